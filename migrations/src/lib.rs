@@ -1,0 +1,1 @@
+//! The SQL schema of the registry, as ordered sea-orm migrations.

@@ -1,0 +1,128 @@
+//! Who asks, what they may do, and what a name resolved to for them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AdapterName, Digest, KeyId, TenantId};
+
+/// One right that an API key may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Scope {
+    /// Call models.
+    #[serde(rename = "inference")]
+    Inference,
+    /// See and download adapters that the tenant may see.
+    #[serde(rename = "adapters:read")]
+    AdaptersRead,
+    /// Create, publish, yank and delete the tenant's own adapters.
+    #[serde(rename = "adapters:write")]
+    AdaptersWrite,
+    /// Create and revoke keys of the tenant.
+    #[serde(rename = "keys:manage")]
+    KeysManage,
+    /// Operate the installation: tenants, take-downs.
+    #[serde(rename = "admin")]
+    Admin,
+}
+
+/// The scopes of one key.
+pub type Scopes = BTreeSet<Scope>;
+
+/// A text that is not a scope.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown scope `{0}`; scopes are inference, adapters:read, adapters:write, keys:manage, admin")]
+pub struct UnknownScope(pub String);
+
+impl Scope {
+    /// All scopes, in the order of their rights.
+    pub const ALL: [Self; 5] =
+        [Self::Inference, Self::AdaptersRead, Self::AdaptersWrite, Self::KeysManage, Self::Admin];
+
+    /// The scope's name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::AdaptersRead => "adapters:read",
+            Self::AdaptersWrite => "adapters:write",
+            Self::KeysManage => "keys:manage",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| UnknownScope(text.chars().take(80).collect()))
+    }
+}
+
+/// A caller whose key was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant that the key belongs to.
+    pub tenant: TenantId,
+    /// The tenant's name: the `owner` half of its adapters' names.
+    pub tenant_name: String,
+    /// The key that was used.
+    pub key: KeyId,
+    /// What the key may do.
+    pub scopes: Scopes,
+}
+
+impl Principal {
+    /// Whether the key carries `scope`. `admin` implies the others.
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+}
+
+/// What an adapter reference meant for one caller at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedAdapter {
+    /// The adapter.
+    pub name: AdapterName,
+    /// The version that the reference chose.
+    pub version: semver::Version,
+    /// Digest of that version's manifest.
+    pub digest: Digest,
+    /// Digest of the base model that it needs.
+    pub base: Digest,
+}
+
+/// Why a reference does not resolve for this caller.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No such adapter or version, or another tenant's private one: the two are not told apart.
+    #[error("the model `{0}` does not exist or you do not have access to it")]
+    NotFound(String),
+    /// The version exists and cannot be served yet.
+    #[error("the model `{reference}` is not ready: its state is {state}")]
+    NotReady {
+        /// As asked for.
+        reference: String,
+        /// The state's name.
+        state: String,
+    },
+    /// The version was taken down.
+    #[error("the model `{0}` was taken down")]
+    TakenDown(String),
+    /// The store behind could not answer. The cause is for the log, not for the caller.
+    #[error("the registry cannot answer now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

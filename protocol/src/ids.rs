@@ -1,0 +1,81 @@
+//! Opaque identifiers. Each prints as `<prefix>_<32 hex digits>` and sorts by the time it was made (UUID v7).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Digest;
+
+macro_rules! opaque_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new id, unlike any other.
+            #[must_use]
+            #[expect(clippy::new_without_default, reason = "an id that appears by default is a mistake")]
+            pub fn new() -> Self {
+                Self(format!(concat!($prefix, "_{}"), Uuid::now_v7().simple()))
+            }
+
+            /// An id that was stored or sent before. Ids are opaque, so any text is one; an unknown id finds nothing.
+            #[must_use]
+            pub fn from_stored(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+opaque_id!(
+    /// Who pays and who owns: the unit of isolation, fairness and quotas.
+    TenantId, "ten"
+);
+opaque_id!(
+    /// The public half of an API key.
+    KeyId, "key"
+);
+opaque_id!(
+    /// One HTTP request; also what `x-request-id` carries and what usage is booked under.
+    RequestId, "req"
+);
+opaque_id!(
+    /// One process that runs a base model. A node owns the lane of the same name.
+    NodeId, "node"
+);
+
+/// A pool is all nodes that serve one base model; its id is the base model's digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PoolId(pub Digest);
+
+/// One generation on the queue: a request has one job per choice (`n`) and prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobId {
+    /// The request that this job answers.
+    pub request: RequestId,
+    /// Which of the request's choices, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.request, self.index)
+    }
+}

@@ -1,0 +1,51 @@
+//! What travels from the gateway through the queue to a node.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, JobId, PoolId, SamplingParams, TenantId, TokenId};
+
+/// One adapter and how strongly it acts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterUse {
+    /// Digest of the version's manifest.
+    pub digest: Digest,
+    /// Factor on the adapter's own scale; 1 for an ordinary request.
+    pub weight: f32,
+}
+
+/// One generation: token ids in, token ids out. Text exists only in the gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerateJob {
+    /// Identity; also the key that events and usage are booked under.
+    pub id: JobId,
+    /// Whose turn this job takes in the fair queue.
+    pub tenant: TenantId,
+    /// The base model that must run it.
+    pub pool: PoolId,
+    /// The prompt. Never empty.
+    pub prompt: Vec<TokenId>,
+    /// Tokens of the answer that the client already has: generation goes on after them. Empty on the first attempt.
+    pub resume: Vec<TokenId>,
+    /// Adapters that act on this job, in order of application. Empty means the base model.
+    pub adapters: Vec<AdapterUse>,
+    /// How the next token is chosen.
+    pub sampling: SamplingParams,
+    /// At most this many tokens are generated, `resume` included. 0 only scores the prompt.
+    pub max_tokens: u32,
+    /// Generation ends at one of these tokens. Empty with `ignore_eos`.
+    pub eos_tokens: Vec<TokenId>,
+    /// How many alternatives to report for each generated token; `None` reports no logprobs at all.
+    pub logprobs: Option<u8>,
+    /// How many alternatives to report for each prompt token; `None` skips the work.
+    pub prompt_logprobs: Option<u8>,
+    /// When the answer stops being wanted, in milliseconds since the Unix epoch.
+    pub deadline_unix_ms: Option<u64>,
+}
+
+impl GenerateJob {
+    /// Tokens that the job may come to occupy in the KV cache.
+    #[must_use]
+    pub fn max_context_tokens(&self) -> usize {
+        self.prompt.len() + self.max_tokens as usize
+    }
+}

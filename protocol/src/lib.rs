@@ -1,0 +1,32 @@
+//! The words that all services share: ids, references, the adapter manifest, jobs, events and the base model's
+//! description. No I/O happens here: bytes come in as slices, facts go out as types.
+//!
+//! Begin with [`job::GenerateJob`], which is what the gateway puts on the queue, and [`event::JobEvent`], which is
+//! what comes back. [`peft`] reads adapters in the PEFT format and says everything that is wrong with one.
+//!
+//! ```text
+//! souk (root) -> registry gateway gpu-node queue migrations protocol
+//! registry -> protocol queue migrations      gateway -> protocol queue
+//! gpu-node -> protocol queue kernels         queue -> protocol
+//! protocol, kernels, migrations -> none of ours
+//! ```
+
+pub mod base;
+pub mod digest;
+pub mod event;
+pub mod identity;
+pub mod ids;
+pub mod job;
+pub mod manifest;
+pub mod reference;
+pub mod sampling;
+
+pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
+pub use digest::Digest;
+pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
+pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
+pub use ids::{JobId, KeyId, NodeId, PoolId, RequestId, TenantId};
+pub use job::{AdapterUse, GenerateJob};
+pub use manifest::{AdapterManifest, FileEntry};
+pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};
+pub use sampling::SamplingParams;

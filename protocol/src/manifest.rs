@@ -1,0 +1,80 @@
+//! The adapter manifest: what a version is made of. Its digest is the version's identity.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// File name of the adapter's configuration in the PEFT format.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// File name of the adapter's weights in the PEFT format.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// File name of the model card.
+pub const CARD_FILE: &str = "README.md";
+
+/// One file of a version, by content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Length of the file.
+    pub size_bytes: u64,
+}
+
+/// What a version is made of. The model card is left out on purpose: correcting it must not change what is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterManifest {
+    /// Digest of the base model that the adapter was trained on.
+    pub base: Digest,
+    /// `adapter_config.json`.
+    pub config: FileEntry,
+    /// Format generation of this manifest; 1.
+    pub schema: u32,
+    /// `adapter_model.safetensors`.
+    pub weights: FileEntry,
+}
+
+impl AdapterManifest {
+    /// A manifest of the current schema.
+    #[must_use]
+    pub const fn new(base: Digest, config: FileEntry, weights: FileEntry) -> Self {
+        Self { base, config, schema: 1, weights }
+    }
+
+    /// The canonical bytes: JSON with the fields in alphabetical order and no white space.
+    #[must_use]
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        // Fields are declared in alphabetical order, which is the order that serde writes them in.
+        serde_json::to_vec(self).expect("a manifest has only strings and integers")
+    }
+
+    /// The version's identity.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.canonical_bytes())
+    }
+}
+
+/// Where a content-addressed blob lives below the root of a folder store: `sha256/ab/abcdef…`.
+#[must_use]
+pub fn blob_path(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("sha256/{}/{hex}", &hex[..2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_changes_with_every_part_and_with_nothing_else() {
+        let entry = |text: &[u8]| FileEntry { digest: Digest::of(text), size_bytes: text.len() as u64 };
+        let manifest = AdapterManifest::new(Digest::of(b"base"), entry(b"config"), entry(b"weights"));
+        assert_eq!(manifest.digest(), manifest.clone().digest());
+        let other_base = AdapterManifest::new(Digest::of(b"other"), entry(b"config"), entry(b"weights"));
+        let other_weights = AdapterManifest::new(Digest::of(b"base"), entry(b"config"), entry(b"other"));
+        assert_ne!(manifest.digest(), other_base.digest());
+        assert_ne!(manifest.digest(), other_weights.digest());
+        let text = String::from_utf8(manifest.canonical_bytes()).unwrap();
+        assert!(text.starts_with(r#"{"base":"sha256:"#) && !text.contains(' '), "{text}");
+    }
+}

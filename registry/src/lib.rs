@@ -1,0 +1,1 @@
+//! Control plane: tenants, keys, adapters, versions; HTTP, SQL and objects.
