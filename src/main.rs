@@ -1,1 +1,26 @@
-fn main() {}
+//! The `souk` executable: every role of a LoRA adapter marketplace in one process, and the commands around it.
+//!
+//! Begin with [`serve::run`], which builds the services and wires their ports; [`cli`] lists the commands.
+
+mod bootstrap;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod serve;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,60 @@
+# A dozen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/souk
+# Outside the checkout, so that a clean checkout reuses compiled dependencies.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+# One virtual environment for the tools and clients that come as Python packages.
+VENV := $(CACHE)/venv
+export PATH := $(VENV)/bin:$(PATH)
+export SOUK_TEST_PYTHON := $(VENV)/bin/python
+SOUK := $(CARGO_TARGET_DIR)/release/souk
+
+.DEFAULT_GOAL := help
+.PHONY: help demo stop build test bench setup models fmt lint openapi deny ci
+
+help: ## List the verbs.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: build models ## Build, fetch the base model, start everything with real adapters and ask each one.
+	@SOUK=$(SOUK) scripts/demo.sh
+
+stop: ## Stop the server that `make demo` left running.
+	@scripts/demo.sh stop
+
+build: ## Build the executable (release).
+	cargo build --release --locked --bin souk
+
+test: setup ## Set up what the tests need and run them all.
+	cargo build --locked --bin souk
+	$(CARGO_TARGET_DIR)/debug/souk models pull smollm2-135m-instruct
+	cargo nextest run --locked --workspace --no-tests fail
+	cargo test --locked --workspace --doc --quiet
+
+bench: build models ## Measure the engine and the server; prints tables of tokens per second.
+	cargo bench --locked -p souk-kernels --bench kernels
+	cargo bench --locked -p souk-gpu-node --bench engine
+	SOUK=$(SOUK) scripts/bench_startup.sh
+
+setup: $(VENV)/.ready ## Install the tools and clients that the tests use.
+
+$(VENV)/.ready: tests/requirements.txt scripts/setup.sh
+	scripts/setup.sh $(VENV)
+
+models: build ## Fetch the base model into the cache.
+	$(SOUK) models pull smollm2-135m-instruct
+
+fmt: ## Format the code.
+	cargo fmt --all
+
+lint: ## Check format and lints.
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+openapi: ## Write openapi/*.json from the code.
+	cargo run --locked --bin souk -- openapi
+
+deny: setup ## Check licences, sources and bans of the dependencies.
+	cargo-deny --locked --offline check bans licenses sources
+
+ci: setup lint test deny ## All that must pass before a change lands.
+	cargo run --locked --quiet --bin souk -- openapi --check

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes the virtual environment of the tests: setup.sh FOLDER. Safe to run again; an interrupted run starts over.
+set -euo pipefail
+venv=$1
+cd "$(dirname "$0")/.."
+
+rm -rf "$venv"
+if ! python3 -m venv "$venv" 2>/dev/null; then
+    # Debian ships the venv module apart from Python.
+    echo "setup: installing python3-venv" >&2
+    rm -rf "$venv"
+    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+    $as_root apt-get update -q
+    $as_root apt-get install -y -q --no-install-recommends python3-venv
+    python3 -m venv "$venv"
+fi
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+touch "$venv/.ready"

@@ -1,0 +1,195 @@
+//! The commands and their flags. `--help` is written here, in doc comments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A marketplace of LoRA adapters served from one shared base model.
+///
+/// `souk serve` starts everything on one port: an OpenAI-compatible API, the adapter registry and a node that runs the
+/// base model. The other commands talk to a running server; they read its address from --url or SOUK_URL and the API
+/// key from --api-key or SOUK_API_KEY.
+///
+/// Settings beyond the flags: a TOML file (--config) and SOUK_SECTION__KEY variables, listed in config/default.toml.
+#[derive(Debug, Parser)]
+#[command(name = "souk", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// TOML file with settings; keys as in config/default.toml.
+    #[arg(long, global = true, env = "SOUK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start every role in this process and serve until Ctrl-C or SIGTERM.
+    Serve(ServeArgs),
+    /// List or fetch base models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Create, list or revoke API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Create or list tenants (admin).
+    #[command(subcommand)]
+    Tenants(TenantsCommand),
+    /// Publish a PEFT adapter folder as a version.
+    Push(PushArgs),
+    /// List the adapters that you may use.
+    List(ListArgs),
+    /// Talk to a model; with a message, answer it and exit.
+    Chat(ChatArgs),
+    /// Write openapi/registry.json and openapi/gateway.json.
+    Openapi(OpenapiArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one. Bounds who can reach the server: 127.0.0.1 is this machine only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Base model: a known name, a .gguf path, a safetensors folder or hf:owner/repo.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) model: Option<String>,
+    /// Folder of the database and the adapter files.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Compute threads; 0 takes every core.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+    /// Where to write the admin key of the first start (mode 0600), beside printing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the base models known by name and whether they are in the cache.
+    List,
+    /// Fetch a base model into the cache.
+    Pull {
+        /// A known name, or hf:owner/repo[@revision].
+        source: String,
+    },
+}
+
+/// Where the server is and who calls.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Address of the server.
+    #[arg(long, env = "SOUK_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub(crate) url: String,
+    /// API key.
+    #[arg(long, env = "SOUK_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key of your tenant and print its secret, once.
+    Create {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// What the key is for.
+        name: String,
+        /// What the key may do: inference, adapters:read, adapters:write, keys:manage, admin.
+        #[arg(long = "scope", value_name = "SCOPE", default_values = ["inference", "adapters:read"])]
+        scopes: Vec<String>,
+        /// Tenant to create the key for, by name (admin only). Default: your own.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+    },
+    /// List the keys of your tenant; secrets are never shown.
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Revoke a key at once.
+    Revoke {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The key's id, as listed.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantsCommand {
+    /// Create a tenant. Its name is the first half of its adapters' names.
+    Create {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`.
+        name: String,
+    },
+    /// List tenants.
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Folder with adapter_config.json, adapter_model.safetensors and, optionally, README.md.
+    pub(crate) folder: PathBuf,
+    /// owner/name@version, for example acme/sst2@1.0.0. The adapter is created if it does not exist.
+    pub(crate) reference: String,
+    /// Let everybody use the adapter when it is created here. Default: only your tenant.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// One line about the adapter, used when it is created here.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Base model id or adapter reference. Default: the server's base model.
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Send the message as a plain completion prompt, without the chat template.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 256, value_name = "COUNT")]
+    pub(crate) max_tokens: u32,
+    /// 0 always takes the likeliest token; larger values vary more.
+    #[arg(long, default_value_t = 0.0, value_name = "0..2")]
+    pub(crate) temperature: f32,
+    /// What to say. Without it, read lines from standard input and keep the conversation.
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpenapiArgs {
+    /// Folder to write to.
+    #[arg(long, default_value = "openapi", value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// Write nothing; fail if the files differ from what would be written.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,80 @@
+//! What the commands print: results on standard output, everything else on standard error, colour and bars only where
+//! a person looks.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is where the executable prints")]
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a result line.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// Prints part of a line at once, for text that streams in.
+pub(crate) fn fragment(text: &str) {
+    use std::io::Write as _;
+    print!("{text}");
+    // A closed pipe ends the command by itself at the next line.
+    std::io::stdout().flush().ok();
+}
+
+/// Prints a remark about progress, not part of the result.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints an error with its causes.
+pub(crate) fn error(error: &anyhow::Error) {
+    let label = if std::io::stderr().is_terminal() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    eprintln!("{label}: {error}");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        // Library errors often repeat their source in their own text.
+        if !last.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        last = text;
+    }
+}
+
+/// A bar over a known number of bytes; hidden when standard error is not a terminal.
+pub(crate) fn byte_bar(message: &str, total_bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total_bytes);
+    bar.set_style(
+        ProgressStyle::with_template("{msg:24} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .expect("the template is well formed"),
+    );
+    bar.set_message(message.to_owned());
+    bar
+}
+
+/// A spinner for work of unknown length; hidden when standard error is not a terminal.
+pub(crate) fn spinner(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_message(message.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Prints rows under a header, in columns as wide as their longest cell.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let print = |cells: &mut dyn Iterator<Item = &str>| {
+        let text: Vec<String> =
+            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        println!("{}", text.join("  ").trim_end());
+    };
+    print(&mut header.iter().copied());
+    for row in rows {
+        print(&mut row.iter().map(String::as_str));
+    }
+}
