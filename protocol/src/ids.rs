@@ -59,6 +59,10 @@ opaque_id!(
     /// One process that runs a base model. A node owns the lane of the same name.
     NodeId, "node"
 );
+opaque_id!(
+    /// One process that takes requests. Events and outcomes of a job go back to the gateway that submitted it.
+    GatewayId, "gw"
+);
 
 /// A pool is all nodes that serve one base model; its id is the base model's digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,1 +1,21 @@
-//! The job queue port, its in-memory implementation, and the event stream back from node to gateway.
+//! Where gateway and node meet: the [`JobQueue`] port with its in-memory implementation, and the event stream back.
+//!
+//! The queue moves jobs and decides whose turn it is. It does not run them, does not carry tokens (those go through
+//! [`events`]), and does not know HTTP, SQL or models. Begin with [`port::JobQueue`], whose documentation says what
+//! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`]. `tests/conformance.rs` is the
+//! contract that every implementation has to pass.
+
+pub mod error;
+pub mod events;
+pub mod memory;
+pub mod port;
+pub mod words;
+
+pub use error::{FullScope, QueueError, QueueFull};
+pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
+pub use memory::MemoryQueue;
+pub use port::JobQueue;
+pub use words::{
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, OutcomeKind,
+    PoolStats, Progress, QueueConfig, Settlement, Submission, Submitted, Weight,
+};

@@ -1,0 +1,197 @@
+//! The queue inside one process.
+//!
+//! Everything lies behind one std mutex. Each operation is a short section without await, the same step that a remote
+//! store would run as one function; waiting happens outside on doorbells. Time is tokio's, so that tests can pause it.
+
+mod claim;
+mod lease;
+mod mailbox;
+mod pool;
+mod vtc;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use souk_protocol::{GatewayId, JobId, NodeId, PoolId, TokenId};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use self::pool::Pool;
+use crate::error::QueueError;
+use crate::port::JobQueue;
+use crate::words::{
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, QueueConfig,
+    Settlement, Submission, Submitted,
+};
+
+/// The in-memory [`JobQueue`]. Its jobs live as long as the process.
+pub struct MemoryQueue {
+    config: QueueConfig,
+    pools: Mutex<HashMap<PoolId, Pool>>,
+    clock: Clock,
+    doorbells: Doorbells,
+}
+
+/// One bell per kind of waiting. A ring wakes all who wait; each looks for itself. There are few nodes in one process.
+#[derive(Default)]
+struct Doorbells {
+    work: Notify,
+    cancellations: Notify,
+    outcomes: Notify,
+}
+
+/// Turns deadlines, which travel as wall-clock time, into this process's monotonic time. The offset is taken once, so a
+/// step of the wall clock moves no deadline.
+struct Clock {
+    started: Instant,
+    started_unix_ms: u64,
+}
+
+impl MemoryQueue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(config: QueueConfig) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        let clock = Clock { started: Instant::now(), started_unix_ms };
+        Self { config, pools: Mutex::default(), clock, doorbells: Doorbells::default() }
+    }
+
+    /// Runs one atomic step on a pool, after everything that fell due has happened, then rings the bells that the step
+    /// asks for.
+    fn step<R>(&self, pool: PoolId, act: impl FnOnce(&mut Pool, Instant) -> R) -> R {
+        let (result, rings) = {
+            let mut pools = self.lock();
+            let pool = pools.entry(pool).or_insert_with(|| Pool::new(self.config));
+            let now = Instant::now();
+            pool.sweep(now);
+            (act(pool, now), pool.take_rings())
+        };
+        if rings.work {
+            self.doorbells.work.notify_waiters();
+        }
+        if rings.cancellations {
+            self.doorbells.cancellations.notify_waiters();
+        }
+        if rings.outcomes {
+            self.doorbells.outcomes.notify_waiters();
+        }
+        result
+    }
+
+    /// Repeats `look` at each ring of `bell`, and whenever time alone may have changed the answer, until it finds
+    /// something or `timeout` is over.
+    async fn wait_for<R>(
+        &self,
+        pool: PoolId,
+        bell: &Notify,
+        timeout: Duration,
+        look: impl Fn(&mut Pool, Instant) -> Option<R>,
+    ) -> Option<R> {
+        let end = Instant::now() + timeout;
+        loop {
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            // Enabled before looking, so that a ring between the look and the wait is not missed.
+            rung.as_mut().enable();
+            let (found, change) = self.step(pool, |pool, now| (look(pool, now), pool.next_change(now)));
+            if found.is_some() || Instant::now() >= end {
+                return found;
+            }
+            tokio::select! {
+                () = rung => {}
+                () = sleep_until(change.map_or(end, |change| change.min(end))) => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PoolId, Pool>> {
+        // No step panics half-way through a change of its own making; refusing all work for ever would be worse.
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock {
+    fn instant_of(&self, unix_ms: u64) -> Instant {
+        let offset = Duration::from_millis(unix_ms.saturating_sub(self.started_unix_ms));
+        // A deadline beyond what the clock can express is as good as a year away.
+        self.started.checked_add(offset).unwrap_or_else(|| self.started + Duration::from_secs(365 * 24 * 3600))
+    }
+}
+
+#[async_trait]
+impl JobQueue for MemoryQueue {
+    async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError> {
+        let deadline = submission.job.deadline_unix_ms.map(|unix_ms| self.clock.instant_of(unix_ms));
+        self.step(submission.job.pool, |pool, now| pool.submit(submission, deadline, now))
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>, QueueError> {
+        Ok(self.step(claim.pool, |pool, now| pool.claim(&claim, now)))
+    }
+
+    async fn wait(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<bool, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.work, timeout, |pool, now| pool.pick(node, now).map(|_| ()));
+        Ok(found.await.is_some())
+    }
+
+    async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.renew(progress, now)))
+    }
+
+    async fn settle(&self, pool: PoolId, lease: &Lease, settlement: Settlement) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.settle(lease, settlement, now))
+    }
+
+    async fn cancel(&self, pool: PoolId, job: &JobId) -> Result<Cancelled, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.cancel(job, now)))
+    }
+
+    async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError> {
+        let bell = &self.doorbells.cancellations;
+        let found = self.wait_for(pool, bell, timeout, |pool, _| pool.cancellations.take(node));
+        Ok(found.await.unwrap_or_default())
+    }
+
+    async fn next_outcomes(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        timeout: Duration,
+    ) -> Result<Vec<Outcome>, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.outcomes, timeout, |pool, _| pool.outcomes.take(gateway));
+        Ok(found.await.unwrap_or_default())
+    }
+
+    async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError> {
+        Ok(self.step(pool, |pool, _| pool.resume(job, tokens)))
+    }
+
+    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError> {
+        self.step(status.pool, |pool, now| pool.heartbeat(status, now));
+        Ok(())
+    }
+
+    async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError> {
+        self.step(pool, |pool, _| pool.retire(node));
+        Ok(())
+    }
+
+    async fn lanes(&self, pool: PoolId) -> Result<Vec<LaneStatus>, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.lanes(now)))
+    }
+
+    async fn dead_letters(&self, pool: PoolId) -> Result<Vec<DeadLetter>, QueueError> {
+        Ok(self.step(pool, |pool, _| pool.dead_letters()))
+    }
+
+    async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.replay(job, now))
+    }
+
+    async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.stats(now)))
+    }
+}

@@ -1,0 +1,135 @@
+//! What ends a lease: settlement, expiry; and what time does to jobs.
+
+use souk_protocol::{JobId, TenantId};
+use tokio::time::Instant;
+
+use super::pool::{Phase, Pool, Record};
+use crate::error::QueueError;
+use crate::words::{DeadLetter, Lease, Outcome, OutcomeKind, Progress, Settlement};
+
+/// How an attempt ended without the job being over.
+enum AttemptEnd {
+    /// Counts as a delivery.
+    Failed { reason: String },
+    /// Does not count.
+    NotBegun,
+}
+
+impl Pool {
+    /// Lets everything happen that fell due.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        while let Some((due, id)) = self.due.first().cloned().filter(|(due, _)| *due <= now) {
+            let Some(record) = self.jobs.get(&id) else {
+                self.due.remove(&(due, id));
+                continue;
+            };
+            match record.phase {
+                Phase::Queued { .. } => {
+                    self.dequeue(&id);
+                    self.finish(&id, now);
+                    self.report(&id, OutcomeKind::Expired, now);
+                }
+                Phase::Running { .. } => {
+                    let reason = "its node was lost: the lease expired".to_owned();
+                    self.end_attempt(&id, AttemptEnd::Failed { reason }, now);
+                }
+                Phase::Over { .. } => {
+                    self.due.remove(&(due, id.clone()));
+                    self.jobs.remove(&id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn renew(&mut self, progress: &[Progress], now: Instant) -> Vec<Lease> {
+        let mut lost = Vec::new();
+        for Progress { lease, output_tokens } in progress {
+            if self.live(lease).is_none() {
+                lost.push(lease.clone());
+                continue;
+            }
+            self.charge_output(&lease.job, *output_tokens);
+            if let Some(Phase::Running { node, cancelled, .. }) = self.jobs.get(&lease.job).map(|record| &record.phase)
+            {
+                let (node, cancelled, expires) = (node.clone(), *cancelled, now + self.config.lease);
+                self.set_phase(&lease.job, Phase::Running { node, expires, cancelled });
+            }
+        }
+        lost
+    }
+
+    pub(super) fn settle(&mut self, lease: &Lease, settlement: Settlement, now: Instant) -> Result<(), QueueError> {
+        if self.live(lease).is_none() {
+            return Err(QueueError::LeaseLost { job: lease.job.clone(), attempt: lease.attempt });
+        }
+        match settlement {
+            Settlement::Over { output_tokens } => {
+                self.charge_output(&lease.job, output_tokens);
+                self.stop_running(&lease.job);
+                self.finish(&lease.job, now);
+            }
+            Settlement::Retry { reason } => self.end_attempt(&lease.job, AttemptEnd::Failed { reason }, now),
+            Settlement::GiveBack => self.end_attempt(&lease.job, AttemptEnd::NotBegun, now),
+        }
+        Ok(())
+    }
+
+    /// Queues the job again, or ends it if it was cancelled, is too late or was delivered too often.
+    fn end_attempt(&mut self, id: &JobId, end: AttemptEnd, now: Instant) {
+        self.stop_running(id);
+        let Some(record) = self.jobs.get_mut(id) else { return };
+        if matches!(record.phase, Phase::Running { cancelled: true, .. }) {
+            return self.finish(id, now);
+        }
+        if record.deadline.is_some_and(|deadline| deadline <= now) {
+            self.finish(id, now);
+            return self.report(id, OutcomeKind::Expired, now);
+        }
+        match end {
+            AttemptEnd::NotBegun => record.deliveries -= 1,
+            AttemptEnd::Failed { reason } if record.deliveries >= self.config.max_deliveries => {
+                let deliveries = record.deliveries;
+                let letter = DeadLetter { submission: record.submission.clone(), deliveries, reason: reason.clone() };
+                self.bury(letter);
+                self.finish(id, now);
+                return self.report(id, OutcomeKind::DeadLetter { deliveries, reason }, now);
+            }
+            AttemptEnd::Failed { .. } => {}
+        }
+        // Whoever comes first takes it: the lane's own node has just failed it.
+        record.submission.lane = None;
+        self.enqueue(id, now);
+        self.report(id, OutcomeKind::Requeued, now);
+    }
+
+    fn live(&self, lease: &Lease) -> Option<&Record> {
+        let record = self.jobs.get(&lease.job)?;
+        let live = matches!(record.phase, Phase::Running { .. }) && record.attempt == lease.attempt;
+        live.then_some(record)
+    }
+
+    fn charge_output(&mut self, id: &JobId, output_tokens: u32) {
+        let Some(record) = self.jobs.get_mut(id) else { return };
+        let new_tokens = output_tokens.saturating_sub(record.output_charged);
+        record.output_charged += new_tokens;
+        let cost = record.submission.weight.price(f64::from(new_tokens) * self.config.output_token_cost);
+        self.counters.charge(&record.submission.job.tenant, cost);
+    }
+
+    fn stop_running(&mut self, id: &JobId) {
+        let Some(record) = self.jobs.get(id) else { return };
+        let tenant: &TenantId = &record.submission.job.tenant;
+        if let Some(running) = self.running.get_mut(tenant) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(tenant);
+            }
+        }
+    }
+
+    fn report(&mut self, id: &JobId, kind: OutcomeKind, now: Instant) {
+        let Some(record) = self.jobs.get(id) else { return };
+        self.outcomes.post(&record.submission.reply_to, Outcome { job: id.clone(), kind }, now);
+        self.rings.outcomes = true;
+    }
+}

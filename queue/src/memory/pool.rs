@@ -1,0 +1,361 @@
+//! The state of one pool: which jobs there are, where they wait, which nodes live.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use souk_protocol::{GatewayId, JobId, NodeId, TenantId, TokenId};
+use tokio::time::Instant;
+
+use super::mailbox::Mailboxes;
+use super::vtc::VirtualCounters;
+use crate::error::{FullScope, QueueError, QueueFull};
+use crate::words::{
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, QueueConfig,
+    Submission, Submitted,
+};
+
+/// Most dead letters that are kept.
+const DEAD_LETTERS_KEPT: usize = 1000;
+
+pub(super) struct Pool {
+    pub(super) config: QueueConfig,
+    pub(super) jobs: HashMap<JobId, Record>,
+    /// Waiting jobs. The lane of `None` holds those without a preference.
+    pub(super) lanes: BTreeMap<Option<NodeId>, Lane>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) counters: VirtualCounters,
+    /// Running jobs per tenant; a tenant with none is not in here.
+    pub(super) running: HashMap<TenantId, usize>,
+    pub(super) num_queued: usize,
+    /// When each record changes by time alone; see [`Record::due`].
+    pub(super) due: BTreeSet<(Instant, JobId)>,
+    pub(super) outcomes: Mailboxes<GatewayId, Outcome>,
+    pub(super) cancellations: Mailboxes<NodeId, Lease>,
+    pub(super) rings: Rings,
+    pub(super) pace: Pace,
+    dead: VecDeque<DeadLetter>,
+    next_ticket: Ticket,
+}
+
+/// A job's place in the order of arrival. Kept over redeliveries, so that a job that comes back is as old as it is.
+pub(super) type Ticket = u64;
+
+/// The waiting jobs of one lane. A tenant with none is not in here.
+pub(super) type Lane = BTreeMap<TenantId, BTreeMap<Ticket, JobId>>;
+
+/// All that is known of one job.
+pub(super) struct Record {
+    pub(super) submission: Submission,
+    pub(super) deadline: Option<Instant>,
+    pub(super) ticket: Ticket,
+    /// Number of the latest delivery, for fencing.
+    pub(super) attempt: u32,
+    /// Deliveries that count towards the dead letters.
+    pub(super) deliveries: u32,
+    pub(super) prompt_charged: bool,
+    pub(super) output_charged: u32,
+    pub(super) phase: Phase,
+}
+
+pub(super) enum Phase {
+    Queued { since: Instant },
+    Running { node: NodeId, expires: Instant, cancelled: bool },
+    Over { forget: Instant },
+}
+
+pub(super) struct Node {
+    pub(super) status: NodeStatus,
+    pub(super) seen: Instant,
+}
+
+/// Which doorbells a step wants rung.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rings {
+    pub(super) work: bool,
+    pub(super) cancellations: bool,
+    pub(super) outcomes: bool,
+}
+
+/// How fast jobs leave the queue lately.
+#[derive(Default)]
+pub(super) struct Pace {
+    last_claim: Option<Instant>,
+    seconds_per_claim: f64,
+}
+
+impl Pool {
+    pub(super) fn new(config: QueueConfig) -> Self {
+        Self {
+            config,
+            jobs: HashMap::new(),
+            lanes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            counters: VirtualCounters::default(),
+            running: HashMap::new(),
+            num_queued: 0,
+            due: BTreeSet::new(),
+            outcomes: Mailboxes::new(config.remember_over),
+            cancellations: Mailboxes::new(config.remember_over),
+            rings: Rings::default(),
+            pace: Pace::default(),
+            dead: VecDeque::new(),
+            next_ticket: 0,
+        }
+    }
+
+    pub(super) fn take_rings(&mut self) -> Rings {
+        std::mem::take(&mut self.rings)
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        submission: Submission,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted, QueueError> {
+        if let Some(record) = self.jobs.get(&submission.job.id) {
+            return Ok(Submitted::Already(record.phase.state()));
+        }
+        self.admit(&submission.job.tenant)?;
+        self.insert(submission, deadline, now);
+        Ok(Submitted::Queued)
+    }
+
+    fn admit(&self, tenant: &TenantId) -> Result<(), QueueFull> {
+        let queued = self.counters.queued(tenant);
+        let in_flight = queued + self.running.get(tenant).copied().unwrap_or(0);
+        let caps = [
+            (FullScope::TenantQueued, Some(self.config.queued_per_tenant), queued),
+            (FullScope::TenantInFlight, self.config.in_flight_per_tenant, in_flight),
+            (FullScope::PoolQueued, Some(self.config.queued_per_pool), self.num_queued),
+        ];
+        for (scope, limit, queued) in caps {
+            if let Some(limit) = limit.filter(|limit| queued >= *limit) {
+                return Err(QueueFull { scope, limit, queued, retry_after: self.pace.time_to_drain(queued / 2) });
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, now: Instant) {
+        let id = submission.job.id.clone();
+        let record = Record {
+            submission,
+            deadline,
+            ticket: self.next_ticket,
+            attempt: 0,
+            deliveries: 0,
+            prompt_charged: false,
+            output_charged: 0,
+            phase: Phase::Over { forget: now },
+        };
+        self.next_ticket += 1;
+        self.jobs.insert(id.clone(), record);
+        self.enqueue(&id, now);
+    }
+
+    /// Puts a job that is on record into its lane.
+    pub(super) fn enqueue(&mut self, id: &JobId, now: Instant) {
+        let Some(record) = self.jobs.get(id) else { return };
+        let (lane, tenant) = (record.submission.lane.clone(), record.submission.job.tenant.clone());
+        self.lanes.entry(lane).or_default().entry(tenant.clone()).or_default().insert(record.ticket, id.clone());
+        self.counters.arrive(&tenant);
+        self.num_queued += 1;
+        self.rings.work = true;
+        self.set_phase(id, Phase::Queued { since: now });
+    }
+
+    /// Takes a waiting job out of its lane. Its phase is the caller's to set.
+    pub(super) fn dequeue(&mut self, id: &JobId) {
+        let Some(record) = self.jobs.get(id) else { return };
+        let (lane, tenant) = (&record.submission.lane, &record.submission.job.tenant);
+        if let Some(queues) = self.lanes.get_mut(lane) {
+            if let Some(queue) = queues.get_mut(tenant) {
+                queue.remove(&record.ticket);
+                if queue.is_empty() {
+                    queues.remove(tenant);
+                }
+            }
+            if queues.is_empty() {
+                self.lanes.remove(lane);
+            }
+        }
+        self.counters.depart(tenant);
+        self.num_queued -= 1;
+    }
+
+    /// Moves a job to another phase and keeps its due time in step.
+    pub(super) fn set_phase(&mut self, id: &JobId, phase: Phase) {
+        let Some(record) = self.jobs.get_mut(id) else { return };
+        if let Some(due) = record.due() {
+            self.due.remove(&(due, id.clone()));
+        }
+        record.phase = phase;
+        if let Some(due) = record.due() {
+            self.due.insert((due, id.clone()));
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: &JobId, now: Instant) -> Cancelled {
+        let Some(record) = self.jobs.get_mut(id) else { return Cancelled::Over };
+        match &mut record.phase {
+            Phase::Over { .. } => Cancelled::Over,
+            Phase::Queued { .. } => {
+                self.dequeue(id);
+                self.finish(id, now);
+                Cancelled::Queued
+            }
+            Phase::Running { node, cancelled, .. } => {
+                if !std::mem::replace(cancelled, true) {
+                    let lease = Lease { job: id.clone(), attempt: record.attempt };
+                    self.cancellations.post(node, lease, now);
+                    self.rings.cancellations = true;
+                }
+                Cancelled::Running
+            }
+        }
+    }
+
+    /// Marks a job as over; it is remembered for a while so that a late submission has no effect.
+    pub(super) fn finish(&mut self, id: &JobId, now: Instant) {
+        self.set_phase(id, Phase::Over { forget: now + self.config.remember_over });
+    }
+
+    pub(super) fn resume(&mut self, id: &JobId, tokens: Vec<TokenId>) -> bool {
+        let Some(record) = self.jobs.get_mut(id) else { return false };
+        let waits = matches!(record.phase, Phase::Queued { .. });
+        // Never fewer than before: an older message may come late.
+        if waits && tokens.len() >= record.submission.job.resume.len() {
+            record.submission.job.resume = tokens;
+        }
+        waits
+    }
+
+    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) {
+        self.nodes.insert(status.node.clone(), Node { status, seen: now });
+    }
+
+    pub(super) fn retire(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
+        self.rings.work = true;
+    }
+
+    pub(super) fn is_live(&self, node: &NodeId, now: Instant) -> bool {
+        self.nodes.get(node).is_some_and(|node| now.duration_since(node.seen) < self.config.heartbeat_timeout)
+    }
+
+    pub(super) fn lanes(&self, now: Instant) -> Vec<LaneStatus> {
+        let live = self.nodes.iter().filter(|(node, _)| self.is_live(node, now));
+        live.map(|(id, node)| LaneStatus {
+            node: node.status.clone(),
+            queued: self.lanes.get(&Some(id.clone())).map_or(0, queued_in),
+        })
+        .collect()
+    }
+
+    pub(super) fn bury(&mut self, letter: DeadLetter) {
+        if self.dead.len() == DEAD_LETTERS_KEPT {
+            self.dead.pop_front();
+        }
+        self.dead.push_back(letter);
+    }
+
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.dead.iter().cloned().collect()
+    }
+
+    pub(super) fn replay(&mut self, id: &JobId, now: Instant) -> Result<(), QueueError> {
+        let place = self.dead.iter().position(|letter| letter.submission.job.id == *id);
+        let mut letter =
+            place.and_then(|place| self.dead.remove(place)).ok_or_else(|| QueueError::NotDead(id.clone()))?;
+        letter.submission.job.deadline_unix_ms = None;
+        match self.jobs.get_mut(id) {
+            // The record outlives the letter's making, so that attempts of the first life stay fenced off.
+            Some(record) => {
+                (record.submission, record.deadline, record.deliveries) = (letter.submission, None, 0);
+                self.enqueue(id, now);
+            }
+            None => self.insert(letter.submission, None, now),
+        }
+        Ok(())
+    }
+
+    pub(super) fn stats(&self, now: Instant) -> PoolStats {
+        let live = self.nodes.keys().filter(|node| self.is_live(node, now)).map(|node| Some(node.clone()));
+        let names: BTreeSet<_> = self.lanes.keys().cloned().chain(live).collect();
+        let stats_of = |lane: Option<NodeId>| LaneStats {
+            queued: self.lanes.get(&lane).map_or(0, queued_in),
+            oldest: self.lanes.get(&lane).and_then(|lane| self.waiting_since(lane)).map(|since| now - since),
+            live: lane.as_ref().is_some_and(|node| self.is_live(node, now)),
+            lane,
+        };
+        PoolStats {
+            queued: self.num_queued,
+            running: self.running.values().sum(),
+            dead_letters: self.dead.len(),
+            lanes: names.into_iter().map(stats_of).collect(),
+        }
+    }
+
+    /// Since when the longest-waiting job of a lane has waited.
+    pub(super) fn waiting_since(&self, lane: &Lane) -> Option<Instant> {
+        let heads = lane.values().filter_map(|queue| queue.first_key_value());
+        heads
+            .filter_map(|(_, id)| match self.jobs.get(id)?.phase {
+                Phase::Queued { since } => Some(since),
+                Phase::Running { .. } | Phase::Over { .. } => None,
+            })
+            .min()
+    }
+
+    /// The next moment at which time alone changes what a waiting call would see.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let due = self.due.first().map(|(due, _)| *due);
+        let behind = self.lanes.values().filter_map(|lane| self.waiting_since(lane));
+        let behind = behind.map(|since| since + self.config.steal_after);
+        let lapses = self.nodes.values().map(|node| node.seen + self.config.heartbeat_timeout);
+        due.into_iter().chain(behind).chain(lapses).filter(|change| *change > now).min()
+    }
+}
+
+impl Record {
+    /// When this record changes by time alone: a waiting job at its deadline, a running one when its lease expires, one
+    /// that is over when it is forgotten.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Queued { .. } => self.deadline,
+            Phase::Running { expires, .. } => Some(expires),
+            Phase::Over { forget } => Some(forget),
+        }
+    }
+}
+
+impl Phase {
+    fn state(&self) -> JobState {
+        match self {
+            Self::Queued { .. } => JobState::Queued,
+            Self::Running { .. } => JobState::Running,
+            Self::Over { .. } => JobState::Over,
+        }
+    }
+}
+
+impl Pace {
+    /// Takes note of a claim. Exponential average over about ten claims; a gap counts for at most a minute, so that an
+    /// idle night does not look like a slow node.
+    pub(super) fn claimed(&mut self, now: Instant) {
+        if let Some(last) = self.last_claim.replace(now) {
+            let gap = now.duration_since(last).as_secs_f64().min(60.0);
+            self.seconds_per_claim += 0.1 * (gap - self.seconds_per_claim);
+        }
+    }
+
+    fn time_to_drain(&self, num_jobs: usize) -> Duration {
+        let seconds = self.seconds_per_claim * num_jobs as f64;
+        Duration::from_secs_f64(seconds.clamp(1.0, 60.0).ceil())
+    }
+}
+
+fn queued_in(lane: &Lane) -> usize {
+    lane.values().map(BTreeMap::len).sum()
+}

@@ -1,0 +1,143 @@
+//! The port between gateways and nodes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use souk_protocol::{GatewayId, JobId, NodeId, PoolId, TokenId};
+
+use crate::error::QueueError;
+use crate::words::{
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, Settlement,
+    Submission, Submitted,
+};
+
+/// A fair queue of jobs with leases.
+///
+/// # Whose turn
+///
+/// A pool is one base model. Each node owns a lane; inside a lane each tenant has one first-in-first-out queue. Each
+/// tenant has a pool-wide *virtual token counter* (VTC, arXiv 2401.00588): prompt tokens at the first delivery, generated
+/// tokens times a price as they are reported, both divided by the job's weight. [`claim`](Self::claim) serves the tenant
+/// with the lowest counter. A tenant that comes back is lifted to the lowest counter of those that wait, so idling earns
+/// no credit. The queue is work-conserving: a claim comes back empty only if nothing that this node may take waits.
+///
+/// A node takes from its own lane, from the lane of jobs without a preference, and from lanes whose node is lost. If all
+/// these are empty it takes from lanes that are behind.
+///
+/// # What happens when
+///
+/// - **A node crashes.** Its leases expire; each of its jobs waits again with the place that its age gives it, in the
+///   lane without a preference, and the gateway hears [`Requeued`](crate::OutcomeKind::Requeued). Its lane's waiting jobs
+///   are everyone's as soon as its heartbeat lapses.
+/// - **A node is cut off and comes back.** Its renewals and settlements are refused with
+///   [`LeaseLost`](QueueError::LeaseLost), and its events are dropped by attempt number: it cannot do harm.
+/// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and the gateway hears of it.
+/// - **A job is delivered twice.** At-least-once means that this can happen, one attempt after the other and never two
+///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver drops
+///   what it already has.
+/// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
+/// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
+/// - **The deadline passes.** A waiting job is dropped and reported; a running one is ended by its node.
+///
+/// # For implementers
+///
+/// Each method is one atomic step over the keys of one pool: plain data in, plain data out. The methods with a `timeout`
+/// are the only ones that wait. Dropping a waiting call loses nothing.
+#[async_trait]
+pub trait JobQueue: Send + Sync {
+    /// Queues a job. Submitting an id that is known has no effect.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] if a cap would be broken.
+    async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError>;
+
+    /// Takes up to `max_jobs` jobs, each with a lease. Does not wait.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>, QueueError>;
+
+    /// Waits until a claim by this node would find work: true, or until `timeout`: false.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn wait(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<bool, QueueError>;
+
+    /// Renews leases and charges what was generated. Returns the leases that are lost: their work must stop.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError>;
+
+    /// Gives a lease back.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] if it is not the live one; the settlement then has no effect.
+    async fn settle(&self, pool: PoolId, lease: &Lease, settlement: Settlement) -> Result<(), QueueError>;
+
+    /// Ends a job that is no longer wanted.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn cancel(&self, pool: PoolId, job: &JobId) -> Result<Cancelled, QueueError>;
+
+    /// Waits for cancellations of jobs that this node runs. Each is returned once; empty after `timeout`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError>;
+
+    /// Waits for outcomes of jobs that this gateway submitted. Each is returned once; empty after `timeout`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_outcomes(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        timeout: Duration,
+    ) -> Result<Vec<Outcome>, QueueError>;
+
+    /// Hands in the tokens of the answer that the client already has, for a job that waits again. Returns whether the
+    /// next delivery will carry them; false is harmless, since repeats are dropped by offset.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError>;
+
+    /// Says that a node lives and how it does.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError>;
+
+    /// Says that a node takes no more work: its lane is everyone's at once. Its leases stay valid.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError>;
+
+    /// The live nodes of a pool, by node id.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn lanes(&self, pool: PoolId) -> Result<Vec<LaneStatus>, QueueError>;
+
+    /// Jobs that were given up, oldest first. An implementation keeps a bounded number and drops the oldest.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn dead_letters(&self, pool: PoolId) -> Result<Vec<DeadLetter>, QueueError>;
+
+    /// Queues a dead letter again with a fresh count of deliveries and no deadline.
+    ///
+    /// # Errors
+    /// [`QueueError::NotDead`] if there is none with this id.
+    async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError>;
+
+    /// Figures for metrics.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError>;
+}

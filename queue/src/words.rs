@@ -1,0 +1,263 @@
+//! What goes into the queue and comes out of it: plain data only, so that each operation can be one atomic function of
+//! a remote store.
+
+use std::time::Duration;
+
+use souk_protocol::{Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId};
+
+/// Caps and times of a queue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueueConfig {
+    /// Most jobs of one tenant that wait in one pool.
+    pub queued_per_tenant: usize,
+    /// Most jobs that wait in one pool.
+    pub queued_per_pool: usize,
+    /// Most jobs of one tenant that wait or run in one pool; `None` sets no such cap.
+    pub in_flight_per_tenant: Option<usize>,
+    /// How long a delivery is the node's without renewal. Nodes renew at a third of it.
+    pub lease: Duration,
+    /// A node that was silent for this long is taken for lost: its lane is everyone's.
+    pub heartbeat_timeout: Duration,
+    /// A lane is behind when its oldest job has waited for this long: idle nodes may then take from it.
+    pub steal_after: Duration,
+    /// A job that was delivered this often without an end goes to the dead letters.
+    pub max_deliveries: u32,
+    /// How long a job that is over is remembered, so that submitting it again has no effect.
+    pub remember_over: Duration,
+    /// Price of a generated token in the fair share, where a prompt token costs 1.
+    pub output_token_cost: f64,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            queued_per_tenant: 256,
+            queued_per_pool: 4096,
+            in_flight_per_tenant: None,
+            lease: Duration::from_secs(15),
+            heartbeat_timeout: Duration::from_secs(5),
+            // Long against a round trip, so that a lane's own node with the warm adapter comes first; short against
+            // the time to a first token.
+            steal_after: Duration::from_millis(100),
+            max_deliveries: 3,
+            remember_over: Duration::from_secs(120),
+            output_token_cost: 2.0,
+        }
+    }
+}
+
+/// A job on its way into the queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    /// What to do. Its `pool` and `tenant` say where it waits.
+    pub job: GenerateJob,
+    /// The node that should take it because it holds the adapter; `None` leaves it to whoever comes first.
+    pub lane: Option<NodeId>,
+    /// Where events and outcomes go.
+    pub reply_to: GatewayId,
+    /// The job's share against others.
+    pub weight: Weight,
+}
+
+/// A priority as a share: a job of weight 200 costs its tenant half as much as one of weight 100. There is no strict
+/// order between weights, so nobody starves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// The weight of an ordinary job: 100.
+    pub const ORDINARY: Self = Self(100);
+
+    /// A weight in percent of an ordinary job's, from 1 to 10000; `None` outside.
+    #[must_use]
+    pub const fn percent(percent: u32) -> Option<Self> {
+        if matches!(percent, 1..=10_000) { Some(Self(percent)) } else { None }
+    }
+
+    /// What `tokens` cost at this weight.
+    #[must_use]
+    pub fn price(self, tokens: f64) -> f64 {
+        tokens * 100.0 / f64::from(self.0)
+    }
+}
+
+/// The answer to a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// The job waits now.
+    Queued,
+    /// The same id was submitted before; nothing changed.
+    Already(JobState),
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It waits for a node.
+    Queued,
+    /// A node holds a lease on it.
+    Running,
+    /// It ended, was cancelled, expired or is a dead letter.
+    Over,
+}
+
+/// A node's wish for work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The pool that the node serves.
+    pub pool: PoolId,
+    /// The node, and so its lane.
+    pub node: NodeId,
+    /// At most this many jobs: what the node can start soon.
+    pub max_jobs: usize,
+}
+
+/// The right to run one attempt of a job, until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lease {
+    /// The job.
+    pub job: JobId,
+    /// Which delivery this is, from 1. Grows with each; only the highest one counts anywhere.
+    pub attempt: u32,
+}
+
+/// A job in a node's hands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// What to do.
+    pub job: GenerateJob,
+    /// The node's right to do it.
+    pub lease: Lease,
+    /// The lease lasts this long from now; renew at a third of it.
+    pub lease_for: Duration,
+    /// Where events go.
+    pub reply_to: GatewayId,
+    /// How long the job waited in the queue.
+    pub waited: Duration,
+}
+
+/// How far a running job is. Reporting it renews the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The lease.
+    pub lease: Lease,
+    /// Tokens generated so far, all attempts' `resume` included. A count, not a difference, so that reporting twice
+    /// charges once.
+    pub output_tokens: u32,
+}
+
+/// How a node gives a lease back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The job is over: answered, failed for good or cancelled. The node has sent the last event itself.
+    Over {
+        /// Tokens generated in all.
+        output_tokens: u32,
+    },
+    /// This attempt failed in a way that another may not. The node has sent no last event: the queue delivers again, or
+    /// reports an outcome.
+    Retry {
+        /// What went wrong, for the dead letter.
+        reason: String,
+    },
+    /// The node did not begin (it is draining). Does not count as a delivery.
+    GiveBack,
+}
+
+/// What a cancellation met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The job waited; it will never be delivered.
+    Queued,
+    /// The job runs; its node is told.
+    Running,
+    /// The job is over or unknown.
+    Over,
+}
+
+/// What became of a job without a node saying so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The job.
+    pub job: JobId,
+    /// What happened.
+    pub kind: OutcomeKind,
+}
+
+/// See [`Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// Its attempt failed or its node was lost, and it waits again. The gateway may now hand in the tokens that it has
+    /// with [`JobQueue::resume`](crate::JobQueue::resume), so that the next node need not generate them again.
+    Requeued,
+    /// Its deadline passed while it waited.
+    Expired,
+    /// It was delivered too often.
+    DeadLetter {
+        /// How often.
+        deliveries: u32,
+        /// What the last attempt said.
+        reason: String,
+    },
+}
+
+/// What a node says of itself at each heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The node, and so its lane.
+    pub node: NodeId,
+    /// The pool that it serves.
+    pub pool: PoolId,
+    /// How many more jobs it could start now.
+    pub free_slots: usize,
+    /// How many jobs it runs.
+    pub running: usize,
+    /// Adapters that are ready in its memory.
+    pub resident: Vec<Digest>,
+}
+
+/// A live node and what waits in its lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// What the node said last.
+    pub node: NodeStatus,
+    /// Jobs that wait in its lane.
+    pub queued: usize,
+}
+
+/// A job that was given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The job as it was submitted.
+    pub submission: Submission,
+    /// How often it was delivered.
+    pub deliveries: u32,
+    /// What the last attempt said.
+    pub reason: String,
+}
+
+/// Figures of one pool, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Jobs that wait.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Jobs that were given up.
+    pub dead_letters: usize,
+    /// Each lane with something in it, and each live node's.
+    pub lanes: Vec<LaneStats>,
+}
+
+/// Figures of one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStats {
+    /// The lane's node; `None` is the lane of jobs that have no preference.
+    pub lane: Option<NodeId>,
+    /// Jobs that wait.
+    pub queued: usize,
+    /// How long the oldest of them has waited.
+    pub oldest: Option<Duration>,
+    /// Whether its node's heartbeat is fresh.
+    pub live: bool,
+}
