@@ -25,7 +25,7 @@ pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
 pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
-pub use ids::{JobId, KeyId, NodeId, PoolId, RequestId, TenantId};
+pub use ids::{GatewayId, JobId, KeyId, NodeId, PoolId, RequestId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};
 pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};

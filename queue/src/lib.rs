@@ -2,7 +2,7 @@
 //!
 //! The queue moves jobs and decides whose turn it is. It does not run them, does not carry tokens (those go through
 //! [`events`]), and does not know HTTP, SQL or models. Begin with [`port::JobQueue`], whose documentation says what
-//! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`]. `tests/conformance.rs` is the
+//! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`]. `tests/conformance` is the
 //! contract that every implementation has to pass.
 
 pub mod error;
