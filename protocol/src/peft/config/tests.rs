@@ -1,0 +1,136 @@
+use serde_json::json;
+
+use super::super::samples::config_file;
+use super::*;
+
+fn refusals(changes: &Value) -> Vec<(ProblemCode, String)> {
+    let problems = LoraConfig::parse(&config_file(changes)).expect_err("the configuration is wrong");
+    problems.listed.into_iter().map(|problem| (problem.code, problem.subject)).collect()
+}
+
+#[test]
+fn the_smallest_valid_file_has_the_defaults_of_peft() {
+    let config = LoraConfig::parse(br#"{"peft_type": "LORA"}"#).unwrap();
+    assert_eq!((config.rank, config.alpha, config.base_model.as_deref()), (8, 8.0, None));
+    assert!(config.targets("model.layers.0.self_attn.q_proj") && config.targets("model.layers.0.self_attn.v_proj"));
+    assert!(!config.targets("model.layers.0.self_attn.k_proj") && !config.targets("lm_head"));
+    assert_eq!(config.scale_of("model.layers.0.self_attn.q_proj"), 1.0);
+}
+
+#[test]
+fn harmless_fields_are_accepted_whatever_they_say() {
+    let changes = json!({
+        "auto_mapping": {"base_model_class": "LlamaForCausalLM"}, "eva_config": {"rho": 2}, "peft_version": "9",
+        "revision": "main", "inference_mode": false, "qalora_group_size": 32, "init_lora_weights": "gaussian",
+        "megatron_config": {"a": 1}, "corda_config": {"a": 1}, "loftq_config": {"loftq_bits": 4}, "lora_dropout": 0.5,
+        "lora_ga_config": {"a": 1}, "ensure_weight_tying": true,
+    });
+    LoraConfig::parse(&config_file(&changes)).unwrap();
+}
+
+#[test]
+fn what_changes_the_answers_and_is_not_supported_is_refused_by_name() {
+    for (field, value) in [
+        ("bias", json!("all")),
+        ("bias", json!("lora_only")),
+        ("lora_bias", json!(true)),
+        ("fan_in_fan_out", json!(true)),
+        ("task_type", json!("SEQ_CLS")),
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("init_lora_weights", json!("olora")),
+        ("init_lora_weights", json!("corda")),
+        ("init_lora_weights", json!("lora_ga")),
+        ("init_lora_weights", json!("loftq")),
+        ("init_lora_weights", json!("mica")),
+        ("init_lora_weights", json!("something_new")),
+        ("init_lora_weights", json!(3)),
+        ("layer_replication", json!([[0, 2], [1, 2]])),
+        ("trainable_token_indices", json!([1, 2])),
+        ("target_parameters", json!(["mlp.experts"])),
+        ("alora_invocation_tokens", json!([5])),
+        ("use_qalora", json!(true)),
+        ("use_bdlora", json!({"nblocks": 2})),
+        ("arrow_config", json!({"top_k": 3})),
+        ("kasa_config", json!({"beta": 1})),
+        ("velora_config", json!({"a": 1})),
+        ("monteclora_config", json!({"a": 1})),
+        ("modules_to_save", json!(["lm_head"])),
+        ("modules_to_save", json!(["embed_tokens"])),
+    ] {
+        let found = refusals(&json!({ field: value.clone() }));
+        assert_eq!(found, [(ProblemCode::UnsupportedOption, field.to_owned())], "{field}: {value}");
+    }
+}
+
+#[test]
+fn unknown_options_are_refused_when_set_and_only_then() {
+    for value in [json!(null), json!(false), json!({}), json!([]), json!(0), json!("")] {
+        LoraConfig::parse(&config_file(&json!({"use_new_variant": value}))).unwrap();
+    }
+    for value in [json!(true), json!({"a": null}), json!([0]), json!(1), json!("x")] {
+        let found = refusals(&json!({"use_new_variant": value}));
+        assert_eq!(found, [(ProblemCode::UnknownOption, "use_new_variant".to_owned())]);
+    }
+}
+
+#[test]
+fn other_peft_types_are_refused_by_name() {
+    let problems = LoraConfig::parse(&config_file(&json!({"peft_type": "IA3"}))).unwrap_err();
+    assert_eq!(problems.to_string(), "peft_type: expected \"LORA\", given the text \"IA3\"");
+    assert!(LoraConfig::parse(b"{}").unwrap_err().has(ProblemCode::UnsupportedPeftType));
+}
+
+#[test]
+fn wrong_types_and_ranges_are_refused_by_field() {
+    for (field, value) in [
+        ("r", json!(0)),
+        ("r", json!(257)),
+        ("r", json!(8.5)),
+        ("r", json!(true)),
+        ("r", json!(-1)),
+        ("lora_alpha", json!("16")),
+        ("lora_dropout", json!([])),
+        ("use_rslora", json!("yes")),
+        ("use_dora", json!(1)),
+        ("target_modules", json!(3)),
+        ("target_modules", json!(["q_proj", 3])),
+        ("target_modules", json!("(?=q).*")),
+        ("exclude_modules", json!({"a": 1})),
+        ("rank_pattern", json!({"q_proj": 0})),
+        ("rank_pattern", json!({"q_proj": "8"})),
+        ("rank_pattern", json!({"(": 8})),
+        ("alpha_pattern", json!({"q_proj": null})),
+        ("layers_to_transform", json!([0, -1])),
+        ("layers_to_transform", json!("0")),
+        ("layers_pattern", json!(["layers"])),
+        ("modules_to_save", json!("norm")),
+        ("base_model_name_or_path", json!(7)),
+    ] {
+        let found = refusals(&json!({ field: value.clone() }));
+        assert_eq!(found, [(ProblemCode::FieldInvalid, field.to_owned())], "{field}: {value}");
+    }
+}
+
+#[test]
+fn a_layer_filter_needs_a_list_of_targets() {
+    let found = refusals(&json!({"target_modules": ".*q_proj", "layers_to_transform": [0]}));
+    assert_eq!(found, [(ProblemCode::FieldInvalid, "layers_to_transform".to_owned())]);
+}
+
+#[test]
+fn repeated_keys_and_large_files_are_refused() {
+    let repeated = br#"{"peft_type": "LORA", "r": 8, "r": 16}"#;
+    assert!(LoraConfig::parse(repeated).unwrap_err().has(ProblemCode::DuplicateKey));
+    let nested = br#"{"peft_type": "LORA", "rank_pattern": {"q_proj": 1, "q_proj": 2}}"#;
+    assert!(LoraConfig::parse(nested).unwrap_err().has(ProblemCode::DuplicateKey));
+    let mut large = config_file(&json!({}));
+    large.resize(MAX_CONFIG_BYTES + 1, b' ');
+    assert!(LoraConfig::parse(&large).unwrap_err().has(ProblemCode::TooLarge));
+}
+
+#[test]
+fn a_configuration_full_of_costly_patterns_is_refused_in_good_time() {
+    let table: serde_json::Map<_, _> = (0..1500).map(|index| (format!("(?:\\w{{9}}){{9}}{index}"), json!(4))).collect();
+    assert_eq!(refusals(&json!({"rank_pattern": table})), [(ProblemCode::FieldInvalid, "rank_pattern".to_owned())]);
+}

@@ -1,0 +1,88 @@
+//! Checks a weights file while it arrives, holding its header and nothing else.
+
+use super::config::LoraConfig;
+use super::plan::AdapterPlan;
+use super::problem::{ProblemList, Problems};
+use super::scan::FiniteScan;
+use super::tensors::TensorHeader;
+use crate::BaseModel;
+
+/// Takes `adapter_model.safetensors` in pieces, in order. A file of another format, or with a header that is wrong,
+/// is refused as soon as the pieces show it; the rest comes out at the end.
+#[derive(Debug)]
+pub struct WeightsIntake {
+    file_len: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Bytes so far; at most the header's length and one piece.
+    Header(Vec<u8>),
+    Data(Box<Data>),
+}
+
+#[derive(Debug)]
+struct Data {
+    header: TensorHeader,
+    scan: FiniteScan,
+}
+
+impl WeightsIntake {
+    /// An intake that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { file_len: 0, state: State::Header(Vec::new()) }
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// What is wrong with the header. The upload may be broken off; the intake is of no further use.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Problems> {
+        self.file_len += piece.len() as u64;
+        match &mut self.state {
+            State::Data(data) => data.scan.push(piece),
+            State::Header(start) => {
+                // The header's length is checked before as much as it says is kept.
+                start.extend_from_slice(piece);
+                if start.len() < 8 || start.len() < TensorHeader::bytes_needed(start)? {
+                    return Ok(());
+                }
+                let header = TensorHeader::parse(start)?;
+                let mut scan = FiniteScan::new(&header);
+                let data_start = usize::try_from(header.data_start).unwrap_or(usize::MAX);
+                scan.push(start.get(data_start..).unwrap_or_default());
+                self.state = State::Data(Box::new(Data { header, scan }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with either file.
+    pub fn finish(self, config: &[u8], base: &BaseModel) -> Result<AdapterPlan, Problems> {
+        let (header, scan) = match self.state {
+            State::Header(start) => return AdapterPlan::check(config, &start, self.file_len, base),
+            State::Data(data) => (data.header, data.scan),
+        };
+        let mut problems = ProblemList::default();
+        let config = LoraConfig::read(config, &mut problems);
+        if let Err(problem) = header.check_file_len(self.file_len) {
+            problems.push(problem);
+        }
+        let plan = AdapterPlan::match_up(config.as_ref(), &header, base, &mut problems);
+        if let Err(found) = scan.finish() {
+            problems.append(found);
+        }
+        problems.into_result(plan)
+    }
+}
+
+impl Default for WeightsIntake {
+    fn default() -> Self {
+        Self::new()
+    }
+}

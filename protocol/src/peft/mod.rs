@@ -1,0 +1,51 @@
+//! Adapters in the PEFT format (`adapter_config.json` and `adapter_model.safetensors`), checked before anything else
+//! touches them. Bytes come in, a plan or the list of everything that is wrong comes out; nothing here reads files.
+//!
+//! Begin with [`AdapterPlan::check`], which judges an adapter against one base model. [`WeightsIntake`] is the same
+//! for an upload that arrives in pieces: it holds the header, never the body.
+//!
+//! A file that passes can be used with no further checks of shape: every pair is complete, fits its matrix, and has
+//! the rank and scale that the configuration gives it.
+
+pub mod config;
+mod fields;
+pub mod intake;
+pub mod modules;
+pub mod names;
+pub mod pattern;
+pub mod plan;
+pub mod problem;
+pub mod scan;
+pub mod selector;
+mod strict_json;
+pub mod tensors;
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod samples;
+
+pub use config::LoraConfig;
+pub use intake::WeightsIntake;
+pub use modules::{Module, ModuleSite, NormSite};
+pub use plan::{AdapterPlan, NormPlan, PairPlan};
+pub use problem::{Problem, ProblemCode, Problems};
+pub use scan::FiniteScan;
+pub use tensors::{TensorEntry, TensorHeader, TensorType};
+
+/// Largest `adapter_config.json`. Real ones have 1 to 40 KiB.
+pub const MAX_CONFIG_BYTES: usize = 64 << 10;
+/// Largest safetensors header. 8,192 tensors with long names need less.
+pub const MAX_HEADER_BYTES: usize = 1 << 20;
+/// Largest `__metadata__` in a safetensors header, keys and values together.
+pub const MAX_METADATA_BYTES: usize = 64 << 10;
+/// Most tensors in a file: DoRA on all seven matrices of 390 layers.
+pub const MAX_TENSORS: usize = 8192;
+/// Longest tensor name.
+pub const MAX_TENSOR_NAME_BYTES: usize = 512;
+/// Highest rank of a pair.
+pub const MAX_RANK: usize = 256;
+/// Most entries in a list or pattern table of the configuration.
+pub const MAX_PATTERNS: usize = 1024;
+/// Longest regular expression in the configuration.
+pub const MAX_PATTERN_BYTES: usize = 512;

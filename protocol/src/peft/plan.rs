@@ -1,0 +1,367 @@
+//! Judges an adapter against a base model. What passes needs no further check of shape or meaning.
+
+use std::collections::BTreeMap;
+
+use super::config::LoraConfig;
+use super::modules::{Module, ModuleSite, NormSite};
+use super::names::{self, TensorRole};
+use super::problem::{ProblemCode, ProblemList, Problems, clip};
+use super::tensors::{TensorEntry, TensorHeader};
+use super::{MAX_RANK, Problem};
+use crate::manifest::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::{BaseModel, LlamaShape};
+
+/// What an adapter does to a base model, and where in the weights file the numbers are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterPlan {
+    /// Low-rank pairs, layer by layer in the order of [`Module::OF_LAYER`], the output head last.
+    pub pairs: Vec<PairPlan>,
+    /// Norms that are replaced.
+    pub norms: Vec<NormPlan>,
+    /// Offset of the data section in the weights file; tensor ranges count from there.
+    pub data_start: u64,
+}
+
+/// One low-rank pair: the module's output becomes `W x + scale * B (A x)`, or with a magnitude `m`
+/// `m * (W x + scale * B (A x)) / |rows of W + scale * B A|`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairPlan {
+    /// The module.
+    pub site: ModuleSite,
+    /// Inner width; 1 to [`MAX_RANK`].
+    pub rank: usize,
+    /// Factor on the product; finite.
+    pub scale: f32,
+    /// `[rank, in_features]`.
+    pub a: TensorEntry,
+    /// `[out_features, rank]`.
+    pub b: TensorEntry,
+    /// DoRA's magnitudes, `out_features` elements.
+    pub magnitude: Option<TensorEntry>,
+}
+
+/// One norm whose weights are replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormPlan {
+    /// The norm.
+    pub site: NormSite,
+    /// `[hidden_size]`.
+    pub weights: TensorEntry,
+}
+
+impl AdapterPlan {
+    /// Checks an adapter in full, the numbers themselves excepted: `config` is all of `adapter_config.json`,
+    /// `weights_start` the first bytes of `adapter_model.safetensors` (as many as [`TensorHeader::bytes_needed`]
+    /// says, or more) and `weights_len` the length of that file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(config: &[u8], weights_start: &[u8], weights_len: u64, base: &BaseModel) -> Result<Self, Problems> {
+        let mut problems = ProblemList::default();
+        let config = LoraConfig::read(config, &mut problems);
+        match TensorHeader::parse(weights_start) {
+            Ok(header) => {
+                if let Err(problem) = header.check_file_len(weights_len) {
+                    problems.push(problem);
+                }
+                let plan = Self::match_up(config.as_ref(), &header, base, &mut problems);
+                problems.into_result(plan)
+            }
+            Err(header_problems) => {
+                if let Some(config) = &config {
+                    check_config_against_base(config, base, &mut problems);
+                }
+                problems.append(header_problems);
+                Err(problems.into_problems().expect("a header that cannot be read has a problem"))
+            }
+        }
+    }
+
+    /// Compares configuration, tensors and base. Without a readable configuration the tensors alone are judged.
+    pub(super) fn match_up(
+        config: Option<&LoraConfig>,
+        header: &TensorHeader,
+        base: &BaseModel,
+        problems: &mut ProblemList,
+    ) -> Self {
+        let tensors = Slots::collect(header, &base.shape, problems);
+        let mut plan = Self { pairs: Vec::new(), norms: Vec::new(), data_start: header.data_start };
+        if let Some(config) = config {
+            check_config_against_base(config, base, problems);
+        }
+        for site in ModuleSite::all(&base.shape) {
+            plan.pairs.extend(match_pair(site, config, tensors.pairs.get(&site), &base.shape, problems));
+        }
+        for site in NormSite::all(&base.shape) {
+            plan.norms.extend(match_norm(site, config, tensors.norms.get(&site), &base.shape, problems));
+        }
+        if tensors.pairs.is_empty() && tensors.norms.is_empty() {
+            problems.add(ProblemCode::NoEffect, WEIGHTS_FILE, "it has no tensor that changes the base model");
+        }
+        plan
+    }
+}
+
+/// The tensors of one module as they were found.
+#[derive(Default)]
+struct PairTensors {
+    a: Option<TensorEntry>,
+    b: Option<TensorEntry>,
+    magnitude: Option<TensorEntry>,
+}
+
+/// Tensors by their place in the model.
+#[derive(Default)]
+struct Slots {
+    pairs: BTreeMap<ModuleSite, PairTensors>,
+    norms: BTreeMap<NormSite, TensorEntry>,
+}
+
+impl Slots {
+    fn collect(header: &TensorHeader, shape: &LlamaShape, problems: &mut ProblemList) -> Self {
+        let mut slots = Self::default();
+        let mut adapters = Vec::new();
+        for tensor in &header.tensors {
+            match names::read(&tensor.name) {
+                Ok(name) => {
+                    if !adapters.contains(&name.adapter) {
+                        adapters.push(name.adapter);
+                    }
+                    slots.insert(name.role, tensor, shape, problems);
+                }
+                Err(reason) => problems.add(ProblemCode::UnexpectedTensor, &tensor.name, reason),
+            }
+        }
+        if adapters.len() > 1 {
+            let names: Vec<_> =
+                adapters.iter().take(8).map(|name| name.map_or("no name".to_owned(), |name| clip(name, 80))).collect();
+            let message = format!("its tensors belong to {} adapters ({})", adapters.len(), names.join(", "));
+            problems.add(ProblemCode::UnexpectedTensor, WEIGHTS_FILE, message);
+        }
+        slots
+    }
+
+    fn insert(&mut self, role: TensorRole, tensor: &TensorEntry, shape: &LlamaShape, problems: &mut ProblemList) {
+        let layer = match role {
+            TensorRole::A(site) | TensorRole::B(site) | TensorRole::Magnitude(site) => site.layer,
+            TensorRole::Norm(site) => site.layer(),
+        };
+        if let Some(layer) = layer.filter(|&layer| layer >= shape.num_layers) {
+            let message =
+                format!("the base model has layers 0 to {}, given {layer}", shape.num_layers.saturating_sub(1));
+            problems.add(ProblemCode::LayerOutOfRange, &tensor.name, message);
+            return;
+        }
+        let replaced = match role {
+            TensorRole::A(site) => self.pairs.entry(site).or_default().a.replace(tensor.clone()),
+            TensorRole::B(site) => self.pairs.entry(site).or_default().b.replace(tensor.clone()),
+            TensorRole::Magnitude(site) => self.pairs.entry(site).or_default().magnitude.replace(tensor.clone()),
+            TensorRole::Norm(site) => self.norms.insert(site, tensor.clone()),
+        };
+        if let Some(first) = replaced {
+            let message = format!("`{}` is the same part of the same module", clip(&first.name, 200));
+            problems.add(ProblemCode::UnexpectedTensor, &tensor.name, message);
+        }
+    }
+}
+
+fn match_pair(
+    site: ModuleSite,
+    config: Option<&LoraConfig>,
+    tensors: Option<&PairTensors>,
+    shape: &LlamaShape,
+    problems: &mut ProblemList,
+) -> Option<PairPlan> {
+    let path = site.to_string();
+    let wanted = config.is_none_or(|config| config.targets(&path));
+    let Some(tensors) = tensors else {
+        if wanted && config.is_some() {
+            problems.add(ProblemCode::MissingTensor, &path, "target_modules has it and the file has no pair for it");
+        }
+        return None;
+    };
+    if !wanted {
+        let message = "the file has a pair for it and target_modules (less what is excluded) does not have it";
+        problems.add(ProblemCode::UnexpectedTensor, &path, message);
+    }
+    check_magnitude(&path, site.module, config, tensors.magnitude.as_ref(), shape, problems);
+    for (part, tensor) in [("lora_A", &tensors.a), ("lora_B", &tensors.b)] {
+        if tensor.is_none() {
+            problems.add(ProblemCode::MissingTensor, &path, format!("the pair has no {part}.weight"));
+        }
+    }
+    let (a, b) = (tensors.a.as_ref()?, tensors.b.as_ref()?);
+    let rank = check_pair_shapes(site.module, a, b, shape, problems)?;
+    let scale = match config {
+        Some(config) => check_rank_and_scale(&path, rank, config, problems)?,
+        None => return None,
+    };
+    Some(PairPlan { site, rank, scale, a: a.clone(), b: b.clone(), magnitude: tensors.magnitude.clone() })
+}
+
+fn check_magnitude(
+    path: &str,
+    module: Module,
+    config: Option<&LoraConfig>,
+    magnitude: Option<&TensorEntry>,
+    shape: &LlamaShape,
+    problems: &mut ProblemList,
+) {
+    let Some(magnitude) = magnitude else {
+        if config.is_some_and(|config| config.use_dora) {
+            let message = "use_dora is true and the file has no lora_magnitude_vector for it";
+            problems.add(ProblemCode::MissingTensor, path, message);
+        }
+        return;
+    };
+    if config.is_some_and(|config| !config.use_dora) {
+        let message = "a magnitude vector belongs to DoRA, and use_dora is false";
+        problems.add(ProblemCode::UnexpectedTensor, &magnitude.name, message);
+    }
+    let out = module.out_features(shape);
+    if !matches!(magnitude.shape[..], [n] | [n, 1] | [1, n] if n == out) {
+        wrong_shape(magnitude, &format!("[{out}]"), problems);
+    }
+}
+
+/// The rank of a pair whose shapes fit the module and each other.
+fn check_pair_shapes(
+    module: Module,
+    a: &TensorEntry,
+    b: &TensorEntry,
+    shape: &LlamaShape,
+    problems: &mut ProblemList,
+) -> Option<usize> {
+    let (in_features, out_features) = (module.in_features(shape), module.out_features(shape));
+    let rank_a = match a.shape[..] {
+        [rank, width] if width == in_features => Some(rank),
+        _ => {
+            wrong_shape(a, &format!("[rank, {in_features}]"), problems);
+            None
+        }
+    };
+    let rank_b = match b.shape[..] {
+        [height, rank] if height == out_features => Some(rank),
+        _ => {
+            wrong_shape(b, &format!("[{out_features}, rank]"), problems);
+            None
+        }
+    };
+    let (rank_a, rank_b) = (rank_a?, rank_b?);
+    if rank_a != rank_b {
+        let message = format!("its rank is {rank_b}, that of the pair's lora_A is {rank_a}");
+        problems.add(ProblemCode::RankMismatch, &b.name, message);
+        return None;
+    }
+    if !(1..=MAX_RANK).contains(&rank_a) {
+        let message = format!("expected a rank of 1 to {MAX_RANK}, given {rank_a}");
+        problems.add(ProblemCode::RankRange, &a.name, message);
+        return None;
+    }
+    Some(rank_a)
+}
+
+fn check_rank_and_scale(path: &str, rank: usize, config: &LoraConfig, problems: &mut ProblemList) -> Option<f32> {
+    let expected = config.rank_of(path);
+    if rank != expected {
+        let message = format!("by r and rank_pattern its rank is {expected}, by the tensors' shapes {rank}");
+        problems.add(ProblemCode::RankMismatch, path, message);
+        return None;
+    }
+    // Narrowing may overflow to infinity, which is what the check is for.
+    let scale = config.scale_of(path) as f32;
+    if !scale.is_finite() {
+        let message = format!("the scale {:e} is too large", config.scale_of(path));
+        problems.add(ProblemCode::FieldInvalid, "lora_alpha", message);
+        return None;
+    }
+    Some(scale)
+}
+
+fn match_norm(
+    site: NormSite,
+    config: Option<&LoraConfig>,
+    tensor: Option<&TensorEntry>,
+    shape: &LlamaShape,
+    problems: &mut ProblemList,
+) -> Option<NormPlan> {
+    let path = site.to_string();
+    let Some(tensor) = tensor else {
+        if config.is_some_and(|config| config.saves_norm(&path)) {
+            problems.add(ProblemCode::MissingTensor, &path, "modules_to_save has it and the file does not");
+        }
+        return None;
+    };
+    if config.is_some_and(|config| !config.may_save_norm(&path)) {
+        problems.add(ProblemCode::UnexpectedTensor, &tensor.name, "modules_to_save does not have this norm");
+    }
+    if tensor.shape != [shape.hidden_size] {
+        wrong_shape(tensor, &format!("[{}]", shape.hidden_size), problems);
+        return None;
+    }
+    Some(NormPlan { site, weights: tensor.clone() })
+}
+
+fn wrong_shape(tensor: &TensorEntry, expected: &str, problems: &mut ProblemList) {
+    let message = format!("expected the shape {expected}, given {:?}", tensor.shape);
+    problems.add(ProblemCode::WrongShape, &tensor.name, message);
+}
+
+fn check_config_against_base(config: &LoraConfig, base: &BaseModel, problems: &mut ProblemList) {
+    if let Some(given) = &config.base_model
+        && !is_same_base(given, base)
+    {
+        problems.push(wrong_base(given, base));
+    }
+    let num_layers = base.shape.num_layers;
+    for layer in config.layers.iter().flat_map(|filter| &filter.layers).filter(|&&layer| layer >= num_layers) {
+        let message = format!("the base model has layers 0 to {}, given {layer}", num_layers.saturating_sub(1));
+        problems.add(ProblemCode::LayerOutOfRange, "layers_to_transform", message);
+    }
+    if config.targets("model.embed_tokens") {
+        let message = "model.embed_tokens cannot be adapted; leave it out of the targets or exclude it";
+        problems.add(ProblemCode::UnsupportedOption, "target_modules", message);
+    }
+    let targets_head = config.targets("lm_head");
+    if config.ensure_weight_tying && targets_head && base.shape.tie_word_embeddings {
+        let message = "with lm_head as a target it adapts the tied token embeddings too, which is not supported";
+        problems.add(ProblemCode::UnsupportedOption, "ensure_weight_tying", message);
+    }
+    for name in &config.norms_to_save {
+        let matches = |site: NormSite| {
+            let path = site.to_string();
+            path == *name || super::selector::ends_with_segment(&path, name)
+        };
+        let is_norm = NormSite::NAMES.iter().any(|last| name.rsplit('.').next() == Some(last));
+        if is_norm && !NormSite::all(&base.shape).any(matches) {
+            let message = format!("the base model has no norm `{}`", clip(name, 200));
+            problems.add(ProblemCode::FieldInvalid, "modules_to_save", message);
+        }
+    }
+    let has_target = ModuleSite::all(&base.shape).any(|site| config.targets(&site.to_string()));
+    if !has_target && config.norms_to_save.is_empty() {
+        let message = "target_modules matches no linear module of the base model, so the adapter has no effect";
+        problems.add(ProblemCode::NoEffect, CONFIG_FILE, message);
+    }
+}
+
+/// Compares by the last segment and without case: the same model is `Org/Name`, a mirror's `name`, a local folder.
+fn is_same_base(given: &str, base: &BaseModel) -> bool {
+    let last =
+        |name: &str| name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
+    let given = last(given);
+    base.aliases.iter().chain([&base.id]).any(|name| last(name) == given)
+}
+
+fn wrong_base(given: &str, base: &BaseModel) -> Problem {
+    let aliases = if base.aliases.is_empty() { String::new() } else { format!(" ({})", base.aliases.join(", ")) };
+    let message = format!(
+        "the adapter was made for `{}`, the base model here is `{}`{aliases}; on another base its answers would be wrong",
+        clip(given, 200),
+        base.id
+    );
+    Problem::new(ProblemCode::WrongBase, "base_model_name_or_path", message)
+}
+
+#[cfg(test)]
+mod tests;
