@@ -1,0 +1,90 @@
+//! Cancellation, deadlines, outcomes and doorbells.
+
+use std::time::Duration;
+
+use souk_protocol::GatewayId;
+use souk_queue::{Cancelled, Outcome, OutcomeKind, Settlement};
+use tokio::time::Instant;
+
+use crate::support::*;
+
+pub(crate) async fn a_cancelled_job_is_never_delivered(queue: Queue) {
+    let first = submit(&queue, job("a", 10)).await;
+    let second = submit(&queue, job("a", 10)).await;
+    assert_eq!(queue.cancel(pool(), &first).await.unwrap(), Cancelled::Queued);
+    assert_eq!(queue.cancel(pool(), &first).await.unwrap(), Cancelled::Over);
+    assert_eq!(claim_one(&queue, "n").await.lease.job, second);
+    nothing_to_claim(&queue, "n").await;
+}
+
+pub(crate) async fn the_node_hears_of_a_cancellation_at_once(queue: Queue) {
+    submit(&queue, job("a", 10)).await;
+    let delivery = claim_one(&queue, "n").await;
+    let listener = {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.next_cancelled(pool(), &node("n"), SOON).await.unwrap() })
+    };
+    pass(Duration::from_millis(20)).await;
+    let asked = Instant::now();
+    assert_eq!(queue.cancel(pool(), &delivery.lease.job).await.unwrap(), Cancelled::Running);
+    assert_eq!(listener.await.unwrap(), std::slice::from_ref(&delivery.lease));
+    assert!(asked.elapsed() < Duration::from_millis(20), "{:?}", asked.elapsed());
+    assert_eq!(queue.cancel(pool(), &delivery.lease.job).await.unwrap(), Cancelled::Running);
+    let again = queue.next_cancelled(pool(), &node("n"), Duration::from_millis(20)).await.unwrap();
+    assert_eq!(again, [], "each is told once");
+    finish(&queue, &delivery, 3).await;
+}
+
+pub(crate) async fn a_cancelled_job_whose_node_is_lost_is_not_tried_again(queue: Queue) {
+    submit(&queue, job("a", 10)).await;
+    let delivery = claim_one(&queue, "n1").await;
+    queue.cancel(pool(), &delivery.lease.job).await.unwrap();
+    pass(LEASE * 2).await;
+    nothing_to_claim(&queue, "n2").await;
+    assert!(is_lease_lost(&queue.settle(pool(), &delivery.lease, Settlement::GiveBack).await));
+}
+
+pub(crate) async fn a_job_past_its_deadline_is_dropped_and_reported(queue: Queue) {
+    let late = submit(&queue, with_deadline(Duration::from_millis(100), job("a", 10))).await;
+    let in_time = submit(&queue, with_deadline(Duration::from_secs(60), job("a", 10))).await;
+    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
+    assert_eq!(outcomes, [Outcome { job: late, kind: OutcomeKind::Expired }]);
+    assert_eq!(claim_one(&queue, "n").await.lease.job, in_time);
+    nothing_to_claim(&queue, "n").await;
+}
+
+pub(crate) async fn a_deadline_that_passes_during_a_lost_attempt_is_reported(queue: Queue) {
+    let id = submit(&queue, with_deadline(LEASE / 2, job("a", 10))).await;
+    claim_one(&queue, "n").await;
+    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
+    assert_eq!(outcomes, [Outcome { job: id, kind: OutcomeKind::Expired }]);
+    nothing_to_claim(&queue, "n").await;
+}
+
+pub(crate) async fn an_outcome_reaches_only_its_own_gateway(queue: Queue) {
+    submit(&queue, with_deadline(Duration::from_millis(50), job("a", 10))).await;
+    let other = GatewayId::from_stored("another gateway");
+    assert_eq!(queue.next_outcomes(pool(), &other, Duration::from_millis(200)).await.unwrap(), []);
+    assert_eq!(queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap().len(), 1);
+    assert_eq!(queue.next_outcomes(pool(), &gateway(), Duration::from_millis(20)).await.unwrap(), [], "told once");
+}
+
+pub(crate) async fn the_doorbell_rings_when_work_comes(queue: Queue) {
+    let waiter = {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.wait(pool(), &node("n"), SOON).await.unwrap() })
+    };
+    pass(Duration::from_millis(20)).await;
+    let asked = Instant::now();
+    submit(&queue, job("a", 10)).await;
+    assert!(waiter.await.unwrap());
+    assert!(asked.elapsed() < Duration::from_millis(20), "{:?}", asked.elapsed());
+    assert!(queue.wait(pool(), &node("n"), SOON).await.unwrap(), "it waits still: no need to wait");
+}
+
+pub(crate) async fn the_doorbell_stays_silent_for_a_lane_of_others(queue: Queue) {
+    heartbeat(&queue, "n1").await;
+    submit(&queue, in_lane("n1", job("a", 10))).await;
+    assert!(!queue.wait(pool(), &node("n2"), STEAL_AFTER / 2).await.unwrap());
+    assert!(queue.wait(pool(), &node("n2"), SOON).await.unwrap(), "until the lane is behind");
+}

@@ -1,0 +1,74 @@
+//! What every implementation of the queue has to do. A new implementation is one more line in `on_every_queue!`.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod caps;
+mod endings;
+mod fairness;
+mod leases;
+mod model;
+mod stealing;
+mod support;
+
+use std::sync::Arc;
+
+use souk_queue::{JobQueue, MemoryQueue, QueueConfig};
+
+/// Makes one module per implementation, with every case as a test in it.
+macro_rules! on_every_queue {
+    ($($queue:ident => $open:expr),+ ; $cases:tt) => { $(on_every_queue!(@ $queue, $open, $cases);)+ };
+    (@ $queue:ident, $open:expr, [$($module:ident :: $case:ident),+ $(,)?]) => {
+        mod $queue {
+            $(#[tokio::test(start_paused = true)]
+            async fn $case() {
+                crate::$module::$case($open(crate::support::config()).await).await;
+            })+
+        }
+    };
+}
+
+on_every_queue! {
+    memory => crate::memory_queue;
+    [
+        fairness::one_tenants_flood_does_not_delay_another,
+        fairness::two_backlogged_tenants_get_the_same_service_within_the_bound,
+        fairness::a_heavier_job_costs_its_tenant_less,
+        fairness::a_tenant_that_paused_earns_no_credit,
+        fairness::jobs_of_one_tenant_come_in_order,
+        fairness::reporting_progress_twice_charges_once,
+        leases::a_job_is_delivered_to_one_node_only,
+        leases::a_renewed_lease_lives_on,
+        leases::an_expired_lease_is_delivered_again_with_the_next_attempt,
+        leases::a_stale_attempt_can_do_nothing,
+        leases::a_failed_attempt_is_tried_again_in_its_place,
+        leases::the_gateway_can_hand_in_what_it_has_before_the_next_delivery,
+        leases::after_three_deliveries_the_job_is_a_dead_letter,
+        leases::a_dead_letter_can_be_replayed,
+        leases::what_is_given_back_does_not_count_as_a_delivery,
+        leases::many_claimers_lose_nothing_and_repeat_nothing,
+        endings::a_cancelled_job_is_never_delivered,
+        endings::the_node_hears_of_a_cancellation_at_once,
+        endings::a_cancelled_job_whose_node_is_lost_is_not_tried_again,
+        endings::a_job_past_its_deadline_is_dropped_and_reported,
+        endings::a_deadline_that_passes_during_a_lost_attempt_is_reported,
+        endings::an_outcome_reaches_only_its_own_gateway,
+        endings::the_doorbell_rings_when_work_comes,
+        endings::the_doorbell_stays_silent_for_a_lane_of_others,
+        caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
+        caps::a_full_pool_refuses_everyone,
+        caps::running_jobs_count_where_the_cap_says_so,
+        caps::submitting_twice_queues_once,
+        caps::a_refused_job_leaves_nothing_behind,
+        stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,
+        stealing::a_lost_nodes_lane_is_everyones,
+        stealing::a_retired_nodes_lane_is_everyones_at_once,
+        stealing::a_busy_node_takes_from_a_lost_lane_by_turn,
+        stealing::a_job_without_a_lane_goes_to_whoever_comes_first,
+        stealing::live_lanes_are_listed_with_what_their_nodes_say,
+        stealing::statistics_count_what_there_is,
+    ]
+}
+
+async fn memory_queue(config: QueueConfig) -> Arc<dyn JobQueue> {
+    Arc::new(MemoryQueue::new(config))
+}

@@ -1,0 +1,261 @@
+//! Random operations against a plain model, for the memory queue: it is the one whose time can be driven.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use souk_protocol::JobId;
+use souk_queue::{Cancelled, Delivery, MemoryQueue, OutcomeKind, QueueConfig, Settlement};
+use tokio::time::Instant;
+
+use crate::support::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit { tenant: u8, lane: u8, prompt: u8, deadline_ms: Option<u16> },
+    Claim { node: u8, max_jobs: u8 },
+    Renew { pick: u8, output: u8 },
+    Finish { pick: u8, output: u8 },
+    Fail { pick: u8 },
+    GiveBack { pick: u8 },
+    Cancel { pick: u8 },
+    Heartbeat { node: u8 },
+    Retire { node: u8 },
+    Pass { millis: u16 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..4u8, 0..4u8, 1..50u8, prop::option::weighted(0.2, 1..500u16))
+            .prop_map(|(tenant, lane, prompt, deadline_ms)| Op::Submit { tenant, lane, prompt, deadline_ms }),
+        6 => (0..4u8, 1..4u8).prop_map(|(node, max_jobs)| Op::Claim { node, max_jobs }),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(pick, output)| Op::Renew { pick, output }),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(pick, output)| Op::Finish { pick, output }),
+        2 => any::<u8>().prop_map(|pick| Op::Fail { pick }),
+        1 => any::<u8>().prop_map(|pick| Op::GiveBack { pick }),
+        2 => any::<u8>().prop_map(|pick| Op::Cancel { pick }),
+        3 => (0..4u8).prop_map(|node| Op::Heartbeat { node }),
+        1 => (0..4u8).prop_map(|node| Op::Retire { node }),
+        3 => (1..200u16).prop_map(|millis| Op::Pass { millis }),
+    ]
+}
+
+/// What the model knows of a job. It does not model turns, only rights: who may hold what, and what must come of it.
+#[derive(Debug)]
+struct Known {
+    number: usize,
+    tenant: u8,
+    deadline: Option<Instant>,
+    attempt: u32,
+    /// Deliveries that count.
+    deliveries: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Queued,
+    Running { until: Instant, cancelled: bool },
+    Over,
+}
+
+#[derive(Default)]
+struct Model {
+    jobs: BTreeMap<JobId, Known>,
+    /// All deliveries ever, the stale ones too.
+    deliveries: Vec<Delivery>,
+    expired: BTreeSet<JobId>,
+    dead: BTreeSet<JobId>,
+}
+
+impl Model {
+    /// Moves time on: leases expire, deadlines pass.
+    fn settle_time(&mut self, max_deliveries: u32) {
+        let now = Instant::now();
+        for (id, known) in &mut self.jobs {
+            if let State::Running { until, cancelled } = known.state
+                && until <= now
+            {
+                known.state = if cancelled {
+                    State::Over
+                } else if known.deadline.is_some_and(|deadline| deadline <= until) {
+                    self.expired.insert(id.clone());
+                    State::Over
+                } else if known.deliveries >= max_deliveries {
+                    self.dead.insert(id.clone());
+                    State::Over
+                } else {
+                    State::Queued
+                };
+            }
+            if known.state == State::Queued && known.deadline.is_some_and(|deadline| deadline <= now) {
+                known.state = State::Over;
+                self.expired.insert(id.clone());
+            }
+        }
+    }
+
+    fn count(&self, matches: impl Fn(&State) -> bool) -> usize {
+        self.jobs.values().filter(|known| matches(&known.state)).count()
+    }
+
+    fn pick(&self, pick: u8) -> Option<Delivery> {
+        (!self.deliveries.is_empty()).then(|| self.deliveries[pick as usize % self.deliveries.len()].clone())
+    }
+
+    fn holds(&self, delivery: &Delivery) -> bool {
+        let known = &self.jobs[&delivery.lease.job];
+        known.attempt == delivery.lease.attempt && matches!(known.state, State::Running { .. })
+    }
+
+    fn on_claim(&mut self, claimed: Vec<Delivery>, lease: Duration) {
+        for delivery in claimed {
+            let known = self.jobs.get_mut(&delivery.lease.job).expect("only what was submitted is delivered");
+            assert_eq!(known.state, State::Queued, "only what waits is delivered");
+            known.attempt += 1;
+            known.deliveries += 1;
+            assert_eq!(delivery.lease.attempt, known.attempt, "attempts count up by one");
+            known.state = State::Running { until: Instant::now() + lease, cancelled: false };
+            self.deliveries.push(delivery);
+        }
+    }
+}
+
+async fn run(ops: Vec<Op>) {
+    let config = QueueConfig { remember_over: Duration::from_secs(3600), ..config() };
+    let queue: Queue = Arc::new(MemoryQueue::new(config));
+    let (mut model, started) = (Model::default(), Instant::now());
+    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    for (number, op) in ops.into_iter().enumerate() {
+        model.settle_time(config.max_deliveries);
+        match op {
+            Op::Submit { tenant, lane, prompt, deadline_ms } => {
+                let mut submission = in_lane(&lane.to_string(), job(&tenant.to_string(), prompt.into()));
+                // Deadlines far from any moment at which something happens: the two clocks start a little apart.
+                let elapsed = Instant::now() - started;
+                let after = deadline_ms.map(|millis| elapsed + Duration::from_millis(u64::from(millis) * 100 + 50));
+                submission.job.deadline_unix_ms = after.map(|after| epoch + after.as_millis() as u64);
+                let id = submit(&queue, submission).await;
+                let deadline = after.map(|after| started + after);
+                let known = Known { number, tenant, deadline, attempt: 0, deliveries: 0, state: State::Queued };
+                model.jobs.insert(id, known);
+            }
+            Op::Claim { node, max_jobs } => {
+                let waiting = model.count(|state| *state == State::Queued);
+                let claimed = claim(&queue, &node.to_string(), max_jobs.into()).await;
+                assert!(claimed.len() <= usize::from(max_jobs).min(waiting));
+                model.on_claim(claimed, config.lease);
+            }
+            Op::Renew { pick, output } => {
+                let Some(delivery) = model.pick(pick) else { continue };
+                assert_eq!(renew(&queue, &delivery, output.into()).await, model.holds(&delivery));
+                if model.holds(&delivery)
+                    && let State::Running { until, .. } = &mut model.jobs.get_mut(&delivery.lease.job).unwrap().state
+                {
+                    *until = Instant::now() + config.lease;
+                }
+            }
+            Op::Finish { pick, output } => {
+                let settlement = Settlement::Over { output_tokens: output.into() };
+                settle(&queue, &mut model, pick, settlement, config.max_deliveries).await;
+            }
+            Op::Fail { pick } => {
+                let settlement = Settlement::Retry { reason: "no".to_owned() };
+                settle(&queue, &mut model, pick, settlement, config.max_deliveries).await;
+            }
+            Op::GiveBack { pick } => {
+                settle(&queue, &mut model, pick, Settlement::GiveBack, config.max_deliveries).await;
+            }
+            Op::Cancel { pick } => cancel(&queue, &mut model, pick).await,
+            Op::Heartbeat { node } => heartbeat(&queue, &node.to_string()).await,
+            Op::Retire { node: number } => queue.retire(pool(), &node(&number.to_string())).await.unwrap(),
+            Op::Pass { millis } => pass(Duration::from_millis(millis.into())).await,
+        }
+        model.settle_time(config.max_deliveries);
+        let stats = queue.stats(pool()).await.unwrap();
+        assert_eq!(stats.queued, model.count(|state| *state == State::Queued));
+        assert_eq!(stats.running, model.count(|state| matches!(state, State::Running { .. })));
+        assert_eq!(stats.queued, stats.lanes.iter().map(|lane| lane.queued).sum::<usize>());
+    }
+    drain(queue, model, config).await;
+}
+
+async fn settle(queue: &Queue, model: &mut Model, pick: u8, settlement: Settlement, max_deliveries: u32) {
+    let Some(delivery) = model.pick(pick) else { return };
+    let held = model.holds(&delivery);
+    let result = queue.settle(pool(), &delivery.lease, settlement.clone()).await;
+    assert_eq!(result.is_ok(), held, "{result:?}");
+    if !held {
+        return;
+    }
+    let id = delivery.lease.job;
+    let known = model.jobs.get_mut(&id).unwrap();
+    let cancelled = matches!(known.state, State::Running { cancelled: true, .. });
+    let late = known.deadline.is_some_and(|deadline| deadline <= Instant::now());
+    known.state = match settlement {
+        _ if cancelled => State::Over,
+        Settlement::Over { .. } => State::Over,
+        _ if late => {
+            model.expired.insert(id);
+            State::Over
+        }
+        Settlement::Retry { .. } if known.deliveries >= max_deliveries => {
+            model.dead.insert(id);
+            State::Over
+        }
+        Settlement::Retry { .. } => State::Queued,
+        Settlement::GiveBack => {
+            known.deliveries -= 1;
+            State::Queued
+        }
+    };
+}
+
+async fn cancel(queue: &Queue, model: &mut Model, pick: u8) {
+    let ids: Vec<_> = model.jobs.keys().cloned().collect();
+    if ids.is_empty() {
+        return;
+    }
+    let id = &ids[pick as usize % ids.len()];
+    let known = model.jobs.get_mut(id).unwrap();
+    let (expected, state) = match known.state {
+        State::Queued => (Cancelled::Queued, State::Over),
+        State::Running { until, .. } => (Cancelled::Running, State::Running { until, cancelled: true }),
+        State::Over => (Cancelled::Over, State::Over),
+    };
+    known.state = state;
+    assert_eq!(queue.cancel(pool(), id).await.unwrap(), expected);
+}
+
+/// Lets every node die, takes all that is left with a new one, and checks that each job came to its end.
+async fn drain(queue: Queue, mut model: Model, config: QueueConfig) {
+    pass(config.lease.max(config.heartbeat_timeout)).await;
+    model.settle_time(config.max_deliveries);
+    let left = claim(&queue, "last", usize::MAX).await;
+    let mut in_order: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for delivery in &left {
+        let known = &model.jobs[&delivery.lease.job];
+        in_order.entry(known.tenant).or_default().push(known.number);
+    }
+    assert!(in_order.values().all(|numbers| numbers.is_sorted()), "first in, first out inside a tenant: {in_order:?}");
+    model.on_claim(left, config.lease);
+    assert_eq!(model.count(|state| *state == State::Queued), 0, "nothing is lost");
+    let outcomes = queue.next_outcomes(pool(), &gateway(), Duration::ZERO).await.unwrap();
+    let expired: BTreeSet<_> =
+        outcomes.iter().filter(|o| o.kind == OutcomeKind::Expired).map(|o| o.job.clone()).collect();
+    assert_eq!(expired, model.expired);
+    let dead: BTreeSet<_> =
+        queue.dead_letters(pool()).await.unwrap().into_iter().map(|letter| letter.submission.job.id).collect();
+    assert_eq!(dead, model.dead);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_order_of_operations_loses_repeats_or_confuses_a_job(ops in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run(ops));
+    }
+}
