@@ -1,0 +1,9 @@
+//! The kernels, written once over sixteen lanes (`crate::cpu::simd`). Fronts in `crate::ops` have checked every shape.
+
+pub(crate) mod attention;
+pub(crate) mod lora;
+pub(crate) mod math;
+pub(crate) mod matmul_float;
+pub(crate) mod matmul_quantized;
+pub(crate) mod rope;
+pub(crate) mod rows;

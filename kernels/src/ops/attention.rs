@@ -1,0 +1,84 @@
+//! Causal grouped-query attention over the paged cache.
+
+use crate::KernelError;
+use crate::cpu::Cpu;
+use crate::error::{check_index, check_rows};
+use crate::kv_cache::{BLOCK_TOKENS, KvCache};
+use crate::lanes::attention::Attention;
+use crate::shared::SharedMut;
+
+/// Rows of one sequence: rows `first_row ..` of `q` are its positions `first_position ..`.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionSpan<'a> {
+    /// First row in `q` and `out`.
+    pub first_row: usize,
+    /// Rows, one position each.
+    pub num_rows: usize,
+    /// Position of the first row.
+    pub first_position: usize,
+    /// Blocks of the cache that hold the sequence's keys and values, positions `0..16` in the first and so on. Those of the
+    /// rows themselves have been stored.
+    pub blocks: &'a [u32],
+}
+
+/// `out[row] = softmax(q k / sqrt(head_dim)) v` over positions up to the row's own, for the rows of every span. Head `h` reads
+/// key-value head `h / (num_heads / num_kv_heads)`. Spans may come in any order and must not share rows.
+pub fn attention(
+    cpu: &Cpu,
+    q: &[f32],
+    num_heads: usize,
+    cache: &KvCache,
+    layer: usize,
+    spans: &[AttentionSpan<'_>],
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    const OP: &str = "attention";
+    cache.check(OP, layer, num_heads)?;
+    let mut end_of_earlier = 0;
+    for (at, span) in spans.iter().enumerate() {
+        let last_row = span.first_row.saturating_add(span.num_rows);
+        check_rows(OP, "q", last_row, num_heads * cache.head_dim(), q.len())?;
+        check_rows(OP, "out", last_row, num_heads * cache.head_dim(), out.len())?;
+        if span.num_rows > 0 {
+            let length = span.first_position.saturating_add(span.num_rows);
+            check_rows(OP, "blocks of a span", length.div_ceil(BLOCK_TOKENS), 1, span.blocks.len())?;
+        }
+        if let Some(block) = span.blocks.iter().max() {
+            check_index(OP, "block", cache.num_blocks(), *block as usize)?;
+        }
+        check_disjoint(OP, span, &spans[..at], end_of_earlier)?;
+        end_of_earlier = end_of_earlier.max(last_row);
+    }
+    let kernel = Attention { q, num_heads, cache, layer, spans, out: SharedMut::new(out) };
+    if cache.num_kv_heads() > 0 {
+        cpu.launch(kernel.num_chunks(), &kernel);
+    }
+    Ok(())
+}
+
+/// Refuses a span that shares rows with an earlier one: two threads would write them. `end_of_earlier` is the highest
+/// end so far; in the usual order nothing else needs a look.
+fn check_disjoint(
+    op: &'static str,
+    span: &AttentionSpan<'_>,
+    earlier: &[AttentionSpan<'_>],
+    end_of_earlier: usize,
+) -> Result<(), KernelError> {
+    if span.first_row >= end_of_earlier || span.num_rows == 0 {
+        return Ok(());
+    }
+    let end = span.first_row + span.num_rows;
+    let shares = |other: &&AttentionSpan<'_>| {
+        let other_end = other.first_row + other.num_rows;
+        other.num_rows > 0 && other.first_row < end && span.first_row < other_end
+    };
+    match earlier.iter().find(shares) {
+        Some(other) => Err(KernelError::Limit {
+            op,
+            what: "end of a span that begins before another",
+            limit: span.first_row.max(other.first_row),
+            given: end.min(other.first_row + other.num_rows),
+        }),
+        None => Ok(()),
+    }
+}

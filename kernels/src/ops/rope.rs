@@ -1,0 +1,107 @@
+//! Rotary positions, and storing keys and values in the cache.
+
+use crate::KernelError;
+use crate::cpu::Cpu;
+use crate::error::{check_equal, check_index, check_rows};
+use crate::kv_cache::{BLOCK_TOKENS, KvCache};
+use crate::lanes::rope::RopeStore;
+use crate::shared::SharedMut;
+
+/// Below this many values the op is one chunk.
+const VALUES_WORTH_A_FORK: usize = 16 * 1024;
+
+/// Cosines and sines of every position: angle `position * theta^(-2i / head_dim)` for pair `i` of a head, which is its
+/// elements `i` and `i + head_dim / 2`.
+pub struct RopeTable {
+    half_dim: usize,
+    max_positions: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// Computed in f64.
+    pub fn new(head_dim: usize, theta: f32, max_positions: usize) -> RopeTable {
+        let half_dim = head_dim / 2;
+        let frequencies: Vec<f64> =
+            (0..half_dim).map(|pair| f64::from(theta).powf(-2.0 * pair as f64 / head_dim as f64)).collect();
+        Self::with_frequencies(&frequencies, max_positions)
+    }
+
+    /// For models that scale the frequencies of some pairs: one frequency per pair.
+    pub fn with_frequencies(frequencies: &[f64], max_positions: usize) -> RopeTable {
+        let angles = (0..max_positions).flat_map(|at| frequencies.iter().map(move |frequency| at as f64 * frequency));
+        let (cos, sin) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
+        RopeTable { half_dim: frequencies.len(), max_positions, cos, sin }
+    }
+
+    /// Positions in the table.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    /// Bytes of the table.
+    pub fn size_bytes(&self) -> usize {
+        size_of_val(self.cos.as_slice()) + size_of_val(self.sin.as_slice())
+    }
+
+    /// Cosines and sines of a position.
+    #[inline(always)]
+    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        let first = position * self.half_dim;
+        (&self.cos[first..][..self.half_dim], &self.sin[first..][..self.half_dim])
+    }
+}
+
+/// Rotates `q` (`num_heads` heads per row) and `k` in place by `positions` and stores `k` and `v` of each row in its slot
+/// (`block * 16 + offset`) of the cache's `layer`. There is one row per position.
+#[expect(clippy::too_many_arguments, reason = "one op on three tensors, with where each row goes")]
+pub fn rope_store(
+    cpu: &Cpu,
+    rope: &RopeTable,
+    q: &mut [f32],
+    k: &mut [f32],
+    v: &[f32],
+    positions: &[u32],
+    slots: &[u32],
+    num_heads: usize,
+    cache: &mut KvCache,
+    layer: usize,
+) -> Result<(), KernelError> {
+    const OP: &str = "rope_store";
+    let (num_kv_heads, head_dim, num_rows) = (cache.num_kv_heads(), cache.head_dim(), positions.len());
+    cache.check(OP, layer, num_heads)?;
+    check_equal(OP, "head_dim", 2 * rope.half_dim, head_dim)?;
+    check_equal(OP, "slots", num_rows, slots.len())?;
+    check_rows(OP, "q", num_rows, num_heads * head_dim, q.len())?;
+    check_rows(OP, "k", num_rows, num_kv_heads * head_dim, k.len())?;
+    check_rows(OP, "v", num_rows, num_kv_heads * head_dim, v.len())?;
+    if let Some(position) = positions.iter().max() {
+        check_index(OP, "position", rope.max_positions, *position as usize)?;
+    }
+    if let Some(slot) = slots.iter().max() {
+        check_index(OP, "slot", cache.num_blocks() * BLOCK_TOKENS, *slot as usize)?;
+    }
+    if num_rows == 0 {
+        return Ok(());
+    }
+    let first_index = cache.index(layer, 0, 0);
+    let (keys, values) = cache.parts_mut();
+    let kernel = RopeStore {
+        rope,
+        q: SharedMut::new(q),
+        k: SharedMut::new(k),
+        v,
+        positions,
+        slots,
+        num_heads,
+        num_kv_heads,
+        head_dim,
+        first_index,
+        keys: SharedMut::new(keys),
+        values: SharedMut::new(values),
+        whole: num_rows * (num_heads + 2 * num_kv_heads) * head_dim < VALUES_WORTH_A_FORK,
+    };
+    cpu.launch(kernel.num_chunks(), &kernel);
+    Ok(())
+}
