@@ -1,0 +1,233 @@
+//! The engine's loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use souk_protocol::{FinishReason, GenerateJob, JobFailure};
+
+use super::EngineConfig;
+use super::answer::{Answer, Break};
+use super::inbox::{Inbox, Mail, NewRequest};
+use super::runner::{ModelRunner, RunnerLimits};
+use super::sampler::Sampler;
+use super::scheduler::{Budget, Plan, Scheduler};
+use super::sequence::{AdapterSet, Sequence, SequenceId};
+use super::stats::{EngineStats, StepFigures};
+use super::step::StepBuilder;
+
+/// The state of the engine's thread.
+pub(super) struct EngineLoop {
+    inbox: Arc<Inbox>,
+    runner: Box<dyn ModelRunner>,
+    limits: RunnerLimits,
+    scheduler: Scheduler,
+    answers: HashMap<SequenceId, Answer>,
+    step: StepBuilder,
+    sampler: Sampler,
+    stats: EngineStats,
+}
+
+impl EngineLoop {
+    pub(super) fn new(runner: Box<dyn ModelRunner>, config: EngineConfig, inbox: Arc<Inbox>) -> Self {
+        let limits = runner.limits();
+        let scheduler = Scheduler::new(budget(config, limits), limits.num_blocks);
+        let stats = EngineStats::idle(limits.num_blocks);
+        let (step, sampler) = (StepBuilder::default(), Sampler::default());
+        Self { inbox, runner, limits, scheduler, answers: HashMap::new(), step, sampler, stats }
+    }
+
+    /// Runs until the inbox is drained.
+    pub(super) fn run(mut self) {
+        while self.take_commands() {
+            let plan = self.schedule(Instant::now());
+            self.run_step(&plan);
+            self.publish();
+        }
+    }
+
+    /// Takes in new requests and lets go of those that nobody wants. Sleeps while there is nothing to do; false at the
+    /// end.
+    pub(super) fn take_commands(&mut self) -> bool {
+        let Mail { new, cancelled, is_last } = self.inbox.take(self.is_idle());
+        for request in new {
+            self.admit(request);
+        }
+        for id in cancelled {
+            self.leave(id, Break::Cancelled);
+        }
+        let unwanted = self.answers.iter().filter(|(_, answer)| answer.is_unwanted()).map(|(id, _)| *id);
+        for id in unwanted.collect::<Vec<_>>() {
+            self.leave(id, Break::Cancelled);
+        }
+        !is_last
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// Decides the next step; ends what is too late.
+    pub(super) fn schedule(&mut self, now: Instant) -> Plan {
+        let mut plan = self.scheduler.plan(now);
+        for sequence in plan.expired.drain(..) {
+            if let Some(answer) = self.answers.remove(&sequence.id) {
+                self.inbox.ended();
+                answer.fail(&sequence, JobFailure::DeadlineExceeded);
+            }
+        }
+        plan
+    }
+
+    /// Runs the step, samples, answers, and ends what is complete.
+    pub(super) fn run_step(&mut self, plan: &Plan) {
+        if plan.parts.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let num_decode_rows = self.num_decoding(plan);
+        let breaks = self.compute(plan);
+        for (id, reason) in breaks {
+            self.leave(id, reason);
+        }
+        let num_generated = self.settle(plan);
+        self.step.clear();
+        self.stats.add(StepFigures {
+            took: started.elapsed(),
+            num_rows: plan.parts.iter().map(|part| part.positions.len()).sum(),
+            num_decode_rows,
+            num_generated,
+            num_preempted: plan.preempted.len(),
+        });
+    }
+
+    /// Runs the model and hands each generation its rows. Returns those that must leave.
+    fn compute(&mut self, plan: &Plan) -> Vec<(SequenceId, Break)> {
+        let logits = match self.runner.run(self.step.build(plan, &self.scheduler)) {
+            Ok(logits) => logits,
+            Err(error) => {
+                tracing::error!(%error, step = %plan, "a step failed; its sequences end, the engine goes on");
+                let failed = Break::Failed(JobFailure::Internal(error.to_string()));
+                return plan.parts.iter().map(|part| (part.sequence, failed.clone())).collect();
+            }
+        };
+        let mut breaks = Vec::new();
+        let mut rest = logits;
+        for part in &plan.parts {
+            let (rows, others) = rest.split_at_mut(part.logits.len() * self.limits.vocab_size);
+            rest = others;
+            let Some(sequence) = self.scheduler.running_mut(part.sequence) else { continue };
+            let Some(answer) = self.answers.get_mut(&part.sequence) else { continue };
+            if let Err(reason) = answer.take(sequence, part, rows, &mut self.sampler) {
+                breaks.push((part.sequence, reason));
+            }
+        }
+        breaks
+    }
+
+    /// Ends the generations that are complete. Returns how many tokens the step brought.
+    fn settle(&mut self, plan: &Plan) -> usize {
+        let mut num_generated = 0;
+        for part in &plan.parts {
+            let Some(sequence) = self.scheduler.running(part.sequence) else { continue };
+            num_generated += usize::from(sequence.tokens.len() > part.positions.end);
+            if let Some(reason) = sequence.finish_reason() {
+                self.finish(part.sequence, reason);
+            }
+        }
+        num_generated
+    }
+
+    fn admit(&mut self, new: NewRequest) {
+        let mut sequence = self.sequence(new.id, &new.request.job, AdapterSet::new(new.request.adapters.clone()));
+        let id = new.id;
+        let mut answer = Answer::new(new);
+        // A prompt of one token that is only scored needs no step.
+        let scored =
+            if sequence.max_len == 1 && sequence.num_scored == 0 { answer.score_first(&mut sequence) } else { Ok(()) };
+        let reason = sequence.finish_reason();
+        self.scheduler.admit(sequence);
+        self.answers.insert(id, answer);
+        match (scored, reason) {
+            (Err(reason), _) => self.leave(id, reason),
+            // Nothing to do: `resume` holds the whole answer, or nothing was asked for.
+            (Ok(()), Some(reason)) => self.finish(id, reason),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn sequence(&self, id: SequenceId, job: &GenerateJob, adapters: AdapterSet) -> Sequence {
+        let tokens: Vec<_> = job.prompt.iter().chain(&job.resume).copied().collect();
+        let num_prompt = job.prompt.len();
+        Sequence {
+            id,
+            num_prompt,
+            num_computed: 0,
+            num_scored: if job.prompt_logprobs.is_some() { 0 } else { num_prompt },
+            max_len: job.max_context_tokens().min(self.limits.context_length),
+            eos_tokens: job.eos_tokens.clone(),
+            deadline: job.deadline_unix_ms.map(instant_of),
+            adapters,
+            blocks: self.scheduler.pool().empty_list(),
+            tokens,
+        }
+    }
+
+    fn finish(&mut self, id: SequenceId, reason: FinishReason) {
+        if let (Some(sequence), Some(answer)) = (self.scheduler.remove(id), self.answers.remove(&id)) {
+            self.inbox.ended();
+            answer.finish(&sequence, reason);
+        }
+    }
+
+    fn leave(&mut self, id: SequenceId, reason: Break) {
+        match reason {
+            Break::Cancelled => self.finish(id, FinishReason::Cancelled),
+            Break::Failed(failure) => {
+                if let (Some(sequence), Some(answer)) = (self.scheduler.remove(id), self.answers.remove(&id)) {
+                    self.inbox.ended();
+                    answer.fail(&sequence, failure);
+                }
+            }
+        }
+    }
+
+    fn num_decoding(&self, plan: &Plan) -> usize {
+        let sequences = plan.parts.iter().filter_map(|part| self.scheduler.running(part.sequence));
+        sequences.filter(|sequence| sequence.is_decoding()).count()
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.stats.num_running = self.scheduler.num_running();
+        self.stats.num_waiting = self.scheduler.num_waiting();
+        self.stats.num_free_blocks = self.scheduler.pool().num_free();
+        self.stats.publish_gauges();
+        self.inbox.set_stats(&self.stats);
+    }
+}
+
+impl Drop for EngineLoop {
+    fn drop(&mut self) {
+        // Also on a panic in the runner: nobody must wait for a thread that is gone.
+        self.inbox.close();
+    }
+}
+
+/// The configured bounds, lowered to what the runner takes. Each sequence can decode in every step.
+fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
+    let max_rows = config.max_rows.min(limits.max_rows).max(1);
+    Budget {
+        max_rows,
+        max_logit_rows: limits.max_logit_rows.max(1),
+        max_prefill_rows_beside_decode: config.max_prefill_rows_beside_decode.clamp(1, max_rows),
+        max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
+    }
+}
+
+/// A wall-clock deadline in monotonic time, taken once so that a step of the wall clock does not move it.
+fn instant_of(unix_ms: u64) -> Instant {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let left_ms = u128::from(unix_ms).saturating_sub(now_ms);
+    let year = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + Duration::from_millis(u64::try_from(left_ms).unwrap_or(u64::MAX)).min(year)
+}

@@ -1,0 +1,168 @@
+//! Chooses the next token from a row of logits, and says how likely it was.
+//!
+//! Order: bias, repetition penalty, frequency and presence penalties, temperature, top-k, min-p, top-p, draw. Logprobs are
+//! those of the unmodified distribution. All ties go to the lower id. The draw is a function of (seed, position) and the
+//! row alone, so a token does not depend on what else is in the batch, and a continued answer equals the uninterrupted one.
+//!
+//! A row has as many entries as the vocabulary (49,152 and up), so it is read in few plain passes that the compiler
+//! vectorises, nothing is sorted whole, and no buffer is allocated per row.
+
+mod draw;
+mod scan;
+
+use std::collections::HashMap;
+
+use souk_protocol::{SamplingParams, TokenId, TokenLogprobs, TokenOut};
+
+use self::draw::Truncation;
+use self::scan::Scan;
+
+/// Buffers that are reused from row to row.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    scan: Scan,
+    candidates: Vec<Candidate>,
+    /// Logits as they were before the request's own modifications.
+    unmodified: Vec<(TokenId, f32)>,
+}
+
+/// What decides a choice beside the logits.
+#[derive(Clone, Copy, Debug)]
+pub struct ChoiceContext<'a> {
+    /// The request's parameters.
+    pub params: &'a SamplingParams,
+    /// What the context contains; `None` if no penalty asks.
+    pub counts: Option<&'a TokenCounts>,
+    /// The position in the context that the token will take.
+    pub position: u32,
+    /// How many alternatives to report; `None` reports no logprobs.
+    pub num_top: Option<u8>,
+}
+
+/// How often tokens occur in a context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// Every token of the context, with how often it was generated; 0 for those of the prompt alone.
+    generated: HashMap<TokenId, u32>,
+}
+
+/// A row of logits holds NaN or infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a logit is not finite")]
+pub struct NotFinite;
+
+/// A token that may be chosen, with its logit or its weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    id: TokenId,
+    value: f32,
+}
+
+impl Sampler {
+    /// Chooses a token. Changes `logits` at the tokens that bias and penalties name.
+    ///
+    /// # Errors
+    /// [`NotFinite`] if the row is not fit to choose from.
+    pub fn choose(&mut self, logits: &mut [f32], context: ChoiceContext<'_>) -> Result<TokenOut, NotFinite> {
+        self.scan.read(logits)?;
+        let unmodified = context.num_top.map(|num_top| (self.scan.log_sum_exp(logits), self.top(logits, num_top)));
+        self.modify(logits, context.params, context.counts);
+        if !self.unmodified.is_empty() {
+            self.scan.read(logits)?;
+        }
+        let id = if context.params.temperature <= 0.0 {
+            self.scan.argmax(logits)
+        } else {
+            let uniform = draw::uniform(context.params.seed, context.position);
+            self.draw(logits, context.params, uniform)
+        };
+        let logit =
+            self.unmodified.iter().find(|(changed, _)| *changed == id).map_or(logits[id as usize], |(_, was)| *was);
+        let logprobs = unmodified.map(|(log_sum_exp, top)| TokenLogprobs { logprob: logit - log_sum_exp, top });
+        Ok(TokenOut { id, logprobs })
+    }
+
+    /// The logprob of a token that is given, beside the likeliest ones.
+    ///
+    /// # Errors
+    /// [`NotFinite`] if the row holds NaN or infinity.
+    pub fn score(&mut self, logits: &[f32], token: TokenId, num_top: u8) -> Result<TokenLogprobs, NotFinite> {
+        self.scan.read(logits)?;
+        let log_sum_exp = self.scan.log_sum_exp(logits);
+        Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top: self.top(logits, num_top) })
+    }
+
+    /// The likeliest tokens with their logprobs. The row has been scanned.
+    fn top(&mut self, logits: &[f32], num_top: u8) -> Vec<(TokenId, f32)> {
+        if num_top == 0 {
+            return Vec::new();
+        }
+        let log_sum_exp = self.scan.log_sum_exp(logits);
+        self.scan.largest(logits, usize::from(num_top), &mut self.candidates);
+        self.candidates.sort_unstable_by(Candidate::likelier_first);
+        self.candidates.iter().map(|candidate| (candidate.id, candidate.value - log_sum_exp)).collect()
+    }
+
+    /// Applies bias and penalties, and remembers what was there before.
+    fn modify(&mut self, logits: &mut [f32], params: &SamplingParams, counts: Option<&TokenCounts>) {
+        self.unmodified.clear();
+        for (id, bias) in &params.logit_bias {
+            let Some(logit) = logits.get_mut(*id as usize) else { continue };
+            self.unmodified.push((*id, *logit));
+            *logit += bias;
+        }
+        for (id, generated) in counts.into_iter().flat_map(|counts| &counts.generated) {
+            let Some(logit) = logits.get_mut(*id as usize) else { continue };
+            // A biased token is listed already; the first entry is the one that is found.
+            self.unmodified.push((*id, *logit));
+            if *logit > 0.0 {
+                *logit /= params.repetition_penalty;
+            } else {
+                *logit *= params.repetition_penalty;
+            }
+            if *generated > 0 {
+                *logit -= params.presence_penalty + params.frequency_penalty * *generated as f32;
+            }
+        }
+    }
+
+    /// Draws from the distribution that temperature and truncation leave. The row has been scanned.
+    fn draw(&mut self, logits: &[f32], params: &SamplingParams, uniform: f64) -> TokenId {
+        let truncation = Truncation::new(params, logits.len());
+        if truncation.keeps_all() {
+            return self.scan.draw(logits, truncation.inverse_temperature, uniform);
+        }
+        truncation.collect(&mut self.scan, logits, &mut self.candidates);
+        draw::from_candidates(&self.candidates, uniform)
+    }
+}
+
+impl TokenCounts {
+    /// Counts for a job, if its parameters ask for any.
+    #[must_use]
+    pub fn for_job(params: &SamplingParams, prompt: &[TokenId], generated: &[TokenId]) -> Option<Self> {
+        let no_penalty =
+            params.repetition_penalty == 1.0 && params.frequency_penalty == 0.0 && params.presence_penalty == 0.0;
+        if no_penalty {
+            return None;
+        }
+        let mut counts = Self { generated: prompt.iter().map(|id| (*id, 0)).collect() };
+        generated.iter().for_each(|id| counts.push(*id));
+        Some(counts)
+    }
+
+    /// Counts a generated token.
+    pub fn push(&mut self, id: TokenId) {
+        *self.generated.entry(id).or_default() += 1;
+    }
+}
+
+impl Candidate {
+    /// Larger values first; among equal ones the lower id.
+    fn likelier_first(a: &Self, b: &Self) -> std::cmp::Ordering {
+        b.value.total_cmp(&a.value).then(a.id.cmp(&b.id))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! What to run next. Pure: state and `now` in, decision out.
+//!
+//! Each step mixes two kinds of rows. Decode rows come first and all of them, so that running answers keep their pace.
+//! Prefill chunks fill the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of
+//! what is left while others wait behind it, so that a short prompt is not stuck behind a long one.
+//!
+//! When KV blocks run out the youngest sequence gives its blocks up and is computed again later. The oldest is never the
+//! victim of another, and each fits into the empty pool, so the oldest always moves on: nobody starves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Instant;
+
+use super::blocks::{BlockPool, blocks_for};
+use super::sequence::{Part, Sequence, SequenceId};
+
+/// Bounds of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Most rows.
+    pub max_rows: usize,
+    /// Most rows whose logits are wanted.
+    pub max_logit_rows: usize,
+    /// Most prefill rows in a step that also has decode rows.
+    pub max_prefill_rows_beside_decode: usize,
+    /// Most sequences that hold KV blocks. At most `max_rows` and `max_logit_rows`, so that all can decode in one step.
+    pub max_sequences: usize,
+}
+
+/// The scheduler's state: all sequences and the block pool.
+#[derive(Debug)]
+pub struct Scheduler {
+    budget: Budget,
+    pool: BlockPool,
+    /// Sequences without blocks.
+    waiting: BTreeMap<SequenceId, Sequence>,
+    /// Sequences that hold blocks.
+    running: BTreeMap<SequenceId, Sequence>,
+}
+
+/// The decision for one step.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What to compute. Parts with the same adapters are adjacent.
+    pub parts: Vec<Part>,
+    /// Sequences that gave up their blocks.
+    pub preempted: Vec<SequenceId>,
+    /// Sequences whose deadline has passed; they have left the scheduler.
+    pub expired: Vec<Sequence>,
+}
+
+/// What is left of a step's budget.
+struct Left {
+    rows: usize,
+    logit_rows: usize,
+    prefill_rows: usize,
+}
+
+impl Scheduler {
+    /// A scheduler without sequences over `num_blocks` blocks.
+    #[must_use]
+    pub fn new(budget: Budget, num_blocks: usize) -> Self {
+        Self { budget, pool: BlockPool::new(num_blocks), waiting: BTreeMap::new(), running: BTreeMap::new() }
+    }
+
+    /// The pool that new sequences take their empty block lists from.
+    #[must_use]
+    pub const fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// Takes in a sequence. It has to fit into the empty pool at its full length.
+    pub fn admit(&mut self, sequence: Sequence) {
+        debug_assert!(blocks_for(sequence.max_len.saturating_sub(1)) <= self.pool.num_blocks());
+        self.waiting.insert(sequence.id, sequence);
+    }
+
+    /// Lets a sequence go; its blocks are free at once.
+    pub fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
+        let mut sequence = self.running.remove(&id).or_else(|| self.waiting.remove(&id))?;
+        sequence.blocks.release();
+        Some(sequence)
+    }
+
+    /// A sequence that runs.
+    pub fn running_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
+        self.running.get_mut(&id)
+    }
+
+    /// A sequence that runs.
+    #[must_use]
+    pub fn running(&self, id: SequenceId) -> Option<&Sequence> {
+        self.running.get(&id)
+    }
+
+    /// How many sequences hold blocks.
+    #[must_use]
+    pub fn num_running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many sequences wait for blocks.
+    #[must_use]
+    pub fn num_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Decides the next step. Empty only if there is no sequence left.
+    pub fn plan(&mut self, now: Instant) -> Plan {
+        let mut plan = Plan { expired: self.take_expired(now), ..Plan::default() };
+        let mut left = Left {
+            rows: self.budget.max_rows,
+            logit_rows: self.budget.max_logit_rows,
+            prefill_rows: self.budget.max_rows,
+        };
+        self.plan_decode(&mut plan, &mut left);
+        if !plan.parts.is_empty() {
+            left.prefill_rows = self.budget.max_prefill_rows_beside_decode;
+        }
+        self.plan_prefill(&mut plan, &mut left);
+        self.plan_admission(&mut plan, &mut left);
+        self.group_by_adapters(&mut plan.parts);
+        plan
+    }
+
+    fn take_expired(&mut self, now: Instant) -> Vec<Sequence> {
+        let all = self.running.values().chain(self.waiting.values());
+        let is_over = |sequence: &&Sequence| sequence.deadline.is_some_and(|deadline| deadline <= now);
+        let expired: Vec<SequenceId> = all.filter(is_over).map(|sequence| sequence.id).collect();
+        expired.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    fn plan_decode(&mut self, plan: &mut Plan, left: &mut Left) {
+        let decoding: Vec<_> = self.running.values().filter(|s| s.is_decoding()).map(|s| s.id).collect();
+        for id in decoding {
+            self.plan_part(id, 1, plan, left);
+        }
+    }
+
+    fn plan_prefill(&mut self, plan: &mut Plan, left: &mut Left) {
+        let prefilling: Vec<_> = self.running.values().filter(|s| !s.is_decoding()).map(|s| s.id).collect();
+        for (index, id) in prefilling.iter().enumerate() {
+            let others_wait = index + 1 < prefilling.len() || !self.waiting.is_empty();
+            self.plan_chunk(*id, others_wait, plan, left);
+        }
+    }
+
+    /// Lets waiting sequences in, oldest first and without overtaking, while the step has room for their first chunk and
+    /// the pool for all of their tokens. What running prompts have yet to fill is spoken for, and each running sequence is
+    /// left one block to grow into, lest a newcomer be thrown out at once.
+    fn plan_admission(&mut self, plan: &mut Plan, left: &mut Left) {
+        while self.running.len() < self.budget.max_sequences && left.prefill_rows.min(left.rows) > 0 {
+            let Some((id, next)) = self.waiting.first_key_value() else { return };
+            let spoken_for: usize =
+                self.running.values().map(Sequence::blocks_missing).sum::<usize>() + self.running.len();
+            if !self.running.is_empty() && self.pool.num_free() < next.blocks_missing() + spoken_for {
+                return;
+            }
+            let id = *id;
+            if plan.preempted.contains(&id) {
+                return;
+            }
+            let Some(sequence) = self.waiting.remove(&id) else { return };
+            self.running.insert(id, sequence);
+            let others_wait = !self.waiting.is_empty();
+            if !self.plan_chunk(id, others_wait, plan, left) {
+                return;
+            }
+        }
+    }
+
+    /// Plans the next chunk of a prompt.
+    fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, plan: &mut Plan, left: &mut Left) -> bool {
+        let rows = left.prefill_rows.min(left.rows);
+        let share = if others_wait { rows.div_ceil(2) } else { rows };
+        let planned = self.plan_part(id, share, plan, left);
+        left.prefill_rows = left.prefill_rows.saturating_sub(planned);
+        planned > 0
+    }
+
+    /// Plans up to `max_rows` rows of a sequence and takes their blocks. Returns how many rows; 0 if the sequence has been
+    /// preempted or nothing fits.
+    fn plan_part(&mut self, id: SequenceId, max_rows: usize, plan: &mut Plan, left: &mut Left) -> usize {
+        let max_rows = max_rows.min(left.rows);
+        let Some(part) = self.running.get(&id).and_then(|sequence| sequence.next_part(max_rows, left.logit_rows))
+        else {
+            return 0;
+        };
+        if !self.make_room(id, part.positions.end, plan, left) {
+            return 0;
+        }
+        let num_rows = part.positions.len();
+        left.rows -= num_rows;
+        left.logit_rows -= part.logits.len();
+        plan.parts.push(part);
+        num_rows
+    }
+
+    /// Grows the block list of `id` to `num_tokens`, at the cost of the youngest sequences. Returns false if `id` was the
+    /// youngest itself.
+    fn make_room(&mut self, id: SequenceId, num_tokens: usize, plan: &mut Plan, left: &mut Left) -> bool {
+        loop {
+            let Some(sequence) = self.running.get_mut(&id) else { return false };
+            if sequence.blocks.grow_to(num_tokens) {
+                return true;
+            }
+            let Some((victim, mut sequence)) = self.running.pop_last() else { return false };
+            sequence.restart();
+            self.waiting.insert(victim, sequence);
+            plan.preempted.push(victim);
+            if let Some(index) = plan.parts.iter().position(|part| part.sequence == victim) {
+                let part = plan.parts.remove(index);
+                left.rows += part.positions.len();
+                left.logit_rows += part.logits.len();
+            }
+        }
+    }
+
+    /// Makes parts with the same adapters adjacent, so that the runner reads each adapter once. Base rows come first.
+    fn group_by_adapters(&self, parts: &mut [Part]) {
+        parts.sort_by(|a, b| {
+            let key = |part: &Part| self.running.get(&part.sequence).map(|sequence| sequence.adapters.key());
+            key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
+        });
+    }
+}
+
+/// One line per step, for traces: `3:17` is a decode row of sequence 3 at position 17, `4:0..32` a chunk of its prompt,
+/// `-5` a preemption.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.parts.iter().map(|Part { sequence, positions, .. }| match positions.len() {
+            1 => format!("{}:{}", sequence.0, positions.start),
+            _ => format!("{}:{}..{}", sequence.0, positions.start, positions.end),
+        });
+        let preempted = self.preempted.iter().map(|sequence| format!("-{}", sequence.0));
+        f.write_str(&preempted.chain(parts).collect::<Vec<_>>().join(" "))
+    }
+}

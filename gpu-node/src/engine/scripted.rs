@@ -1,0 +1,164 @@
+//! A runner for tests that remembers which token was computed into which place of the KV pool, and whose logits are a
+//! function of the context that it finds there. A block that is mixed up, stale or missing changes the answer or panics.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use souk_protocol::{Digest, TokenId};
+
+use super::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step};
+use crate::adapters::DeviceAdapter;
+
+pub(super) const VOCAB: usize = 64;
+/// A token whose row comes out as NaN.
+pub(super) const POISON: TokenId = 63;
+
+/// What a test can see and do while the engine owns the runner.
+#[derive(Clone, Default)]
+pub(super) struct Script {
+    /// Makes the next step fail.
+    pub(super) fail_next: Arc<AtomicBool>,
+    /// Makes the next step panic.
+    pub(super) panic_next: Arc<AtomicBool>,
+    /// The adapter runs of each step, as `first..end` with the number of adapters.
+    pub(super) adapter_runs: Arc<Mutex<Vec<String>>>,
+}
+
+pub(super) struct ScriptedRunner {
+    limits: RunnerLimits,
+    script: Script,
+    kv: HashMap<(BlockId, usize), Entry>,
+    logits: Vec<f32>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    position: usize,
+    token: TokenId,
+    adapters: u64,
+}
+
+impl ScriptedRunner {
+    pub(super) fn new(limits: RunnerLimits, script: Script) -> Self {
+        Self { limits, script, kv: HashMap::new(), logits: Vec::new() }
+    }
+
+    fn check(&self, step: &Step) {
+        assert!(step.tokens.len() <= self.limits.max_rows, "{} rows", step.tokens.len());
+        assert!(step.logit_rows.len() <= self.limits.max_logit_rows, "{} logit rows", step.logit_rows.len());
+        assert!(step.logit_rows.is_sorted_by(|a, b| a < b));
+        assert_eq!(step.tokens.len(), step.positions.len());
+        let mut next_row = 0;
+        let mut blocks = HashSet::new();
+        for sequence in &step.sequences {
+            assert_eq!(sequence.first_row, next_row, "sequences cover all rows in order");
+            next_row += sequence.num_rows;
+            let last = step.positions[next_row - 1] as usize;
+            assert_eq!(sequence.blocks.len(), last / BLOCK_TOKENS + 1);
+            for block in &sequence.blocks {
+                assert!((block.0 as usize) < self.limits.num_blocks);
+                assert!(blocks.insert(*block), "a block belongs to one sequence");
+            }
+        }
+        assert_eq!(next_row, step.tokens.len());
+        let runs = step.adapter_runs.iter();
+        let runs =
+            runs.map(|run| format!("{}..{}x{}", run.first_row, run.first_row + run.num_rows, run.adapters.len()));
+        self.script.adapter_runs.lock().unwrap().push(runs.collect::<Vec<_>>().join(" "));
+    }
+
+    fn write(&mut self, step: &Step) {
+        for sequence in &step.sequences {
+            for row in sequence.first_row..sequence.first_row + sequence.num_rows {
+                let position = step.positions[row] as usize;
+                let run =
+                    step.adapter_runs.iter().find(|run| (run.first_row..run.first_row + run.num_rows).contains(&row));
+                let adapters = run.map_or(0, |run| adapters_hash(&run.adapters));
+                let place = (sequence.blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
+                self.kv.insert(place, Entry { position, token: step.tokens[row], adapters });
+            }
+        }
+    }
+
+    fn context_hash(&self, blocks: &[BlockId], last: usize) -> (u64, bool) {
+        let mut hash = 0;
+        let mut poisoned = false;
+        for position in 0..=last {
+            let entry = self.kv[&(blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS)];
+            assert_eq!(entry.position, position, "K and V of this position were overwritten");
+            hash = extend(hash, entry.token, entry.adapters);
+            poisoned |= entry.token == POISON;
+        }
+        (hash, poisoned)
+    }
+}
+
+impl ModelRunner for ScriptedRunner {
+    fn limits(&self) -> RunnerLimits {
+        self.limits
+    }
+
+    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError> {
+        self.check(step);
+        assert!(!self.script.panic_next.load(Ordering::SeqCst), "scripted panic");
+        if self.script.fail_next.swap(false, Ordering::SeqCst) {
+            return Err(RunnerError("scripted failure".to_owned()));
+        }
+        self.write(step);
+        self.logits.clear();
+        for row in &step.logit_rows {
+            let row = *row as usize;
+            let owner = step.sequences.iter().find(|s| (s.first_row..s.first_row + s.num_rows).contains(&row)).unwrap();
+            let (hash, poisoned) = self.context_hash(&owner.blocks, step.positions[row] as usize);
+            self.logits.extend(row_of(hash));
+            if poisoned {
+                *self.logits.last_mut().unwrap() = f32::NAN;
+            }
+        }
+        Ok(&mut self.logits)
+    }
+}
+
+/// The answer that the scripted model gives to a context, greedily, without any engine.
+pub(super) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
+    let adapters = adapters_hash(adapters);
+    let mut hash = prompt.iter().fold(0, |hash, token| extend(hash, *token, adapters));
+    let mut tokens = Vec::new();
+    while tokens.len() < num_tokens {
+        let row = row_of(hash);
+        let best = (0..VOCAB).fold(0, |best, id| if row[id] > row[best] { id } else { best }) as TokenId;
+        tokens.push(best);
+        hash = extend(hash, best, adapters);
+    }
+    tokens
+}
+
+/// An adapter that changes nothing; its name decides what the scripted model makes of it.
+pub(super) fn adapter(name: &str) -> Arc<DeviceAdapter> {
+    Arc::new(DeviceAdapter::empty(Digest::of(name.as_bytes()), 1))
+}
+
+/// Logits of a context. The poison token never wins.
+fn row_of(hash: u64) -> Vec<f32> {
+    let mut row: Vec<f32> =
+        (0..VOCAB as u64).map(|id| (mix(hash ^ mix(id + 1)) >> 40) as f32 / (1 << 20) as f32).collect();
+    row[POISON as usize] = -1.0;
+    row
+}
+
+fn adapters_hash(adapters: &[(Arc<DeviceAdapter>, f32)]) -> u64 {
+    adapters.iter().fold(0, |hash, (adapter, weight)| {
+        let bytes = adapter.digest.as_bytes().first_chunk().copied().unwrap_or_default();
+        mix(hash ^ u64::from_le_bytes(bytes) ^ u64::from(weight.to_bits()))
+    })
+}
+
+fn extend(hash: u64, token: TokenId, adapters: u64) -> u64 {
+    mix(hash.wrapping_add(u64::from(token) + 1) ^ adapters)
+}
+
+fn mix(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 31)).wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits ^ (bits >> 29)
+}

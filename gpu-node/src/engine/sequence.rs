@@ -1,0 +1,163 @@
+//! A sequence: one generation as the scheduler sees it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use souk_protocol::{Digest, FinishReason, TokenId};
+
+use super::blocks::{BlockList, blocks_for};
+use crate::adapters::DeviceAdapter;
+
+/// Order of admission to the engine: lower came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u64);
+
+/// Context, progress and KV blocks of one generation.
+#[derive(Debug)]
+pub struct Sequence {
+    /// Its identity and age.
+    pub id: SequenceId,
+    /// Prompt and answer so far.
+    pub tokens: Vec<TokenId>,
+    /// How many of `tokens` are the prompt.
+    pub num_prompt: usize,
+    /// How many of `tokens` have their K and V in `blocks`.
+    pub num_computed: usize,
+    /// Of how many prompt tokens the logprobs are reported; equal to `num_prompt` where nobody asked.
+    pub num_scored: usize,
+    /// Length at which generation ends: the prompt and `max_tokens`, or the context's end if that is nearer.
+    pub max_len: usize,
+    /// Tokens that end the answer.
+    pub eos_tokens: Vec<TokenId>,
+    /// When nobody wants the answer any more.
+    pub deadline: Option<Instant>,
+    /// What acts on its rows.
+    pub adapters: AdapterSet,
+    /// Where its K and V are.
+    pub blocks: BlockList,
+}
+
+/// Rows of one sequence in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whose.
+    pub sequence: SequenceId,
+    /// Positions that are computed.
+    pub positions: Range<usize>,
+    /// Positions whose logits are wanted; within `positions`.
+    pub logits: Range<usize>,
+}
+
+/// Adapters with their weights, in order of application.
+#[derive(Clone, Debug)]
+pub struct AdapterSet {
+    /// Content and weights, for order and equality: two loads of one adapter are the same.
+    key: Vec<(Digest, u32)>,
+    /// What the runner gets.
+    pub adapters: Arc<[(Arc<DeviceAdapter>, f32)]>,
+}
+
+impl Sequence {
+    /// What to compute next within a budget; `None` if nothing fits. Only the last prompt row and each row of a scored
+    /// prompt need logits.
+    #[must_use]
+    pub fn next_part(&self, max_rows: usize, max_logit_rows: usize) -> Option<Part> {
+        let first = self.num_computed;
+        if self.num_scored < self.num_prompt {
+            return self.next_scored_part(first, max_rows, max_logit_rows);
+        }
+        let mut end = self.tokens.len().min(first + max_rows);
+        if end == self.tokens.len() && max_logit_rows == 0 {
+            end -= 1;
+        }
+        let logits = if end == self.tokens.len() { end - 1..end } else { end..end };
+        self.part(first..end, logits)
+    }
+
+    /// A part of a prompt whose logprobs are wanted. The row at position `p` scores the token at `p + 1`, so the prompt's
+    /// last row scores nothing; its logits are wanted only if the answer begins there.
+    fn next_scored_part(&self, first: usize, max_rows: usize, max_logit_rows: usize) -> Option<Part> {
+        let first_scored = self.num_scored.max(1) - 1;
+        let (computed_end, logits_end) = if self.max_len == self.num_prompt {
+            (self.num_prompt - 1, self.num_prompt - 1)
+        } else if self.tokens.len() == self.num_prompt {
+            (self.num_prompt, self.num_prompt)
+        } else {
+            // The answer's first tokens are known: the prompt's last row is computed for its K and V alone.
+            (self.num_prompt, self.num_prompt - 1)
+        };
+        let logits_start = first_scored.max(first);
+        let end = computed_end.min(first + max_rows).min(logits_start + max_logit_rows);
+        self.part(first..end, logits_start.min(end)..logits_end.min(end))
+    }
+
+    fn part(&self, positions: Range<usize>, logits: Range<usize>) -> Option<Part> {
+        let logits = logits.start.min(logits.end)..logits.end;
+        (positions.start < positions.end).then_some(Part { sequence: self.id, positions, logits })
+    }
+
+    /// Whether its next row is one that extends an answer: a row per step, at the pace at which the client reads.
+    #[must_use]
+    pub fn is_decoding(&self) -> bool {
+        self.num_computed + 1 == self.tokens.len() && self.num_scored == self.num_prompt
+    }
+
+    /// Blocks that it will need to compute the tokens that it has, beyond those that it holds.
+    #[must_use]
+    pub fn blocks_missing(&self) -> usize {
+        blocks_for(self.tokens.len()).saturating_sub(self.blocks.as_slice().len())
+    }
+
+    /// Tokens of the answer so far.
+    #[must_use]
+    pub const fn num_generated(&self) -> usize {
+        self.tokens.len() - self.num_prompt
+    }
+
+    /// Whether the answer is complete, and why. A prompt must be scored first where that was asked for.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        if self.num_scored < self.num_prompt {
+            return None;
+        }
+        let last = self.tokens[self.num_prompt..].last();
+        if last.is_some_and(|last| self.eos_tokens.contains(last)) {
+            return Some(FinishReason::Stop);
+        }
+        (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)
+    }
+
+    /// Gives up its blocks; everything is computed again later.
+    pub fn restart(&mut self) {
+        self.blocks.release();
+        self.num_computed = 0;
+    }
+}
+
+impl AdapterSet {
+    /// A set in order of application; empty for the base model.
+    #[must_use]
+    pub fn new(adapters: Vec<(Arc<DeviceAdapter>, f32)>) -> Self {
+        let key = adapters.iter().map(|(adapter, weight)| (adapter.digest, weight.to_bits())).collect();
+        Self { key, adapters: adapters.into() }
+    }
+
+    /// Whether these are the base model's own rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.key.is_empty()
+    }
+
+    /// Whether `adapters` are the same with the same weights.
+    #[must_use]
+    pub fn acts_like(&self, adapters: &[(Arc<DeviceAdapter>, f32)]) -> bool {
+        self.key.iter().copied().eq(adapters.iter().map(|(adapter, weight)| (adapter.digest, weight.to_bits())))
+    }
+
+    /// Equal for sets that act alike; ordered so that equal ones can be made adjacent.
+    #[must_use]
+    pub fn key(&self) -> &[(Digest, u32)] {
+        &self.key
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine over the scripted runner: traces of steps, and properties over random arrivals.
+
+mod endings;
+mod lab;
+mod properties;
+mod scoring;
+mod thread;
+mod traces;
