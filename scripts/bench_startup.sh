@@ -7,10 +7,9 @@ trap 'kill "$pid" 2>/dev/null || true; rm -rf "$home"' EXIT
 start=$(date +%s%N)
 "$SOUK" serve --listen 127.0.0.1:0 --data-dir "$home/data" --admin-key-file "$home/key" >"$home/log" 2>&1 &
 pid=$!
-url=
-until [ -n "$url" ] && curl --silent --fail --output /dev/null "$url/ready"; do
+# The line is printed when the node has the model and the port answers.
+until url=$(grep -oP '^listening on \K.*' "$home/log"); do
     kill -0 "$pid" || { cat "$home/log"; exit 1; }
-    url=$(grep -oE 'http://127\.0\.0\.1:[0-9]+' "$home/log" | head -n 1 || true)
     sleep 0.01
 done
 echo "time from start to ready: $((($(date +%s%N) - start) / 1000000)) ms"

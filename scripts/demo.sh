@@ -40,7 +40,7 @@ echo $! >"$home/pid"
 disown
 
 for _ in $(seq 300); do
-    curl --silent --fail --output /dev/null "$SOUK_URL/ready" 2>/dev/null && break
+    grep -q '^listening on ' "$home/server.log" && break
     if ! kill -0 "$(cat "$home/pid")" 2>/dev/null; then
         echo "error: the server did not start; its log is $home/server.log:" >&2
         tail -n 20 "$home/server.log" >&2

@@ -50,7 +50,9 @@ pub(crate) struct ModelConfig {
 pub(crate) struct EngineConfig {
     pub(crate) threads: usize,
     pub(crate) max_batch_tokens: usize,
+    pub(crate) max_prefill_tokens_beside_decode: usize,
     pub(crate) max_sequences: usize,
+    pub(crate) max_requests: usize,
     pub(crate) max_logit_rows: usize,
     pub(crate) kv_cache_mb: usize,
 }
@@ -134,7 +136,13 @@ impl Config {
             Ok(())
         };
         at_least("engine.max_batch_tokens", self.engine.max_batch_tokens as u64, 1)?;
+        at_least(
+            "engine.max_prefill_tokens_beside_decode",
+            self.engine.max_prefill_tokens_beside_decode as u64,
+            1,
+        )?;
         at_least("engine.max_sequences", self.engine.max_sequences as u64, 1)?;
+        at_least("engine.max_requests", self.engine.max_requests as u64, 1)?;
         at_least("engine.max_logit_rows", self.engine.max_logit_rows as u64, 1)?;
         at_least("engine.kv_cache_mb", self.engine.kv_cache_mb as u64, 1)?;
         at_least("adapters.device_mb", self.adapters.device_mb as u64, 1)?;

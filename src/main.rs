@@ -2,11 +2,12 @@
 //!
 //! Begin with [`serve::run`], which builds the services and wires their ports; [`cli`] lists the commands.
 
-mod bootstrap;
+mod catalog;
 mod cli;
 mod client;
 mod commands;
 mod config;
+mod routes;
 mod serve;
 mod terminal;
 

@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use souk_gpu_node::base::{Progress, Stage};
 
 /// Prints a result line.
 pub(crate) fn line(text: &str) {
@@ -45,19 +46,48 @@ pub(crate) fn error(error: &anyhow::Error) {
 pub(crate) fn byte_bar(message: &str, total_bytes: u64) -> ProgressBar {
     let bar = ProgressBar::new(total_bytes);
     bar.set_style(
-        ProgressStyle::with_template("{msg:24} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        ProgressStyle::with_template("{msg} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
             .expect("the template is well formed"),
     );
     bar.set_message(message.to_owned());
     bar
 }
 
-/// A spinner for work of unknown length; hidden when standard error is not a terminal.
-pub(crate) fn spinner(message: &str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    bar.set_message(message.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+/// Progress of fetching and reading a base model: a bar where the length is known, a spinner where it is not.
+pub(crate) struct ProgressBars {
+    name: String,
+    current: Option<(Stage, ProgressBar)>,
+}
+
+impl ProgressBars {
+    /// Bars for the model of this name; nothing is drawn yet.
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), current: None }
+    }
+
+    /// Draws how far the work is.
+    pub(crate) fn show(&mut self, progress: Progress) {
+        if self.current.as_ref().is_none_or(|(stage, _)| *stage != progress.stage) {
+            self.clear();
+            let message = format!("{} {}", progress.stage.as_str(), self.name);
+            let bar = match progress.total_bytes {
+                Some(total_bytes) => byte_bar(&message, total_bytes),
+                None => ProgressBar::new_spinner().with_message(message),
+            };
+            bar.enable_steady_tick(Duration::from_millis(100));
+            self.current = Some((progress.stage, bar));
+        }
+        if let Some((_, bar)) = &self.current {
+            bar.set_position(progress.done_bytes);
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&mut self) {
+        if let Some((_, bar)) = self.current.take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Prints rows under a header, in columns as wide as their longest cell.

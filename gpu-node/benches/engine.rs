@@ -1,0 +1,214 @@
+//! Tokens per second of the engine in process: prefill, and decode at several batch sizes, for the base and with many
+//! different adapters. Prints Markdown tables.
+//!
+//! `cargo bench -p souk-gpu-node --bench engine [-- --quick]`; `SOUK_BENCH_THREADS` sets the compute threads. The model
+//! must be in the cache (`make models`). The machine is shared, so each figure is the best of several runs and what
+//! counts are the ratios within one sitting.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use souk_gpu_node::adapters::DeviceAdapter;
+use souk_gpu_node::base::{self, BaseSource, FetchConfig};
+use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_kernels::ops::{LoraPair, SlabType};
+use souk_protocol::{
+    AdapterUse, Digest, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams, TenantId,
+};
+use souk_queue::{EventSink, Gone};
+
+const DECODE_BATCHES: [usize; 4] = [1, 4, 16, 32];
+const PREFILL_TOKENS: usize = 512;
+const PROMPT_TOKENS: usize = 32;
+const KV_POOL_MB: usize = 256;
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let (runs, decode_tokens) = if quick { (1, 16) } else { (3, 64) };
+    let num_threads = std::env::var("SOUK_BENCH_THREADS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+
+    let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
+    let started = Instant::now();
+    let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
+    println!("Loading and packing the model: {} ms", started.elapsed().as_millis());
+    let shape = loaded.model.shape;
+    let config = RunnerConfig {
+        max_rows: 512,
+        max_logit_rows: 64,
+        kv: KvBudget::Bytes(KV_POOL_MB << 20),
+        num_threads,
+        isa: None,
+    };
+    let runner = LlamaRunner::new(Arc::new(loaded.weights), &config).expect("the runner is set up");
+    println!("Threads: {num_threads}; instruction set: {:?}; best of {runs}\n", runner.isa());
+    let engine_config = EngineConfig { max_rows: 512, max_sequences: 64, max_requests: 128, ..EngineConfig::default() };
+    let (engine, _thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
+    let bench = Bench { engine, pool: PoolId(loaded.model.digest), vocab_size: shape.vocab_size as u32, runs };
+
+    println!("| adapters | prefill {PREFILL_TOKENS} | {} |", DECODE_BATCHES.map(|n| format!("decode {n}")).join(" | "));
+    println!("| --- |{}", " ---: |".repeat(1 + DECODE_BATCHES.len()));
+    bench.row("none (base)", &[], decode_tokens);
+    for (count, rank, kind, label) in [
+        (16, 8, Targets::QueryValue, "16 different, r=8 q,v"),
+        (25, 8, Targets::QueryValue, "25 different, r=8 q,v"),
+        (16, 16, Targets::AllLinear, "16 different, r=16 all linear"),
+        (25, 16, Targets::AllLinear, "25 different, r=16 all linear"),
+    ] {
+        let adapters: Vec<_> = (0..count).map(|seed| random_adapter(&shape, rank, kind, seed)).collect();
+        bench.row(label, &adapters, decode_tokens);
+    }
+    println!("\nTokens per second; a decode figure is the sum over its sequences.");
+    println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+}
+
+struct Bench {
+    engine: Engine,
+    pool: PoolId,
+    vocab_size: u32,
+    runs: usize,
+}
+
+impl Bench {
+    /// Measures everything with these adapters dealt out in turn.
+    fn row(&self, label: &str, adapters: &[Arc<DeviceAdapter>], decode_tokens: u32) {
+        let best = |measure: &dyn Fn() -> f64| (0..self.runs).map(|_| measure()).fold(0.0, f64::max);
+        let prefill = best(&|| self.prefill(adapters.first()));
+        let decode = DECODE_BATCHES.map(|batch| best(&|| self.decode(batch, adapters, decode_tokens)));
+        println!("| {label} | {prefill:.0} | {} |", decode.map(|rate| format!("{rate:.0}")).join(" | "));
+    }
+
+    fn prefill(&self, adapter: Option<&Arc<DeviceAdapter>>) -> f64 {
+        let (sender, tokens) = mpsc::channel();
+        let started = Instant::now();
+        let _generation = self.submit(PREFILL_TOKENS, 1, adapter, 0, sender);
+        let at = tokens.recv().expect("one token comes");
+        PREFILL_TOKENS as f64 / (at - started).as_secs_f64()
+    }
+
+    /// From the moment when every sequence decodes to the moment when the first one ends.
+    fn decode(&self, batch: usize, adapters: &[Arc<DeviceAdapter>], num_tokens: u32) -> f64 {
+        let mut generations = Vec::new();
+        let mut streams = Vec::new();
+        for index in 0..batch {
+            let (sender, tokens) = mpsc::channel();
+            let adapter = (!adapters.is_empty()).then(|| &adapters[index % adapters.len()]);
+            // Later sequences start later; each runs long enough to be there when the last one has started.
+            generations.push(self.submit(PROMPT_TOKENS, num_tokens + 2 * batch as u32, adapter, index, sender));
+            streams.push(tokens);
+        }
+        let times: Vec<Vec<Instant>> = streams.iter().map(|tokens| tokens.iter().collect()).collect();
+        let from = times.iter().filter_map(|times| times.first()).max().expect("every sequence has a token");
+        let to = times.iter().filter_map(|times| times.last()).min().expect("every sequence has a token");
+        let count = times.iter().flatten().filter(|at| *at > from && *at <= to).count();
+        count as f64 / to.saturating_duration_since(*from).as_secs_f64().max(1e-9)
+    }
+
+    fn submit(
+        &self,
+        prompt_tokens: usize,
+        max_tokens: u32,
+        adapter: Option<&Arc<DeviceAdapter>>,
+        seed: usize,
+        sender: mpsc::Sender<Instant>,
+    ) -> Generation {
+        let token = |at: usize| (hash((seed * 100_003 + at) as u64) % u64::from(self.vocab_size - 64)) as u32 + 64;
+        let adapters: Vec<_> = adapter.map(|adapter| (Arc::clone(adapter), 1.0)).into_iter().collect();
+        let job = GenerateJob {
+            id: JobId { request: RequestId::new(), index: 0 },
+            tenant: TenantId::from_stored("bench"),
+            pool: self.pool,
+            prompt: (0..prompt_tokens).map(token).collect(),
+            resume: Vec::new(),
+            adapters: adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect(),
+            sampling: SamplingParams::greedy(),
+            max_tokens,
+            eos_tokens: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: None,
+            deadline_unix_ms: None,
+        };
+        let sink = Box::new(Clock(sender));
+        self.engine.submit(EngineRequest { job, adapters, sink }).unwrap_or_else(|error| panic!("refused: {error}"))
+    }
+}
+
+/// Notes when each token came.
+struct Clock(mpsc::Sender<Instant>);
+
+impl EventSink for Clock {
+    fn send(&self, event: JobEvent) -> Result<(), Gone> {
+        match event {
+            JobEvent::Tokens { tokens, .. } => tokens.iter().try_for_each(|_| self.0.send(Instant::now())).map_err(|_| Gone),
+            JobEvent::Failed(failure) => panic!("{failure}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Targets {
+    QueryValue,
+    AllLinear,
+}
+
+fn random_adapter(shape: &LlamaShape, rank: usize, targets: Targets, seed: u64) -> Arc<DeviceAdapter> {
+    let mut adapter = DeviceAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
+    let (hidden, ffn) = (shape.hidden_size, shape.intermediate_size);
+    let mut state = hash(seed + 1);
+    let mut pair = |inputs: usize, outputs: usize| {
+        let mut numbers = |count: usize| -> Vec<f32> {
+            let mut next = || {
+                state = hash(state);
+                (state >> 40) as f32 / (1u64 << 24) as f32 * 0.02 - 0.01
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let (a, b) = (numbers(rank * inputs), numbers(outputs * rank));
+        Some(LoraPair::pack(rank, inputs, outputs, &a, &b, 1.0, SlabType::Bf16).expect("the shapes agree"))
+    };
+    for layer in &mut adapter.layers {
+        layer.q = pair(hidden, shape.query_size());
+        layer.v = pair(hidden, shape.kv_size());
+        if matches!(targets, Targets::AllLinear) {
+            layer.k = pair(hidden, shape.kv_size());
+            layer.o = pair(shape.query_size(), hidden);
+            layer.gate = pair(hidden, ffn);
+            layer.up = pair(hidden, ffn);
+            layer.down = pair(ffn, hidden);
+        }
+    }
+    adapter.size_bytes = adapter.measure_bytes();
+    Arc::new(adapter)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+fn hash(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn cache_dir() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    cache.or_else(home).expect("a home folder").join("souk")
+}
+
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back.
+//!
+//! Begin with [`run`]. A [`workload`] says what is asked, [`target`] how the server wants to be asked, [`drive`] when;
+//! [`exchange`] sends one request and reads its answer, [`record`] sums up, [`report`] tells. What this does not do:
+//! judge the text of the answers.
+//!
+//! How it measures. In an open loop latencies count from the instant that the plan wanted the request sent, so that a
+//! server that stalls cannot hide its stall by delaying the next request. In a closed loop they count from the sending.
+//! Requests sent in the warm-up are not counted; requests sent within the measured span are waited for and counted
+//! whole; tokens count in the span in which they came. Gaps are those between chunks as they reached the driver.
+
+pub(crate) mod arguments;
+mod compare;
+mod drive;
+mod exchange;
+mod histogram;
+mod machine;
+mod names;
+mod random;
+pub(crate) mod record;
+pub(crate) mod report;
+mod sse;
+mod target;
+mod tenants;
+mod workload;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::{StreamExt as _, TryStreamExt as _};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+use arguments::{AdapterState, BenchArgs};
+pub(crate) use compare::compare;
+use drive::{Bounds, Driver, Ending, Load};
+use exchange::Sender;
+use machine::{CpuClock, Machine};
+use random::Arrivals;
+use record::{Record, Span};
+use report::{Report, Setup};
+use target::Target;
+use workload::{AdapterIndex, TenantIndex, Workload, WorkloadConfig};
+
+/// Adapters touched at a time before a warm run: enough to overlap loads, too few to queue.
+const TOUCHED_AT_ONCE: usize = 4;
+/// Length of a run that names neither a duration nor a number of requests.
+const DEFAULT_DURATION: Duration = Duration::from_secs(30);
+
+/// Who watches a run.
+pub(crate) trait Watch {
+    /// What is being done now.
+    fn phase(&self, text: &str);
+    /// How far the measuring is.
+    fn progress(&self, record: &Record);
+}
+
+/// Puts the load on that the flags describe and reports; ends early when `interrupt` is ready.
+///
+/// # Errors
+/// If the flags contradict each other, the server cannot be reached, or an adapter does not answer before a warm run.
+pub(crate) async fn run(
+    arguments: &BenchArgs,
+    interrupt: impl Future<Output = ()>,
+    watch: &impl Watch,
+) -> anyhow::Result<Report> {
+    let sender = sender(arguments).await?;
+    let workload = workload(arguments, &sender);
+    let load = load(arguments, &sender)?;
+    let setup = setup(arguments, &sender)?;
+    tokio::pin!(interrupt);
+    if arguments.adapter_state == AdapterState::Warm {
+        tokio::select! {
+            touched = touch_all(&sender, watch) => touched?,
+            () = &mut interrupt => bail!("interrupted before the load began"),
+        }
+    }
+    watch.phase("warm-up");
+    let start = Instant::now();
+    let record = Record::new(
+        span(arguments, start),
+        sender.tenants.len(),
+        if arguments.per_adapter { sender.adapters.len() } else { 0 },
+    );
+    let bounds =
+        Bounds { num_requests: arguments.requests, drain: Duration::from_secs_f64(arguments.drain_s) };
+    let clock = CpuClock::start();
+    let driver = Driver::new(sender, bounds, workload, record);
+    let (record, ending) = driver.run(load, interrupt, |record| watch.progress(record)).await;
+    let driver_cpu_share = clock.and_then(|clock| clock.share_since(start.elapsed()));
+    Ok(Report::new(setup, &record, ending == Ending::Interrupted, driver_cpu_share))
+}
+
+async fn sender(arguments: &BenchArgs) -> anyhow::Result<Sender> {
+    let adapters = names::expand(&arguments.adapters)?;
+    let tenants = tenants::tenants(&arguments.tenants, arguments.server.api_key.as_deref())?;
+    // A proxy between the driver and the server would be measured too.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(10))
+        .pool_max_idle_per_host(usize::MAX)
+        .build()
+        .context("cannot set up the HTTP client")?;
+    let target = Target::new(&http, arguments, &adapters, tenants[0].authorization.as_ref()).await?;
+    let url = target.generate_url();
+    let url = url.parse().with_context(|| format!("`{url}` is not an address"))?;
+    let request_timeout = Duration::from_secs_f64(arguments.request_timeout_s);
+    Ok(Sender { http, target, url, adapters, tenants, request_timeout })
+}
+
+fn workload(arguments: &BenchArgs, sender: &Sender) -> Workload {
+    let config = WorkloadConfig {
+        num_adapters: sender.adapters.len(),
+        zipf_exponent: arguments.zipf,
+        prompt_tokens: arguments.prompt_tokens,
+        output_tokens: arguments.output_tokens,
+        seed: arguments.seed,
+    };
+    Workload::new(config, sender.tenants.iter().map(|tenant| tenant.share))
+}
+
+fn load(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Load> {
+    if let Some(per_second) = arguments.rate {
+        let arrivals = Arrivals::new(arguments.arrivals, per_second, arguments.seed);
+        return Ok(Load::Open { arrivals, max_in_flight: arguments.max_in_flight as usize });
+    }
+    let by_tenant = tenants::users_by_share(arguments.users as usize, &sender.tenants)?;
+    let users = by_tenant
+        .into_iter()
+        .enumerate()
+        .flat_map(|(tenant, count)| std::iter::repeat_n(TenantIndex(tenant), count))
+        .collect();
+    Ok(Load::Closed { users })
+}
+
+fn span(arguments: &BenchArgs, start: Instant) -> Span {
+    let begin = start + Duration::from_secs_f64(arguments.warm_up_s);
+    let duration = match (arguments.duration_s, arguments.requests) {
+        (Some(seconds), _) => Some(Duration::from_secs_f64(seconds)),
+        (None, Some(_)) => None,
+        (None, None) => Some(DEFAULT_DURATION),
+    };
+    Span { begin, end: duration.map(|duration| begin + duration) }
+}
+
+async fn touch_all(sender: &Sender, watch: &impl Watch) -> anyhow::Result<()> {
+    if sender.adapters.is_empty() {
+        return Ok(());
+    }
+    watch.phase("touching the adapters");
+    let touch = |index| async move {
+        sender.touch(AdapterIndex(index)).await.map_err(|(failure, message)| {
+            let name = &sender.adapters[index];
+            anyhow::anyhow!("adapter {name} does not answer: {message} ({})", report::failure_name(&failure))
+        })
+    };
+    let touched = futures::stream::iter((0..sender.adapters.len()).map(touch)).buffer_unordered(TOUCHED_AT_ONCE);
+    touched.try_collect::<()>().await
+}
+
+/// The facts that a reader needs to judge or repeat the run; no keys.
+fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
+    let load = match arguments.rate {
+        None => format!("closed loop, {} users", arguments.users),
+        Some(rate) => {
+            let pattern = if arguments.arrivals == arguments::ArrivalPattern::Poisson { "Poisson" } else { "constant" };
+            format!("open loop, {rate} requests/s, {pattern} arrivals, at most {} in flight", arguments.max_in_flight)
+        }
+    };
+    let adapters = match (sender.adapters.len(), arguments.zipf) {
+        (0, _) => "none: the base model".to_owned(),
+        (count, zipf) => {
+            let law = zipf.map_or_else(|| "uniform".to_owned(), |exponent| format!("Zipf {exponent}"));
+            let state = if arguments.adapter_state == AdapterState::Warm { "warm" } else { "cold" };
+            format!("{count}, {law}, {state} at the start: {}", arguments.adapters.join(", "))
+        }
+    };
+    let ending = if arguments.stop_at_eos { "may end early" } else { "to full length where the server knows how" };
+    let settings = [
+        ("load", load),
+        ("adapters", adapters),
+        ("endpoint", sender.url.to_string()),
+        ("naming", format!("{:?}", arguments.naming)),
+        ("prompt", format!("about {} tokens", arguments.prompt_tokens)),
+        ("answer", format!("{} tokens, {ending}", arguments.output_tokens)),
+        ("streaming", if arguments.no_stream { "no" } else { "yes" }.to_owned()),
+        ("warm-up", format!("{} s", arguments.warm_up_s)),
+        ("seed", arguments.seed.to_string()),
+    ];
+    Ok(Setup {
+        name: arguments.name.clone(),
+        started_at: OffsetDateTime::now_utc().format(&Rfc3339).context("the clock is beyond year 9999")?,
+        settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        machine: Machine::read(),
+        tenants: sender.tenants.iter().map(|tenant| (tenant.name.clone(), tenant.share, tenant.weight)).collect(),
+        adapters: sender.adapters.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

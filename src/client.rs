@@ -1,0 +1,95 @@
+//! The HTTP client of the commands: adds the key, turns error answers of both shapes into sentences.
+
+use anyhow::{Context as _, bail};
+use reqwest::{Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::cli::ServerArgs;
+
+/// A server and the key to call it with.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    api_key: String,
+}
+
+impl Client {
+    /// A client for the server that the flags name.
+    ///
+    /// # Errors
+    /// If no key is set.
+    pub(crate) fn new(arguments: &ServerArgs) -> anyhow::Result<Self> {
+        let api_key = arguments
+            .api_key
+            .clone()
+            .context("no API key: set SOUK_API_KEY or pass --api-key (the first `souk serve` printed one)")?;
+        let http = reqwest::Client::builder().build().context("cannot set up the HTTP client")?;
+        Ok(Self { http, url: arguments.url.trim_end_matches('/').to_owned(), api_key })
+    }
+
+    /// A request to `path` on the server, with the key.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.api_key)
+    }
+
+    /// Sends `request` and returns the answer if it is a success.
+    ///
+    /// # Errors
+    /// What the server says is wrong, or that it cannot be reached.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("cannot reach {}; is `souk serve` running, and is --url right?", self.url))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        bail!("{}", explain(status, &text));
+    }
+
+    /// Sends `request` and reads the JSON answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`], or that the answer is not what was expected.
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        self.send(request).await?.json().await.context("the server's answer is not understood")
+    }
+}
+
+/// The sentence in an error body: OpenAI's shape, problem+json with its list of problems, or plain text.
+fn explain(status: reqwest::StatusCode, body: &str) -> String {
+    let Ok(value) = serde_json::from_str::<Value>(body) else {
+        return format!("the server answered {status}: {}", body.chars().take(300).collect::<String>());
+    };
+    if let Some(message) = value.pointer("/error/message").and_then(Value::as_str) {
+        return message.to_owned();
+    }
+    let mut text = ["detail", "title"]
+        .iter()
+        .find_map(|field| value.get(field).and_then(Value::as_str))
+        .map_or_else(|| format!("the server answered {status}"), str::to_owned);
+    for problem in value.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let message = problem.get("message").and_then(Value::as_str).map_or_else(|| problem.to_string(), str::to_owned);
+        text.push_str("\n  - ");
+        text.push_str(&message);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_every_shape_become_sentences() {
+        let status = reqwest::StatusCode::UNPROCESSABLE_ENTITY;
+        assert_eq!(explain(status, r#"{"error":{"message":"no such model","type":"x"}}"#), "no such model");
+        let problems = r#"{"title":"rejected","detail":"2 problems","errors":[{"message":"a"},{"message":"b"}]}"#;
+        assert_eq!(explain(status, problems), "2 problems\n  - a\n  - b");
+        assert!(explain(status, "<html>").contains("422"));
+    }
+}

@@ -1,0 +1,44 @@
+//! One command, one file. Each reads its arguments, does its work and prints its result.
+
+mod chat;
+mod keys;
+mod list;
+mod models;
+mod openapi;
+mod push;
+mod tenants;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::serve;
+
+/// Runs the command that was given.
+///
+/// # Errors
+/// What the user should read, with its causes.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::load(cli.config.as_deref(), std::env::vars())?;
+    match cli.command {
+        Command::Serve(arguments) => runtime()?.block_on(serve::run(serve::with_flags(config, &arguments), arguments)),
+        Command::Models(command) => models::run(&config, command),
+        Command::Keys(command) => small_runtime()?.block_on(keys::run(command)),
+        Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
+        Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),
+        Command::List(arguments) => small_runtime()?.block_on(list::run(arguments)),
+        Command::Chat(arguments) => small_runtime()?.block_on(chat::run(arguments)),
+        Command::Openapi(arguments) => openapi::run(&arguments),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+}
+
+/// Commands that only talk to a server need no thread of their own.
+fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")
+}

@@ -1,0 +1,37 @@
+//! `souk models`: the base models known by name, and fetching one into the cache.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use souk_gpu_node::base::{self, BaseSource, FetchConfig, KNOWN_MODELS, ModelFiles};
+
+use crate::cli::ModelsCommand;
+use crate::config::Config;
+use crate::terminal::{self, ProgressBars};
+
+pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<ExitCode> {
+    let cache_dir = config.cache_dir()?;
+    match command {
+        ModelsCommand::List => {
+            let rows: Vec<Vec<String>> = KNOWN_MODELS
+                .iter()
+                .map(|known| {
+                    let path = cache_dir.join("models").join(known.id).join(known.file_name());
+                    let state = if path.is_file() { "in the cache" } else { "not fetched" };
+                    vec![known.id.to_owned(), format!("{} MB", known.size_bytes / 1_000_000), state.to_owned()]
+                })
+                .collect();
+            terminal::table(&["MODEL", "SIZE", "STATE"], &rows);
+        }
+        ModelsCommand::Pull { source } => {
+            let parsed: BaseSource = source.parse().context("that is not a base model")?;
+            let mut bars = ProgressBars::new(&source);
+            let fetched = base::fetch(&parsed, &FetchConfig::new(cache_dir), &mut |progress| bars.show(progress))
+                .with_context(|| format!("cannot fetch {source}"))?;
+            bars.clear();
+            let (ModelFiles::Gguf(path) | ModelFiles::Folder(path)) = fetched.files;
+            terminal::line(&path.display().to_string());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

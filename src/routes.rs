@@ -1,0 +1,25 @@
+//! One port for everything: the gateway's and the registry's routes, and their documentation.
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use souk_gateway::Gateway;
+use souk_registry::Registry;
+use utoipa_swagger_ui::{Config, SwaggerUi, Url};
+
+/// Merges the services' routers. Each brings its own middleware.
+pub(crate) fn router(gateway: Gateway, registry: Registry) -> Router {
+    let (gateway_routes, gateway_document) = souk_gateway::router(gateway);
+    let (registry_routes, registry_document) = souk_registry::router(registry);
+    // The page and its scripts are inside the executable, so it works without a network.
+    let documentation = SwaggerUi::new("/docs")
+        .config(Config::default().try_it_out_enabled(true).persist_authorization(true))
+        .url(Url::with_primary("gateway", "/openapi/gateway.json", true), gateway_document)
+        .url(Url::new("registry", "/openapi/registry.json"), registry_document);
+    Router::new()
+        .route("/", get(|| async { Redirect::temporary("/docs/") }))
+        .merge(gateway_routes)
+        .merge(registry_routes)
+        .merge(documentation)
+        .fallback(souk_gateway::not_found)
+}

@@ -1,0 +1,269 @@
+//! `souk serve`: builds registry, queue, node and gateway in one process, wires their ports, serves them on one address
+//! and drains on a signal.
+//!
+//! The order is: settings (already checked), database and model, services, address, requests. Nothing is bound before
+//! everything else is known to be good.
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
+use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, FolderSource};
+use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
+use souk_gpu_node::engine::{Engine, EngineConfig};
+use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_gpu_node::node::{Node, NodeConfig};
+use souk_protocol::PoolId;
+use souk_queue::{EventHub, JobQueue, MemoryQueue, QueueConfig};
+use souk_registry::{Registry, RegistryConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::catalog::InProcessCatalog;
+use crate::cli::ServeArgs;
+use crate::config::{Config, LogFormat};
+use crate::routes;
+use crate::terminal::{self, ProgressBars};
+
+/// The settings with the flags of `souk serve` over them.
+pub(crate) fn with_flags(mut config: Config, flags: &ServeArgs) -> Config {
+    if let Some(listen) = &flags.listen {
+        config.server.listen.clone_from(listen);
+    }
+    if let Some(source) = &flags.model {
+        config.model.source.clone_from(source);
+    }
+    if let Some(folder) = &flags.data_dir {
+        config.data.dir = folder.display().to_string();
+    }
+    if let Some(threads) = flags.threads {
+        config.engine.threads = threads;
+    }
+    config
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains.
+///
+/// # Errors
+/// What keeps the server from starting; after that, what breaks the listener.
+pub(crate) async fn run(config: Config, flags: ServeArgs) -> anyhow::Result<ExitCode> {
+    start_logging(&config)?;
+    let metrics = start_metrics()?;
+    let base = load_base(&config).await?;
+    let registry = open_registry(&config, &base).await?;
+    if let Some(key) = registry.bootstrap().await.context("cannot make the first admin key")? {
+        show_first_key(key.expose(), flags.admin_key_file.as_deref())?;
+    }
+    let services = Services::start(&config, registry, base, metrics)?;
+
+    let listener = TcpListener::bind(&config.server.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; is another server there?", config.server.listen))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    // Scripts wait for this line: from here on requests are answered.
+    terminal::line(&format!("listening on http://{address}"));
+    services.serve(listener, stop_signal()?, Duration::from_secs(config.server.drain_timeout_s)).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that runs.
+struct Services {
+    gateway: Gateway,
+    registry: Registry,
+    node: Node,
+}
+
+impl Services {
+    fn start(
+        config: &Config,
+        registry: Registry,
+        base: LoadedBase,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        let LoadedBase { model, weights } = base;
+        let (model, weights) = (Arc::new(model), Arc::new(weights));
+        let hub = EventHub::new();
+        let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(queue_config(config)));
+
+        let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config)).context("cannot set up the model")?;
+        let (engine, _thread) =
+            Engine::start(Box::new(runner), engine_config(config)).context("cannot start the engine")?;
+        let objects = Arc::new(FolderSource::new(registry.objects_dir()));
+        let adapters = AdapterStore::new(objects, Arc::clone(&model), weights, adapter_limits(config))
+            .context("the settings of [adapters] do not fit together")?;
+        let node_config = NodeConfig::new(PoolId(model.digest));
+        let node = Node::start(node_config, Arc::clone(&queue), Arc::new(hub.clone()), adapters, engine);
+
+        let gateway = Gateway::new(GatewayParts {
+            bases: vec![Arc::unwrap_or_clone(model)],
+            catalog: Arc::new(InProcessCatalog(registry.clone())),
+            queue,
+            hub,
+            metrics,
+            limits: gateway_limits(config),
+        })
+        .context("the gateway cannot serve this base model")?;
+        Ok(Self { gateway, registry, node })
+    }
+
+    /// Answers requests until `stop` resolves; then refuses new ones, lets running ones end within `drain_timeout`, and
+    /// returns.
+    async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+        drain_timeout: Duration,
+    ) -> anyhow::Result<()> {
+        let Self { gateway, registry, node } = self;
+        let router = routes::router(gateway.clone(), registry);
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let server = axum::serve(listener, router).with_graceful_shutdown(async {
+            closed.await.ok();
+        });
+        let drain = async move {
+            stop.await;
+            tracing::info!("Stopping: new requests are refused, running answers may end");
+            // The port stays open while answers run, so that late requests hear 503 and not a broken connection.
+            if tokio::time::timeout(drain_timeout, gateway.drain()).await.is_err() {
+                tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
+            }
+            node.drain(drain_timeout).await;
+            close.send(()).ok();
+            // Idle connections would keep the server for as long as their clients like.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            ended = std::future::IntoFuture::into_future(server) => ended.context("the server broke"),
+            () = drain => Ok(()),
+        }
+    }
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+        .with_context(|| format!("log.filter is not a filter: {}", config.log.filter))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log.format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+/// Durations from 1 ms to about a minute, each bucket half as wide again as the last.
+fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let seconds: Vec<f64> = (0..28).map(|power| 0.001 * 1.5_f64.powi(power)).collect();
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &seconds)
+        .context("the histogram buckets are not valid")?
+        .install_recorder()
+        .context("cannot set up metrics")
+}
+
+async fn load_base(config: &Config) -> anyhow::Result<LoadedBase> {
+    let source: BaseSource = config.model.source.parse().context("model.source is not a base model")?;
+    let fetch = FetchConfig::new(config.cache_dir()?);
+    let name = config.model.source.clone();
+    let loaded = tokio::task::spawn_blocking(move || {
+        let mut bars = ProgressBars::new(&name);
+        let loaded = base::load(&source, &fetch, &mut |progress| bars.show(progress));
+        bars.clear();
+        loaded
+    })
+    .await
+    .context("loading the base model panicked")?;
+    let mut loaded = loaded.with_context(|| format!("cannot load the base model {}", config.model.source))?;
+    if !config.model.id.is_empty() {
+        loaded.model.id.clone_from(&config.model.id);
+    }
+    Ok(loaded)
+}
+
+async fn open_registry(config: &Config, base: &LoadedBase) -> anyhow::Result<Registry> {
+    let mut registry = RegistryConfig::new(config.data_dir()?);
+    registry.uploads.weights_bytes = config.registry.max_adapter_bytes;
+    Registry::open_embedded(registry, vec![base.model.clone()]).await.context("cannot open the registry")
+}
+
+fn show_first_key(secret: &str, file: Option<&Path>) -> anyhow::Result<()> {
+    terminal::line("This is the admin key. It is shown once; keep it:");
+    terminal::line(&format!("  {secret}"));
+    if let Some(path) = file {
+        write_private(path, secret).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    })
+}
+
+fn queue_config(config: &Config) -> QueueConfig {
+    QueueConfig {
+        queued_per_tenant: config.queue.max_queued_per_tenant,
+        queued_per_pool: config.queue.max_queued,
+        lease: Duration::from_secs(config.queue.lease_s),
+        ..QueueConfig::default()
+    }
+}
+
+fn runner_config(config: &Config) -> RunnerConfig {
+    RunnerConfig {
+        max_rows: config.engine.max_batch_tokens,
+        max_logit_rows: config.engine.max_logit_rows.min(config.engine.max_batch_tokens),
+        kv: KvBudget::Bytes(config.engine.kv_cache_mb << 20),
+        num_threads: config.num_threads(),
+        isa: None,
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        max_sequences: config.engine.max_sequences,
+        max_requests: config.engine.max_requests,
+        max_rows: config.engine.max_batch_tokens,
+        max_prefill_rows_beside_decode: config.engine.max_prefill_tokens_beside_decode,
+    }
+}
+
+fn adapter_limits(config: &Config) -> AdapterLimits {
+    AdapterLimits {
+        device_bytes: config.adapters.device_mb << 20,
+        host_bytes: config.adapters.host_mb << 20,
+        max_concurrent_loads: config.adapters.max_concurrent_loads,
+        max_wait: Duration::from_millis(config.adapters.max_wait_ms),
+        ..AdapterLimits::default()
+    }
+}
+
+fn gateway_limits(config: &Config) -> GatewayLimits {
+    GatewayLimits {
+        body_bytes: config.gateway.max_body_bytes,
+        in_flight_requests: config.gateway.max_in_flight,
+        request_timeout: Duration::from_secs(config.gateway.request_timeout_s),
+        ..GatewayLimits::default()
+    }
+}
