@@ -111,6 +111,12 @@ impl LoraPair {
             + self.gain.as_ref().map_or(0, |gain| size_of_val(gain.as_slice()))
     }
 
+    /// What [`Self::size_bytes`] of a pair of these sizes will be: budgets are reserved before a pair is packed.
+    pub fn packed_bytes(rank: usize, in_features: usize, out_features: usize, has_gain: bool) -> usize {
+        let vectors = rank * (in_features.div_ceil(LANES) + out_features.div_ceil(LANES));
+        vectors * size_of::<[u16; LANES]>() + usize::from(has_gain) * out_features * size_of::<f32>()
+    }
+
     /// The numbers of A as stored, `[rank, in_features]`.
     pub fn a_f32(&self) -> Vec<f32> {
         let row_vectors = self.in_features.div_ceil(LANES);

@@ -1,5 +1,7 @@
 //! The paged cache of keys and values, f16.
 
+use half::f16;
+
 use crate::KernelError;
 use crate::cpu::simd::LANES;
 use crate::error::{check_equal, check_index, check_limit};
@@ -61,6 +63,20 @@ impl KvCache {
     /// Bytes of the pool.
     pub fn size_bytes(&self) -> usize {
         size_of_val(self.keys.as_slice()) + size_of_val(self.values.as_slice())
+    }
+
+    /// Key and value of one head in a slot (`block * 16 + offset`), as stored: to look into a cache.
+    ///
+    /// # Panics
+    /// If there is no such layer, slot or head.
+    pub fn read(&self, layer: usize, slot: usize, head: usize) -> (Vec<f32>, Vec<f32>) {
+        assert!(layer < self.num_layers && head < self.num_kv_heads && slot < self.num_blocks * BLOCK_TOKENS);
+        let (block, token) = (slot / BLOCK_TOKENS, slot % BLOCK_TOKENS);
+        let to_f32 = |bits: u16| f16::from_bits(bits).to_f32();
+        let key = self.keys(layer, block, head).iter().map(|tokens| to_f32(tokens[token])).collect();
+        let vectors = &self.values(layer, block, head)[token * self.value_vectors()..][..self.value_vectors()];
+        let value = vectors.as_flattened()[..self.head_dim].iter().map(|bits| to_f32(*bits)).collect();
+        (key, value)
     }
 
     /// Vectors of 16 that hold one token's values of one head.

@@ -1,0 +1,375 @@
+//! Times every op at the sizes of a small llama (576 wide, 1536 inside, 9 heads of 64 over 3), after checking its result.
+//!
+//! `cargo run --release -p souk-kernels --example kernel_bench -- [threads,threads,...] [name part]`
+//!
+//! Prints the machine's own limits first (read bandwidth, int8 and f32 peak), so that each figure can be read as a share.
+//! Figures are the median of several runs. Single-row figures rotate through more weights than the caches hold.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use souk_kernels::ops::{
+    AttentionSpan, LoraRun, LoraScratch, LoraTarget, MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection,
+    attention, lora, matmul, quantize, rms_norm, rope_store, swiglu,
+};
+use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, LoraPair, Matrix, SlabType, WeightType, reference};
+
+const HIDDEN: usize = 576;
+const INNER: usize = 1536;
+const HEADS: usize = 9;
+const KV_HEADS: usize = 3;
+const HEAD_DIM: usize = 64;
+/// More than the last-level cache of the machines we know.
+const BEYOND_CACHE_BYTES: usize = 160 << 20;
+const RUNS: usize = 7;
+const RUN_TIME: Duration = Duration::from_millis(60);
+
+fn main() -> Result<(), KernelError> {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().unwrap_or_else(|| "1,2".into());
+    let filter = arguments.next().unwrap_or_default();
+    for num_threads in threads.split(',').filter_map(|number| number.parse().ok()) {
+        let bench = Bench { cpu: Cpu::new(num_threads), filter: filter.clone() };
+        println!("## {} threads, {:?}", bench.cpu.num_threads(), bench.cpu.isa());
+        bench.limits();
+        bench.matmuls()?;
+        bench.adapters()?;
+        bench.attentions()?;
+        bench.rows()?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    cpu: Cpu,
+    filter: String,
+}
+
+/// What a run of an op does, for the rate.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    operations: f64,
+    bytes: f64,
+}
+
+impl Bench {
+    fn wanted(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    /// Times `op`, which does `work` each time, and prints a line.
+    fn time(&self, name: &str, work: Work, mut op: impl FnMut() -> Result<(), KernelError>) -> Result<(), KernelError> {
+        let _step = self.cpu.enter();
+        op()?;
+        let mut seconds = Vec::new();
+        for _ in 0..RUNS {
+            let since = Instant::now();
+            let mut count = 0_u32;
+            while since.elapsed() < RUN_TIME {
+                op()?;
+                count += 1;
+            }
+            seconds.push(since.elapsed().as_secs_f64() / f64::from(count));
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[RUNS / 2];
+        let (gops, gbs) = (work.operations / median / 1e9, work.bytes / median / 1e9);
+        println!("{name:<44} {:>10.2} us {gops:>9.1} GOP/s {gbs:>7.2} GB/s", median * 1e6);
+        Ok(())
+    }
+
+    fn limits(&self) {
+        let buffer = vec![1_u64; BEYOND_CACHE_BYTES / 8];
+        let parts: Vec<&[u64]> = buffer.chunks(1 << 16).collect();
+        let read = || {
+            self.cpu.parallel(parts.len(), &|part| {
+                black_box(parts[part].iter().fold(0_u64, |sum, value| sum.wrapping_add(*value)));
+            });
+            Ok(())
+        };
+        let all = [
+            ("limit: read", Work { bytes: BEYOND_CACHE_BYTES as f64, ..Work::default() }, &read as &dyn Fn() -> _),
+            ("limit: fork and join", Work::default(), &|| {
+                self.cpu.parallel(self.cpu.num_threads(), &|_| {});
+                Ok(())
+            }),
+        ];
+        for (name, work, op) in all {
+            if self.wanted(name) {
+                self.time(name, work, op).unwrap_or_default();
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if Isa::Avx512.is_available() {
+            self.peak("limit: int8 peak", |n| {
+                // SAFETY: `Isa::Avx512` includes the features of the function.
+                unsafe { peaks::int8(n) }
+            });
+            self.peak("limit: f32 peak", |n| {
+                // SAFETY: as above.
+                unsafe { peaks::f32(n) }
+            });
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn peak(&self, name: &str, work: impl Fn(usize) -> usize + Sync) {
+        const ROUNDS: usize = 20_000;
+        if !self.wanted(name) {
+            return;
+        }
+        let operations = work(1) * ROUNDS * 8 * self.cpu.num_threads();
+        self.time(name, Work { operations: operations as f64, bytes: 0.0 }, || {
+            self.cpu.parallel(8 * self.cpu.num_threads(), &|_| {
+                black_box(work(ROUNDS));
+            });
+            Ok(())
+        })
+        .unwrap_or_default();
+    }
+
+    fn matmuls(&self) -> Result<(), KernelError> {
+        use WeightType::{BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q6_K, Q8_0};
+        for weight_type in [Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, F16, BF16, F32] {
+            let in_features = if weight_type.block_len() == 256 { INNER / 2 } else { HIDDEN };
+            let name = format!("matmul {weight_type:?} {INNER}x{in_features}");
+            if !self.wanted(&name) {
+                continue;
+            }
+            let first = made_up_matrix(weight_type, INNER, in_features, 0)?;
+            check_matmul(&self.cpu, &first)?;
+            let num_matrices = BEYOND_CACHE_BYTES / first.size_bytes();
+            let mut matrices = vec![first];
+            for seed in 1..num_matrices {
+                matrices.push(made_up_matrix(weight_type, INNER, in_features, seed as u32)?);
+            }
+            for num_rows in [1, 4, 8, 16, 64, 512] {
+                let mut x = Activations::new(num_rows, in_features);
+                quantize(&self.cpu, &floats(num_rows * in_features, 3), num_rows, &mut x)?;
+                let mut out = vec![0.0; num_rows * INNER];
+                let work = Work {
+                    operations: 2.0 * (num_rows * INNER * in_features) as f64,
+                    bytes: matrices[0].size_bytes() as f64,
+                };
+                let mut at = 0;
+                self.time(&format!("{name}, {num_rows} rows"), work, || {
+                    at = (at + 1) % matrices.len();
+                    let mode = OutputMode::Overwrite;
+                    matmul(&self.cpu, &x, num_rows, &mut [MatmulTarget { matrix: &matrices[at], out: &mut out, mode }])
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn adapters(&self) -> Result<(), KernelError> {
+        for (num_rows, num_pairs, rank) in [(1, 1, 8), (16, 16, 8), (32, 25, 16), (512, 1, 16), (512, 4, 64)] {
+            let name = format!("lora {INNER}x{HIDDEN} r={rank}, {num_pairs} pairs, {num_rows} rows");
+            if !self.wanted(&name) {
+                continue;
+            }
+            let make = |seed: usize| {
+                let (a, b) = (floats(rank * HIDDEN, seed as u32), floats(rank * INNER, seed as u32 + 9));
+                LoraPair::pack(rank, HIDDEN, INNER, &a, &b, 1.0, SlabType::Bf16)
+            };
+            // Several modules' worth of pairs, so that decoding does not find them in the nearest cache.
+            let num_sets = (64 << 20) / (num_pairs * make(0)?.size_bytes());
+            let sets: Vec<Vec<LoraPair>> =
+                (0..num_sets).map(|set| (0..num_pairs).map(|at| make(set + at)).collect()).collect::<Result<_, _>>()?;
+            let rows_of = |at: usize| (at * num_rows / num_pairs, (at + 1) * num_rows / num_pairs);
+            let runs: Vec<Vec<LoraRun<'_>>> = sets
+                .iter()
+                .map(|pairs| {
+                    let run = |(at, pair)| {
+                        let (first_row, end) = rows_of(at);
+                        LoraRun { first_row, num_rows: end - first_row, pair, weight: 1.0 }
+                    };
+                    pairs.iter().enumerate().map(run).collect()
+                })
+                .collect();
+            let values = floats(num_rows * HIDDEN, 1);
+            let mut x = Activations::new(num_rows, HIDDEN);
+            quantize(&self.cpu, &values, num_rows, &mut x)?;
+            let mut out = vec![0.0; num_rows * INNER];
+            let mut scratch = LoraScratch::new();
+            let target = LoraTarget { runs: &runs[0], out: &mut out, out_features: INNER };
+            lora(&self.cpu, &x, num_rows, &mut [target], &mut scratch)?;
+            let expected = reference::lora_delta(&sets[0][0], &values[..HIDDEN], &[0.0; INNER]);
+            assert_near(&expected, &out[..INNER], 1e-3);
+            let work = Work {
+                operations: 2.0 * (num_rows * rank * (HIDDEN + INNER)) as f64,
+                bytes: (num_pairs * sets[0][0].size_bytes()) as f64,
+            };
+            let mut at = 0;
+            self.time(&name, work, || {
+                at = (at + 1) % runs.len();
+                let target = LoraTarget { runs: &runs[at], out: &mut out, out_features: INNER };
+                lora(&self.cpu, &x, num_rows, &mut [target], &mut scratch)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn attentions(&self) -> Result<(), KernelError> {
+        const LAYERS: usize = 30;
+        for (num_sequences, num_rows, length) in [(1, 1, 256), (1, 1, 1024), (16, 1, 512), (1, 512, 512)] {
+            let name = format!("attention {num_sequences} x {num_rows} rows at {length}");
+            if !self.wanted(&name) {
+                continue;
+            }
+            let num_blocks = length / 16;
+            let mut cache = KvCache::new(LAYERS, num_sequences * num_blocks, KV_HEADS, HEAD_DIM);
+            self.fill(&mut cache, LAYERS)?;
+            let blocks: Vec<u32> = (0..(num_sequences * num_blocks) as u32).collect();
+            let spans: Vec<AttentionSpan<'_>> = blocks
+                .chunks(num_blocks)
+                .enumerate()
+                .map(|(at, blocks)| AttentionSpan {
+                    first_row: at * num_rows,
+                    num_rows,
+                    first_position: length - num_rows,
+                    blocks,
+                })
+                .collect();
+            let q = floats(num_sequences * num_rows * HEADS * HEAD_DIM, 5);
+            let mut out = vec![0.0; q.len()];
+            let visible: usize = (length - num_rows..length).map(|position| position + 1).sum();
+            let work = Work {
+                operations: (4 * num_sequences * visible * HEADS * HEAD_DIM) as f64,
+                bytes: (num_sequences * length * KV_HEADS * HEAD_DIM * 4) as f64,
+            };
+            let mut layer = 0;
+            self.time(&name, work, || {
+                layer = (layer + 1) % LAYERS;
+                attention(&self.cpu, &q, HEADS, &cache, layer, &spans, &mut out)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, cache: &mut KvCache, num_layers: usize) -> Result<(), KernelError> {
+        let num_slots = cache.num_blocks() * 16;
+        let rope = RopeTable::new(HEAD_DIM, 10_000.0, num_slots);
+        let slots: Vec<u32> = (0..num_slots as u32).collect();
+        let values = floats(num_slots * KV_HEADS * HEAD_DIM, 2);
+        for layer in 0..num_layers {
+            let (mut q, mut k) = (values.clone(), values.clone());
+            rope_store(&self.cpu, &rope, &mut q, &mut k, &values, &slots, &slots, KV_HEADS, cache, layer)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Result<(), KernelError> {
+        for num_rows in [1, 16, 512] {
+            let (x, inner) = (floats(num_rows * HIDDEN, 1), floats(num_rows * INNER, 2));
+            let weights = vec![1.0; HIDDEN];
+            let mut hidden_out = Activations::new(num_rows, HIDDEN);
+            let mut inner_out = Activations::new(num_rows, INNER);
+            let bytes = |cols: usize| Work { bytes: (num_rows * cols * 4) as f64, operations: 0.0 };
+            let name = format!("rms_norm {num_rows} rows");
+            if self.wanted(&name) {
+                let weights = NormWeights { base: &weights, overrides: &[] };
+                self.time(&name, bytes(2 * HIDDEN), || {
+                    rms_norm(&self.cpu, &x, RowSelection::All(num_rows), weights, 1e-5, &mut hidden_out)
+                })?;
+                let expected = reference::rms_norm(&x[..HIDDEN], weights.base, 1e-5);
+                assert_near(&expected, &hidden_out.f32()[..HIDDEN], 1e-5);
+            }
+            let name = format!("swiglu {num_rows} rows");
+            if self.wanted(&name) {
+                self.time(&name, bytes(3 * INNER), || swiglu(&self.cpu, &inner, &inner, num_rows, &mut inner_out))?;
+                let expected = reference::swiglu(&inner[..INNER], &inner[..INNER]);
+                assert_near(&expected, &inner_out.f32()[..INNER], 1e-5);
+            }
+            let name = format!("rope_store {num_rows} rows");
+            if self.wanted(&name) {
+                let rope = RopeTable::new(HEAD_DIM, 10_000.0, num_rows);
+                let mut cache = KvCache::new(1, num_rows.div_ceil(16), KV_HEADS, HEAD_DIM);
+                let at: Vec<u32> = (0..num_rows as u32).collect();
+                let (mut q, mut k) = (x.clone(), floats(num_rows * KV_HEADS * HEAD_DIM, 4));
+                let v = k.clone();
+                self.time(&name, bytes(HIDDEN + 2 * KV_HEADS * HEAD_DIM), || {
+                    rope_store(&self.cpu, &rope, &mut q, &mut k, &v, &at, &at, HEADS, &mut cache, 0)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Loops that do nothing but multiply and add. The results are numbers of operations.
+#[cfg(target_arch = "x86_64")]
+mod peaks {
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(crate) fn int8(rounds: usize) -> usize {
+        let mut sums = [_mm512_setzero_si512(); 16];
+        let (a, b) = (std::hint::black_box(_mm512_set1_epi8(3)), std::hint::black_box(_mm512_set1_epi8(5)));
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        std::hint::black_box(sums);
+        rounds * 16 * 128
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn f32(rounds: usize) -> usize {
+        let mut sums = [_mm512_setzero_ps(); 16];
+        let (a, b) = (std::hint::black_box(_mm512_set1_ps(0.5)), std::hint::black_box(_mm512_set1_ps(0.25)));
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, a, b);
+            }
+        }
+        std::hint::black_box(sums);
+        rounds * 16 * 32
+    }
+}
+
+/// Numbers between -1 and 1 that repeat.
+fn floats(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / (u32::MAX / 2) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Any quants, and half floats that are finite and small.
+fn made_up_matrix(
+    weight_type: WeightType,
+    out_features: usize,
+    in_features: usize,
+    seed: u32,
+) -> Result<Matrix, KernelError> {
+    let num_bytes = out_features * in_features / weight_type.block_len() * weight_type.block_bytes();
+    // High bytes of half floats below 0x40 keep them below 2.
+    let bytes: Vec<u8> = floats(num_bytes, seed).into_iter().map(|value| ((value + 1.0) * 16.0) as u8 & 0x3f).collect();
+    Matrix::pack(weight_type, out_features, in_features, &bytes, None)
+}
+
+fn check_matmul(cpu: &Cpu, matrix: &Matrix) -> Result<(), KernelError> {
+    let mut x = Activations::new(1, matrix.in_features());
+    quantize(cpu, &floats(matrix.in_features(), 8), 1, &mut x)?;
+    let mut out = vec![0.0; matrix.out_features()];
+    matmul(cpu, &x, 1, &mut [MatmulTarget { matrix, out: &mut out, mode: OutputMode::Overwrite }])?;
+    let seen = if matrix.weight_type().block_len() == 1 { x.f32().to_vec() } else { x.dequantized_row(0) };
+    assert_near(&reference::matmul(matrix, &seen), &out, 1e-5);
+    Ok(())
+}
+
+/// Panics unless all values are within `tolerance` of the greatest expected magnitude.
+fn assert_near(expected: &[f64], given: &[f32], tolerance: f64) {
+    let magnitude = expected.iter().fold(1e-30_f64, |highest, value| highest.max(value.abs()));
+    for (expected, given) in expected.iter().zip(given) {
+        assert!((expected - f64::from(*given)).abs() <= tolerance * magnitude, "{given}, should be {expected}");
+    }
+}
