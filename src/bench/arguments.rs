@@ -72,7 +72,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "EXPONENT", requires = "adapters", help_heading = "Requests", value_parser = not_negative)]
     pub(crate) zipf: Option<f64>,
     /// `warm` sends one short request to each adapter before the load; `cold` lets the load meet them unloaded and
-    /// reports the time to first token of first uses by itself.
+    /// reports the time to first token of first uses by itself, those in the warm-up included.
     #[arg(long, value_enum, default_value_t = AdapterState::Warm, help_heading = "Requests")]
     pub(crate) adapter_state: AdapterState,
     /// Tokens of each prompt, about: one number, or a range such as 64..256 drawn uniformly.

@@ -140,7 +140,11 @@ impl Answer<'_> {
         *total = Usage::parse(usage);
         if !error.is_empty() {
             let (kind, message) = explain_error(error);
-            return Err(failure(None, &kind.map_or("error in stream".into(), |kind| format!("in stream: {kind}")), message));
+            return Err(failure(
+                None,
+                &kind.map_or("error in stream".into(), |kind| format!("in stream: {kind}")),
+                message,
+            ));
         }
         if ended.is_none() {
             return Err(failure(None, "broke off", "the stream ended without [DONE]".to_owned()));

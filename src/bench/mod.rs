@@ -13,6 +13,7 @@ pub(crate) mod arguments;
 mod compare;
 mod drive;
 mod exchange;
+mod fairness;
 mod histogram;
 mod machine;
 mod names;
@@ -83,8 +84,7 @@ pub(crate) async fn run(
         sender.tenants.len(),
         if arguments.per_adapter { sender.adapters.len() } else { 0 },
     );
-    let bounds =
-        Bounds { num_requests: arguments.requests, drain: Duration::from_secs_f64(arguments.drain_s) };
+    let bounds = Bounds { num_requests: arguments.requests, drain: Duration::from_secs_f64(arguments.drain_s) };
     let clock = CpuClock::start();
     let driver = Driver::new(sender, bounds, workload, record);
     let (record, ending) = driver.run(load, interrupt, |record| watch.progress(record)).await;
@@ -114,6 +114,7 @@ async fn sender(arguments: &BenchArgs) -> anyhow::Result<Sender> {
 fn workload(arguments: &BenchArgs, sender: &Sender) -> Workload {
     let config = WorkloadConfig {
         num_adapters: sender.adapters.len(),
+        begins_warm: arguments.adapter_state == AdapterState::Warm,
         zipf_exponent: arguments.zipf,
         prompt_tokens: arguments.prompt_tokens,
         output_tokens: arguments.output_tokens,
@@ -166,7 +167,7 @@ fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
     let load = match arguments.rate {
         None => format!("closed loop, {} users", arguments.users),
         Some(rate) => {
-            let pattern = if arguments.arrivals == arguments::ArrivalPattern::Poisson { "Poisson" } else { "constant" };
+            let pattern = value_name(&arguments.arrivals);
             format!("open loop, {rate} requests/s, {pattern} arrivals, at most {} in flight", arguments.max_in_flight)
         }
     };
@@ -174,7 +175,7 @@ fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
         (0, _) => "none: the base model".to_owned(),
         (count, zipf) => {
             let law = zipf.map_or_else(|| "uniform".to_owned(), |exponent| format!("Zipf {exponent}"));
-            let state = if arguments.adapter_state == AdapterState::Warm { "warm" } else { "cold" };
+            let state = value_name(&arguments.adapter_state);
             format!("{count}, {law}, {state} at the start: {}", arguments.adapters.join(", "))
         }
     };
@@ -182,22 +183,31 @@ fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
     let settings = [
         ("load", load),
         ("adapters", adapters),
-        ("endpoint", sender.url.to_string()),
-        ("naming", format!("{:?}", arguments.naming)),
+        // Without a user and password that the address may have.
+        ("endpoint", format!("{}{}", sender.url.origin().ascii_serialization(), sender.url.path())),
+        ("naming", value_name(&arguments.naming)),
         ("prompt", format!("about {} tokens", arguments.prompt_tokens)),
-        ("answer", format!("{} tokens, {ending}", arguments.output_tokens)),
+        ("answer", format!("{} tokens at temperature {}, {ending}", arguments.output_tokens, arguments.temperature)),
         ("streaming", if arguments.no_stream { "no" } else { "yes" }.to_owned()),
         ("warm-up", format!("{} s", arguments.warm_up_s)),
         ("seed", arguments.seed.to_string()),
     ];
+    let now = OffsetDateTime::now_utc();
+    // Whole seconds are enough to tell runs apart.
+    let now = now.replace_nanosecond(0).unwrap_or(now);
     Ok(Setup {
         name: arguments.name.clone(),
-        started_at: OffsetDateTime::now_utc().format(&Rfc3339).context("the clock is beyond year 9999")?,
+        started_at: now.format(&Rfc3339).context("the clock is beyond year 9999")?,
         settings: settings.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         machine: Machine::read(),
         tenants: sender.tenants.iter().map(|tenant| (tenant.name.clone(), tenant.share, tenant.weight)).collect(),
         adapters: sender.adapters.clone(),
     })
+}
+
+/// A flag's value as it is written.
+fn value_name(value: &impl clap::ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 #[cfg(test)]

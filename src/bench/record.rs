@@ -96,7 +96,7 @@ pub(crate) struct Record {
     pub(crate) span: Span,
     /// From the intended instant to the first chunk of text.
     pub(crate) time_to_first_token: Histogram,
-    /// The same for requests that were the first to use their adapter.
+    /// The same for requests that were the first to use their adapter; those of the warm-up too, where most are.
     pub(crate) first_use: Histogram,
     /// Between two chunks of text of one answer.
     pub(crate) between_chunks: Histogram,
@@ -125,7 +125,7 @@ pub(crate) struct Record {
 }
 
 /// A plan that measures for longer has its later seconds summed into the last: 28 hours.
-const MAX_SECONDS: usize = 100_000;
+pub(crate) const MAX_SECONDS: usize = 100_000;
 
 impl Record {
     /// An empty record; `num_adapters` is 0 unless they are reported one by one.
@@ -192,6 +192,9 @@ impl Record {
             part.tokens_out += tokens_out;
             part.succeeded += u64::from(is_completed_within);
         });
+        if let Some((first, _)) = exchange.received.first_and_last.filter(|_| exchange.is_first_use) {
+            self.first_use.record(first - exchange.intended);
+        }
         if self.span.contains(exchange.intended) {
             self.latencies(exchange);
         }
@@ -226,7 +229,8 @@ impl Record {
     fn fail(&mut self, exchange: &Exchange, failure: Failure, message: &str) {
         self.second(exchange.intended).failed += 1;
         self.for_parts(exchange, |part| part.failed += 1);
-        let entry = self.failures.entry(failure).or_insert_with(|| FailureCount { count: 0, example: message.to_owned() });
+        let entry =
+            self.failures.entry(failure).or_insert_with(|| FailureCount { count: 0, example: message.to_owned() });
         entry.count += 1;
     }
 
@@ -262,9 +266,6 @@ impl Record {
         self.time_to_first_token.record(to_first);
         self.second(exchange.intended).time_to_first_token.record(to_first);
         self.for_parts(exchange, |part| part.time_to_first_token.record(to_first));
-        if exchange.is_first_use {
-            self.first_use.record(to_first);
-        }
         let num_tokens = exchange.usage.map_or(exchange.received.num_chunks, |usage| usage.completion_tokens);
         if let Some(num_gaps) = num_tokens.checked_sub(1).filter(|gaps| *gaps > 0) {
             self.per_output_token.record((last - first).div_f64(num_gaps as f64));
@@ -289,33 +290,9 @@ impl Record {
     }
 }
 
-/// Jain's index of a service that ought to be in proportion to `weights`: 1 if it is, 1/n if one of n gets all.
-/// `None` if there was no service.
-pub(crate) fn fairness_index(service: &[f64], weights: &[f64]) -> Option<f64> {
-    let normal: Vec<f64> = service.iter().zip(weights).map(|(service, weight)| service / weight).collect();
-    let sum: f64 = normal.iter().sum();
-    let squares: f64 = normal.iter().map(|value| value * value).sum();
-    (squares > 0.0).then(|| sum * sum / (normal.len() as f64 * squares))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn close_to(given: Option<f64>, expected: f64) -> bool {
-        given.is_some_and(|given| (given - expected).abs() < 1e-12)
-    }
-
-    #[test]
-    fn the_fairness_index_has_its_textbook_values() {
-        assert!(close_to(fairness_index(&[5.0, 5.0, 5.0], &[1.0; 3]), 1.0));
-        assert!(close_to(fairness_index(&[9.0, 0.0, 0.0], &[1.0; 3]), 1.0 / 3.0));
-        // (1 + 3)^2 / (2 * (1 + 9)).
-        assert!(close_to(fairness_index(&[1.0, 3.0], &[1.0, 1.0]), 0.8));
-        assert!(close_to(fairness_index(&[1.0, 3.0], &[1.0, 3.0]), 1.0));
-        assert_eq!(fairness_index(&[0.0, 0.0], &[1.0, 1.0]), None);
-        assert_eq!(fairness_index(&[], &[]), None);
-    }
 
     fn record(begin: Instant, length_s: u64) -> Record {
         Record::new(Span { begin, end: Some(begin + Duration::from_secs(length_s)) }, 1, 1)
@@ -364,8 +341,10 @@ mod tests {
         let begin = Instant::now();
         let mut record = record(begin, 2);
         // Sent in the warm-up: two of its four chunks come within the span.
-        let early = exchange(begin, -100, &[50, 90, 110, 120], &mut record);
+        let mut early = exchange(begin, -100, &[50, 90, 110, 120], &mut record);
+        early.is_first_use = true;
         record.finished(&early);
+        assert_eq!(record.first_use.count(), 1);
         assert_eq!((record.all.tokens_in, record.all.tokens_out), (0.0, 4.0));
         assert_eq!((record.total.count(), record.all.succeeded), (0, 1));
         // Sent within: it ends after the span, but its latency is that of the load.
@@ -387,7 +366,8 @@ mod tests {
             record.finished(&failed);
         }
         record.abandoned(3);
-        let counts: Vec<(u64, &str)> = record.failures.values().map(|entry| (entry.count, &entry.example[..5])).collect();
+        let counts: Vec<(u64, &str)> =
+            record.failures.values().map(|entry| (entry.count, &entry.example[..5])).collect();
         assert_eq!(counts, [(3, "--dra"), (2, "first")]);
         assert_eq!((record.all.failed, record.all.tokens_out), (5, 0.0));
     }

@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(look(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#), Payload::default());
         assert_eq!(look(r#"{"choices":[{"delta":{"content":null},"finish_reason":"stop"}]}"#), Payload::default());
         assert_eq!(look(r#"{"x":"\"content\":\"hi\"","y":"content"}"#), Payload::default());
-        assert_eq!(look(r#"{"choices":[],"usage":{"prompt_tokens":3}}"#), Payload { has_usage: true, ..Payload::default() });
+        assert_eq!(
+            look(r#"{"choices":[],"usage":{"prompt_tokens":3}}"#),
+            Payload { has_usage: true, ..Payload::default() }
+        );
         assert_eq!(look(r#"{"error":{"message":"no"}}"#), Payload { has_error: true, ..Payload::default() });
         assert_eq!(look(" [DONE]"), Payload { is_end: true, ..Payload::default() });
     }
@@ -213,7 +216,10 @@ mod tests {
     fn errors_of_every_server_are_explained() {
         let explain = |text: &str| explain_error(text.as_bytes());
         let some = |kind: &str, message: &str| (Some(kind.to_owned()), message.to_owned());
-        assert_eq!(explain(r#"{"error":{"message":"full","type":"t","code":"queue_full"}}"#), some("queue_full", "full"));
+        assert_eq!(
+            explain(r#"{"error":{"message":"full","type":"t","code":"queue_full"}}"#),
+            some("queue_full", "full")
+        );
         assert_eq!(explain(r#"{"error":{"message":"bad","type":"t","code":400}}"#), some("t", "bad"));
         assert_eq!(explain(r#"{"error":"no model","error_type":"validation"}"#), some("validation", "no model"));
         assert_eq!(explain("<html>"), (None, "<html>".to_owned()));
@@ -237,9 +243,8 @@ mod tests {
             ];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(|values| json!(values)),
-                prop::collection::vec((key, inner), 0..4).prop_map(|pairs| json!(
-                    pairs.into_iter().collect::<serde_json::Map<String, serde_json::Value>>()
-                )),
+                prop::collection::vec((key, inner), 0..4)
+                    .prop_map(|pairs| json!(pairs.into_iter().collect::<serde_json::Map<String, serde_json::Value>>())),
             ]
         })
     }

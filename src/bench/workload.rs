@@ -39,7 +39,8 @@ impl FromStr for Length {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<u32>().map_err(|_| "write a number or a range such as 64..256".to_owned());
+        let number =
+            |text: &str| text.parse::<u32>().map_err(|_| "write a number or a range such as 64..256".to_owned());
         let (least, most) = match text.split_once("..") {
             Some((least, most)) => (number(least)?, number(most)?),
             None => (number(text)?, number(text)?),
@@ -56,7 +57,7 @@ impl FromStr for Length {
 pub(crate) struct Order {
     /// `None` asks the base model.
     pub(crate) adapter: Option<AdapterIndex>,
-    /// Nobody in this run asked for the adapter before.
+    /// The server has not met the adapter: nobody in this run asked for it before, and the run began cold.
     pub(crate) is_first_use: bool,
     pub(crate) tenant: TenantIndex,
     pub(crate) prompt: String,
@@ -67,6 +68,8 @@ pub(crate) struct Order {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WorkloadConfig {
     pub(crate) num_adapters: usize,
+    /// The adapters are touched before the load, which then has no first uses.
+    pub(crate) begins_warm: bool,
     /// `None` chooses uniformly.
     pub(crate) zipf_exponent: Option<f64>,
     pub(crate) prompt_tokens: Length,
@@ -94,7 +97,7 @@ impl Workload {
             adapters: (config.num_adapters > 0)
                 .then(|| Choice::zipf(config.num_adapters, config.zipf_exponent.unwrap_or(0.0))),
             tenants: Choice::weighted(tenant_shares),
-            used: vec![false; config.num_adapters],
+            used: vec![config.begins_warm; config.num_adapters],
         }
     }
 
@@ -129,12 +132,12 @@ fn prompt(generator: &mut Generator, num_tokens: u32) -> String {
 /// Common words; with a space before it each is one token in the vocabularies of the GPT, Llama and SmolLM families.
 const WORDS: [&str; 96] = [
     "the", "of", "and", "to", "in", "is", "that", "for", "was", "on", "are", "as", "with", "they", "be", "at", "one",
-    "have", "this", "from", "or", "had", "by", "not", "but", "what", "some", "we", "can", "out", "other", "were", "all",
-    "there", "when", "up", "use", "your", "how", "said", "an", "each", "she", "which", "do", "their", "time", "if",
-    "will", "way", "about", "many", "then", "them", "would", "write", "like", "so", "these", "her", "long", "make",
-    "thing", "see", "him", "two", "has", "look", "more", "day", "could", "go", "come", "did", "number", "sound", "no",
-    "most", "people", "my", "over", "know", "water", "than", "call", "first", "who", "may", "down", "side", "been",
-    "now", "find", "any", "new", "work",
+    "have", "this", "from", "or", "had", "by", "not", "but", "what", "some", "we", "can", "out", "other", "were",
+    "all", "there", "when", "up", "use", "your", "how", "said", "an", "each", "she", "which", "do", "their", "time",
+    "if", "will", "way", "about", "many", "then", "them", "would", "write", "like", "so", "these", "her", "long",
+    "make", "thing", "see", "him", "two", "has", "look", "more", "day", "could", "go", "come", "did", "number",
+    "sound", "no", "most", "people", "my", "over", "know", "water", "than", "call", "first", "who", "may", "down",
+    "side", "been", "now", "find", "any", "new", "work",
 ];
 
 #[cfg(test)]
@@ -144,6 +147,7 @@ mod tests {
     fn config() -> WorkloadConfig {
         WorkloadConfig {
             num_adapters: 10,
+            begins_warm: false,
             zipf_exponent: Some(1.0),
             prompt_tokens: Length { least: 4, most: 9 },
             output_tokens: Length { least: 7, most: 7 },
@@ -175,6 +179,8 @@ mod tests {
                 .collect();
             assert!(uses[0] && uses[1..].iter().all(|first| !first), "{index}: {uses:?}");
         }
+        let mut warm = Workload::new(WorkloadConfig { begins_warm: true, ..config() }, [1.0]);
+        assert!((0..100).all(|_| !warm.draw(None).is_first_use));
     }
 
     #[test]

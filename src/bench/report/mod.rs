@@ -6,9 +6,10 @@ pub(crate) mod table;
 
 use serde::{Deserialize, Serialize};
 
+use super::fairness::fairness_index;
 use super::histogram::Histogram;
 use super::machine::Machine;
-use super::record::{Failure, Part, Record, Second, fairness_index};
+use super::record::{Failure, MAX_SECONDS, Part, Record, Second};
 
 /// Name and version of the JSON. A field that is added keeps the version, one that changes meaning raises it.
 pub(crate) const SCHEMA: &str = "souk-bench/1";
@@ -268,18 +269,23 @@ fn errors(record: &Record) -> Vec<ErrorSummary> {
     errors
 }
 
-/// Whole seconds only: the rest of a second at the end would look like a collapse.
+/// Whole seconds only: the rest of a second at the end would look like a collapse. A second in which nothing happened
+/// is one too, above all at the end.
 fn timeline(record: &Record, measured_s: f64) -> Vec<Moment> {
     let tokens_per_chunk = record.tokens_per_chunk();
-    let moment = |(second, seen): (usize, &Second)| Moment {
-        second: second as u64,
-        tokens_out: seen.chunks as f64 * tokens_per_chunk + seen.whole_tokens as f64,
-        succeeded: seen.succeeded,
-        failed: seen.failed,
-        time_to_first_token_p50_ms: seen.time_to_first_token.percentile_ms(0.5),
-        time_to_first_token_max_ms: seen.time_to_first_token.max_ms(),
+    let quiet = Second::default();
+    let moment = |second: usize| {
+        let seen = record.seconds.get(second).unwrap_or(&quiet);
+        Moment {
+            second: second as u64,
+            tokens_out: seen.chunks as f64 * tokens_per_chunk + seen.whole_tokens as f64,
+            succeeded: seen.succeeded,
+            failed: seen.failed,
+            time_to_first_token_p50_ms: seen.time_to_first_token.percentile_ms(0.5),
+            time_to_first_token_max_ms: seen.time_to_first_token.max_ms(),
+        }
     };
-    record.seconds.iter().enumerate().take(measured_s as usize).map(moment).collect()
+    (0..(measured_s as usize).min(MAX_SECONDS)).map(moment).collect()
 }
 
 #[cfg(test)]
@@ -301,7 +307,8 @@ pub(crate) mod tests {
             let intended = begin + Duration::from_millis(600 * index as u64);
             let mut received = Received::default();
             let num_chunks = 10 * (1 + index as u64 % 2);
-            (1..=num_chunks).for_each(|chunk| record.chunk(&mut received, intended + Duration::from_millis(20 * chunk)));
+            (1..=num_chunks)
+                .for_each(|chunk| record.chunk(&mut received, intended + Duration::from_millis(20 * chunk)));
             let failure = Failure { status: Some(503), kind: "no_node".to_owned() };
             record.finished(&Exchange {
                 adapter: Some(AdapterIndex(index % 2)),

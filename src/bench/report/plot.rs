@@ -61,9 +61,7 @@ impl Plot {
     }
 
     fn drawable(&self, series: &Series) -> Series {
-        let fits = |(x, y): &(f64, f64)| {
-            x.is_finite() && y.is_finite() && (self.x_scale == Scale::Linear || *x > 0.0)
-        };
+        let fits = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (self.x_scale == Scale::Linear || *x > 0.0);
         Series { points: series.points.iter().copied().filter(fits).collect(), ..series.clone() }
     }
 
@@ -74,15 +72,17 @@ impl Plot {
         let y_high = all().map(|point| point.1).fold(0.0, f64::max);
         let x = Axis::new(self.x_scale, x_low, x_high, (LEFT, WIDTH - RIGHT));
         let y = Axis::new(Scale::Linear, 0.0, y_high, (HEIGHT - BOTTOM, TOP));
-        let _ = write!(
-            text,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-            escape(self.title)
-        );
+        let _ =
+            write!(text, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escape(self.title));
         for value in y.ticks() {
             let at = y.place(value);
-            let _ = write!(text, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>", WIDTH - RIGHT);
-            let _ = write!(text, "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 6.0, at + 4.0, tick(value));
+            let _ = write!(
+                text,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
+                WIDTH - RIGHT
+            );
+            let _ =
+                write!(text, "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 6.0, at + 4.0, tick(value));
         }
         for value in x.ticks() {
             let at = x.place(value);
@@ -91,7 +91,8 @@ impl Plot {
             let _ = write!(text, "<text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>", bottom + 16.0, tick(value));
         }
         let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
-        let _ = write!(text, "<text class=\"x\" x=\"{middle}\" y=\"{:.1}\">{}</text>", HEIGHT - 8.0, escape(self.x_label));
+        let _ =
+            write!(text, "<text class=\"x\" x=\"{middle}\" y=\"{:.1}\">{}</text>", HEIGHT - 8.0, escape(self.x_label));
         let _ = write!(
             text,
             "<text class=\"x\" transform=\"translate(12 {:.1}) rotate(-90)\">{}</text>",
