@@ -1,1 +1,63 @@
-//! The SQL schema of the registry, as ordered sea-orm migrations.
+//! The SQL schema of the registry, as ordered migrations. No queries and no row types: those live in `registry/src/db`.
+//!
+//! Begin with [`Migrator`], then read the first migration from top to bottom: it is the data model. A migration that
+//! was released is never edited; a change is a new file at the end of the list.
+//!
+//! Types are the ones that SQLite and PostgreSQL share: text, 64-bit integers, bytes. Moments are milliseconds since
+//! the Unix epoch in columns named `…_at_ms`, which sort and compare alike in both.
+
+mod m20261124_000001_registry;
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{MigrationTrait, async_trait};
+
+/// All migrations, oldest first. `Migrator::up(&db, None)` brings a database of any age to the current schema.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261124_000001_registry::Migration)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm_migration::prelude::*;
+    use sea_orm_migration::sea_orm::{ConnectionTrait, Database};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_schema_goes_up_down_and_up_again() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        Migrator::down(&db, None).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        assert!(SchemaManager::new(&db).has_table("versions").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_name_and_a_version_number_exist_once() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        db.execute_unprepared("INSERT INTO tenants (id, name, created_at_ms) VALUES ('t1', 'acme', 0)").await.unwrap();
+        let adapter = |id: &str| {
+            format!(
+                "INSERT INTO adapters (id, tenant_id, owner, name, visibility, description, created_at_ms, updated_at_ms) \
+                 VALUES ('{id}', 't1', 'acme', 'sst2', 'private', '', 0, 0)"
+            )
+        };
+        db.execute_unprepared(&adapter("a1")).await.unwrap();
+        assert!(db.execute_unprepared(&adapter("a2")).await.is_err());
+        let upload = |id: &str| {
+            format!(
+                "INSERT INTO uploads (id, adapter_id, version, state, started_at_ms) \
+                 VALUES ('{id}', 'a1', '1.0.0', 'uploading', 0)"
+            )
+        };
+        db.execute_unprepared(&upload("u1")).await.unwrap();
+        assert!(db.execute_unprepared(&upload("u2")).await.is_err());
+    }
+}

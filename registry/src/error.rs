@@ -1,0 +1,182 @@
+//! Everything that can go wrong in the registry.
+//!
+//! The policy: a variant per cause that a caller can act on, with the facts (limit and given). `http/problem.rs` gives
+//! each its status and stable code. Causes that only an operator can act on (`Database`, `Storage`) are logged where
+//! they are answered, and the caller learns no more than that it is not their fault.
+
+use std::io;
+
+use sea_orm::{DbErr, RuntimeErr};
+use souk_protocol::Scope;
+
+use crate::auth::AuthError;
+use crate::objects::is_storage_full;
+
+/// Why a request to the registry failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The caller is not known.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The key does not carry the right that the route needs.
+    #[error("this needs a key with the scope `{0}`")]
+    MissingScope(Scope),
+    /// A key may not grant more than it has.
+    #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
+    ScopeNotHeld(Scope),
+    /// Visible, but another tenant's.
+    #[error("`{name}` belongs to `{owner}`; only its owner may change it")]
+    NotOwner {
+        /// The adapter.
+        name: String,
+        /// Its owner.
+        owner: String,
+    },
+    /// Nothing of that name that this caller may see: absent and hidden are not told apart.
+    #[error("{what} `{name}` does not exist or you do not have access to it")]
+    NotFound {
+        /// Adapter, version, tag, file, tenant or key.
+        what: &'static str,
+        /// As asked for.
+        name: String,
+    },
+    /// The name or number is in use.
+    #[error("{what} `{name}` already exists")]
+    AlreadyExists {
+        /// Adapter, version or tenant.
+        what: &'static str,
+        /// As asked for.
+        name: String,
+    },
+    /// The name or number belonged to something deleted. It is never given again, so that nobody who pinned it gets
+    /// other content.
+    #[error("{what} `{name}` was deleted, and its name cannot be used again")]
+    Retired {
+        /// Adapter or version.
+        what: &'static str,
+        /// As asked for.
+        name: String,
+    },
+    /// Another upload of the same number is running.
+    #[error("version `{0}` is being uploaded by another request")]
+    UploadInProgress(String),
+    /// The version's state does not allow it.
+    #[error("version `{name}` is {state} and cannot be {action}")]
+    WrongState {
+        /// `owner/name@version`.
+        name: String,
+        /// Its state.
+        state: String,
+        /// What was asked for, for example `yanked`.
+        action: &'static str,
+    },
+    /// The version was taken down by the operator.
+    #[error("version `{0}` was taken down")]
+    TakenDown(String),
+    /// The uploaded files are not an adapter that this installation can serve.
+    #[error("the upload was rejected with {} problem(s)", .0.len())]
+    Rejected(Vec<Finding>),
+    /// The request breaks the API's rules.
+    #[error("{detail}")]
+    BadRequest {
+        /// Stable code.
+        code: &'static str,
+        /// A sentence.
+        detail: String,
+        /// One entry per wrong field, where fields are known.
+        findings: Vec<Finding>,
+    },
+    /// The body has another format than the route takes.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// Larger than allowed.
+    #[error("{what} is larger than the limit of {limit_bytes} bytes")]
+    TooLarge {
+        /// The body or a file's name.
+        what: String,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The body stopped coming.
+    #[error("the upload sent nothing for {idle_seconds} seconds and was given up")]
+    TooSlow {
+        /// The limit.
+        idle_seconds: u64,
+    },
+    /// As many uploads run as may run at once.
+    #[error("{limit} uploads are running, which is the limit; retry in a few seconds")]
+    TooManyUploads {
+        /// The limit.
+        limit: usize,
+    },
+    /// The `Idempotency-Key` was used with another body.
+    #[error("the Idempotency-Key was already used for a request with another body")]
+    IdempotencyMismatch,
+    /// The first request with this `Idempotency-Key` has not ended.
+    #[error("a request with this Idempotency-Key is still running; retry later")]
+    IdempotencyInFlight,
+    /// No room left for blobs or rows.
+    #[error("the registry's storage is full; nothing was stored. The operator has to free disk space")]
+    StorageFull,
+    /// The database failed.
+    #[error("the registry cannot answer now")]
+    Database(#[source] DbErr),
+    /// The object store failed.
+    #[error("the registry cannot answer now")]
+    Storage(#[source] io::Error),
+}
+
+/// One of several things wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable code.
+    pub code: String,
+    /// Which field or file, for example `description` or `adapter_config.json`.
+    pub location: String,
+    /// A sentence with the facts.
+    pub detail: String,
+}
+
+impl RegistryError {
+    /// A request that breaks the API's rules as a whole.
+    pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::BadRequest { code, detail: detail.into(), findings: Vec::new() }
+    }
+
+    /// Ends the check of a body's fields: an error with all findings, if there are any.
+    pub(crate) fn unless_valid(findings: Vec<Finding>) -> Result<(), Self> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let detail = format!("the body has {} invalid field(s)", findings.len());
+        Err(Self::BadRequest { code: "invalid_fields", detail, findings })
+    }
+}
+
+impl Finding {
+    /// A field of a JSON body with a value that is not allowed.
+    pub(crate) fn field(location: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { code: "invalid_value".to_owned(), location: location.into(), detail: detail.into() }
+    }
+}
+
+impl From<DbErr> for RegistryError {
+    fn from(error: DbErr) -> Self {
+        if is_database_full(&error) { Self::StorageFull } else { Self::Database(error) }
+    }
+}
+
+impl From<io::Error> for RegistryError {
+    fn from(error: io::Error) -> Self {
+        if is_storage_full(&error) { Self::StorageFull } else { Self::Storage(error) }
+    }
+}
+
+/// SQLite says SQLITE_FULL, PostgreSQL `disk_full`.
+fn is_database_full(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error else {
+        return false;
+    };
+    let code = cause.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("13" | "53100"))
+}

@@ -1,0 +1,23 @@
+//! The API under `/registry/v1`. Begin with `router.rs`: it is the table of contents. Each action has a file of its
+//! own with its request, its response and its handler; rules that all actions share are in the files beside it.
+
+pub(crate) mod adapters;
+pub(crate) mod base_models;
+mod caller;
+mod extract;
+mod middleware;
+mod page;
+mod problem;
+mod router;
+
+pub(crate) mod keys;
+pub(crate) mod tags;
+pub(crate) mod tenants;
+pub(crate) mod versions;
+
+pub(crate) use caller::Caller;
+pub(crate) use extract::{Body, PathOf, QueryOf};
+pub(crate) use middleware::JSON_BODY_BYTES;
+pub(crate) use page::{Page, PageQuery};
+pub(crate) use problem::{Problem, Problems};
+pub use router::{openapi, router};

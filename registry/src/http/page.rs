@@ -1,0 +1,96 @@
+//! Lists in pages. A cursor is the sort key of the last item seen, so that a list that grows meanwhile neither repeats
+//! nor skips what was there.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::error::RegistryError;
+
+const DEFAULT_LIMIT: u64 = 20;
+const MAX_LIMIT: u64 = 100;
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    /// The items, in order.
+    pub(crate) items: Vec<T>,
+    /// Ask for the next page with this as `cursor`; null on the last page.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// Items per page, 1 to 100; 20 if absent.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before; absent for the first page.
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    pub(crate) fn new(limit: Option<u64>, cursor: Option<String>) -> Self {
+        Self { limit, cursor }
+    }
+
+    pub(crate) fn limit(&self) -> Result<u64, RegistryError> {
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if (1..=MAX_LIMIT).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(RegistryError::bad_request("invalid_query", format!("`limit` is 1 to {MAX_LIMIT}, given {limit}")))
+    }
+
+    /// The sort key after which the page begins.
+    pub(crate) fn after(&self) -> Result<Option<String>, RegistryError> {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
+        let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let detail = "`cursor` is not one that a page ended with";
+        key.map(Some).ok_or_else(|| RegistryError::bad_request("invalid_query", detail))
+    }
+}
+
+impl<T> Page<T> {
+    /// Makes a page of `limit` items from rows that were read with one more, which tells whether a page follows.
+    pub(crate) fn from_rows<R>(
+        mut rows: Vec<R>,
+        limit: u64,
+        sort_key: impl Fn(&R) -> String,
+        item: impl Fn(R) -> T,
+    ) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let last = rows.last().filter(|_| more);
+        let next_cursor = last.map(|row| URL_SAFE_NO_PAD.encode(sort_key(row)));
+        Self { items: rows.into_iter().map(item).collect(), next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_with_a_cursor_only_if_another_follows() {
+        let page = |rows: Vec<i32>| Page::from_rows(rows, 2, ToString::to_string, |row| row);
+        assert_eq!(page(vec![1, 2]).next_cursor, None);
+        let first = page(vec![1, 2, 3]);
+        assert_eq!(first.items, [1, 2]);
+        let next = PageQuery::new(None, first.next_cursor);
+        assert_eq!(next.after().unwrap().as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_limit_or_cursor_out_of_range_is_refused() {
+        for limit in [0, 101] {
+            assert!(PageQuery::new(Some(limit), None).limit().is_err());
+        }
+        assert!(PageQuery::new(None, Some("%%%".to_owned())).after().is_err());
+    }
+}

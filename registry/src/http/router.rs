@@ -1,0 +1,100 @@
+//! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`].
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+use super::middleware::{
+    JSON_BODY_BYTES, answer_panic, authenticate, no_such_method, no_such_route, tag_with_request_id,
+};
+use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
+use crate::Registry;
+use crate::idempotency::answer_once;
+
+/// Where all routes live.
+const PREFIX: &str = "/registry/v1";
+
+/// Routes that need no key: facts about the installation that belong to no tenant.
+fn open_routes() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(base_models::list_base_models))
+}
+
+/// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
+fn creating_routes() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::create_tenant))
+        .routes(routes!(keys::create_key))
+        .routes(routes!(adapters::create_adapter))
+}
+
+/// Everything else.
+fn guarded_routes() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new()
+        // Tenants and keys
+        .routes(routes!(tenants::list_tenants))
+        .routes(routes!(keys::list_keys))
+        .routes(routes!(keys::revoke_key))
+        // Adapters
+        .routes(routes!(adapters::list_adapters))
+        .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
+        // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
+        .routes(routes!(versions::list_versions))
+        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(versions::get_version, versions::delete_version))
+        .routes(routes!(versions::download_file))
+        .routes(routes!(versions::yank_version))
+        .routes(routes!(versions::unyank_version))
+        .routes(routes!(versions::take_down_version))
+        // Tags
+        .routes(routes!(tags::list_tags))
+        .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
+}
+
+/// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
+/// sets no fallback outside its own prefix.
+#[must_use]
+pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
+    let (open, _) = open_routes().split_for_parts();
+    let (creating, _) = creating_routes().split_for_parts();
+    let (guarded, _) = guarded_routes().split_for_parts();
+    let guarded = creating
+        .route_layer(from_fn_with_state(registry.clone(), answer_once))
+        .merge(guarded)
+        .route("/{*rest}", any(no_such_route))
+        .route_layer(from_fn_with_state(registry.clone(), authenticate));
+    let routes = open
+        .merge(guarded)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(JSON_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(from_fn(tag_with_request_id));
+    (axum::Router::new().nest(PREFIX, routes).with_state(registry), openapi())
+}
+
+/// The OpenAPI document, without starting anything.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let routes = open_routes().merge(creating_routes()).merge(guarded_routes());
+    let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().add_security_scheme("api_key", bearer);
+    document
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Souk registry",
+        description = "Tenants, API keys, adapters and their versions. Errors are RFC 9457 problems with a stable \
+                       `code`; every answer carries `x-request-id`."
+    ),
+    components(schemas(Problem)),
+    security(("api_key" = []))
+)]
+struct Document;

@@ -1,0 +1,12 @@
+//! The registry as its clients meet it: a real server on port 0, a real data folder, HTTP.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod adapters;
+mod faults;
+mod idempotency;
+mod isolation;
+mod keys;
+mod recovery;
+mod versions;

@@ -1,0 +1,244 @@
+//! Uploads that end before they are done, and starts after a kill.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Method, StatusCode};
+use sea_orm::ConnectionTrait as _;
+use serde_json::json;
+use souk_protocol::{AdapterRef, Digest, ResolveError};
+use souk_registry::{BlobReader, FolderStore, ObjectStore, Registry, RegistryConfig, StagedBlob, open_sqlite};
+
+use crate::faults::num_uploads;
+use crate::support::{AdapterFiles, Stack, bases, body, problem};
+
+/// A form whose weights stop half way and never go on.
+fn stalled_form(version: &str) -> Form {
+    let weights = AdapterFiles::tiny(1).weights_bytes();
+    let half = bytes::Bytes::from(weights[..weights.len() / 2].to_vec());
+    let stream = futures::stream::once(async move { Ok::<_, io::Error>(half) }).chain(futures::stream::pending());
+    Form::new()
+        .text("version", version.to_owned())
+        .part("adapter_config.json", Part::bytes(AdapterFiles::tiny(1).config_bytes()))
+        .part("adapter_model.safetensors", Part::stream(reqwest::Body::wrap_stream(stream)))
+}
+
+async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("after five seconds: {what}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let upload = tokio::spawn(request.send());
+    wait_until("the upload has begun", async || num_uploads(&stack).await == 1 && stack.num_objects() == 1).await;
+
+    // Meanwhile it is not ready, and its number is taken.
+    let principal = stack.principal(&acme).await;
+    let reference: AdapterRef = "acme/sst2@1.0.0".parse().unwrap();
+    let resolved = stack.registry.resolve(&principal, &reference).await;
+    assert!(matches!(resolved, Err(ResolveError::NotReady { state, .. }) if state == "uploading"));
+    let second = acme.upload("acme/sst2", "1.0.0", &AdapterFiles::tiny(2)).await;
+    problem(second, StatusCode::CONFLICT, "upload_in_progress").await;
+
+    upload.abort();
+    wait_until("nothing is left", async || num_uploads(&stack).await == 0 && stack.num_objects() == 0).await;
+    acme.publish("acme/sst2", "1.0.0", 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_is_given_up() {
+    let stack = Stack::start_with(|config| config.uploads.idle_timeout = Duration::from_millis(200)).await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let upload = tokio::spawn(request.send());
+    wait_until("the upload has begun", async || num_uploads(&stack).await == 1).await;
+    wait_until("nothing is left", async || num_uploads(&stack).await == 0 && stack.num_objects() == 0).await;
+    upload.abort();
+}
+
+#[tokio::test]
+async fn as_many_uploads_run_at_once_as_the_operator_allows() {
+    let stack = Stack::start_with(|config| config.uploads.max_concurrent = 1).await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let upload = tokio::spawn(request.send());
+    wait_until("the upload has begun", async || num_uploads(&stack).await == 1).await;
+    let second = acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await;
+    assert!(second.headers().contains_key("retry-after"));
+    problem(second, StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads").await;
+    upload.abort();
+    wait_until("the slot is free", async || {
+        acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await.status() != StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_after_a_kill_removes_what_was_half_done_and_nothing_else() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let kept = acme.publish("acme/sst2", "1.0.0", 1).await;
+    let num_objects = stack.num_objects();
+    let adapter_id = {
+        let db = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
+        let row =
+            db.query_one_raw(sea_orm::Statement::from_string(db.get_database_backend(), "SELECT id FROM adapters"));
+        let id: String = row.await.unwrap().unwrap().try_get("", "id").unwrap();
+        // What a process leaves that is killed after its blob is in place and before its row is.
+        db.execute_unprepared(&format!(
+            "INSERT INTO uploads VALUES ('upl_dead', '{id}', '2.0.0', 'validating', 0);
+             INSERT INTO idempotent_requests VALUES ('t', 'POST /x', 'k', NULL, NULL, NULL, 0)"
+        ))
+        .await
+        .unwrap();
+        id
+    };
+    assert!(adapter_id.starts_with("adp_"));
+    let store = FolderStore::open(stack.folder.path().join("objects")).await.unwrap();
+    let mut orphan = store.stage().await.unwrap();
+    orphan.write(b"orphan").await.unwrap();
+    orphan.commit(&Digest::of(b"orphan")).await.unwrap();
+    std::fs::write(stack.folder.path().join("objects/staging/half"), b"half").unwrap();
+    assert_eq!(stack.num_objects(), num_objects + 2);
+
+    let key = acme.key.clone();
+    drop(acme);
+    let folder = stack.kill().await;
+    let config = RegistryConfig::new(folder.path());
+    let registry = loop {
+        // Connections of the aborted server let go of the folder a moment later.
+        match Registry::open_embedded(config.clone(), bases()).await {
+            Ok(registry) => break registry,
+            Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let stack = Stack::serve(registry, folder).await;
+    let acme = stack.user(&key);
+    assert_eq!(stack.num_objects(), num_objects);
+    assert_eq!(body(acme.get("/adapters/acme/sst2/versions/1.0.0").await, StatusCode::OK).await, kept);
+    let weights = acme.get("/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors").await;
+    assert_eq!(weights.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
+    acme.publish("acme/sst2", "2.0.0", 2).await;
+}
+
+#[tokio::test]
+async fn of_uploads_of_one_number_exactly_one_wins() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    for round in 0..4 {
+        let number = format!("1.{round}.0");
+        let uploads = (0..4u8).map(|seed| {
+            let (acme, number) = (acme.clone(), number.clone());
+            async move { (seed, acme.upload("acme/sst2", &number, &AdapterFiles::tiny(seed)).await) }
+        });
+        let answers = futures::future::join_all(uploads).await;
+        let mut winners = Vec::new();
+        for (seed, answer) in answers {
+            match answer.status() {
+                StatusCode::CREATED => winners.push(seed),
+                status => assert_eq!(status, StatusCode::CONFLICT),
+            }
+        }
+        let [winner] = winners[..] else { panic!("winners: {winners:?}") };
+        let path = format!("/adapters/acme/sst2/versions/{number}/files/adapter_model.safetensors");
+        assert_eq!(acme.get(&path).await.bytes().await.unwrap(), AdapterFiles::tiny(winner).weights_bytes());
+    }
+    assert_eq!(num_uploads(&stack).await, 0);
+}
+
+/// A store whose disk is full after some writes or commits.
+struct FillingStore {
+    inner: FolderStore,
+    operations_left: Arc<AtomicUsize>,
+}
+
+struct FillingBlob {
+    inner: Box<dyn StagedBlob>,
+    operations_left: Arc<AtomicUsize>,
+}
+
+fn take_one(operations_left: &AtomicUsize) -> io::Result<()> {
+    let taken = operations_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    taken.map(|_| ()).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for FillingStore {
+    async fn stage(&self) -> io::Result<Box<dyn StagedBlob>> {
+        let inner = self.inner.stage().await?;
+        Ok(Box::new(FillingBlob { inner, operations_left: self.operations_left.clone() }))
+    }
+
+    async fn open(&self, digest: &Digest) -> io::Result<BlobReader> {
+        self.inner.open(digest).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> io::Result<()> {
+        self.inner.remove(digest).await
+    }
+
+    async fn list(&self) -> io::Result<Vec<Digest>> {
+        self.inner.list().await
+    }
+
+    async fn discard_abandoned(&self) -> io::Result<usize> {
+        self.inner.discard_abandoned().await
+    }
+}
+
+#[async_trait::async_trait]
+impl StagedBlob for FillingBlob {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        take_one(&self.operations_left)?;
+        self.inner.write(bytes).await
+    }
+
+    async fn commit(self: Box<Self>, digest: &Digest) -> io::Result<()> {
+        take_one(&self.operations_left)?;
+        self.inner.commit(digest).await
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_507_wherever_it_strikes_and_leaves_nothing() {
+    let operations_left = Arc::new(AtomicUsize::new(0));
+    let left = operations_left.clone();
+    let stack = Stack::start_on(|inner| Arc::new(FillingStore { inner, operations_left: left })).await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let mut num_failures = 0;
+    loop {
+        operations_left.store(num_failures, Ordering::SeqCst);
+        let answer = acme.upload("acme/sst2", "1.0.0", &AdapterFiles::tiny(1)).await;
+        if answer.status() == StatusCode::CREATED {
+            break;
+        }
+        problem(answer, StatusCode::INSUFFICIENT_STORAGE, "storage_full").await;
+        assert_eq!((stack.num_objects(), num_uploads(&stack).await), (0, 0), "after {num_failures} operations");
+        num_failures += 1;
+    }
+    // At least a write and a commit of each of the three blobs.
+    assert!(num_failures >= 6, "{num_failures}");
+    assert_eq!(stack.num_objects(), 3);
+    let listed = body(acme.get("/adapters/acme/sst2/versions").await, StatusCode::OK).await;
+    assert_eq!(listed["items"][0]["version"], json!("1.0.0"));
+}

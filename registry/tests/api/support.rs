@@ -1,0 +1,303 @@
+//! One registry with its server, and the smallest adapter that it accepts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use souk_protocol::{BaseModel, Digest, LlamaShape, Principal, TokenizerSpec};
+use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, open_sqlite};
+use tempfile::TempDir;
+
+/// A running registry.
+pub(crate) struct Stack {
+    pub(crate) registry: Registry,
+    pub(crate) admin: User,
+    pub(crate) base_url: String,
+    pub(crate) folder: Arc<TempDir>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// A client with a key.
+#[derive(Clone)]
+pub(crate) struct User {
+    base_url: String,
+    pub(crate) key: String,
+    pub(crate) client: Client,
+}
+
+impl Stack {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut RegistryConfig)) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let mut config = RegistryConfig::new(folder.path());
+        change(&mut config);
+        let registry = Registry::open_embedded(config, bases()).await.unwrap();
+        Self::serve(registry, folder).await
+    }
+
+    /// A registry whose object store is `wrap` around a folder.
+    pub(crate) async fn start_on(wrap: impl FnOnce(FolderStore) -> Arc<dyn ObjectStore>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
+        let store = FolderStore::open(folder.path().join("objects")).await.unwrap();
+        let registry = Registry::open(RegistryConfig::new(folder.path()), db, wrap(store), bases()).await.unwrap();
+        Self::serve(registry, folder).await
+    }
+
+    pub(crate) async fn serve(registry: Registry, folder: Arc<TempDir>) -> Self {
+        let key = registry.bootstrap().await.unwrap().map(|key| key.expose().to_owned());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}/registry/v1", listener.local_addr().unwrap());
+        let (router, _) = souk_registry::router(registry.clone());
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let admin = User { base_url: base_url.clone(), key: key.unwrap_or_default(), client: Client::new() };
+        Self { registry, admin, base_url, folder, server }
+    }
+
+    /// Ends the server as a kill would, with nothing said to anyone, and gives its folder back.
+    pub(crate) async fn kill(mut self) -> Arc<TempDir> {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.folder.clone()
+    }
+
+    /// A new tenant with a key that has all scopes but `admin`.
+    pub(crate) async fn tenant(&self, name: &str) -> User {
+        let made = self.admin.post("/tenants", json!({ "name": name })).await;
+        assert_eq!(made.status(), StatusCode::CREATED);
+        self.key_for(name, &["inference", "adapters:read", "adapters:write", "keys:manage"]).await
+    }
+
+    pub(crate) async fn key_for(&self, tenant: &str, scopes: &[&str]) -> User {
+        let request = json!({ "name": "test", "scopes": scopes, "tenant": tenant });
+        let answer = body(self.admin.post("/keys", request).await, StatusCode::CREATED).await;
+        self.user(answer["secret"].as_str().unwrap())
+    }
+
+    pub(crate) fn user(&self, key: &str) -> User {
+        User { base_url: self.base_url.clone(), key: key.to_owned(), client: Client::new() }
+    }
+
+    pub(crate) async fn principal(&self, user: &User) -> Principal {
+        self.registry.authenticate(&user.key).await.unwrap()
+    }
+
+    /// How many files are in the object store, staged ones included.
+    pub(crate) fn num_objects(&self) -> usize {
+        count_files(&self.folder.path().join("objects"))
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub(crate) fn count_files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { count_files(&path) } else { 1 }).sum()
+}
+
+impl User {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base_url)).bearer_auth(&self.key)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Response {
+        self.request(Method::POST, path).json(&body).send().await.unwrap()
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Response {
+        self.request(Method::PUT, path).json(&body).send().await.unwrap()
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Response {
+        self.request(Method::PATCH, path).json(&body).send().await.unwrap()
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Response {
+        self.request(Method::DELETE, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn make_adapter(&self, name: &str, visibility: &str) -> Value {
+        let answer = self.post("/adapters", json!({ "name": name, "visibility": visibility })).await;
+        body(answer, StatusCode::CREATED).await
+    }
+
+    pub(crate) async fn upload(&self, adapter: &str, version: &str, files: &AdapterFiles) -> Response {
+        let request = self.request(Method::POST, &format!("/adapters/{adapter}/versions"));
+        request.multipart(files.form(version)).send().await.unwrap()
+    }
+
+    /// Uploads the smallest adapter; `seed` makes its weights differ from others.
+    pub(crate) async fn publish(&self, adapter: &str, version: &str, seed: u8) -> Value {
+        body(self.upload(adapter, version, &AdapterFiles::tiny(seed)).await, StatusCode::CREATED).await
+    }
+}
+
+/// The body of an answer that must have `status`.
+#[track_caller]
+pub(crate) fn body(answer: Response, status: StatusCode) -> impl Future<Output = Value> {
+    let place = std::panic::Location::caller();
+    async move {
+        let given = answer.status();
+        let text = answer.text().await.unwrap();
+        assert_eq!(given, status, "at {place}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+}
+
+/// An answer that must be a problem with this status and code.
+#[track_caller]
+pub(crate) fn problem(answer: Response, status: StatusCode, code: &str) -> impl Future<Output = Value> {
+    let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let has_request_id = answer.headers()["x-request-id"].to_str().unwrap().starts_with("req_");
+    let code = code.to_owned();
+    let body = body(answer, status);
+    async move {
+        let body = body.await;
+        assert_eq!(content_type, "application/problem+json");
+        assert!(has_request_id);
+        assert_eq!(body["code"], code, "{body}");
+        assert_eq!(body["status"], status.as_u16());
+        body
+    }
+}
+
+/// The files of an upload.
+#[derive(Clone)]
+pub(crate) struct AdapterFiles {
+    pub(crate) config: Value,
+    pub(crate) tensors: Vec<(String, [usize; 2], Vec<f32>)>,
+}
+
+const RANK: usize = 2;
+
+impl AdapterFiles {
+    /// Rank 2 on the query and value projections of both layers of the tiny base.
+    pub(crate) fn tiny(seed: u8) -> Self {
+        let shape = tiny_base().shape;
+        let mut tensors = Vec::new();
+        for layer in 0..shape.num_layers {
+            for (module, out) in [("q_proj", shape.query_size()), ("v_proj", shape.kv_size())] {
+                let prefix = format!("base_model.model.model.layers.{layer}.self_attn.{module}");
+                let filled = |len: usize| vec![0.5 + f32::from(seed); len];
+                tensors.push((
+                    format!("{prefix}.lora_A.weight"),
+                    [RANK, shape.hidden_size],
+                    filled(RANK * shape.hidden_size),
+                ));
+                tensors.push((format!("{prefix}.lora_B.weight"), [out, RANK], filled(out * RANK)));
+            }
+        }
+        let config = json!({
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "someone/Tiny-Base",
+            "r": RANK, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]
+        });
+        Self { config, tensors }
+    }
+
+    pub(crate) fn config_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.config).unwrap()
+    }
+
+    pub(crate) fn header(&self) -> String {
+        let mut end = 0;
+        let entries = self.tensors.iter().map(|(name, shape, values)| {
+            let start = end;
+            end += values.len() * 4;
+            format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#)
+        });
+        format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+    }
+
+    pub(crate) fn data(&self) -> Vec<u8> {
+        self.tensors.iter().flat_map(|(_, _, values)| values).flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    pub(crate) fn weights_bytes(&self) -> Vec<u8> {
+        with_header(&self.header(), &self.data())
+    }
+
+    pub(crate) fn form(&self, version: &str) -> Form {
+        form(version, self.config_bytes(), self.weights_bytes())
+    }
+}
+
+pub(crate) fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+pub(crate) fn form(version: &str, config: Vec<u8>, weights: Vec<u8>) -> Form {
+    Form::new()
+        .text("version", version.to_owned())
+        .part("adapter_config.json", Part::bytes(config))
+        .part("adapter_model.safetensors", Part::bytes(weights))
+}
+
+pub(crate) fn bases() -> Vec<BaseModel> {
+    vec![tiny_base(), smollm2()]
+}
+
+fn tiny_base() -> BaseModel {
+    base(
+        "tiny-base",
+        LlamaShape {
+            num_layers: 2,
+            hidden_size: 8,
+            intermediate_size: 16,
+            num_heads: 2,
+            num_kv_heads: 1,
+            head_dim: 4,
+            vocab_size: 32,
+            context_length: 64,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+        },
+    )
+}
+
+fn smollm2() -> BaseModel {
+    base(
+        "smollm2-135m-instruct",
+        LlamaShape {
+            num_layers: 30,
+            hidden_size: 576,
+            intermediate_size: 1536,
+            num_heads: 9,
+            num_kv_heads: 3,
+            head_dim: 64,
+            vocab_size: 49_152,
+            context_length: 8192,
+            rope_theta: 100_000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+        },
+    )
+}
+
+fn base(id: &str, shape: LlamaShape) -> BaseModel {
+    BaseModel {
+        id: id.to_owned(),
+        digest: Digest::of(id.as_bytes()),
+        aliases: vec![id.to_owned()],
+        shape,
+        tokenizer: TokenizerSpec::TokenizerJson(String::new()),
+        chat_template: None,
+        eos_tokens: vec![0],
+        bos_token: None,
+        add_bos: false,
+        pad_token: None,
+    }
+}
