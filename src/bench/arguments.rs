@@ -9,7 +9,7 @@ use super::tenants::TenantArgument;
 use super::workload::Length;
 use crate::cli::ServerArgs;
 
-/// What to send, how fast, to whom, and where to write the result.
+// No doc comment: clap would show it in place of the command's own.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(flatten)]
