@@ -16,6 +16,7 @@ use sea_orm::{
 };
 use serde::Serialize;
 use souk_protocol::{Digest, Principal};
+use utoipa::IntoParams;
 
 use crate::Registry;
 use crate::auth::AuthError;
@@ -35,6 +36,18 @@ const MAX_KEY_CHARS: usize = 255;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The header, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its shape is read, by the derive")]
+pub(crate) struct IdempotencyKey {
+    /// 1 to 255 characters of the caller's choice. A repetition with the same key and body within 24 hours makes nothing
+    /// and hears the first answer, with `idempotency-replayed: true`; with another body it is 422
+    /// `idempotency_mismatch`, and 409 `idempotency_in_flight` while the first still runs.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
 
 /// A handler puts this beside its response when the answer to repeat is not the answer that it gives: a secret is
 /// shown once and not kept.

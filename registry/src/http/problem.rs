@@ -56,6 +56,8 @@ impl IntoResponses for Problems {
             ("404", "There is nothing of that name that the caller may see"),
             ("409", "The state of things does not allow it"),
             ("413", "The body or a file is larger than allowed"),
+            ("415", "The body has another format than the route takes"),
+            ("422", "The content cannot be used; `errors` lists every problem"),
             ("5XX", "The registry cannot answer now"),
         ];
         let answer = |description: &str| {

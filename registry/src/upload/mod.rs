@@ -25,7 +25,7 @@ use crate::db::entities::{adapter, version};
 use crate::error::RegistryError;
 use body::BoundedBody;
 use in_flight::InFlight;
-use receive::Parts;
+use receive::{Parts, Received};
 
 /// An upload whose first part, the version number, was read.
 pub(crate) struct Upload {
@@ -35,10 +35,13 @@ pub(crate) struct Upload {
     parts: Parts,
 }
 
-/// A version that was made, and a digest over all that was sent for it.
-pub(crate) struct Uploaded {
-    pub(crate) version: version::Model,
-    pub(crate) fingerprint: Digest,
+/// An upload of which everything has arrived. Nobody waits for the client any more.
+pub(crate) struct Complete {
+    registry: Registry,
+    adapter: adapter::Model,
+    number: Version,
+    received: Received,
+    in_flight: InFlight,
 }
 
 impl Upload {
@@ -54,36 +57,41 @@ impl Upload {
         Ok(Self { registry: registry.clone(), adapter, number, parts })
     }
 
-    /// The adapter that gets a version.
-    pub(crate) fn adapter(&self) -> &adapter::Model {
-        &self.adapter
-    }
-
-    /// Goes all the way.
-    pub(crate) async fn run(mut self) -> Result<Uploaded, RegistryError> {
+    /// Reserves the number and takes everything in.
+    pub(crate) async fn receive(mut self) -> Result<Complete, RegistryError> {
         let in_flight = InFlight::begin(&self.registry.db, &self.adapter, &self.number).await?;
-        let received = match self.parts.receive(&*self.registry.objects).await {
-            Ok(received) => received,
-            Err(error) => return Err(in_flight.end_with(error).await),
-        };
-        // A task of its own: from here on the client has sent all that it has to, and its going away changes nothing.
-        let work = tokio::spawn(async move {
-            let fingerprint = received.fingerprint(&self.number);
-            match publish::judge_and_publish(&self.registry, &self.adapter, &self.number, received, &in_flight).await {
-                Ok(version) => {
-                    in_flight.published();
-                    Ok(Uploaded { version, fingerprint })
-                }
-                Err(error) => Err(in_flight.end_with(error).await),
+        match self.parts.receive(&*self.registry.objects).await {
+            Ok(received) => {
+                let Self { registry, adapter, number, .. } = self;
+                Ok(Complete { registry, adapter, number, received, in_flight })
             }
-        });
-        work.await.unwrap_or_else(|error| Err(RegistryError::Storage(std::io::Error::other(error))))
+            Err(error) => Err(in_flight.end_with(error).await),
+        }
     }
 
-    /// Reads everything and keeps nothing; answers the digest over all that was sent.
+    /// Takes everything in and keeps nothing; answers the digest over all that was sent.
     pub(crate) async fn only_fingerprint(mut self) -> Result<Digest, RegistryError> {
         let received = self.parts.receive(&*self.registry.objects).await?;
         Ok(received.fingerprint(&self.number))
+    }
+}
+
+impl Complete {
+    /// A digest over all that was sent.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        self.received.fingerprint(&self.number)
+    }
+
+    /// Makes the version visible, or says everything that is wrong with it. To be run in a task of its own.
+    pub(crate) async fn publish(self) -> Result<(adapter::Model, version::Model), RegistryError> {
+        let Self { registry, adapter, number, received, in_flight } = self;
+        match publish::judge_and_publish(&registry, &adapter, &number, received, &in_flight).await {
+            Ok(version) => {
+                in_flight.published();
+                Ok((adapter, version))
+            }
+            Err(error) => Err(in_flight.end_with(error).await),
+        }
     }
 }
 

@@ -98,8 +98,3 @@ async fn an_operators_key_does_not_see_private_adapters_either() {
     acme.make_adapter("secret", "private").await;
     assert_eq!(stack.admin.get("/adapters/acme/secret").await.status(), StatusCode::NOT_FOUND);
 }
-
-#[tokio::test]
-async fn dump() {
-    std::fs::write("/tmp/registry-openapi.json", souk_registry::openapi().to_pretty_json().unwrap()).unwrap();
-}

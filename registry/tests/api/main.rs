@@ -5,6 +5,7 @@ mod support;
 
 mod adapters;
 mod faults;
+mod fuzz;
 mod idempotency;
 mod isolation;
 mod keys;

@@ -15,6 +15,7 @@ use crate::db::entities::adapter;
 use crate::db::{is_unique_violation, now_ms};
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
+use crate::idempotency::IdempotencyKey;
 
 /// An adapter to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -36,6 +37,7 @@ pub(crate) struct CreateAdapter {
 /// Scope: `adapters:write`. A name in use answers 409 `already_exists`, one of a deleted adapter 409 `retired`.
 #[utoipa::path(
     post, path = "/adapters", tag = "adapters",
+    params(IdempotencyKey),
     request_body = CreateAdapter,
     responses((status = 201, body = Adapter), Problems)
 )]

@@ -12,7 +12,7 @@ use crate::Registry;
 use crate::auth::{NewKey, insert_key};
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
-use crate::idempotency::AnswerToKeep;
+use crate::idempotency::{AnswerToKeep, IdempotencyKey};
 
 /// Longest name of a key.
 const MAX_NAME_CHARS: usize = 100;
@@ -34,7 +34,7 @@ pub(crate) struct CreateKey {
 }
 
 /// A new key.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedKey {
     /// The key itself. This is the only time that it is shown; absent from an answer that is repeated for an
     /// `Idempotency-Key`.
@@ -50,6 +50,7 @@ pub(crate) struct CreatedKey {
 /// Scope: `keys:manage`. A scope that the caller lacks answers 403 `scope_not_held`.
 #[utoipa::path(
     post, path = "/keys", tag = "keys",
+    params(IdempotencyKey),
     request_body = CreateKey,
     responses((status = 201, body = CreatedKey), Problems)
 )]

@@ -11,6 +11,7 @@ use crate::Registry;
 use crate::db::is_unique_violation;
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
+use crate::idempotency::IdempotencyKey;
 
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -25,6 +26,7 @@ pub(crate) struct CreateTenant {
 /// Scope: `admin`. A name that is taken answers 409 `already_exists`.
 #[utoipa::path(
     post, path = "/tenants", tag = "tenants",
+    params(IdempotencyKey),
     request_body = CreateTenant,
     responses((status = 201, body = Tenant), Problems)
 )]

@@ -11,7 +11,7 @@ use crate::db::entities::adapter;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
 use crate::http::{Caller, PathOf, Problem, Problems};
-use crate::idempotency::{Claim, claim, key_of, route_of};
+use crate::idempotency::{Claim, IdempotencyKey, claim, key_of, route_of};
 use crate::upload::with_upload;
 
 /// The parts of an upload.
@@ -38,7 +38,7 @@ pub(crate) struct UploadParts {
 /// `adapter_rejected` with every problem found, and nothing of it is kept.
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions", tag = "versions",
-    params(AdapterPath),
+    params(AdapterPath, IdempotencyKey),
     request_body(content = UploadParts, content_type = "multipart/form-data"),
     responses(
         (status = 201, body = AdapterVersion),
@@ -62,17 +62,24 @@ pub(crate) async fn upload_version(
             Some(key) => Some(claim(&registry.db, tenant_id, route, key).await?),
             None => None,
         };
-        if let Some(Claim::Kept(kept)) = claim {
-            return kept.answer(&upload.only_fingerprint().await?);
-        }
-        let adapter = upload.adapter().clone();
-        let uploaded = upload.run().await?;
-        let version = shown_one(&registry, &adapter, uploaded.version).await?;
-        let response = (StatusCode::CREATED, Json(version)).into_response();
-        match claim {
-            Some(Claim::New(claim)) => claim.keep_success(&uploaded.fingerprint, response).await,
-            _ => Ok(response),
-        }
+        let claim = match claim {
+            Some(Claim::Kept(kept)) => return kept.answer(&upload.only_fingerprint().await?),
+            Some(Claim::New(claim)) => Some(claim),
+            None => None,
+        };
+        let complete = upload.receive().await?;
+        // A task of its own: the client has sent all that it has to, and its going away changes nothing now.
+        let work = tokio::spawn(async move {
+            let fingerprint = complete.fingerprint();
+            let (adapter, version) = complete.publish().await?;
+            let version = shown_one(&registry, &adapter, version).await?;
+            let response = (StatusCode::CREATED, Json(version)).into_response();
+            match claim {
+                Some(claim) => claim.keep_success(&fingerprint, response).await,
+                None => Ok(response),
+            }
+        });
+        work.await.map_err(std::io::Error::other)?
     })
     .await
 }
