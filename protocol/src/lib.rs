@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ids;
 pub mod job;
 pub mod manifest;
+pub mod peft;
 pub mod reference;
 pub mod sampling;
 

@@ -4,7 +4,7 @@ use super::config::LoraConfig;
 use super::plan::AdapterPlan;
 use super::problem::{ProblemList, Problems};
 use super::scan::FiniteScan;
-use super::tensors::TensorHeader;
+use super::tensors::{LENGTH_BYTES, TensorHeader};
 use crate::BaseModel;
 
 /// Takes `adapter_model.safetensors` in pieces, in order. A file of another format, or with a header that is wrong,
@@ -17,7 +17,7 @@ pub struct WeightsIntake {
 
 #[derive(Debug)]
 enum State {
-    /// Bytes so far; at most the header's length and one piece.
+    /// Bytes so far; at most up to the header's end.
     Header(Vec<u8>),
     Data(Box<Data>),
 }
@@ -44,15 +44,19 @@ impl WeightsIntake {
         match &mut self.state {
             State::Data(data) => data.scan.push(piece),
             State::Header(start) => {
+                let rest = fill(start, piece, LENGTH_BYTES);
+                if start.len() < LENGTH_BYTES {
+                    return Ok(());
+                }
                 // The header's length is checked before as much as it says is kept.
-                start.extend_from_slice(piece);
-                if start.len() < 8 || start.len() < TensorHeader::bytes_needed(start)? {
+                let needed = TensorHeader::bytes_needed(start)?;
+                let rest = fill(start, rest, needed);
+                if start.len() < needed {
                     return Ok(());
                 }
                 let header = TensorHeader::parse(start)?;
                 let mut scan = FiniteScan::new(&header);
-                let data_start = usize::try_from(header.data_start).unwrap_or(usize::MAX);
-                scan.push(start.get(data_start..).unwrap_or_default());
+                scan.push(rest);
                 self.state = State::Data(Box::new(Data { header, scan }));
             }
         }
@@ -85,4 +89,11 @@ impl Default for WeightsIntake {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Moves the front of `piece` to `start` until that has `len` bytes, and returns what is left of the piece.
+fn fill<'a>(start: &mut Vec<u8>, piece: &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = piece.split_at(len.saturating_sub(start.len()).min(piece.len()));
+    start.extend_from_slice(taken);
+    rest
 }

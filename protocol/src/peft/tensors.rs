@@ -13,7 +13,7 @@ use super::{MAX_HEADER_BYTES, MAX_METADATA_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TEN
 use crate::manifest::WEIGHTS_FILE;
 
 /// Bytes of the length in front of the header.
-const LENGTH_BYTES: usize = 8;
+pub(super) const LENGTH_BYTES: usize = 8;
 /// Most dimensions of a tensor. Adapters need two.
 const MAX_DIMENSIONS: usize = 8;
 

@@ -1,0 +1,24 @@
+//! Adapters on this node: from files of the PEFT format to slabs that the model runs, kept in two tiers with budgets.
+//!
+//! Begin with [`AdapterStore::acquire`]. A miss goes through [`AdapterSource`] (files by digest), the checks of
+//! [`souk_protocol::peft`], and [`mod@pack`] (numbers to slabs); `residency` keeps the books and does nothing else.
+
+pub mod device;
+pub mod error;
+mod failures;
+pub mod limits;
+pub mod pack;
+mod residency;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod source;
+pub mod stats;
+pub mod store;
+
+pub use device::{DeviceAdapter, LayerAdapter};
+pub use error::{AdapterError, Tier};
+pub use limits::{AdapterLimits, LimitsError};
+pub use pack::{PackError, pack, packed_bytes};
+pub use source::{AdapterFiles, AdapterSource, FolderSource, SourceError};
+pub use stats::{AdapterStats, AdapterTotals, ResidentAdapter};
+pub use store::{AdapterLease, AdapterStore};

@@ -1,0 +1,152 @@
+//! Where a node gets the files of an adapter from, by digest.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
+use souk_protocol::{AdapterManifest, Digest, FileEntry, peft};
+
+/// Largest manifest. The format has about 400 bytes.
+const MAX_MANIFEST_BYTES: u64 = 4096;
+/// The generation of manifests that this node reads.
+const MANIFEST_SCHEMA: u32 = 1;
+
+/// Hands out the files of a version. They are checked against the digest before they are handed out, so that what is
+/// cached under a digest is what the digest says.
+#[async_trait]
+pub trait AdapterSource: Send + Sync {
+    /// The files of the version whose manifest has this digest. Weights of more than `max_weights_bytes` are refused
+    /// before they are read.
+    async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError>;
+}
+
+/// The files of one version, as they were published.
+#[derive(Clone, Debug)]
+pub struct AdapterFiles {
+    /// What the digest stands for.
+    pub manifest: AdapterManifest,
+    /// `adapter_config.json`.
+    pub config: Vec<u8>,
+    /// `adapter_model.safetensors`.
+    pub weights: Vec<u8>,
+}
+
+/// Why the files of a version cannot be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is no such version, or not any more.
+    #[error("there is no adapter {0}")]
+    NotFound(Digest),
+    /// What is stored is not what was published.
+    #[error("{file} of the adapter is damaged: expected {expected}, found {found}")]
+    Corrupt {
+        /// Which file.
+        file: &'static str,
+        /// Digest or length by the manifest.
+        expected: String,
+        /// Digest or length of what is there.
+        found: String,
+    },
+    /// The manifest is intact and this node cannot read it.
+    #[error("the adapter's manifest cannot be read: {0}")]
+    Manifest(String),
+    /// The weights are larger than the caller has room for.
+    #[error("the adapter's weights have {given_bytes} bytes, this node can take {limit_bytes}")]
+    TooLarge {
+        /// The caller's limit.
+        limit_bytes: u64,
+        /// Length by the manifest.
+        given_bytes: u64,
+    },
+    /// The store behind cannot answer now.
+    #[error("the adapter's files cannot be read: {0}")]
+    Unavailable(Arc<io::Error>),
+}
+
+/// Reads from the content-addressed folder that the registry of the same machine writes: manifest, configuration and
+/// weights are blobs under [`blob_path`].
+#[derive(Clone, Debug)]
+pub struct FolderSource {
+    root: PathBuf,
+}
+
+impl FolderSource {
+    /// A source over the folder whose blobs are at `root` / [`blob_path`].
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+}
+
+#[async_trait]
+impl AdapterSource for FolderSource {
+    async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+        let (root, digest) = (self.root.clone(), *digest);
+        // Reading and hashing a few megabytes blocks; the engine's threads must not wait for it.
+        tokio::task::spawn_blocking(move || read_version(&root, &digest, max_weights_bytes))
+            .await
+            .map_err(|error| SourceError::Unavailable(Arc::new(io::Error::other(error))))?
+    }
+}
+
+fn read_version(root: &Path, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+    let bytes = read_blob(root, digest, "the manifest", MAX_MANIFEST_BYTES)?;
+    let bytes = bytes.ok_or(SourceError::NotFound(*digest))?;
+    let manifest: AdapterManifest =
+        serde_json::from_slice(&bytes).map_err(|error| SourceError::Manifest(error.to_string()))?;
+    if manifest.schema != MANIFEST_SCHEMA {
+        let reason = format!("expected schema {MANIFEST_SCHEMA}, given {}", manifest.schema);
+        return Err(SourceError::Manifest(reason));
+    }
+    let given_bytes = manifest.weights.size_bytes;
+    if given_bytes > max_weights_bytes {
+        return Err(SourceError::TooLarge { limit_bytes: max_weights_bytes, given_bytes });
+    }
+    if manifest.config.size_bytes > peft::MAX_CONFIG_BYTES as u64 {
+        let (given, limit) = (manifest.config.size_bytes, peft::MAX_CONFIG_BYTES);
+        let reason = format!("{CONFIG_FILE} has {given} bytes, at most {limit} are allowed");
+        return Err(SourceError::Manifest(reason));
+    }
+    let config = read_file(root, &manifest.config, CONFIG_FILE)?;
+    let weights = read_file(root, &manifest.weights, WEIGHTS_FILE)?;
+    Ok(AdapterFiles { manifest, config, weights })
+}
+
+/// Reads a file of the version and compares length and digest with the manifest.
+fn read_file(root: &Path, entry: &FileEntry, file: &'static str) -> Result<Vec<u8>, SourceError> {
+    let missing = || SourceError::Corrupt { file, expected: entry.digest.to_string(), found: "no file".to_owned() };
+    let bytes = read_blob(root, &entry.digest, file, entry.size_bytes)?.ok_or_else(missing)?;
+    if bytes.len() as u64 != entry.size_bytes {
+        let expected = format!("{} bytes", entry.size_bytes);
+        return Err(SourceError::Corrupt { file, expected, found: format!("{} bytes", bytes.len()) });
+    }
+    Ok(bytes)
+}
+
+/// Reads a blob of at most `max_bytes` and checks its digest. `None`: there is none.
+fn read_blob(root: &Path, digest: &Digest, file: &'static str, max_bytes: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let unavailable = |error: io::Error| SourceError::Unavailable(Arc::new(error));
+    let open = match std::fs::File::open(root.join(blob_path(digest))) {
+        Ok(open) => open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unavailable(error)),
+    };
+    let len = open.metadata().map_err(unavailable)?.len();
+    if len > max_bytes {
+        let expected = format!("at most {max_bytes} bytes");
+        return Err(SourceError::Corrupt { file, expected, found: format!("{len} bytes") });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+    // The file may grow while it is read; the limit holds for what arrives.
+    open.take(max_bytes).read_to_end(&mut bytes).map_err(unavailable)?;
+    let found = Digest::of(&bytes);
+    if found != *digest {
+        return Err(SourceError::Corrupt { file, expected: digest.to_string(), found: found.to_string() });
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests;

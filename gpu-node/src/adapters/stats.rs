@@ -1,0 +1,74 @@
+//! What a store says of itself.
+
+use std::time::Duration;
+
+use souk_protocol::Digest;
+
+use super::error::Tier;
+
+/// A snapshot of an adapter store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterStats {
+    /// Adapters in either tier, by digest. The gateway sends requests where their adapter is.
+    pub resident: Vec<ResidentAdapter>,
+    /// Sums and counts.
+    pub totals: AdapterTotals,
+}
+
+/// Sums over a store, and counts since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdapterTotals {
+    /// Bytes in use or reserved in the host tier, those on the device included.
+    pub host_bytes: usize,
+    /// Bytes in use in the device tier.
+    pub device_bytes: usize,
+    /// Requests that found their adapter on the device.
+    pub device_hits: u64,
+    /// Requests that found it in host memory only.
+    pub host_hits: u64,
+    /// Requests that had to wait for a load, their own or another's.
+    pub misses: u64,
+    /// Loads that were begun.
+    pub loads: u64,
+    /// Loads that failed.
+    pub load_failures: u64,
+    /// Time of all loads that did not fail, from the request to the packed adapter.
+    pub load_time: Duration,
+    /// Adapters that lost their place on the device to another.
+    pub device_evictions: u64,
+    /// Adapters that lost their place in host memory to another.
+    pub host_evictions: u64,
+}
+
+/// One adapter of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResidentAdapter {
+    /// Digest of the version's manifest.
+    pub digest: Digest,
+    /// Its size in each tier that it is in.
+    pub size_bytes: usize,
+    /// The highest tier that it is in.
+    pub tier: Tier,
+    /// Leases, and requests that wait for one.
+    pub users: usize,
+    /// Time since a request came or went.
+    pub idle_ms: u64,
+}
+
+impl AdapterTotals {
+    /// Publishes the numbers to the process's metrics.
+    pub(super) fn publish(&self) {
+        for (found, count) in [("device", self.device_hits), ("host", self.host_hits), ("nowhere", self.misses)] {
+            metrics::counter!("souk_adapter_requests_total", "found" => found).absolute(count);
+        }
+        metrics::counter!("souk_adapter_loads_total").absolute(self.loads);
+        metrics::counter!("souk_adapter_load_failures_total").absolute(self.load_failures);
+        for (tier, evictions, bytes) in [
+            (Tier::Device, self.device_evictions, self.device_bytes),
+            (Tier::Host, self.host_evictions, self.host_bytes),
+        ] {
+            metrics::counter!("souk_adapter_evictions_total", "tier" => tier.as_str()).absolute(evictions);
+            metrics::gauge!("souk_adapter_bytes", "tier" => tier.as_str()).set(bytes as f64);
+        }
+    }
+}

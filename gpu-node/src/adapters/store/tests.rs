@@ -1,0 +1,209 @@
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
+use super::super::source::SourceError;
+use super::*;
+
+fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
+    let first_retry_pause = Duration::from_millis(50);
+    AdapterLimits { device_bytes, host_bytes, first_retry_pause, ..AdapterLimits::default() }
+}
+
+fn store(source: Arc<GatedSource>, limits: AdapterLimits) -> AdapterStore {
+    AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits).unwrap()
+}
+
+/// A store over adapters of ranks 1, 2, 3, ... whose source is open for `num_open` fetches.
+fn store_of(
+    num_adapters: usize,
+    num_open: usize,
+    limits: AdapterLimits,
+) -> (AdapterStore, Arc<GatedSource>, Vec<Digest>) {
+    let (source, digests) = GatedSource::new((1..=num_adapters).map(|rank| adapter_files(rank, &json!({}))), num_open);
+    (store(Arc::clone(&source), limits), source, digests)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it never came to this: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_ask_an_adapter_is_loaded_once() {
+    let (store, source, digests) = store_of(2, 0, limits(4096, 4096));
+    let ask = |digest: Digest| {
+        let store = store.clone();
+        tokio::spawn(async move { store.acquire(&digest).await })
+    };
+    let waiting: Vec<_> = (0..64).map(|index| ask(digests[index % 2])).collect();
+    until("both loads wait", || source.num_fetches() == 2).await;
+    source.gate.add_permits(2);
+    for (index, lease) in waiting.into_iter().enumerate() {
+        let lease = lease.await.unwrap().unwrap();
+        assert_eq!(lease.digest(), digests[index % 2]);
+        assert_eq!(lease.size_bytes, SIZE_PER_RANK * (index % 2 + 1));
+    }
+    assert_eq!(source.num_fetches(), 2);
+    let stats = store.stats();
+    assert_eq!((stats.totals.loads, stats.totals.misses, stats.resident.len()), (2, 64, 2));
+    drop(store.acquire(&digests[0]).await.unwrap());
+    assert_eq!(store.stats().totals.device_hits, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiter_that_goes_away_does_not_stop_the_load() {
+    let (store, source, digests) = store_of(1, 0, limits(4096, 4096));
+    let first = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[0]);
+        async move { store.acquire(&digest).await }
+    });
+    until("the load waits", || source.num_fetches() == 1).await;
+    let second = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[0]);
+        async move { store.acquire(&digest).await }
+    });
+    until("both wait", || store.stats().totals.misses == 2).await;
+    first.abort();
+    source.gate.add_permits(1);
+    assert!(second.await.unwrap().is_ok());
+    assert!(first.await.unwrap_err().is_cancelled());
+    until("the lease is back", || store.stats().resident[0].users == 0).await;
+
+    // Even with no waiter left the adapter arrives, for the next request.
+    let (store, source, digests) = store_of(1, 0, limits(4096, 4096));
+    let only = tokio::time::timeout(Duration::from_millis(20), store.acquire(&digests[0])).await;
+    assert!(only.is_err());
+    source.gate.add_permits(1);
+    until("it is resident", || store.stats().resident.len() == 1).await;
+    assert_eq!(source.num_fetches(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_device_makes_a_request_wait_and_then_refuses_it_with_the_numbers() {
+    let mut tight = limits(3 * SIZE_PER_RANK, 8 * SIZE_PER_RANK);
+    tight.max_wait = Duration::from_millis(60);
+    let (store, _, digests) = store_of(3, 9, tight);
+    let lease = store.acquire(&digests[1]).await.unwrap();
+    let refused = store.acquire(&digests[2]).await.unwrap_err();
+    let AdapterError::NoRoom { needed_bytes, budget_bytes, in_use_bytes, waited_ms, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((needed_bytes, budget_bytes, in_use_bytes), (3 * SIZE_PER_RANK, 3 * SIZE_PER_RANK, 2 * SIZE_PER_RANK));
+    assert!(waited_ms >= 60);
+    let next = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[2]);
+        async move { store.acquire(&digest).await }
+    });
+    until("the large one waits", || {
+        store.stats().resident.iter().any(|adapter| adapter.users > 0 && adapter.digest == digests[2])
+    })
+    .await;
+    drop(lease);
+    assert_eq!(next.await.unwrap().unwrap().digest(), digests[2]);
+    assert_eq!(store.stats().totals.loads, 2, "it stayed in host memory");
+}
+
+#[tokio::test]
+async fn an_adapter_larger_than_the_budget_is_refused_at_once() {
+    let (store, source, digests) = store_of(4, 9, limits(3 * SIZE_PER_RANK, 99 * SIZE_PER_RANK));
+    let refused = store.acquire(&digests[3]).await.unwrap_err();
+    assert!(matches!(refused, AdapterError::TooLarge { .. }), "{refused}");
+    // Neither is it read again for each request.
+    let refused = store.acquire(&digests[3]).await.unwrap_err();
+    assert!(matches!(refused, AdapterError::BackingOff { .. }), "{refused}");
+    assert_eq!(source.num_fetches(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_load_is_tried_again_by_the_first_request_after_the_pause() {
+    let (source, _) = GatedSource::new([], 9);
+    let store = store(Arc::clone(&source), limits(4096, 4096));
+    let absent = Digest::of(b"absent");
+    for _ in 0..3 {
+        let refused = store.acquire(&absent).await.unwrap_err();
+        assert!(refused.to_string().contains("there is no adapter"), "{refused}");
+    }
+    assert_eq!(source.num_fetches(), 1);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let refused = store.acquire(&absent).await.unwrap_err();
+    assert!(matches!(refused, AdapterError::Source(SourceError::NotFound(_))), "{refused}");
+    assert_eq!(source.num_fetches(), 2);
+    assert_eq!(store.stats().totals.load_failures, 2);
+}
+
+#[tokio::test]
+async fn another_base_and_files_that_are_no_adapter_are_refused_with_the_reason() {
+    let good = adapter_files(2, &json!({}));
+    let other_base = files_of(good.config.clone(), good.weights.clone(), Digest::of(b"other"));
+    let wrong_rank = adapter_files(2, &json!({"r": 4}));
+    let mut weights = good.weights.clone();
+    let end = weights.len();
+    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let with_nan = files_of(good.config, weights, Digest::of(b"tiny"));
+    let (source, digests) = GatedSource::new([other_base, wrong_rank, with_nan], 9);
+    let store = store(source, limits(4096, 4096));
+    for (digest, reason) in digests.iter().zip(["base model", "rank is 4", "NaN"]) {
+        let refused = store.acquire(digest).await.unwrap_err().to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    assert_eq!(store.stats().totals.host_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_take_down_is_at_once_and_running_requests_end_in_peace() {
+    let (store, source, digests) = store_of(1, 1, limits(4096, 4096));
+    let lease = store.acquire(&digests[0]).await.unwrap();
+    assert!(store.evict(&digests[0]));
+    assert!(!store.evict(&digests[0]));
+    let waiting = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[0]);
+        async move { store.acquire(&digest).await }
+    });
+    until("a new load waits", || source.num_fetches() == 2).await;
+    assert!(store.evict(&digests[0]));
+    assert!(matches!(waiting.await.unwrap(), Err(AdapterError::TakenDown)));
+    assert_eq!(lease.layers.len(), 2);
+    drop(lease);
+    source.gate.add_permits(1);
+    until("all is gone", || store.stats().totals.host_bytes == 0 && store.stats().resident.is_empty()).await;
+}
+
+#[tokio::test]
+async fn limits_that_contradict_themselves_are_refused() {
+    let (source, _) = GatedSource::new([], 0);
+    let new = |limits| AdapterStore::new(source.clone(), Arc::new(base()), Arc::new(weights()), limits).err();
+    assert_eq!(new(limits(2, 1)), Some(LimitsError::HostBelowDevice { host_bytes: 1, device_bytes: 2 }));
+    let no_loads = AdapterLimits { max_concurrent_loads: 0, ..limits(1, 1) };
+    assert_eq!(new(no_loads), Some(LimitsError::Zero("max_concurrent_loads")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_for_many_adapters_in_little_memory_are_all_served() {
+    let (store, _, digests) = store_of(12, 10_000, limits(14 * SIZE_PER_RANK, 20 * SIZE_PER_RANK));
+    let tasks: Vec<_> = (0..24u64)
+        .map(|task| {
+            let (store, digests) = (store.clone(), digests.clone());
+            tokio::spawn(async move {
+                for step in 0..25u64 {
+                    let digest = digests[((task * 7 + step * 5) % 12) as usize];
+                    let lease = store.acquire(&digest).await.unwrap();
+                    assert_eq!(lease.digest(), digest);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let stats = store.stats();
+    assert!(stats.totals.device_evictions > 0 && stats.totals.host_evictions > 0);
+    assert!(stats.resident.iter().all(|adapter| adapter.users == 0));
+}
