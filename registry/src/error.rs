@@ -132,9 +132,9 @@ pub struct Finding {
     /// Stable code.
     pub code: String,
     /// Which field or file, for example `description` or `adapter_config.json`.
-    pub location: String,
+    pub subject: String,
     /// A sentence with the facts.
-    pub detail: String,
+    pub message: String,
 }
 
 impl RegistryError {
@@ -155,8 +155,8 @@ impl RegistryError {
 
 impl Finding {
     /// A field of a JSON body with a value that is not allowed.
-    pub(crate) fn field(location: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { code: "invalid_value".to_owned(), location: location.into(), detail: detail.into() }
+    pub(crate) fn field(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: "invalid_value".to_owned(), subject: subject.into(), message: message.into() }
     }
 }
 

@@ -72,6 +72,12 @@ impl RegistryConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), uploads: UploadLimits::default() }
     }
+
+    /// Where the embedded shape keeps objects: each blob at [`souk_protocol::manifest::blob_path`] below it.
+    #[must_use]
+    pub fn objects_dir(&self) -> PathBuf {
+        self.data_dir.join("objects")
+    }
 }
 
 impl Default for UploadLimits {
@@ -111,7 +117,7 @@ impl Registry {
     pub async fn open_embedded(config: RegistryConfig, bases: Vec<BaseModel>) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
         std::fs::create_dir_all(&config.data_dir).map_err(failed)?;
-        let objects = FolderStore::open(config.data_dir.join("objects")).await.map_err(failed)?;
+        let objects = FolderStore::open(config.objects_dir()).await.map_err(failed)?;
         let db = open_sqlite(&config.data_dir.join("registry.sqlite")).await?;
         Self::open(config, db, Arc::new(objects), bases).await
     }
@@ -202,6 +208,12 @@ impl Registry {
         let (_, key) = insert_key(&transaction, &self.authenticator, new_key).await?;
         transaction.commit().await?;
         Ok(Some(key))
+    }
+
+    /// Where the embedded shape keeps objects; see [`RegistryConfig::objects_dir`].
+    #[must_use]
+    pub fn objects_dir(&self) -> PathBuf {
+        self.config.objects_dir()
     }
 
     /// Who presents this key, if it is valid now.

@@ -59,6 +59,7 @@ pub(crate) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri
 }
 
 /// A panic is a bug of ours; it ends one request with 500.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the cause over")]
 pub(crate) fn answer_panic(cause: Box<dyn Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("unknown"), "A handler panicked");

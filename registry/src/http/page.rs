@@ -15,7 +15,7 @@ const MAX_LIMIT: u64 = 100;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
     /// The items, in order.
-    pub(crate) items: Vec<T>,
+    pub(crate) data: Vec<T>,
     /// Ask for the next page with this as `cursor`; null on the last page.
     pub(crate) next_cursor: Option<String>,
 }
@@ -68,7 +68,7 @@ impl<T> Page<T> {
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
         let next_cursor = last.map(|row| URL_SAFE_NO_PAD.encode(sort_key(row)));
-        Self { items: rows.into_iter().map(item).collect(), next_cursor }
+        Self { data: rows.into_iter().map(item).collect(), next_cursor }
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
         let page = |rows: Vec<i32>| Page::from_rows(rows, 2, ToString::to_string, |row| row);
         assert_eq!(page(vec![1, 2]).next_cursor, None);
         let first = page(vec![1, 2, 3]);
-        assert_eq!(first.items, [1, 2]);
+        assert_eq!(first.data, [1, 2]);
         let next = PageQuery::new(None, first.next_cursor);
         assert_eq!(next.after().unwrap().as_deref(), Some("2"));
     }

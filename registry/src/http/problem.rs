@@ -39,9 +39,9 @@ pub(crate) struct ProblemItem {
     /// Stable name of the cause, for programs.
     code: String,
     /// The field, file or tensor that it concerns.
-    location: String,
+    subject: String,
     /// A sentence with what was expected and what was given.
-    detail: String,
+    message: String,
 }
 
 /// The errors that any route may answer with, for the OpenAPI document.
@@ -129,7 +129,7 @@ impl From<RegistryError> for Problem {
 
 impl From<Finding> for ProblemItem {
     fn from(finding: Finding) -> Self {
-        Self { code: finding.code, location: finding.location, detail: finding.detail }
+        Self { code: finding.code, subject: finding.subject, message: finding.message }
     }
 }
 

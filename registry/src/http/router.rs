@@ -58,7 +58,6 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
 
 /// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
 /// sets no fallback outside its own prefix.
-#[must_use]
 pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
     let (open, _) = open_routes().split_for_parts();
     let (creating, _) = creating_routes().split_for_parts();

@@ -79,7 +79,7 @@ impl InFlight {
         match upload::Entity::delete_by_id(&self.id).exec(&self.db).await {
             Ok(_) => self.ended = true,
             Err(cause) => {
-                tracing::warn!(%cause, upload.id = self.id, "An ended upload keeps its number until the next start")
+                tracing::warn!(%cause, upload.id = self.id, "An ended upload keeps its number until the next start");
             }
         }
         error

@@ -13,8 +13,8 @@ pub(super) fn judge<'a>(
     bases: &'a [BaseModel],
 ) -> Result<(AdapterPlan, &'a BaseModel), RegistryError> {
     let Some(base) = base_to_judge_by(config, bases) else {
-        let detail = "this installation serves no base model that an adapter could be for".to_owned();
-        let finding = Finding { code: "wrong_base".to_owned(), location: CONFIG_FILE.to_owned(), detail };
+        let message = "this installation serves no base model that an adapter could be for".to_owned();
+        let finding = Finding { code: "wrong_base".to_owned(), subject: CONFIG_FILE.to_owned(), message };
         return Err(RegistryError::Rejected(vec![finding]));
     };
     let plan = intake.finish(config, base).map_err(|problems| RegistryError::Rejected(findings(problems)))?;
@@ -45,15 +45,15 @@ fn findings(problems: Problems) -> Vec<Finding> {
                 .ok()
                 .and_then(|code| code.as_str().map(str::to_owned))
                 .unwrap_or_default(),
-            location: problem.subject,
-            detail: problem.message,
+            subject: problem.subject,
+            message: problem.message,
         })
         .collect();
     if problems.num_unlisted > 0 {
         findings.push(Finding {
             code: "more_problems".to_owned(),
-            location: String::new(),
-            detail: format!("and {} more problems like these", problems.num_unlisted),
+            subject: String::new(),
+            message: format!("and {} more problems like these", problems.num_unlisted),
         });
     }
     findings

@@ -177,8 +177,8 @@ fn missing_parts(config: bool, weights: bool) -> RegistryError {
     let missing = [(config, CONFIG_FILE), (weights, WEIGHTS_FILE)].into_iter().filter(|(is_missing, _)| *is_missing);
     let findings = missing.map(|(_, part)| Finding {
         code: "missing_part".to_owned(),
-        location: part.to_owned(),
-        detail: format!("an upload has a part `{part}`"),
+        subject: part.to_owned(),
+        message: format!("an upload has a part `{part}`"),
     });
     RegistryError::BadRequest {
         code: "missing_part",

@@ -11,7 +11,7 @@ async fn an_adapter_is_made_shown_changed_and_deleted_and_its_name_is_never_give
     let made = body(acme.post("/adapters", request.clone()).await, StatusCode::CREATED).await;
     insta::assert_json_snapshot!(made, { ".created_at" => "[moment]", ".updated_at" => "[moment]" }, @r#"
     {
-      "reference": "acme/sst2",
+      "id": "acme/sst2",
       "owner": "acme",
       "name": "sst2",
       "visibility": "private",
@@ -31,7 +31,7 @@ async fn an_adapter_is_made_shown_changed_and_deleted_and_its_name_is_never_give
     assert_eq!(acme.delete("/adapters/acme/sst2").await.status(), StatusCode::NO_CONTENT);
     problem(acme.get("/adapters/acme/sst2").await, StatusCode::NOT_FOUND, "not_found").await;
     problem(acme.post("/adapters", request).await, StatusCode::CONFLICT, "retired").await;
-    assert_eq!(body(acme.get("/adapters").await, StatusCode::OK).await["items"], json!([]));
+    assert_eq!(body(acme.get("/adapters").await, StatusCode::OK).await["data"], json!([]));
 }
 
 #[tokio::test]
@@ -46,16 +46,14 @@ async fn a_list_goes_through_all_pages_once_and_shows_what_the_caller_may_see() 
     let mut path = "/adapters?limit=2".to_owned();
     loop {
         let page = body(acme.get(&path).await, StatusCode::OK).await;
-        seen.extend(
-            page["items"].as_array().unwrap().iter().map(|item| item["reference"].as_str().unwrap().to_owned()),
-        );
+        seen.extend(page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("/adapters?limit=2&cursor={cursor}");
     }
     assert_eq!(seen, ["acme/a", "acme/b", "acme/c", "rival/a", "rival/b", "rival/c"]);
     let references = async |path: &str| -> Vec<String> {
         let page = body(rival.get(path).await, StatusCode::OK).await;
-        page["items"].as_array().unwrap().iter().map(|item| item["reference"].as_str().unwrap().to_owned()).collect()
+        page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(references("/adapters").await, ["rival/a", "rival/b", "rival/c"]);
     assert!(references("/adapters?owner=acme").await.is_empty());
@@ -75,7 +73,7 @@ async fn a_search_means_its_text_as_it_stands_in_any_case() {
     let found = async |text: &str| -> Vec<Value> {
         let page = acme.request(Method::GET, "/adapters").query(&[("search", text)]).send().await.unwrap();
         let page = body(page, StatusCode::OK).await;
-        page["items"].as_array().unwrap().iter().map(|item| item["name"].clone()).collect()
+        page["data"].as_array().unwrap().iter().map(|item| item["name"].clone()).collect()
     };
     assert_eq!(found("SENTIMENT").await, ["sst2"]);
     assert_eq!(found("100%").await, ["sst2"]);
@@ -141,6 +139,6 @@ async fn a_tenant_name_is_taken_once_and_only_an_operator_makes_one() {
     problem(acme.get("/tenants").await, StatusCode::FORBIDDEN, "scope_missing").await;
     let listed = body(stack.admin.get("/tenants").await, StatusCode::OK).await;
     let names: Vec<_> =
-        listed["items"].as_array().unwrap().iter().map(|tenant| tenant["name"].as_str().unwrap()).collect();
+        listed["data"].as_array().unwrap().iter().map(|tenant| tenant["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["acme", "admin"]);
 }

@@ -37,7 +37,7 @@ impl Refused {
     async fn check_nothing_left(&self) {
         assert_eq!(self.stack.num_objects(), 0, "blobs or staged files are left");
         let listed = body(self.acme.get("/adapters/acme/sst2/versions").await, StatusCode::OK).await;
-        assert_eq!(listed["items"], json!([]));
+        assert_eq!(listed["data"], json!([]));
         assert_eq!(num_uploads(&self.stack).await, 0, "an upload is left in flight");
     }
 }
@@ -126,10 +126,13 @@ async fn kinds_and_options_that_are_not_supported_are_rejected_by_name() {
     assert!(codes.contains(&"config_invalid".to_owned()), "{codes:?}");
 }
 
+/// Makes a bad weights file out of a good adapter.
+type Corrupt = fn(&AdapterFiles) -> Vec<u8>;
+
 #[tokio::test]
 async fn a_safetensors_file_that_is_not_one_is_rejected() {
     let refused = Refused::start().await;
-    let cases: [(&str, fn(&AdapterFiles) -> Vec<u8>); 7] = [
+    let cases: [(&str, Corrupt); 7] = [
         ("duplicate_key", |files| {
             let header = files.header();
             let first = &header[1..header.find("},").unwrap() + 1];

@@ -62,7 +62,7 @@ async fn of_calls_at_the_same_time_one_runs_and_the_others_wait_or_hear_its_answ
         }
     }
     let keys = body(acme.get("/keys").await, StatusCode::OK).await;
-    let made = keys["items"].as_array().unwrap().iter().filter(|key| key["name"] == "ci").count();
+    let made = keys["data"].as_array().unwrap().iter().filter(|key| key["name"] == "ci").count();
     assert_eq!(made, 1);
 }
 

@@ -49,7 +49,7 @@ async fn a_request_without_a_valid_key_is_401_and_says_which_scheme_to_use() {
     let answer = client.get(format!("{}/adapters", stack.base_url)).send().await.unwrap();
     problem(answer, StatusCode::UNAUTHORIZED, "key_missing").await;
     let answer = client.get(format!("{}/base-models", stack.base_url)).send().await.unwrap();
-    assert_eq!(body(answer, StatusCode::OK).await["items"][0]["id"], "tiny-base");
+    assert_eq!(body(answer, StatusCode::OK).await["data"][0]["id"], "tiny-base");
 }
 
 fn with_checksum(body: &str) -> String {
@@ -119,18 +119,18 @@ async fn a_listed_key_shows_everything_but_its_secret() {
     // The use is noted in the background.
     let listed = loop {
         let listed = body(acme.get("/keys").await, StatusCode::OK).await;
-        if listed["items"][0]["last_used_at"].is_string() {
+        if listed["data"][0]["last_used_at"].is_string() {
             break listed;
         }
     };
     let secret_part = &acme.key[18..];
     assert!(!listed.to_string().contains(secret_part));
     insta::assert_json_snapshot!(listed, {
-        ".items[].id" => "[id]", ".items[].last_four" => "[last_four]",
-        ".items[].created_at" => "[moment]", ".items[].last_used_at" => "[moment]",
+        ".data[].id" => "[id]", ".data[].last_four" => "[last_four]",
+        ".data[].created_at" => "[moment]", ".data[].last_used_at" => "[moment]",
     }, @r#"
     {
-      "items": [
+      "data": [
         {
           "id": "[id]",
           "name": "test",
@@ -167,18 +167,18 @@ async fn a_body_with_several_wrong_fields_hears_of_all_of_them() {
       "errors": [
         {
           "code": "invalid_value",
-          "location": "name",
-          "detail": "1 to 100 characters, given 0"
+          "subject": "name",
+          "message": "1 to 100 characters, given 0"
         },
         {
           "code": "invalid_value",
-          "location": "scopes[1]",
-          "detail": "unknown scope `root`; scopes are inference, adapters:read, adapters:write, keys:manage, admin"
+          "subject": "scopes[1]",
+          "message": "unknown scope `root`; scopes are inference, adapters:read, adapters:write, keys:manage, admin"
         },
         {
           "code": "invalid_value",
-          "location": "expires_at",
-          "detail": "a moment in the future"
+          "subject": "expires_at",
+          "message": "a moment in the future"
         }
       ]
     }

@@ -240,5 +240,5 @@ async fn a_full_disk_is_507_wherever_it_strikes_and_leaves_nothing() {
     assert!(num_failures >= 6, "{num_failures}");
     assert_eq!(stack.num_objects(), 3);
     let listed = body(acme.get("/adapters/acme/sst2/versions").await, StatusCode::OK).await;
-    assert_eq!(listed["items"][0]["version"], json!("1.0.0"));
+    assert_eq!(listed["data"][0]["version"], json!("1.0.0"));
 }

@@ -55,7 +55,7 @@ async fn a_reference_chooses_the_version_that_its_form_promises() {
     assert!(matches!(resolve(&stack, &acme, "acme/sst2@3.0.0").await, Err(ResolveError::NotFound(_))));
 
     let put = acme.put("/adapters/acme/sst2/tags/prod", json!({ "version": "1.0.0" })).await;
-    assert_eq!(body(put, StatusCode::OK).await["reference"], "acme/sst2:prod");
+    assert_eq!(body(put, StatusCode::OK).await["id"], "acme/sst2:prod");
     assert_eq!(resolve(&stack, &acme, "acme/sst2:prod").await.unwrap(), "1.0.0");
     let put = acme.put("/adapters/acme/sst2/tags/prod", json!({ "version": "1.9.0" })).await;
     assert_eq!(put.status(), StatusCode::OK);
@@ -63,13 +63,13 @@ async fn a_reference_chooses_the_version_that_its_form_promises() {
     let got = body(acme.get("/adapters/acme/sst2/tags/prod").await, StatusCode::OK).await;
     assert_eq!((got["version"].as_str(), &got["digest"]), (Some("1.9.0"), &digest));
     let listed = body(acme.get("/adapters/acme/sst2/tags").await, StatusCode::OK).await;
-    assert_eq!(listed["items"], json!([got]));
+    assert_eq!(listed["data"], json!([got]));
     let shown = body(acme.get("/adapters/acme/sst2/versions/1.9.0").await, StatusCode::OK).await;
     assert_eq!(shown["tags"], json!(["prod"]));
 
     let page = body(acme.get("/adapters/acme/sst2/versions?limit=3").await, StatusCode::OK).await;
     let numbers = |page: &Value| -> Vec<String> {
-        page["items"].as_array().unwrap().iter().map(|item| item["version"].as_str().unwrap().to_owned()).collect()
+        page["data"].as_array().unwrap().iter().map(|item| item["version"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(numbers(&page), ["2.0.0-rc.1", "1.10.0", "1.9.0"]);
     let cursor = page["next_cursor"].as_str().unwrap();

@@ -43,7 +43,7 @@ pub(crate) struct AdapterPath {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Adapter {
     /// `owner/name`: what a caller writes in `model`.
-    reference: String,
+    id: String,
     /// The tenant that owns it.
     owner: String,
     /// Its name.
@@ -65,7 +65,7 @@ pub(crate) struct Adapter {
 impl Adapter {
     fn new(row: adapter::Model, latest: Option<&Version>) -> Self {
         Self {
-            reference: format!("{}/{}", row.owner, row.name),
+            id: format!("{}/{}", row.owner, row.name),
             visibility: Visibility::from_column(&row.visibility),
             owner: row.owner,
             name: row.name,

@@ -26,7 +26,7 @@ pub(crate) struct BaseModelView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BaseModels {
     /// The models.
-    items: Vec<BaseModelView>,
+    data: Vec<BaseModelView>,
 }
 
 /// The base models that uploads are checked against. Needs no key.
@@ -36,7 +36,7 @@ pub(crate) struct BaseModels {
     security(())
 )]
 pub(crate) async fn list_base_models(State(registry): State<Registry>) -> Json<BaseModels> {
-    let items = registry.bases.iter().map(|base| BaseModelView {
+    let data = registry.bases.iter().map(|base| BaseModelView {
         id: base.id.clone(),
         digest: base.digest.to_string(),
         aliases: base.aliases.clone(),
@@ -44,5 +44,5 @@ pub(crate) async fn list_base_models(State(registry): State<Registry>) -> Json<B
         hidden_size: base.shape.hidden_size,
         context_length: base.shape.context_length,
     });
-    Json(BaseModels { items: items.collect() })
+    Json(BaseModels { data: data.collect() })
 }

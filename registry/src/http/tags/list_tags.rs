@@ -37,7 +37,7 @@ pub(crate) async fn list_tags(
         query = query.filter(tag::Column::Tag.gt(last));
     }
     let page = Page::from_rows(query.all(&registry.db).await?, limit, |row| row.tag.clone(), |row| row);
-    let version_ids = page.items.iter().map(|tag| tag.version_id.as_str());
+    let version_ids = page.data.iter().map(|tag| tag.version_id.as_str());
     let versions = version::Entity::find().filter(version::Column::Id.is_in(version_ids)).all(&registry.db).await?;
     let versions: HashMap<_, _> = versions.into_iter().map(|version| (version.id.clone(), version)).collect();
     // A version that was deleted between the two queries took its tags with it.
@@ -45,5 +45,5 @@ pub(crate) async fn list_tags(
         let version = versions.get(&tag.version_id)?.clone();
         Some(Tag::new(&adapter, tag, version))
     };
-    Ok(Json(Page { items: page.items.into_iter().filter_map(show).collect(), next_cursor: page.next_cursor }))
+    Ok(Json(Page { data: page.data.into_iter().filter_map(show).collect(), next_cursor: page.next_cursor }))
 }

@@ -36,7 +36,7 @@ pub(crate) struct TagPath {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Tag {
     /// `owner/name:tag`: what a caller writes in `model`.
-    reference: String,
+    id: String,
     /// The tag.
     tag: String,
     /// The version that it points at.
@@ -51,7 +51,7 @@ pub(crate) struct Tag {
 impl Tag {
     fn new(adapter: &adapter::Model, tag: tag::Model, version: version::Model) -> Self {
         Self {
-            reference: format!("{}/{}:{}", adapter.owner, adapter.name, tag.tag),
+            id: format!("{}/{}:{}", adapter.owner, adapter.name, tag.tag),
             tag: tag.tag,
             version: version.version,
             digest: version.digest,

@@ -45,6 +45,6 @@ pub(crate) async fn list_versions(
     rows.retain(|row| below.as_ref().is_none_or(|below| version_of(row) < *below));
     rows.sort_by_key(|row| std::cmp::Reverse(version_of(row)));
     let page = Page::from_rows(rows, limit, |row| row.version.clone(), |row| row);
-    let items = shown(&registry, &adapter, page.items).await?;
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    let data = shown(&registry, &adapter, page.data).await?;
+    Ok(Json(Page { data, next_cursor: page.next_cursor }))
 }

@@ -45,7 +45,7 @@ pub(crate) struct VersionPath {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AdapterVersion {
     /// `owner/name@version`: what a caller writes in `model`.
-    reference: String,
+    id: String,
     /// The number.
     version: String,
     /// Where it stands: `ready`, `yanked` or `taken_down`.
@@ -101,7 +101,7 @@ async fn shown(
         let mut tags = tags_of.remove(&row.id).unwrap_or_default();
         tags.sort();
         AdapterVersion {
-            reference: format!("{}/{}@{}", adapter.owner, adapter.name, row.version),
+            id: format!("{}/{}@{}", adapter.owner, adapter.name, row.version),
             state: row.state(),
             state_reason: row.state_reason,
             version: row.version,
