@@ -15,7 +15,7 @@ use super::blocks::blocks_for;
 use super::runner::RunnerLimits;
 use super::sequence::SequenceId;
 use super::stats::EngineStats;
-use super::{Ended, EngineError, EngineRequest};
+use super::{Ended, EngineError, EngineRequest, Rejected};
 
 /// The mailbox between handles and the engine's thread.
 pub struct Inbox {
@@ -57,8 +57,7 @@ pub(super) struct Mail {
 
 impl Inbox {
     pub(super) fn new(max_requests: usize, limits: RunnerLimits) -> Self {
-        let stats = EngineStats::idle(limits.num_blocks);
-        Self { max_requests, limits, letters: Mutex::default(), arrived: Condvar::new(), stats: Mutex::new(stats) }
+        Self { max_requests, limits, letters: Mutex::default(), arrived: Condvar::new(), stats: Mutex::default() }
     }
 
     pub(super) fn submit(
@@ -66,14 +65,10 @@ impl Inbox {
         request: EngineRequest,
         num_generated: Arc<AtomicU32>,
         ended: oneshot::Sender<Ended>,
-    ) -> Result<SequenceId, EngineError> {
-        self.check_fits(&request)?;
+    ) -> Result<SequenceId, Rejected> {
         let mut letters = self.letters();
-        if letters.draining || letters.closed {
-            return Err(EngineError::Stopping);
-        }
-        if letters.num_requests >= self.max_requests {
-            return Err(EngineError::Full { limit: self.max_requests });
+        if let Err(error) = self.check_fits(&request).and_then(|()| self.check_room(&letters)) {
+            return Err(Rejected { error, request: Box::new(request) });
         }
         let id = SequenceId(letters.next_id);
         letters.next_id += 1;
@@ -81,6 +76,16 @@ impl Inbox {
         letters.new.push(NewRequest { id, request, num_generated, ended });
         self.arrived.notify_one();
         Ok(id)
+    }
+
+    const fn check_room(&self, letters: &Letters) -> Result<(), EngineError> {
+        if letters.draining || letters.closed {
+            return Err(EngineError::Stopping);
+        }
+        if letters.num_requests >= self.max_requests {
+            return Err(EngineError::Full { limit: self.max_requests });
+        }
+        Ok(())
     }
 
     /// Refuses what cannot run however long it waits. The last token of an answer needs no K and V.
@@ -123,6 +128,10 @@ impl Inbox {
     pub(super) fn is_open(&self) -> bool {
         let letters = self.letters();
         !letters.draining && !letters.closed
+    }
+
+    pub(super) const fn max_requests(&self) -> usize {
+        self.max_requests
     }
 
     pub(super) fn stats(&self) -> EngineStats {

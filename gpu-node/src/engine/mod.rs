@@ -19,10 +19,11 @@ pub mod stats;
 mod step;
 
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -88,6 +89,14 @@ pub enum EngineError {
     Thread(#[source] std::io::Error),
 }
 
+/// A request that the engine did not take, with the reason.
+pub struct Rejected {
+    /// Why.
+    pub error: EngineError,
+    /// The request as it was, with its sink.
+    pub request: Box<EngineRequest>,
+}
+
 /// A handle on the engine's thread. Cheap to clone; when the last one is gone the engine drains and ends.
 #[derive(Clone)]
 pub struct Engine {
@@ -131,8 +140,9 @@ impl Engine {
     /// Hands a request in. Does not wait.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] if it can never fit, [`EngineError::Full`] or [`EngineError::Stopping`] if not now.
-    pub fn submit(&self, request: EngineRequest) -> Result<Generation, EngineError> {
+    /// The request with [`EngineError::Refused`] if it can never fit, [`EngineError::Full`] or [`EngineError::Stopping`] if
+    /// not now.
+    pub fn submit(&self, request: EngineRequest) -> Result<Generation, Rejected> {
         let num_generated = Arc::new(AtomicU32::new(count(request.job.resume.len())));
         let (sender, ended) = oneshot::channel();
         let id = self.inbox.submit(request, Arc::clone(&num_generated), sender)?;
@@ -150,6 +160,12 @@ impl Engine {
         self.inbox.stats()
     }
 
+    /// Most requests that it takes at once, those that wait for the batch included.
+    #[must_use]
+    pub fn max_requests(&self) -> usize {
+        self.inbox.max_requests()
+    }
+
     /// Whether the thread lives and takes requests.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -162,6 +178,12 @@ impl Generation {
     #[must_use]
     pub fn num_generated(&self) -> u32 {
         self.num_generated.load(Ordering::Relaxed)
+    }
+
+    /// The counter behind [`num_generated`](Self::num_generated), which the engine's thread advances.
+    #[must_use]
+    pub fn counter(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.num_generated)
     }
 
     /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with [`FinishReason::Cancelled`].
@@ -186,6 +208,12 @@ impl Drop for Generation {
     fn drop(&mut self) {
         // Harmless if it has ended: an unknown id cancels nothing.
         self.inbox.cancel(self.id);
+    }
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("error", &self.error).field("job", &self.request.job.id).finish()
     }
 }
 

@@ -31,10 +31,18 @@ pub(super) struct EngineLoop {
 impl EngineLoop {
     pub(super) fn new(runner: Box<dyn ModelRunner>, config: EngineConfig, inbox: Arc<Inbox>) -> Self {
         let limits = runner.limits();
-        let scheduler = Scheduler::new(budget(config, limits), limits.num_blocks);
-        let stats = EngineStats::idle(limits.num_blocks);
-        let (step, sampler) = (StepBuilder::default(), Sampler::default());
-        Self { inbox, runner, limits, scheduler, answers: HashMap::new(), step, sampler, stats }
+        let mut engine = Self {
+            inbox,
+            runner,
+            limits,
+            scheduler: Scheduler::new(budget(config, limits), limits.num_blocks),
+            answers: HashMap::new(),
+            step: StepBuilder::default(),
+            sampler: Sampler::default(),
+            stats: EngineStats::default(),
+        };
+        engine.publish();
+        engine
     }
 
     /// Runs until the inbox is drained.
@@ -200,6 +208,8 @@ impl EngineLoop {
     pub(super) fn publish(&mut self) {
         self.stats.num_running = self.scheduler.num_running();
         self.stats.num_waiting = self.scheduler.num_waiting();
+        self.stats.num_free_places = self.scheduler.num_free_places();
+        self.stats.num_blocks = self.limits.num_blocks;
         self.stats.num_free_blocks = self.scheduler.pool().num_free();
         self.stats.publish_gauges();
         self.inbox.set_stats(&self.stats);

@@ -105,6 +105,12 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// How many more sequences the batch could take now; 0 while others wait, since they come first.
+    #[must_use]
+    pub fn num_free_places(&self) -> usize {
+        if self.waiting.is_empty() { self.budget.max_sequences - self.running.len() } else { 0 }
+    }
+
     /// Decides the next step. Empty only if there is no sequence left.
     pub fn plan(&mut self, now: Instant) -> Plan {
         let mut plan = Plan { expired: self.take_expired(now), ..Plan::default() };

@@ -10,22 +10,22 @@ use souk_protocol::{Digest, TokenId};
 use super::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step};
 use crate::adapters::DeviceAdapter;
 
-pub(super) const VOCAB: usize = 64;
+pub(crate) const VOCAB: usize = 64;
 /// A token whose row comes out as NaN.
-pub(super) const POISON: TokenId = 63;
+pub(crate) const POISON: TokenId = 63;
 
 /// What a test can see and do while the engine owns the runner.
 #[derive(Clone, Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     /// Makes the next step fail.
-    pub(super) fail_next: Arc<AtomicBool>,
+    pub(crate) fail_next: Arc<AtomicBool>,
     /// Makes the next step panic.
-    pub(super) panic_next: Arc<AtomicBool>,
+    pub(crate) panic_next: Arc<AtomicBool>,
     /// The adapter runs of each step, as `first..end` with the number of adapters.
-    pub(super) adapter_runs: Arc<Mutex<Vec<String>>>,
+    pub(crate) adapter_runs: Arc<Mutex<Vec<String>>>,
 }
 
-pub(super) struct ScriptedRunner {
+pub(crate) struct ScriptedRunner {
     limits: RunnerLimits,
     script: Script,
     kv: HashMap<(BlockId, usize), Entry>,
@@ -40,7 +40,7 @@ struct Entry {
 }
 
 impl ScriptedRunner {
-    pub(super) fn new(limits: RunnerLimits, script: Script) -> Self {
+    pub(crate) fn new(limits: RunnerLimits, script: Script) -> Self {
         Self { limits, script, kv: HashMap::new(), logits: Vec::new() }
     }
 
@@ -121,7 +121,7 @@ impl ModelRunner for ScriptedRunner {
 }
 
 /// The answer that the scripted model gives to a context, greedily, without any engine.
-pub(super) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
+pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
     let adapters = adapters_hash(adapters);
     let mut hash = prompt.iter().fold(0, |hash, token| extend(hash, *token, adapters));
     let mut tokens = Vec::new();
@@ -135,7 +135,7 @@ pub(super) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)],
 }
 
 /// An adapter that changes nothing; its name decides what the scripted model makes of it.
-pub(super) fn adapter(name: &str) -> Arc<DeviceAdapter> {
+pub(crate) fn adapter(name: &str) -> Arc<DeviceAdapter> {
     Arc::new(DeviceAdapter::empty(Digest::of(name.as_bytes()), 1))
 }
 

@@ -9,6 +9,8 @@ pub struct EngineStats {
     pub num_running: usize,
     /// Sequences that wait for the batch.
     pub num_waiting: usize,
+    /// Sequences that could enter the batch now; 0 while others wait, since they come first.
+    pub num_free_places: usize,
     /// KV blocks that nobody holds.
     pub num_free_blocks: usize,
     /// KV blocks in all.
@@ -38,10 +40,6 @@ pub(super) struct StepFigures {
 }
 
 impl EngineStats {
-    pub(super) fn idle(num_blocks: usize) -> Self {
-        Self { num_blocks, num_free_blocks: num_blocks, ..Self::default() }
-    }
-
     /// Adds a step, here and in the process's metrics.
     pub(super) fn add(&mut self, figures: StepFigures) {
         let StepFigures { took, num_rows, num_decode_rows, num_generated, num_preempted } = figures;

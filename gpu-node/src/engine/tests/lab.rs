@@ -75,7 +75,8 @@ impl Lab {
         let reader = Reader::default();
         let request = EngineRequest { job: job.clone(), adapters, sink: Box::new(reader.clone()) };
         let (sender, ended) = oneshot::channel();
-        let id = self.inbox.submit(request, Arc::new(AtomicU32::new(0)), sender)?;
+        let counter = Arc::new(AtomicU32::new(0));
+        let id = self.inbox.submit(request, counter, sender).map_err(|rejected| rejected.error)?;
         self.submitted = true;
         Ok(Watch { job, reader, id, ended })
     }

@@ -7,7 +7,7 @@ use souk_protocol::{FinishReason, JobFailure};
 
 use super::lab::*;
 use crate::engine::scripted::{Script, ScriptedRunner, answer};
-use crate::engine::{Engine, EngineError, EngineRequest};
+use crate::engine::{Engine, EngineError, EngineRequest, Rejected};
 
 fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {
     let script = Script::default();
@@ -20,13 +20,17 @@ fn request(num_prompt: usize, max_tokens: u32) -> (EngineRequest, Reader) {
     (EngineRequest { job: job(num_prompt, max_tokens), adapters: vec![], sink: Box::new(reader.clone()) }, reader)
 }
 
+fn is_stopping(engine: &Engine) -> bool {
+    matches!(engine.submit(request(3, 3).0), Err(Rejected { error: EngineError::Stopping, .. }))
+}
+
 #[tokio::test]
 async fn draining_finishes_what_runs_and_refuses_what_comes() {
     let (engine, thread, _) = start();
     let (first, _) = request(10, 100);
     let mut first = engine.submit(first).unwrap();
     engine.drain();
-    assert!(matches!(engine.submit(request(3, 3).0), Err(EngineError::Stopping)));
+    assert!(is_stopping(&engine));
     let ended = first.ended().await;
     assert_eq!((ended.outcome, ended.usage.completion_tokens), (Ok(FinishReason::Length), 100));
     assert_eq!(first.num_generated(), 100);
@@ -79,5 +83,5 @@ async fn nobody_waits_for_an_engine_that_died() {
     let ended = generation.ended().await;
     assert!(matches!(ended.outcome, Err(JobFailure::Internal(_))) && ended.sink.is_none());
     assert!(thread.join().is_err());
-    assert!(matches!(engine.submit(request(4, 2).0), Err(EngineError::Stopping)));
+    assert!(is_stopping(&engine));
 }

@@ -1,0 +1,160 @@
+//! Which jobs this node holds.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use souk_queue::{Lease, Progress};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The node's jobs by lease. The lock is held for a look-up only.
+#[derive(Clone, Default)]
+pub(super) struct Books(Arc<Shared>);
+
+/// Cancellations that came before their job, most of them of jobs that have just ended. Far more than can be on their way
+/// at once.
+const EARLY_KEPT: usize = 256;
+
+#[derive(Default)]
+struct Shared {
+    pages: Mutex<Pages>,
+    released: Notify,
+}
+
+#[derive(Default)]
+struct Pages {
+    held: HashMap<Lease, Entry>,
+    /// A cancellation may overtake the answer to the claim.
+    early: VecDeque<Lease>,
+}
+
+struct Entry {
+    lease_for: Duration,
+    cancelled: CancellationToken,
+    num_generated: Arc<AtomicU32>,
+}
+
+/// A job in the node's hands; off the books when dropped.
+pub(super) struct Held {
+    books: Books,
+    lease: Lease,
+    /// The job is to stop: it is cancelled, or the lease is lost.
+    pub(super) cancelled: CancellationToken,
+}
+
+impl Books {
+    /// Puts a job on the books that has `num_generated` tokens from earlier attempts.
+    pub(super) fn hold(&self, lease: Lease, lease_for: Duration, num_generated: u32) -> Held {
+        let cancelled = CancellationToken::new();
+        let num_generated = Arc::new(AtomicU32::new(num_generated));
+        let mut pages = self.lock();
+        if pages.early.contains(&lease) {
+            cancelled.cancel();
+        }
+        pages.held.insert(lease.clone(), Entry { lease_for, cancelled: cancelled.clone(), num_generated });
+        drop(pages);
+        Held { books: self.clone(), lease, cancelled }
+    }
+
+    pub(super) fn cancel(&self, lease: &Lease) {
+        let mut pages = self.lock();
+        if let Some(entry) = pages.held.get(lease) {
+            entry.cancelled.cancel();
+            return;
+        }
+        if pages.early.len() == EARLY_KEPT {
+            pages.early.pop_front();
+        }
+        pages.early.push_back(lease.clone());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    pub(super) fn progress(&self) -> Vec<Progress> {
+        let pages = self.lock();
+        let progress = pages.held.iter().map(|(lease, entry)| Progress {
+            lease: lease.clone(),
+            output_tokens: entry.num_generated.load(Ordering::Relaxed),
+        });
+        progress.collect()
+    }
+
+    /// Lets all leases run out, as if the process were gone.
+    #[cfg(test)]
+    pub(super) fn forget_all(&self) {
+        self.lock().held.clear();
+    }
+
+    /// A third of the shortest lease, so that two reports may fail, but at most `longest`.
+    pub(super) fn report_every(&self, longest: Duration) -> Duration {
+        let shortest = self.lock().held.values().map(|entry| entry.lease_for).min();
+        shortest.map_or(longest, |lease_for| longest.min(lease_for / 3))
+    }
+
+    /// Resolves when a job next leaves the books.
+    pub(super) async fn next_release(&self) {
+        self.0.released.notified().await;
+    }
+
+    pub(super) async fn wait_until_empty(&self) {
+        loop {
+            let released = self.0.released.notified();
+            tokio::pin!(released);
+            // Enabled before looking, so that no release is missed in between.
+            released.as_mut().enable();
+            if self.len() == 0 {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.0.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    pub(super) const fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Reports what the engine counts from now on.
+    pub(super) fn report(&self, counter: Arc<AtomicU32>) {
+        if let Some(entry) = self.books.lock().held.get_mut(&self.lease) {
+            entry.num_generated = counter;
+        }
+    }
+
+    /// Tokens of the answer so far.
+    pub(super) fn num_generated(&self) -> u32 {
+        self.books.lock().held.get(&self.lease).map_or(0, |entry| entry.num_generated.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.books.lock().held.remove(&self.lease);
+        self.books.0.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use souk_protocol::{JobId, RequestId};
+
+    use super::*;
+
+    #[test]
+    fn a_cancellation_that_comes_before_its_job_is_not_lost() {
+        let books = Books::default();
+        let lease = |attempt| Lease { job: JobId { request: RequestId::from_stored("r"), index: 0 }, attempt };
+        books.cancel(&lease(1));
+        assert!(books.hold(lease(1), Duration::ZERO, 0).cancelled.is_cancelled());
+        assert!(!books.hold(lease(2), Duration::ZERO, 0).cancelled.is_cancelled());
+    }
+}
