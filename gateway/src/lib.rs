@@ -1,1 +1,40 @@
 //! Data plane: the OpenAI API. Authenticate, resolve, dispatch to the queue, stream back.
+//!
+//! The gateway owns all text: it renders chat templates, encodes prompts, decodes answers and finds stop strings; nodes
+//! deal in token ids. It stores nothing, runs no model and knows no SQL: keys and adapters come through the [`Catalog`]
+//! port, jobs go to the queue and their events come back by the hub.
+//!
+//! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] through `dispatch` (request to
+//! jobs), `running` (one job) and `answer` (events to text).
+
+pub mod answer;
+pub mod catalog;
+pub mod error;
+pub mod gateway;
+pub mod limits;
+pub mod metrics;
+pub mod request;
+pub mod router;
+pub mod routes;
+pub mod served;
+pub mod text;
+
+mod admission;
+mod auth;
+mod dispatch;
+mod lanes;
+mod observe;
+mod outcomes;
+mod running;
+
+pub use catalog::{AuthError, Catalog, ModelEntry};
+pub use error::ApiError;
+pub use gateway::{Gateway, GatewayParts};
+pub use limits::GatewayLimits;
+pub use router::{not_found, openapi, router};
+pub use served::{BaseError, ServedBase};
+pub use text::TemplateLimits;
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod testing;

@@ -1,0 +1,49 @@
+//! The port to the registry: who is asking, and what may they call.
+
+use async_trait::async_trait;
+use souk_protocol::{AdapterRef, Principal, ResolveError, ResolvedAdapter};
+
+/// Keys and adapters as the gateway sees them. Asked anew for every request, so that a revoked key or a take-down counts
+/// at once; an implementation that caches says for how long.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Who presents this key.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`] for a key that is malformed, unknown, expired or revoked: the four are not told apart.
+    async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError>;
+
+    /// What a reference means for this caller now.
+    ///
+    /// # Errors
+    /// [`ResolveError::NotFound`] also where the adapter is another tenant's private one.
+    async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError>;
+
+    /// The adapters that this caller may call, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`ResolveError::Unavailable`] only.
+    async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError>;
+}
+
+/// Why a key is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The key opens nothing.
+    #[error("the API key is not valid")]
+    Invalid,
+    /// The store of keys cannot answer. The cause is for the log, not for the caller.
+    #[error("the registry cannot answer now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// An adapter in the list of models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// What callers write in `model`: `owner/name`.
+    pub id: String,
+    /// The tenant that published it.
+    pub owner: String,
+    /// When its newest ready version was published, in seconds since the Unix epoch.
+    pub created_unix_s: u64,
+}

@@ -1,0 +1,194 @@
+//! The body of `POST /v1/completions`.
+
+use serde_json::Value;
+use souk_protocol::TokenId;
+use utoipa::ToSchema;
+
+use super::fields::{Fields, wrong_type};
+use super::sampling::{Generation, WITHOUT_EFFECT, take_max_tokens, token_id};
+use crate::error::ApiError;
+use crate::limits::GatewayLimits;
+
+/// Default of `max_tokens`, as in the official API.
+const DEFAULT_MAX_TOKENS: u64 = 16;
+
+/// A text completion request, checked.
+#[derive(Clone, Debug, PartialEq, ToSchema)]
+pub struct CompletionRequest {
+    /// A base model's id, or an adapter: `owner/name`, `owner/name@1.2.0`, `owner/name@sha256:…` or `owner/name:tag`.
+    pub model: String,
+    /// A string, a list of strings, a list of token ids, or a list of such lists.
+    #[schema(value_type = serde_json::Value, rename = "prompt")]
+    pub prompts: Vec<Prompt>,
+    /// Longest answer in tokens; 0 only with `echo`. Default 16.
+    #[schema(minimum = 0, required = false)]
+    pub max_tokens: u64,
+    /// Whether the caller gave `max_tokens`.
+    #[schema(ignore)]
+    pub max_tokens_given: bool,
+    /// Reports logprobs, with this many alternatives for each token.
+    #[schema(minimum = 0, maximum = 20)]
+    pub logprobs: Option<u8>,
+    /// Puts the prompt before the answer; with `logprobs`, its tokens are scored too.
+    #[schema(required = false)]
+    pub echo: bool,
+    /// The shared parameters, which stand beside these in the body.
+    #[serde(flatten)]
+    pub generation: Generation,
+}
+
+/// One prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// As text.
+    Text(String),
+    /// As token ids, control tokens included.
+    Tokens(Vec<TokenId>),
+}
+
+impl CompletionRequest {
+    pub(crate) fn parse(mut fields: Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
+        let model = fields.string("model")?.ok_or(ApiError::MissingParameter("model"))?;
+        let prompts = parse_prompts(&mut fields, limits)?;
+        let echo = fields.boolean("echo")?.unwrap_or(false);
+        let max_tokens = take_max_tokens(&mut fields, "max_tokens", if echo { 0 } else { 1 })?;
+        let logprobs = fields.integer("logprobs", 0..=i64::from(limits.top_logprobs))?.map(|top| top as u8);
+        let generation = Generation::take(&mut fields, limits)?;
+        let n = generation.n;
+        if let Some(best_of) = fields.integer("best_of", i64::MIN..=i64::MAX)?
+            && best_of != i64::from(n)
+        {
+            let message =
+                format!("'best_of' is not supported: it must be absent or equal to 'n' ({n}); given {best_of}.");
+            return Err(ApiError::unsupported("best_of", message));
+        }
+        let num_jobs = prompts.len() * n as usize;
+        if num_jobs > limits.jobs {
+            let (limit, num_prompts) = (limits.jobs, prompts.len());
+            let message =
+                format!("{num_prompts} prompts with 'n' = {n} are {num_jobs} answers; at most {limit} are allowed.");
+            return Err(ApiError::invalid("prompt", message));
+        }
+        fields.refuse_unless("suffix", |value| value == "")?;
+        fields.finish(&WITHOUT_EFFECT)?;
+        Ok(Self {
+            model,
+            prompts,
+            max_tokens: max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+            max_tokens_given: max_tokens.is_some(),
+            logprobs,
+            echo,
+            generation,
+        })
+    }
+}
+
+fn parse_prompts(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<Prompt>, ApiError> {
+    let value = fields.take("prompt").ok_or(ApiError::MissingParameter("prompt"))?;
+    let values = match value {
+        Value::String(text) => return Ok(vec![Prompt::Text(text)]),
+        Value::Array(values) if values.first().is_some_and(Value::is_number) => {
+            return Ok(vec![Prompt::Tokens(token_ids("prompt", &values)?)]);
+        }
+        Value::Array(values) => values,
+        other => return Err(wrong_type("prompt", "a string, a list of strings or lists of token ids", &other)),
+    };
+    if values.is_empty() || values.len() > limits.prompts {
+        let message = format!("'prompt' must have 1 to {} entries; given {}.", limits.prompts, values.len());
+        return Err(ApiError::invalid("prompt", message));
+    }
+    let prompt = |(index, value): (usize, Value)| {
+        let path = format!("prompt[{index}]");
+        match value {
+            Value::String(text) => Ok(Prompt::Text(text)),
+            Value::Array(ids) => Ok(Prompt::Tokens(token_ids(&path, &ids)?)),
+            other => Err(wrong_type(&path, "a string or a list of token ids", &other)),
+        }
+    };
+    values.into_iter().enumerate().map(prompt).collect()
+}
+
+/// The token ids of the list at `path`.
+pub(crate) fn token_ids(path: &str, values: &[Value]) -> Result<Vec<TokenId>, ApiError> {
+    values.iter().enumerate().map(|(index, value)| token_id(&format!("{path}[{index}]"), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::json::mutated;
+
+    fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
+        let Value::Object(map) = body else { panic!("an object") };
+        CompletionRequest::parse(Fields::new(map), &GatewayLimits::default())
+    }
+
+    fn text(text: &str) -> Prompt {
+        Prompt::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_prompt_has_four_forms() {
+        for (prompt, expected) in [
+            (json!("a"), vec![text("a")]),
+            (json!(["a", "b"]), vec![text("a"), text("b")]),
+            (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
+            (json!([[1, 2], [3]]), vec![Prompt::Tokens(vec![1, 2]), Prompt::Tokens(vec![3])]),
+        ] {
+            let request = parse(json!({"model": "m", "prompt": prompt})).unwrap();
+            assert_eq!(request.prompts, expected);
+            assert_eq!((request.max_tokens, request.max_tokens_given), (16, false));
+        }
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        for (body, param) in [
+            (json!({"model": "m"}), "prompt"),
+            (json!({"prompt": "a"}), "model"),
+            (json!({"model": "m", "prompt": []}), "prompt"),
+            (json!({"model": "m", "prompt": {"a": 1}}), "prompt"),
+            (json!({"model": "m", "prompt": [1, -2]}), "prompt[1]"),
+            (json!({"model": "m", "prompt": ["a", 2]}), "prompt[1]"),
+            (json!({"model": "m", "prompt": [[1], [2, "x"]]}), "prompt[1][1]"),
+            (json!({"model": "m", "prompt": "a", "max_tokens": 0}), "max_tokens"),
+            (json!({"model": "m", "prompt": "a", "logprobs": 21}), "logprobs"),
+            (json!({"model": "m", "prompt": "a", "n": 2, "best_of": 3}), "best_of"),
+            (json!({"model": "m", "prompt": "a", "suffix": "end"}), "suffix"),
+            (json!({"model": "m", "prompt": vec!["a"; 128], "n": 2}), "prompt"),
+        ] {
+            let error = parse(body.clone()).expect_err(&body.to_string());
+            assert_eq!(error.body().error.param.as_deref(), Some(param), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_the_evaluation_harness_sends_is_accepted() {
+        let body = json!({
+            "model": "m", "prompt": [[1, 2, 3]], "temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": true,
+            "seed": 1234,
+        });
+        let request = parse(body).unwrap();
+        assert_eq!((request.logprobs, request.echo, request.max_tokens), (Some(1), true, 1));
+        parse(json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": true})).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_a_valid_body_is_accepted_or_refused_as_the_callers_fault(
+            body in mutated(json!({
+                "model": "m", "prompt": [[1, 2], "x"], "max_tokens": 3, "echo": true, "logprobs": 2, "n": 2,
+                "best_of": 2, "stop": "x", "suffix": null,
+            })),
+        ) {
+            if let Value::Object(map) = body
+                && let Err(error) = CompletionRequest::parse(Fields::new(map), &GatewayLimits::default())
+            {
+                prop_assert!(error.status().is_client_error(), "{}", error);
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Request bodies: parsed at the edge into types that only the check can build.
+
+pub(crate) mod body;
+pub mod chat;
+pub mod completion;
+pub(crate) mod fields;
+pub mod sampling;
+
+pub use chat::{ChatMessage, ChatRequest, Role};
+pub use completion::{CompletionRequest, Prompt};
+pub use sampling::{Generation, StreamOptions};

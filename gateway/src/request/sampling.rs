@@ -1,0 +1,220 @@
+//! The parameters that chat and text completion share.
+
+use serde_json::Value;
+use souk_protocol::{SamplingParams, TokenId};
+use utoipa::ToSchema;
+
+use super::fields::{Fields, as_integer, wrong_type};
+use crate::error::ApiError;
+use crate::limits::GatewayLimits;
+
+/// How to generate, checked.
+#[derive(Clone, Debug, PartialEq, ToSchema)]
+pub struct Generation {
+    /// Divides the logits; 0 is greedy. Default 1.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f64>,
+    /// Keeps the smallest set of tokens whose probabilities reach this sum. Default 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f64>,
+    /// Keeps this many of the likeliest tokens; -1 or 0 keeps all.
+    #[schema(minimum = -1)]
+    pub top_k: Option<i64>,
+    /// Keeps tokens at least this likely relative to the likeliest.
+    #[schema(minimum = 0, maximum = 1)]
+    pub min_p: Option<f64>,
+    /// Taken off the logit of a token that was generated before.
+    #[schema(minimum = -2, maximum = 2)]
+    pub presence_penalty: Option<f64>,
+    /// Taken off a token's logit for each time it was generated.
+    #[schema(minimum = -2, maximum = 2)]
+    pub frequency_penalty: Option<f64>,
+    /// Divides the logits of tokens seen before. Default 1.
+    #[schema(exclusive_minimum = 0, maximum = 2)]
+    pub repetition_penalty: Option<f64>,
+    /// The same seed and request give the same answer. Choice `i` of several uses `seed + i`.
+    pub seed: Option<i64>,
+    /// Token ids to values that are added to their logits.
+    #[schema(value_type = Option<std::collections::HashMap<String, f64>>)]
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// The answer ends before the first of these: a string or a list of up to 16.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub stop: Vec<String>,
+    /// Choices for each prompt.
+    #[schema(minimum = 1, maximum = 16, required = false)]
+    pub n: u32,
+    /// Does not end at the token with which the model ends its answers.
+    #[schema(required = false)]
+    pub ignore_eos: bool,
+    /// Answers with server-sent events.
+    #[schema(required = false)]
+    pub stream: bool,
+    /// Only with `stream`.
+    pub stream_options: Option<StreamOptions>,
+    /// The caller's own name for its user. Has no effect.
+    pub user: Option<String>,
+}
+
+/// Options of a streamed answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ToSchema)]
+pub struct StreamOptions {
+    /// Sends one more chunk with the usage of the whole request before the end.
+    #[schema(required = false)]
+    pub include_usage: bool,
+}
+
+/// Fields of the official API, or that clients are known to send, which are accepted and have no effect here.
+pub(super) const WITHOUT_EFFECT: [&str; 10] = [
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "lora_path",
+];
+
+impl Generation {
+    pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
+        let stream = fields.boolean("stream")?.unwrap_or(false);
+        Ok(Self {
+            temperature: fields.number("temperature", 0.0..=2.0)?,
+            top_p: above_zero("top_p", fields.number("top_p", 0.0..=1.0)?)?,
+            top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?,
+            min_p: fields.number("min_p", 0.0..=1.0)?,
+            presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
+            frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
+            repetition_penalty: above_zero("repetition_penalty", fields.number("repetition_penalty", 0.0..=2.0)?)?,
+            seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
+            logit_bias: take_logit_bias(fields, limits)?,
+            stop: take_stop(fields, limits)?,
+            n: fields.integer("n", 1..=i64::from(limits.choices))?.map_or(1, |n| n as u32),
+            ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
+            stream_options: take_stream_options(fields, stream)?,
+            stream,
+            user: fields.string("user")?,
+        })
+    }
+
+    /// Refuses token ids that the vocabulary does not have.
+    pub(crate) fn check_vocabulary(&self, vocab_size: usize) -> Result<(), ApiError> {
+        match self.logit_bias.iter().find(|(id, _)| *id as usize >= vocab_size) {
+            Some((id, _)) => Err(ApiError::invalid(
+                "logit_bias",
+                format!("'logit_bias' names token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The parameters of the request's jobs before [`for_choice`] sets their seeds. Without a seed one is drawn here, so
+    /// that a job that is delivered again draws the same tokens.
+    pub(crate) fn sampling(&self) -> SamplingParams {
+        let number = |value: Option<f64>, default: f32| value.map_or(default, |value| value as f32);
+        SamplingParams {
+            temperature: number(self.temperature, 1.0),
+            top_p: number(self.top_p, 1.0),
+            top_k: self.top_k.and_then(|k| u32::try_from(k).ok()).unwrap_or(0),
+            min_p: number(self.min_p, 0.0),
+            repetition_penalty: number(self.repetition_penalty, 1.0),
+            frequency_penalty: number(self.frequency_penalty, 0.0),
+            presence_penalty: number(self.presence_penalty, 0.0),
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed.map_or_else(rand::random, i64::cast_unsigned),
+        }
+    }
+}
+
+/// The parameters of one choice: choices of one prompt differ by their seed, the same choice of several prompts does not.
+pub(crate) fn for_choice(sampling: &SamplingParams, choice: u32) -> SamplingParams {
+    SamplingParams { seed: sampling.seed.wrapping_add(u64::from(choice)), ..sampling.clone() }
+}
+
+fn above_zero(path: &str, value: Option<f64>) -> Result<Option<f64>, ApiError> {
+    match value {
+        // As the engine sees it: so small a number would be zero there.
+        Some(value) if (value as f32) <= 0.0 => {
+            Err(ApiError::invalid(path, format!("'{path}' must be greater than 0; given {value}.")))
+        }
+        value => Ok(value),
+    }
+}
+
+fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {
+    let Some(value) = fields.take("logit_bias") else { return Ok(Vec::new()) };
+    let Value::Object(entries) = value else { return Err(wrong_type("logit_bias", "an object", &value)) };
+    if entries.len() > limits.logit_biases {
+        let (limit, given) = (limits.logit_biases, entries.len());
+        let message = format!("'logit_bias' may have at most {limit} entries; given {given}.");
+        return Err(ApiError::invalid("logit_bias", message));
+    }
+    let entry = |(key, value): (String, Value)| {
+        let id = key.parse::<TokenId>().map_err(|_| {
+            let given: String = key.chars().take(40).collect();
+            ApiError::invalid("logit_bias", format!("'logit_bias' must have token ids as its keys; given '{given}'."))
+        })?;
+        let path = format!("logit_bias.{id}");
+        match value.as_f64() {
+            Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((id, bias as f32)),
+            Some(bias) => {
+                Err(ApiError::invalid(&path, format!("'{path}' must be between -100 and 100; given {bias}.")))
+            }
+            None => Err(wrong_type(&path, "a number", &value)),
+        }
+    };
+    let mut biases = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    // `"7"` and `"07"` are two keys and one token.
+    biases.sort_by_key(|(id, _)| *id);
+    biases.dedup_by_key(|(id, _)| *id);
+    Ok(biases)
+}
+
+fn take_stop(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<String>, ApiError> {
+    let stops = match fields.take("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::String(stop)) => vec![Value::String(stop)],
+        Some(Value::Array(stops)) => stops,
+        Some(other) => return Err(wrong_type("stop", "a string or a list of strings", &other)),
+    };
+    if stops.len() > limits.stops {
+        let message = format!("'stop' may have at most {} entries; given {}.", limits.stops, stops.len());
+        return Err(ApiError::invalid("stop", message));
+    }
+    let check = |(index, stop): (usize, Value)| {
+        let path = format!("stop[{index}]");
+        let Value::String(stop) = stop else { return Err(wrong_type(&path, "a string", &stop)) };
+        if stop.is_empty() || stop.len() > limits.stop_bytes {
+            let (limit, given) = (limits.stop_bytes, stop.len());
+            return Err(ApiError::invalid(&path, format!("'{path}' must have 1 to {limit} bytes; given {given}.")));
+        }
+        Ok(stop)
+    };
+    stops.into_iter().enumerate().map(check).collect()
+}
+
+fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<Option<StreamOptions>, ApiError> {
+    let Some(value) = fields.take("stream_options") else { return Ok(None) };
+    if !stream {
+        let message = "'stream_options' is only allowed with 'stream': true.";
+        return Err(ApiError::invalid("stream_options", message));
+    }
+    let mut options = Fields::within("stream_options", value)?;
+    let include_usage = options.boolean("include_usage")?.unwrap_or(false);
+    options.refuse_unless("include_obfuscation", |value| value == false)?;
+    options.refuse_unless("continuous_usage_stats", |value| value == false)?;
+    options.finish(&[])?;
+    Ok(Some(StreamOptions { include_usage }))
+}
+
+/// `max_tokens` under any of its names: a positive number of tokens, or zero where `minimum` says so.
+pub(super) fn take_max_tokens(fields: &mut Fields, name: &str, minimum: i64) -> Result<Option<u64>, ApiError> {
+    Ok(fields.integer(name, minimum..=i64::from(u32::MAX))?.map(i64::cast_unsigned))
+}
+
+/// A token id in a list at `path`.
+pub(super) fn token_id(path: &str, value: &Value) -> Result<TokenId, ApiError> {
+    as_integer(value).and_then(|id| TokenId::try_from(id).ok()).ok_or_else(|| wrong_type(path, "a token id", value))
+}

@@ -1,0 +1,95 @@
+//! The table of contents: every path of the gateway.
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use souk_protocol::RequestId;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi as _};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::observe::{observe, panicked, set_request_id};
+use crate::routes::{chat, completions, detokenize, health, metrics, model, models, ready, tokenize, tokenizer_info};
+
+/// The gateway's routes with their document. Has no fallback, so that it can be merged with other routers; give
+/// [`not_found`] to the whole.
+pub fn router(gateway: Gateway) -> (Router, OpenApi) {
+    let (router, document) = open_api_router().split_for_parts();
+    let router = router
+        // A catch-all path, which the document cannot express.
+        .route("/v1/models/{*id}", get(model::retrieve_model))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe))
+        .with_state(gateway);
+    (router, document)
+}
+
+/// The document of the gateway's routes.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    open_api_router().into_openapi()
+}
+
+fn open_api_router() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        // Tenants, with a key of scope `inference`.
+        .routes(routes!(chat::create_chat_completion))
+        .routes(routes!(completions::create_completion))
+        .routes(routes!(models::list_models))
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(detokenize::detokenize))
+        .routes(routes!(tokenizer_info::tokenizer_info))
+        // Operators, without a key.
+        .routes(routes!(health::health))
+        .routes(routes!(ready::ready))
+        .routes(routes!(metrics::metrics))
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "Souk gateway", description = "The OpenAI-compatible API: call base models and adapters."),
+    // Registered by hand, since its path is a catch-all.
+    paths(model::retrieve_model),
+    modifiers(&ApiKey),
+    tags(
+        (name = "inference", description = "Call models"),
+        (name = "tokens", description = "Text to token ids and back"),
+        (name = "operations", description = "For operators and load balancers"),
+    )
+)]
+struct Document;
+
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut OpenApi) {
+        let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("souk_<id>_<secret>").build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
+    }
+}
+
+/// Answers paths that nothing serves, in OpenAI's shape. It stands outside of the router's layers, so it gives the
+/// answer its id itself.
+pub async fn not_found(method: Method, uri: Uri) -> Response {
+    let error = ApiError::UnknownUrl { method: method.to_string(), path: brief(&uri) };
+    let mut response = error.into_response();
+    set_request_id(&mut response, &RequestId::new());
+    response
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::MethodNotAllowed { method: method.to_string(), path: brief(&uri) }
+}
+
+fn brief(uri: &Uri) -> String {
+    uri.path().chars().take(200).collect()
+}

@@ -1,0 +1,270 @@
+//! `POST /v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+use souk_protocol::RequestId;
+use utoipa::ToSchema;
+
+use crate::admission::Admission;
+use crate::answer::logprobs::ChatLogprobs;
+use crate::answer::sse::{self, ChunkShape};
+use crate::answer::usage::RequestUsage;
+use crate::answer::{Answer, AnswerShape, Piece, Scored, WholeAnswer, collect, interleave};
+use crate::auth::Caller;
+use crate::dispatch::{Plan, PlannedPrompt, Wanted, dispatch, identify};
+use crate::error::{ApiError, ErrorBody};
+use crate::gateway::{Gateway, unix_now};
+use crate::request::ChatRequest;
+use crate::request::body::JsonBody;
+use crate::served::ServedBase;
+
+/// Answers a conversation.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "inference",
+    security(("api_key" = [])),
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer; with `stream`, server-sent events of `ChatChunk` and a last `[DONE]`", content(
+            (ChatCompletion = "application/json"), (ChatChunk = "text/event-stream"))),
+        (status = "4XX", description = "Refused", body = ErrorBody),
+        (status = "5XX", description = "Failed or overloaded", body = ErrorBody),
+    )
+)]
+pub(crate) async fn create_chat_completion(
+    State(gateway): State<Gateway>,
+    Caller(principal): Caller,
+    admission: Admission,
+    Extension(request_id): Extension<RequestId>,
+    JsonBody(fields): JsonBody,
+) -> Result<Response, ApiError> {
+    let request = ChatRequest::parse(fields, gateway.limits())?;
+    let model = gateway.resolve(&principal, &request.model).await?;
+    let messages = request.messages.into_iter().map(Into::into).collect();
+    let tokens = model.base.encode_chat(messages, true).await?;
+    let wanted = request.max_completion_tokens.map_or(Wanted::Rest, Wanted::AtMost);
+    let prompt = PlannedPrompt::new(&model.base, "messages", tokens, wanted)?;
+    let num_prompt_tokens = prompt.tokens.len();
+    let generation = request.generation;
+    let plan = Plan {
+        request: request_id.clone(),
+        tenant: principal.tenant,
+        model: &model,
+        prompts: vec![prompt],
+        generation: &generation,
+        logprobs: request.logprobs.then_some(request.top_logprobs),
+        prompt_logprobs: None,
+    };
+    let jobs = dispatch(&gateway, plan).await?;
+    let eos_tokens = if generation.ignore_eos { &[] } else { model.base.eos_tokens.as_slice() };
+    let shape = AnswerShape {
+        base: &model.base,
+        stops: &generation.stop,
+        eos_tokens,
+        score_ending: false,
+        num_prompt_tokens,
+        prompt_logprobs: false,
+    };
+    let answers = interleave(jobs.into_iter().map(|job| Answer::new(job, &shape)).collect());
+    let head = Head::new(&request_id, request.model, &model.base);
+    let response = if generation.stream {
+        let include_usage = generation.stream_options.is_some_and(|options| options.include_usage);
+        let chunks = Chunks {
+            base: Arc::clone(&model.base),
+            head,
+            logprobs: request.logprobs,
+            begun: vec![false; generation.n as usize],
+            usage: include_usage.then(RequestUsage::default),
+        };
+        sse::respond(answers, chunks, admission, gateway.limits())
+    } else {
+        let whole = collect(answers, generation.n as usize).await?;
+        Json(completion(head, &model.base, whole, request.logprobs)).into_response()
+    };
+    Ok(identify(response, &model))
+}
+
+/// What every part of an answer begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Head {
+    /// Unique id of the answer.
+    pub id: String,
+    /// When the answer was begun, in seconds since the Unix epoch.
+    pub created: u64,
+    /// The model as it was asked for; the header `x-souk-adapter-digest` says what it meant.
+    pub model: String,
+    /// Identifies the base model's weights.
+    pub system_fingerprint: String,
+}
+
+impl Head {
+    fn new(request: &RequestId, model: String, base: &ServedBase) -> Self {
+        let id = request.as_str().trim_start_matches("req_");
+        Self {
+            id: format!("chatcmpl-{id}"),
+            created: unix_now().as_secs(),
+            model,
+            system_fingerprint: base.fingerprint(),
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ChatCompletion {
+    /// `chat.completion`.
+    pub object: &'static str,
+    /// Id, model and time.
+    #[serde(flatten)]
+    pub head: Head,
+    /// The choices, in order.
+    pub choices: Vec<ChatChoice>,
+    /// Token counts.
+    pub usage: RequestUsage,
+}
+
+/// One choice.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ChatChoice {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The answer.
+    pub message: AnswerMessage,
+    /// Present where asked for.
+    #[schema(required)]
+    pub logprobs: Option<ChatLogprobs>,
+    /// `stop` or `length`.
+    pub finish_reason: &'static str,
+}
+
+/// The answer as a message, which may be sent back as part of the next request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AnswerMessage {
+    /// `assistant`.
+    pub role: &'static str,
+    /// The text.
+    pub content: String,
+    /// Always null.
+    #[schema(required)]
+    pub refusal: Option<String>,
+}
+
+/// A part of a streamed answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ChatChunk {
+    /// `chat.completion.chunk`.
+    pub object: &'static str,
+    /// Id, model and time; the same in all chunks.
+    #[serde(flatten)]
+    pub head: Head,
+    /// One choice; none in the chunk that carries the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// Absent unless `include_usage` was set; then null in all chunks but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RequestUsage>)]
+    pub usage: Option<Option<RequestUsage>>,
+}
+
+/// What is new in one choice.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ChunkChoice {
+    /// Its number, from 0.
+    pub index: usize,
+    /// New text.
+    pub delta: Delta,
+    /// Logprobs of the tokens that the text is made of, where asked for.
+    #[schema(required)]
+    pub logprobs: Option<ChatLogprobs>,
+    /// `stop` or `length` in the choice's last chunk.
+    #[schema(required)]
+    pub finish_reason: Option<&'static str>,
+}
+
+/// New text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Delta {
+    /// `assistant`, in the first chunk of a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// The text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+fn completion(head: Head, base: &ServedBase, whole: Vec<WholeAnswer>, logprobs: bool) -> ChatCompletion {
+    let mut usage = RequestUsage::default();
+    let choices = whole.into_iter().enumerate().map(|(index, answer)| {
+        usage.add(answer.usage, index == 0);
+        ChatChoice {
+            index,
+            message: AnswerMessage { role: "assistant", content: answer.text, refusal: None },
+            logprobs: logprobs.then(|| ChatLogprobs::new(base.tokenizer.vocabulary(), &answer.tokens)),
+            finish_reason: answer.finish.as_str(),
+        }
+    });
+    let choices = choices.collect();
+    ChatCompletion { object: "chat.completion", head, choices, usage }
+}
+
+/// Shapes a chat's stream.
+struct Chunks {
+    base: Arc<ServedBase>,
+    head: Head,
+    logprobs: bool,
+    /// Whether a choice has sent its first chunk.
+    begun: Vec<bool>,
+    /// `None` unless the usage is wanted.
+    usage: Option<RequestUsage>,
+}
+
+impl Chunks {
+    fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatChunk {
+        ChatChunk { object: "chat.completion.chunk", head: self.head.clone(), choices, usage: self.usage.map(|_| None) }
+    }
+
+    fn choice(&self, index: usize, delta: Delta) -> ChatChunk {
+        self.chunk(vec![ChunkChoice { index, delta, logprobs: None, finish_reason: None }])
+    }
+
+    fn text(&self, index: usize, text: String, tokens: &[Scored]) -> ChatChunk {
+        let mut chunk = self.choice(index, Delta { role: None, content: Some(text) });
+        chunk.choices[0].logprobs = self.logprobs.then(|| ChatLogprobs::new(self.base.tokenizer.vocabulary(), tokens));
+        chunk
+    }
+}
+
+impl ChunkShape for Chunks {
+    type Chunk = ChatChunk;
+
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<ChatChunk> {
+        let mut chunks = Vec::with_capacity(2);
+        if !std::mem::replace(&mut self.begun[index], true) {
+            let first = Delta { role: Some("assistant"), content: Some(String::new()) };
+            chunks.push(self.choice(index, first));
+        }
+        match piece {
+            // Never asked for in a chat.
+            Piece::Prompt(_) => {}
+            Piece::Delta { text, tokens } => chunks.push(self.text(index, text, &tokens)),
+            Piece::End { finish, usage } => {
+                if let Some(sum) = &mut self.usage {
+                    sum.add(usage, index == 0);
+                }
+                let mut last = self.choice(index, Delta::default());
+                last.choices[0].finish_reason = Some(finish.as_str());
+                chunks.push(last);
+            }
+        }
+        chunks
+    }
+
+    fn end(&mut self) -> Option<ChatChunk> {
+        let usage = self.usage?;
+        Some(ChatChunk { usage: Some(Some(usage)), ..self.chunk(Vec::new()) })
+    }
+}

@@ -1,0 +1,63 @@
+//! `POST /detokenize`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use souk_protocol::TokenId;
+use utoipa::ToSchema;
+
+use super::tokenize::base_for;
+use crate::admission::Admission;
+use crate::auth::Caller;
+use crate::error::{ApiError, ErrorBody};
+use crate::gateway::Gateway;
+use crate::request::body::JsonBody;
+use crate::request::completion::token_ids;
+
+/// Decodes token ids; control tokens show by their names.
+#[utoipa::path(
+    post,
+    path = "/detokenize",
+    tag = "tokens",
+    security(("api_key" = [])),
+    request_body = DetokenizeRequest,
+    responses(
+        (status = 200, description = "The text", body = Detokenized),
+        (status = "4XX", description = "Refused", body = ErrorBody),
+        (status = "5XX", description = "Failed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn detokenize(
+    State(gateway): State<Gateway>,
+    Caller(principal): Caller,
+    _admission: Admission,
+    JsonBody(mut fields): JsonBody,
+) -> Result<Json<Detokenized>, ApiError> {
+    let model = fields.string("model")?;
+    let tokens = fields.list("tokens")?.ok_or(ApiError::MissingParameter("tokens"))?;
+    let request = DetokenizeRequest { model, tokens: token_ids("tokens", &tokens)? };
+    fields.finish(&[])?;
+    let base = base_for(&gateway, &principal, request.model.as_deref()).await?;
+    let vocab_size = base.tokenizer.vocabulary().len();
+    if let Some(id) = request.tokens.iter().find(|id| **id as usize >= vocab_size) {
+        let message = format!("'tokens' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
+        return Err(ApiError::invalid("tokens", message));
+    }
+    Ok(Json(Detokenized { prompt: base.tokenizer.decode(&request.tokens) }))
+}
+
+/// What to decode.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+pub struct DetokenizeRequest {
+    /// Whose tokenizer; default is the first base model's.
+    pub model: Option<String>,
+    /// The ids.
+    pub tokens: Vec<TokenId>,
+}
+
+/// The text of token ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Detokenized {
+    /// The text; bytes that are no text show as U+FFFD.
+    pub prompt: String,
+}

@@ -1,0 +1,65 @@
+//! `GET /v1/models/{id}`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::models::Model;
+use crate::auth::Caller;
+use crate::error::{ApiError, ErrorBody};
+use crate::gateway::Gateway;
+
+/// Says what a model reference means for the caller now. The id of an adapter contains a slash, written as it is or as
+/// `%2F`.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    tag = "inference",
+    security(("api_key" = [])),
+    params(("id" = String, Path, description = "A base model's id or an adapter reference")),
+    responses(
+        (status = 200, description = "The model", body = ModelDetail),
+        (status = "4XX", description = "Refused", body = ErrorBody),
+        (status = "5XX", description = "Failed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn retrieve_model(
+    State(gateway): State<Gateway>,
+    Caller(principal): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<ModelDetail>, ApiError> {
+    let resolved = gateway.resolve(&principal, &id).await?;
+    let base = resolved.base.id.clone();
+    let Some(adapter) = resolved.adapter else {
+        let model = Model::of_base(&resolved.base, &gateway);
+        let digest = resolved.base.digest.to_string();
+        return Ok(Json(ModelDetail { model, base, digest, version: None }));
+    };
+    let name = adapter.name.to_string();
+    let listed = gateway.catalog().list(&principal).await?.into_iter().find(|entry| entry.id == name);
+    let model = Model {
+        id,
+        object: "model",
+        // An adapter that resolves and is not listed is one whose versions are all yanked.
+        created: listed.map_or(0, |entry| entry.created_unix_s),
+        owned_by: adapter.name.owner().to_owned(),
+    };
+    let (digest, version) = (adapter.digest.to_string(), Some(adapter.version.to_string()));
+    Ok(Json(ModelDetail { model, base, digest, version }))
+}
+
+/// A model and what its reference means now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ModelDetail {
+    /// The official fields.
+    #[serde(flatten)]
+    pub model: Model,
+    /// Id of the base model.
+    pub base: String,
+    /// Digest of the adapter's manifest, or of the base model's weights.
+    pub digest: String,
+    /// Version of the adapter; null for a base model.
+    #[schema(required)]
+    pub version: Option<String>,
+}

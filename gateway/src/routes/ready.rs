@@ -1,0 +1,54 @@
+//! `GET /ready`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::gateway::Gateway;
+
+/// Says whether each base model has a live node. 503 while one has none, and while the process is shutting down.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "operations",
+    responses(
+        (status = 200, description = "Every base model can be called", body = Readiness),
+        (status = 503, description = "Not now", body = Readiness),
+    )
+)]
+pub(crate) async fn ready(State(gateway): State<Gateway>) -> (StatusCode, Json<Readiness>) {
+    let mut bases = Vec::with_capacity(gateway.bases().len());
+    for base in gateway.bases() {
+        // A queue that cannot be reached is as bad as no node, and says so in the log when a request meets it.
+        let nodes = gateway.queue().lanes(base.pool()).await.map_or(0, |lanes| lanes.len());
+        bases.push(BaseReadiness { id: base.id.clone(), nodes });
+    }
+    let (code, status) = if gateway.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting_down")
+    } else if bases.iter().any(|base| base.nodes == 0) {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting_for_nodes")
+    } else {
+        (StatusCode::OK, "ready")
+    };
+    (code, Json(Readiness { status, bases }))
+}
+
+/// Whether models can be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready`, `waiting_for_nodes` or `shutting_down`.
+    pub status: &'static str,
+    /// Each base model.
+    pub bases: Vec<BaseReadiness>,
+}
+
+/// One base model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BaseReadiness {
+    /// Its id.
+    pub id: String,
+    /// How many live nodes serve it.
+    pub nodes: usize,
+}

@@ -1,0 +1,168 @@
+//! A base model as the gateway serves it: how its text becomes ids, and what identifies it.
+
+use std::sync::Arc;
+
+use souk_protocol::{BaseModel, Digest, PoolId, TokenId};
+
+use crate::error::{ApiError, PromptLength};
+use crate::limits::GatewayLimits;
+use crate::text::template::TemplateMessage;
+use crate::text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError};
+
+/// Why a base model cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// Its tokenizer cannot be built.
+    #[error("base model `{id}`")]
+    Tokenizer {
+        /// The model.
+        id: String,
+        /// Why.
+        #[source]
+        source: TokenizerError,
+    },
+    /// Its chat template cannot be compiled.
+    #[error("base model `{id}`")]
+    Template {
+        /// The model.
+        id: String,
+        /// Why.
+        #[source]
+        source: TemplateError,
+    },
+    /// A gateway without a base model can answer nothing.
+    #[error("no base model is given")]
+    NoBase,
+}
+
+/// A base model that requests can name.
+pub struct ServedBase {
+    /// The id that callers write in `model`.
+    pub id: String,
+    /// Digest of the weights; also the pool.
+    pub digest: Digest,
+    /// Turns text into ids and back.
+    pub tokenizer: Tokenizer,
+    /// Source of the chat template, for those who render it themselves.
+    pub chat_template: Option<String>,
+    /// Tokens that end an answer.
+    pub eos_tokens: Vec<TokenId>,
+    /// The token that begins a text.
+    pub bos_token: Option<TokenId>,
+    /// The padding token.
+    pub pad_token: Option<TokenId>,
+    /// Prompt and answer together have at most this many tokens.
+    pub context_tokens: usize,
+    template: Option<ChatTemplate>,
+}
+
+/// Texts up to this long are encoded where they are; longer ones on a thread that may block, so that one large prompt
+/// does not delay the streams of others. 8 KiB take well under a millisecond.
+const INLINE_BYTES: usize = 8 << 10;
+
+impl ServedBase {
+    /// Builds the tokenizer and compiles the template of `model`.
+    ///
+    /// # Errors
+    /// [`BaseError`] naming the model.
+    pub fn new(model: &BaseModel, limits: &GatewayLimits) -> Result<Self, BaseError> {
+        let id = || model.id.clone();
+        let tokenizer = Tokenizer::new(model).map_err(|source| BaseError::Tokenizer { id: id(), source })?;
+        let text = |token: Option<TokenId>| token.map(|token| tokenizer.vocabulary().text(token)).unwrap_or_default();
+        let (bos, eos) = (text(model.bos_token), text(model.eos_tokens.first().copied()));
+        let template =
+            model.chat_template.as_deref().map(|source| ChatTemplate::new(source, bos, eos, limits.template));
+        let template = template.transpose().map_err(|source| BaseError::Template { id: id(), source })?;
+        let context = model.shape.context_length;
+        Ok(Self {
+            id: model.id.clone(),
+            digest: model.digest,
+            chat_template: model.chat_template.clone(),
+            eos_tokens: model.eos_tokens.clone(),
+            bos_token: model.bos_token,
+            pad_token: model.pad_token,
+            context_tokens: limits.context_tokens.map_or(context, |cap| cap.min(context)),
+            template,
+            tokenizer,
+        })
+    }
+
+    /// The pool that runs this model.
+    #[must_use]
+    pub const fn pool(&self) -> PoolId {
+        PoolId(self.digest)
+    }
+
+    /// What `system_fingerprint` says: answers may differ only if this differs.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!("fp_{}", &self.digest.hex()[..12])
+    }
+
+    /// Encodes a raw prompt that a user wrote.
+    pub(crate) async fn encode_prompt(self: &Arc<Self>, text: String, begin: Begin) -> Result<Vec<TokenId>, ApiError> {
+        self.check_bytes("prompt", text.len())?;
+        let num_bytes = text.len();
+        let base = Arc::clone(self);
+        run(num_bytes, move || match begin {
+            Begin::AsModelWants => Ok(base.tokenizer.encode_prompt(&text)?),
+            Begin::Bare => Ok(base.tokenizer.encode(&text)?),
+        })
+        .await
+    }
+
+    /// Renders and encodes a conversation.
+    pub(crate) async fn encode_chat(
+        self: &Arc<Self>,
+        messages: Vec<TemplateMessage>,
+        add_generation_prompt: bool,
+    ) -> Result<Vec<TokenId>, ApiError> {
+        let num_bytes = messages.iter().map(|message| message.content.len()).sum();
+        self.check_bytes("messages", num_bytes)?;
+        let base = Arc::clone(self);
+        run(num_bytes, move || {
+            let template = base.template.as_ref().ok_or_else(|| {
+                ApiError::unsupported(
+                    "model",
+                    format!("The model `{}` has no chat template; use /v1/completions.", base.id),
+                )
+            })?;
+            let rendered = template.render(&messages, add_generation_prompt, base.tokenizer.control_texts())?;
+            Ok(base.tokenizer.encode_rendered(&rendered.text, rendered.marker)?)
+        })
+        .await
+    }
+
+    /// Refuses a text that cannot fit before time is spent on counting its tokens.
+    fn check_bytes(&self, param: &'static str, num_bytes: usize) -> Result<(), ApiError> {
+        let at_least = num_bytes / self.tokenizer.vocabulary().longest_bytes().max(1);
+        if at_least <= self.context_tokens {
+            return Ok(());
+        }
+        Err(ApiError::ContextLength {
+            param,
+            limit: self.context_tokens,
+            prompt: PromptLength::AtLeast(at_least),
+            completion: None,
+        })
+    }
+}
+
+/// What stands before a raw prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The token that begins a text, where the model wants one.
+    AsModelWants,
+    /// Nothing.
+    Bare,
+}
+
+async fn run<T: Send + 'static>(
+    num_bytes: usize,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if num_bytes <= INLINE_BYTES {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
+}

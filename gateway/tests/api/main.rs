@@ -1,0 +1,16 @@
+//! The gateway as its callers meet it: its router, a real queue in memory, and a node that plays scripts.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod chat;
+mod completions;
+mod errors;
+mod failures;
+mod models;
+mod operations;
+mod stack;
+mod tokenizer;
+mod tokens;
+
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,345 @@
+//! Everything a test needs around the router.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use futures::StreamExt as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::Value;
+use souk_gateway::text::Tokenizer;
+use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, ModelEntry};
+use souk_protocol::{
+    AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, KeyId, NodeId, PoolId, Principal, ResolveError,
+    ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+};
+use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+use crate::support::tiny::{END, tiny_base};
+
+/// A key that may call models.
+pub(crate) const KEY: &str = "souk_good";
+/// A key that may only look at adapters.
+pub(crate) const LOOKING_KEY: &str = "souk_looking";
+/// A key of a tenant that owns nothing.
+pub(crate) const OTHER_KEY: &str = "souk_other";
+
+/// What a scripted node does with a job, in order.
+pub(crate) enum Step {
+    Send(JobEvent),
+    Wait(Duration),
+    /// Gives the job back as failed, for another attempt.
+    Fail(&'static str),
+    /// Does nothing for ever, as a node that is lost.
+    Hang,
+}
+
+pub(crate) type Script = Arc<dyn Fn(&GenerateJob, u32) -> Vec<Step> + Send + Sync>;
+
+/// A gateway with its queue and node.
+pub(crate) struct Stack {
+    pub(crate) gateway: Gateway,
+    pub(crate) queue: Arc<MemoryQueue>,
+    hub: EventHub,
+    pub(crate) router: Router,
+    /// Jobs as the node received them.
+    pub(crate) jobs: mpsc::UnboundedReceiver<GenerateJob>,
+    /// Leases that the node was told to end.
+    pub(crate) cancelled: mpsc::UnboundedReceiver<Lease>,
+}
+
+impl Stack {
+    /// A gateway whose node answers by `script`.
+    pub(crate) async fn start(script: Script) -> Self {
+        Self::with(script, GatewayLimits::default(), QueueConfig::default()).await
+    }
+
+    pub(crate) async fn with(script: Script, limits: GatewayLimits, queue: QueueConfig) -> Self {
+        let mut stack = Self::without_node(limits, queue);
+        let (jobs_sender, jobs) = mpsc::unbounded_channel();
+        let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
+        let node = Node {
+            queue: Arc::clone(&stack.queue),
+            hub: stack.hub.clone(),
+            pool: pool(),
+            id: NodeId::from_stored("node_1"),
+            script,
+        };
+        node.heartbeat().await;
+        tokio::spawn(node.clone().listen(cancelled_sender));
+        tokio::spawn(node.run(jobs_sender));
+        (stack.jobs, stack.cancelled) = (jobs, cancelled);
+        stack
+    }
+
+    pub(crate) fn without_node(limits: GatewayLimits, config: QueueConfig) -> Self {
+        let (queue, hub) = (Arc::new(MemoryQueue::new(config)), EventHub::new());
+        let gateway = Gateway::new(GatewayParts {
+            bases: vec![tiny_base()],
+            catalog: Arc::new(FewAdapters),
+            queue: Arc::clone(&queue) as Arc<dyn JobQueue>,
+            hub: hub.clone(),
+            metrics: exporter(),
+            limits,
+        });
+        let gateway = gateway.unwrap();
+        let (router, _) = souk_gateway::router(gateway.clone());
+        let router = router.fallback(souk_gateway::not_found);
+        let (_, jobs) = mpsc::unbounded_channel();
+        let (_, cancelled) = mpsc::unbounded_channel();
+        Self { gateway, queue, hub, router, jobs, cancelled }
+    }
+
+    /// Sends a body to a path with the good key.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(request("POST", path, KEY, body.to_string())).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(request("GET", path, KEY, String::new())).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Sends a request and hands over the answer's body as it comes.
+    pub(crate) async fn open(&self, path: &str, body: Value) -> axum::body::BodyDataStream {
+        let response = self.router.clone().oneshot(request("POST", path, KEY, body.to_string())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().into_data_stream()
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str, key: &str, body: String) -> Request<Body> {
+    let builder = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    builder.header("authorization", format!("Bearer {key}")).body(Body::from(body)).unwrap()
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The data of each server-sent event; `[DONE]` as a string.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        let data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| Value::from(data))).collect()
+    }
+
+    /// The text of one choice of a stream.
+    pub(crate) fn streamed_text(&self, index: u64) -> String {
+        let events = self.events();
+        let choices = events.iter().filter_map(|event| event["choices"].as_array()).flatten();
+        let own = choices.filter(|choice| choice["index"] == index);
+        own.filter_map(|choice| choice["delta"]["content"].as_str().or_else(|| choice["text"].as_str())).collect()
+    }
+}
+
+pub(crate) fn pool() -> PoolId {
+    PoolId(tiny_base().digest)
+}
+
+pub(crate) fn tokenizer() -> Tokenizer {
+    Tokenizer::new(&tiny_base()).unwrap()
+}
+
+/// A script that answers `text` a token at a time and then ends, keeping to `max_tokens`.
+pub(crate) fn says(text: &'static str) -> Script {
+    Arc::new(move |job, _| answer(job, &tokenizer().encode(text).unwrap()))
+}
+
+/// The steps of an ordinary answer: prompt scores if wanted, `ids` up to `max_tokens`, the ending token, the end.
+pub(crate) fn answer(job: &GenerateJob, ids: &[TokenId]) -> Vec<Step> {
+    let mut steps = vec![Step::Send(JobEvent::Started)];
+    if let Some(num_top) = job.prompt_logprobs {
+        let scores: Vec<_> =
+            (0..job.prompt.len()).map(|at| (at > 0).then(|| scores(job.prompt[at], num_top))).collect();
+        // In two parts, as chunked prefill sends them.
+        let (first, second) = scores.split_at(scores.len() / 2);
+        steps.push(Step::Send(JobEvent::PromptLogprobs(first.to_vec())));
+        steps.push(Step::Send(JobEvent::PromptLogprobs(second.to_vec())));
+    }
+    let ends = !job.eos_tokens.is_empty();
+    let mut ids: VecDeque<TokenId> = ids.iter().copied().chain(ends.then_some(END)).collect();
+    ids.drain(..(job.resume.len()).min(ids.len()));
+    let whole = ids.len() + job.resume.len();
+    ids.truncate((job.max_tokens as usize).saturating_sub(job.resume.len()));
+    let num_tokens = ids.len() + job.resume.len();
+    for (offset, id) in (job.resume.len() as u32..).zip(ids) {
+        let token = TokenOut { id, logprobs: job.logprobs.map(|num_top| scores(id, num_top)) };
+        steps.push(Step::Send(JobEvent::Tokens { offset, tokens: vec![token] }));
+    }
+    let reason = if ends && num_tokens == whole { FinishReason::Stop } else { FinishReason::Length };
+    let usage =
+        Usage { prompt_tokens: job.prompt.len() as u32, cached_tokens: 2, completion_tokens: num_tokens as u32 };
+    steps.push(Step::Send(JobEvent::Finished { reason, usage }));
+    steps
+}
+
+/// Scores that a test can recognise: `-id / 100` for the token, and for each alternative one less.
+fn scores(id: TokenId, num_top: u8) -> TokenLogprobs {
+    let logprob = -(id as f32) / 100.0;
+    let top = (0..num_top).map(|place| ((id + u32::from(place)) % 260, logprob - f32::from(place))).collect();
+    TokenLogprobs { logprob, top }
+}
+
+/// Takes jobs as a real node does, and plays the script instead of running a model.
+#[derive(Clone)]
+struct Node {
+    queue: Arc<MemoryQueue>,
+    hub: EventHub,
+    pool: PoolId,
+    id: NodeId,
+    script: Script,
+}
+
+impl Node {
+    async fn heartbeat(&self) {
+        let status =
+            NodeStatus { node: self.id.clone(), pool: self.pool, free_slots: 64, running: 0, resident: Vec::new() };
+        self.queue.heartbeat(status).await.unwrap();
+    }
+
+    async fn run(self, jobs: mpsc::UnboundedSender<GenerateJob>) {
+        loop {
+            self.heartbeat().await;
+            self.queue.wait(self.pool, &self.id, Duration::from_millis(500)).await.unwrap();
+            let claim = Claim { pool: self.pool, node: self.id.clone(), max_jobs: 64 };
+            for delivery in self.queue.claim(claim).await.unwrap() {
+                let _ = jobs.send(delivery.job.clone());
+                tokio::spawn(self.clone().play(delivery));
+            }
+        }
+    }
+
+    async fn listen(self, cancelled: mpsc::UnboundedSender<Lease>) {
+        loop {
+            let leases = self.queue.next_cancelled(self.pool, &self.id, Duration::from_secs(1)).await.unwrap();
+            for lease in leases {
+                let _ = cancelled.send(lease);
+            }
+        }
+    }
+
+    async fn play(self, delivery: souk_queue::Delivery) {
+        let sink = self.hub.sink(&delivery.reply_to, &delivery.job.id, delivery.lease.attempt);
+        for step in (self.script)(&delivery.job, delivery.lease.attempt) {
+            match step {
+                Step::Send(event) => {
+                    if sink.send(event).is_err() {
+                        break;
+                    }
+                }
+                Step::Wait(time) => tokio::time::sleep(time).await,
+                Step::Fail(reason) => {
+                    let retry = Settlement::Retry { reason: reason.to_owned() };
+                    self.queue.settle(self.pool, &delivery.lease, retry).await.unwrap();
+                    return;
+                }
+                Step::Hang => std::future::pending().await,
+            }
+        }
+        // The lease is lost where the gateway has cancelled meanwhile.
+        let _ = self.queue.settle(self.pool, &delivery.lease, Settlement::Over { output_tokens: 0 }).await;
+    }
+}
+
+/// Reads a body until `wanted` shows.
+pub(crate) async fn read_until(body: &mut axum::body::BodyDataStream, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let frame = tokio::time::timeout(Duration::from_secs(10), body.next()).await.expect("in time").expect("more");
+        text.push_str(std::str::from_utf8(&frame.unwrap()).unwrap());
+    }
+    text
+}
+
+/// A registry of few adapters.
+struct FewAdapters;
+
+/// Digest of the adapter `acme/sst2`.
+pub(crate) fn sst2() -> Digest {
+    Digest::of(b"sst2")
+}
+
+#[async_trait]
+impl Catalog for FewAdapters {
+    async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        let principal = |tenant: &str, scope| Principal {
+            tenant: TenantId::from_stored(format!("ten_{tenant}")),
+            tenant_name: tenant.to_owned(),
+            key: KeyId::from_stored("key_1"),
+            scopes: [scope].into(),
+        };
+        match presented {
+            KEY => Ok(principal("acme", Scope::Inference)),
+            OTHER_KEY => Ok(principal("other", Scope::Inference)),
+            LOOKING_KEY => Ok(principal("acme", Scope::AdaptersRead)),
+            "souk_store_down" => Err(AuthError::Unavailable("the store is down".into())),
+            _ => Err(AuthError::Invalid),
+        }
+    }
+
+    async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
+        let text = reference.to_string();
+        let resolved = |base| ResolvedAdapter {
+            name: reference.name.clone(),
+            version: "1.2.0".parse().unwrap(),
+            digest: sst2(),
+            base,
+        };
+        match (reference.name.to_string().as_str(), principal.tenant_name.as_str()) {
+            ("acme/sst2", "acme") => Ok(resolved(tiny_base().digest)),
+            ("acme/foreign", "acme") => Ok(resolved(Digest::of(b"another base"))),
+            ("acme/new", "acme") => Err(ResolveError::NotReady { reference: text, state: "validating".to_owned() }),
+            ("acme/bad", _) => Err(ResolveError::TakenDown(text)),
+            ("acme/down", _) => Err(ResolveError::Unavailable("the store is down".into())),
+            _ => Err(ResolveError::NotFound(text)),
+        }
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError> {
+        let entry = ModelEntry { id: "acme/sst2".to_owned(), owner: "acme".to_owned(), created_unix_s: 1_700_000_000 };
+        Ok(if principal.tenant_name == "acme" { vec![entry] } else { Vec::new() })
+    }
+}
+
+/// The exporter of the test process: the recorder is global, so all tests share it.
+fn exporter() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let handle = souk_gateway::metrics::prometheus_builder().install_recorder().unwrap();
+            souk_gateway::metrics::describe();
+            handle
+        })
+        .clone()
+}
+
+/// Headers of an answer that matter to callers.
+pub(crate) fn headers_of(answer: &Answer) -> HashMap<&str, &str> {
+    let known = ["x-should-retry", "retry-after", "content-type", "x-souk-adapter-digest"];
+    let value = |name: &&'static str| Some((*name, answer.headers.get(*name)?.to_str().unwrap()));
+    known.iter().filter_map(value).collect()
+}

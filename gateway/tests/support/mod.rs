@@ -1,0 +1,4 @@
+//! What unit tests and whole-API tests have in common.
+
+pub(crate) mod json;
+pub(crate) mod tiny;
