@@ -65,3 +65,8 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn moment(at_ms: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
+
+/// A moment of the API as a `…_at_ms` column holds it.
+pub(crate) fn ms_of(moment: OffsetDateTime) -> i64 {
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}

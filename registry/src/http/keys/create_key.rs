@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{Key, tenant_of_keys};
 use crate::Registry;
 use crate::auth::{NewKey, insert_key};
+use crate::db::ms_of;
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
 use crate::idempotency::{AnswerToKeep, IdempotencyKey};
@@ -64,7 +65,7 @@ pub(crate) async fn create_key(
         scopes: check_fields(&request)?,
         tenant_id: tenant_of_keys(&registry, &caller.0, request.tenant.as_deref()).await?,
         name: request.name,
-        expires_at_ms: request.expires_at.map(|moment| moment.unix_timestamp().saturating_mul(1000)),
+        expires_at_ms: request.expires_at.map(ms_of),
     };
     if let Some(missing) = new_key.scopes.iter().find(|scope| !caller.0.may(**scope)) {
         return Err(RegistryError::ScopeNotHeld(*missing));

@@ -58,8 +58,8 @@ async fn move_to(
     }
     if version.state() != state {
         set_state(&transaction, &version, state, None).await?;
-        transaction.commit().await?;
         version.state = state.as_str().to_owned();
     }
+    transaction.commit().await?;
     Ok(Json(shown_one(registry, &adapter, version).await?))
 }
