@@ -100,3 +100,39 @@ impl Drop for InFlight {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait as _, Database, PaginatorTrait as _};
+    use souk_migrations::{Migrator, MigratorTrait as _};
+
+    use super::*;
+
+    /// A handler may be dropped at any await, for example when its server stops.
+    #[tokio::test]
+    async fn a_dropped_upload_sets_its_number_free() {
+        // One connection, because each would have an in-memory database of its own.
+        let db = Database::connect(sea_orm::ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned());
+        let db = db.await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        db.execute_unprepared(
+            "INSERT INTO tenants VALUES ('t', 'acme', 0);
+             INSERT INTO adapters VALUES ('a', 't', 'acme', 'sst2', 'private', '', 0, 0, NULL)",
+        )
+        .await
+        .unwrap();
+        let adapter = adapter::Entity::find_by_id("a").one(&db).await.unwrap().unwrap();
+        let number = Version::new(1, 0, 0);
+        let first = InFlight::begin(&db, &adapter, &number).await.unwrap();
+        let second = InFlight::begin(&db, &adapter, &number).await;
+        assert!(matches!(second, Err(RegistryError::UploadInProgress(name)) if name == "acme/sst2@1.0.0"));
+        drop(first);
+        for _ in 0..100 {
+            if upload::Entity::find().count(&db).await.unwrap() == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the number is still reserved after two seconds");
+    }
+}
