@@ -83,6 +83,29 @@ async fn an_attempt_that_fails_is_followed_by_another_without_gap_or_repeat() {
 }
 
 #[tokio::test]
+async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
+    let script: Script = Arc::new(|job, attempt| {
+        let mut steps = answer(job, &tokenizer().encode("hello world").unwrap());
+        if attempt == 1 {
+            steps.truncate(4);
+            steps.push(Step::Hang);
+        }
+        steps
+    });
+    // The node does not renew its leases, so the first runs out while it hangs.
+    let queue = QueueConfig { lease: Duration::from_millis(300), ..QueueConfig::default() };
+    let mut stack = Stack::with(script, GatewayLimits::default(), queue).await;
+    let reply = stack.post(PATH, body(true)).await;
+    assert_eq!(reply.streamed_text(0), "hello world");
+    assert!(reply.text.ends_with("data: [DONE]\n\n"), "{}", reply.text);
+    let (first, second) = (stack.jobs.recv().await.unwrap(), stack.jobs.recv().await.unwrap());
+    assert!(first.resume.is_empty());
+    // The tokens that the client has are handed in unless the other attempt was quicker to start.
+    let whole = tokenizer().encode("hello world").unwrap();
+    assert!(whole.starts_with(&second.resume), "{:?}", second.resume);
+}
+
+#[tokio::test]
 async fn a_job_that_keeps_failing_is_given_up_without_telling_why() {
     let script: Script = Arc::new(|_, _| vec![Step::Fail("secret reason")]);
     let stack = Stack::start(script).await;
