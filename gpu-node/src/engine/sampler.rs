@@ -65,7 +65,7 @@ impl Sampler {
     /// [`NotFinite`] if the row is not fit to choose from.
     pub fn choose(&mut self, logits: &mut [f32], context: ChoiceContext<'_>) -> Result<TokenOut, NotFinite> {
         self.scan.read(logits)?;
-        let unmodified = context.num_top.map(|num_top| (self.scan.log_sum_exp(logits), self.top(logits, num_top)));
+        let unmodified = context.num_top.map(|num_top| self.top(logits, num_top));
         self.modify(logits, context.params, context.counts);
         if !self.unmodified.is_empty() {
             self.scan.read(logits)?;
@@ -88,19 +88,20 @@ impl Sampler {
     /// [`NotFinite`] if the row holds NaN or infinity.
     pub fn score(&mut self, logits: &[f32], token: TokenId, num_top: u8) -> Result<TokenLogprobs, NotFinite> {
         self.scan.read(logits)?;
-        let log_sum_exp = self.scan.log_sum_exp(logits);
-        Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top: self.top(logits, num_top) })
+        let (log_sum_exp, top) = self.top(logits, num_top);
+        Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top })
     }
 
-    /// The likeliest tokens with their logprobs. The row has been scanned.
-    fn top(&mut self, logits: &[f32], num_top: u8) -> Vec<(TokenId, f32)> {
-        if num_top == 0 {
-            return Vec::new();
-        }
+    /// The logarithm of the sum of exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
+    fn top(&mut self, logits: &[f32], num_top: u8) -> (f32, Vec<(TokenId, f32)>) {
         let log_sum_exp = self.scan.log_sum_exp(logits);
+        if num_top == 0 {
+            return (log_sum_exp, Vec::new());
+        }
         self.scan.largest(logits, usize::from(num_top), &mut self.candidates);
         self.candidates.sort_unstable_by(Candidate::likelier_first);
-        self.candidates.iter().map(|candidate| (candidate.id, candidate.value - log_sum_exp)).collect()
+        let top = self.candidates.iter().map(|candidate| (candidate.id, candidate.value - log_sum_exp));
+        (log_sum_exp, top.collect())
     }
 
     /// Applies bias and penalties, and remembers what was there before.

@@ -37,15 +37,31 @@ impl Truncation {
     /// Collects the tokens that may be drawn, likeliest first, with their weights.
     pub(super) fn collect(&self, scan: &mut Scan, logits: &[f32], out: &mut Vec<Candidate>) {
         let total = self.collect_unsorted(scan, logits, out);
-        out.sort_unstable_by(Candidate::likelier_first);
-        let mut mass = 0.0;
-        let reached = out.iter().position(|candidate| {
-            mass += self.weight(scan, candidate.value);
-            mass >= self.top_p * total
-        });
-        out.truncate(reached.map_or(out.len(), |last| last + 1));
+        self.cut_to_nucleus(scan, total, out);
         for candidate in out {
             candidate.value = self.weight(scan, candidate.value) as f32;
+        }
+    }
+
+    /// Keeps the likeliest candidates that together reach `top_p`, and sorts them. Sorts no more than needed: a usual
+    /// nucleus has a few dozen tokens, and each round sorts three times as many as all rounds before.
+    fn cut_to_nucleus(&self, scan: &Scan, total: f64, out: &mut Vec<Candidate>) {
+        let (mut mass, mut num_sorted) = (0.0, 0);
+        while num_sorted < out.len() {
+            let rest = &mut out[num_sorted..];
+            let num_next = (3 * num_sorted).max(128).min(rest.len());
+            if num_next < rest.len() {
+                rest.select_nth_unstable_by(num_next, Candidate::likelier_first);
+            }
+            rest[..num_next].sort_unstable_by(Candidate::likelier_first);
+            let reached = rest[..num_next].iter().position(|candidate| {
+                mass += self.weight(scan, candidate.value);
+                mass >= self.top_p * total
+            });
+            if let Some(last) = reached {
+                return out.truncate(num_sorted + last + 1);
+            }
+            num_sorted += num_next;
         }
     }
 
