@@ -4,6 +4,7 @@
 //! [`souk_protocol::peft`], and [`mod@pack`] (numbers to slabs); `residency` keeps the books and does nothing else.
 
 pub mod device;
+mod entry;
 pub mod error;
 mod failures;
 pub mod limits;

@@ -12,6 +12,12 @@ use crate::base::LlamaWeights;
 /// Largest finite half-precision number.
 const MAX_F16: f32 = 65504.0;
 
+/// Most that the head in an adapter file may differ from the base's, as a share of its square sum. Four-bit weights
+/// differ by less than 0.01 from what they were made of; the heads of two models by about 2.
+const MOST_HEAD_DIFFERENCE: f64 = 0.1;
+/// Rows of the head that are compared.
+const COMPARED_HEAD_ROWS: usize = 512;
+
 /// Why a checked adapter has no slabs.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PackError {
@@ -30,6 +36,15 @@ pub enum PackError {
         /// The number.
         value: f32,
     },
+    /// The output head that the file has along with a pair on it is not the base's.
+    #[error(
+        "the file's own copy of lm_head differs from the base model's by {difference:.2} of its square sum (at most \
+         {MOST_HEAD_DIFFERENCE} is rounding): the adapter was made for another base model"
+    )]
+    OtherHead {
+        /// Square sum of the difference over that of the base's rows.
+        difference: f64,
+    },
     /// The kernels refuse the pair.
     #[error("{site}: {reason}")]
     Kernel {
@@ -47,6 +62,9 @@ pub enum PackError {
 /// [`PackError`] where a number overflows or `data` is shorter than the plan says.
 pub fn pack(digest: Digest, plan: &AdapterPlan, data: &[u8], base: &LlamaWeights) -> Result<DeviceAdapter, PackError> {
     let mut adapter = DeviceAdapter::empty(digest, base.shape.num_layers);
+    if let Some(copy) = &plan.head_copy {
+        check_head(copy, data, base.head())?;
+    }
     for pair in &plan.pairs {
         let packed = pack_pair(pair, data, base)?;
         *pair_slot(&mut adapter, pair.site) = Some(packed);
@@ -132,14 +150,42 @@ fn dora_gain(matrix: &Matrix, pair: &PairPlan, a: &[f32], b: &[f32], magnitude: 
     Ok(gain)
 }
 
+/// Compares rows of a copy of the head with the base's own.
+fn check_head(copy: &TensorEntry, data: &[u8], head: &Matrix) -> Result<(), PackError> {
+    let bytes = tensor_bytes(copy, data)?;
+    let width = head.in_features();
+    let row_bytes = width * copy.dtype.size_bytes();
+    let stride = head.out_features().div_ceil(COMPARED_HEAD_ROWS);
+    let mut row = vec![0.0f32; width];
+    let (mut difference, mut total) = (0.0f64, 0.0f64);
+    for (output, copied) in bytes.chunks_exact(row_bytes).enumerate().step_by(stride.max(1)) {
+        head.dequantize_row(output, &mut row);
+        for (weight, copied) in row.iter().zip(to_f32(copy.dtype, copied)) {
+            difference += f64::from(copied - weight).powi(2);
+            total += f64::from(*weight).powi(2);
+        }
+    }
+    if difference > MOST_HEAD_DIFFERENCE * total {
+        return Err(PackError::OtherHead { difference: difference / total });
+    }
+    Ok(())
+}
+
 fn read_f32(tensor: &TensorEntry, data: &[u8]) -> Result<Vec<f32>, PackError> {
-    let bytes = tensor.bytes(data).ok_or_else(|| PackError::Truncated(tensor.name.clone()))?;
+    Ok(to_f32(tensor.dtype, tensor_bytes(tensor, data)?))
+}
+
+fn tensor_bytes<'a>(tensor: &TensorEntry, data: &'a [u8]) -> Result<&'a [u8], PackError> {
+    tensor.bytes(data).ok_or_else(|| PackError::Truncated(tensor.name.clone()))
+}
+
+fn to_f32(dtype: TensorType, bytes: &[u8]) -> Vec<f32> {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    Ok(match tensor.dtype {
+    match dtype {
         TensorType::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
         TensorType::BF16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
         TensorType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-    })
+    }
 }
 
 /// The place of a pair in an adapter. The plan has layers of the base only.

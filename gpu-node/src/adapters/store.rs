@@ -10,10 +10,11 @@ use souk_protocol::{BaseModel, Digest};
 use tokio::sync::Semaphore;
 
 use super::device::DeviceAdapter;
+use super::entry::{EntryId, Flight};
 use super::error::AdapterError;
 use super::limits::{AdapterLimits, LimitsError};
 use super::pack::{pack, packed_bytes};
-use super::residency::{EntryId, Flight, Residency};
+use super::residency::Residency;
 use super::source::{AdapterFiles, AdapterSource};
 use super::stats::AdapterStats;
 use crate::base::LlamaWeights;
@@ -155,10 +156,13 @@ impl Shared {
         self.residency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Weights of more bytes than this cannot fit: slabs take at least half of an F32 file's data.
+    /// Weights of more bytes than this cannot fit: slabs take at least half of an F32 file's data. A copy of the head,
+    /// which PEFT saves with a pair on it, comes on top.
     fn max_weights_bytes(&self) -> u64 {
         let header_bytes = souk_protocol::peft::MAX_HEADER_BYTES as u64 + 8;
-        (self.limits.device_bytes as u64).saturating_mul(2).saturating_add(header_bytes)
+        let head_bytes = (self.base.shape.vocab_size * self.base.shape.hidden_size * size_of::<f32>()) as u64;
+        let slabs = (self.limits.device_bytes as u64).saturating_mul(2);
+        slabs.saturating_add(header_bytes).saturating_add(head_bytes)
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum TensorRole {
     Magnitude(ModuleSite),
     /// A norm's full weights, `[hidden_size]`.
     Norm(NormSite),
+    /// `lm_head.base_layer.weight`: the frozen matrix below a pair on the head, which PEFT saves along with it.
+    HeadCopy,
 }
 
 /// Reads a name, or says why there is no place for it.
@@ -71,6 +73,9 @@ fn read_full(path: &str) -> Result<TensorName<'_>, String> {
     if let Some(norm) = NormSite::parse(module) {
         return Ok(TensorName { role: TensorRole::Norm(norm), adapter });
     }
+    if module == "lm_head.base_layer" {
+        return Ok(TensorName { role: TensorRole::HeadCopy, adapter });
+    }
     let last = module.rsplit('.').next().unwrap_or_default();
     if matches!(last, "embed_tokens" | "lm_head") {
         return Err(format!(
@@ -99,6 +104,7 @@ mod tests {
             (format!("{path}.lora_magnitude_vector.mine"), TensorRole::Magnitude(site), Some("mine")),
             (format!("{path}.lora_magnitude_vector.mine.weight"), TensorRole::Magnitude(site), Some("mine")),
             ("base_model.model.model.norm.weight".to_owned(), TensorRole::Norm(NormSite::Final), None),
+            ("base_model.model.lm_head.base_layer.weight".to_owned(), TensorRole::HeadCopy, None),
             (
                 "base_model.model.model.layers.1.input_layernorm.modules_to_save.default.weight".to_owned(),
                 TensorRole::Norm(NormSite::Attention(1)),

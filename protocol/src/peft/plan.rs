@@ -18,6 +18,9 @@ pub struct AdapterPlan {
     pub pairs: Vec<PairPlan>,
     /// Norms that are replaced.
     pub norms: Vec<NormPlan>,
+    /// The output head as the adapter's author had it, `[vocab_size, hidden_size]`. PEFT saves it along with a pair on
+    /// the head; it was frozen in training, so it is no part of the adapter but can tell a wrong base.
+    pub head_copy: Option<TensorEntry>,
     /// Offset of the data section in the weights file; tensor ranges count from there.
     pub data_start: u64,
 }
@@ -85,7 +88,7 @@ impl AdapterPlan {
         problems: &mut ProblemList,
     ) -> Self {
         let tensors = Slots::collect(header, &base.shape, problems);
-        let mut plan = Self { pairs: Vec::new(), norms: Vec::new(), data_start: header.data_start };
+        let mut plan = Self { pairs: Vec::new(), norms: Vec::new(), head_copy: None, data_start: header.data_start };
         if let Some(config) = config {
             check_config_against_base(config, base, problems);
         }
@@ -95,6 +98,7 @@ impl AdapterPlan {
         for site in NormSite::all(&base.shape) {
             plan.norms.extend(match_norm(site, config, tensors.norms.get(&site), &base.shape, problems));
         }
+        plan.head_copy = match_head_copy(config, tensors.head_copy.as_ref(), &base.shape, problems);
         if tensors.pairs.is_empty() && tensors.norms.is_empty() {
             problems.add(ProblemCode::NoEffect, WEIGHTS_FILE, "it has no tensor that changes the base model");
         }
@@ -115,6 +119,7 @@ struct PairTensors {
 struct Slots {
     pairs: BTreeMap<ModuleSite, PairTensors>,
     norms: BTreeMap<NormSite, TensorEntry>,
+    head_copy: Option<TensorEntry>,
 }
 
 impl Slots {
@@ -124,7 +129,8 @@ impl Slots {
         for tensor in &header.tensors {
             match names::read(&tensor.name) {
                 Ok(name) => {
-                    if !adapters.contains(&name.adapter) {
+                    // The head's copy is the base's and carries no adapter name.
+                    if name.role != TensorRole::HeadCopy && !adapters.contains(&name.adapter) {
                         adapters.push(name.adapter);
                     }
                     slots.insert(name.role, tensor, shape, problems);
@@ -145,6 +151,7 @@ impl Slots {
         let layer = match role {
             TensorRole::A(site) | TensorRole::B(site) | TensorRole::Magnitude(site) => site.layer,
             TensorRole::Norm(site) => site.layer(),
+            TensorRole::HeadCopy => None,
         };
         if let Some(layer) = layer.filter(|&layer| layer >= shape.num_layers) {
             let message =
@@ -157,6 +164,7 @@ impl Slots {
             TensorRole::B(site) => self.pairs.entry(site).or_default().b.replace(tensor.clone()),
             TensorRole::Magnitude(site) => self.pairs.entry(site).or_default().magnitude.replace(tensor.clone()),
             TensorRole::Norm(site) => self.norms.insert(site, tensor.clone()),
+            TensorRole::HeadCopy => self.head_copy.replace(tensor.clone()),
         };
         if let Some(first) = replaced {
             let message = format!("`{}` is the same part of the same module", clip(&first.name, 200));
@@ -300,6 +308,25 @@ fn match_norm(
         return None;
     }
     Some(NormPlan { site, weights: tensor.clone() })
+}
+
+fn match_head_copy(
+    config: Option<&LoraConfig>,
+    tensor: Option<&TensorEntry>,
+    shape: &LlamaShape,
+    problems: &mut ProblemList,
+) -> Option<TensorEntry> {
+    let tensor = tensor?;
+    if config.is_some_and(|config| !config.targets("lm_head")) {
+        let message = "a copy of the output head belongs to a pair on it, and target_modules does not have lm_head";
+        problems.add(ProblemCode::UnexpectedTensor, &tensor.name, message);
+    }
+    if tensor.shape != [shape.vocab_size, shape.hidden_size] {
+        // Another height is a resized vocabulary, whose new tokens the shared base does not have.
+        wrong_shape(tensor, &format!("[{}, {}]", shape.vocab_size, shape.hidden_size), problems);
+        return None;
+    }
+    Some(tensor.clone())
 }
 
 fn wrong_shape(tensor: &TensorEntry, expected: &str, problems: &mut ProblemList) {

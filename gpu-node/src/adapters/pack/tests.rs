@@ -168,6 +168,25 @@ fn numbers_that_overflow_are_refused_by_module_and_row() {
 }
 
 #[test]
+fn a_copy_of_the_head_must_be_the_bases_but_for_rounding() {
+    let (hidden, vocab) = (SHAPE.hidden_size, SHAPE.vocab_size);
+    let on_head = json!({"peft_type": "LORA", "r": RANK, "target_modules": ["lm_head"]});
+    let with_copy = |values: Vec<f32>| {
+        let mut tensors: Vec<_> = pair("lm_head", Dtype::BF16, hidden, vocab).into();
+        let mut copy = Tensor::new("lm_head", "base_layer.weight", Dtype::BF16, &[vocab, hidden]);
+        copy.values = values;
+        tensors.push(copy);
+        tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("model.model.lm_head", "model.lm_head"));
+        pack_files(&on_head, &tensors)
+    };
+    let head = matrix_numbers(100, vocab, hidden);
+    let rounded: Vec<_> = head.iter().map(|weight| weight * 1.1).collect();
+    assert!(with_copy(rounded).unwrap().lm_head.is_some());
+    let error = with_copy(matrix_numbers(101, vocab, hidden)).unwrap_err().to_string();
+    assert!(error.contains("another base model"), "{error}");
+}
+
+#[test]
 fn weights_that_end_early_are_refused() {
     let file = weights_file(&pair(Q, Dtype::F32, SHAPE.hidden_size, SHAPE.query_size()));
     let config = config(&json!({})).to_string();

@@ -264,6 +264,26 @@ fn embeddings_and_tied_heads_are_refused_by_name() {
 }
 
 #[test]
+fn the_frozen_head_that_peft_saves_with_a_pair_on_it_is_no_problem_unless_its_size_is_another() {
+    let mut tensors = q_and_v();
+    tensors.extend(pair(ModuleSite { layer: None, module: Module::LmHead }, 4));
+    tensors.push(SampleTensor::bf16("base_model.model.lm_head.base_layer.weight", &[32, 12], 1.0));
+    let with_head = json!({"target_modules": ["q_proj", "v_proj", "lm_head"]});
+    let plan = check(&with_head, &tensors).unwrap();
+    assert_eq!((plan.pairs.len(), plan.head_copy.unwrap().shape), (5, vec![32, 12]));
+    let mut live = tensors.clone();
+    live.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("lora_A", "lora_A.default"));
+    live.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("lora_B", "lora_B.default"));
+    assert!(check(&with_head, &live).is_ok());
+    tensors.pop();
+    assert!(check(&with_head, &tensors).unwrap().head_copy.is_none());
+    tensors.push(SampleTensor::bf16("base_model.model.lm_head.base_layer.weight", &[33, 12], 1.0));
+    assert_eq!(refusals(&with_head, &tensors)[0].0, ProblemCode::WrongShape);
+    let found = refusals(&json!({}), &[&q_and_v()[..], &tensors[tensors.len() - 1..]].concat());
+    assert_eq!(found[0].0, ProblemCode::UnexpectedTensor);
+}
+
+#[test]
 fn every_problem_of_both_files_is_found_at_once() {
     let mut tensors = q_and_v();
     tensors[0].shape = vec![4, 11, 1];
