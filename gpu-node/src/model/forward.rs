@@ -1,0 +1,157 @@
+//! One pass through the layers.
+
+use souk_kernels::ops::{MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
+use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
+
+use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_among};
+use super::plan::Layout;
+use super::workspace::Workspace;
+use crate::base::LlamaWeights;
+use crate::engine::runner::{AdapterRun, Step};
+
+/// What a pass reads and writes.
+pub(super) struct Forward<'a, 's> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) weights: &'a LlamaWeights,
+    pub(super) rope: &'a RopeTable,
+    pub(super) cache: &'a mut KvCache,
+    pub(super) work: &'a mut Workspace,
+    pub(super) adapters: &'a mut AdapterRuns<'s>,
+    pub(super) step: &'a Step,
+    pub(super) layout: &'a Layout<'a>,
+}
+
+impl Forward<'_, '_> {
+    /// From tokens to logits.
+    pub(super) fn run(mut self) -> Result<(), KernelError> {
+        ops::embed(self.cpu, &self.weights.embedding, &self.step.tokens, &mut self.work.hidden)?;
+        for layer in 0..self.weights.layers.len() {
+            self.attention(layer)?;
+            self.feed_forward(layer)?;
+        }
+        self.logits()
+    }
+
+    /// hidden += o(attention(rope(qkv(norm(hidden)))))
+    fn attention(&mut self, layer: usize) -> Result<(), KernelError> {
+        let (cpu, shape, num_rows) = (self.cpu, &self.weights.shape, self.step.tokens.len());
+        let weights = &self.weights.layers[layer];
+        let work = &mut *self.work;
+        self.adapters.with_norm(
+            &weights.attn_norm,
+            rows_of,
+            |adapter| adapter.layers[layer].attn_norm.as_ref(),
+            |overrides| {
+                let norm = NormWeights { base: &weights.attn_norm, overrides };
+                let rows = RowSelection::All(num_rows);
+                ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
+            },
+        )?;
+        let mut targets = [
+            overwrite(&weights.q, &mut work.q),
+            overwrite(&weights.k, &mut work.k),
+            overwrite(&weights.v, &mut work.v),
+        ];
+        ops::matmul(cpu, &work.normed, num_rows, &mut targets)?;
+        let outputs = [
+            AdaptedOutput { pair: |layer| layer.q.as_ref(), out: &mut work.q, out_features: shape.query_size() },
+            AdaptedOutput { pair: |layer| layer.k.as_ref(), out: &mut work.k, out_features: shape.kv_size() },
+            AdaptedOutput { pair: |layer| layer.v.as_ref(), out: &mut work.v, out_features: shape.kv_size() },
+        ];
+        self.adapters.add(cpu, layer, &work.normed, num_rows, outputs)?;
+
+        let (positions, slots) = (&self.step.positions, self.layout.slots);
+        let (q, k, v) = (&mut work.q, &mut work.k, &work.v);
+        ops::rope_store(cpu, self.rope, q, k, v, positions, slots, shape.num_heads, self.cache, layer)?;
+        ops::attention(cpu, &work.q, shape.num_heads, self.cache, layer, &self.layout.spans, &mut work.attended)?;
+        ops::quantize(cpu, &work.attended, num_rows, &mut work.attended_in)?;
+        self.join(layer, Sublayer::Attention)
+    }
+
+    /// hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
+    fn feed_forward(&mut self, layer: usize) -> Result<(), KernelError> {
+        let (cpu, shape, num_rows) = (self.cpu, &self.weights.shape, self.step.tokens.len());
+        let weights = &self.weights.layers[layer];
+        let work = &mut *self.work;
+        self.adapters.with_norm(
+            &weights.ffn_norm,
+            rows_of,
+            |adapter| adapter.layers[layer].ffn_norm.as_ref(),
+            |overrides| {
+                let norm = NormWeights { base: &weights.ffn_norm, overrides };
+                let rows = RowSelection::All(num_rows);
+                ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
+            },
+        )?;
+        let mut targets = [overwrite(&weights.gate, &mut work.gate), overwrite(&weights.up, &mut work.up)];
+        ops::matmul(cpu, &work.normed, num_rows, &mut targets)?;
+        let out_features = shape.intermediate_size;
+        let outputs = [
+            AdaptedOutput { pair: |layer| layer.gate.as_ref(), out: &mut work.gate, out_features },
+            AdaptedOutput { pair: |layer| layer.up.as_ref(), out: &mut work.up, out_features },
+        ];
+        self.adapters.add(cpu, layer, &work.normed, num_rows, outputs)?;
+        ops::swiglu(cpu, &work.gate, &work.up, num_rows, &mut work.gated)?;
+        self.join(layer, Sublayer::FeedForward)
+    }
+
+    /// Adds a sublayer's output to the residual stream. Where an adapter acts on it, the output is made apart first: the
+    /// adapter's part (and DoRA's factor) belongs to the output, not to the stream. Rows without an adapter get the same
+    /// bits either way, because both ways add the finished output once.
+    fn join(&mut self, layer: usize, sublayer: Sublayer) -> Result<(), KernelError> {
+        let (cpu, num_rows, hidden_size) = (self.cpu, self.step.tokens.len(), self.weights.shape.hidden_size);
+        let (weights, work) = (&self.weights.layers[layer], &mut *self.work);
+        let (matrix, x, pair): (_, _, PairOf) = match sublayer {
+            Sublayer::Attention => (&weights.o, &work.attended_in, |layer| layer.o.as_ref()),
+            Sublayer::FeedForward => (&weights.down, &work.gated, |layer| layer.down.as_ref()),
+        };
+        if !self.adapters.has(layer, pair) {
+            let target = MatmulTarget { matrix, out: &mut work.hidden, mode: OutputMode::Accumulate };
+            return ops::matmul(cpu, x, num_rows, &mut [target]);
+        }
+        ops::matmul(cpu, x, num_rows, &mut [overwrite(matrix, &mut work.delta)])?;
+        let output = AdaptedOutput { pair, out: &mut work.delta, out_features: hidden_size };
+        self.adapters.add(cpu, layer, x, num_rows, [output])?;
+        let rows = ..num_rows * hidden_size;
+        for (hidden, delta) in work.hidden[rows].iter_mut().zip(&work.delta[rows]) {
+            *hidden += delta;
+        }
+        Ok(())
+    }
+
+    /// logits = head(norm(hidden)) of the rows that want them.
+    fn logits(&mut self) -> Result<(), KernelError> {
+        let (cpu, shape, logit_rows) = (self.cpu, &self.weights.shape, &self.step.logit_rows);
+        if logit_rows.is_empty() {
+            return Ok(());
+        }
+        let work = &mut *self.work;
+        self.adapters.with_norm(
+            &self.weights.final_norm,
+            |run| rows_among(run, logit_rows),
+            |adapter| adapter.final_norm.as_ref(),
+            |overrides| {
+                let norm = NormWeights { base: &self.weights.final_norm, overrides };
+                let rows = RowSelection::Picked(logit_rows);
+                ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.head_in)
+            },
+        )?;
+        ops::matmul(cpu, &work.head_in, logit_rows.len(), &mut [overwrite(self.weights.head(), &mut work.logits)])?;
+        self.adapters.add_to_logits(cpu, &work.head_in, logit_rows, &mut work.logits, shape.vocab_size)
+    }
+}
+
+/// The two halves of a layer.
+#[derive(Clone, Copy)]
+enum Sublayer {
+    Attention,
+    FeedForward,
+}
+
+fn overwrite<'a>(matrix: &'a Matrix, out: &'a mut [f32]) -> MatmulTarget<'a> {
+    MatmulTarget { matrix, out, mode: OutputMode::Overwrite }
+}
+
+fn rows_of(run: &AdapterRun) -> std::ops::Range<usize> {
+    run.first_row..run.first_row + run.num_rows
+}

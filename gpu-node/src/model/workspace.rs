@@ -1,0 +1,57 @@
+//! The buffers of a forward pass, allocated once for the largest step.
+
+use souk_kernels::Activations;
+use souk_protocol::LlamaShape;
+
+/// Rows are adjacent and as wide as the comment says; only the first rows of a step are in use.
+pub(super) struct Workspace {
+    /// The residual stream, `hidden_size`.
+    pub(super) hidden: Vec<f32>,
+    /// The residual stream after a norm, `hidden_size`.
+    pub(super) normed: Activations,
+    /// Queries, `query_size`.
+    pub(super) q: Vec<f32>,
+    /// Keys, `kv_size`.
+    pub(super) k: Vec<f32>,
+    /// Values, `kv_size`.
+    pub(super) v: Vec<f32>,
+    /// What attention gathered, `query_size`.
+    pub(super) attended: Vec<f32>,
+    /// The same, quantised for the output projection.
+    pub(super) attended_in: Activations,
+    /// `intermediate_size`.
+    pub(super) gate: Vec<f32>,
+    /// `intermediate_size`.
+    pub(super) up: Vec<f32>,
+    /// silu(gate) * up, `intermediate_size`.
+    pub(super) gated: Activations,
+    /// Output of a sublayer whose adapters must see it before it joins the residual stream, `hidden_size`.
+    pub(super) delta: Vec<f32>,
+    /// Rows whose logits are wanted, after the last norm, `hidden_size`.
+    pub(super) head_in: Activations,
+    /// `vocab_size`.
+    pub(super) logits: Vec<f32>,
+}
+
+impl Workspace {
+    pub(super) fn new(shape: &LlamaShape, max_rows: usize, max_logit_rows: usize) -> Self {
+        let (hidden, query, kv, ffn) =
+            (shape.hidden_size, shape.query_size(), shape.kv_size(), shape.intermediate_size);
+        let rows = |width: usize| vec![0.0; max_rows * width];
+        Self {
+            hidden: rows(hidden),
+            normed: Activations::new(max_rows, hidden),
+            q: rows(query),
+            k: rows(kv),
+            v: rows(kv),
+            attended: rows(query),
+            attended_in: Activations::new(max_rows, query),
+            gate: rows(ffn),
+            up: rows(ffn),
+            gated: Activations::new(max_rows, ffn),
+            delta: rows(hidden),
+            head_in: Activations::new(max_logit_rows, hidden),
+            logits: vec![0.0; max_logit_rows * shape.vocab_size],
+        }
+    }
+}
