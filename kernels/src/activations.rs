@@ -15,8 +15,12 @@ pub(crate) struct BlockMeta {
     pub(crate) scale: f32,
     /// `scale * (sum of q)`.
     pub(crate) scaled_sum: f32,
-    /// Minus the sum of `q` in each half of 16.
-    pub(crate) neg_sums: [i32; 2],
+    /// `-8 * (sum of q)`: what a dot product with weights stored `+ 8` starts from.
+    pub(crate) around_8: i32,
+    /// `-128 * (sum of q)`: the same for weights stored `+ 128`.
+    pub(crate) around_128: i32,
+    /// `around_128` of each half of 16.
+    pub(crate) halves_around_128: [i32; 2],
 }
 
 /// 32 int8 values, four to a word, in the order of memory.
@@ -128,6 +132,13 @@ pub(crate) fn quantize_row<S: Simd>(simd: S, values: &[f32], quants: &mut [Quant
             let at = 4 * (at % 4);
             *word = i32::from_ne_bytes([half[at] as u8, half[at + 1] as u8, half[at + 2] as u8, half[at + 3] as u8]);
         }
-        *meta = BlockMeta { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, neg_sums: [-sums[0], -sums[1]] };
+        let sum = sums[0] + sums[1];
+        *meta = BlockMeta {
+            scale,
+            scaled_sum: scale * sum as f32,
+            around_8: -8 * sum,
+            around_128: -128 * sum,
+            halves_around_128: sums.map(|sum| -128 * sum),
+        };
     }
 }

@@ -143,16 +143,16 @@ impl LoraPair {
         }
     }
 
-    /// Rows of A from `first` on: each is `in_features / 16` vectors, rounded up.
+    /// Rows of A: `in_features / 16` vectors each, rounded up.
     #[inline(always)]
     pub(crate) fn a_rows(&self, first: usize, count: usize) -> &[[u16; LANES]] {
         let row_vectors = self.in_features.div_ceil(LANES);
         &self.a[first * row_vectors..][..count * row_vectors]
     }
 
-    /// A tile of B: `rank` vectors.
+    /// Tiles of B: `rank` vectors each.
     #[inline(always)]
-    pub(crate) fn b_tile(&self, tile: usize) -> &[[u16; LANES]] {
-        &self.b[tile * self.rank..][..self.rank]
+    pub(crate) fn b_tiles(&self, first: usize, count: usize) -> &[[u16; LANES]] {
+        &self.b[first * self.rank..][..count * self.rank]
     }
 }

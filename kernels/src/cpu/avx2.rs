@@ -18,6 +18,7 @@ impl Avx2 {
     }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn call_with_features<T: Task>(simd: Avx2, task: T) -> T::Output {
     task.run(simd)
@@ -261,12 +262,13 @@ impl Simd for Avx2 {
             // Two products of at most 63 * 127 fit i16, so the saturating add of `maddubs` is exact.
             let x = _mm256_set1_epi32(x);
             let ones = _mm256_set1_epi16(1);
-            let dot = |weights| _mm256_madd_epi16(_mm256_maddubs_epi16(weights, x), ones);
-            [_mm256_add_epi32(acc[0], dot(weights[0])), _mm256_add_epi32(acc[1], dot(weights[1]))]
+            let low = _mm256_madd_epi16(_mm256_maddubs_epi16(weights[0], x), ones);
+            let high = _mm256_madd_epi16(_mm256_maddubs_epi16(weights[1], x), ones);
+            [_mm256_add_epi32(acc[0], low), _mm256_add_epi32(acc[1], high)]
         })
     }
     #[inline(always)]
-    fn start_signed(self, _neg_sum: i32) -> Self::I {
+    fn start_signed(self, _around_128: i32) -> Self::I {
         isa!([_mm256_setzero_si256(); 2])
     }
     #[inline(always)]
@@ -276,18 +278,20 @@ impl Simd for Avx2 {
             let x = _mm256_set1_epi32(x);
             let ones = _mm256_set1_epi16(1);
             let flip = _mm256_set1_epi8(-128);
-            let dot = |stored| {
-                let signed = _mm256_xor_si256(stored, flip);
-                let products = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed));
-                _mm256_madd_epi16(products, ones)
-            };
-            [_mm256_add_epi32(acc[0], dot(weights[0])), _mm256_add_epi32(acc[1], dot(weights[1]))]
+            let low = _mm256_xor_si256(weights[0], flip);
+            let high = _mm256_xor_si256(weights[1], flip);
+            let low = _mm256_maddubs_epi16(_mm256_abs_epi8(low), _mm256_sign_epi8(x, low));
+            let high = _mm256_maddubs_epi16(_mm256_abs_epi8(high), _mm256_sign_epi8(x, high));
+            [
+                _mm256_add_epi32(acc[0], _mm256_madd_epi16(low, ones)),
+                _mm256_add_epi32(acc[1], _mm256_madd_epi16(high, ones)),
+            ]
         })
     }
 
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
         // A prefetch of any address is allowed: it never faults.
-        isa!(_mm_prefetch::<_MM_HINT_T0>(from.cast()))
+        isa!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
     }
 }

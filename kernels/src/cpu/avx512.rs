@@ -18,6 +18,7 @@ impl Avx512 {
     }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn call_with_features<T: Task>(simd: Avx512, task: T) -> T::Output {
     task.run(simd)
@@ -53,7 +54,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn store(self, value: __m512, to: &mut [f32; LANES]) {
-        isa!(_mm512_storeu_ps(to.as_mut_ptr(), value))
+        isa!(_mm512_storeu_ps(to.as_mut_ptr(), value));
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -120,7 +121,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn store_f16(self, value: __m512, to: &mut [u16; LANES]) {
-        isa!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)))
+        isa!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)));
     }
     #[inline(always)]
     fn load_u8(self, from: &[u8; LANES]) -> __m512 {
@@ -169,7 +170,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn store_i8(self, value: __m512i, to: &mut [i8; LANES]) {
-        isa!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(value)))
+        isa!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(value)));
     }
 
     #[inline(always)]
@@ -189,8 +190,8 @@ impl Simd for Avx512 {
         isa!(_mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(x)))
     }
     #[inline(always)]
-    fn start_signed(self, neg_sum: i32) -> __m512i {
-        isa!(_mm512_slli_epi32::<7>(_mm512_set1_epi32(neg_sum)))
+    fn start_signed(self, around_128: i32) -> __m512i {
+        isa!(_mm512_set1_epi32(around_128))
     }
     #[inline(always)]
     fn dot_signed(self, acc: __m512i, weights: __m512i, x: i32) -> __m512i {
@@ -200,6 +201,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
         // A prefetch of any address is allowed: it never faults.
-        isa!(_mm_prefetch::<_MM_HINT_T0>(from.cast()))
+        isa!(_mm_prefetch::<_MM_HINT_T0>(from.cast()));
     }
 }

@@ -169,7 +169,7 @@ impl Simd for Scalar {
         std::array::from_fn(|lane| (0..4).fold(acc[lane], |sum, at| sum + i32::from(weights[4 * lane + at]) * x[at]))
     }
     #[inline(always)]
-    fn start_signed(self, _neg_sum: i32) -> I {
+    fn start_signed(self, _around_128: i32) -> I {
         [0; LANES]
     }
     #[inline(always)]

@@ -85,9 +85,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Per lane `acc + sum of weight * x` over its four bytes. Weights are unsigned and at most 63; `x` holds four i8
     /// of at least -127, the same for all lanes.
     fn dot_small(self, acc: Self::I, weights: Self::B, x: i32) -> Self::I;
-    /// Where a chain of [`Simd::dot_signed`] starts. `neg_sum` is minus the sum of all `x` of the chain.
-    fn start_signed(self, neg_sum: i32) -> Self::I;
-    /// Like [`Simd::dot_small`] for signed weights, stored as `weight + 128`.
+    /// Where a chain of [`Simd::dot_signed`] starts. `around_128` is -128 times the sum of all `x` of the chain; an
+    /// instruction set whose `dot_signed` takes 128 from the weights does not need it.
+    fn start_signed(self, around_128: i32) -> Self::I;
+    /// Like [`Simd::dot_small`] for signed weights, stored as `weight + 128`, once the start is counted in.
     fn dot_signed(self, acc: Self::I, weights: Self::B, x: i32) -> Self::I;
 
     /// Asks for the cache line at `from` ahead of its use.

@@ -130,6 +130,10 @@ impl<const Q: usize> Task for Pass<'_, Q> {
             for query in 0..Q {
                 counts[query] = lengths[query].saturating_sub(at * BLOCK_TOKENS).min(BLOCK_TOKENS);
             }
+            if let Some(next) = self.panel.span.blocks.get(at + 1) {
+                prefetch(s, cache.keys(self.op.layer, *next as usize, self.panel.kv_head));
+                prefetch(s, cache.values(self.op.layer, *next as usize, self.panel.kv_head));
+            }
             let scores = scores(s, &queries, keys);
             let weights = softmax(s, scores, &counts, &mut state, num_vectors);
             add_values(s, &weights, &counts, values, &mut state, num_vectors);
@@ -156,6 +160,14 @@ impl<const Q: usize> Pass<'_, Q> {
         let query = self.first + at;
         let row = self.panel.first_in_span + query / heads_per_kv_head;
         (row, self.panel.kv_head * heads_per_kv_head + query % heads_per_kv_head)
+    }
+}
+
+/// Asks for a block ahead of its use: blocks lie anywhere, so the hardware cannot guess the next.
+#[inline(always)]
+fn prefetch<S: Simd>(s: S, vectors: &[[u16; LANES]]) {
+    for line in vectors.chunks(2) {
+        s.prefetch(line.as_ptr().cast());
     }
 }
 

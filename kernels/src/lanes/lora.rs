@@ -1,11 +1,15 @@
 //! Grouped LoRA. Shrink: `A x` of every entry (a run on a row), lanes along the inputs. Expand: `B (A x)`, lanes along the outputs.
 //!
 //! ```text
-//! shrink   one accumulator per (entry, rank), vectors of 16 inputs in order; then the fixed tree across lanes
+//! shrink   four accumulators per (entry, rank), vector v of 16 inputs goes to number v % 4; then (0 + 1) + (2 + 3) and the
+//!          fixed tree across lanes
 //! expand   one accumulator per (entry, output), ranks in order; then out = fma(weight, delta, out), runs of a row in order
 //! ```
 //!
 //! Tiles of entries by ranks (by outputs) only share the reading of A (of B): they do not change any entry's operations.
+
+use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::adapter::{LoraPair, SlabType};
@@ -37,6 +41,17 @@ impl Halves for Ieee {
     }
 }
 
+/// How far ahead of its use a pair is asked for: 4 KiB.
+const PREFETCH_VECTORS: usize = 128;
+
+/// Asks for the four vectors that will be read after some more. Evenly spaced requests along one stream are what the
+/// hardware carries on with; bursts of them are not faster than waiting.
+#[inline(always)]
+fn prefetch_four<S: Simd>(s: S, at: *const [u16; LANES]) {
+    s.prefetch(at.wrapping_add(PREFETCH_VECTORS).cast());
+    s.prefetch(at.wrapping_add(PREFETCH_VECTORS + 2).cast());
+}
+
 /// First dispatch.
 pub(crate) struct Shrink<'a> {
     pub(crate) x: &'a Activations,
@@ -52,128 +67,108 @@ impl Kernel for Shrink<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
         let first = chunk * self.units_per_chunk;
-        for unit in self.units.iter().skip(first).take(self.units_per_chunk) {
-            let pair = self.runs[unit.group.run as usize].pair;
-            match pair.slab_type() {
-                SlabType::Bf16 => self.unit::<S, Brain>(s, unit, pair),
-                SlabType::F16 => self.unit::<S, Ieee>(s, unit, pair),
+        let units = &self.units[first..(first + self.units_per_chunk).min(self.units.len())];
+        for unit in units {
+            match self.pair(unit).slab_type() {
+                SlabType::Bf16 => self.unit::<S, Brain>(s, unit),
+                SlabType::F16 => self.unit::<S, Ieee>(s, unit),
             }
         }
     }
 }
 
-impl Shrink<'_> {
+impl<'a> Shrink<'a> {
     #[inline(always)]
-    fn unit<S: Simd, H: Halves>(&self, s: S, unit: &ShrinkUnit, pair: &LoraPair) {
-        let members = members(self.order, unit.group);
-        let (first, count) = (unit.first_rank as usize, unit.num_ranks as usize);
-        let mut member = 0;
-        // Four rows by four ranks when many rows share the pair; one row by eight ranks when the pair is read for it alone.
-        while member + 4 <= members.len() {
-            let rows: &[u32; 4] = members[member..].first_chunk().expect("four are left");
-            let mut rank = 0;
-            while rank + 4 <= count {
-                self.tile::<S, H, 4, 4>(s, pair, rows, first + rank);
-                rank += 4;
-            }
-            while rank < count {
-                self.tile::<S, H, 4, 1>(s, pair, rows, first + rank);
-                rank += 1;
-            }
-            member += 4;
-        }
-        for row in &members[member..] {
-            let row = std::array::from_ref(row);
-            let mut rank = 0;
-            while rank + 8 <= count {
-                self.tile::<S, H, 1, 8>(s, pair, row, first + rank);
-                rank += 8;
-            }
-            while rank + 4 <= count {
-                self.tile::<S, H, 1, 4>(s, pair, row, first + rank);
-                rank += 4;
-            }
-            while rank < count {
-                self.tile::<S, H, 1, 1>(s, pair, row, first + rank);
-                rank += 1;
-            }
-        }
+    fn pair(&self, unit: &ShrinkUnit) -> &'a LoraPair {
+        self.runs[unit.group.run as usize].pair
     }
 
-    /// `R` entries by `K` ranks.
     #[inline(always)]
-    fn tile<S: Simd, H: Halves, const R: usize, const K: usize>(
-        &self,
-        s: S,
-        pair: &LoraPair,
-        members: &[u32; R],
-        first_rank: usize,
-    ) {
-        s.call(ShrinkTile::<H, R, K> { op: self, pair, members, first_rank, halves: std::marker::PhantomData });
+    fn unit<S: Simd, H: Halves>(&self, s: S, unit: &ShrinkUnit) {
+        let (fours, rest) = members(self.order, unit.group).as_chunks::<4>();
+        for members in fours {
+            s.call(ShrinkRanks::<H, 4> { op: self, unit, members, halves: PhantomData });
+        }
+        for one in rest {
+            let members = std::array::from_ref(one);
+            s.call(ShrinkRanks::<H, 1> { op: self, unit, members, halves: PhantomData });
+        }
     }
 }
 
-struct ShrinkTile<'a, H, const R: usize, const K: usize> {
+/// Some ranks of `R` entries, one after another: A is read as one stream.
+struct ShrinkRanks<'a, H, const R: usize> {
     op: &'a Shrink<'a>,
-    pair: &'a LoraPair,
+    unit: &'a ShrinkUnit,
     members: &'a [u32; R],
-    first_rank: usize,
-    halves: std::marker::PhantomData<H>,
+    halves: PhantomData<H>,
 }
 
-impl<H: Halves, const R: usize, const K: usize> Task for ShrinkTile<'_, H, R, K> {
+impl<H: Halves, const R: usize> Task for ShrinkRanks<'_, H, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let num_inputs = self.pair.in_features();
-        let num_vectors = num_inputs.div_ceil(LANES);
-        let a = self.pair.a_rows(self.first_rank, K);
+        let pair = self.op.pair(self.unit);
+        let num_inputs = pair.in_features();
         let mut x = [[].as_slice(); R];
         for row in 0..R {
-            x[row] = self.op.x.row(self.op.entries[self.members[row] as usize].row as usize);
+            let values = self.op.x.row(self.op.entries[self.members[row] as usize].row as usize);
+            x[row] = &values[..num_inputs];
         }
-        let mut acc = [[s.splat(0.0); K]; R];
-        let num_whole = num_inputs / LANES;
-        for vector in 0..num_whole {
-            for rank in 0..K {
-                let weights = H::load(s, &a[rank * num_vectors + vector]);
-                for row in 0..R {
-                    let x: &[f32; LANES] = x[row][vector * LANES..].first_chunk().expect("a whole vector is left");
-                    acc[row][rank] = s.fma(weights, s.load(x), acc[row][rank]);
-                }
-            }
-        }
-        if num_whole < num_vectors {
-            for rank in 0..K {
-                let weights = H::load(s, &a[rank * num_vectors + num_whole]);
-                for row in 0..R {
-                    let x = s.load_part(&x[row][num_whole * LANES..]);
-                    acc[row][rank] = s.fma(weights, x, acc[row][rank]);
-                }
-            }
-        }
-        for row in 0..R {
-            let first = self.op.entries[self.members[row] as usize].shrunk + self.first_rank;
-            // SAFETY: an entry's ranks of one unit belong to one chunk.
-            let shrunk = unsafe { self.op.shrunk.part(first, K) };
-            for rank in 0..K {
-                shrunk[rank] = s.sum(acc[row][rank]);
+        for rank in self.unit.first_rank as usize..(self.unit.first_rank + self.unit.num_ranks) as usize {
+            let sums = shrink_rank::<S, H, R>(s, pair.a_rows(rank, 1), &x);
+            for row in 0..R {
+                let at = self.op.entries[self.members[row] as usize].shrunk + rank;
+                // SAFETY: a rank of an entry belongs to one chunk.
+                let shrunk = unsafe { self.op.shrunk.part(at, 1) };
+                shrunk[0] = sums[row];
             }
         }
     }
 }
 
-/// Second dispatch.
+/// A row of A by `R` rows of activations.
+#[inline(always)]
+fn shrink_rank<S: Simd, H: Halves, const R: usize>(s: S, a: &[[u16; LANES]], x: &[&[f32]; R]) -> [f32; R] {
+    let mut acc = [[s.splat(0.0); 4]; R];
+    let (fours, _) = a[..x[0].len() / LANES].as_chunks::<4>();
+    for (four, weights) in fours.iter().enumerate() {
+        prefetch_four(s, weights.as_ptr());
+        for part in 0..4 {
+            let weights = H::load(s, &weights[part]);
+            let first = (4 * four + part) * LANES;
+            for row in 0..R {
+                let x: &[f32; LANES] = x[row][first..].first_chunk().expect("a whole vector is left");
+                acc[row][part] = s.fma(weights, s.load(x), acc[row][part]);
+            }
+        }
+    }
+    for (vector, weights) in a.iter().enumerate().skip(4 * fours.len()) {
+        let weights = H::load(s, weights);
+        for row in 0..R {
+            let x = s.load_part(&x[row][vector * LANES..]);
+            let part = &mut acc[row][vector % 4];
+            *part = s.fma(weights, x, *part);
+        }
+    }
+    let mut sums = [0.0; R];
+    for row in 0..R {
+        sums[row] = s.sum(s.add(s.add(acc[row][0], acc[row][1]), s.add(acc[row][2], acc[row][3])));
+    }
+    sums
+}
+
+/// Second dispatch, one for each depth: groups of one depth never share a row. A unit is a piece of a group's tiles.
 pub(crate) struct Expand<'a> {
     pub(crate) runs: &'a [LoraRun<'a>],
     pub(crate) entries: &'a [Entry],
     pub(crate) order: &'a [u32],
-    /// In the order of depth.
+    /// Of one depth.
     pub(crate) groups: &'a [Group],
+    pub(crate) pieces_per_group: usize,
+    pub(crate) units_per_chunk: usize,
     pub(crate) shrunk: &'a [f32],
-    pub(crate) num_tiles: usize,
-    pub(crate) tiles_per_chunk: usize,
     pub(crate) out: SharedMut<'a, f32>,
     pub(crate) out_features: usize,
     /// Rows of base outputs that later runs need.
@@ -183,13 +178,18 @@ pub(crate) struct Expand<'a> {
 impl Kernel for Expand<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let first = chunk * self.tiles_per_chunk;
-        let tiles = first..(first + self.tiles_per_chunk).min(self.num_tiles);
-        for group in self.groups {
+        let num_tiles = self.out_features.div_ceil(LANES);
+        let tiles_per_piece = num_tiles.div_ceil(self.pieces_per_group);
+        let first = chunk * self.units_per_chunk;
+        let end = (first + self.units_per_chunk).min(self.groups.len() * self.pieces_per_group);
+        for unit in first..end {
+            let group = self.groups[unit / self.pieces_per_group];
+            let first_tile = unit % self.pieces_per_group * tiles_per_piece;
+            let tiles = first_tile.min(num_tiles)..(first_tile + tiles_per_piece).min(num_tiles);
             let pair = self.runs[group.run as usize].pair;
             match pair.slab_type() {
-                SlabType::Bf16 => self.group::<S, Brain>(s, *group, pair, tiles.clone()),
-                SlabType::F16 => self.group::<S, Ieee>(s, *group, pair, tiles.clone()),
+                SlabType::Bf16 => self.group::<S, Brain>(s, group, pair, &tiles),
+                SlabType::F16 => self.group::<S, Ieee>(s, group, pair, &tiles),
             }
         }
     }
@@ -197,28 +197,15 @@ impl Kernel for Expand<'_> {
 
 impl Expand<'_> {
     #[inline(always)]
-    fn group<S: Simd, H: Halves>(&self, s: S, group: Group, pair: &LoraPair, tiles: std::ops::Range<usize>) {
-        let members = members(self.order, group);
-        let mut member = 0;
-        while member + 4 <= members.len() {
-            let rows: &[u32; 4] = members[member..].first_chunk().expect("four are left");
-            self.tiles::<S, H, 4>(s, pair, rows, tiles.clone());
-            member += 4;
+    fn group<S: Simd, H: Halves>(&self, s: S, group: Group, pair: &LoraPair, tiles: &Range<usize>) {
+        let (fours, rest) = members(self.order, group).as_chunks::<4>();
+        for members in fours {
+            s.call(ExpandTiles::<H, 4> { op: self, pair, members, tiles: tiles.clone(), halves: PhantomData });
         }
-        for row in &members[member..] {
-            self.tiles::<S, H, 1>(s, pair, std::array::from_ref(row), tiles.clone());
+        for one in rest {
+            let members = std::array::from_ref(one);
+            s.call(ExpandTiles::<H, 1> { op: self, pair, members, tiles: tiles.clone(), halves: PhantomData });
         }
-    }
-
-    #[inline(always)]
-    fn tiles<S: Simd, H: Halves, const R: usize>(
-        &self,
-        s: S,
-        pair: &LoraPair,
-        members: &[u32; R],
-        tiles: std::ops::Range<usize>,
-    ) {
-        s.call(ExpandTiles::<H, R> { op: self, pair, members, tiles, halves: std::marker::PhantomData });
     }
 }
 
@@ -226,8 +213,8 @@ struct ExpandTiles<'a, H, const R: usize> {
     op: &'a Expand<'a>,
     pair: &'a LoraPair,
     members: &'a [u32; R],
-    tiles: std::ops::Range<usize>,
-    halves: std::marker::PhantomData<H>,
+    tiles: Range<usize>,
+    halves: PhantomData<H>,
 }
 
 impl<H: Halves, const R: usize> Task for ExpandTiles<'_, H, R> {
@@ -254,7 +241,7 @@ impl<H: Halves, const R: usize> ExpandTiles<'_, H, R> {
         let rank = self.pair.rank();
         let mut b = [[].as_slice(); T];
         for at in 0..T {
-            b[at] = self.pair.b_tile(first_tile + at);
+            b[at] = self.pair.b_tiles(first_tile + at, 1);
         }
         let mut entries = [self.op.entries[self.members[0] as usize]; R];
         let mut shrunk = [[].as_slice(); R];
@@ -264,6 +251,9 @@ impl<H: Halves, const R: usize> ExpandTiles<'_, H, R> {
         }
         let mut delta = [[s.splat(0.0); T]; R];
         for column in 0..rank {
+            if T == 4 {
+                prefetch_four(s, b[0].as_ptr().wrapping_add(4 * column));
+            }
             for at in 0..T {
                 let weights = H::load(s, &b[at][column]);
                 for row in 0..R {
@@ -283,7 +273,7 @@ impl<H: Halves, const R: usize> ExpandTiles<'_, H, R> {
     fn add<S: Simd>(&self, s: S, entry: &Entry, tile: usize, delta: S::F) {
         let first = tile * LANES;
         let count = LANES.min(self.op.out_features - first);
-        // SAFETY: a tile of outputs belongs to one chunk, which works on one entry at a time.
+        // SAFETY: within a dispatch a row is in one group, and a tile of it in one chunk, which works on one entry at a time.
         let out = unsafe { self.op.out.part(entry.row as usize * self.op.out_features + first, count) };
         let before = s.load_part(out);
         let mut base = before;

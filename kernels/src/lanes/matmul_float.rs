@@ -102,8 +102,8 @@ impl<W: FloatWeights> FloatTiles<'_, W> {
                 acc[row][part] = s.fma(weights, s.splat(x), acc[row][part]);
             }
         }
-        for (row, acc) in acc.into_iter().enumerate() {
-            let sum = s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3]));
+        for row in 0..R {
+            let sum = s.add(s.add(acc[row][0], acc[row][1]), s.add(acc[row][2], acc[row][3]));
             self.out.write(s, first_row + row, tile, sum);
         }
     }

@@ -20,7 +20,7 @@ use crate::ops::OutputMode;
 use crate::pack::{FactorsK16, FactorsK32, Line};
 use crate::shared::SharedMut;
 
-/// How far ahead of its use a line is asked for when a single row streams the weights.
+/// How far ahead of its use a line is asked for by the panel that reads a tile first.
 const PREFETCH_LINES: usize = 64;
 
 /// How lines of a block become eight vectors of four weights per lane.
@@ -62,9 +62,10 @@ impl Weights for Bytes {
     }
 }
 
-/// The integer dot products of one block: inputs 0..16 and 16..32.
+/// The integer dot products of one block, in two chains: inputs 0..16 and 16..32.
 pub(crate) trait Dot {
-    fn halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2];
+    /// Only their sum is meant, but for [`SignedHalves`].
+    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2];
 }
 
 /// Unsigned weights as they are.
@@ -73,6 +74,8 @@ pub(crate) struct Plain;
 pub(crate) struct Around8;
 /// Signed weights, stored + 128.
 pub(crate) struct Signed;
+/// The same, where each half has its own scale.
+pub(crate) struct SignedHalves;
 
 #[inline(always)]
 fn dot_small_halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, mut halves: [S::I; 2]) -> [S::I; 2] {
@@ -85,28 +88,40 @@ fn dot_small_halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, mut halv
 
 impl Dot for Plain {
     #[inline(always)]
-    fn halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, _meta: &BlockMeta) -> [S::I; 2] {
+    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, _meta: &BlockMeta) -> [S::I; 2] {
         dot_small_halves(s, weights, x, [s.splat_int(0); 2])
     }
 }
 
 impl Dot for Around8 {
     #[inline(always)]
-    fn halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
-        let start = [s.splat_int(8 * meta.neg_sums[0]), s.splat_int(8 * meta.neg_sums[1])];
+    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+        let start = [s.splat_int(meta.around_8), s.splat_int(0)];
         dot_small_halves(s, weights, x, start)
     }
 }
 
+#[inline(always)]
+fn dot_signed_halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, mut halves: [S::I; 2]) -> [S::I; 2] {
+    for at in 0..4 {
+        halves[0] = s.dot_signed(halves[0], weights[at], x[at]);
+        halves[1] = s.dot_signed(halves[1], weights[4 + at], x[4 + at]);
+    }
+    halves
+}
+
 impl Dot for Signed {
     #[inline(always)]
-    fn halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
-        let mut halves = [s.start_signed(meta.neg_sums[0]), s.start_signed(meta.neg_sums[1])];
-        for at in 0..4 {
-            halves[0] = s.dot_signed(halves[0], weights[at], x[at]);
-            halves[1] = s.dot_signed(halves[1], weights[4 + at], x[4 + at]);
-        }
-        halves
+    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+        dot_signed_halves(s, weights, x, [s.start_signed(meta.around_128), s.splat_int(0)])
+    }
+}
+
+impl Dot for SignedHalves {
+    #[inline(always)]
+    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+        let [low, high] = meta.halves_around_128;
+        dot_signed_halves(s, weights, x, [s.start_signed(low), s.start_signed(high)])
     }
 }
 
@@ -254,26 +269,35 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
         let quants = self.x.row_quants(first_row).as_ptr();
         let metas = self.x.row_metas(first_row).as_ptr();
 
+        // The first panel of a tile finds it in memory, those after it in the cache.
+        let streams = first_row == 0;
         let mut acc = [s.splat(0.0); R];
         for block in 0..num_blocks {
             let block_lines = &lines[block * W::LINES..][..W::LINES];
-            if R == 1 {
+            if streams {
                 for line in block_lines {
                     s.prefetch(std::ptr::from_ref(line).wrapping_add(PREFETCH_LINES).cast());
                 }
             }
             let weights = W::load(s, block_lines);
             let factors = F::load(s, &factors[block / F::BLOCKS], block);
-            for row in 0..R {
-                let at = row * num_blocks + block;
-                // SAFETY: rows first_row .. first_row + R are within the buffer and follow each other, num_blocks apart.
-                let (x, meta) = unsafe { (&*quants.add(at), &*metas.add(at)) };
-                let dots = D::halves(s, &weights, x, meta);
-                acc[row] = F::accumulate(s, acc[row], factors, dots, meta);
+            // Written out, because the compiler leaves a loop of this length rolled and then keeps `acc` in memory.
+            macro_rules! rows {
+                ($($row:literal)*) => {$(
+                    if $row < R {
+                        let at = $row * num_blocks + block;
+                        // SAFETY: rows first_row .. first_row + R are within the buffer and follow each other,
+                        // num_blocks apart.
+                        let (x, meta) = unsafe { (&*quants.add(at), &*metas.add(at)) };
+                        let dots = D::chains(s, &weights, x, meta);
+                        acc[$row] = F::accumulate(s, acc[$row], factors, dots, meta);
+                    }
+                )*};
             }
+            rows!(0 1 2 3 4 5 6 7);
         }
-        for (row, acc) in acc.into_iter().enumerate() {
-            self.out.write(s, first_row + row, tile, acc);
+        for row in 0..R {
+            self.out.write(s, first_row + row, tile, acc[row]);
         }
     }
 }

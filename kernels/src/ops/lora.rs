@@ -80,6 +80,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Group {
     pub(crate) run: u32,
+    pub(crate) depth: u32,
     pub(crate) first: u32,
     pub(crate) count: u32,
 }
@@ -154,20 +155,27 @@ fn run_target(cpu: &Cpu, x: &Activations, num_rows: usize, target: &mut LoraTarg
     cpu.launch(num_units.div_ceil(units_per_chunk), &shrink);
 
     let num_tiles = target.out_features.div_ceil(LANES);
-    let tiles_per_chunk = per_chunk(cpu, num_tiles, work_per_feature * target.out_features);
-    let expand = Expand {
-        runs,
-        entries: &scratch.entries,
-        order: &scratch.order,
-        groups: &scratch.groups,
-        shrunk: &scratch.shrunk,
-        num_tiles,
-        tiles_per_chunk,
-        out: SharedMut::new(target.out),
-        out_features: target.out_features,
-        base: SharedMut::new(&mut scratch.base),
-    };
-    cpu.launch(num_tiles.div_ceil(tiles_per_chunk), &expand);
+    let work = work_per_feature * target.out_features;
+    for groups in scratch.groups.chunk_by(|a, b| a.depth == b.depth) {
+        // A whole B to a chunk where there are many: long streams are read faster.
+        let enough_chunks = if work < WORK_WORTH_A_FORK { 1 } else { cpu.num_threads() * CHUNKS_PER_THREAD };
+        let pieces_per_group = enough_chunks.div_ceil(groups.len()).clamp(1, num_tiles.max(1));
+        let num_units = groups.len() * pieces_per_group;
+        let units_per_chunk = per_chunk(cpu, num_units, work);
+        let expand = Expand {
+            runs,
+            entries: &scratch.entries,
+            order: &scratch.order,
+            groups,
+            pieces_per_group,
+            units_per_chunk,
+            shrunk: &scratch.shrunk,
+            out: SharedMut::new(target.out),
+            out_features: target.out_features,
+            base: SharedMut::new(&mut scratch.base),
+        };
+        cpu.launch(num_units.div_ceil(units_per_chunk), &expand);
+    }
 }
 
 /// How many of `count` pieces of work make a chunk.
@@ -257,8 +265,8 @@ impl Entry {
 fn group(groups: &mut Vec<Group>, entries: &[Entry], order: &[u32], offset: u32, belongs: impl Fn(u32, u32) -> bool) {
     let mut first = offset;
     for members in order.chunk_by(|a, b| belongs(*a, *b)) {
-        let run = entries[members[0] as usize].run;
-        groups.push(Group { run, first, count: members.len() as u32 });
+        let Entry { run, depth, .. } = entries[members[0] as usize];
+        groups.push(Group { run, depth, first, count: members.len() as u32 });
         first += members.len() as u32;
     }
 }

@@ -9,7 +9,8 @@ use crate::cpu::{Cpu, Kernel};
 use crate::error::{check_equal, check_limit, check_rows};
 use crate::lanes::matmul_float::{BF16, F16, F32, FloatTiles, FloatWeights};
 use crate::lanes::matmul_quantized::{
-    Around8, Bytes, Dot, Factors, K16, K32, Nibbles, Output, Plain, QuantizedTiles, Scale, ScaleMin, Signed, Weights,
+    Around8, Bytes, Dot, Factors, K16, K32, Nibbles, Output, Plain, QuantizedTiles, Scale, ScaleMin, Signed,
+    SignedHalves, Weights,
 };
 use crate::matrix::{Matrix, Quantized, Tiles};
 use crate::shared::SharedMut;
@@ -118,7 +119,7 @@ impl Matmul<'_> {
             Tiles::ByteScale(weights) => self.quantized::<S, Bytes, Signed, Scale>(s, part, weights, tiles),
             Tiles::ByteMin(weights) => self.quantized::<S, Bytes, Plain, ScaleMin>(s, part, weights, tiles),
             Tiles::ByteK32(weights) => self.quantized::<S, Bytes, Plain, K32>(s, part, weights, tiles),
-            Tiles::ByteK16(weights) => self.quantized::<S, Bytes, Signed, K16>(s, part, weights, tiles),
+            Tiles::ByteK16(weights) => self.quantized::<S, Bytes, SignedHalves, K16>(s, part, weights, tiles),
             Tiles::F16(weights) => self.float::<S, F16>(s, part, weights, tiles),
             Tiles::BF16(weights) => self.float::<S, BF16>(s, part, weights, tiles),
             Tiles::F32(weights) => self.float::<S, F32>(s, part, weights, tiles),

@@ -17,10 +17,6 @@ impl Random {
         (mixed >> 32) as u32
     }
 
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        self.bits() as usize % bound
-    }
-
     /// Even over -1 .. 1.
     pub(crate) fn float(&mut self) -> f32 {
         self.bits() as f32 / (u32::MAX as f32) * 2.0 - 1.0
