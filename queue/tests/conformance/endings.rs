@@ -47,7 +47,9 @@ pub(crate) async fn a_cancelled_job_whose_node_is_lost_is_not_tried_again(queue:
 pub(crate) async fn a_job_past_its_deadline_is_dropped_and_reported(queue: Queue) {
     let late = submit(&queue, with_deadline(Duration::from_millis(100), job("a", 10))).await;
     let in_time = submit(&queue, with_deadline(Duration::from_secs(60), job("a", 10))).await;
+    let asked = Instant::now();
     let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
+    assert!(asked.elapsed() < SOON / 2, "nobody claims meanwhile, and still it comes: {:?}", asked.elapsed());
     assert_eq!(outcomes, [Outcome { job: late, kind: OutcomeKind::Expired }]);
     assert_eq!(claim_one(&queue, "n").await.lease.job, in_time);
     nothing_to_claim(&queue, "n").await;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use souk_queue::{Outcome, OutcomeKind, QueueError, Settlement};
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -31,7 +32,9 @@ pub(crate) async fn an_expired_lease_is_delivered_again_with_the_next_attempt(qu
     let id = submit(&queue, in_lane("n1", job("a", 10))).await;
     claim_one(&queue, "n1").await;
     // Nobody calls the queue meanwhile: the doorbell alone must notice.
+    let asked = Instant::now();
     assert!(queue.wait(pool(), &node("n2"), SOON).await.unwrap());
+    assert!(asked.elapsed() < LEASE * 2, "{:?}", asked.elapsed());
     let again = claim_one(&queue, "n2").await;
     assert_eq!((again.lease.job.clone(), again.lease.attempt), (id.clone(), 2));
     let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
@@ -55,12 +58,13 @@ pub(crate) async fn a_stale_attempt_can_do_nothing(queue: Queue) {
 }
 
 pub(crate) async fn a_failed_attempt_is_tried_again_in_its_place(queue: Queue) {
+    heartbeat(&queue, "n1").await;
     let first = submit(&queue, in_lane("n1", job("a", 10))).await;
     let second = submit(&queue, job("a", 10)).await;
     let delivery = claim_one(&queue, "n1").await;
     fail(&queue, &delivery).await;
     let order: Vec<_> = claim(&queue, "n2", 2).await.into_iter().map(|delivery| delivery.lease.job).collect();
-    assert_eq!(order, [first, second], "it is as old as it was");
+    assert_eq!(order, [first, second], "it is as old as it was, and no more the lane's of the node that failed it");
 }
 
 pub(crate) async fn the_gateway_can_hand_in_what_it_has_before_the_next_delivery(queue: Queue) {
