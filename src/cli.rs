@@ -40,6 +40,8 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Talk to a model; with a message, answer it and exit.
     Chat(ChatArgs),
+    /// Put a load on an OpenAI-compatible server and report throughput, latency, errors and fairness.
+    Bench(Box<crate::bench::arguments::BenchArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
 }

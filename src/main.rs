@@ -2,6 +2,7 @@
 //!
 //! Begin with [`serve::run`], which builds the services and wires their ports; [`cli`] lists the commands.
 
+mod bench;
 mod catalog;
 mod cli;
 mod client;

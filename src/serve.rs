@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
 use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, FolderSource};
@@ -123,6 +124,10 @@ impl Services {
         let Self { gateway, registry, node } = self;
         let router = routes::router(gateway.clone(), registry);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
+        let listener = listener.tap_io(|stream| {
+            stream.set_nodelay(true).ok();
+        });
         let server = axum::serve(listener, router).with_graceful_shutdown(async {
             closed.await.ok();
         });

@@ -146,7 +146,9 @@ struct Clock(mpsc::Sender<Instant>);
 impl EventSink for Clock {
     fn send(&self, event: JobEvent) -> Result<(), Gone> {
         match event {
-            JobEvent::Tokens { tokens, .. } => tokens.iter().try_for_each(|_| self.0.send(Instant::now())).map_err(|_| Gone),
+            JobEvent::Tokens { tokens, .. } => {
+                tokens.iter().try_for_each(|_| self.0.send(Instant::now())).map_err(|_| Gone)
+            }
             JobEvent::Failed(failure) => panic!("{failure}"),
             _ => Ok(()),
         }

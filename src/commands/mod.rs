@@ -1,5 +1,6 @@
 //! One command, one file. Each reads its arguments, does its work and prints its result.
 
+mod bench;
 mod chat;
 mod keys;
 mod list;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),
         Command::List(arguments) => small_runtime()?.block_on(list::run(arguments)),
         Command::Chat(arguments) => small_runtime()?.block_on(chat::run(arguments)),
+        Command::Bench(arguments) => small_runtime()?.block_on(bench::run(*arguments)),
         Command::Openapi(arguments) => openapi::run(&arguments),
     }
 }

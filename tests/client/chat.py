@@ -6,10 +6,10 @@ api = client()
 
 
 def chat_and_usage():
-    question = [{"role": "user", "content": "What is the capital of France?"}]
+    question = [{"role": "user", "content": "What is the capital of Germany?"}]
     answer = api.chat.completions.create(model=BASE, messages=question, temperature=0, max_tokens=32)
     choice = answer.choices[0]
-    assert "Paris" in choice.message.content, choice
+    assert "Berlin" in choice.message.content, choice
     assert choice.message.role == "assistant" and choice.finish_reason in ("stop", "length")
     usage = answer.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
