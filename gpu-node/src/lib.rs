@@ -1,1 +1,16 @@
 //! Takes work from the queue, runs it on one base model for many adapters in one continuous batch, answers.
+//!
+//! - [`base`]: where the base model comes from and how it is read.
+//! - [`adapters`]: from files of the PEFT format to slabs that the model runs.
+//! - [`model`]: the forward pass on the kernels.
+//! - [`engine`]: which rows run in which step, and what becomes of their logits.
+//! - [`node`]: jobs in, answers out.
+//!
+//! This crate knows neither tenants nor HTTP; the arithmetic is in `souk-kernels`. Begin with
+//! [`engine::runner::ModelRunner`], the port between the engine and the model.
+
+pub mod adapters;
+pub mod base;
+pub mod engine;
+pub mod model;
+pub mod node;
