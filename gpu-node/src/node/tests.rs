@@ -267,7 +267,7 @@ async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_fails_is_tried_again_and_given_up_after_three() {
+async fn an_attempt_that_fails_is_tried_again_here_or_elsewhere() {
     let pool = Pool::new();
     let node = pool.node(9, Duration::ZERO);
     node.script.fail_next.store(true, Ordering::SeqCst);
@@ -276,12 +276,13 @@ async fn an_attempt_that_fails_is_tried_again_and_given_up_after_three() {
     assert_eq!((attempt, finished(&event)), (2, FinishReason::Length));
     // A model that is broken for good: the engine's thread has ended.
     node.script.panic_next.store(true, Ordering::SeqCst);
-    let broken = pool.submit(job(&[1], 4, &[])).await;
-    let outcomes = async || pool.queue.next_outcomes(pool_id(), &pool.gateway, SOON).await.unwrap();
-    let outcome = outcomes().await.into_iter().find(|outcome| outcome.job == broken.id).expect("it waits again");
-    assert_eq!(outcome.kind, OutcomeKind::Requeued);
+    let mut broken = pool.submit(job(&[1], 4, &[])).await;
+    until("it waits again", async || {
+        let outcomes = pool.queue.next_outcomes(pool_id(), &pool.gateway, SOON).await.unwrap();
+        outcomes.iter().any(|outcome| outcome.job == broken.id && outcome.kind == OutcomeKind::Requeued)
+    })
+    .await;
     let _other = pool.node(9, Duration::ZERO);
-    let mut broken = broken;
     assert_eq!(finished(&broken.end().await.1), FinishReason::Length, "a sound node takes over");
 }
 
