@@ -31,7 +31,7 @@ test: setup ## Set up what the tests need and run them all.
 	cargo test --locked --workspace --doc --quiet
 
 bench: build models ## Measure the engine and the server; prints tables of tokens per second.
-	cargo bench --locked -p souk-kernels --bench kernels
+	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
 	cargo bench --locked -p souk-gpu-node --bench engine
 	SOUK=$(SOUK) scripts/bench_startup.sh
 

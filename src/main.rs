@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod late_body;
 mod routes;
 mod serve;
 mod terminal;

@@ -1,11 +1,14 @@
 //! One port for everything: the gateway's and the registry's routes, and their documentation.
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::get;
 use souk_gateway::Gateway;
 use souk_registry::Registry;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
+
+use crate::late_body::read_away;
 
 /// Merges the services' routers. Each brings its own middleware.
 pub(crate) fn router(gateway: Gateway, registry: Registry) -> Router {
@@ -22,4 +25,5 @@ pub(crate) fn router(gateway: Gateway, registry: Registry) -> Router {
         .merge(registry_routes)
         .merge(documentation)
         .fallback(souk_gateway::not_found)
+        .layer(from_fn(read_away))
 }

@@ -172,6 +172,7 @@ fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         .context("the histogram buckets are not valid")?
         .install_recorder()
         .context("cannot set up metrics")
+        .inspect(|_| souk_gateway::metrics::describe())
 }
 
 async fn load_base(config: &Config) -> anyhow::Result<LoadedBase> {

@@ -33,11 +33,11 @@ def registry(method, path, body=None, key=KEY):
         return error.code, json.loads(error.read())
 
 
-def raw(body, content_type="application/json"):
+def raw(body, content_type="application/json", key=KEY):
     request = urllib.request.Request(
         f"{URL}/v1/chat/completions",
         data=body,
-        headers={"authorization": f"Bearer {KEY}", "content-type": content_type},
+        headers={"authorization": f"Bearer {key}", "content-type": content_type},
     )
     try:
         urllib.request.urlopen(request)
@@ -117,6 +117,8 @@ status, error = raw(b"{not json")
 assert status == 400 and error["type"] == "invalid_request_error", error
 status, error = raw(b'{"model": "' + b"x" * (5 << 20) + b'"}')
 assert status == 413 and "4194304" in error["message"], error
+status, error = raw(b"x" * (5 << 20), key="wrong")
+assert status == 401, "a refusal is heard by a client that is still sending"
 status, error = raw(b"[1, 2]")
 assert status == 400, error
 

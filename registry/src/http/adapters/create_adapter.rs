@@ -24,6 +24,9 @@ pub(crate) struct CreateAdapter {
     /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`, beginning with a letter or digit. It cannot be changed, nor used again
     /// after the adapter is deleted.
     name: String,
+    /// The tenant that should own it: the caller's own, which is also meant if absent. A client that knows the full
+    /// name sends it, so that a key of the wrong tenant is refused rather than makes another adapter.
+    owner: Option<String>,
     /// Who may see and call it; `private` if absent.
     #[serde(default)]
     visibility: Visibility,
@@ -48,7 +51,11 @@ pub(crate) async fn create_adapter(
 ) -> Result<(StatusCode, Json<Adapter>), RegistryError> {
     caller.require(Scope::AdaptersWrite)?;
     let name = check_name_part("name", &request.name).err().map(|error| Finding::field("name", error.to_string()));
-    RegistryError::unless_valid([name, check_description(&request.description)].into_iter().flatten().collect())?;
+    let tenant = &caller.0.tenant_name;
+    let owner = request.owner.as_ref().filter(|owner| *owner != tenant);
+    let owner = owner.map(|owner| Finding::field("owner", format!("your key's tenant is `{tenant}`, given `{owner}`")));
+    let findings = [name, owner, check_description(&request.description)];
+    RegistryError::unless_valid(findings.into_iter().flatten().collect())?;
     let now_ms = now_ms();
     let row = adapter::ActiveModel {
         id: Set(format!("adp_{}", Uuid::now_v7().simple())),
