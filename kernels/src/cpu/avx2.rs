@@ -172,8 +172,14 @@ impl Simd for Avx2 {
         isa!([_mm256_set1_epi32(value); 2])
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
-        isa!([_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])])
+    fn times_add(self, value: Self::I, factor: i32, addend: Self::I) -> Self::I {
+        isa!({
+            let factor = _mm256_set1_epi32(factor);
+            [
+                _mm256_add_epi32(_mm256_mullo_epi32(value[0], factor), addend[0]),
+                _mm256_add_epi32(_mm256_mullo_epi32(value[1], factor), addend[1]),
+            ]
+        })
     }
     #[inline(always)]
     fn int_to_float(self, value: Self::I) -> Self::F {

@@ -137,8 +137,8 @@ impl Simd for Avx512 {
         isa!(_mm512_set1_epi32(value))
     }
     #[inline(always)]
-    fn add_int(self, a: __m512i, b: __m512i) -> __m512i {
-        isa!(_mm512_add_epi32(a, b))
+    fn times_add(self, value: __m512i, factor: i32, addend: __m512i) -> __m512i {
+        isa!(_mm512_add_epi32(_mm512_mullo_epi32(value, _mm512_set1_epi32(factor)), addend))
     }
     #[inline(always)]
     fn int_to_float(self, value: __m512i) -> __m512 {

@@ -115,8 +115,8 @@ impl Simd for Scalar {
         [value; LANES]
     }
     #[inline(always)]
-    fn add_int(self, a: I, b: I) -> I {
-        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    fn times_add(self, value: I, factor: i32, addend: I) -> I {
+        std::array::from_fn(|lane| value[lane].wrapping_mul(factor).wrapping_add(addend[lane]))
     }
     #[inline(always)]
     fn int_to_float(self, value: I) -> F {

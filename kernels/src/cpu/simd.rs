@@ -63,7 +63,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn load_i8(self, from: &[i8; LANES]) -> Self::F;
 
     fn splat_int(self, value: i32) -> Self::I;
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `value * factor + addend`.
+    fn times_add(self, value: Self::I, factor: i32, addend: Self::I) -> Self::I;
     fn int_to_float(self, value: Self::I) -> Self::F;
     /// Nearest even. The value is within i32, or a NaN, for which the result is any number.
     fn round(self, value: Self::F) -> Self::I;

@@ -1,4 +1,4 @@
-//! Quantised matmul: int8 activations by tiles of 16 outputs.
+//! Quantised matmul: activations in two planes of int8 by tiles of 16 outputs.
 //!
 //! Per tile, row and block of 32 inputs: an exact integer dot product per output, then a fixed sequence of float
 //! operations on the accumulator of (row, output). The sequence does not depend on how many rows are worked on at once,
@@ -13,7 +13,7 @@
 
 use std::marker::PhantomData;
 
-use crate::activations::{Activations, BlockMeta, QuantBlock};
+use crate::activations::{Activations, BlockMeta, QuantBlock, combine};
 use crate::cpu::simd::{LANES, Simd, Task};
 use crate::matrix::{HalfLanes, Quantized};
 use crate::ops::OutputMode;
@@ -62,10 +62,11 @@ impl Weights for Bytes {
     }
 }
 
-/// The integer dot products of one block, in two chains: inputs 0..16 and 16..32.
+/// The integer dot products of one block: of all 32 inputs and nothing, or of each half for [`SignedHalves`].
+///
+/// The coarse plane comes first; its sum in fine steps is where the fine plane's chain starts.
 pub(crate) trait Dot {
-    /// Only their sum is meant, but for [`SignedHalves`].
-    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2];
+    fn dots<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2];
 }
 
 /// Unsigned weights as they are.
@@ -77,51 +78,51 @@ pub(crate) struct Signed;
 /// The same, where each half has its own scale.
 pub(crate) struct SignedHalves;
 
-#[inline(always)]
-fn dot_small_halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, mut halves: [S::I; 2]) -> [S::I; 2] {
-    for at in 0..4 {
-        halves[0] = s.dot_small(halves[0], weights[at], x[at]);
-        halves[1] = s.dot_small(halves[1], weights[4 + at], x[4 + at]);
-    }
-    halves
+/// The dot product of a range of words in both planes of `x`.
+macro_rules! two_planes {
+    ($s:ident, $dot:ident, $weights:ident, $x:ident, $range:expr, $start:expr) => {{
+        let mut coarse = $s.splat_int(0);
+        for at in $range {
+            coarse = $s.$dot(coarse, $weights[at], $x.coarse[at]);
+        }
+        let mut dot = combine($s, coarse, $start);
+        for at in $range {
+            dot = $s.$dot(dot, $weights[at], $x.fine[at]);
+        }
+        dot
+    }};
 }
 
 impl Dot for Plain {
     #[inline(always)]
-    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, _meta: &BlockMeta) -> [S::I; 2] {
-        dot_small_halves(s, weights, x, [s.splat_int(0); 2])
+    fn dots<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, _meta: &BlockMeta) -> [S::I; 2] {
+        let zero = s.splat_int(0);
+        [two_planes!(s, dot_small, weights, x, 0..8, zero), zero]
     }
 }
 
 impl Dot for Around8 {
     #[inline(always)]
-    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
-        let start = [s.splat_int(meta.around_8), s.splat_int(0)];
-        dot_small_halves(s, weights, x, start)
+    fn dots<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+        [two_planes!(s, dot_small, weights, x, 0..8, s.splat_int(meta.around_8)), s.splat_int(0)]
     }
-}
-
-#[inline(always)]
-fn dot_signed_halves<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, mut halves: [S::I; 2]) -> [S::I; 2] {
-    for at in 0..4 {
-        halves[0] = s.dot_signed(halves[0], weights[at], x[at]);
-        halves[1] = s.dot_signed(halves[1], weights[4 + at], x[4 + at]);
-    }
-    halves
 }
 
 impl Dot for Signed {
     #[inline(always)]
-    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
-        dot_signed_halves(s, weights, x, [s.start_signed(meta.around_128), s.splat_int(0)])
+    fn dots<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+        [two_planes!(s, dot_signed, weights, x, 0..8, s.start_signed(meta.around_128)), s.splat_int(0)]
     }
 }
 
 impl Dot for SignedHalves {
     #[inline(always)]
-    fn chains<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
+    fn dots<S: Simd>(s: S, weights: &[S::B; 8], x: &QuantBlock, meta: &BlockMeta) -> [S::I; 2] {
         let [low, high] = meta.halves_around_128;
-        dot_signed_halves(s, weights, x, [s.start_signed(low), s.start_signed(high)])
+        [
+            two_planes!(s, dot_signed, weights, x, 0..4, s.start_signed(low)),
+            two_planes!(s, dot_signed, weights, x, 4..8, s.start_signed(high)),
+        ]
     }
 }
 
@@ -155,14 +156,14 @@ impl Factors for Scale {
     }
     #[inline(always)]
     fn accumulate<S: Simd>(s: S, acc: S::F, factors: [S::F; 2], dots: [S::I; 2], meta: &BlockMeta) -> S::F {
-        let dot = s.int_to_float(s.add_int(dots[0], dots[1]));
+        let dot = s.int_to_float(dots[0]);
         s.fma(s.mul(factors[0], s.splat(meta.scale)), dot, acc)
     }
 }
 
 #[inline(always)]
 fn accumulate_scale_min<S: Simd>(s: S, acc: S::F, factors: [S::F; 2], dots: [S::I; 2], meta: &BlockMeta) -> S::F {
-    let dot = s.int_to_float(s.add_int(dots[0], dots[1]));
+    let dot = s.int_to_float(dots[0]);
     let acc = s.fma(s.mul(factors[0], s.splat(meta.scale)), dot, acc);
     s.fma(factors[1], s.splat(meta.scaled_sum), acc)
 }
@@ -289,7 +290,7 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
                         // SAFETY: rows first_row .. first_row + R are within the buffer and follow each other,
                         // num_blocks apart.
                         let (x, meta) = unsafe { (&*quants.add(at), &*metas.add(at)) };
-                        let dots = D::chains(s, &weights, x, meta);
+                        let dots = D::dots(s, &weights, x, meta);
                         acc[$row] = F::accumulate(s, acc[$row], factors, dots, meta);
                     }
                 )*};

@@ -62,7 +62,7 @@ fn quantising_the_activations_costs_less_than_the_stated_error() {
         let x = random.floats(512);
         for cpu in backends() {
             let error = nmse(&reference::matmul(&weights, &x), &run(&cpu, &weights, &x, 1));
-            assert!(error < 1e-4, "{weight_type:?}: {error}");
+            assert!(error < 1e-8, "{weight_type:?}: {error}");
         }
     }
 }
@@ -89,15 +89,21 @@ fn a_row_has_the_same_bits_in_any_batch_on_any_backend() {
 
 #[test]
 fn the_extremes_of_int8_do_not_saturate() {
-    // All quants at their ends: bytes 0x80 and 0x7f, activations +-127.
+    // Weights at their ends (bytes 0x80 and 0x7f), and both planes of the activations at theirs: 32258 is 127 coarse
+    // steps, 127 and 32131 leave 127 or -127 fine ones. All sums are exact in f32.
     for cpu in backends() {
         for byte in [0x80_u8, 0x7f, 0x00, 0xff] {
             let mut bytes = half::f16::from_f32(1.0).to_le_bytes().to_vec();
             bytes.extend([byte; 32]);
             let weights = Matrix::pack(WeightType::Q8_0, 1, 32, &bytes, None).expect("sizes fit");
             for sign in [1.0, -1.0] {
-                let out = run(&cpu, &weights, &[127.0 * sign; 32], 1);
-                assert_eq!(out[0], 32.0 * 127.0 * sign * f32::from(byte as i8), "{:?}", cpu.isa());
+                for rest in [32_258.0, 127.0, 32_131.0, -127.0] {
+                    let mut x = [sign * rest; 32];
+                    x[0] = sign * 32_258.0;
+                    let sum: f32 = x.iter().sum();
+                    let out = run(&cpu, &weights, &x, 1);
+                    assert_eq!(out[0], sum * f32::from(byte as i8), "{:?}, {sign} {rest}", cpu.isa());
+                }
             }
         }
     }

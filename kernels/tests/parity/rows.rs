@@ -91,9 +91,10 @@ fn quantised_rows_are_within_half_a_step() {
                 assert_same_bits(&x, rows.f32(), "the f32 copy");
                 for (x, seen) in x.chunks(32).zip(rows.dequantized_row(0).chunks(32)) {
                     let highest = x.iter().fold(0.0_f32, |highest, value| highest.max(value.abs()));
-                    let step = if highest < 1e-30 { 2.0 * highest } else { highest / 127.0 };
+                    let step = if highest < 1e-30 { 2.0 * highest } else { highest / 32_258.0 };
                     for (x, seen) in x.iter().zip(seen) {
-                        assert!((x - seen).abs() <= 0.5001 * step, "{x} became {seen}");
+                        // Half a step, and the rounding of the float operations around it.
+                        assert!((x - seen).abs() <= 0.51 * step, "{x} became {seen}");
                     }
                 }
             }
