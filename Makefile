@@ -32,7 +32,7 @@ test: setup ## Set up what the tests need and run them all.
 
 bench: build models ## Measure the engine and the server; prints tables of tokens per second.
 	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
-	cargo bench --locked -p souk-gpu-node --bench engine
+	cargo bench --locked --bench engine
 	SOUK=$(SOUK) scripts/bench_startup.sh
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.

@@ -17,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
 use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, FolderSource};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
+use souk_gpu_node::engine::runner::ModelRunner as _;
 use souk_gpu_node::engine::{Engine, EngineConfig};
 use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_gpu_node::node::{Node, NodeConfig};
@@ -93,6 +94,8 @@ impl Services {
         let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(queue_config(config)));
 
         let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config)).context("cannot set up the model")?;
+        // The model's own, or less where the KV pool cannot hold one such context.
+        let context_tokens = runner.limits().context_length;
         let (engine, _thread) =
             Engine::start(Box::new(runner), engine_config(config)).context("cannot start the engine")?;
         let objects = Arc::new(FolderSource::new(registry.objects_dir()));
@@ -107,7 +110,7 @@ impl Services {
             queue,
             hub,
             metrics,
-            limits: gateway_limits(config),
+            limits: GatewayLimits { context_tokens: Some(context_tokens), ..gateway_limits(config) },
         })
         .context("the gateway cannot serve this base model")?;
         Ok(Self { gateway, registry, node })

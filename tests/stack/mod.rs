@@ -182,7 +182,6 @@ fn launch(home: &Path, settings: &[(String, String)]) -> (Child, String, Arc<Mut
         .arg(home.join("data"))
         .arg("--admin-key-file")
         .arg(home.join("admin.key"))
-        .env("SOUK_ENGINE__KV_CACHE_MB", "64")
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

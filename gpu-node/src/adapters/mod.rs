@@ -23,3 +23,5 @@ pub use pack::{PackError, pack, packed_bytes};
 pub use source::{AdapterFiles, AdapterSource, FolderSource, SourceError};
 pub use stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 pub use store::{AdapterLease, AdapterStore};
+// What a [`DeviceAdapter`] is made of.
+pub use souk_kernels::ops::{LoraPair, SlabType};

@@ -104,8 +104,8 @@ impl<'a> AdapterRuns<'a> {
     /// Calls `then` with the norm weights of the rows whose adapters replace `base`, in row order. `rows` says which rows
     /// of the output an adapter run covers. A weight w below or above 1 moves that far from the base to the adapter's
     /// weights, and several adapters add their moves up.
-    pub(super) fn with_norm<'s, T>(
-        &'s mut self,
+    pub(super) fn with_norm<T>(
+        &mut self,
         base: &[f32],
         rows: impl Fn(&AdapterRun) -> Range<usize>,
         norm: impl Fn(&DeviceAdapter) -> Option<&Vec<f32>>,

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn each_broken_rule_is_refused_and_named() {
-        let cases: [(&str, fn(&mut Step)); 13] = [
+        type Breakage = (&'static str, fn(&mut Step));
+        let cases: [Breakage; 13] = [
             ("rows, more than", |step| step.tokens.resize(9, 0)),
             ("positions for", |step| step.positions.truncate(1)),
             ("vocabulary", |step| step.tokens[0] = 10),

@@ -1,7 +1,7 @@
 //! Tokens per second of the engine in process: prefill, and decode at several batch sizes, for the base and with many
 //! different adapters. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-gpu-node --bench engine [-- --quick]`; `SOUK_BENCH_THREADS` sets the compute threads. The model
+//! `cargo bench --bench engine [-- --quick]`; `SOUK_BENCH_THREADS` sets the compute threads. The model
 //! must be in the cache (`make models`). The machine is shared, so each figure is the best of several runs and what
 //! counts are the ratios within one sitting.
 
@@ -12,11 +12,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use souk_gpu_node::adapters::DeviceAdapter;
+use souk_gpu_node::adapters::{DeviceAdapter, LoraPair, SlabType};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig};
 use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
 use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
-use souk_kernels::ops::{LoraPair, SlabType};
 use souk_protocol::{
     AdapterUse, Digest, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams, TenantId,
 };
@@ -88,8 +87,8 @@ impl Bench {
     fn prefill(&self, adapter: Option<&Arc<DeviceAdapter>>) -> f64 {
         let (sender, tokens) = mpsc::channel();
         let started = Instant::now();
-        let _generation = self.submit(PREFILL_TOKENS, 1, adapter, 0, sender);
-        let at = tokens.recv().expect("one token comes");
+        let generation = self.submit(PREFILL_TOKENS, 1, adapter, 0, sender);
+        let at = finish(generation, &tokens)[0];
         PREFILL_TOKENS as f64 / (at - started).as_secs_f64()
     }
 
@@ -104,7 +103,8 @@ impl Bench {
             generations.push(self.submit(PROMPT_TOKENS, num_tokens + 2 * batch as u32, adapter, index, sender));
             streams.push(tokens);
         }
-        let times: Vec<Vec<Instant>> = streams.iter().map(|tokens| tokens.iter().collect()).collect();
+        let times: Vec<Vec<Instant>> =
+            generations.into_iter().zip(&streams).map(|(generation, tokens)| finish(generation, tokens)).collect();
         let from = times.iter().filter_map(|times| times.first()).max().expect("every sequence has a token");
         let to = times.iter().filter_map(|times| times.last()).min().expect("every sequence has a token");
         let count = times.iter().flatten().filter(|at| *at > from && *at <= to).count();
@@ -136,8 +136,15 @@ impl Bench {
             deadline_unix_ms: None,
         };
         let sink = Box::new(Clock(sender));
-        self.engine.submit(EngineRequest { job, adapters, sink }).unwrap_or_else(|error| panic!("refused: {error}"))
+        self.engine.submit(EngineRequest { job, adapters, sink }).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error))
     }
+}
+
+/// Waits for the end and returns when each token came.
+fn finish(mut generation: Generation, tokens: &mpsc::Receiver<Instant>) -> Vec<Instant> {
+    let ended = futures::executor::block_on(generation.ended());
+    ended.outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    tokens.try_iter().collect()
 }
 
 /// Notes when each token came.
