@@ -136,7 +136,9 @@ impl Bench {
             deadline_unix_ms: None,
         };
         let sink = Box::new(Clock(sender));
-        self.engine.submit(EngineRequest { job, adapters, sink }).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error))
+        self.engine
+            .submit(EngineRequest { job, adapters, sink })
+            .unwrap_or_else(|rejected| panic!("refused: {}", rejected.error))
     }
 }
 

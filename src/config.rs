@@ -107,7 +107,10 @@ impl Config {
     ///
     /// # Errors
     /// If the file cannot be read, a key is unknown or a value has the wrong type or is out of range.
-    pub(crate) fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> anyhow::Result<Self> {
         let mut builder =
             config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
         if let Some(path) = file {
@@ -136,11 +139,7 @@ impl Config {
             Ok(())
         };
         at_least("engine.max_batch_tokens", self.engine.max_batch_tokens as u64, 1)?;
-        at_least(
-            "engine.max_prefill_tokens_beside_decode",
-            self.engine.max_prefill_tokens_beside_decode as u64,
-            1,
-        )?;
+        at_least("engine.max_prefill_tokens_beside_decode", self.engine.max_prefill_tokens_beside_decode as u64, 1)?;
         at_least("engine.max_sequences", self.engine.max_sequences as u64, 1)?;
         at_least("engine.max_requests", self.engine.max_requests as u64, 1)?;
         at_least("engine.max_logit_rows", self.engine.max_logit_rows as u64, 1)?;
@@ -218,7 +217,9 @@ mod tests {
     fn a_typo_and_a_value_out_of_range_are_errors_that_name_the_key() {
         let text = |variables: &[(&str, &str)]| format!("{:#}", load(variables).unwrap_err());
         assert!(text(&[("SOUK_ENGINE__THREAD", "3")]).contains("thread"));
-        assert!(text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0"));
+        assert!(
+            text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0")
+        );
         assert!(text(&[("SOUK_ENGINE__THREADS", "many")]).contains("threads"));
     }
 

@@ -82,18 +82,14 @@ struct Services {
 }
 
 impl Services {
-    fn start(
-        config: &Config,
-        registry: Registry,
-        base: LoadedBase,
-        metrics: PrometheusHandle,
-    ) -> anyhow::Result<Self> {
+    fn start(config: &Config, registry: Registry, base: LoadedBase, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let LoadedBase { model, weights } = base;
         let (model, weights) = (Arc::new(model), Arc::new(weights));
         let hub = EventHub::new();
         let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(queue_config(config)));
 
-        let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config)).context("cannot set up the model")?;
+        let runner =
+            LlamaRunner::new(Arc::clone(&weights), &runner_config(config)).context("cannot set up the model")?;
         // The model's own, or less where the KV pool cannot hold one such context.
         let context_tokens = runner.limits().context_length;
         let (engine, _thread) =

@@ -1,5 +1,7 @@
 //! What is left after a crash, a cut connection and a request to stop.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod stack;
 
 use std::path::Path;
@@ -19,7 +21,8 @@ async fn half_an_upload(stack: &Stack) -> tokio::net::TcpStream {
     let folder = stack::repository().join("examples/adapters/sst2");
     let config = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
     let weights = std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
-    let part = |name: &str| format!("--cut\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\r\n");
+    let part =
+        |name: &str| format!("--cut\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\r\n");
     let mut body = "--cut\r\ncontent-disposition: form-data; name=\"version\"\r\n\r\n1.0.0\r\n".to_owned();
     body += &format!("{}{config}\r\n{}", part("adapter_config.json"), part("adapter_model.safetensors"));
     let head = format!(
@@ -57,8 +60,9 @@ async fn versions(stack: &Stack) -> Value {
 }
 
 async fn create_adapter(stack: &Stack) {
-    let (status, answer) =
-        stack.post("/registry/v1/adapters", &json!({ "name": "cut", "visibility": "private", "description": "" })).await;
+    let (status, answer) = stack
+        .post("/registry/v1/adapters", &json!({ "name": "cut", "visibility": "private", "description": "" }))
+        .await;
     assert_eq!(status, 201, "{answer}");
 }
 
@@ -126,7 +130,7 @@ async fn a_request_to_stop_lets_running_answers_end_and_refuses_new_ones() {
     // A kept-alive connection, so that the refusal can be seen after the listener has closed.
     stack.terminate();
     while let Some(bytes) = stream.next().await {
-        text += &String::from_utf8(bytes.expect("the answer is not cut").to_vec()).unwrap();
+        text += std::str::from_utf8(&bytes.expect("the answer is not cut")).unwrap();
     }
     assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
     assert!(stack.wait(Duration::from_secs(20)), "{}", stack.log());

@@ -87,7 +87,8 @@ impl Activations {
     pub fn dequantized_row(&self, row: usize) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.cols.next_multiple_of(QUANT_BLOCK));
         for (quants, meta) in self.row_quants(row).iter().zip(self.row_metas(row)) {
-            let bytes = |plane: &[i32; 8]| plane.map(i32::to_ne_bytes).into_iter().flatten().map(|byte| i32::from(byte as i8));
+            let bytes =
+                |plane: &[i32; 8]| plane.map(i32::to_ne_bytes).into_iter().flatten().map(|byte| i32::from(byte as i8));
             let values = bytes(&quants.coarse).zip(bytes(&quants.fine)).map(|(coarse, fine)| COARSE * coarse + fine);
             out.extend(values.map(|value| meta.scale * value as f32));
         }

@@ -23,7 +23,11 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     };
     for file in [CONFIG_FILE, WEIGHTS_FILE] {
         let path = arguments.folder.join(file);
-        ensure!(path.is_file(), "{} is missing; an adapter folder has {CONFIG_FILE} and {WEIGHTS_FILE}", path.display());
+        ensure!(
+            path.is_file(),
+            "{} is missing; an adapter folder has {CONFIG_FILE} and {WEIGHTS_FILE}",
+            path.display()
+        );
     }
     let client = Client::new(&arguments.server)?;
     create_adapter_if_missing(&client, &reference, &arguments).await?;
@@ -45,7 +49,11 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create_adapter_if_missing(client: &Client, reference: &AdapterRef, arguments: &PushArgs) -> anyhow::Result<()> {
+async fn create_adapter_if_missing(
+    client: &Client,
+    reference: &AdapterRef,
+    arguments: &PushArgs,
+) -> anyhow::Result<()> {
     let path = format!("/registry/v1/adapters/{}", reference.name);
     let found = client.request(Method::GET, &path).send().await.context("cannot reach the server; is --url right?")?;
     if found.status() != StatusCode::NOT_FOUND {

@@ -20,9 +20,8 @@ pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
         TenantsCommand::List { server } => {
             let client = Client::new(&server)?;
             let tenants: Value = client.json(client.request(Method::GET, "/registry/v1/tenants")).await?;
-            let text = |tenant: &Value, field: &str| {
-                tenant.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-            };
+            let text =
+                |tenant: &Value, field: &str| tenant.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
             let rows: Vec<Vec<String>> = tenants
                 .get("data")
                 .and_then(Value::as_array)
