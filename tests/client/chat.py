@@ -84,7 +84,7 @@ def logprobs_in_both_shapes():
         assert entry.logprob == max(top.logprob for top in entry.top_logprobs) <= 0
         assert bytes(entry.bytes).decode("utf-8", "replace") is not None
 
-    echo = api.completions.create(model=BASE, prompt="The capital of France is", echo=True, logprobs=1, max_tokens=1)
+    echo = api.completions.create(model=BASE, prompt="The capital of France is", echo=True, logprobs=1, max_tokens=1, temperature=0)
     logprobs = echo.choices[0].logprobs
     assert echo.choices[0].text.startswith("The capital of France is")
     assert logprobs.token_logprobs[0] is None and all(value <= 0 for value in logprobs.token_logprobs[1:])
