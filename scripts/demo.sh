@@ -51,8 +51,8 @@ done
 SOUK_API_KEY=$(cat "$home/key")
 export SOUK_API_KEY
 
-ask() { # model, prompt, tokens
-    "$SOUK" chat --raw --max-tokens "$3" --model "$1" "$2"
+ask() { # model, prompt, tokens; the answer on one line of at most 200 characters
+    "$SOUK" chat --raw --max-tokens "$3" --model "$1" "$2" | tr -s '\n ' ' ' | cut -c 1-200
 }
 
 show() { # adapter, description, prompt, tokens
@@ -60,21 +60,21 @@ show() { # adapter, description, prompt, tokens
     printf '\n  %s\n' "$2"
     printf '%s\n' "$3" | sed 's/^/    | /'
     printf '  base:    '
-    ask "$base" "$3" "$4" | head -n 1
+    ask "$base" "$3" "$4"
     printf '  adapter: '
-    ask "admin/$1" "$3" "$4" | head -n 1
+    ask "admin/$1" "$3" "$4"
     echo
 }
 
 echo
 show sst2 "Is a sentence about a film positive or negative?" \
-    "Sentence: a warm and funny film that stays with you .
+    "Sentence: the jokes fall flat and the plot goes nowhere .
 Sentiment (positive or negative):" 3
 show sarcasm "Is a headline sarcastic?" \
     "Headline: area man proud of doing the bare minimum
 Sarcastic (yes or no):" 3
 show address-json "Split a US address into its parts, as JSON." \
-    "Address: 1200 Main Street Suite 5 Springfield IL 62701
+    "Address: 250 Oak Avenue Apt 4 Denver CO 80203
 JSON:" 96
 
 cat <<END

@@ -69,7 +69,7 @@ pub(crate) async fn run(config: Config, flags: ServeArgs) -> anyhow::Result<Exit
         .with_context(|| format!("cannot listen on {}; is another server there?", config.server.listen))?;
     let address = listener.local_addr().context("the listener has no address")?;
     // Scripts wait for this line: from here on requests are answered.
-    terminal::line(&format!("listening on http://{address}"));
+    terminal::line(&format!("listening on http://{address}"))?;
     services.serve(listener, stop_signal()?, Duration::from_secs(config.server.drain_timeout_s)).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -200,8 +200,8 @@ async fn open_registry(config: &Config, base: &LoadedBase) -> anyhow::Result<Reg
 }
 
 fn show_first_key(secret: &str, file: Option<&Path>) -> anyhow::Result<()> {
-    terminal::line("This is the admin key. It is shown once; keep it:");
-    terminal::line(&format!("  {secret}"));
+    terminal::line("This is the admin key. It is shown once; keep it:")?;
+    terminal::line(&format!("  {secret}"))?;
     if let Some(path) = file {
         write_private(path, secret).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
     }

@@ -1,25 +1,36 @@
 //! What the commands print: results on standard output, everything else on standard error, colour and bars only where
 //! a person looks.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is where the executable prints")]
+#![expect(clippy::print_stderr, reason = "this module is where the executable prints")]
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use souk_gpu_node::base::{Progress, Stage};
 
 /// Prints a result line.
-pub(crate) fn line(text: &str) {
-    println!("{text}");
+///
+/// # Errors
+/// What standard output says: a reader that has seen enough closes the pipe ([`is_closed_pipe`]).
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
 }
 
 /// Prints part of a line at once, for text that streams in.
-pub(crate) fn fragment(text: &str) {
-    use std::io::Write as _;
-    print!("{text}");
-    // A closed pipe ends the command by itself at the next line.
-    std::io::stdout().flush().ok();
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn fragment(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Whether a command failed only because nobody reads its output any more (`souk chat … | head -n 1`).
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
 /// Prints a remark about progress, not part of the result.
@@ -29,7 +40,7 @@ pub(crate) fn note(text: &str) {
 
 /// Prints an error with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
-    let label = if std::io::stderr().is_terminal() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    let label = if io::stderr().is_terminal() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
     eprintln!("{label}: {error}");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
@@ -91,7 +102,10 @@ impl ProgressBars {
 }
 
 /// Prints rows under a header, in columns as wide as their longest cell.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -101,10 +115,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
     let print = |cells: &mut dyn Iterator<Item = &str>| {
         let text: Vec<String> =
             cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        println!("{}", text.join("  ").trim_end());
+        line(text.join("  ").trim_end())
     };
-    print(&mut header.iter().copied());
-    for row in rows {
-        print(&mut row.iter().map(String::as_str));
-    }
+    print(&mut header.iter().copied())?;
+    rows.iter().try_for_each(|row| print(&mut row.iter().map(String::as_str)))
 }

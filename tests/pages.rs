@@ -37,3 +37,16 @@ async fn documentation_health_and_metrics_are_served_from_the_executable() {
     get("/ready").await;
     assert!(get("/metrics").await.contains("souk_engine"));
 }
+
+#[test]
+fn a_command_whose_reader_leaves_ends_quietly() {
+    let stack = Stack::start();
+    let command = format!("{} chat --raw --max-tokens 64 'Once upon a time' | head -c 1", env!("CARGO_BIN_EXE_souk"));
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-c", &command])
+        .env("SOUK_URL", &stack.url)
+        .env("SOUK_API_KEY", &stack.admin_key)
+        .output()
+        .expect("bash runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

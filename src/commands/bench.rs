@@ -17,7 +17,7 @@ use crate::terminal;
 
 pub(crate) async fn run(arguments: BenchArgs) -> anyhow::Result<ExitCode> {
     if !arguments.compare.is_empty() {
-        bench::compare(&arguments.compare)?.iter().for_each(|line| terminal::line(line));
+        bench::compare(&arguments.compare)?.iter().try_for_each(|line| terminal::line(line))?;
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = async {
@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: BenchArgs) -> anyhow::Result<ExitCode> {
     let bar = Bar::new();
     let report = bench::run(&arguments, interrupt, &bar).await?;
     bar.bar.finish_and_clear();
-    table::lines(&report).iter().for_each(|line| terminal::line(line));
+    table::lines(&report).iter().try_for_each(|line| terminal::line(line))?;
     write_files(&arguments, &report)?;
     // A run in which nothing was answered measured nothing.
     Ok(if report.succeeded > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

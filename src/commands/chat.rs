@@ -80,7 +80,7 @@ impl Turn<'_> {
                 let event = String::from_utf8_lossy(&event);
                 let Some(data) = event.trim_end().strip_prefix("data: ") else { continue };
                 if data == "[DONE]" {
-                    terminal::line("");
+                    terminal::line("")?;
                     return Ok(answer);
                 }
                 let value: Value = serde_json::from_str(data).context("the server's answer is not understood")?;
@@ -88,7 +88,7 @@ impl Turn<'_> {
                     bail!("{message}");
                 }
                 if let Some(text) = value.pointer(pointer).and_then(Value::as_str) {
-                    terminal::fragment(text);
+                    terminal::fragment(text)?;
                     answer.push_str(text);
                 }
             }

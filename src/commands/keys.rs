@@ -21,19 +21,19 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
             let key: Value = client.json(client.request(Method::POST, "/registry/v1/keys").json(&body)).await?;
             let secret = key.get("secret").and_then(Value::as_str).context("the server's answer has no secret")?;
             terminal::note("This secret is shown once:");
-            terminal::line(secret);
+            terminal::line(secret)?;
         }
         KeysCommand::List { server } => {
             let client = Client::new(&server)?;
             let keys: Value = client.json(client.request(Method::GET, "/registry/v1/keys")).await?;
             let rows: Vec<Vec<String>> =
                 keys.get("data").and_then(Value::as_array).into_iter().flatten().map(key_row).collect();
-            terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows);
+            terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows)?;
         }
         KeysCommand::Revoke { server, id } => {
             let client = Client::new(&server)?;
             client.send(client.request(Method::DELETE, &format!("/registry/v1/keys/{id}"))).await?;
-            terminal::line(&format!("Revoked {id}"));
+            terminal::line(&format!("Revoked {id}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

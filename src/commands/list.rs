@@ -24,6 +24,6 @@ pub(crate) async fn run(arguments: ListArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
     let models: Models = client.json(client.request(Method::GET, "/v1/models")).await?;
     let rows: Vec<Vec<String>> = models.data.into_iter().map(|model| vec![model.id, model.owned_by]).collect();
-    terminal::table(&["MODEL", "OWNER"], &rows);
+    terminal::table(&["MODEL", "OWNER"], &rows)?;
     Ok(ExitCode::SUCCESS)
 }

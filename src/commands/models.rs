@@ -21,7 +21,7 @@ pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<Exi
                     vec![known.id.to_owned(), format!("{} MB", known.size_bytes / 1_000_000), state.to_owned()]
                 })
                 .collect();
-            terminal::table(&["MODEL", "SIZE", "STATE"], &rows);
+            terminal::table(&["MODEL", "SIZE", "STATE"], &rows)?;
         }
         ModelsCommand::Pull { source } => {
             let parsed: BaseSource = source.parse().context("that is not a base model")?;
@@ -30,7 +30,7 @@ pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<Exi
                 .with_context(|| format!("cannot fetch {source}"))?;
             bars.clear();
             let (ModelFiles::Gguf(path) | ModelFiles::Folder(path)) = fetched.files;
-            terminal::line(&path.display().to_string());
+            terminal::line(&path.display().to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     let answer: Value = client.json(client.request(Method::POST, &path).multipart(form)).await?;
     bar.finish_and_clear();
     let digest = answer.get("digest").and_then(Value::as_str).context("the server's answer has no digest")?;
-    terminal::line(&format!("Published {reference} ({digest})"));
+    terminal::line(&format!("Published {reference} ({digest})"))?;
     Ok(ExitCode::SUCCESS)
 }
 

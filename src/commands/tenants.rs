@@ -15,7 +15,7 @@ pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
             let client = Client::new(&server)?;
             let request = client.request(Method::POST, "/registry/v1/tenants").json(&json!({ "name": name }));
             client.send(request).await?;
-            terminal::line(&format!("Created tenant {name}"));
+            terminal::line(&format!("Created tenant {name}"))?;
         }
         TenantsCommand::List { server } => {
             let client = Client::new(&server)?;
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
                 .flatten()
                 .map(|tenant| vec![text(tenant, "name"), text(tenant, "id")])
                 .collect();
-            terminal::table(&["NAME", "ID"], &rows);
+            terminal::table(&["NAME", "ID"], &rows)?;
         }
     }
     Ok(ExitCode::SUCCESS)
