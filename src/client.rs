@@ -73,9 +73,13 @@ fn explain(status: reqwest::StatusCode, body: &str) -> String {
         .find_map(|field| value.get(field).and_then(Value::as_str))
         .map_or_else(|| format!("the server answered {status}"), str::to_owned);
     for problem in value.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let message = problem.get("message").and_then(Value::as_str).map_or_else(|| problem.to_string(), str::to_owned);
+        let field = |name: &str| problem.get(name).and_then(Value::as_str);
         text.push_str("\n  - ");
-        text.push_str(&message);
+        match (field("subject").filter(|subject| !subject.is_empty()), field("message")) {
+            (Some(subject), Some(message)) => text.extend([subject, ": ", message]),
+            (None, Some(message)) => text.push_str(message),
+            (_, None) => text.push_str(&problem.to_string()),
+        }
     }
     text
 }
@@ -88,8 +92,9 @@ mod tests {
     fn errors_of_every_shape_become_sentences() {
         let status = reqwest::StatusCode::UNPROCESSABLE_ENTITY;
         assert_eq!(explain(status, r#"{"error":{"message":"no such model","type":"x"}}"#), "no such model");
-        let problems = r#"{"title":"rejected","detail":"2 problems","errors":[{"message":"a"},{"message":"b"}]}"#;
-        assert_eq!(explain(status, problems), "2 problems\n  - a\n  - b");
+        let problems =
+            r#"{"title":"rejected","detail":"2 problems","errors":[{"subject":"r","message":"a"},{"message":"b"}]}"#;
+        assert_eq!(explain(status, problems), "2 problems\n  - r: a\n  - b");
         assert!(explain(status, "<html>").contains("422"));
     }
 }
