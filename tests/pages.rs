@@ -35,7 +35,10 @@ async fn documentation_health_and_metrics_are_served_from_the_executable() {
     }
     get("/health").await;
     get("/ready").await;
-    assert!(get("/metrics").await.contains("souk_engine"));
+    let metrics = get("/metrics").await;
+    for name in ["souk_engine_free_kv_blocks", "souk_queue_queued_jobs", "# HELP souk_queue_queued_jobs"] {
+        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use souk_queue::PoolStats;
 
 const REQUESTS: &str = "souk_gateway_requests_total";
 const REFUSED: &str = "souk_gateway_refused_total";
@@ -13,6 +14,10 @@ const FIRST_TOKEN_SECONDS: &str = "souk_gateway_time_to_first_token_seconds";
 const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
 const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
+const QUEUED_JOBS: &str = "souk_queue_queued_jobs";
+const RUNNING_JOBS: &str = "souk_queue_running_jobs";
+const DEAD_LETTERS: &str = "souk_queue_dead_letters";
+const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 
 /// From a decode step to the longest timeout, each about double the one before.
 const SECONDS: [f64; 16] =
@@ -41,6 +46,10 @@ pub fn describe() {
     describe_histogram!(INTER_TOKEN_SECONDS, "Time between arrivals of an answer's tokens.");
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
     describe_counter!(COMPLETION_TOKENS, "Tokens generated.");
+    describe_gauge!(QUEUED_JOBS, "Jobs that wait for a node, by base model.");
+    describe_gauge!(RUNNING_JOBS, "Jobs that a node runs, by base model.");
+    describe_gauge!(DEAD_LETTERS, "Jobs that were given up, by base model.");
+    describe_gauge!(OLDEST_JOB_AGE, "Seconds that the oldest waiting job has waited, by base model.");
 }
 
 pub(crate) fn request(route: &str, method: &'static str, status: u16) {
@@ -69,6 +78,16 @@ pub(crate) fn prompt_tokens(num_tokens: usize) {
 
 pub(crate) fn completion_tokens(num_tokens: usize) {
     counter!(COMPLETION_TOKENS).increment(num_tokens as u64);
+}
+
+/// The queue of one base model as it is now.
+pub(crate) fn queue(base: &str, stats: &PoolStats) {
+    let set = |name: &'static str, value: f64| gauge!(name, "base" => base.to_owned()).set(value);
+    set(QUEUED_JOBS, stats.queued as f64);
+    set(RUNNING_JOBS, stats.running as f64);
+    set(DEAD_LETTERS, stats.dead_letters as f64);
+    let oldest = stats.lanes.iter().filter_map(|lane| lane.oldest).max().unwrap_or_default();
+    set(OLDEST_JOB_AGE, oldest.as_secs_f64());
 }
 
 /// Counts a request as under way until it is dropped.

@@ -50,7 +50,7 @@ fn open_api_router() -> OpenApiRouter<Gateway> {
         // Operators, without a key.
         .routes(routes!(health::health))
         .routes(routes!(ready::ready))
-        .routes(routes!(metrics::metrics))
+        .routes(routes!(metrics::render_metrics))
 }
 
 #[derive(utoipa::OpenApi)]
