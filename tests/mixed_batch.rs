@@ -50,6 +50,43 @@ async fn text_and_logprobs_are_the_same_alone_and_in_a_full_mixed_batch() {
 }
 
 #[tokio::test]
+async fn weighted_adapters_act_together_and_mix_with_all_others() {
+    let stack = Stack::start();
+    stack.push_examples();
+    let weighted = |adapters: Value| {
+        let mut request = request(BASE, PROMPTS[0], 0.0);
+        request["adapters"] = adapters;
+        request
+    };
+    let (sst2, sarcasm) = ("admin/sst2", "admin/sarcasm");
+    let requests = [
+        request(BASE, PROMPTS[0], 0.0),
+        request(sst2, PROMPTS[0], 0.0),
+        weighted(json!([{ "id": sst2 }])),
+        weighted(json!([{ "id": sst2, "weight": 0 }])),
+        weighted(json!([{ "id": sst2, "weight": 0.5 }, { "id": sarcasm, "weight": 0.5 }])),
+        weighted(json!([{ "id": sst2, "weight": 0.5 }])),
+    ];
+    let mut alone = Vec::new();
+    for request in &requests {
+        let (status, answer) = stack.post("/v1/completions", request).await;
+        assert_eq!(status, 200, "{answer}");
+        alone.push(answer["choices"].clone());
+    }
+    let [base, plain, one, off, both, half] = &alone[..] else { panic!("six answers") };
+    assert_eq!(plain, one, "one adapter of weight 1 is that adapter");
+    assert_eq!(base, off, "weight 0 is the base model");
+    for (a, b) in [(plain, base), (both, plain), (both, half), (half, base)] {
+        assert_ne!(a[0]["logprobs"], b[0]["logprobs"]);
+    }
+    let together =
+        futures::future::join_all(requests.iter().map(|request| stack.post("/v1/completions", request))).await;
+    for (alone, (_, together)) in alone.iter().zip(&together) {
+        assert_eq!(alone, &together["choices"]);
+    }
+}
+
+#[tokio::test]
 async fn one_adapter_with_huge_weights_ends_only_its_own_requests() {
     let stack = Stack::start();
     stack.push_examples();

@@ -86,13 +86,18 @@ pub(crate) async fn dispatch(gateway: &Gateway, plan: Plan<'_>) -> Result<Vec<Ru
     let deadline_unix_ms = u64::try_from((unix_now() + timeout).as_millis()).ok();
     let sampling = plan.generation.sampling();
     let eos_tokens = if plan.generation.ignore_eos { Vec::new() } else { base.eos_tokens.clone() };
-    let adapter = plan.model.adapter.as_ref().map(|adapter| adapter.digest);
+    let adapters: Vec<AdapterUse> = plan
+        .model
+        .adapters
+        .iter()
+        .map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight })
+        .collect();
     let lanes = gateway.queue().lanes(base.pool()).await?;
     if lanes.is_empty() {
         return Err(ApiError::NoNode(base.id.clone()));
     }
-    // One lane for all jobs of a request, which share adapter and prompts. Any node will do for the base model itself.
-    let lane = adapter.and_then(|digest| lanes::choose(&digest, &lanes).cloned());
+    // One lane for all jobs of a request, which share adapters and prompts. Any node will do for the base model itself.
+    let lane = adapters.first().and_then(|first| lanes::choose(&first.digest, &lanes).cloned());
     let mut running = Vec::with_capacity(plan.prompts.len() * plan.generation.n as usize);
     let mut index = 0;
     for prompt in &plan.prompts {
@@ -104,7 +109,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, plan: Plan<'_>) -> Result<Vec<Ru
                 pool: base.pool(),
                 prompt: prompt.tokens.clone(),
                 resume: Vec::new(),
-                adapters: adapter.map(|digest| AdapterUse { digest, weight: 1.0 }).into_iter().collect(),
+                adapters: adapters.clone(),
                 sampling: for_choice(&sampling, choice),
                 max_tokens: prompt.max_tokens,
                 eos_tokens: eos_tokens.clone(),
@@ -119,15 +124,15 @@ pub(crate) async fn dispatch(gateway: &Gateway, plan: Plan<'_>) -> Result<Vec<Ru
     Ok(running)
 }
 
-/// Header with the digest of the adapter that answers; absent for the base model.
+/// Header with the digests of the adapters that answer; absent for the base model.
 pub(crate) const ADAPTER_DIGEST_HEADER: HeaderName = HeaderName::from_static("x-souk-adapter-digest");
 
 /// Adds to an answer what identifies the weights that gave it.
 pub(crate) fn identify(mut response: Response, model: &ResolvedModel) -> Response {
-    if let Some(adapter) = &model.adapter {
-        let digest = adapter.digest.to_string();
-        let digest = HeaderValue::from_str(&digest).expect("a digest is hex digits");
-        response.headers_mut().insert(ADAPTER_DIGEST_HEADER, digest);
+    if !model.adapters.is_empty() {
+        let digests: Vec<String> = model.adapters.iter().map(|(adapter, _)| adapter.digest.to_string()).collect();
+        let digests = HeaderValue::from_str(&digests.join(", ")).expect("digests are hex digits");
+        response.headers_mut().insert(ADAPTER_DIGEST_HEADER, digests);
     }
     response
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use souk_protocol::{BaseModel, Digest, GatewayId, ModelRef, Principal, ResolvedAdapter};
+use souk_protocol::{AdapterRef, BaseModel, Digest, GatewayId, ModelRef, Principal, ResolvedAdapter};
 use souk_queue::{EventHub, JobQueue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 use crate::outcomes::Outcomes;
+use crate::request::WeightedAdapter;
 use crate::served::{BaseError, ServedBase};
 
 /// What a gateway is built from.
@@ -59,7 +60,8 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct ResolvedModel {
     pub(crate) base: Arc<ServedBase>,
-    pub(crate) adapter: Option<ResolvedAdapter>,
+    /// Adapters with their weights, in order of application; none for the base model.
+    pub(crate) adapters: Vec<(ResolvedAdapter, f32)>,
 }
 
 impl Gateway {
@@ -128,14 +130,46 @@ impl Gateway {
         match model.parse::<ModelRef>().map_err(|_| not_found())? {
             ModelRef::Base(id) => {
                 let base = self.shared.bases.iter().find(|base| base.id == id).ok_or_else(not_found)?;
-                Ok(ResolvedModel { base: Arc::clone(base), adapter: None })
+                Ok(ResolvedModel { base: Arc::clone(base), adapters: Vec::new() })
             }
             ModelRef::Adapter(reference) => {
                 let adapter = self.shared.catalog.resolve(principal, &reference).await?;
                 let base = self.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
-                Ok(ResolvedModel { base, adapter: Some(adapter) })
+                Ok(ResolvedModel { base, adapters: vec![(adapter, 1.0)] })
             }
         }
+    }
+
+    /// What `model` and `adapters` mean together for this caller now.
+    pub(crate) async fn resolve_weighted(
+        &self,
+        principal: &Principal,
+        model: &str,
+        adapters: &[WeightedAdapter],
+    ) -> Result<ResolvedModel, ApiError> {
+        let mut resolved = self.resolve(principal, model).await?;
+        if !adapters.is_empty() && !resolved.adapters.is_empty() {
+            let message = format!("'adapters' takes a base model in 'model'; given '{model}'.");
+            return Err(ApiError::invalid("adapters", message));
+        }
+        for (index, weighted) in adapters.iter().enumerate() {
+            let path = format!("adapters[{index}].id");
+            let reference = weighted.id.parse::<AdapterRef>();
+            let reference = reference.map_err(|error| ApiError::invalid(&path, format!("'{path}': {error}.")))?;
+            let adapter = self.shared.catalog.resolve(principal, &reference).await?;
+            if adapter.base != resolved.base.digest {
+                let message = format!("'{path}' is an adapter of another base model than '{model}'.");
+                return Err(ApiError::invalid(&path, message));
+            }
+            if resolved.adapters.iter().any(|(other, _)| other.digest == adapter.digest) {
+                return Err(ApiError::invalid(
+                    &path,
+                    format!("'{path}' names an adapter that is in the list already."),
+                ));
+            }
+            resolved.adapters.push((adapter, weighted.weight));
+        }
+        Ok(resolved)
     }
 
     fn base_with(&self, digest: &Digest) -> Option<Arc<ServedBase>> {

@@ -30,6 +30,8 @@ pub struct GatewayLimits {
     pub choices: u32,
     /// Prompts times choices: the jobs of one request.
     pub jobs: usize,
+    /// Adapters that may act on one request together.
+    pub adapters: usize,
     /// Stop strings in one request.
     pub stops: usize,
     /// Longest stop string.
@@ -55,6 +57,7 @@ impl Default for GatewayLimits {
             prompts: 128,
             choices: 16,
             jobs: 128,
+            adapters: 8,
             stops: 16,
             stop_bytes: 1024,
             logit_biases: 300,

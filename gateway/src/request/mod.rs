@@ -1,11 +1,13 @@
 //! Request bodies: parsed at the edge into types that only the check can build.
 
+pub mod adapters;
 pub(crate) mod body;
 pub mod chat;
 pub mod completion;
 pub(crate) mod fields;
 pub mod sampling;
 
+pub use adapters::WeightedAdapter;
 pub use chat::{ChatMessage, ChatRequest, Role};
 pub use completion::{CompletionRequest, Prompt};
 pub use sampling::{Generation, StreamOptions};

@@ -4,6 +4,7 @@ use serde_json::Value;
 use souk_protocol::{SamplingParams, TokenId};
 use utoipa::ToSchema;
 
+use super::adapters::{WeightedAdapter, take_adapters};
 use super::fields::{Fields, as_integer, wrong_type};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
@@ -53,6 +54,9 @@ pub struct Generation {
     pub stream_options: Option<StreamOptions>,
     /// The caller's own name for its user. Has no effect.
     pub user: Option<String>,
+    /// Adapters that act together, in this order, with `model` naming their base model.
+    #[schema(required = false)]
+    pub adapters: Vec<WeightedAdapter>,
 }
 
 /// Options of a streamed answer.
@@ -96,6 +100,7 @@ impl Generation {
             stream_options: take_stream_options(fields, stream)?,
             stream,
             user: fields.string("user")?,
+            adapters: take_adapters(fields, limits)?,
         })
     }
 

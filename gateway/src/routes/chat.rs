@@ -44,7 +44,7 @@ pub(crate) async fn create_chat_completion(
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatRequest::parse(fields, gateway.limits())?;
-    let model = gateway.resolve(&principal, &request.model).await?;
+    let model = gateway.resolve_weighted(&principal, &request.model, &request.generation.adapters).await?;
     let messages = request.messages.into_iter().map(Into::into).collect();
     let tokens = model.base.encode_chat(messages, true).await?;
     let wanted = request.max_completion_tokens.map_or(Wanted::Rest, Wanted::AtMost);

@@ -44,7 +44,7 @@ pub(crate) async fn create_completion(
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
     let mut request = CompletionRequest::parse(fields, gateway.limits())?;
-    let model = gateway.resolve(&principal, &request.model).await?;
+    let model = gateway.resolve_weighted(&principal, &request.model, &request.generation.adapters).await?;
     let prompts = std::mem::take(&mut request.prompts);
     let (prompts, echoes) = encode(&model.base, prompts, &request).await?;
     let prompt_logprobs = request.logprobs.filter(|_| request.echo);

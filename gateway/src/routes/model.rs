@@ -31,7 +31,7 @@ pub(crate) async fn retrieve_model(
 ) -> Result<Json<ModelDetail>, ApiError> {
     let resolved = gateway.resolve(&principal, &id).await?;
     let base = resolved.base.id.clone();
-    let Some(adapter) = resolved.adapter else {
+    let Some((adapter, _)) = resolved.adapters.into_iter().next() else {
         let model = Model::of_base(&resolved.base, &gateway);
         let digest = resolved.base.digest.to_string();
         return Ok(Json(ModelDetail { model, base, digest, version: None }));

@@ -1,0 +1,43 @@
+//! `adapters`: several weighted adapters that act on one request together.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::fields::Fields;
+use crate::error::ApiError;
+use crate::limits::GatewayLimits;
+
+/// Largest absolute weight. An adapter at 16 times its strength has long stopped making sense.
+const MAX_WEIGHT: f64 = 16.0;
+
+/// One of several adapters.
+#[derive(Clone, Debug, PartialEq, ToSchema)]
+pub struct WeightedAdapter {
+    /// `owner/name`, `owner/name@1.2.0`, `owner/name@sha256:…` or `owner/name:tag`.
+    pub id: String,
+    /// Factor on the adapter's own strength; 0 is off, a negative weight turns it around.
+    #[schema(minimum = -16, maximum = 16, required = false)]
+    pub weight: f32,
+}
+
+/// Takes the list; empty if it is absent.
+pub(super) fn take_adapters(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<WeightedAdapter>, ApiError> {
+    let Some(entries) = fields.list("adapters")? else { return Ok(Vec::new()) };
+    if entries.is_empty() || entries.len() > limits.adapters {
+        let message = format!("'adapters' must have 1 to {} entries; given {}.", limits.adapters, entries.len());
+        return Err(ApiError::invalid("adapters", message));
+    }
+    entries.into_iter().enumerate().map(parse_entry).collect()
+}
+
+fn parse_entry((index, entry): (usize, Value)) -> Result<WeightedAdapter, ApiError> {
+    let path = format!("adapters[{index}]");
+    let mut fields = Fields::within(&path, entry)?;
+    let id = fields.string("id")?.ok_or_else(|| {
+        let path = fields.path("id");
+        ApiError::invalid(&path, format!("'{path}' is missing: the adapter's reference, owner/name."))
+    })?;
+    let weight = fields.number("weight", -MAX_WEIGHT..=MAX_WEIGHT)?.unwrap_or(1.0);
+    fields.finish(&[])?;
+    Ok(WeightedAdapter { id, weight: weight as f32 })
+}
