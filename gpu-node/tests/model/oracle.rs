@@ -87,21 +87,23 @@ fn a_safetensors_model_answers_as_candles_llama_does() {
 fn a_gguf_model_answers_as_both_of_candles_llamas_do_in_every_type() {
     let folder = tempfile::tempdir().unwrap();
     let model = TinyModel::random(BLOCKY, 7);
+    // To f32 on the same weights and to candle, which rounds activations to int8 where weights are quantised; ours keep
+    // about 16 bits.
+    let (float, quantised) = ((1e-5, 2e-5), (1e-5, 4e-3));
     let cases = [
-        (GgmlDType::F32, 1e-5),
-        (GgmlDType::F16, 1e-5),
-        (GgmlDType::BF16, 1e-5),
-        // Activations are int8 in blocks of 32 from here on, ours and candle's.
-        (GgmlDType::Q8_0, 2e-3),
-        (GgmlDType::Q4_0, 2e-3),
-        (GgmlDType::Q4_1, 2e-3),
-        (GgmlDType::Q5_0, 2e-3),
-        (GgmlDType::Q5_1, 2e-3),
-        (GgmlDType::Q4K, 2e-3),
-        (GgmlDType::Q5K, 2e-3),
-        (GgmlDType::Q6K, 2e-3),
+        (GgmlDType::F32, float),
+        (GgmlDType::F16, float),
+        (GgmlDType::BF16, float),
+        (GgmlDType::Q8_0, quantised),
+        (GgmlDType::Q4_0, quantised),
+        (GgmlDType::Q4_1, quantised),
+        (GgmlDType::Q5_0, quantised),
+        (GgmlDType::Q5_1, quantised),
+        (GgmlDType::Q4K, quantised),
+        (GgmlDType::Q5K, quantised),
+        (GgmlDType::Q6K, quantised),
     ];
-    for (dtype, tolerance) in cases {
+    for (dtype, (to_f32, to_candle)) in cases {
         let path = folder.path().join(format!("tiny-{dtype:?}.gguf"));
         model.write_gguf(&path, dtype);
         let base = load(&path, folder.path()).unwrap();
@@ -110,8 +112,8 @@ fn a_gguf_model_answers_as_both_of_candles_llamas_do_in_every_type() {
         let exact = nmse(&ours, &reference(&model.rounded(dtype), &tokens()));
         let quantized = nmse(&ours, &quantized_reference(&path, &tokens()));
         println!("{dtype:?}: nmse {exact:.2e} to f32 on the same weights, {quantized:.2e} to candle's quantised llama");
-        assert!(exact < tolerance, "{dtype:?}: nmse {exact:.2e} to f32 on the same weights");
-        assert!(quantized < 2.0 * tolerance, "{dtype:?}: nmse {quantized:.2e} to candle's quantised llama");
+        assert!(exact < to_f32, "{dtype:?}: nmse {exact:.2e} to f32 on the same weights");
+        assert!(quantized < to_candle, "{dtype:?}: nmse {quantized:.2e} to candle's quantised llama");
     }
 }
 
