@@ -3,6 +3,12 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/souk
 # Outside the checkout, so that a clean checkout reuses compiled dependencies.
 export CARGO_TARGET_DIR ?= $(CACHE)/target
+# Cargo tells sources by their age and not by their folder, so what another checkout built last would pass for this one's.
+# When the folder has changed, our own sources are made young; dependencies stay compiled.
+$(shell mkdir -p $(CARGO_TARGET_DIR); stamp=$(CARGO_TARGET_DIR)/.checkout; \
+    [ "$$(cat $$stamp 2>/dev/null)" = "$(CURDIR)" ] || { \
+    find $(CURDIR) -path '*/.git' -prune -o \( -name '*.rs' -o -name '*.toml' -o -name '*.css' \) -exec touch {} + ; \
+    echo "$(CURDIR)" > $$stamp; })
 # One virtual environment for the tools and clients that come as Python packages.
 VENV := $(CACHE)/venv
 export PATH := $(VENV)/bin:$(PATH)
