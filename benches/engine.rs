@@ -129,6 +129,7 @@ impl Bench {
             resume: Vec::new(),
             adapters: adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect(),
             sampling: SamplingParams::greedy(),
+            constraint: None,
             max_tokens,
             eos_tokens: Vec::new(),
             logprobs: None,

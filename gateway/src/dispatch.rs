@@ -111,6 +111,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, plan: Plan<'_>) -> Result<Vec<Ru
                 resume: Vec::new(),
                 adapters: adapters.clone(),
                 sampling: for_choice(&sampling, choice),
+                constraint: None,
                 max_tokens: prompt.max_tokens,
                 eos_tokens: eos_tokens.clone(),
                 logprobs: plan.logprobs,

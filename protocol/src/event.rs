@@ -57,6 +57,17 @@ pub enum JobFailure {
         /// How much there is in all.
         available: u64,
     },
+    /// The request's constraint cannot be compiled, or only beyond the limits.
+    #[error("the constraint cannot be used: {0}")]
+    Constraint(String),
+    /// The constraint compiled, and went beyond its limits while it was followed.
+    #[error("the constraint went beyond its limits after {num_tokens} tokens of the answer: {reason}")]
+    ConstraintLimit {
+        /// Tokens of the answer until then.
+        num_tokens: u32,
+        /// Which limit.
+        reason: String,
+    },
     /// The deadline passed first.
     #[error("the deadline passed before the answer was complete")]
     DeadlineExceeded,

@@ -1,8 +1,10 @@
 //! What travels from the gateway through the queue to a node.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, JobId, PoolId, SamplingParams, TenantId, TokenId};
+use crate::{ConstraintSpec, Digest, JobId, PoolId, SamplingParams, TenantId, TokenId};
 
 /// One adapter and how strongly it acts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct GenerateJob {
     pub adapters: Vec<AdapterUse>,
     /// How the next token is chosen.
     pub sampling: SamplingParams,
+    /// What the answer must look like; `None` leaves it free. Shared between the jobs of one request.
+    pub constraint: Option<Arc<ConstraintSpec>>,
     /// At most this many tokens are generated, `resume` included. 0 only scores the prompt.
     pub max_tokens: u32,
     /// Generation ends at one of these tokens. Empty with `ignore_eos`.

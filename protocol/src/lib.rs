@@ -12,6 +12,7 @@
 //! ```
 
 pub mod base;
+pub mod constraint;
 pub mod digest;
 pub mod event;
 pub mod identity;
@@ -23,6 +24,7 @@ pub mod reference;
 pub mod sampling;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
+pub use constraint::ConstraintSpec;
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
 pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};

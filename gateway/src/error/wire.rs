@@ -146,6 +146,8 @@ impl ApiError {
                 JobFailure::Adapter(_) => failed(StatusCode::BAD_GATEWAY, "adapter_not_loaded", Retry::Perhaps),
                 JobFailure::NotFinite { .. } => never(StatusCode::UNPROCESSABLE_ENTITY, Some("output_not_finite")),
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),
+                JobFailure::Constraint(_) => never(StatusCode::BAD_REQUEST, Some("invalid_constraint")),
+                JobFailure::ConstraintLimit { .. } => never(StatusCode::BAD_REQUEST, Some("constraint_limit_exceeded")),
                 JobFailure::DeadlineExceeded => failed(StatusCode::GATEWAY_TIMEOUT, "timeout", Retry::Never),
                 JobFailure::ShuttingDown => busy("shutting_down", Duration::from_secs(1)),
                 JobFailure::DeadLetter { .. } => failed(StatusCode::INTERNAL_SERVER_ERROR, "given_up", Retry::Never),

@@ -35,6 +35,12 @@ async fn each_failure_has_its_status() {
             400,
             "request_too_large_for_node",
         ),
+        (JobFailure::Constraint("no such rule".to_owned()), 400, "invalid_constraint"),
+        (
+            JobFailure::ConstraintLimit { num_tokens: 3, reason: "too many items".to_owned() },
+            400,
+            "constraint_limit_exceeded",
+        ),
         (JobFailure::DeadlineExceeded, 504, "timeout"),
         (JobFailure::ShuttingDown, 503, "shutting_down"),
         (JobFailure::Internal("secret".to_owned()), 500, "internal_error"),

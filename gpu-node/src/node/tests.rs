@@ -140,6 +140,7 @@ fn job(prompt: &[TokenId], max_tokens: u32, adapters: &[Digest]) -> GenerateJob 
         resume: Vec::new(),
         adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0 }).collect(),
         sampling: SamplingParams::greedy(),
+        constraint: None,
         max_tokens,
         eos_tokens: Vec::new(),
         logprobs: None,

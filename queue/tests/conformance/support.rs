@@ -55,6 +55,7 @@ pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
         resume: Vec::new(),
         adapters: Vec::new(),
         sampling: SamplingParams::greedy(),
+        constraint: None,
         max_tokens: 100,
         eos_tokens: Vec::new(),
         logprobs: None,

@@ -178,6 +178,7 @@ pub(super) fn job(num_prompt: usize, max_tokens: u32) -> GenerateJob {
         resume: Vec::new(),
         adapters: Vec::new(),
         sampling: SamplingParams::greedy(),
+        constraint: None,
         max_tokens,
         eos_tokens: Vec::new(),
         logprobs: None,
