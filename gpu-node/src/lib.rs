@@ -2,6 +2,7 @@
 //!
 //! - [`base`]: where the base model comes from and how it is read.
 //! - [`adapters`]: from files of the PEFT format to slabs that the model runs.
+//! - [`memory`]: the one pool that KV blocks and adapters share.
 //! - [`model`]: the forward pass on the kernels.
 //! - [`engine`]: which rows run in which step, and what becomes of their logits.
 //! - [`node`]: jobs in, answers out.
@@ -12,5 +13,6 @@
 pub mod adapters;
 pub mod base;
 pub mod engine;
+pub mod memory;
 pub mod model;
 pub mod node;

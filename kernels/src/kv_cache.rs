@@ -3,41 +3,58 @@
 use half::f16;
 
 use crate::KernelError;
+use crate::arena::{Arena, PAGE_BYTES};
 use crate::cpu::simd::LANES;
 use crate::error::{check_equal, check_index, check_limit};
 
 /// Tokens per block of the cache.
 pub const BLOCK_TOKENS: usize = LANES;
 
+const VECTOR_BYTES: usize = size_of::<[u16; LANES]>();
+
 /// The widest head that the attention kernel's registers and stack are laid out for.
 pub const MAX_HEAD_DIM: usize = 256;
 
 /// A pool of blocks of 16 tokens, for every layer and key-value head.
 ///
-/// Within a block and head, keys lie transposed, `[head_dim][16 tokens]`, so that 16 scores are 16 lanes; values lie
+/// A block is one stretch of memory that begins on a page, `[layer][head]` of keys, then values, so that it can be given
+/// back to the system alone. Keys lie transposed, `[head_dim][16 tokens]`, so that 16 scores are 16 lanes; values lie
 /// `[16 tokens][head_dim]`, the width filled up to a multiple of 16. Slots that no token has written may hold anything.
 pub struct KvCache {
     num_layers: usize,
     num_blocks: usize,
     num_kv_heads: usize,
     head_dim: usize,
-    keys: Vec<[u16; LANES]>,
-    values: Vec<[u16; LANES]>,
+    vectors: Arena<[u16; LANES]>,
 }
 
 impl KvCache {
     /// A zeroed pool. Memory is taken from the system as blocks are first written.
     pub fn new(num_layers: usize, num_blocks: usize, num_kv_heads: usize, head_dim: usize) -> KvCache {
-        let num_heads = num_layers * num_blocks * num_kv_heads;
-        let value_vectors = head_dim.div_ceil(LANES);
-        KvCache {
-            num_layers,
-            num_blocks,
-            num_kv_heads,
-            head_dim,
-            keys: vec![[0; LANES]; num_heads * head_dim],
-            values: vec![[0; LANES]; num_heads * BLOCK_TOKENS * value_vectors],
-        }
+        let block_vectors = KvCache::block_bytes_for(num_layers, num_kv_heads, head_dim) / VECTOR_BYTES;
+        let vectors = Arena::new(num_blocks.saturating_mul(block_vectors));
+        KvCache { num_layers, num_blocks, num_kv_heads, head_dim, vectors }
+    }
+
+    /// Bytes that a block of such a pool takes: whole pages.
+    pub const fn block_bytes_for(num_layers: usize, num_kv_heads: usize, head_dim: usize) -> usize {
+        let heads = num_layers * num_kv_heads;
+        (heads * head_vectors(head_dim) * VECTOR_BYTES).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// Bytes that a block takes once it has been written.
+    pub fn block_bytes(&self) -> usize {
+        KvCache::block_bytes_for(self.num_layers, self.num_kv_heads, self.head_dim)
+    }
+
+    /// Gives the memory of a block back to the system. It can be written again as if it were new.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn discard(&mut self, block: usize) {
+        assert!(block < self.num_blocks, "block {block} of {}", self.num_blocks);
+        let block_vectors = self.block_vectors();
+        self.vectors.discard(block * block_vectors..(block + 1) * block_vectors);
     }
 
     /// Layers of the model.
@@ -60,9 +77,9 @@ impl KvCache {
         self.head_dim
     }
 
-    /// Bytes of the pool.
+    /// Bytes of the pool when every block has been written.
     pub fn size_bytes(&self) -> usize {
-        size_of_val(self.keys.as_slice()) + size_of_val(self.values.as_slice())
+        size_of_val(&*self.vectors)
     }
 
     /// Key and value of one head in a slot (`block * 16 + offset`), as stored: to look into a cache.
@@ -98,24 +115,62 @@ impl KvCache {
     /// Keys of a block: `[head_dim][16]`.
     #[inline(always)]
     pub(crate) fn keys(&self, layer: usize, block: usize, head: usize) -> &[[u16; LANES]] {
-        &self.keys[self.index(layer, block, head) * self.head_dim..][..self.head_dim]
+        &self.vectors[self.index(layer, block, head)..][..self.head_dim]
     }
 
     /// Values of a block: `[16][value_vectors]`.
     #[inline(always)]
     pub(crate) fn values(&self, layer: usize, block: usize, head: usize) -> &[[u16; LANES]] {
-        let size = BLOCK_TOKENS * self.value_vectors();
-        &self.values[self.index(layer, block, head) * size..][..size]
+        &self.vectors[self.index(layer, block, head) + self.head_dim..][..BLOCK_TOKENS * self.value_vectors()]
     }
 
-    /// Number of (layer, block, head) in the order of memory.
+    /// Where a head of a layer begins in a block: first its keys, then its values.
     #[inline(always)]
     pub(crate) fn index(&self, layer: usize, block: usize, head: usize) -> usize {
-        (layer * self.num_blocks + block) * self.num_kv_heads + head
+        block * self.block_vectors() + (layer * self.num_kv_heads + head) * head_vectors(self.head_dim)
     }
 
-    /// Keys and values, for the op that stores them.
-    pub(crate) fn parts_mut(&mut self) -> (&mut [[u16; LANES]], &mut [[u16; LANES]]) {
-        (&mut self.keys, &mut self.values)
+    /// Vectors from one block to the next.
+    #[inline(always)]
+    pub(crate) fn block_vectors(&self) -> usize {
+        self.block_bytes() / VECTOR_BYTES
+    }
+
+    /// All of it, for the op that stores.
+    pub(crate) fn vectors_mut(&mut self) -> &mut [[u16; LANES]] {
+        &mut self.vectors
+    }
+}
+
+/// Vectors of one head of one layer in a block.
+const fn head_vectors(head_dim: usize) -> usize {
+    head_dim + BLOCK_TOKENS * head_dim.div_ceil(LANES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discarded_block_leaves_its_neighbours_alone() {
+        let mut cache = KvCache::new(2, 3, 2, 20);
+        assert_eq!(cache.block_bytes(), 8192, "2 * 2 * (20 + 16 * 2) vectors of 32 bytes, in whole pages");
+        let num_vectors = cache.block_vectors();
+        for (block, number) in [(0, 0x3c00), (1, 0x4000), (2, 0x4200)] {
+            cache.vectors_mut()[block * num_vectors..][..num_vectors].fill([number; LANES]);
+        }
+        cache.discard(1);
+        assert_eq!(cache.read(1, 15, 1), (vec![1.0; 20], vec![1.0; 20]));
+        assert_eq!(cache.read(0, 32, 0), (vec![3.0; 20], vec![3.0; 20]));
+    }
+
+    #[test]
+    fn heads_of_a_block_follow_one_another_without_overlap() {
+        let cache = KvCache::new(3, 2, 2, 8);
+        let heads = (0..3).flat_map(|layer| (0..2).map(move |head| (layer, head)));
+        let starts: Vec<_> = heads.map(|(layer, head)| cache.index(layer, 1, head)).collect();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 8 + 16));
+        assert_eq!(starts[0], cache.block_vectors());
+        assert!(starts[5] + 24 <= 2 * cache.block_vectors());
     }
 }

@@ -30,6 +30,7 @@ pub mod reference;
 
 mod activations;
 mod adapter;
+mod arena;
 mod cpu;
 mod error;
 mod kv_cache;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use souk_protocol::TokenId;
 
 use crate::adapters::DeviceAdapter;
+use crate::memory::PAGE_BYTES;
 
 /// Number of tokens that one KV block holds.
 pub const BLOCK_TOKENS: usize = souk_kernels::BLOCK_TOKENS;
@@ -82,4 +83,12 @@ pub trait ModelRunner: Send {
     /// # Errors
     /// [`RunnerError`] if the step breaks a limit or names a block out of range.
     fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError>;
+
+    /// Bytes of device memory that a block takes once it has been written.
+    fn block_bytes(&self) -> usize {
+        PAGE_BYTES
+    }
+
+    /// Gives the memory of these blocks back. What they hold is lost; they can be written again.
+    fn discard_blocks(&mut self, _blocks: &[BlockId]) {}
 }

@@ -12,10 +12,7 @@ use super::plan::{Plan, check};
 use super::recycle::recycle;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use crate::engine::runner::{BLOCK_TOKENS, ModelRunner, RunnerError, RunnerLimits, Step};
-
-/// Bytes of one number in the KV cache (f16).
-const KV_NUMBER_BYTES: usize = 2;
+use crate::engine::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step};
 
 /// A llama-family model on the CPU with its KV cache.
 pub struct LlamaRunner {
@@ -132,7 +129,7 @@ impl LlamaRunner {
         self.cpu.isa()
     }
 
-    /// Memory that the KV cache occupies.
+    /// Memory that the KV cache occupies when every block is in use.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
         self.cache.size_bytes()
@@ -174,13 +171,23 @@ impl ModelRunner for LlamaRunner {
         result.map_err(|error| RunnerError(error.to_string()))?;
         Ok(&mut self.work.logits[..step.logit_rows.len() * self.limits.vocab_size])
     }
+
+    fn block_bytes(&self) -> usize {
+        self.cache.block_bytes()
+    }
+
+    fn discard_blocks(&mut self, blocks: &[BlockId]) {
+        for block in blocks {
+            self.cache.discard(block.0 as usize);
+        }
+    }
 }
 
 impl KvBudget {
     /// Bytes that one block of K and V takes over all layers.
     #[must_use]
     pub const fn block_bytes(shape: &LlamaShape) -> usize {
-        2 * shape.num_layers * BLOCK_TOKENS * shape.kv_size() * KV_NUMBER_BYTES
+        KvCache::block_bytes_for(shape.num_layers, shape.num_kv_heads, shape.head_dim)
     }
 
     fn num_blocks(self, shape: &LlamaShape) -> Result<usize, ModelError> {

@@ -21,10 +21,11 @@ pub(crate) struct RopeStore<'a> {
     pub(crate) num_heads: usize,
     pub(crate) num_kv_heads: usize,
     pub(crate) head_dim: usize,
-    /// Number of (layer, block 0, head 0) in the cache.
-    pub(crate) first_index: usize,
-    pub(crate) keys: SharedMut<'a, [u16; LANES]>,
-    pub(crate) values: SharedMut<'a, [u16; LANES]>,
+    /// Where the layer's head 0 begins in block 0 of the cache.
+    pub(crate) first_vector: usize,
+    /// From one block to the next.
+    pub(crate) block_vectors: usize,
+    pub(crate) cache: SharedMut<'a, [u16; LANES]>,
     /// Everything in one chunk.
     pub(crate) whole: bool,
 }
@@ -55,11 +56,12 @@ impl RopeStore<'_> {
             let k = unsafe { self.k.part(row * width + head * dim, dim) };
             rotate(s, self.rope, self.positions[row], k);
             let (block, token) = (*slot as usize / BLOCK_TOKENS, *slot as usize % BLOCK_TOKENS);
-            let index = self.first_index + block * self.num_kv_heads + head;
+            let head_vectors = dim + BLOCK_TOKENS * value_vectors;
+            let first = self.first_vector + block * self.block_vectors + head * head_vectors;
             // SAFETY: a head of the cache belongs to one chunk.
-            let keys = unsafe { self.keys.part(index * dim, dim) };
-            // SAFETY: as above.
-            let values = unsafe { self.values.part((index * BLOCK_TOKENS + token) * value_vectors, value_vectors) };
+            let keys = unsafe { self.cache.part(first, dim) };
+            // SAFETY: as above, and values do not overlap keys.
+            let values = unsafe { self.cache.part(first + dim + token * value_vectors, value_vectors) };
             for (k, keys) in k.chunks(LANES).zip(keys.chunks_mut(LANES)) {
                 let mut halves = [0; LANES];
                 s.store_f16(s.load_part(k), &mut halves);

@@ -85,8 +85,7 @@ pub fn rope_store(
     if num_rows == 0 {
         return Ok(());
     }
-    let first_index = cache.index(layer, 0, 0);
-    let (keys, values) = cache.parts_mut();
+    let (first_vector, block_vectors) = (cache.index(layer, 0, 0), cache.block_vectors());
     let kernel = RopeStore {
         rope,
         q: SharedMut::new(q),
@@ -97,9 +96,9 @@ pub fn rope_store(
         num_heads,
         num_kv_heads,
         head_dim,
-        first_index,
-        keys: SharedMut::new(keys),
-        values: SharedMut::new(values),
+        first_vector,
+        block_vectors,
+        cache: SharedMut::new(cache.vectors_mut()),
         whole: num_rows * (num_heads + 2 * num_kv_heads) * head_dim < VALUES_WORTH_A_FORK,
     };
     cpu.launch(kernel.num_chunks(), &kernel);
