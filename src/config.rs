@@ -54,6 +54,8 @@ pub(crate) struct EngineConfig {
     pub(crate) max_sequences: usize,
     pub(crate) max_requests: usize,
     pub(crate) max_logit_rows: usize,
+    pub(crate) speculation: bool,
+    pub(crate) max_speculative_tokens: usize,
     pub(crate) kv_cache_mb: usize,
 }
 
@@ -143,6 +145,7 @@ impl Config {
         at_least("engine.max_sequences", self.engine.max_sequences as u64, 1)?;
         at_least("engine.max_requests", self.engine.max_requests as u64, 1)?;
         at_least("engine.max_logit_rows", self.engine.max_logit_rows as u64, 1)?;
+        at_least("engine.max_speculative_tokens", self.engine.max_speculative_tokens as u64, 1)?;
         at_least("engine.kv_cache_mb", self.engine.kv_cache_mb as u64, 1)?;
         at_least("adapters.device_mb", self.adapters.device_mb as u64, 1)?;
         at_least("adapters.max_concurrent_loads", self.adapters.max_concurrent_loads as u64, 1)?;

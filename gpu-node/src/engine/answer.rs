@@ -22,6 +22,26 @@ pub(super) struct Answer {
     num_generated: Arc<AtomicU32>,
     ended: oneshot::Sender<Ended>,
     started: bool,
+    /// What is to be said and has not been.
+    outbox: Vec<JobEvent>,
+}
+
+/// What a step did for a generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) num_generated: usize,
+    pub(super) num_drafted: usize,
+    pub(super) num_accepted: usize,
+}
+
+impl Progress {
+    pub(super) const fn plus(self, other: Self) -> Self {
+        Self {
+            num_generated: self.num_generated + other.num_generated,
+            num_drafted: self.num_drafted + other.num_drafted,
+            num_accepted: self.num_accepted + other.num_accepted,
+        }
+    }
 }
 
 /// Why a generation leaves the batch before its answer is complete.
@@ -43,6 +63,7 @@ impl Answer {
             num_generated: new.num_generated,
             ended: new.ended,
             started: false,
+            outbox: Vec::new(),
         }
     }
 
@@ -51,46 +72,52 @@ impl Answer {
         self.sink.is_closed()
     }
 
-    /// Takes in what a step computed for this generation: `rows` holds the logits of `part.logits`.
+    /// Takes in what a step computed for this generation: `rows` holds the logits of `part.logits`. What there is to say is
+    /// kept for [`deliver`](Self::deliver).
     ///
     /// # Errors
-    /// The [`Break`] that ends the generation.
+    /// The [`Break`] that ends the generation, after what it says until then.
     pub(super) fn take(
         &mut self,
         sequence: &mut Sequence,
         part: &Part,
         rows: &mut [f32],
         sampler: &mut Sampler,
-    ) -> Result<(), Break> {
-        if !std::mem::replace(&mut self.started, true) {
-            self.send(JobEvent::Started)?;
-        }
+    ) -> Result<Progress, Break> {
+        self.start();
         sequence.num_computed = part.positions.end;
         let vocab_size = rows.len() / part.logits.len().max(1);
         let mut rows = part.logits.clone().zip(rows.chunks_exact_mut(vocab_size.max(1)));
         if sequence.num_scored < sequence.num_prompt {
             self.score(sequence, &mut rows, sampler)?;
         }
-        match rows.next() {
-            Some((position, row)) => self.choose(sequence, position, row, sampler),
-            None => Ok(()),
-        }
+        self.extend(sequence, &mut rows, sampler)
     }
 
-    /// Reports the logprobs of a prompt that has been scored without a step: one token, which has none.
+    /// Says what the last step brought.
     ///
     /// # Errors
     /// [`Break::Cancelled`] if nobody reads.
-    pub(super) fn score_first(&mut self, sequence: &mut Sequence) -> Result<(), Break> {
-        self.started = true;
-        self.send(JobEvent::Started)?;
+    pub(super) fn deliver(&mut self) -> Result<(), Break> {
+        self.outbox.drain(..).try_for_each(|event| self.sink.send(event)).map_err(|_| Break::Cancelled)
+    }
+
+    /// Reports the logprobs of a prompt that has been scored without a step: one token, which has none.
+    pub(super) fn score_first(&mut self, sequence: &mut Sequence) {
+        self.start();
         sequence.num_scored = 1;
-        self.send(JobEvent::PromptLogprobs(vec![None]))
+        self.outbox.push(JobEvent::PromptLogprobs(vec![None]));
+    }
+
+    fn start(&mut self) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.outbox.push(JobEvent::Started);
+        }
     }
 
     /// Scores prompt tokens: the row at a position says how likely the next token was. Leaves the rows that score nothing.
     fn score<'a>(
-        &self,
+        &mut self,
         sequence: &mut Sequence,
         rows: &mut impl Iterator<Item = (usize, &'a mut [f32])>,
         sampler: &mut Sampler,
@@ -108,40 +135,64 @@ impl Answer {
             scores.push(Some(score));
             sequence.num_scored = position + 2;
         }
-        if scores.is_empty() { Ok(()) } else { self.send(JobEvent::PromptLogprobs(scores)) }
+        if !scores.is_empty() {
+            self.outbox.push(JobEvent::PromptLogprobs(scores));
+        }
+        Ok(())
+    }
+
+    /// Chooses the token that follows each row, and goes on to the next row while that is the row of the chosen token:
+    /// beyond the first, rows are guesses. Each choice is made as if its row were the only one.
+    fn extend<'a>(
+        &mut self,
+        sequence: &mut Sequence,
+        rows: &mut impl Iterator<Item = (usize, &'a mut [f32])>,
+        sampler: &mut Sampler,
+    ) -> Result<Progress, Break> {
+        let (offset, num_drafted) = (count(sequence.num_generated()), sequence.draft.tokens().len());
+        let mut tokens = Vec::new();
+        let mut outcome = Ok(());
+        for (position, row) in rows {
+            let guess = sequence.draft.tokens().get(tokens.len()).copied();
+            match self.choose(position, row, sampler) {
+                Ok(token) => {
+                    self.push(sequence, token.id);
+                    tokens.push(token);
+                }
+                Err(reason) => outcome = Err(reason),
+            }
+            let chosen = sequence.tokens.last().copied();
+            if outcome.is_err() || guess != chosen || sequence.finish_reason().is_some() {
+                break;
+            }
+        }
+        let (num_generated, num_accepted) = (tokens.len(), tokens.len().saturating_sub(1));
+        sequence.draft.settle(num_accepted);
+        if num_generated > 0 {
+            // The last token has no K and V yet; what rows of wrong guesses left behind it is overwritten.
+            sequence.num_computed = sequence.tokens.len() - 1;
+            self.outbox.push(JobEvent::Tokens { offset, tokens });
+        }
+        outcome.map(|()| Progress { num_generated, num_drafted, num_accepted })
     }
 
     /// Chooses the token that follows `position`.
-    fn choose(
-        &mut self,
-        sequence: &mut Sequence,
-        position: usize,
-        row: &mut [f32],
-        sampler: &mut Sampler,
-    ) -> Result<(), Break> {
+    fn choose(&self, position: usize, row: &mut [f32], sampler: &mut Sampler) -> Result<TokenOut, Break> {
         let context = ChoiceContext {
             params: &self.sampling,
             counts: self.counts.as_ref(),
             position: count(position + 1),
             num_top: self.logprobs,
         };
-        let token = sampler.choose(row, context).map_err(|error| not_finite(error, position))?;
-        self.push(sequence, token)
+        sampler.choose(row, context).map_err(|error| not_finite(error, position))
     }
 
-    fn push(&mut self, sequence: &mut Sequence, token: TokenOut) -> Result<(), Break> {
-        let id: TokenId = token.id;
-        let offset = count(sequence.num_generated());
+    fn push(&mut self, sequence: &mut Sequence, id: TokenId) {
         sequence.tokens.push(id);
         if let Some(counts) = &mut self.counts {
             counts.push(id);
         }
-        self.num_generated.store(offset + 1, Ordering::Relaxed);
-        self.send(JobEvent::Tokens { offset, tokens: vec![token] })
-    }
-
-    fn send(&self, event: JobEvent) -> Result<(), Break> {
-        self.sink.send(event).map_err(|_| Break::Cancelled)
+        self.num_generated.store(count(sequence.num_generated()), Ordering::Relaxed);
     }
 
     /// The answer is complete, or nobody wants it.

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod blocks;
+pub mod draft;
 pub mod inbox;
 pub mod run;
 pub mod runner;
@@ -50,11 +51,20 @@ pub struct EngineConfig {
     /// Most prompt rows in a step that also decodes: bounds the gap between two tokens of a running answer. At about 300
     /// prompt tokens a second, 64 rows are a gap of 0.2 s.
     pub max_prefill_rows_beside_decode: usize,
+    /// Most rows in a step of decode rows and guesses at what follows them (see [`draft`]); 0 guesses nothing. A step of
+    /// this many rows should take little longer than one of a single row.
+    pub max_speculative_rows: usize,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_sequences: 32, max_requests: 64, max_rows: 512, max_prefill_rows_beside_decode: 64 }
+        Self {
+            max_sequences: 32,
+            max_requests: 64,
+            max_rows: 512,
+            max_prefill_rows_beside_decode: 64,
+            max_speculative_rows: 8,
+        }
     }
 }
 

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 
 use super::EngineConfig;
-use super::answer::{Answer, Break};
+use super::answer::{Answer, Break, Progress};
+use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::runner::{ModelRunner, RunnerLimits};
 use super::sampler::Sampler;
 use super::scheduler::{Budget, Plan, Scheduler};
-use super::sequence::{AdapterSet, Sequence, SequenceId};
+use super::sequence::{AdapterSet, Part, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
 
@@ -93,57 +94,54 @@ impl EngineLoop {
             return;
         }
         let started = Instant::now();
-        let num_decode_rows = self.num_decoding(plan);
-        let breaks = self.compute(plan);
-        for (id, reason) in breaks {
-            self.leave(id, reason);
-        }
-        let num_generated = self.settle(plan);
+        let num_decode_rows = self.num_decode_rows(plan);
+        let outcomes = self.compute(plan);
         self.step.clear();
+        let progress = self.settle(plan, outcomes);
         self.stats.add(StepFigures {
             took: started.elapsed(),
             num_rows: plan.parts.iter().map(|part| part.positions.len()).sum(),
             num_decode_rows,
-            num_generated,
             num_preempted: plan.preempted.len(),
+            progress,
         });
     }
 
-    /// Runs the model and hands each generation its rows. Returns those that must leave.
-    fn compute(&mut self, plan: &Plan) -> Vec<(SequenceId, Break)> {
-        let logits = match self.runner.run(self.step.build(plan, &self.scheduler)) {
+    /// Runs the model and chooses what follows. Returns what came of each part of the plan.
+    fn compute(&mut self, plan: &Plan) -> Vec<Result<Progress, Break>> {
+        let mut rest = match self.runner.run(self.step.build(plan, &self.scheduler)) {
             Ok(logits) => logits,
             Err(error) => {
                 tracing::error!(%error, step = %plan, "a step failed; its sequences end, the engine goes on");
-                let failed = Break::Failed(JobFailure::Internal(error.to_string()));
-                return plan.parts.iter().map(|part| (part.sequence, failed.clone())).collect();
+                return vec![Err(Break::Failed(JobFailure::Internal(error.to_string()))); plan.parts.len()];
             }
         };
-        let mut breaks = Vec::new();
-        let mut rest = logits;
-        for part in &plan.parts {
-            let (rows, others) = rest.split_at_mut(part.logits.len() * self.limits.vocab_size);
-            rest = others;
-            let Some(sequence) = self.scheduler.running_mut(part.sequence) else { continue };
-            let Some(answer) = self.answers.get_mut(&part.sequence) else { continue };
-            if let Err(reason) = answer.take(sequence, part, rows, &mut self.sampler) {
-                breaks.push((part.sequence, reason));
+        let take = |part: &Part| {
+            let rows = rest.split_off_mut(..part.logits.len() * self.limits.vocab_size).unwrap_or_default();
+            let sequence = self.scheduler.running_mut(part.sequence);
+            match (sequence, self.answers.get_mut(&part.sequence)) {
+                (Some(sequence), Some(answer)) => answer.take(sequence, part, rows, &mut self.sampler),
+                _ => Ok(Progress::default()),
             }
-        }
-        breaks
+        };
+        plan.parts.iter().map(take).collect()
     }
 
-    /// Ends the generations that are complete. Returns how many tokens the step brought.
-    fn settle(&mut self, plan: &Plan) -> usize {
-        let mut num_generated = 0;
-        for part in &plan.parts {
-            let Some(sequence) = self.scheduler.running(part.sequence) else { continue };
-            num_generated += usize::from(sequence.tokens.len() > part.positions.end);
-            if let Some(reason) = sequence.finish_reason() {
-                self.finish(part.sequence, reason);
+    /// Says what the step brought and ends the generations that are complete or broken.
+    fn settle(&mut self, plan: &Plan, outcomes: Vec<Result<Progress, Break>>) -> Progress {
+        let mut total = Progress::default();
+        for (part, outcome) in plan.parts.iter().zip(outcomes) {
+            let id = part.sequence;
+            let Some(answer) = self.answers.get_mut(&id) else { continue };
+            match answer.deliver().and(outcome) {
+                Ok(progress) => total = total.plus(progress),
+                Err(reason) => self.leave(id, reason),
+            }
+            if let Some(reason) = self.scheduler.running(id).and_then(Sequence::finish_reason) {
+                self.finish(id, reason);
             }
         }
-        num_generated
+        total
     }
 
     fn admit(&mut self, new: NewRequest) {
@@ -151,12 +149,14 @@ impl EngineLoop {
         let id = new.id;
         let mut answer = Answer::new(new);
         // A prompt of one token that is only scored needs no step.
-        let scored =
-            if sequence.max_len == 1 && sequence.num_scored == 0 { answer.score_first(&mut sequence) } else { Ok(()) };
+        if sequence.max_len == 1 && sequence.num_scored == 0 {
+            answer.score_first(&mut sequence);
+        }
+        let delivered = answer.deliver();
         let reason = sequence.finish_reason();
         self.scheduler.admit(sequence);
         self.answers.insert(id, answer);
-        match (scored, reason) {
+        match (delivered, reason) {
             (Err(reason), _) => self.leave(id, reason),
             // Nothing to do: `resume` holds the whole answer, or nothing was asked for.
             (Ok(()), Some(reason)) => self.finish(id, reason),
@@ -177,6 +177,7 @@ impl EngineLoop {
             deadline: job.deadline_unix_ms.map(instant_of),
             adapters,
             blocks: self.scheduler.pool().empty_list(),
+            draft: Draft::default(),
             tokens,
         }
     }
@@ -200,9 +201,11 @@ impl EngineLoop {
         }
     }
 
-    fn num_decoding(&self, plan: &Plan) -> usize {
-        let sequences = plan.parts.iter().filter_map(|part| self.scheduler.running(part.sequence));
-        sequences.filter(|sequence| sequence.is_decoding()).count()
+    /// Rows that extend answers, guesses among them.
+    fn num_decode_rows(&self, plan: &Plan) -> usize {
+        let is_decoding = |id| self.scheduler.running(id).is_some_and(Sequence::is_decoding);
+        let parts = plan.parts.iter().filter(|part| is_decoding(part.sequence));
+        parts.map(|part| part.positions.len()).sum()
     }
 
     pub(super) fn publish(&mut self) {
@@ -231,6 +234,7 @@ fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
         max_logit_rows: limits.max_logit_rows.max(1),
         max_prefill_rows_beside_decode: config.max_prefill_rows_beside_decode.clamp(1, max_rows),
         max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
+        max_speculative_rows: config.max_speculative_rows,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Budget {
     pub max_prefill_rows_beside_decode: usize,
     /// Most sequences that hold KV blocks. At most `max_rows` and `max_logit_rows`, so that all can decode in one step.
     pub max_sequences: usize,
+    /// Most rows, drafts included, in a step that drafts; 0 drafts nothing.
+    pub max_speculative_rows: usize,
 }
 
 /// The scheduler's state: all sequences and the block pool.
@@ -125,6 +127,7 @@ impl Scheduler {
         }
         self.plan_prefill(&mut plan, &mut left);
         self.plan_admission(&mut plan, &mut left);
+        self.plan_drafts(&mut plan, &left);
         self.group_by_adapters(&mut plan.parts);
         plan
     }
@@ -172,6 +175,27 @@ impl Scheduler {
             if !self.plan_chunk(id, others_wait, plan, left) {
                 return;
             }
+        }
+    }
+
+    /// Lets answers guess ahead where that takes nothing from anybody: all rows are decode rows and few, nobody waits, and
+    /// the blocks are free. The rows to spare are dealt out evenly, from the oldest on.
+    fn plan_drafts(&mut self, plan: &mut Plan, left: &Left) {
+        let spare = self.budget.max_speculative_rows.saturating_sub(plan.parts.len());
+        let mut spare = spare.min(left.rows).min(left.logit_rows);
+        let all_decode =
+            plan.parts.iter().all(|part| self.running.get(&part.sequence).is_some_and(Sequence::is_decoding));
+        if !all_decode || !self.waiting.is_empty() {
+            return;
+        }
+        let mut num_sharing = plan.parts.len();
+        for part in &mut plan.parts {
+            let Some(sequence) = self.running.get_mut(&part.sequence) else { continue };
+            let num_drafted = sequence.guess(spare.div_ceil(num_sharing));
+            part.positions.end += num_drafted;
+            part.logits.end += num_drafted;
+            spare -= num_drafted;
+            num_sharing -= 1;
         }
     }
 

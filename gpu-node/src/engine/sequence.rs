@@ -7,6 +7,7 @@ use std::time::Instant;
 use souk_protocol::{Digest, FinishReason, TokenId};
 
 use super::blocks::{BlockList, blocks_for};
+use super::draft::Draft;
 use crate::adapters::DeviceAdapter;
 
 /// Order of admission to the engine: lower came first.
@@ -36,6 +37,8 @@ pub struct Sequence {
     pub adapters: AdapterSet,
     /// Where its K and V are.
     pub blocks: BlockList,
+    /// What is guessed to follow `tokens`, for the step that is being planned.
+    pub draft: Draft,
 }
 
 /// Rows of one sequence in a step.
@@ -126,6 +129,26 @@ impl Sequence {
             return Some(FinishReason::Stop);
         }
         (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)
+    }
+
+    /// Guesses at most `most` tokens ahead, for which there must be free blocks. Returns how many.
+    pub fn guess(&mut self, most: usize) -> usize {
+        // The last token of an answer has no row, so a guess is of use only before it.
+        let num_useful = self.max_len.saturating_sub(self.tokens.len() + 1);
+        self.draft.propose(&self.tokens, most.min(num_useful));
+        if !self.blocks.grow_to(self.tokens.len() + self.draft.tokens().len()) {
+            self.draft.withdraw();
+        }
+        self.draft.tokens().len()
+    }
+
+    /// The token at a position, which may be a guessed one.
+    #[must_use]
+    pub fn token_at(&self, position: usize) -> TokenId {
+        match position.checked_sub(self.tokens.len()) {
+            None => self.tokens[position],
+            Some(guessed) => self.draft.tokens()[guessed],
+        }
     }
 
     /// Gives up its blocks; everything is computed again later.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::answer::Progress;
+
 /// Figures as of the last step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineStats {
@@ -23,6 +25,10 @@ pub struct EngineStats {
     pub num_generated: u64,
     /// Sequences that had to give up their blocks so far.
     pub num_preempted: u64,
+    /// Rows that were guesses at what follows, so far.
+    pub num_drafted: u64,
+    /// Guesses that were right, so far: tokens that took no step of their own.
+    pub num_accepted: u64,
     /// Time of the last step.
     pub last_step: Duration,
     /// Generated tokens per second: an average in which a step counts for about five seconds.
@@ -35,19 +41,22 @@ pub(super) struct StepFigures {
     pub(super) took: Duration,
     pub(super) num_rows: usize,
     pub(super) num_decode_rows: usize,
-    pub(super) num_generated: usize,
     pub(super) num_preempted: usize,
+    pub(super) progress: Progress,
 }
 
 impl EngineStats {
     /// Adds a step, here and in the process's metrics.
     pub(super) fn add(&mut self, figures: StepFigures) {
-        let StepFigures { took, num_rows, num_decode_rows, num_generated, num_preempted } = figures;
+        let StepFigures { took, num_rows, num_decode_rows, num_preempted, progress } = figures;
+        let Progress { num_generated, num_drafted, num_accepted } = progress;
         let num_prefill_rows = num_rows - num_decode_rows;
         self.num_steps += 1;
         self.num_prefill_rows += num_prefill_rows as u64;
         self.num_generated += num_generated as u64;
         self.num_preempted += num_preempted as u64;
+        self.num_drafted += num_drafted as u64;
+        self.num_accepted += num_accepted as u64;
         self.last_step = took;
         let seconds = took.as_secs_f64().max(1e-9);
         let share = (seconds / 5.0).min(1.0);
@@ -57,6 +66,8 @@ impl EngineStats {
         metrics::counter!("souk_engine_prefill_rows_total").increment(num_prefill_rows as u64);
         metrics::counter!("souk_engine_generated_tokens_total").increment(num_generated as u64);
         metrics::counter!("souk_engine_preempted_total").increment(num_preempted as u64);
+        metrics::counter!("souk_speculation_drafted_total").increment(num_drafted as u64);
+        metrics::counter!("souk_speculation_accepted_total").increment(num_accepted as u64);
     }
 
     /// Publishes what the engine holds now.

@@ -37,7 +37,7 @@ impl StepBuilder {
     fn push(&mut self, part: &Part, sequence: &Sequence) {
         let (first_row, num_rows) = (self.step.tokens.len(), part.positions.len());
         let first = part.positions.start;
-        self.step.tokens.extend_from_slice(&sequence.tokens[part.positions.clone()]);
+        self.step.tokens.extend(part.positions.clone().map(|position| sequence.token_at(position)));
         self.step.positions.extend(part.positions.clone().map(count));
         self.step.logit_rows.extend(part.logits.clone().map(|position| count(first_row + position - first)));
         let mut blocks = self.spare.pop().unwrap_or_default();

@@ -21,8 +21,13 @@ use crate::engine::{Ended, EngineConfig, EngineError, EngineRequest};
 pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };
 
-pub(super) const CONFIG: EngineConfig =
-    EngineConfig { max_sequences: 8, max_requests: 64, max_rows: 32, max_prefill_rows_beside_decode: 8 };
+pub(super) const CONFIG: EngineConfig = EngineConfig {
+    max_sequences: 8,
+    max_requests: 64,
+    max_rows: 32,
+    max_prefill_rows_beside_decode: 8,
+    max_speculative_rows: 0,
+};
 
 pub(super) struct Lab {
     pub(super) script: Script,

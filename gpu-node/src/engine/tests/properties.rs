@@ -46,7 +46,7 @@ proptest! {
         max_logit_rows in 1..12_usize,
         num_blocks in 7..30_usize,
     ) {
-        let config = EngineConfig { max_sequences, max_rows, max_prefill_rows_beside_decode: beside_decode, max_requests: 99 };
+        let config = EngineConfig { max_sequences, max_rows, max_prefill_rows_beside_decode: beside_decode, max_requests: 99, max_speculative_rows: 0 };
         let limits = RunnerLimits { max_rows: max_rows.max(8), max_logit_rows, num_blocks, ..LIMITS };
         let mut lab = Lab::with(config, limits);
         let mut watches = Vec::new();
