@@ -4,5 +4,6 @@ mod endings;
 mod lab;
 mod properties;
 mod scoring;
+mod speculation;
 mod thread;
 mod traces;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use souk_protocol::{
-    Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId, TokenLogprobs,
+    Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId, TokenLogprobs, TokenOut,
 };
 use souk_queue::{EventSink, Gone};
 use tokio::sync::oneshot;
@@ -132,6 +132,16 @@ impl Watch {
             }
         }
         answer
+    }
+
+    /// The answer's new tokens so far, with their logprobs.
+    pub(super) fn token_outs(&self) -> Vec<TokenOut> {
+        let events = self.reader.events.lock().unwrap();
+        let tokens = events.iter().filter_map(|event| match event {
+            JobEvent::Tokens { tokens, .. } => Some(tokens.clone()),
+            _ => None,
+        });
+        tokens.flatten().collect()
     }
 
     pub(super) fn prompt_logprobs(&self) -> Vec<Option<TokenLogprobs>> {
