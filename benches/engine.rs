@@ -48,7 +48,13 @@ fn main() {
     };
     let runner = LlamaRunner::new(Arc::new(loaded.weights), &config).expect("the runner is set up");
     println!("Threads: {num_threads}; instruction set: {:?}; best of {runs}\n", runner.isa());
-    let engine_config = EngineConfig { max_rows: 512, max_sequences: 64, max_requests: 128, ..EngineConfig::default() };
+    let engine_config = EngineConfig {
+        max_rows: 512,
+        max_sequences: 64,
+        max_requests: 128,
+        prefix_cache: false,
+        ..EngineConfig::default()
+    };
     let (engine, _thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
     let bench = Bench { engine, pool: PoolId(loaded.model.digest), vocab_size: shape.vocab_size as u32, runs };
 

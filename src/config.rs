@@ -57,6 +57,7 @@ pub(crate) struct EngineConfig {
     pub(crate) speculation: bool,
     pub(crate) max_speculative_tokens: usize,
     pub(crate) kv_cache_mb: usize,
+    pub(crate) prefix_cache: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -91,7 +91,9 @@ impl Answer {
         if sequence.num_scored < sequence.num_prompt {
             self.score(sequence, &mut rows, sampler)?;
         }
-        self.extend(sequence, &mut rows, sampler)
+        let progress = self.extend(sequence, &mut rows, sampler)?;
+        sequence.share_computed();
+        Ok(progress)
     }
 
     /// Says what the last step brought.
@@ -216,7 +218,7 @@ impl Answer {
 fn usage(sequence: &Sequence) -> Usage {
     Usage {
         prompt_tokens: count(sequence.num_prompt),
-        cached_tokens: 0,
+        cached_tokens: count(sequence.num_cached),
         completion_tokens: count(sequence.num_generated()),
     }
 }

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod blocks;
 pub mod draft;
 pub mod inbox;
+pub mod prefix;
 pub mod run;
 pub mod runner;
 pub mod sampler;
@@ -54,6 +55,8 @@ pub struct EngineConfig {
     /// Most rows in a step of decode rows and guesses at what follows them (see [`draft`]); 0 guesses nothing. A step of
     /// this many rows should take little longer than one of a single row.
     pub max_speculative_rows: usize,
+    /// Whether KV blocks keep their content after their sequence has ended, for later ones of the same tenant.
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineConfig {
@@ -64,6 +67,7 @@ impl Default for EngineConfig {
             max_rows: 512,
             max_prefill_rows_beside_decode: 64,
             max_speculative_rows: 8,
+            prefix_cache: true,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::EngineConfig;
 use super::answer::{Answer, Break, Progress};
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
+use super::prefix::KeyChain;
 use super::runner::{ModelRunner, RunnerLimits};
 use super::sampler::Sampler;
 use super::scheduler::{Budget, Plan, Scheduler};
@@ -23,6 +24,7 @@ pub(super) struct EngineLoop {
     runner: Box<dyn ModelRunner>,
     limits: RunnerLimits,
     scheduler: Scheduler,
+    prefix_cache: bool,
     answers: HashMap<SequenceId, Answer>,
     step: StepBuilder,
     sampler: Sampler,
@@ -37,6 +39,7 @@ impl EngineLoop {
             runner,
             limits,
             scheduler: Scheduler::new(budget(config, limits), limits.num_blocks),
+            prefix_cache: config.prefix_cache,
             answers: HashMap::new(),
             step: StepBuilder::default(),
             sampler: Sampler::default(),
@@ -178,6 +181,9 @@ impl EngineLoop {
             adapters,
             blocks: self.scheduler.pool().empty_list(),
             draft: Draft::default(),
+            chain: self.prefix_cache.then(|| KeyChain::new(&job.tenant, &job.pool)),
+            num_cached: 0,
+            was_preempted: false,
             tokens,
         }
     }
@@ -214,6 +220,8 @@ impl EngineLoop {
         self.stats.num_free_places = self.scheduler.num_free_places();
         self.stats.num_blocks = self.limits.num_blocks;
         self.stats.num_free_blocks = self.scheduler.pool().num_free();
+        self.stats.num_idle_blocks = self.scheduler.pool().num_idle();
+        self.stats.count_prefix_cache(self.scheduler.reuse(), self.scheduler.pool().num_evicted());
         self.stats.publish_gauges();
         self.inbox.set_stats(&self.stats);
     }

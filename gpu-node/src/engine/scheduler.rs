@@ -4,14 +4,19 @@
 //! Prefill chunks fill the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of
 //! what is left while others wait behind it, so that a short prompt is not stuck behind a long one.
 //!
+//! A prompt takes over the blocks that are in the prefix cache, and again before each of its chunks, since others add to
+//! it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to find
+//! it there: sixteen requests with one system prompt compute it once.
+//!
 //! When KV blocks run out the youngest sequence gives its blocks up and is computed again later. The oldest is never the
 //! victim of another, and each fits into the empty pool, so the oldest always moves on: nobody starves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Instant;
 
 use super::blocks::{BlockPool, blocks_for};
+use super::prefix::BlockKey;
 use super::sequence::{Part, Sequence, SequenceId};
 
 /// Bounds of one step.
@@ -38,6 +43,16 @@ pub struct Scheduler {
     waiting: BTreeMap<SequenceId, Sequence>,
     /// Sequences that hold blocks.
     running: BTreeMap<SequenceId, Sequence>,
+    reuse: Reuse,
+}
+
+/// How far the prefix cache has helped so far, in prompt tokens. A sequence counts once, however often it is preempted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// Of all sequences that could have made use of it.
+    pub num_wanted: u64,
+    /// Whose K and V were there.
+    pub num_found: u64,
 }
 
 /// The decision for one step.
@@ -51,18 +66,28 @@ pub struct Plan {
     pub expired: Vec<Sequence>,
 }
 
-/// What is left of a step's budget.
-struct Left {
+/// A plan in the making.
+struct Planning {
+    plan: Plan,
+    /// Rows that are left of the step's budget.
     rows: usize,
     logit_rows: usize,
     prefill_rows: usize,
+    /// Blocks that prompts are about to compute in this step.
+    under_way: HashSet<BlockKey>,
 }
 
 impl Scheduler {
     /// A scheduler without sequences over `num_blocks` blocks.
     #[must_use]
     pub fn new(budget: Budget, num_blocks: usize) -> Self {
-        Self { budget, pool: BlockPool::new(num_blocks), waiting: BTreeMap::new(), running: BTreeMap::new() }
+        Self {
+            budget,
+            pool: BlockPool::new(num_blocks),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            reuse: Reuse::default(),
+        }
     }
 
     /// The pool that new sequences take their empty block lists from.
@@ -113,21 +138,29 @@ impl Scheduler {
         if self.waiting.is_empty() { self.budget.max_sequences - self.running.len() } else { 0 }
     }
 
+    /// What the prefix cache has spared.
+    #[must_use]
+    pub const fn reuse(&self) -> Reuse {
+        self.reuse
+    }
+
     /// Decides the next step. Empty only if there is no sequence left.
     pub fn plan(&mut self, now: Instant) -> Plan {
-        let mut plan = Plan { expired: self.take_expired(now), ..Plan::default() };
-        let mut left = Left {
+        let mut planning = Planning {
+            plan: Plan { expired: self.take_expired(now), ..Plan::default() },
             rows: self.budget.max_rows,
             logit_rows: self.budget.max_logit_rows,
             prefill_rows: self.budget.max_rows,
+            under_way: HashSet::new(),
         };
-        self.plan_decode(&mut plan, &mut left);
-        if !plan.parts.is_empty() {
-            left.prefill_rows = self.budget.max_prefill_rows_beside_decode;
+        self.plan_decode(&mut planning);
+        if !planning.plan.parts.is_empty() {
+            planning.prefill_rows = self.budget.max_prefill_rows_beside_decode;
         }
-        self.plan_prefill(&mut plan, &mut left);
-        self.plan_admission(&mut plan, &mut left);
-        self.plan_drafts(&mut plan, &left);
+        self.plan_prefill(&mut planning);
+        self.plan_admission(&mut planning);
+        self.plan_drafts(&mut planning);
+        let mut plan = planning.plan;
         self.group_by_adapters(&mut plan.parts);
         plan
     }
@@ -139,40 +172,55 @@ impl Scheduler {
         expired.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    fn plan_decode(&mut self, plan: &mut Plan, left: &mut Left) {
+    fn plan_decode(&mut self, planning: &mut Planning) {
         let decoding: Vec<_> = self.running.values().filter(|s| s.is_decoding()).map(|s| s.id).collect();
         for id in decoding {
-            self.plan_part(id, 1, plan, left);
+            self.plan_part(id, 1, planning);
         }
     }
 
-    fn plan_prefill(&mut self, plan: &mut Plan, left: &mut Left) {
-        let prefilling: Vec<_> = self.running.values().filter(|s| !s.is_decoding()).map(|s| s.id).collect();
+    fn plan_prefill(&mut self, planning: &mut Planning) {
+        let mut prefilling = Vec::new();
+        for sequence in self.running.values_mut().filter(|sequence| !sequence.is_decoding()) {
+            let num_found = sequence.adopt();
+            self.reuse.count(sequence, num_found);
+            if planning.takes_the_lead(sequence) {
+                prefilling.push(sequence.id);
+            }
+        }
         for (index, id) in prefilling.iter().enumerate() {
             let others_wait = index + 1 < prefilling.len() || !self.waiting.is_empty();
-            self.plan_chunk(*id, others_wait, plan, left);
+            self.plan_chunk(*id, others_wait, planning);
         }
     }
 
     /// Lets waiting sequences in, oldest first and without overtaking, while the step has room for their first chunk and
     /// the pool for all of their tokens. What running prompts have yet to fill is spoken for, and each running sequence is
     /// left one block to grow into, lest a newcomer be thrown out at once.
-    fn plan_admission(&mut self, plan: &mut Plan, left: &mut Left) {
-        while self.running.len() < self.budget.max_sequences && left.prefill_rows.min(left.rows) > 0 {
-            let Some((id, next)) = self.waiting.first_key_value() else { return };
+    fn plan_admission(&mut self, planning: &mut Planning) {
+        while self.running.len() < self.budget.max_sequences && planning.prefill_rows.min(planning.rows) > 0 {
             let spoken_for: usize =
                 self.running.values().map(Sequence::blocks_missing).sum::<usize>() + self.running.len();
-            if !self.running.is_empty() && self.pool.num_free() < next.blocks_missing() + spoken_for {
+            let Some(mut next) = self.waiting.first_entry() else { return };
+            let id = *next.key();
+            if planning.plan.preempted.contains(&id) {
                 return;
             }
-            let id = *id;
-            if plan.preempted.contains(&id) {
+            // What it finds in the cache is no longer free, and need not be taken: adopted first, then counted.
+            let num_found = next.get_mut().adopt();
+            if !self.running.is_empty() && self.pool.num_free() < next.get().blocks_missing() + spoken_for {
+                next.get_mut().restart();
                 return;
             }
-            let Some(sequence) = self.waiting.remove(&id) else { return };
+            let mut sequence = next.remove();
+            if sequence.chain.is_some() && !sequence.was_preempted {
+                self.reuse.num_wanted += sequence.num_prompt as u64;
+            }
+            self.reuse.count(&mut sequence, num_found);
+            let takes_the_lead = planning.takes_the_lead(&sequence);
             self.running.insert(id, sequence);
             let others_wait = !self.waiting.is_empty();
-            if !self.plan_chunk(id, others_wait, plan, left) {
+            if takes_the_lead && !self.plan_chunk(id, others_wait, planning) {
                 return;
             }
         }
@@ -180,9 +228,10 @@ impl Scheduler {
 
     /// Lets answers guess ahead where that takes nothing from anybody: all rows are decode rows and few, nobody waits, and
     /// the blocks are free. The rows to spare are dealt out evenly, from the oldest on.
-    fn plan_drafts(&mut self, plan: &mut Plan, left: &Left) {
+    fn plan_drafts(&mut self, planning: &mut Planning) {
+        let Planning { plan, rows, logit_rows, .. } = planning;
         let spare = self.budget.max_speculative_rows.saturating_sub(plan.parts.len());
-        let mut spare = spare.min(left.rows).min(left.logit_rows);
+        let mut spare = spare.min(*rows).min(*logit_rows);
         let all_decode =
             plan.parts.iter().all(|part| self.running.get(&part.sequence).is_some_and(Sequence::is_decoding));
         if !all_decode || !self.waiting.is_empty() {
@@ -200,49 +249,59 @@ impl Scheduler {
     }
 
     /// Plans the next chunk of a prompt.
-    fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, plan: &mut Plan, left: &mut Left) -> bool {
-        let rows = left.prefill_rows.min(left.rows);
+    fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, planning: &mut Planning) -> bool {
+        let rows = planning.prefill_rows.min(planning.rows);
         let share = if others_wait { rows.div_ceil(2) } else { rows };
-        let planned = self.plan_part(id, share, plan, left);
-        left.prefill_rows = left.prefill_rows.saturating_sub(planned);
+        let planned = self.plan_part(id, share, planning);
+        planning.prefill_rows = planning.prefill_rows.saturating_sub(planned);
         planned > 0
     }
 
     /// Plans up to `max_rows` rows of a sequence and takes their blocks. Returns how many rows; 0 if the sequence has been
     /// preempted or nothing fits.
-    fn plan_part(&mut self, id: SequenceId, max_rows: usize, plan: &mut Plan, left: &mut Left) -> usize {
-        let max_rows = max_rows.min(left.rows);
-        let Some(part) = self.running.get(&id).and_then(|sequence| sequence.next_part(max_rows, left.logit_rows))
+    fn plan_part(&mut self, id: SequenceId, max_rows: usize, planning: &mut Planning) -> usize {
+        let max_rows = max_rows.min(planning.rows);
+        let Some(part) = self.running.get(&id).and_then(|sequence| sequence.next_part(max_rows, planning.logit_rows))
         else {
             return 0;
         };
-        if !self.make_room(id, part.positions.end, plan, left) {
+        if !self.make_room(id, part.positions.end, planning) {
             return 0;
         }
         let num_rows = part.positions.len();
-        left.rows -= num_rows;
-        left.logit_rows -= part.logits.len();
-        plan.parts.push(part);
+        planning.rows -= num_rows;
+        planning.logit_rows -= part.logits.len();
+        planning.plan.parts.push(part);
         num_rows
     }
 
     /// Grows the block list of `id` to `num_tokens`, at the cost of the youngest sequences. Returns false if `id` was the
     /// youngest itself.
-    fn make_room(&mut self, id: SequenceId, num_tokens: usize, plan: &mut Plan, left: &mut Left) -> bool {
+    fn make_room(&mut self, id: SequenceId, num_tokens: usize, planning: &mut Planning) -> bool {
         loop {
             let Some(sequence) = self.running.get_mut(&id) else { return false };
             if sequence.blocks.grow_to(num_tokens) {
                 return true;
             }
-            let Some((victim, mut sequence)) = self.running.pop_last() else { return false };
-            sequence.restart();
-            self.waiting.insert(victim, sequence);
-            plan.preempted.push(victim);
-            if let Some(index) = plan.parts.iter().position(|part| part.sequence == victim) {
-                let part = plan.parts.remove(index);
-                left.rows += part.positions.len();
-                left.logit_rows += part.logits.len();
+            let Some((victim, sequence)) = self.running.pop_last() else { return false };
+            self.preempt(sequence, planning);
+            if victim == id {
+                return false;
             }
+        }
+    }
+
+    /// Sends a sequence back to those that wait.
+    fn preempt(&mut self, mut sequence: Sequence, planning: &mut Planning) {
+        let victim = sequence.id;
+        sequence.restart();
+        sequence.was_preempted = true;
+        self.waiting.insert(victim, sequence);
+        planning.plan.preempted.push(victim);
+        if let Some(index) = planning.plan.parts.iter().position(|part| part.sequence == victim) {
+            let part = planning.plan.parts.remove(index);
+            planning.rows += part.positions.len();
+            planning.logit_rows += part.logits.len();
         }
     }
 
@@ -252,6 +311,32 @@ impl Scheduler {
             let key = |part: &Part| self.running.get(&part.sequence).map(|sequence| sequence.adapters.key());
             key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
         });
+    }
+}
+
+impl Planning {
+    /// Whether a prompt computes its next block itself in this step, rather than wait for the one that is about to. Only
+    /// who computes at full pace is waited for: a prompt that is scored is bounded by its logits.
+    fn takes_the_lead(&mut self, sequence: &Sequence) -> bool {
+        let Some(key) = sequence.next_key() else { return true };
+        if sequence.can_adopt_next() && self.under_way.contains(&key) {
+            return false;
+        }
+        if sequence.num_scored == sequence.num_prompt {
+            self.under_way.insert(key);
+        }
+        true
+    }
+}
+
+impl Reuse {
+    /// Books tokens that a sequence has adopted, before its first preemption.
+    fn count(&mut self, sequence: &mut Sequence, num_found: usize) {
+        if !sequence.was_preempted {
+            let num_found = num_found.min(sequence.num_prompt - sequence.num_cached);
+            sequence.num_cached += num_found;
+            self.num_found += num_found as u64;
+        }
     }
 }
 

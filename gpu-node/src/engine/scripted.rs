@@ -52,18 +52,19 @@ impl ScriptedRunner {
         assert!(step.logit_rows.is_sorted_by(|a, b| a < b));
         assert_eq!(step.tokens.len(), step.positions.len());
         let mut next_row = 0;
-        let mut blocks = HashSet::new();
+        let (mut read, mut written) = (HashSet::new(), HashSet::new());
         for sequence in &step.sequences {
             assert_eq!(sequence.first_row, next_row, "sequences cover all rows in order");
             next_row += sequence.num_rows;
             let last = step.positions[next_row - 1] as usize;
             assert_eq!(sequence.blocks.len(), last / BLOCK_TOKENS + 1);
-            for block in &sequence.blocks {
-                assert!((block.0 as usize) < self.limits.num_blocks);
-                assert!(blocks.insert(*block), "a block belongs to one sequence");
-            }
+            assert!(sequence.blocks.iter().all(|block| (block.0 as usize) < self.limits.num_blocks));
+            let (kept, filled) = sequence.blocks.split_at(step.positions[sequence.first_row] as usize / BLOCK_TOKENS);
+            read.extend(kept);
+            assert!(filled.iter().all(|block| written.insert(*block)), "two sequences write one block");
         }
         assert_eq!(next_row, step.tokens.len());
+        assert!(read.is_disjoint(&written), "a block that others read is not written");
         let runs = step.adapter_runs.iter();
         let runs =
             runs.map(|run| format!("{}..{}x{}", run.first_row, run.first_row + run.num_rows, run.adapters.len()));

@@ -8,6 +8,8 @@ use souk_protocol::{Digest, FinishReason, TokenId};
 
 use super::blocks::{BlockList, blocks_for};
 use super::draft::Draft;
+use super::prefix::{BlockKey, KeyChain};
+use super::runner::BLOCK_TOKENS;
 use crate::adapters::DeviceAdapter;
 
 /// Order of admission to the engine: lower came first.
@@ -39,6 +41,12 @@ pub struct Sequence {
     pub blocks: BlockList,
     /// What is guessed to follow `tokens`, for the step that is being planned.
     pub draft: Draft,
+    /// Under which names others find them; `None` without a prefix cache.
+    pub chain: Option<KeyChain>,
+    /// How many of the prompt's tokens had their K and V in the cache when they were first needed.
+    pub num_cached: usize,
+    /// Whether it has given up its blocks before, so that what it finds again is its own.
+    pub was_preempted: bool,
 }
 
 /// Rows of one sequence in a step.
@@ -151,7 +159,46 @@ impl Sequence {
         }
     }
 
-    /// Gives up its blocks; everything is computed again later.
+    /// Offers the full blocks of its computed tokens to others.
+    pub fn share_computed(&mut self) {
+        if let Some(chain) = &mut self.chain {
+            chain.extend(&self.tokens[..self.num_computed], &self.adapters);
+            self.blocks.share(&chain.keys()[..self.num_computed / BLOCK_TOKENS]);
+        }
+    }
+
+    /// Takes over K and V of its next tokens as far as they have been computed before. The rows whose logits are wanted
+    /// are left to compute. Returns how many tokens.
+    pub fn adopt(&mut self) -> usize {
+        let num_adoptable = self.num_adoptable_blocks();
+        let Some(chain) = &mut self.chain else { return 0 };
+        chain.extend(&self.tokens, &self.adapters);
+        if self.blocks.adopt(&chain.keys()[..num_adoptable]) == 0 {
+            return 0;
+        }
+        let before = std::mem::replace(&mut self.num_computed, self.blocks.num_shared() * BLOCK_TOKENS);
+        self.num_computed - before
+    }
+
+    /// The key of the block that it computes next; `None` if that will not be full.
+    #[must_use]
+    pub fn next_key(&self) -> Option<BlockKey> {
+        self.chain.as_ref()?.keys().get(self.num_computed / BLOCK_TOKENS).copied()
+    }
+
+    /// Whether it could adopt its next block if that were there.
+    #[must_use]
+    pub fn can_adopt_next(&self) -> bool {
+        self.num_computed / BLOCK_TOKENS < self.num_adoptable_blocks()
+    }
+
+    /// Blocks before the first row whose logits are wanted: the last one, or the first one that scores a prompt token.
+    const fn num_adoptable_blocks(&self) -> usize {
+        let wanted = if self.num_scored < self.num_prompt { self.num_scored } else { self.tokens.len() };
+        wanted.saturating_sub(1) / BLOCK_TOKENS
+    }
+
+    /// Gives up its blocks; what others do not keep is computed again later.
     pub fn restart(&mut self) {
         self.blocks.release();
         self.num_computed = 0;

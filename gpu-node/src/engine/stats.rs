@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::answer::Progress;
+use super::scheduler::Reuse;
 
 /// Figures as of the last step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +16,8 @@ pub struct EngineStats {
     pub num_free_places: usize,
     /// KV blocks that nobody holds.
     pub num_free_blocks: usize,
+    /// Those among them whose content may be found again.
+    pub num_idle_blocks: usize,
     /// KV blocks in all.
     pub num_blocks: usize,
     /// Steps so far.
@@ -29,6 +32,10 @@ pub struct EngineStats {
     pub num_drafted: u64,
     /// Guesses that were right, so far: tokens that took no step of their own.
     pub num_accepted: u64,
+    /// Prompt tokens so far that the prefix cache was asked for, and that it had.
+    pub reuse: Reuse,
+    /// KV blocks so far whose content had to make room.
+    pub num_evicted: u64,
     /// Time of the last step.
     pub last_step: Duration,
     /// Generated tokens per second: an average in which a step counts for about five seconds.
@@ -70,10 +77,20 @@ impl EngineStats {
         metrics::counter!("souk_speculation_accepted_total").increment(num_accepted as u64);
     }
 
+    /// Takes the prefix cache's figures over, here and into the process's metrics.
+    pub(super) fn count_prefix_cache(&mut self, reuse: Reuse, num_evicted: u64) {
+        let before = std::mem::replace(&mut self.reuse, reuse);
+        metrics::counter!("souk_prefix_cache_queries_total").increment(reuse.num_wanted - before.num_wanted);
+        metrics::counter!("souk_prefix_cache_hits_total").increment(reuse.num_found - before.num_found);
+        let evicted_before = std::mem::replace(&mut self.num_evicted, num_evicted);
+        metrics::counter!("souk_prefix_cache_evicted_blocks_total").increment(num_evicted - evicted_before);
+    }
+
     /// Publishes what the engine holds now.
     pub(super) fn publish_gauges(&self) {
         metrics::gauge!("souk_engine_running_sequences").set(self.num_running as f64);
         metrics::gauge!("souk_engine_waiting_sequences").set(self.num_waiting as f64);
         metrics::gauge!("souk_engine_free_kv_blocks").set(self.num_free_blocks as f64);
+        metrics::gauge!("souk_prefix_cache_idle_blocks").set(self.num_idle_blocks as f64);
     }
 }

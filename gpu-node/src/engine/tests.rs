@@ -2,6 +2,7 @@
 
 mod endings;
 mod lab;
+mod prefix;
 mod properties;
 mod scoring;
 mod speculation;

@@ -3,22 +3,14 @@
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use souk_gpu_node::base::LlamaWeights;
 use souk_gpu_node::model::LlamaRunner;
 use souk_protocol::LlamaShape;
 
-use crate::driver::{Sequence, load, run_alone, run_together, runner};
-use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, TinyModel, random_adapter};
+use crate::driver::{Sequence, run_alone, run_together, runner};
+use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
 const ALL: AdapterParts =
     AdapterParts { rank: 8, attention: true, feed_forward: true, head: false, norms: false, gain: false };
-
-fn weights(shape: LlamaShape, dtype: GgmlDType) -> Arc<LlamaWeights> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
-    TinyModel::random(shape, 3).write_gguf(&path, dtype);
-    Arc::new(load(&path, folder.path()).unwrap().weights)
-}
 
 /// Sequences of many lengths: base, each kind of adapter, several adapters at once, one that begins late.
 fn sequences(shape: &LlamaShape) -> Vec<Sequence> {

@@ -73,7 +73,7 @@ fn fixtures() -> PathBuf {
 }
 
 /// The cached base model.
-fn smollm2() -> LoadedBase {
+pub(crate) fn smollm2() -> LoadedBase {
     let cache = std::env::var_os("SOUK_CACHE_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
         std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("souk")

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints its parity table")]
 
 mod batch;
+mod cache;
 mod driver;
 mod fixtures;
 mod hostile;

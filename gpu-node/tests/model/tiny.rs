@@ -9,8 +9,11 @@ use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use souk_gpu_node::adapters::DeviceAdapter;
+use souk_gpu_node::base::LlamaWeights;
 use souk_kernels::ops::{LoraPair, SlabType};
 use souk_protocol::{Digest, LlamaShape};
+
+use crate::driver::load;
 
 /// A repeatable stream of numbers.
 pub(crate) struct Random(u64);
@@ -238,6 +241,14 @@ pub(crate) struct AdapterParts {
     pub(crate) norms: bool,
     /// DoRA's factor on everything that the adapter acts on.
     pub(crate) gain: bool,
+}
+
+/// Loads a random model whose matrices have the given type.
+pub(crate) fn weights(shape: LlamaShape, dtype: GgmlDType) -> Arc<LlamaWeights> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    TinyModel::random(shape, 3).write_gguf(&path, dtype);
+    Arc::new(load(&path, folder.path()).unwrap().weights)
 }
 
 /// A random adapter, strong enough to change every logit.

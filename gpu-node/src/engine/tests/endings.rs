@@ -41,7 +41,7 @@ fn the_contexts_end_ends_the_answer() {
 fn a_cancelled_generation_is_out_at_the_next_step_and_its_blocks_are_free() {
     let mut lab = Lab::new();
     let mut first = lab.submit(job(20, 100));
-    let mut second = lab.submit(job(20, 100));
+    let mut second = lab.submit(job(21, 100));
     lab.steps(4);
     let held = lab.stats().num_blocks - lab.stats().num_free_blocks;
     lab.cancel(&first);

@@ -27,6 +27,7 @@ pub(super) const CONFIG: EngineConfig = EngineConfig {
     max_rows: 32,
     max_prefill_rows_beside_decode: 8,
     max_speculative_rows: 0,
+    prefix_cache: true,
 };
 
 pub(super) struct Lab {

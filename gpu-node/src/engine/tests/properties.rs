@@ -2,7 +2,7 @@
 //! starves, and all blocks are free at the end.
 
 use proptest::prelude::*;
-use souk_protocol::FinishReason;
+use souk_protocol::{FinishReason, TenantId, TokenId};
 
 use super::lab::*;
 use crate::engine::EngineConfig;
@@ -14,6 +14,9 @@ struct Arrival {
     /// Steps to take before it comes.
     after: usize,
     num_prompt: usize,
+    /// Tokens at the prompt's start that many have in common.
+    num_common: usize,
+    tenant: u8,
     max_tokens: u32,
     adapter: Option<u8>,
     scored: bool,
@@ -22,16 +25,13 @@ struct Arrival {
 }
 
 fn arrival() -> impl Strategy<Value = Arrival> {
-    (0..4_usize, 1..60_usize, 0..40_u32, prop::option::of(0..3_u8), any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(after, num_prompt, max_tokens, adapter, scored, cancel)| Arrival {
-            after,
-            num_prompt,
-            max_tokens,
-            adapter,
-            scored,
-            cancel,
-        },
-    )
+    let prompt = (1..60_usize, 0..60_usize, 0..2_u8);
+    let asked = (0..40_u32, prop::option::of(0..3_u8), any::<bool>(), prop::bool::weighted(0.1));
+    (0..4_usize, prompt, asked).prop_map(|(after, prompt, asked)| {
+        let (num_prompt, num_common, tenant) = prompt;
+        let (max_tokens, adapter, scored, cancel) = asked;
+        Arrival { after, num_prompt, num_common, tenant, max_tokens, adapter, scored, cancel }
+    })
 }
 
 proptest! {
@@ -45,8 +45,17 @@ proptest! {
         beside_decode in 1..20_usize,
         max_logit_rows in 1..12_usize,
         num_blocks in 7..30_usize,
+        prefix_cache in any::<bool>(),
+        max_speculative_rows in 0..10_usize,
     ) {
-        let config = EngineConfig { max_sequences, max_rows, max_prefill_rows_beside_decode: beside_decode, max_requests: 99, max_speculative_rows: 0 };
+        let config = EngineConfig {
+            max_sequences,
+            max_rows,
+            max_prefill_rows_beside_decode: beside_decode,
+            max_requests: 99,
+            max_speculative_rows,
+            prefix_cache,
+        };
         let limits = RunnerLimits { max_rows: max_rows.max(8), max_logit_rows, num_blocks, ..LIMITS };
         let mut lab = Lab::with(config, limits);
         let mut watches = Vec::new();
@@ -59,6 +68,9 @@ proptest! {
             }
             is_first = false;
             let mut job = job(arrival.num_prompt, arrival.max_tokens);
+            job.tenant = TenantId::from_stored(arrival.tenant.to_string());
+            let common = (0..arrival.num_common.min(arrival.num_prompt)).map(|place| (place % 5) as TokenId);
+            job.prompt.splice(..common.len(), common.collect::<Vec<_>>());
             job.prompt_logprobs = arrival.scored.then_some(0);
             let adapters: Vec<_> = arrival.adapter.iter().map(|name| (adapter(&name.to_string()), 1.0)).collect();
             watches.push((lab.submit_with(job, adapters.clone()), adapters));
