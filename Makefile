@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build test bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build test soak bench setup models fmt lint openapi deny ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: setup ## Set up what the tests need and run them all.
 	$(CARGO_TARGET_DIR)/debug/souk models pull smollm2-135m-instruct
 	cargo nextest run --locked --workspace --no-tests fail
 	cargo test --locked --workspace --doc --quiet
+
+soak: setup models ## Half an hour of everything at once, with a look at the memory.
+	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture
 
 bench: build models ## Measure the engine and the server; prints tables of tokens per second.
 	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
