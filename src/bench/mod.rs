@@ -41,7 +41,7 @@ use machine::{CpuClock, Machine};
 use random::Arrivals;
 use record::{Record, Span};
 use report::{Report, Setup};
-use target::Target;
+use target::{Naming, Target};
 use workload::{AdapterIndex, TenantIndex, Workload, WorkloadConfig};
 
 /// Adapters touched at a time before a warm run: enough to overlap loads, too few to queue.
@@ -101,7 +101,7 @@ async fn sender(arguments: &BenchArgs) -> anyhow::Result<Sender> {
         .http1_only()
         .tcp_nodelay(true)
         .connect_timeout(Duration::from_secs(10))
-        .pool_max_idle_per_host(usize::MAX)
+        .pool_max_idle_per_host(idle_connections(arguments.naming))
         .build()
         .context("cannot set up the HTTP client")?;
     let target = Target::new(&http, arguments, &adapters, tenants[0].authorization.as_ref()).await?;
@@ -208,6 +208,12 @@ fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
 /// A flag's value as it is written.
 fn value_name(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// How many connections wait for their next request. llama-server closes one after so many requests or seconds without a
+/// word, and what is on its way then is lost, so each request to it gets a connection of its own.
+const fn idle_connections(naming: Naming) -> usize {
+    if matches!(naming, Naming::LlamaServer) { 0 } else { usize::MAX }
 }
 
 #[cfg(test)]
