@@ -41,6 +41,7 @@ soak: setup models ## Half an hour of everything at once, with a look at the mem
 
 bench: build models ## Measure the engine and the server; prints tables of tokens per second.
 	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
+	cargo bench --locked --bench sampler
 	cargo bench --locked --bench engine
 	SOUK=$(SOUK) scripts/bench_startup.sh
 

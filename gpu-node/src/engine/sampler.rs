@@ -9,18 +9,22 @@
 
 mod draw;
 mod scan;
+mod weights;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use souk_protocol::{SamplingParams, TokenId, TokenLogprobs, TokenOut};
 
 use self::draw::Truncation;
 use self::scan::Scan;
+use self::weights::Weights;
 
 /// Buffers that are reused from row to row.
 #[derive(Debug, Default)]
 pub struct Sampler {
     scan: Scan,
+    weights: Weights,
     candidates: Vec<Candidate>,
     /// Logits as they were before the request's own modifications.
     unmodified: Vec<(TokenId, f32)>,
@@ -92,9 +96,11 @@ impl Sampler {
         Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top })
     }
 
-    /// The logarithm of the sum of exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
+    /// The logarithm of the sum of all exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
     fn top(&mut self, logits: &[f32], num_top: u8) -> (f32, Vec<(TokenId, f32)>) {
-        let log_sum_exp = self.scan.log_sum_exp(logits);
+        self.weights.weigh(&self.scan, logits, 1.0, None);
+        // Stable, because the largest logit is taken out of the weights.
+        let log_sum_exp = (f64::from(self.scan.max()) + self.weights.total().ln()) as f32;
         if num_top == 0 {
             return (log_sum_exp, Vec::new());
         }
@@ -129,12 +135,13 @@ impl Sampler {
 
     /// Draws from the distribution that temperature and truncation leave. The row has been scanned.
     fn draw(&mut self, logits: &[f32], params: &SamplingParams, uniform: f64) -> TokenId {
-        let truncation = Truncation::new(params, logits.len());
-        if truncation.keeps_all() {
-            return self.scan.draw(logits, truncation.inverse_temperature, uniform);
+        let inverse_temperature = 1.0 / params.temperature;
+        let last = Truncation::new(params, logits.len()).last(&mut self.scan, logits, &mut self.candidates);
+        self.weights.weigh(&self.scan, logits, inverse_temperature, last);
+        if params.top_p < 1.0 {
+            self.weights.cut_to_nucleus(&self.scan, logits, inverse_temperature, f64::from(params.top_p));
         }
-        truncation.collect(&mut self.scan, logits, &mut self.candidates);
-        draw::from_candidates(&self.candidates, uniform)
+        self.weights.draw(uniform)
     }
 }
 
@@ -159,9 +166,9 @@ impl TokenCounts {
 }
 
 impl Candidate {
-    /// Larger values first; among equal ones the lower id.
-    fn likelier_first(a: &Self, b: &Self) -> std::cmp::Ordering {
-        b.value.total_cmp(&a.value).then(a.id.cmp(&b.id))
+    /// Larger values first; among equal ones, as 0 and -0 are, the lower id. A row that has been scanned holds no NaN.
+    fn likelier_first(a: &Self, b: &Self) -> Ordering {
+        b.value.partial_cmp(&a.value).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
     }
 }
 

@@ -32,6 +32,12 @@ impl Isa {
         [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()).collect()
     }
 
+    /// The best instruction set of this machine.
+    #[must_use]
+    pub fn best() -> Isa {
+        Isa::available().into_iter().next_back().unwrap_or(Isa::Scalar)
+    }
+
     /// Whether this machine has it.
     #[cfg(target_arch = "x86_64")]
     pub fn is_available(self) -> bool {
@@ -79,8 +85,7 @@ pub struct Cpu {
 impl Cpu {
     /// A team of `num_threads` (at least one, the caller counted) with the best instruction set of this machine.
     pub fn new(num_threads: usize) -> Cpu {
-        let isa = Isa::available().into_iter().next_back().unwrap_or(Isa::Scalar);
-        Cpu { team: Team::new(num_threads), isa, _one_caller: PhantomData }
+        Cpu { team: Team::new(num_threads), isa: Isa::best(), _one_caller: PhantomData }
     }
 
     /// The same with an instruction set of choice.
@@ -137,6 +142,24 @@ impl Cpu {
     fn launch_as<S: Simd, K: Kernel>(&self, simd: S, num_chunks: usize, kernel: &K) {
         self.team.run(num_chunks, &|chunk| simd.call(Chunk { kernel, chunk }));
     }
+}
+
+/// Runs a task on the calling thread alone, compiled for an instruction set.
+pub(crate) fn call<T: Task>(isa: Isa, task: T) -> Result<T::Output, KernelError> {
+    if !isa.is_available() {
+        return Err(KernelError::UnavailableIsa { isa });
+    }
+    Ok(match isa {
+        Isa::Scalar => scalar::Scalar.call(task),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `is_available` has confirmed it just now.
+        Isa::Avx2 => unsafe { avx2::Avx2::assume_available() }.call(task),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { avx512::Avx512::assume_available() }.call(task),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => scalar::Scalar.call(task),
+    })
 }
 
 /// Keeps the workers awake between the ops of a step. See [`Cpu::enter`].

@@ -7,3 +7,4 @@ pub(crate) mod matmul_float;
 pub(crate) mod matmul_quantized;
 pub(crate) mod rope;
 pub(crate) mod rows;
+pub(crate) mod weights;

@@ -10,12 +10,14 @@ pub(crate) mod lora;
 mod matmul;
 mod rope;
 mod rows;
+mod weights;
 
 pub use attention::{AttentionSpan, attention};
 pub use lora::{LoraRun, LoraScratch, LoraTarget, lora};
 pub use matmul::{MatmulTarget, OutputMode, matmul};
 pub use rope::{RopeTable, rope_store};
 pub use rows::{NormWeights, RowSelection, embed, quantize, rms_norm, swiglu};
+pub use weights::exp_weights;
 
 pub use crate::adapter::{LoraPair, SlabType};
 pub use crate::kv_cache::KvCache;

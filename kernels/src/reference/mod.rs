@@ -5,9 +5,11 @@ mod lora;
 mod matmul;
 mod rope;
 mod rows;
+mod weights;
 
 pub use attention::{AttentionRow, attention};
 pub use lora::lora_delta;
 pub use matmul::matmul;
 pub use rope::rope;
 pub use rows::{rms_norm, swiglu};
+pub use weights::exp_weights;

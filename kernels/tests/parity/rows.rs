@@ -1,7 +1,7 @@
-//! RMS norm, SwiGLU, quantisation, RoPE.
+//! RMS norm, SwiGLU, quantisation, RoPE, softmax weights.
 
 use half::f16;
-use souk_kernels::ops::{NormWeights, RopeTable, RowSelection, quantize, rms_norm, rope_store, swiglu};
+use souk_kernels::ops::{NormWeights, RopeTable, RowSelection, exp_weights, quantize, rms_norm, rope_store, swiglu};
 use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends};
@@ -52,6 +52,32 @@ fn swiglu_agrees_with_the_reference() {
             assert_close(&reference::swiglu(&gate, &up), out.f32(), 1e-6, 20.0, "swiglu");
         }
     }
+}
+
+#[test]
+fn softmax_weights_agree_with_the_reference_and_have_the_same_bits_everywhere() {
+    let mut random = Random::new(23);
+    for len in WIDTHS {
+        let x: Vec<f32> = random.floats(len).into_iter().map(|value| value * 9.0).collect();
+        let greatest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for scale in [0.5, 1.0, 4.0] {
+            let weights = |isa| {
+                let mut out = vec![7.0; len];
+                let sum = exp_weights(isa, &x, greatest, scale, &mut out).expect("shapes fit");
+                (out, sum)
+            };
+            let expected = reference::exp_weights(&x, greatest, scale);
+            let (out, sum) = weights(Isa::Scalar);
+            assert_close(&expected, &out, 3e-5, 1.0, "exp_weights");
+            assert_close(&[expected.iter().sum()], &[sum], 3e-5, expected.iter().sum(), "sum of exp_weights");
+            for isa in Isa::available() {
+                let (other, other_sum) = weights(isa);
+                assert_same_bits(&out, &other, &format!("{isa:?}"));
+                assert_same_bits(&[sum], &[other_sum], &format!("{isa:?}, sum"));
+            }
+        }
+    }
+    assert!(exp_weights(Isa::Scalar, &[1.0, 2.0], 2.0, 1.0, &mut [0.0]).is_err(), "shapes are checked");
 }
 
 #[test]

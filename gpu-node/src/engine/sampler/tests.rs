@@ -30,7 +30,7 @@ fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
 fn allowed(logits: &[f32], params: &SamplingParams) -> Vec<TokenId> {
     let probabilities = softmax(logits, params.temperature);
     let mut ids: Vec<TokenId> = (0..logits.len() as u32).collect();
-    ids.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+    ids.sort_by(|a, b| logits[*b as usize].partial_cmp(&logits[*a as usize]).unwrap().then(a.cmp(b)));
     if params.top_k > 0 {
         ids.truncate(params.top_k as usize);
     }
@@ -164,17 +164,6 @@ fn a_row_that_is_not_finite_is_refused_wherever_the_value_is() {
             assert_eq!(Sampler::default().choose(&mut logits, context).unwrap_err(), NotFinite, "{bad} at {place}");
         }
     }
-}
-
-#[test]
-fn the_fast_exponential_is_close_to_the_exact_one() {
-    for step in 0..87_000 {
-        let x = -(step as f32) / 1000.0;
-        let exact = f64::from(x).exp();
-        assert!((f64::from(scan::exp(x)) / exact - 1.0).abs() < 4e-7, "{x}");
-    }
-    assert_eq!(scan::exp(0.0), 1.0);
-    assert!(scan::exp(-1e9) < 2e-38);
 }
 
 proptest! {
