@@ -48,6 +48,9 @@ pub struct NodeConfig {
     /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A few
     /// keep the batch full while the next claim is under way.
     pub max_waiting: usize,
+    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
+    /// behind another tenant's long answers. The engine lets them into the batch at once.
+    pub max_newcomers: usize,
 }
 
 /// A running node. Dropping it cuts everything off; [`drain`](Self::drain) first to let answers end.
@@ -83,6 +86,7 @@ impl NodeConfig {
             heartbeat_every: Duration::from_secs(1),
             report_every: Duration::from_secs(1),
             max_waiting: 8,
+            max_newcomers: 4,
         }
     }
 }
@@ -183,7 +187,6 @@ impl Shared {
     /// Takes jobs while they can start soon.
     async fn claim_jobs(self: Arc<Self>) {
         let _ended = self.claims_ended.clone().drop_guard();
-        let NodeConfig { pool, node, .. } = &self.config;
         loop {
             // Only the waiting may be broken off: a claim whose answer is dropped would leave its jobs without a node
             // until their leases expire.
@@ -193,10 +196,7 @@ impl Shared {
                 found = self.wait_for_work() => found,
             };
             let claimed = match found {
-                Ok(true) => {
-                    let claim = Claim { pool: *pool, node: node.clone(), max_jobs: self.room() };
-                    self.queue.claim(claim).await
-                }
+                Ok(true) => self.queue.claim(self.wish()).await,
                 Ok(false) => continue,
                 Err(error) => Err(error),
             };
@@ -212,21 +212,45 @@ impl Shared {
 
     /// Waits until there is room here and work there.
     async fn wait_for_work(&self) -> Result<bool, souk_queue::QueueError> {
-        while self.room() == 0 {
-            // Room may also come without a job's end: sequences enter the batch.
-            let _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()).await;
+        loop {
+            let wish = self.wish();
+            let is_full = wish.max_jobs == 0;
+            if is_full && wish.max_newcomers == 0 {
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()).await;
+                continue;
+            }
+            tokio::select! {
+                found = self.queue.wait(&wish, LONGEST_WAIT) => return found,
+                // Room may also come without a job's end: sequences enter the batch.
+                _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()), if is_full => {}
+            }
         }
-        self.queue.wait(self.config.pool, &self.config.node, LONGEST_WAIT).await
     }
 
-    /// How many more jobs can start soon: what the batch has room for, and a few that wait.
+    /// What this node would take now.
+    fn wish(&self) -> Claim {
+        let NodeConfig { pool, node, max_newcomers, .. } = &self.config;
+        let (most, held) = (self.most_jobs(), self.books.len());
+        let with_newcomers = if self.engine.is_open() { most + max_newcomers } else { 0 };
+        let max_newcomers = with_newcomers.min(self.engine.max_requests()).saturating_sub(held.max(most));
+        Claim { pool: *pool, node: node.clone(), max_jobs: most.saturating_sub(held), max_newcomers }
+    }
+
+    /// How many more jobs can start soon.
     fn room(&self) -> usize {
+        self.most_jobs().saturating_sub(self.books.len())
+    }
+
+    /// How many jobs are here when it is full: what the batch has room for, and a few that wait. The engine's last places
+    /// are the newcomers'.
+    fn most_jobs(&self) -> usize {
         if !self.engine.is_open() {
             return 0;
         }
         let stats = self.engine.stats();
         let soon = stats.num_running + stats.num_free_places + self.config.max_waiting;
-        soon.min(self.engine.max_requests()).saturating_sub(self.books.len())
+        let max_requests = self.engine.max_requests();
+        soon.min(max_requests - self.config.max_newcomers.min(max_requests / 2))
     }
 
     /// Renews leases, and with them reports how far each job is.

@@ -132,9 +132,9 @@ impl JobQueue for MemoryQueue {
         Ok(self.step(claim.pool, |pool, now| pool.claim(&claim, now)))
     }
 
-    async fn wait(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<bool, QueueError> {
-        let found = self.wait_for(pool, &self.doorbells.work, timeout, |pool, now| pool.pick(node, now).map(|_| ()));
-        Ok(found.await.is_some())
+    async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError> {
+        let look = |pool: &mut Pool, now| pool.finds(claim, now).then_some(());
+        Ok(self.wait_for(claim.pool, &self.doorbells.work, timeout, look).await.is_some())
     }
 
     async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError> {

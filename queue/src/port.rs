@@ -22,7 +22,8 @@ use crate::words::{
 /// no credit. The queue is work-conserving: a claim comes back empty only if nothing that this node may take waits.
 ///
 /// A node takes from its own lane, from the lane of jobs without a preference, and from lanes whose node is lost. If all
-/// these are empty it takes from lanes that are behind.
+/// these are empty it takes from lanes that are behind. Beyond what it has room for, a node takes a few jobs of tenants of
+/// whom it holds none, by the same order: one tenant's long answers then delay nobody else's first.
 ///
 /// # What happens when
 ///
@@ -51,17 +52,18 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Full`] if a cap would be broken.
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError>;
 
-    /// Takes up to `max_jobs` jobs, each with a lease. Does not wait.
+    /// Takes up to `max_jobs` jobs, then up to `max_newcomers` of tenants that have none at this node, each with a lease.
+    /// Does not wait.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>, QueueError>;
 
-    /// Waits until a claim by this node would find work: true, or until `timeout`: false.
+    /// Waits until this claim would find work: true, or until `timeout`: false.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn wait(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<bool, QueueError>;
+    async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError>;
 
     /// Renews leases and charges what was generated. Returns the leases that are lost: their work must stop.
     ///

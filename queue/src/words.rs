@@ -110,6 +110,9 @@ pub struct Claim {
     pub node: NodeId,
     /// At most this many jobs: what the node can start soon.
     pub max_jobs: usize,
+    /// At most this many beyond them, one each of tenants of whom this node holds no job. So a node that is full of one
+    /// tenant's work still takes another's.
+    pub max_newcomers: usize,
 }
 
 /// The right to run one attempt of a job, until it expires.

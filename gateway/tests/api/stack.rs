@@ -224,8 +224,8 @@ impl Node {
     async fn run(self, jobs: mpsc::UnboundedSender<GenerateJob>) {
         loop {
             self.heartbeat().await;
-            self.queue.wait(self.pool, &self.id, Duration::from_millis(500)).await.unwrap();
-            let claim = Claim { pool: self.pool, node: self.id.clone(), max_jobs: 64 };
+            let claim = Claim { pool: self.pool, node: self.id.clone(), max_jobs: 64, max_newcomers: 0 };
+            self.queue.wait(&claim, Duration::from_millis(500)).await.unwrap();
             for delivery in self.queue.claim(claim).await.unwrap() {
                 let _ = jobs.send(delivery.job.clone());
                 tokio::spawn(self.clone().play(delivery));

@@ -62,7 +62,7 @@ impl Pool {
             RunnerLimits { max_rows: 64, max_logit_rows: 8, num_blocks: 256, vocab_size: VOCAB, context_length: 1024 };
         let script = Script::default();
         let runner = Slow(ScriptedRunner::new(limits, script.clone()), step);
-        let config = EngineConfig { max_sequences: 4, max_requests: 6, ..EngineConfig::default() };
+        let config = EngineConfig { max_sequences: 4, max_requests: 10, ..EngineConfig::default() };
         let (engine, _thread) = Engine::start(Box::new(runner), config).unwrap();
         let files = [1, 2].map(|rank| adapter_files(rank, &json!({})));
         let (source, adapters) = GatedSource::new(files, num_open);

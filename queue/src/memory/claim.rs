@@ -1,38 +1,65 @@
 //! Whose turn it is, and handing it over.
 
-use souk_protocol::{JobId, NodeId};
+use souk_protocol::{JobId, NodeId, TenantId};
 use tokio::time::Instant;
 
 use super::pool::{Lane, Phase, Pool};
 use crate::words::{Claim, Delivery, Lease};
 
+/// Whose jobs a node looks for.
+#[derive(Clone, Copy)]
+enum Who {
+    Anyone,
+    /// Tenants of whom the node holds no job.
+    Newcomers,
+}
+
 impl Pool {
     pub(super) fn claim(&mut self, claim: &Claim, now: Instant) -> Vec<Delivery> {
+        let (mut max_jobs, mut max_newcomers) = (claim.max_jobs, claim.max_newcomers);
         let mut deliveries = Vec::new();
-        while deliveries.len() < claim.max_jobs {
-            let Some(delivery) = self.pick(&claim.node, now).and_then(|id| self.deliver(&id, &claim.node, now)) else {
-                break;
+        loop {
+            let (left, who) = match (max_jobs, max_newcomers) {
+                (0, 0) => break,
+                (0, _) => (&mut max_newcomers, Who::Newcomers),
+                _ => (&mut max_jobs, Who::Anyone),
             };
-            deliveries.push(delivery);
+            *left -= 1;
+            match self.pick(&claim.node, who, now).and_then(|id| self.deliver(&id, &claim.node, now)) {
+                Some(delivery) => deliveries.push(delivery),
+                None => *left = 0,
+            }
         }
         deliveries
     }
 
+    /// Whether a claim would find work.
+    pub(super) fn finds(&self, claim: &Claim, now: Instant) -> bool {
+        let anyone = claim.max_jobs > 0 && self.pick(&claim.node, Who::Anyone, now).is_some();
+        anyone || claim.max_newcomers > 0 && self.pick(&claim.node, Who::Newcomers, now).is_some()
+    }
+
     /// The job that `node` should take next: its own lane and the lanes that nobody minds come first; lanes that are
     /// behind only if these are empty, since their own nodes hold the adapters.
-    pub(super) fn pick(&self, node: &NodeId, now: Instant) -> Option<JobId> {
+    fn pick(&self, node: &NodeId, who: Who, now: Instant) -> Option<JobId> {
         let (near, far): (Vec<_>, Vec<_>) = self.lanes.iter().partition(|(owner, _)| match owner {
             None => true,
             Some(owner) => owner == node || !self.is_live(owner, now),
         });
         let behind = |lane: &Lane| self.waiting_since(lane).is_some_and(|since| now >= since + self.config.steal_after);
-        self.lowest(near.into_iter().map(|(_, lane)| lane))
-            .or_else(|| self.lowest(far.into_iter().map(|(_, lane)| lane).filter(|lane| behind(lane))))
+        let holds = self.held.get(node);
+        let may = |tenant: &TenantId| match who {
+            Who::Anyone => true,
+            Who::Newcomers => !holds.is_some_and(|holds| holds.contains_key(tenant)),
+        };
+        self.lowest(near.into_iter().map(|(_, lane)| lane), may)
+            .or_else(|| self.lowest(far.into_iter().map(|(_, lane)| lane).filter(|lane| behind(lane)), may))
     }
 
-    /// The oldest job of the tenant with the lowest counter. Among equal counters the oldest job comes first.
-    fn lowest<'a>(&'a self, lanes: impl Iterator<Item = &'a Lane>) -> Option<JobId> {
-        let heads = lanes.flatten().filter_map(|(tenant, queue)| {
+    /// The oldest job of the tenant with the lowest counter among those that may be served. Among equal counters the oldest
+    /// job comes first.
+    fn lowest<'a>(&'a self, lanes: impl Iterator<Item = &'a Lane>, may: impl Fn(&TenantId) -> bool) -> Option<JobId> {
+        let heads = lanes.flatten().filter(|(tenant, _)| may(tenant)).filter_map(|(tenant, queue)| {
             let (ticket, id) = queue.first_key_value()?;
             Some((self.counters.counter(tenant), *ticket, id))
         });

@@ -26,6 +26,8 @@ pub(super) struct Pool {
     pub(super) counters: VirtualCounters,
     /// Running jobs per tenant; a tenant with none is not in here.
     pub(super) running: HashMap<TenantId, usize>,
+    /// Running jobs per node and tenant; whoever has none is not in here.
+    pub(super) held: HashMap<NodeId, HashMap<TenantId, usize>>,
     pub(super) num_queued: usize,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
@@ -92,6 +94,7 @@ impl Pool {
             nodes: BTreeMap::new(),
             counters: VirtualCounters::default(),
             running: HashMap::new(),
+            held: HashMap::new(),
             num_queued: 0,
             due: BTreeSet::new(),
             outcomes: Mailboxes::new(config.remember_over),
@@ -184,13 +187,20 @@ impl Pool {
         self.num_queued -= 1;
     }
 
-    /// Moves a job to another phase and keeps its due time in step.
+    /// Moves a job to another phase, and keeps its due time and who holds it in step.
     pub(super) fn set_phase(&mut self, id: &JobId, phase: Phase) {
         let Some(record) = self.jobs.get_mut(id) else { return };
         if let Some(due) = record.due() {
             self.due.remove(&(due, id.clone()));
         }
-        record.phase = phase;
+        let before = std::mem::replace(&mut record.phase, phase);
+        let tenant = &record.submission.job.tenant;
+        if let Phase::Running { node, .. } = &record.phase {
+            *self.held.entry(node.clone()).or_default().entry(tenant.clone()).or_default() += 1;
+        }
+        if let Phase::Running { node, .. } = &before {
+            release(&mut self.held, node, tenant);
+        }
         if let Some(due) = record.due() {
             self.due.insert((due, id.clone()));
         }
@@ -353,6 +363,19 @@ impl Pace {
     fn time_to_drain(&self, num_jobs: usize) -> Duration {
         let seconds = self.seconds_per_claim * num_jobs as f64;
         Duration::from_secs_f64(seconds.clamp(1.0, 60.0).ceil())
+    }
+}
+
+/// Notes that a node holds one job less of a tenant.
+fn release(held: &mut HashMap<NodeId, HashMap<TenantId, usize>>, node: &NodeId, tenant: &TenantId) {
+    let Some(of_node) = held.get_mut(node) else { return };
+    let Some(count) = of_node.get_mut(tenant) else { return };
+    *count -= 1;
+    if *count == 0 {
+        of_node.remove(tenant);
+    }
+    if of_node.is_empty() {
+        held.remove(node);
     }
 }
 

@@ -74,19 +74,19 @@ pub(crate) async fn an_outcome_reaches_only_its_own_gateway(queue: Queue) {
 pub(crate) async fn the_doorbell_rings_when_work_comes(queue: Queue) {
     let waiter = {
         let queue = queue.clone();
-        tokio::spawn(async move { queue.wait(pool(), &node("n"), SOON).await.unwrap() })
+        tokio::spawn(async move { wait(&queue, "n", SOON).await })
     };
     pass(Duration::from_millis(20)).await;
     let asked = Instant::now();
     submit(&queue, job("a", 10)).await;
     assert!(waiter.await.unwrap());
     assert!(asked.elapsed() < Duration::from_millis(20), "{:?}", asked.elapsed());
-    assert!(queue.wait(pool(), &node("n"), SOON).await.unwrap(), "it waits still: no need to wait");
+    assert!(wait(&queue, "n", SOON).await, "it waits still: no need to wait");
 }
 
 pub(crate) async fn the_doorbell_stays_silent_for_a_lane_of_others(queue: Queue) {
     heartbeat(&queue, "n1").await;
     submit(&queue, in_lane("n1", job("a", 10))).await;
-    assert!(!queue.wait(pool(), &node("n2"), STEAL_AFTER / 2).await.unwrap());
-    assert!(queue.wait(pool(), &node("n2"), SOON).await.unwrap(), "until the lane is behind");
+    assert!(!wait(&queue, "n2", STEAL_AFTER / 2).await);
+    assert!(wait(&queue, "n2", SOON).await, "until the lane is behind");
 }

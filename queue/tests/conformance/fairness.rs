@@ -18,6 +18,41 @@ pub(crate) async fn one_tenants_flood_does_not_delay_another(queue: Queue) {
     assert!(next.contains(&other));
 }
 
+pub(crate) async fn a_node_full_of_one_tenants_work_takes_one_job_of_each_other(queue: Queue) {
+    for tenant in ["flood", "flood", "flood", "b", "b", "c"] {
+        submit(&queue, job(tenant, 10)).await;
+    }
+    let tenants = |deliveries: Vec<souk_queue::Delivery>| {
+        deliveries.iter().map(|delivery| delivery.job.tenant.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(tenants(claim(&queue, "n", 1).await), ["flood"]);
+    assert_eq!(tenants(queue.claim(wish("n", 0, 1)).await.unwrap()), ["b"], "by the same order");
+    assert_eq!(tenants(queue.claim(wish("n", 0, 9)).await.unwrap()), ["c"], "b is no newcomer any more");
+    assert!(queue.claim(wish("n", 0, 9)).await.unwrap().is_empty());
+    assert_eq!(
+        tenants(queue.claim(wish("m", 0, 9)).await.unwrap()),
+        ["flood", "b"],
+        "another node holds none of theirs"
+    );
+}
+
+pub(crate) async fn a_wait_for_newcomers_hears_only_of_them(queue: Queue) {
+    submit(&queue, job("flood", 10)).await;
+    let held = claim_one(&queue, "n").await;
+    submit(&queue, job("flood", 10)).await;
+    assert!(!queue.wait(&wish("n", 0, 1), STEAL_AFTER).await.unwrap());
+    let waiting = {
+        let queue = Queue::clone(&queue);
+        tokio::spawn(async move { queue.wait(&wish("n", 0, 1), SOON).await.unwrap() })
+    };
+    submit(&queue, job("other", 10)).await;
+    assert!(waiting.await.unwrap());
+    queue.claim(wish("n", 0, 1)).await.unwrap();
+    finish(&queue, &held, 1).await;
+    assert!(queue.wait(&wish("n", 0, 1), SOON).await.unwrap(), "the flood's first is over, so its next is a newcomer");
+    assert!(!queue.wait(&wish("n", 0, 0), STEAL_AFTER).await.unwrap(), "who wants nothing finds nothing");
+}
+
 pub(crate) async fn two_backlogged_tenants_get_the_same_service_within_the_bound(queue: Queue) {
     const NUM_RUNNING: usize = 4;
     let (short, long) = ((20, 30), (200, 60));

@@ -33,7 +33,7 @@ pub(crate) async fn an_expired_lease_is_delivered_again_with_the_next_attempt(qu
     claim_one(&queue, "n1").await;
     // Nobody calls the queue meanwhile: the doorbell alone must notice.
     let asked = Instant::now();
-    assert!(queue.wait(pool(), &node("n2"), SOON).await.unwrap());
+    assert!(wait(&queue, "n2", SOON).await);
     assert!(asked.elapsed() < LEASE * 2, "{:?}", asked.elapsed());
     let again = claim_one(&queue, "n2").await;
     assert_eq!((again.lease.job.clone(), again.lease.attempt), (id.clone(), 2));

@@ -31,6 +31,8 @@ on_every_queue! {
     memory => crate::memory_queue;
     [
         fairness::one_tenants_flood_does_not_delay_another,
+        fairness::a_node_full_of_one_tenants_work_takes_one_job_of_each_other,
+        fairness::a_wait_for_newcomers_hears_only_of_them,
         fairness::two_backlogged_tenants_get_the_same_service_within_the_bound,
         fairness::a_heavier_job_costs_its_tenant_less,
         fairness::a_tenant_that_paused_earns_no_credit,

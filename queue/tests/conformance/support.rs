@@ -84,7 +84,16 @@ pub(crate) async fn submit(queue: &Queue, submission: Submission) -> JobId {
 }
 
 pub(crate) async fn claim(queue: &Queue, by: &str, max_jobs: usize) -> Vec<Delivery> {
-    queue.claim(Claim { pool: pool(), node: node(by), max_jobs }).await.unwrap()
+    queue.claim(wish(by, max_jobs, 0)).await.unwrap()
+}
+
+pub(crate) fn wish(by: &str, max_jobs: usize, max_newcomers: usize) -> Claim {
+    Claim { pool: pool(), node: node(by), max_jobs, max_newcomers }
+}
+
+/// Waits until a claim of one job would find it.
+pub(crate) async fn wait(queue: &Queue, by: &str, timeout: Duration) -> bool {
+    queue.wait(&wish(by, 1, 0), timeout).await.unwrap()
 }
 
 /// Claims the one job that must be there.
