@@ -58,6 +58,7 @@ pub(crate) struct EngineConfig {
     pub(crate) max_speculative_tokens: usize,
     pub(crate) kv_cache_mb: usize,
     pub(crate) prefix_cache: bool,
+    pub(crate) max_adapter_mb_per_step: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]

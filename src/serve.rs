@@ -253,6 +253,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         max_prefill_rows_beside_decode: config.engine.max_prefill_tokens_beside_decode,
         max_speculative_rows: if config.engine.speculation { config.engine.max_speculative_tokens } else { 0 },
         prefix_cache: config.engine.prefix_cache,
+        max_adapter_bytes: config.engine.max_adapter_mb_per_step << 20,
     }
 }
 

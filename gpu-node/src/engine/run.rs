@@ -184,6 +184,9 @@ impl EngineLoop {
             chain: self.prefix_cache.then(|| KeyChain::new(&job.tenant, &job.pool)),
             num_cached: 0,
             was_preempted: false,
+            has_made_way: false,
+            num_sat_out: 0,
+            tenant: job.tenant.clone(),
             tokens,
         }
     }
@@ -243,6 +246,7 @@ fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
         max_prefill_rows_beside_decode: config.max_prefill_rows_beside_decode.clamp(1, max_rows),
         max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
         max_speculative_rows: config.max_speculative_rows,
+        max_adapter_bytes: config.max_adapter_bytes,
     }
 }
 

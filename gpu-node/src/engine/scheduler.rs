@@ -8,15 +8,25 @@
 //! it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to find
 //! it there: sixteen requests with one system prompt compute it once.
 //!
-//! When KV blocks run out the youngest sequence gives its blocks up and is computed again later. The oldest is never the
-//! victim of another, and each fits into the empty pool, so the oldest always moves on: nobody starves.
+//! When KV blocks run out, the youngest sequence of the tenant with the most gives its blocks up and is computed again
+//! later. The oldest is never the victim of another, and each fits into the empty pool, so the oldest always moves on:
+//! nobody starves. Between tenants see [`admission`]; their prompts take turns, first one of each.
+//!
+//! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, and whoever has
+//! sat out most steps comes first in the next: with n sequences in the batch a row sits out at most n - 1 steps in a row.
 
-use std::collections::{BTreeMap, HashSet};
+mod admission;
+mod batch;
+mod planning;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Instant;
 
+use self::batch::Batch;
+use self::planning::Planning;
 use super::blocks::{BlockPool, blocks_for};
-use super::prefix::BlockKey;
 use super::sequence::{Part, Sequence, SequenceId};
 
 /// Bounds of one step.
@@ -32,6 +42,8 @@ pub struct Budget {
     pub max_sequences: usize,
     /// Most rows, drafts included, in a step that drafts; 0 drafts nothing.
     pub max_speculative_rows: usize,
+    /// Most bytes of adapters that a step reads. An adapter above it runs, if alone.
+    pub max_adapter_bytes: usize,
 }
 
 /// The scheduler's state: all sequences and the block pool.
@@ -42,7 +54,7 @@ pub struct Scheduler {
     /// Sequences without blocks.
     waiting: BTreeMap<SequenceId, Sequence>,
     /// Sequences that hold blocks.
-    running: BTreeMap<SequenceId, Sequence>,
+    running: Batch,
     reuse: Reuse,
 }
 
@@ -66,17 +78,6 @@ pub struct Plan {
     pub expired: Vec<Sequence>,
 }
 
-/// A plan in the making.
-struct Planning {
-    plan: Plan,
-    /// Rows that are left of the step's budget.
-    rows: usize,
-    logit_rows: usize,
-    prefill_rows: usize,
-    /// Blocks that prompts are about to compute in this step.
-    under_way: HashSet<BlockKey>,
-}
-
 impl Scheduler {
     /// A scheduler without sequences over `num_blocks` blocks.
     #[must_use]
@@ -85,7 +86,7 @@ impl Scheduler {
             budget,
             pool: BlockPool::new(num_blocks),
             waiting: BTreeMap::new(),
-            running: BTreeMap::new(),
+            running: Batch::default(),
             reuse: Reuse::default(),
         }
     }
@@ -104,20 +105,20 @@ impl Scheduler {
 
     /// Lets a sequence go; its blocks are free at once.
     pub fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
-        let mut sequence = self.running.remove(&id).or_else(|| self.waiting.remove(&id))?;
+        let mut sequence = self.running.remove(id).or_else(|| self.waiting.remove(&id))?;
         sequence.blocks.release();
         Some(sequence)
     }
 
     /// A sequence that runs.
     pub fn running_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
-        self.running.get_mut(&id)
+        self.running.get_mut(id)
     }
 
     /// A sequence that runs.
     #[must_use]
     pub fn running(&self, id: SequenceId) -> Option<&Sequence> {
-        self.running.get(&id)
+        self.running.get(id)
     }
 
     /// How many sequences hold blocks.
@@ -146,13 +147,14 @@ impl Scheduler {
 
     /// Decides the next step. Empty only if there is no sequence left.
     pub fn plan(&mut self, now: Instant) -> Plan {
-        let mut planning = Planning {
-            plan: Plan { expired: self.take_expired(now), ..Plan::default() },
-            rows: self.budget.max_rows,
-            logit_rows: self.budget.max_logit_rows,
-            prefill_rows: self.budget.max_rows,
-            under_way: HashSet::new(),
-        };
+        let plan = Plan { expired: self.take_expired(now), ..Plan::default() };
+        let mut planning = Planning::new(plan, &self.budget);
+        let sat_out = self.running.values().filter(|sequence| sequence.num_sat_out > 0);
+        if let Some(longest) = sat_out.max_by_key(|sequence| sequence.num_sat_out) {
+            // Its adapters have a place whatever comes before it.
+            planning.reads(&longest.adapters);
+        }
+        self.admit_newcomers(&mut planning);
         self.plan_decode(&mut planning);
         if !planning.plan.parts.is_empty() {
             planning.prefill_rows = self.budget.max_prefill_rows_beside_decode;
@@ -173,56 +175,35 @@ impl Scheduler {
     }
 
     fn plan_decode(&mut self, planning: &mut Planning) {
-        let decoding: Vec<_> = self.running.values().filter(|s| s.is_decoding()).map(|s| s.id).collect();
-        for id in decoding {
+        let decoding = self.running.values().filter(|sequence| sequence.is_decoding());
+        let mut decoding: Vec<_> = decoding.map(|sequence| (Reverse(sequence.num_sat_out), sequence.id)).collect();
+        decoding.sort_unstable();
+        for (_, id) in decoding {
             self.plan_part(id, 1, planning);
         }
     }
 
+    /// Plans a chunk of each prompt: first the oldest of each tenant, the one with the fewest sequences first, then the
+    /// second of each, and so on.
     fn plan_prefill(&mut self, planning: &mut Planning) {
-        let mut prefilling = Vec::new();
+        let mut leading = Vec::new();
         for sequence in self.running.values_mut().filter(|sequence| !sequence.is_decoding()) {
             let num_found = sequence.adopt();
             self.reuse.count(sequence, num_found);
             if planning.takes_the_lead(sequence) {
-                prefilling.push(sequence.id);
+                leading.push(sequence.id);
             }
         }
-        for (index, id) in prefilling.iter().enumerate() {
-            let others_wait = index + 1 < prefilling.len() || !self.waiting.is_empty();
+        let mut rounds = HashMap::new();
+        leading.sort_by_cached_key(|id| {
+            let Some(tenant) = self.running.get(*id).map(|sequence| &sequence.tenant) else { return (0, 0, *id) };
+            let round = rounds.entry(tenant).or_insert(0_usize);
+            *round += 1;
+            (*round, self.running.of_tenant(tenant), *id)
+        });
+        for (index, id) in leading.iter().enumerate() {
+            let others_wait = index + 1 < leading.len() || !self.waiting.is_empty();
             self.plan_chunk(*id, others_wait, planning);
-        }
-    }
-
-    /// Lets waiting sequences in, oldest first and without overtaking, while the step has room for their first chunk and
-    /// the pool for all of their tokens. What running prompts have yet to fill is spoken for, and each running sequence is
-    /// left one block to grow into, lest a newcomer be thrown out at once.
-    fn plan_admission(&mut self, planning: &mut Planning) {
-        while self.running.len() < self.budget.max_sequences && planning.prefill_rows.min(planning.rows) > 0 {
-            let spoken_for: usize =
-                self.running.values().map(Sequence::blocks_missing).sum::<usize>() + self.running.len();
-            let Some(mut next) = self.waiting.first_entry() else { return };
-            let id = *next.key();
-            if planning.plan.preempted.contains(&id) {
-                return;
-            }
-            // What it finds in the cache is no longer free, and need not be taken: adopted first, then counted.
-            let num_found = next.get_mut().adopt();
-            if !self.running.is_empty() && self.pool.num_free() < next.get().blocks_missing() + spoken_for {
-                next.get_mut().restart();
-                return;
-            }
-            let mut sequence = next.remove();
-            if sequence.chain.is_some() && !sequence.was_preempted {
-                self.reuse.num_wanted += sequence.num_prompt as u64;
-            }
-            self.reuse.count(&mut sequence, num_found);
-            let takes_the_lead = planning.takes_the_lead(&sequence);
-            self.running.insert(id, sequence);
-            let others_wait = !self.waiting.is_empty();
-            if takes_the_lead && !self.plan_chunk(id, others_wait, planning) {
-                return;
-            }
         }
     }
 
@@ -233,13 +214,13 @@ impl Scheduler {
         let spare = self.budget.max_speculative_rows.saturating_sub(plan.parts.len());
         let mut spare = spare.min(*rows).min(*logit_rows);
         let all_decode =
-            plan.parts.iter().all(|part| self.running.get(&part.sequence).is_some_and(Sequence::is_decoding));
+            plan.parts.iter().all(|part| self.running.get(part.sequence).is_some_and(Sequence::is_decoding));
         if !all_decode || !self.waiting.is_empty() {
             return;
         }
         let mut num_sharing = plan.parts.len();
         for part in &mut plan.parts {
-            let Some(sequence) = self.running.get_mut(&part.sequence) else { continue };
+            let Some(sequence) = self.running.get_mut(part.sequence) else { continue };
             let num_drafted = sequence.guess(spare.div_ceil(num_sharing));
             part.positions.end += num_drafted;
             part.logits.end += num_drafted;
@@ -261,11 +242,16 @@ impl Scheduler {
     /// preempted or nothing fits.
     fn plan_part(&mut self, id: SequenceId, max_rows: usize, planning: &mut Planning) -> usize {
         let max_rows = max_rows.min(planning.rows);
-        let Some(part) = self.running.get(&id).and_then(|sequence| sequence.next_part(max_rows, planning.logit_rows))
+        let Some(part) = self.running.get(id).and_then(|sequence| sequence.next_part(max_rows, planning.logit_rows))
         else {
             return 0;
         };
-        if !self.make_room(id, part.positions.end, planning) {
+        let reads = self.running.get_mut(id).is_some_and(|sequence| {
+            let reads = planning.reads(&sequence.adapters);
+            sequence.num_sat_out = if reads { 0 } else { sequence.num_sat_out + 1 };
+            reads
+        });
+        if !reads || !self.make_room(id, part.positions.end, planning) {
             return 0;
         }
         let num_rows = part.positions.len();
@@ -275,25 +261,21 @@ impl Scheduler {
         num_rows
     }
 
-    /// Grows the block list of `id` to `num_tokens`, at the cost of the youngest sequences. Returns false if `id` was the
-    /// youngest itself.
+    /// Grows the block list of `id` to `num_tokens`, at the cost of others. Returns false if it had to give way itself.
     fn make_room(&mut self, id: SequenceId, num_tokens: usize, planning: &mut Planning) -> bool {
         loop {
-            let Some(sequence) = self.running.get_mut(&id) else { return false };
+            let Some(sequence) = self.running.get_mut(id) else { return false };
             if sequence.blocks.grow_to(num_tokens) {
                 return true;
             }
-            let Some((victim, sequence)) = self.running.pop_last() else { return false };
-            self.preempt(sequence, planning);
-            if victim == id {
-                return false;
-            }
+            let victim = self.running.victim(|_| true).unwrap_or(id);
+            self.preempt(victim, planning);
         }
     }
 
     /// Sends a sequence back to those that wait.
-    fn preempt(&mut self, mut sequence: Sequence, planning: &mut Planning) {
-        let victim = sequence.id;
+    fn preempt(&mut self, victim: SequenceId, planning: &mut Planning) {
+        let Some(mut sequence) = self.running.remove(victim) else { return };
         sequence.restart();
         sequence.was_preempted = true;
         self.waiting.insert(victim, sequence);
@@ -308,28 +290,21 @@ impl Scheduler {
     /// Makes parts with the same adapters adjacent, so that the runner reads each adapter once. Base rows come first.
     fn group_by_adapters(&self, parts: &mut [Part]) {
         parts.sort_by(|a, b| {
-            let key = |part: &Part| self.running.get(&part.sequence).map(|sequence| sequence.adapters.key());
+            let key = |part: &Part| self.running.get(part.sequence).map(|sequence| sequence.adapters.key());
             key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
         });
     }
 }
 
-impl Planning {
-    /// Whether a prompt computes its next block itself in this step, rather than wait for the one that is about to. Only
-    /// who computes at full pace is waited for: a prompt that is scored is bounded by its logits.
-    fn takes_the_lead(&mut self, sequence: &Sequence) -> bool {
-        let Some(key) = sequence.next_key() else { return true };
-        if sequence.can_adopt_next() && self.under_way.contains(&key) {
-            return false;
-        }
-        if sequence.num_scored == sequence.num_prompt {
-            self.under_way.insert(key);
-        }
-        true
-    }
-}
-
 impl Reuse {
+    /// Books a sequence that enters the batch with what it has adopted.
+    fn enter(&mut self, sequence: &mut Sequence, num_found: usize) {
+        if sequence.chain.is_some() && !sequence.was_preempted {
+            self.num_wanted += sequence.num_prompt as u64;
+        }
+        self.count(sequence, num_found);
+    }
+
     /// Books tokens that a sequence has adopted, before its first preemption.
     fn count(&mut self, sequence: &mut Sequence, num_found: usize) {
         if !sequence.was_preempted {

@@ -11,6 +11,8 @@ use super::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimit
 use crate::adapters::DeviceAdapter;
 
 pub(crate) const VOCAB: usize = 64;
+/// What an adapter is said to occupy.
+pub(crate) const ADAPTER_BYTES: usize = 16;
 /// A token whose row comes out as NaN.
 pub(crate) const POISON: TokenId = 63;
 
@@ -142,7 +144,9 @@ pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)],
 
 /// An adapter that changes nothing; its name decides what the scripted model makes of it.
 pub(crate) fn adapter(name: &str) -> Arc<DeviceAdapter> {
-    Arc::new(DeviceAdapter::empty(Digest::of(name.as_bytes()), 1))
+    let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), 1);
+    adapter.size_bytes = ADAPTER_BYTES;
+    Arc::new(adapter)
 }
 
 /// Logits of a context. The poison token never wins.

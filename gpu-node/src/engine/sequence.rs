@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use souk_protocol::{Digest, FinishReason, TokenId};
+use souk_protocol::{Digest, FinishReason, TenantId, TokenId};
 
 use super::blocks::{BlockList, blocks_for};
 use super::draft::Draft;
@@ -21,6 +21,8 @@ pub struct SequenceId(pub u64);
 pub struct Sequence {
     /// Its identity and age.
     pub id: SequenceId,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// Prompt and answer so far.
     pub tokens: Vec<TokenId>,
     /// How many of `tokens` are the prompt.
@@ -47,6 +49,10 @@ pub struct Sequence {
     pub num_cached: usize,
     /// Whether it has given up its blocks before, so that what it finds again is its own.
     pub was_preempted: bool,
+    /// Whether it has given up its blocks for another tenant's first sequence, which it does once at most.
+    pub has_made_way: bool,
+    /// Steps in a row for which its adapters did not fit into the bound on bytes.
+    pub num_sat_out: usize,
 }
 
 /// Rows of one sequence in a step.

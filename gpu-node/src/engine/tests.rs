@@ -1,6 +1,7 @@
 //! The engine over the scripted runner: traces of steps, and properties over random arrivals.
 
 mod endings;
+mod fairness;
 mod lab;
 mod prefix;
 mod properties;

@@ -28,6 +28,7 @@ pub(super) const CONFIG: EngineConfig = EngineConfig {
     max_prefill_rows_beside_decode: 8,
     max_speculative_rows: 0,
     prefix_cache: true,
+    max_adapter_bytes: 1 << 20,
 };
 
 pub(super) struct Lab {
@@ -102,6 +103,10 @@ impl Lab {
         plan.to_string()
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        !self.submitted && self.engine.is_idle()
+    }
+
     pub(super) fn steps(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.step()).collect()
     }
@@ -109,7 +114,7 @@ impl Lab {
     /// Turns the loop until nothing is left and returns the trace.
     pub(super) fn run(&mut self) -> Vec<String> {
         let mut trace = Vec::new();
-        while self.submitted || !self.engine.is_idle() {
+        while !self.is_idle() {
             trace.push(self.step());
             assert!(trace.len() < 10_000, "no end in sight: {:?}", &trace[9_990..]);
         }

@@ -46,6 +46,7 @@ proptest! {
         max_logit_rows in 1..12_usize,
         num_blocks in 7..30_usize,
         prefix_cache in any::<bool>(),
+        max_adapter_bytes in 1..40_usize,
         max_speculative_rows in 0..10_usize,
     ) {
         let config = EngineConfig {
@@ -55,6 +56,7 @@ proptest! {
             max_requests: 99,
             max_speculative_rows,
             prefix_cache,
+            max_adapter_bytes,
         };
         let limits = RunnerLimits { max_rows: max_rows.max(8), max_logit_rows, num_blocks, ..LIMITS };
         let mut lab = Lab::with(config, limits);
