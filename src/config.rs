@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use souk_protocol::AdapterRef;
 
 /// Every setting with its default; compiled in, and the reference page.
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -16,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) data: DataConfig,
     pub(crate) model: ModelConfig,
+    pub(crate) memory: MemoryConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) adapters: AdaptersConfig,
     pub(crate) queue: QueueConfig,
@@ -47,6 +49,14 @@ pub(crate) struct ModelConfig {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct MemoryConfig {
+    pub(crate) device_mb: usize,
+    pub(crate) kv_floor_mb: usize,
+    pub(crate) adapters_floor_mb: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EngineConfig {
     pub(crate) threads: usize,
     pub(crate) max_batch_tokens: usize,
@@ -68,6 +78,9 @@ pub(crate) struct AdaptersConfig {
     pub(crate) host_mb: usize,
     pub(crate) max_concurrent_loads: usize,
     pub(crate) max_wait_ms: u64,
+    pub(crate) max_prefetches: usize,
+    pub(crate) disk_mb: u64,
+    pub(crate) pinned: Vec<AdapterRef>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -127,6 +140,8 @@ impl Config {
             .prefix_separator("_")
             .separator("__")
             .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("adapters.pinned")
             .source(Some(settings));
         let loaded: Self = builder
             .add_source(environment)
@@ -148,8 +163,10 @@ impl Config {
         at_least("engine.max_requests", self.engine.max_requests as u64, 1)?;
         at_least("engine.max_logit_rows", self.engine.max_logit_rows as u64, 1)?;
         at_least("engine.max_speculative_tokens", self.engine.max_speculative_tokens as u64, 1)?;
-        at_least("engine.kv_cache_mb", self.engine.kv_cache_mb as u64, 1)?;
-        at_least("adapters.device_mb", self.adapters.device_mb as u64, 1)?;
+        at_least("memory.device_mb", self.memory.device_mb as u64, 2)?;
+        at_least("memory.kv_floor_mb", self.memory.kv_floor_mb as u64, 1)?;
+        at_least("memory.adapters_floor_mb", self.memory.adapters_floor_mb as u64, 1)?;
+        at_least("adapters.host_mb", self.adapters.host_mb as u64, 1)?;
         at_least("adapters.max_concurrent_loads", self.adapters.max_concurrent_loads as u64, 1)?;
         at_least("queue.max_queued", self.queue.max_queued as u64, 1)?;
         at_least("queue.max_queued_per_tenant", self.queue.max_queued_per_tenant as u64, 1)?;
@@ -173,6 +190,14 @@ impl Config {
     /// If none is set and there is no home folder.
     pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         folder(&self.data.dir, "XDG_DATA_HOME", ".local/share", "data.dir")
+    }
+
+    /// Where packed adapters are kept between runs.
+    ///
+    /// # Errors
+    /// If there is no cache folder.
+    pub(crate) fn packed_adapters_dir(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.cache_dir()?.join("adapters"))
     }
 
     /// The cache folder after resolving the default.
@@ -226,6 +251,15 @@ mod tests {
             text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0")
         );
         assert!(text(&[("SOUK_ENGINE__THREADS", "many")]).contains("threads"));
+    }
+
+    #[test]
+    fn pinned_adapters_are_references_in_a_file_and_in_the_environment() {
+        let config = load(&[("SOUK_ADAPTERS__PINNED", "acme/tone,acme/sql:prod")]).unwrap();
+        let names: Vec<_> = config.adapters.pinned.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["acme/tone", "acme/sql:prod"]);
+        let error = format!("{:#}", load(&[("SOUK_ADAPTERS__PINNED", "tone")]).unwrap_err());
+        assert!(error.contains("`tone` is not an adapter reference"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod config;
 mod late_body;
+mod pins;
 mod routes;
 mod serve;
 mod terminal;

@@ -15,23 +15,25 @@ use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
-use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, FolderSource};
+use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DiskTier, FolderSource, Pins, Tiers};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
 use souk_gpu_node::engine::runner::ModelRunner as _;
 use souk_gpu_node::engine::{Engine, EngineConfig};
+use souk_gpu_node::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
 use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_gpu_node::node::{Node, NodeConfig};
-use souk_protocol::PoolId;
+use souk_protocol::{BaseModel, PoolId};
 use souk_queue::{EventHub, JobQueue, MemoryQueue, QueueConfig};
 use souk_registry::{Registry, RegistryConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::InProcessCatalog;
 use crate::cli::ServeArgs;
 use crate::config::{Config, LogFormat};
-use crate::routes;
 use crate::terminal::{self, ProgressBars};
+use crate::{pins, routes};
 
 /// The settings with the flags of `souk serve` over them.
 pub(crate) fn with_flags(mut config: Config, flags: &ServeArgs) -> Config {
@@ -79,6 +81,7 @@ struct Services {
     gateway: Gateway,
     registry: Registry,
     node: Node,
+    _pins: Option<AbortOnDropHandle<()>>,
 }
 
 impl Services {
@@ -88,15 +91,26 @@ impl Services {
         let hub = EventHub::new();
         let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(queue_config(config)));
 
-        let runner =
-            LlamaRunner::new(Arc::clone(&weights), &runner_config(config)).context("cannot set up the model")?;
+        let memory =
+            DeviceMemory::new(memory_config(config)).context("the settings of [memory] do not fit together")?;
+        let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config, &memory))
+            .context("cannot set up the model")?;
         // The model's own, or less where the KV pool cannot hold one such context.
         let context_tokens = runner.limits().context_length;
         let (engine, _thread) =
             Engine::start(Box::new(runner), engine_config(config)).context("cannot start the engine")?;
+        // The engine holds every block that it may use.
+        anyhow::ensure!(memory.take(Side::Kv, memory.most(Side::Kv)), "the KV side of the device memory is taken");
         let objects = Arc::new(FolderSource::new(registry.objects_dir()));
-        let adapters = AdapterStore::new(objects, Arc::clone(&model), weights, adapter_limits(config))
+        let limits = adapter_limits(config, &memory);
+        let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };
+        let adapters = AdapterStore::with_tiers(objects, Arc::clone(&model), weights, limits, tiers)
             .context("the settings of [adapters] do not fit together")?;
+        let pinned = config.adapters.pinned.clone();
+        let pins = (!pinned.is_empty()).then(|| {
+            let pins = Pins::new(adapters.clone());
+            AbortOnDropHandle::new(tokio::spawn(pins::keep(pinned, registry.clone(), pins)))
+        });
         let node_config = NodeConfig::new(PoolId(model.digest));
         let node = Node::start(node_config, Arc::clone(&queue), Arc::new(hub.clone()), adapters, engine);
 
@@ -109,7 +123,7 @@ impl Services {
             limits: GatewayLimits { context_tokens: Some(context_tokens), ..gateway_limits(config) },
         })
         .context("the gateway cannot serve this base model")?;
-        Ok(Self { gateway, registry, node })
+        Ok(Self { gateway, registry, node, _pins: pins })
     }
 
     /// Answers requests until `stop` resolves; then refuses new ones, lets running ones end within `drain_timeout`, and
@@ -120,7 +134,7 @@ impl Services {
         stop: impl Future<Output = ()> + Send + 'static,
         drain_timeout: Duration,
     ) -> anyhow::Result<()> {
-        let Self { gateway, registry, node } = self;
+        let Self { gateway, registry, node, _pins } = self;
         let router = routes::router(gateway.clone(), registry);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
@@ -235,11 +249,22 @@ fn queue_config(config: &Config) -> QueueConfig {
     }
 }
 
-fn runner_config(config: &Config) -> RunnerConfig {
+fn memory_config(config: &Config) -> MemoryConfig {
+    let cap = |megabytes: usize| (megabytes > 0).then_some(megabytes << 20);
+    // What is on the device is in main memory too, so the host budget bounds the adapters' side as well.
+    let adapters_cap = cap(config.adapters.device_mb).unwrap_or(config.adapters.host_mb << 20);
+    MemoryConfig {
+        total_bytes: config.memory.device_mb << 20,
+        kv: SideLimits { floor_bytes: config.memory.kv_floor_mb << 20, cap_bytes: cap(config.engine.kv_cache_mb) },
+        adapters: SideLimits { floor_bytes: config.memory.adapters_floor_mb << 20, cap_bytes: Some(adapters_cap) },
+    }
+}
+
+fn runner_config(config: &Config, memory: &DeviceMemory) -> RunnerConfig {
     RunnerConfig {
         max_rows: config.engine.max_batch_tokens,
         max_logit_rows: config.engine.max_logit_rows.min(config.engine.max_batch_tokens),
-        kv: KvBudget::Bytes(config.engine.kv_cache_mb << 20),
+        kv: KvBudget::Bytes(memory.most(Side::Kv) * PAGE_BYTES),
         num_threads: config.num_threads(),
         isa: None,
     }
@@ -257,10 +282,24 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-fn adapter_limits(config: &Config) -> AdapterLimits {
+/// The disk tier, if it is wanted and its folder can be used: a cache is no reason not to start.
+fn open_disk_tier(config: &Config, model: &BaseModel) -> anyhow::Result<Option<DiskTier>> {
+    if config.adapters.disk_mb == 0 {
+        return Ok(None);
+    }
+    let folder = config.packed_adapters_dir()?;
+    let tier = DiskTier::open(&folder, config.adapters.disk_mb << 20, model.digest, model.shape);
+    if let Err(error) = &tier {
+        tracing::warn!(%error, folder = %folder.display(), "Packed adapters are not kept on disk");
+    }
+    Ok(tier.ok())
+}
+
+fn adapter_limits(config: &Config, memory: &DeviceMemory) -> AdapterLimits {
     AdapterLimits {
-        device_bytes: config.adapters.device_mb << 20,
+        device_bytes: memory.most(Side::Adapters) * PAGE_BYTES,
         host_bytes: config.adapters.host_mb << 20,
+        max_prefetches: config.adapters.max_prefetches,
         max_concurrent_loads: config.adapters.max_concurrent_loads,
         max_wait: Duration::from_millis(config.adapters.max_wait_ms),
         ..AdapterLimits::default()

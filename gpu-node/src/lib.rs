@@ -11,6 +11,7 @@
 //! [`engine::runner::ModelRunner`], the port between the engine and the model.
 
 pub mod adapters;
+mod background;
 pub mod base;
 pub mod engine;
 pub mod memory;

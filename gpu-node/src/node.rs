@@ -1,6 +1,6 @@
 //! A node: takes jobs from the queue, has their adapters made resident, hands them to the engine, settles.
 //!
-//! Four tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
+//! Five tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
 //! other; the engine only ever sees requests that can run at once.
 //!
 //! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
@@ -29,6 +29,10 @@ use crate::engine::Engine;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Jobs that wait in the queue whose adapters are brought nearer: about what enters the batch while one adapter loads.
+const LOOK_AHEAD: usize = 8;
+/// How often the queue is looked at for that.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
 /// Pause after the queue could not be reached.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How soon to look again whether the batch has room, if no job has ended before.
@@ -116,6 +120,7 @@ impl Node {
         });
         shared.spawn(Arc::clone(&shared).beat());
         shared.spawn(Arc::clone(&shared).claim_jobs());
+        shared.spawn(Arc::clone(&shared).look_ahead());
         shared.spawn(Arc::clone(&shared).report_progress());
         shared.spawn(Arc::clone(&shared).hear_cancellations());
         Self { shared, _cut_off: cut_off.drop_guard() }
@@ -204,6 +209,24 @@ impl Shared {
                 Ok(deliveries) => deliveries.into_iter().for_each(|delivery| job::start(&self, delivery)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot claim jobs");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    /// Brings the adapters of the next jobs nearer while there is no room for the jobs themselves.
+    async fn look_ahead(self: Arc<Self>) {
+        let NodeConfig { pool, node, .. } = &self.config;
+        loop {
+            tokio::time::sleep(LOOK_AHEAD_EVERY).await;
+            if self.room() > 0 || self.draining.is_cancelled() {
+                continue;
+            }
+            match self.queue.peek(*pool, node, LOOK_AHEAD).await {
+                Ok(adapters) => adapters.iter().for_each(|digest| self.adapters.prefetch(digest)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look ahead in the queue");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }
             }

@@ -1,10 +1,14 @@
 //! A LoRA pair in the layout that the kernels read.
 
+mod packed;
+
 use half::{bf16, f16};
 
 use crate::KernelError;
 use crate::cpu::simd::LANES;
 use crate::error::{check_equal, check_limit};
+
+pub use packed::PairSizes;
 
 /// The greatest rank of a pair.
 pub const MAX_RANK: usize = 256;

@@ -41,7 +41,7 @@ mod shared;
 mod team;
 
 pub use activations::Activations;
-pub use adapter::{LoraPair, MAX_RANK, SlabType};
+pub use adapter::{LoraPair, MAX_RANK, PairSizes, SlabType};
 pub use cpu::{Cpu, Isa, StepGuard};
 pub use error::KernelError;
 pub use kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};

@@ -6,6 +6,7 @@
 mod claim;
 mod lease;
 mod mailbox;
+mod peek;
 mod pool;
 mod vtc;
 
@@ -14,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use souk_protocol::{GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -135,6 +136,10 @@ impl JobQueue for MemoryQueue {
     async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError> {
         let look = |pool: &mut Pool, now| pool.finds(claim, now).then_some(());
         Ok(self.wait_for(claim.pool, &self.doorbells.work, timeout, look).await.is_some())
+    }
+
+    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Digest>, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.peek(node, max_jobs, now)))
     }
 
     async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError> {

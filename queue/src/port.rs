@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::words::{
@@ -64,6 +64,13 @@ pub trait JobQueue: Send + Sync {
     /// # Errors
     /// [`QueueError::Unavailable`] only.
     async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError>;
+
+    /// The adapters of the next jobs that `node` would take, at most `max_jobs` of them, in the order of their turn, each
+    /// once: what a node can prepare for while it has no room. Lanes of others are left out, and nothing is promised.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Digest>, QueueError>;
 
     /// Renews leases and charges what was generated. Returns the leases that are lost: their work must stop.
     ///

@@ -4,6 +4,7 @@ use std::fmt;
 
 use souk_kernels::ops::LoraPair;
 use souk_protocol::Digest;
+use souk_protocol::peft::Module;
 
 /// An adapter ready to run. Rows are in Hugging Face order throughout, as the base model's are.
 pub struct DeviceAdapter {
@@ -67,6 +68,20 @@ impl DeviceAdapter {
 }
 
 impl LayerAdapter {
+    /// The place of a module's pair; `None` for the head, which belongs to no layer.
+    pub(super) fn pair_mut(&mut self, module: Module) -> Option<&mut Option<LoraPair>> {
+        match module {
+            Module::Q => Some(&mut self.q),
+            Module::K => Some(&mut self.k),
+            Module::V => Some(&mut self.v),
+            Module::O => Some(&mut self.o),
+            Module::Gate => Some(&mut self.gate),
+            Module::Up => Some(&mut self.up),
+            Module::Down => Some(&mut self.down),
+            Module::LmHead => None,
+        }
+    }
+
     /// The pairs that are present, in the order of the fields.
     pub fn pairs(&self) -> impl Iterator<Item = &LoraPair> {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down].into_iter().flatten()

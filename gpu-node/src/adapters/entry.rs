@@ -18,6 +18,8 @@ pub(super) struct EntryId(pub(super) u64);
 pub(super) struct Flight {
     /// Told at every change of the entry.
     pub(super) changed: Notify,
+    /// Told when a request joins: a load that was only expected is in a hurry now.
+    pub(super) requested: Notify,
     /// Set if the adapter will not come.
     pub(super) outcome: OnceLock<AdapterError>,
 }
@@ -31,13 +33,30 @@ pub(super) struct Entry {
     pub(super) users: usize,
     /// No request finds it any more; it goes when its last user does.
     pub(super) detached: bool,
+    /// It came ahead of its first request.
+    pub(super) is_expected: bool,
     /// Bytes that it holds of the host budget, reserved or in use.
     pub(super) bytes: usize,
     pub(super) queued_for_device: bool,
     pub(super) popularity: Popularity,
     pub(super) last_used: Instant,
-    pub(super) load_time: Duration,
+    pub(super) reload: Reload,
 }
+
+/// What it takes to bring an adapter back into host memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reload {
+    /// Work of the last load.
+    pub(super) measured: Duration,
+    /// Whether that load was from disk.
+    pub(super) was_on_disk: bool,
+    /// Whether the next one will be.
+    pub(super) is_on_disk: bool,
+}
+
+/// How long reading from disk takes for each byte: an average in which the last ten or so count. `None` before the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DiskPace(Option<f64>);
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -71,15 +90,38 @@ impl Entry {
         is_there && self.users == 0
     }
 
+    /// Whether a load works on it.
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.state, State::Loading | State::WaitsForMemory(_) | State::Reserved)
+    }
+
     /// What evicting the adapter is expected to cost for each byte that it frees: how likely it is asked for, times what
     /// it takes to bring it back. To the device it is copied, which costs in proportion to its bytes; into host memory
-    /// it is loaded, which took `load_time`.
-    pub(super) fn value(&self, tier: Tier, now: Instant, half_life: Duration) -> f64 {
+    /// it is read from disk or fetched and packed.
+    pub(super) fn value(&self, tier: Tier, disk: DiskPace, now: Instant, half_life: Duration) -> f64 {
         let popularity = self.popularity.at(now, half_life);
         match tier {
             Tier::Device => popularity,
-            Tier::Host => popularity * self.load_time.as_secs_f64() / self.bytes.max(1) as f64,
+            Tier::Host => popularity * self.reload.seconds(disk, self.bytes) / self.bytes.max(1) as f64,
         }
+    }
+}
+
+impl Reload {
+    /// Seconds that bringing `bytes` back is expected to take.
+    fn seconds(self, disk: DiskPace, bytes: usize) -> f64 {
+        let measured = self.measured.as_secs_f64();
+        match disk.0 {
+            Some(pace) if self.is_on_disk && !self.was_on_disk => measured.min(pace * bytes as f64),
+            _ => measured,
+        }
+    }
+}
+
+impl DiskPace {
+    pub(super) fn measured(&mut self, took: Duration, bytes: usize) {
+        let pace = took.as_secs_f64() / bytes.max(1) as f64;
+        self.0 = Some(self.0.map_or(pace, |average| average + 0.1 * (pace - average)));
     }
 }
 

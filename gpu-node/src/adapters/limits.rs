@@ -12,6 +12,8 @@ pub struct AdapterLimits {
     pub host_bytes: usize,
     /// Adapters that are read and packed at the same time. Each takes memory for its file beside the budgets.
     pub max_concurrent_loads: usize,
+    /// Adapters that are loaded ahead of their requests at the same time, beside the other loads; 0 for none.
+    pub max_prefetches: usize,
     /// How long a request waits for a load and for room, in all.
     pub max_wait: Duration,
     /// Pause after a first failed load; doubles with each further failure.
@@ -29,6 +31,7 @@ impl Default for AdapterLimits {
             device_bytes: 64 << 20,
             host_bytes: 256 << 20,
             max_concurrent_loads: 2,
+            max_prefetches: 1,
             max_wait: Duration::from_secs(30),
             first_retry_pause: Duration::from_millis(500),
             longest_retry_pause: Duration::from_secs(30),

@@ -190,18 +190,8 @@ fn to_f32(dtype: TensorType, bytes: &[u8]) -> Vec<f32> {
 
 /// The place of a pair in an adapter. The plan has layers of the base only.
 fn pair_slot(adapter: &mut DeviceAdapter, site: ModuleSite) -> &mut Option<LoraPair> {
-    let Some(layer) = site.layer else { return &mut adapter.lm_head };
-    let layer = &mut adapter.layers[layer];
-    match site.module {
-        Module::Q => &mut layer.q,
-        Module::K => &mut layer.k,
-        Module::V => &mut layer.v,
-        Module::O => &mut layer.o,
-        Module::Gate => &mut layer.gate,
-        Module::Up => &mut layer.up,
-        Module::Down => &mut layer.down,
-        Module::LmHead => &mut adapter.lm_head,
-    }
+    let layer = site.layer.map(|layer| &mut adapter.layers[layer]);
+    layer.and_then(|layer| layer.pair_mut(site.module)).unwrap_or(&mut adapter.lm_head)
 }
 
 /// The base's matrix at the site.

@@ -2,8 +2,10 @@
 //! those that wait are told through their [`Flight`].
 //!
 //! The tiers are inclusive: an adapter on the device is in host memory too, and a device copy can be dropped and made
-//! again from there. Entries live by id rather than digest, since after a take-down an old one may still be in use
+//! again from there. What is on the device takes pages of the pool that it shares with K and V. Entries live by id rather than digest, since after a take-down an old one may still be in use
 //! while a new one of the same digest is loaded.
+
+mod room;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use souk_protocol::Digest;
 
+use self::room::Guest;
 use super::device::DeviceAdapter;
-use super::entry::{Entry, EntryId, Flight, Popularity, State};
+use super::entry::{DiskPace, Entry, EntryId, Flight, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::Failures;
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
+use crate::memory::DeviceMemory;
 
 /// What [`Residency::join`] found.
 #[derive(Debug)]
@@ -27,13 +31,27 @@ pub(super) struct Joined {
     pub(super) must_load: bool,
 }
 
+/// A load that went well.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) adapter: Arc<DeviceAdapter>,
+    /// What it took, without the waiting for others and for room.
+    pub(super) work_time: Duration,
+    pub(super) was_on_disk: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Residency {
     limits: AdapterLimits,
+    /// The pool that the device tier shares with K and V; `None` bounds the tier by its own budget alone.
+    memory: Option<DeviceMemory>,
     entries: HashMap<EntryId, Entry>,
     by_digest: HashMap<Digest, EntryId>,
     failures: Failures,
     totals: AdapterTotals,
+    disk_pace: DiskPace,
+    /// Loads under way that no request has asked for.
+    num_expected: usize,
     /// Packed adapters with users that are not on the device yet, first come first served.
     device_queue: VecDeque<EntryId>,
     /// Loads that wait for host memory, first come first served.
@@ -42,13 +60,16 @@ pub(super) struct Residency {
 }
 
 impl Residency {
-    pub(super) fn new(limits: AdapterLimits) -> Self {
+    pub(super) fn new(limits: AdapterLimits, memory: Option<DeviceMemory>) -> Self {
         Self {
             limits,
+            memory,
             entries: HashMap::new(),
             by_digest: HashMap::new(),
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
             totals: AdapterTotals::default(),
+            disk_pace: DiskPace::default(),
+            num_expected: 0,
             device_queue: VecDeque::new(),
             host_queue: VecDeque::new(),
             next_id: 0,
@@ -61,8 +82,14 @@ impl Residency {
             let half_life = self.limits.popularity_half_life;
             let entry = self.entry(id);
             entry.users += 1;
-            entry.popularity.count_use(now, half_life);
+            let was_expected = std::mem::take(&mut entry.is_expected);
+            if !was_expected {
+                // The first request for an expected adapter has been counted.
+                entry.popularity.count_use(now, half_life);
+            }
             entry.last_used = now;
+            entry.flight.requested.notify_one();
+            let is_loading = entry.is_loading();
             let flight = Arc::clone(&entry.flight);
             let counter = match entry.state {
                 State::Device(_) => &mut self.totals.device_hits,
@@ -70,29 +97,55 @@ impl Residency {
                 _ => &mut self.totals.misses,
             };
             *counter += 1;
+            self.totals.prefetch_hits += u64::from(was_expected);
+            self.num_expected -= usize::from(was_expected && is_loading);
             return Ok(Joined { id, flight, must_load: false });
         }
         self.failures.check(digest, now)?;
         self.totals.misses += 1;
+        Ok(self.insert(*digest, now, Guest::Requested))
+    }
+
+    /// Prepares for a request that will come. Whoever is told of a load must start it.
+    pub(super) fn expect(&mut self, digest: &Digest, now: Instant) -> Option<Joined> {
+        if let Some(&id) = self.by_digest.get(digest) {
+            let entry = self.entry(id);
+            let (bytes, is_packed) = (entry.bytes, matches!(entry.state, State::Host(_)));
+            if is_packed && !entry.queued_for_device && self.move_to_device(id, bytes, Guest::Expected, now) {
+                self.totals.prefetches += 1;
+                self.entry(id).is_expected = true;
+            }
+            return None;
+        }
+        if self.num_expected >= self.limits.max_prefetches || self.failures.check(digest, now).is_err() {
+            return None;
+        }
+        self.totals.prefetches += 1;
+        self.num_expected += 1;
+        Some(self.insert(*digest, now, Guest::Expected))
+    }
+
+    fn insert(&mut self, digest: Digest, now: Instant, guest: Guest) -> Joined {
         self.totals.loads += 1;
         let id = EntryId(self.next_id);
         self.next_id += 1;
         let flight = Arc::new(Flight::default());
         let entry = Entry {
-            digest: *digest,
+            digest,
             flight: Arc::clone(&flight),
             state: State::Loading,
-            users: 1,
+            users: usize::from(guest == Guest::Requested),
+            is_expected: guest == Guest::Expected,
             detached: false,
             bytes: 0,
             queued_for_device: false,
             popularity: Popularity::new(now),
             last_used: now,
-            load_time: Duration::ZERO,
+            reload: Reload::default(),
         };
         self.entries.insert(id, entry);
-        self.by_digest.insert(*digest, id);
-        Ok(Joined { id, flight, must_load: true })
+        self.by_digest.insert(digest, id);
+        Joined { id, flight, must_load: true }
     }
 
     /// The adapter, once it is on the device. `None`: wait for the flight.
@@ -117,13 +170,19 @@ impl Residency {
         entry.last_used = now;
         if entry.users == 0 {
             self.drop_if_done(id);
-            self.admit(now);
+            self.look_again(now);
         }
+    }
+
+    /// Looks at who waits and at what the KV side is short of: something has changed.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        self.admit(now);
+        self.give_way(now);
     }
 
     /// Asks for memory for a load; asked again, says whether it was granted.
     pub(super) fn reserve(&mut self, id: EntryId, bytes: usize, now: Instant) -> Result<bool, AdapterError> {
-        for (tier, budget_bytes) in [(Tier::Device, self.limits.device_bytes), (Tier::Host, self.limits.host_bytes)] {
+        for (tier, budget_bytes) in [(Tier::Device, self.most_device_bytes()), (Tier::Host, self.limits.host_bytes)] {
             if bytes > budget_bytes {
                 return Err(AdapterError::TooLarge { needed_bytes: bytes, tier, budget_bytes });
             }
@@ -132,6 +191,15 @@ impl Residency {
         if entry.detached {
             return Err(AdapterError::TakenDown);
         }
+        if entry.is_expected {
+            // Not worth waiting for: should it be asked for later, it is loaded then.
+            if !self.make_room(Tier::Host, bytes, Guest::Expected, now) {
+                return Err(self.no_room(Tier::Host, bytes, Duration::ZERO));
+            }
+            self.grant(id, bytes);
+            return Ok(true);
+        }
+        let entry = self.entry(id);
         if matches!(entry.state, State::Loading) {
             entry.state = State::WaitsForMemory(bytes);
             self.host_queue.push_back(id);
@@ -141,7 +209,10 @@ impl Residency {
     }
 
     /// Ends a load well. The adapter has the size that was reserved.
-    pub(super) fn loaded(&mut self, id: EntryId, adapter: Arc<DeviceAdapter>, load_time: Duration, now: Instant) {
+    pub(super) fn loaded(&mut self, id: EntryId, loaded: Loaded, now: Instant) {
+        let Loaded { adapter, work_time, was_on_disk } = loaded;
+        self.settle_expectation(id);
+        let size_bytes = adapter.size_bytes;
         let entry = self.entry(id);
         debug_assert_eq!(entry.bytes, adapter.size_bytes, "the packed size is known before packing");
         if entry.detached {
@@ -149,27 +220,44 @@ impl Residency {
             return;
         }
         entry.state = State::Host(adapter);
-        entry.load_time = load_time;
+        entry.reload = Reload { measured: work_time, was_on_disk, is_on_disk: was_on_disk };
+        let is_expected = entry.is_expected;
         let (digest, flight, users) = (entry.digest, Arc::clone(&entry.flight), entry.users);
-        self.totals.load_time += load_time;
+        self.totals.load_time += work_time;
+        if was_on_disk {
+            self.disk_pace.measured(work_time, size_bytes);
+        }
         self.failures.forget(&digest);
         if users > 0 {
             self.queue_for_device(id, now);
         } else {
             self.admit(now);
+            if is_expected {
+                self.move_to_device(id, size_bytes, Guest::Expected, now);
+            }
         }
         flight.changed.notify_waiters();
     }
 
     /// Ends a load badly: its waiters get the reason, and nobody else.
     pub(super) fn failed(&mut self, id: EntryId, error: AdapterError, now: Instant) {
-        self.totals.load_failures += 1;
+        self.settle_expectation(id);
+        // What was only expected and found no room has not failed.
+        self.totals.load_failures += u64::from(!self.entry(id).is_expected || error.calls_for_pause());
         let digest = self.entry(id).digest;
         if error.calls_for_pause() {
             self.failures.remember(digest, error.clone(), now);
         }
         self.detach(id, error);
         self.abandon(id, now);
+    }
+
+    /// Notes that the adapter can be read from disk from now on.
+    pub(super) fn kept_on_disk(&mut self, digest: &Digest) {
+        if let Some(id) = self.by_digest.get(digest) {
+            let id = *id;
+            self.entry(id).reload.is_on_disk = true;
+        }
     }
 
     /// Makes the adapter unknown at once. Leases that exist stay good until they end; those that wait are refused.
@@ -185,11 +273,19 @@ impl Residency {
     /// What a wait that lasted too long was for.
     pub(super) fn why_waiting(&self, id: EntryId, waited: Duration) -> AdapterError {
         let waited_ms = as_ms(waited);
-        let (tier, needed_bytes, budget_bytes) = match &self.entries[&id] {
-            Entry { state: State::Host(_), bytes, .. } => (Tier::Device, *bytes, self.limits.device_bytes),
-            Entry { state: State::WaitsForMemory(bytes), .. } => (Tier::Host, *bytes, self.limits.host_bytes),
-            _ => return AdapterError::LoadTimeout { waited_ms },
+        match &self.entries[&id] {
+            Entry { state: State::Host(_), bytes, .. } => self.no_room(Tier::Device, *bytes, waited),
+            Entry { state: State::WaitsForMemory(bytes), .. } => self.no_room(Tier::Host, *bytes, waited),
+            _ => AdapterError::LoadTimeout { waited_ms },
+        }
+    }
+
+    fn no_room(&self, tier: Tier, needed_bytes: usize, waited: Duration) -> AdapterError {
+        let budget_bytes = match tier {
+            Tier::Device => self.device_bytes_now(),
+            Tier::Host => self.limits.host_bytes,
         };
+        let waited_ms = as_ms(waited);
         let in_use = self.entries.values().filter(|entry| entry.is_in(tier) && !entry.is_evictable(tier));
         let in_use_bytes = in_use.map(|entry| entry.bytes).sum();
         AdapterError::NoRoom { needed_bytes, tier, budget_bytes, in_use_bytes, waited_ms }
@@ -207,7 +303,7 @@ impl Residency {
         });
         let mut resident: Vec<_> = resident.collect();
         resident.sort_by_key(|adapter| adapter.digest);
-        AdapterStats { resident, totals: self.totals }
+        AdapterStats { resident, totals: self.totals, disk: None }
     }
 
     pub(super) fn totals(&self) -> AdapterTotals {
@@ -223,93 +319,10 @@ impl Residency {
         self.admit(now);
     }
 
-    /// Serves both queues as far as there is room. The first in a queue is not overtaken, so a large adapter comes to
-    /// its turn although small ones would fit all the time.
-    fn admit(&mut self, now: Instant) {
-        while let Some(&id) = self.device_queue.front() {
-            let wanted = self.entries.get(&id).filter(|entry| entry.users > 0 && matches!(entry.state, State::Host(_)));
-            if let Some(bytes) = wanted.map(|entry| entry.bytes) {
-                if !self.make_room(Tier::Device, bytes, now) {
-                    break;
-                }
-                self.promote(id);
-            }
-            self.device_queue.pop_front();
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.queued_for_device = false;
-            }
-        }
-        while let Some(&id) = self.host_queue.front() {
-            if let Some(Entry { state: State::WaitsForMemory(bytes), .. }) = self.entries.get(&id) {
-                let bytes = *bytes;
-                if !self.make_room(Tier::Host, bytes, now) {
-                    break;
-                }
-                self.totals.host_bytes += bytes;
-                let entry = self.entry(id);
-                entry.bytes = bytes;
-                entry.state = State::Reserved;
-                entry.flight.changed.notify_waiters();
-            }
-            self.host_queue.pop_front();
-        }
-    }
-
-    /// Evicts the least valuable adapters until `bytes` fit. Evicts none if that would not be enough.
-    fn make_room(&mut self, tier: Tier, bytes: usize, now: Instant) -> bool {
-        let (used, budget) = match tier {
-            Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
-            Tier::Device => (self.totals.device_bytes, self.limits.device_bytes),
-        };
-        let Some(mut missing) = (used + bytes).checked_sub(budget).filter(|missing| *missing > 0) else { return true };
-        let half_life = self.limits.popularity_half_life;
-        let evictable = self.entries.iter().filter(|(_, entry)| entry.is_evictable(tier));
-        let mut candidates: Vec<_> =
-            evictable.map(|(id, entry)| (entry.value(tier, now, half_life), *id, entry.bytes)).collect();
-        if candidates.iter().map(|(.., bytes)| bytes).sum::<usize>() < missing {
-            return false;
-        }
-        // Ids break ties, oldest first, so that what is evicted does not hang on a hash map's order.
-        candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        for (_, id, bytes) in candidates {
-            self.evict(tier, id);
-            missing = missing.saturating_sub(bytes);
-            if missing == 0 {
-                break;
-            }
-        }
-        true
-    }
-
-    fn evict(&mut self, tier: Tier, id: EntryId) {
-        self.demote(id);
-        if tier == Tier::Host {
-            self.totals.host_evictions += 1;
-            let digest = self.entry(id).digest;
-            self.by_digest.remove(&digest);
-            self.remove(id);
-        } else {
-            self.totals.device_evictions += 1;
-        }
-    }
-
-    fn promote(&mut self, id: EntryId) {
-        let entry = self.entry(id);
-        if let State::Host(adapter) = &entry.state {
-            entry.state = State::Device(Arc::clone(adapter));
-            let bytes = entry.bytes;
-            entry.flight.changed.notify_waiters();
-            self.totals.device_bytes += bytes;
-        }
-    }
-
-    fn demote(&mut self, id: EntryId) {
-        let entry = self.entry(id);
-        if let State::Device(adapter) = &entry.state {
-            entry.state = State::Host(Arc::clone(adapter));
-            let bytes = entry.bytes;
-            self.totals.device_bytes -= bytes;
-        }
+    /// A load under way has ended.
+    fn settle_expectation(&mut self, id: EntryId) {
+        let was_expected = self.entry(id).is_expected;
+        self.num_expected -= usize::from(was_expected);
     }
 
     /// Makes an entry unknown to new requests and tells those that wait why.
@@ -338,8 +351,7 @@ impl Residency {
     /// Removes a detached entry that nobody uses and no load works on.
     fn drop_if_done(&mut self, id: EntryId) {
         let entry = self.entry(id);
-        let is_loading = matches!(entry.state, State::Loading | State::WaitsForMemory(_) | State::Reserved);
-        if entry.detached && entry.users == 0 && !is_loading {
+        if entry.detached && entry.users == 0 && !entry.is_loading() {
             self.demote(id);
             self.remove(id);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use souk_protocol::Digest;
 
+use super::disk::DiskStats;
 use super::error::Tier;
 
 /// A snapshot of an adapter store.
@@ -13,6 +14,8 @@ pub struct AdapterStats {
     pub resident: Vec<ResidentAdapter>,
     /// Sums and counts.
     pub totals: AdapterTotals,
+    /// The disk tier, if there is one.
+    pub disk: Option<DiskStats>,
 }
 
 /// Sums over a store, and counts since its start.
@@ -32,8 +35,12 @@ pub struct AdapterTotals {
     pub loads: u64,
     /// Loads that failed.
     pub load_failures: u64,
-    /// Time of all loads that did not fail, from the request to the packed adapter.
+    /// Work of all loads that did not fail, without the waiting for others and for room.
     pub load_time: Duration,
+    /// Adapters that were brought nearer ahead of a request.
+    pub prefetches: u64,
+    /// Requests whose adapter had been brought nearer, or was on its way.
+    pub prefetch_hits: u64,
     /// Adapters that lost their place on the device to another.
     pub device_evictions: u64,
     /// Adapters that lost their place in host memory to another.
@@ -63,6 +70,8 @@ impl AdapterTotals {
         }
         metrics::counter!("souk_adapter_loads_total").absolute(self.loads);
         metrics::counter!("souk_adapter_load_failures_total").absolute(self.load_failures);
+        metrics::counter!("souk_adapter_prefetches_total").absolute(self.prefetches);
+        metrics::counter!("souk_adapter_prefetch_hits_total").absolute(self.prefetch_hits);
         for (tier, evictions, bytes) in [
             (Tier::Device, self.device_evictions, self.device_bytes),
             (Tier::Host, self.host_evictions, self.host_bytes),
@@ -70,5 +79,19 @@ impl AdapterTotals {
             metrics::counter!("souk_adapter_evictions_total", "tier" => tier.as_str()).absolute(evictions);
             metrics::gauge!("souk_adapter_bytes", "tier" => tier.as_str()).set(bytes as f64);
         }
+    }
+}
+
+impl DiskStats {
+    /// Publishes the numbers to the process's metrics.
+    pub(super) fn publish(&self) {
+        for (found, count) in [("disk", self.hits), ("nowhere", self.misses)] {
+            metrics::counter!("souk_adapter_disk_reads_total", "found" => found).absolute(count);
+        }
+        metrics::counter!("souk_adapter_disk_writes_total").absolute(self.writes);
+        metrics::counter!("souk_adapter_disk_write_failures_total").absolute(self.write_failures);
+        metrics::counter!("souk_adapter_disk_corrupt_total").absolute(self.corrupt);
+        metrics::counter!("souk_adapter_evictions_total", "tier" => "disk").absolute(self.evictions);
+        metrics::gauge!("souk_adapter_bytes", "tier" => "disk").set(self.bytes as f64);
     }
 }

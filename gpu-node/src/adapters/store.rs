@@ -1,29 +1,35 @@
 //! Adapters in memory: requests lease them, loads run beside the engine, and what is idle goes when room is needed.
 
+mod load;
+
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use self::load::Load;
 use super::device::DeviceAdapter;
+use super::disk::DiskTier;
 use super::entry::{EntryId, Flight};
 use super::error::AdapterError;
 use super::limits::{AdapterLimits, LimitsError};
-use super::pack::{pack, packed_bytes};
-use super::residency::Residency;
-use super::source::{AdapterFiles, AdapterSource};
+use super::residency::{Joined, Residency};
+use super::source::AdapterSource;
 use super::stats::AdapterStats;
 use crate::base::LlamaWeights;
+use crate::memory::{DeviceMemory, PAGE_BYTES, Side};
 
 /// The adapters of a node. Clones are handles to the same store.
 ///
 /// There are two tiers with a budget each: host memory, where packed adapters are kept, and the device, where the model
 /// runs. On the CPU the device is host memory, so that an adapter on both is one allocation and coming to the device is
 /// an entry in the books; the device budget then bounds what running requests may hold at once.
+///
+/// A registered adapter costs nothing until it is asked for: the store knows only those that are here or on their way, and
+/// a bounded number that failed a moment ago.
 #[derive(Clone)]
 pub struct AdapterStore(Arc<Shared>);
 
@@ -36,8 +42,18 @@ pub struct AdapterLease {
     _ticket: Ticket,
 }
 
+/// What a store has beside its memory.
+#[derive(Default)]
+pub struct Tiers {
+    /// The device's memory, shared with K and V. `None`: the device tier is bounded by `device_bytes` alone.
+    pub memory: Option<DeviceMemory>,
+    /// Packed adapters on disk.
+    pub disk: Option<DiskTier>,
+}
+
 struct Shared {
     source: Arc<dyn AdapterSource>,
+    disk: Option<DiskTier>,
     base: Arc<BaseModel>,
     weights: Arc<LlamaWeights>,
     limits: AdapterLimits,
@@ -45,6 +61,12 @@ struct Shared {
     residency: Mutex<Residency>,
     /// Bounds loads, and with them the memory that files take while they are packed.
     loads: Semaphore,
+    /// The same for loads that no request waits for; apart, so that they never stand before those.
+    prefetches: Semaphore,
+    /// The most that adapters on the device can ever have.
+    most_device_bytes: usize,
+    /// Rung when there is a reason to look at the pool again.
+    room: Arc<Notify>,
 }
 
 impl AdapterStore {
@@ -58,10 +80,42 @@ impl AdapterStore {
         weights: Arc<LlamaWeights>,
         limits: AdapterLimits,
     ) -> Result<Self, LimitsError> {
+        Self::with_tiers(source, base, weights, limits, Tiers::default())
+    }
+
+    /// The same with memory that is shared with K and V, and a disk tier. Needs a tokio runtime if there is memory.
+    ///
+    /// # Errors
+    /// [`LimitsError`] if the limits contradict themselves.
+    pub fn with_tiers(
+        source: Arc<dyn AdapterSource>,
+        base: Arc<BaseModel>,
+        weights: Arc<LlamaWeights>,
+        limits: AdapterLimits,
+        tiers: Tiers,
+    ) -> Result<Self, LimitsError> {
         limits.check()?;
-        let residency = Mutex::new(Residency::new(limits));
-        let loads = Semaphore::new(limits.max_concurrent_loads.min(Semaphore::MAX_PERMITS));
-        Ok(Self(Arc::new(Shared { source, base, weights, limits, residency, loads })))
+        let Tiers { memory, disk } = tiers;
+        let most = memory.as_ref().map_or(usize::MAX, |memory| memory.most(Side::Adapters) * PAGE_BYTES);
+        let room = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            source,
+            disk,
+            base,
+            weights,
+            limits,
+            residency: Mutex::new(Residency::new(limits, memory.clone())),
+            loads: Semaphore::new(limits.max_concurrent_loads.min(Semaphore::MAX_PERMITS)),
+            prefetches: Semaphore::new(limits.max_prefetches.min(Semaphore::MAX_PERMITS)),
+            most_device_bytes: limits.device_bytes.min(most),
+            room: Arc::clone(&room),
+        });
+        if let Some(memory) = memory {
+            tokio::spawn(watch_room(Arc::downgrade(&shared), Arc::clone(&room)));
+            // The engine's thread rings; evicting is done elsewhere.
+            memory.set_waker(Side::Adapters, Arc::new(move || room.notify_one()));
+        }
+        Ok(Self(shared))
     }
 
     /// Leases an adapter, loading it first if need be. However many ask for one adapter, it is loaded once. A caller
@@ -77,10 +131,28 @@ impl AdapterStore {
         Ok(AdapterLease { adapter, _ticket: ticket })
     }
 
+    /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that takes
+    /// nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
+    pub fn prefetch(&self, digest: &Digest) {
+        let expected = self.0.lock().expect(digest, Instant::now());
+        if let Some(Joined { id, flight, .. }) = expected {
+            tokio::spawn(Load::new(self.clone(), id, *digest, true).run(flight));
+        }
+    }
+
+    /// The most bytes that adapters on the device can ever have.
+    #[must_use]
+    pub fn most_device_bytes(&self) -> usize {
+        self.0.most_device_bytes
+    }
+
     /// Makes the adapter unknown to this node at once, for take-downs. Requests that run keep their lease until they
     /// end; those that wait are refused. Returns whether it was resident or being loaded.
     pub fn evict(&self, digest: &Digest) -> bool {
         let was_there = self.0.lock().take_down(digest, Instant::now());
+        if let Some(disk) = &self.0.disk {
+            disk.remove(digest);
+        }
         if was_there {
             tracing::info!(adapter.digest = %digest, "adapter taken down");
             self.publish();
@@ -91,16 +163,16 @@ impl AdapterStore {
     /// What is resident, and counts since the start.
     #[must_use]
     pub fn stats(&self) -> AdapterStats {
-        self.0.lock().stats(Instant::now())
+        let disk = self.0.disk.as_ref().map(DiskTier::stats);
+        AdapterStats { disk, ..self.0.lock().stats(Instant::now()) }
     }
 
     fn join(&self, digest: &Digest, now: Instant) -> Result<Ticket, AdapterError> {
         let joined = self.0.lock().join(digest, now)?;
         let ticket = Ticket { shared: Arc::clone(&self.0), id: joined.id, flight: joined.flight };
         if joined.must_load {
-            let load = Load { store: self.clone(), id: joined.id, digest: *digest, started: now, is_over: false };
             // Not awaited by the request: the load goes on when the request does not.
-            tokio::spawn(load.run(Arc::clone(&ticket.flight)));
+            tokio::spawn(Load::new(self.clone(), joined.id, *digest, false).run(Arc::clone(&ticket.flight)));
         }
         Ok(ticket)
     }
@@ -125,6 +197,9 @@ impl AdapterStore {
     fn publish(&self) {
         let totals = self.0.lock().totals();
         totals.publish();
+        if let Some(disk) = &self.0.disk {
+            disk.stats().publish();
+        }
     }
 }
 
@@ -161,8 +236,24 @@ impl Shared {
     fn max_weights_bytes(&self) -> u64 {
         let header_bytes = souk_protocol::peft::MAX_HEADER_BYTES as u64 + 8;
         let head_bytes = (self.base.shape.vocab_size * self.base.shape.hidden_size * size_of::<f32>()) as u64;
-        let slabs = (self.limits.device_bytes as u64).saturating_mul(2);
+        let slabs = (self.most_device_bytes as u64).saturating_mul(2);
         slabs.saturating_add(header_bytes).saturating_add(head_bytes)
+    }
+}
+
+/// Looks at the pool whenever it is told to, for as long as there is a store.
+async fn watch_room(store: Weak<Shared>, room: Arc<Notify>) {
+    loop {
+        room.notified().await;
+        let Some(store) = store.upgrade() else { return };
+        store.lock().look_again(Instant::now());
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // So that the watcher sees that there is nothing to watch.
+        self.room.notify_one();
     }
 }
 
@@ -183,100 +274,6 @@ impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ticket").field(&self.id).finish()
     }
-}
-
-/// One load. Reports its end exactly once, also if its task is dropped or panics.
-struct Load {
-    store: AdapterStore,
-    id: EntryId,
-    digest: Digest,
-    started: Instant,
-    is_over: bool,
-}
-
-impl Load {
-    async fn run(mut self, flight: Arc<Flight>) {
-        let result = self.load(&flight).await;
-        self.finish(result);
-    }
-
-    /// Fetch, check, wait for memory, pack.
-    async fn load(&self, flight: &Flight) -> Result<Arc<DeviceAdapter>, AdapterError> {
-        let shared = &self.store.0;
-        let _permit = shared.loads.acquire().await.map_err(|_| AdapterError::Stopped)?;
-        let files = shared.source.fetch(&self.digest, shared.max_weights_bytes()).await?;
-        let base = Arc::clone(&shared.base);
-        let (files, plan) = blocking(move || check(&base, files)).await?;
-        self.reserve(packed_bytes(&plan, &shared.base.shape), flight).await?;
-        let (digest, weights) = (self.digest, Arc::clone(&shared.weights));
-        blocking(move || {
-            let data = usize::try_from(plan.data_start).ok().and_then(|start| files.weights.get(start..));
-            Ok(Arc::new(pack(digest, &plan, data.unwrap_or_default(), &weights)?))
-        })
-        .await
-    }
-
-    async fn reserve(&self, bytes: usize, flight: &Flight) -> Result<(), AdapterError> {
-        let shared = &self.store.0;
-        let started = Instant::now();
-        let deadline = tokio::time::Instant::from_std(started) + shared.limits.max_wait;
-        loop {
-            let changed = flight.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if shared.lock().reserve(self.id, bytes, Instant::now())? {
-                return Ok(());
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(shared.lock().why_waiting(self.id, started.elapsed()));
-            }
-        }
-    }
-
-    fn finish(&mut self, result: Result<Arc<DeviceAdapter>, AdapterError>) {
-        if std::mem::replace(&mut self.is_over, true) {
-            return;
-        }
-        let (digest, load_time) = (self.digest, self.started.elapsed());
-        match result {
-            Ok(adapter) => {
-                let size_bytes = adapter.size_bytes;
-                metrics::histogram!("souk_adapter_load_seconds").record(load_time.as_secs_f64());
-                tracing::info!(adapter.digest = %digest, size_bytes, ?load_time, "adapter loaded");
-                self.store.0.lock().loaded(self.id, adapter, load_time, Instant::now());
-            }
-            Err(error) => {
-                tracing::warn!(adapter.digest = %digest, %error, "adapter not loaded");
-                self.store.0.lock().failed(self.id, error, Instant::now());
-            }
-        }
-        self.store.publish();
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.finish(Err(AdapterError::Stopped));
-    }
-}
-
-/// Judges the files against the base model. They were judged when they were published, by another process and perhaps
-/// for a base that this node does not have.
-fn check(base: &BaseModel, files: AdapterFiles) -> Result<(AdapterFiles, AdapterPlan), AdapterError> {
-    if files.manifest.base != base.digest {
-        return Err(AdapterError::WrongBase { expected: base.digest, given: files.manifest.base });
-    }
-    let mut intake = souk_protocol::peft::WeightsIntake::new();
-    let plan = intake.push(&files.weights).and_then(|()| intake.finish(&files.config, base));
-    let plan = plan.map_err(|problems| AdapterError::Invalid(Arc::new(problems)))?;
-    Ok((files, plan))
-}
-
-/// Runs work that blocks off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AdapterError> + Send + 'static,
-) -> Result<T, AdapterError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| AdapterError::Stopped)?
 }
 
 #[cfg(test)]

@@ -205,6 +205,48 @@ async fn an_adapter_that_cannot_be_had_fails_the_job_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_broken_adapter_ends_its_own_requests_alone_and_is_tried_again_after_a_pause() {
+    let pool = Pool::new();
+    let node = pool.node(9, Duration::from_millis(5));
+    let mut running = pool.submit(job(&[1, 2], 400, &node.adapters[..1])).await;
+    running.tokens(1).await;
+    let broken = [Digest::of(b"broken")];
+    let num_fetches = node.source.num_fetches();
+    let mut reasons = Vec::new();
+    for _ in 0..3 {
+        let (_, event) = pool.submit(job(&[1], 3, &broken)).await.end().await;
+        let JobEvent::Failed(JobFailure::Adapter(reason)) = event else { panic!("{event:?}") };
+        reasons.push(reason);
+    }
+    assert_eq!(node.source.num_fetches(), num_fetches + 1, "the pause spares the source");
+    assert!(reasons[1].contains("next attempt in") && reasons[1].ends_with(&reasons[0]), "{reasons:?}");
+    tokio::time::sleep(AdapterLimits::default().first_retry_pause).await;
+    pool.submit(job(&[1], 3, &broken)).await.end().await;
+    assert_eq!(node.source.num_fetches(), num_fetches + 2);
+    assert_eq!(finished(&running.end().await.1), FinishReason::Length);
+}
+
+#[tokio::test]
+async fn while_there_is_no_room_the_adapters_of_the_next_jobs_are_brought_nearer() {
+    let pool = Pool::new();
+    let node = pool.node(9, Duration::from_millis(5));
+    let mut running = Vec::new();
+    for _ in 0..8 {
+        running.push(pool.submit(job(&[1], 900, &[])).await);
+    }
+    running[0].tokens(1).await;
+    let mut next = pool.submit(job(&[1], 3, &node.adapters[..1])).await;
+    until("its adapter is here", async || !node.node.shared.adapters.stats().resident.is_empty()).await;
+    assert!(next.events.try_next().is_none(), "and it still waits");
+    for answer in &running {
+        pool.queue.cancel(pool_id(), &answer.id).await.unwrap();
+    }
+    assert_eq!(finished(&next.end().await.1), FinishReason::Length);
+    let totals = node.node.shared.adapters.stats().totals;
+    assert_eq!((totals.prefetch_hits, totals.device_hits, totals.loads), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn what_can_never_fit_is_told_to_the_client() {
     let pool = Pool::new();
     let _node = pool.node(9, Duration::ZERO);

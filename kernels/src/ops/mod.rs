@@ -19,5 +19,5 @@ pub use rope::{RopeTable, rope_store};
 pub use rows::{NormWeights, RowSelection, embed, quantize, rms_norm, swiglu};
 pub use weights::exp_weights;
 
-pub use crate::adapter::{LoraPair, SlabType};
+pub use crate::adapter::{LoraPair, PairSizes, SlabType};
 pub use crate::kv_cache::KvCache;

@@ -42,10 +42,8 @@ impl Pool {
     /// The job that `node` should take next: its own lane and the lanes that nobody minds come first; lanes that are
     /// behind only if these are empty, since their own nodes hold the adapters.
     fn pick(&self, node: &NodeId, who: Who, now: Instant) -> Option<JobId> {
-        let (near, far): (Vec<_>, Vec<_>) = self.lanes.iter().partition(|(owner, _)| match owner {
-            None => true,
-            Some(owner) => owner == node || !self.is_live(owner, now),
-        });
+        let (near, far): (Vec<_>, Vec<_>) =
+            self.lanes.iter().partition(|(owner, _)| self.is_near(owner.as_ref(), node, now));
         let behind = |lane: &Lane| self.waiting_since(lane).is_some_and(|since| now >= since + self.config.steal_after);
         let holds = self.held.get(node);
         let may = |tenant: &TenantId| match who {
@@ -54,6 +52,11 @@ impl Pool {
         };
         self.lowest(near.into_iter().map(|(_, lane)| lane), may)
             .or_else(|| self.lowest(far.into_iter().map(|(_, lane)| lane).filter(|lane| behind(lane)), may))
+    }
+
+    /// Whether a lane is `node`'s own, or one that nobody minds.
+    pub(super) fn is_near(&self, owner: Option<&NodeId>, node: &NodeId, now: Instant) -> bool {
+        owner.is_none_or(|owner| owner == node || !self.is_live(owner, now))
     }
 
     /// The oldest job of the tenant with the lowest counter among those that may be served. Among equal counters the oldest

@@ -7,6 +7,7 @@ mod endings;
 mod fairness;
 mod leases;
 mod model;
+mod peeking;
 mod stealing;
 mod support;
 
@@ -61,6 +62,8 @@ on_every_queue! {
         caps::running_jobs_count_where_the_cap_says_so,
         caps::submitting_twice_queues_once,
         caps::a_refused_job_leaves_nothing_behind,
+        peeking::the_next_jobs_adapters_come_in_the_order_of_their_turn,
+        peeking::a_node_sees_its_own_lane_and_those_that_nobody_minds,
         stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,
         stealing::a_lost_nodes_lane_is_everyones,
         stealing::a_retired_nodes_lane_is_everyones_at_once,

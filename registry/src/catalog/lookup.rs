@@ -74,7 +74,7 @@ pub(crate) async fn existing_version(
     found.ok_or_else(|| RegistryError::NotFound { what: "version", name: name() })
 }
 
-fn live_adapters_named(owner: &str, name: &str) -> sea_orm::Select<adapter::Entity> {
+pub(super) fn live_adapters_named(owner: &str, name: &str) -> sea_orm::Select<adapter::Entity> {
     adapter::Entity::find()
         .filter(adapter::Column::Owner.eq(owner))
         .filter(adapter::Column::Name.eq(name))

@@ -3,6 +3,7 @@
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _};
 use souk_protocol::{AdapterName, AdapterRef, Digest, Principal, ResolveError, ResolvedAdapter, Selector};
 
+use super::lookup::live_adapters_named;
 use super::{VersionState, version_of};
 use crate::Registry;
 use crate::db::entities::{adapter, tag, upload, version};
@@ -20,9 +21,27 @@ impl Registry {
         principal: &Principal,
         reference: &AdapterRef,
     ) -> Result<ResolvedAdapter, ResolveError> {
-        let not_found = || ResolveError::NotFound(reference.to_string());
         let name = &reference.name;
         let adapter = self.find_visible_adapter(principal, name.owner(), name.name()).await.map_err(unavailable)?;
+        self.choose(adapter, reference).await
+    }
+
+    /// What `reference` means now, whoever may see it. For what the operator's settings name, not for requests.
+    ///
+    /// # Errors
+    /// [`ResolveError`], as for [`Self::resolve`].
+    pub async fn resolve_for_operator(&self, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
+        let name = &reference.name;
+        let adapter = live_adapters_named(name.owner(), name.name()).one(&self.db).await.map_err(unavailable)?;
+        self.choose(adapter, reference).await
+    }
+
+    async fn choose(
+        &self,
+        adapter: Option<adapter::Model>,
+        reference: &AdapterRef,
+    ) -> Result<ResolvedAdapter, ResolveError> {
+        let not_found = || ResolveError::NotFound(reference.to_string());
         let adapter = adapter.ok_or_else(not_found)?;
         let chosen = match &reference.selector {
             Selector::Latest => self.latest(&adapter).await,
@@ -39,7 +58,7 @@ impl Registry {
         };
         match version.state() {
             VersionState::TakenDown => Err(ResolveError::TakenDown(reference.to_string())),
-            _ => resolved(name, &version).map_err(unavailable),
+            _ => resolved(&reference.name, &version).map_err(unavailable),
         }
     }
 

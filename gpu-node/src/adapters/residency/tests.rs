@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
     AdapterLimits { device_bytes, host_bytes, ..AdapterLimits::default() }
@@ -32,7 +33,11 @@ struct User {
 
 impl Sim {
     fn new(limits: AdapterLimits, sizes: &[usize]) -> Self {
-        let residency = Residency::new(limits);
+        Self::in_pool(limits, None, sizes)
+    }
+
+    fn in_pool(limits: AdapterLimits, memory: Option<DeviceMemory>, sizes: &[usize]) -> Self {
+        let residency = Residency::new(limits, memory);
         Self { residency, now: Instant::now(), sizes: sizes.to_vec(), loads: Vec::new(), users: Vec::new() }
     }
 
@@ -52,7 +57,9 @@ impl Sim {
         match self.residency.reserve(id, size, self.now) {
             Ok(false) if error.is_none() => return,
             Ok(true) if error.is_none() => {
-                self.residency.loaded(id, adapter(index, size), Duration::from_millis(10 + index as u64), self.now);
+                let work_time = Duration::from_millis(10 + index as u64);
+                let loaded = Loaded { adapter: adapter(index, size), work_time, was_on_disk: false };
+                self.residency.loaded(id, loaded, self.now);
             }
             Ok(_) => self.residency.failed(id, error.unwrap_or(AdapterError::Stopped), self.now),
             Err(refused) => self.residency.failed(id, refused, self.now),
@@ -103,6 +110,12 @@ impl Sim {
         assert_eq!(totals.device_bytes, entries.values().filter(on_device).map(|entry| entry.bytes).sum::<usize>());
         assert!(totals.host_bytes <= limits.host_bytes, "{} > {}", totals.host_bytes, limits.host_bytes);
         assert!(totals.device_bytes <= limits.device_bytes);
+        if let Some(memory) = &self.residency.memory {
+            let pages: usize = entries.values().filter(on_device).map(|entry| pages_for(entry.bytes)).sum();
+            assert_eq!(memory.used(Side::Adapters), pages, "the pool and the books agree");
+        }
+        let expected = entries.values().filter(|entry| entry.is_expected && entry.is_loading());
+        assert_eq!(self.residency.num_expected, expected.count());
         for user in &self.users {
             let Some(lease) = &user.lease else { continue };
             let State::Device(resident) = &entries[&user.id].state else { panic!("a leased adapter was evicted") };
@@ -136,6 +149,10 @@ enum Action {
     Poll(usize),
     Release(usize),
     TakeDown(usize),
+    Expect(usize),
+    /// The KV side takes or gives back pages; it asks for what it does not get.
+    TakePages(usize),
+    GiveBackPages(usize),
     Sleep(u64),
 }
 
@@ -147,6 +164,9 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         5 => any::<usize>().prop_map(Action::Poll),
         4 => any::<usize>().prop_map(Action::Release),
         1 => (0usize..6).prop_map(Action::TakeDown),
+        2 => (0usize..6).prop_map(Action::Expect),
+        2 => (0usize..20).prop_map(Action::TakePages),
+        2 => (0usize..20).prop_map(Action::GiveBackPages),
         1 => (0u64..100_000).prop_map(Action::Sleep),
     ];
     prop::collection::vec(action, 0..120)
@@ -155,10 +175,19 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 proptest! {
     #[test]
     fn budgets_hold_leases_last_and_nobody_waits_for_ever(
-        device in 60usize..160, extra in 0usize..120, actions in actions()
+        device in 60usize..160, extra in 0usize..120, pool in prop::option::of((8usize..20, 0usize..12)),
+        actions in actions()
     ) {
-        // The last size fits into no device of less than 140 bytes.
-        let mut sim = Sim::new(limits(device, device + extra), &[5, 20, 30, 45, 60, 140]);
+        // The last size fits into no device of less than 140 pages.
+        let sizes = [5, 20, 30, 45, 60, 140].map(|pages| pages * PAGE_BYTES - 7);
+        let memory = pool.map(|(kv_floor, shared)| {
+            let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+            let total_bytes = (kv_floor + shared + 60) * PAGE_BYTES;
+            DeviceMemory::new(MemoryConfig { total_bytes, kv: floor(kv_floor), adapters: floor(60) }).unwrap()
+        });
+        let mut kv_pages = 0;
+        let limits = limits(device * PAGE_BYTES, (device + extra) * PAGE_BYTES);
+        let mut sim = Sim::in_pool(limits, memory.clone(), &sizes);
         for action in actions {
             match action {
                 Action::Join(index) => drop(sim.join(index)),
@@ -169,12 +198,67 @@ proptest! {
                 Action::Poll(at) if !sim.users.is_empty() => sim.poll(at % sim.users.len()),
                 Action::Release(at) if !sim.users.is_empty() => sim.release(at % sim.users.len()),
                 Action::TakeDown(index) => drop(sim.residency.take_down(&digest(index), sim.now)),
+                Action::Expect(index) => {
+                    if let Some(joined) = sim.residency.expect(&digest(index), sim.now) {
+                        sim.loads.push((joined.id, index));
+                    }
+                }
+                Action::TakePages(pages) => if let Some(memory) = &memory {
+                    if memory.take(Side::Kv, pages) {
+                        kv_pages += pages;
+                    } else if kv_pages + pages <= memory.most(Side::Kv) {
+                        memory.ask(Side::Kv, pages);
+                        sim.residency.look_again(sim.now);
+                    }
+                }
+                Action::GiveBackPages(pages) => if let Some(memory) = &memory {
+                    let pages = pages.min(kv_pages);
+                    memory.give_back(Side::Kv, pages);
+                    kv_pages -= pages;
+                    sim.residency.look_again(sim.now);
+                }
                 Action::Sleep(ms) => sim.now += Duration::from_millis(ms),
                 _ => {}
             }
             sim.check();
         }
+        // The KV side's own work ends too, and with it its wishes.
+        if let Some(memory) = &memory {
+            memory.give_back(Side::Kv, kv_pages);
+            memory.ask(Side::Kv, 0);
+        }
         sim.drain();
+        drop(sim);
+        prop_assert!(memory.is_none_or(|memory| memory.used(Side::Adapters) == 0));
+    }
+
+    #[test]
+    fn what_the_kv_side_is_short_of_comes_from_idle_adapters_alone(
+        idle in 0usize..8, leased in 0usize..8, wanted in 1usize..57,
+    ) {
+        let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+        let config = MemoryConfig { total_bytes: 60 * PAGE_BYTES, kv: floor(4), adapters: floor(6) };
+        let memory = DeviceMemory::new(config).unwrap();
+        let bytes = 60 * PAGE_BYTES;
+        let sizes = [4 * PAGE_BYTES; 16];
+        let mut sim = Sim::in_pool(limits(bytes, bytes), Some(memory.clone()), &sizes);
+        for index in 0..leased {
+            sim.join(index).unwrap();
+            sim.step_load(0, None);
+            sim.poll(index);
+        }
+        for index in 0..idle {
+            sim.use_once(8 + index);
+        }
+        let used = memory.used(Side::Adapters);
+        memory.ask(Side::Kv, wanted);
+        sim.residency.look_again(sim.now);
+        sim.check();
+        let can_be_had = wanted <= 60 - (4 * leased).max(6);
+        prop_assert_eq!(memory.take(Side::Kv, wanted), can_be_had);
+        let given = (used - memory.used(Side::Adapters)) / 4;
+        let missing = wanted.saturating_sub(60 - used);
+        prop_assert!(given <= missing.div_ceil(4), "no more went than was missing");
     }
 }
 
@@ -309,4 +393,108 @@ fn a_failed_load_ends_its_waiters_and_is_tried_again_after_the_pause() {
     assert!(matches!(sim.join(0), Err(AdapterError::BackingOff { .. })));
     sim.now += AdapterLimits::default().first_retry_pause;
     sim.use_once(0);
+}
+
+#[test]
+fn an_adapter_that_disk_gives_back_quickly_goes_before_one_that_must_be_fetched_again() {
+    let mut sim = Sim::new(limits(30, 30), &[10, 10, 10, 10]);
+    let load = |sim: &mut Sim, index: usize, work_ms: u64, was_on_disk: bool| {
+        let joined = sim.residency.join(&digest(index), sim.now).unwrap();
+        assert!(sim.residency.reserve(joined.id, 10, sim.now).unwrap());
+        let work_time = Duration::from_millis(work_ms);
+        sim.residency.loaded(joined.id, Loaded { adapter: adapter(index, 10), work_time, was_on_disk }, sim.now);
+        sim.residency.release(joined.id, sim.now);
+    };
+    // Equally large and equally often asked for: what it takes to have them back decides.
+    load(&mut sim, 0, 40, false);
+    load(&mut sim, 1, 2, true);
+    load(&mut sim, 2, 30, false);
+    load(&mut sim, 3, 20, false);
+    assert_eq!(sim.resident().iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 2, 3]);
+    // Once the dearest is on disk it is as cheap as others from there, and the next to go.
+    sim.residency.kept_on_disk(&digest(0));
+    load(&mut sim, 1, 2, true);
+    assert_eq!(sim.resident().iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_expected_takes_free_room_and_that_of_forgotten_adapters_only() {
+    let mut sim = Sim::new(limits(20, 20), &[10, 10, 10, 10]);
+    sim.use_once(0);
+    sim.use_once(1);
+    let expect = |sim: &mut Sim, index: usize| {
+        let joined = sim.residency.expect(&digest(index), sim.now);
+        sim.loads.extend(joined.map(|joined| (joined.id, index)));
+        if let Some(at) = sim.loads.len().checked_sub(1) {
+            sim.step_load(at, None);
+        }
+        sim.check();
+    };
+    expect(&mut sim, 2);
+    assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Device)], "both were used a moment ago");
+    assert_eq!(sim.residency.totals().load_failures, 0, "no room for a guess is no failure");
+    sim.now += AdapterLimits::default().popularity_half_life * 2;
+    sim.use_once(1);
+    expect(&mut sim, 2);
+    assert_eq!(sim.resident(), [(1, Tier::Device), (2, Tier::Device)]);
+    // Its request finds it there.
+    sim.use_once(2);
+    let totals = sim.residency.totals();
+    assert_eq!((totals.prefetches, totals.prefetch_hits, totals.device_hits), (2, 1, 2));
+    assert_eq!(totals.misses, 2);
+}
+
+#[test]
+fn a_request_that_joins_an_expected_load_waits_for_room_like_any_other() {
+    let mut sim = Sim::new(limits(10, 10), &[10, 10]);
+    sim.join(0).unwrap();
+    sim.step_load(0, None);
+    sim.poll(0);
+    let joined = sim.residency.expect(&digest(1), sim.now).unwrap();
+    assert!(sim.residency.expect(&digest(1), sim.now).is_none(), "one load is enough");
+    sim.loads.push((joined.id, 1));
+    assert_eq!(sim.join(1).unwrap(), joined.id);
+    sim.step_load(0, None);
+    assert_eq!(sim.loads.len(), 1, "it waits, since the lease on the other lasts");
+    sim.release(0);
+    sim.step_load(0, None);
+    sim.poll(0);
+    assert!(sim.users[0].lease.is_some());
+    sim.release(0);
+    assert_eq!((sim.residency.totals().prefetch_hits, sim.residency.num_expected), (1, 0));
+}
+
+#[test]
+fn when_idle_adapters_are_not_enough_the_kv_side_is_asked_for_the_rest() {
+    let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+    let config = MemoryConfig { total_bytes: 20 * PAGE_BYTES, kv: floor(2), adapters: floor(2) };
+    let memory = DeviceMemory::new(config).unwrap();
+    let bytes = 20 * PAGE_BYTES;
+    let mut sim = Sim::in_pool(limits(bytes, bytes), Some(memory.clone()), &[4 * PAGE_BYTES, 10 * PAGE_BYTES]);
+    sim.use_once(0);
+    assert!(memory.take(Side::Kv, 14));
+    sim.join(1).unwrap();
+    sim.step_load(0, None);
+    sim.poll(0);
+    // Two pages are free, four are the idle adapter's: four are missing.
+    assert_eq!((memory.wanted(Side::Adapters), memory.owes(Side::Kv)), (6, 4));
+    assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Host)], "nothing is evicted in vain");
+    let reason = sim.residency.why_waiting(sim.users[0].id, Duration::from_millis(3)).to_string();
+    assert!(
+        reason.contains("it takes 40960 bytes, and of the 24576 bytes of the device tier 0 are in use"),
+        "{reason}"
+    );
+    memory.give_back(Side::Kv, 4);
+    assert!(!memory.take(Side::Kv, 1), "the pages are kept for the one who asked");
+    sim.residency.look_again(sim.now);
+    sim.poll(0);
+    assert!(sim.users[0].lease.is_some());
+    assert_eq!(memory.wanted(Side::Adapters), 0);
+    // A wish of one that goes away is withdrawn.
+    sim.join(0).unwrap();
+    sim.poll(1);
+    assert_eq!(memory.wanted(Side::Adapters), 4);
+    sim.release(1);
+    assert_eq!(memory.wanted(Side::Adapters), 0);
+    sim.drain();
 }

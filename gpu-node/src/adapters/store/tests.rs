@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
 use super::super::source::SourceError;
 use super::*;
+use crate::memory::{MemoryConfig, SideLimits};
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
     let first_retry_pause = Duration::from_millis(50);
@@ -206,4 +207,123 @@ async fn many_requests_for_many_adapters_in_little_memory_are_all_served() {
     let stats = store.stats();
     assert!(stats.totals.device_evictions > 0 && stats.totals.host_evictions > 0);
     assert!(stats.resident.iter().all(|adapter| adapter.users == 0));
+}
+
+/// A store over adapters of ranks 1, 2, 3, ... with these tiers.
+fn store_with(num_adapters: usize, tiers: Tiers) -> (AdapterStore, Arc<GatedSource>, Vec<Digest>) {
+    let (source, digests) = GatedSource::new((1..=num_adapters).map(|rank| adapter_files(rank, &json!({}))), 100);
+    let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
+    let store =
+        AdapterStore::with_tiers(of_store, Arc::new(base()), Arc::new(weights()), limits(1 << 20, 1 << 20), tiers);
+    (store.unwrap(), source, digests)
+}
+
+fn disk_in(folder: &std::path::Path) -> DiskTier {
+    DiskTier::open(folder, 1 << 20, base().digest, base().shape).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_disk = || Tiers { disk: Some(disk_in(folder.path())), ..Tiers::default() };
+    let (store, source, digests) = store_with(2, with_disk());
+    let first = store.acquire(&digests[0]).await.unwrap().layers[0].v.as_ref().unwrap().b_f32();
+    drop(store.acquire(&digests[1]).await.unwrap());
+    until("both are written", || store.stats().disk.unwrap().writes == 2).await;
+    assert_eq!(source.num_fetches(), 2);
+    drop(store);
+
+    let (store, source, _) = store_with(2, with_disk());
+    let lease = store.acquire(&digests[0]).await.unwrap();
+    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
+    assert_eq!(lease.size_bytes, SIZE_PER_RANK);
+    drop(lease);
+    assert_eq!(source.num_fetches(), 0);
+    drop(store);
+
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let (store, source, _) = store_with(2, with_disk());
+    let lease = store.acquire(&digests[0]).await.unwrap();
+    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
+    assert_eq!(source.num_fetches(), 1);
+    until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
+    assert_eq!(store.stats().disk.unwrap().corrupt, 1);
+    // A take-down reaches the disk.
+    assert!(store.evict(&digests[0]));
+    until("it is gone", || store.stats().disk.unwrap().files == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adapters_and_kv_share_the_pool_and_each_hears_of_the_others_need() {
+    let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+    let memory = DeviceMemory::new(MemoryConfig { total_bytes: 4 * PAGE_BYTES, kv: floor(1), adapters: floor(1) });
+    let memory = memory.unwrap();
+    let (store, _, digests) = store_with(4, Tiers { memory: Some(memory.clone()), disk: None });
+    // Three adapters of a page each are all that fits beside the floor of the KV side.
+    for digest in &digests[..3] {
+        drop(store.acquire(digest).await.unwrap());
+    }
+    assert_eq!(memory.used(Side::Adapters), 3);
+    // The KV side is short: idle adapters make way without anybody asking the store.
+    assert!(memory.take(Side::Kv, 1) && !memory.take(Side::Kv, 2));
+    memory.ask(Side::Kv, 2);
+    until("two adapters have left", || memory.used(Side::Adapters) == 1).await;
+    assert!(memory.take(Side::Kv, 2));
+    // Adapters are short while the one on the device is leased: a request waits, and is served when pages come free.
+    let on_device =
+        store.stats().resident.iter().find(|adapter| adapter.tier == super::super::Tier::Device).unwrap().digest;
+    let lease = store.acquire(&on_device).await.unwrap();
+    let other = *digests.iter().find(|digest| **digest != on_device).unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.acquire(&other).await }
+    });
+    until("the wish is known", || memory.owes(Side::Kv) == 1).await;
+    memory.give_back(Side::Kv, 1);
+    assert_eq!(waiting.await.unwrap().unwrap().digest(), other);
+    drop(lease);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefetched_adapter_is_there_for_its_request_and_guesses_never_hold_up_requests() {
+    let (store, source, digests) = store_of(4, 0, limits(1 << 20, 1 << 20));
+    store.prefetch(&digests[0]);
+    store.prefetch(&digests[1]);
+    until("one guess loads, a second is too many", || source.num_fetches() == 1).await;
+    // Requests for others have places of their own, and one for the expected adapter joins its load.
+    let ask = |digest: Digest| {
+        let store = store.clone();
+        tokio::spawn(async move { store.acquire(&digest).await })
+    };
+    let waiting: Vec<_> = [2, 3, 0].map(|index| ask(digests[index])).into();
+    until("both others load too", || source.num_fetches() == 3).await;
+    source.gate.add_permits(3);
+    for lease in waiting {
+        assert!(lease.await.unwrap().is_ok());
+    }
+    let totals = store.stats().totals;
+    assert_eq!((totals.prefetches, totals.prefetch_hits, totals.loads), (1, 1, 3));
+    source.gate.add_permits(1);
+    store.prefetch(&digests[1]);
+    until("it is on the device", || store.stats().resident.iter().any(|adapter| adapter.digest == digests[1])).await;
+    drop(store.acquire(&digests[1]).await.unwrap());
+    assert_eq!(store.stats().totals.prefetch_hits, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guess_that_waits_its_turn_is_hurried_by_a_request() {
+    let limits = AdapterLimits { max_prefetches: 2, ..limits(1 << 20, 1 << 20) };
+    let (store, source, digests) = store_of(2, 0, limits);
+    // All places for guesses are taken, so that the second one waits.
+    let _places = store.0.prefetches.acquire_many(2).await.unwrap();
+    store.prefetch(&digests[0]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(source.num_fetches(), 0);
+    source.gate.add_permits(1);
+    assert!(store.acquire(&digests[0]).await.is_ok());
 }
