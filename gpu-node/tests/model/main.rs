@@ -9,5 +9,6 @@ mod driver;
 mod fixtures;
 mod hostile;
 mod hub;
+mod mixes;
 mod oracle;
 mod tiny;
