@@ -15,7 +15,7 @@ use super::*;
 use crate::adapters::AdapterLimits;
 use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
 use crate::engine::EngineConfig;
-use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step};
+use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 use crate::engine::scripted::{self, Script, ScriptedRunner, VOCAB};
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -44,7 +44,7 @@ impl ModelRunner for Slow {
         self.0.limits()
     }
 
-    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError> {
+    fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         std::thread::sleep(self.1);
         self.0.run(step)
     }
