@@ -270,7 +270,7 @@ mod tests {
             ("a sequence has", |step| step.sequences[1].num_rows = usize::MAX),
             ("sequences cover", |step| step.sequences.truncate(1)),
             ("rows of logits, more", |step| step.logit_rows = vec![0, 1, 2]),
-            ("ascend", |step| step.logit_rows = vec![1, 1]),
+            ("ascend", |step| (step.logit_rows, step.greedy_rows) = (vec![1, 1], vec![])),
             ("logits of row", |step| step.logit_rows = vec![6]),
             ("rows of logits, more", |step| step.greedy_rows = vec![0, 1]),
             ("ascend", |step| (step.logit_rows, step.greedy_rows) = (vec![], vec![3, 2])),
