@@ -4,6 +4,7 @@
 //! - [`adapters`]: from files of the PEFT format to slabs that the model runs.
 //! - [`memory`]: the one pool that KV blocks and adapters share.
 //! - [`model`]: the forward pass on the kernels.
+//! - [`constraint`]: what an answer must look like, token by token.
 //! - [`engine`]: which rows run in which step, and what becomes of their logits.
 //! - [`node`]: jobs in, answers out.
 //!
@@ -13,6 +14,7 @@
 pub mod adapters;
 mod background;
 pub mod base;
+pub mod constraint;
 pub mod engine;
 pub mod memory;
 pub mod model;

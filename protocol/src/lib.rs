@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod peft;
 pub mod reference;
 pub mod sampling;
+pub mod vocabulary;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use constraint::ConstraintSpec;
@@ -33,3 +34,4 @@ pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};
 pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};
 pub use sampling::SamplingParams;
+pub use vocabulary::{Vocabulary, VocabularyError};

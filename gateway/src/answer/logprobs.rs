@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
-use souk_protocol::{TokenId, TokenLogprobs};
+use souk_protocol::{TokenId, TokenLogprobs, Vocabulary};
 use utoipa::ToSchema;
 
 use super::Scored;
-use crate::text::{Detokenizer, Vocabulary};
+use crate::text::Detokenizer;
 
 /// Stands for the logarithm of zero, which JSON cannot write; the official API does the same.
 const LOG_OF_ZERO: f32 = -9999.0;

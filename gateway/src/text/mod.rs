@@ -8,10 +8,8 @@ pub mod disarm;
 pub mod stop;
 pub mod template;
 pub mod tokenizer;
-pub mod vocabulary;
 
 pub use detokenize::Detokenizer;
 pub use stop::StopMatcher;
 pub use template::{ChatTemplate, TemplateError, TemplateLimits};
 pub use tokenizer::{Tokenizer, TokenizerError};
-pub use vocabulary::Vocabulary;

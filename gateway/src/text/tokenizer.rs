@@ -3,17 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
-use souk_protocol::{BaseModel, TokenId, TokenizerSpec};
+use souk_protocol::{BaseModel, TokenId, TokenizerSpec, Vocabulary, VocabularyError};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::disarm::Marker;
-use super::vocabulary::{Alphabet, Vocabulary};
 
 /// Why a tokenizer cannot be built, or a text not encoded.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +23,9 @@ pub enum TokenizerError {
         /// Its name in the model's metadata.
         given: String,
     },
-    /// The decoder says how entries of the vocabulary stand for bytes.
-    #[error(
-        "the decoder of this tokenizer.json is not supported; supported are ByteLevel, and ByteFallback or Metaspace"
-    )]
-    Decoder,
+    /// What the ids stand for cannot be read.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// A line of the merges is not two tokens.
     #[error("merge {rank} of the tokenizer is not two tokens separated by a space: `{given}`")]
     Merge {
@@ -74,7 +71,8 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] naming what is not supported or not sound.
     pub fn new(base: &BaseModel) -> Result<Self, TokenizerError> {
-        let (plain, vocabulary, controls) = match &base.tokenizer {
+        let vocabulary = Vocabulary::of(&base.tokenizer)?;
+        let (plain, controls) = match &base.tokenizer {
             TokenizerSpec::ByteLevelBpe { tokens, control_tokens, merges, pre } => {
                 from_byte_level_bpe(tokens, control_tokens, merges, pre)?
             }
@@ -200,7 +198,7 @@ impl Controls {
     }
 }
 
-type Parts = (tokenizers::Tokenizer, Vocabulary, Vec<Control>);
+type Parts = (tokenizers::Tokenizer, Vec<Control>);
 
 fn from_byte_level_bpe(
     tokens: &[String],
@@ -229,10 +227,7 @@ fn from_byte_level_bpe(
         let text = tokens.get(id as usize)?.clone();
         Some(Control { id, text, strip_before: false, strip_after: false })
     });
-    let controls = controls.collect();
-    let entries = tokens.iter().map(String::as_str);
-    let vocabulary = Vocabulary::new(entries, Alphabet::ByteLevel, &HashSet::new(), control_ids);
-    Ok((plain, vocabulary, controls))
+    Ok((plain, controls.collect()))
 }
 
 /// How a text is cut into words before merging.
@@ -273,7 +268,6 @@ fn from_json(text: &str) -> Result<Parts, TokenizerError> {
     plain.with_padding(None).with_truncation(None).map_err(TokenizerError::Build)?;
     // Special tokens that stand in a text are encoded as that text.
     plain.set_encode_special_tokens(true);
-    let alphabet = alphabet_of(plain.get_decoder())?;
     let added: HashMap<TokenId, AddedToken> = plain.get_added_tokens_decoder().into_iter().collect();
     let controls: Vec<Control> = added
         .iter()
@@ -285,24 +279,7 @@ fn from_json(text: &str) -> Result<Parts, TokenizerError> {
             strip_after: token.rstrip,
         })
         .collect();
-    let control_ids = controls.iter().map(|control| control.id).collect();
-    let plain_ids = added.keys().copied().collect();
-    let by_id: HashMap<TokenId, String> = plain.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
-    let num_entries = by_id.keys().max().map_or(0, |&id| id + 1);
-    let entries = (0..num_entries).map(|id| by_id.get(&id).map_or("", String::as_str));
-    let vocabulary = Vocabulary::new(entries, alphabet, &plain_ids, control_ids);
-    Ok((plain, vocabulary, controls))
-}
-
-fn alphabet_of(decoder: Option<&DecoderWrapper>) -> Result<Alphabet, TokenizerError> {
-    match decoder {
-        Some(DecoderWrapper::ByteLevel(_)) => Ok(Alphabet::ByteLevel),
-        Some(DecoderWrapper::ByteFallback(_) | DecoderWrapper::Metaspace(_)) => Ok(Alphabet::SentencePiece),
-        Some(DecoderWrapper::Sequence(steps)) => {
-            steps.get_decoders().iter().find_map(|step| alphabet_of(Some(step)).ok()).ok_or(TokenizerError::Decoder)
-        }
-        _ => Err(TokenizerError::Decoder),
-    }
+    Ok((plain, controls))
 }
 
 #[cfg(test)]

@@ -1,0 +1,172 @@
+//! Compiles constraints for one base model, under limits.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use llguidance::{Matcher, ParserFactory};
+use souk_protocol::{BaseModel, ConstraintSpec};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::cache::{Cache, Compiled, Outcome};
+use super::source::grammar;
+use super::vocabulary::prepare;
+use super::{Constraint, ConstraintError};
+
+/// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
+/// fit into a source of 64 KiB and need about 30 MiB. Only what is touched becomes memory.
+const STACK_BYTES: usize = 128 << 20;
+/// Lexer work of compiling, beyond which masks take too long as well. A schema of 64 KiB needs some 100,000.
+const MAX_LEXER_FUEL: usize = 1_000_000;
+/// Memory of a compiled lexer; each answer has a copy.
+const MAX_LEXER_BYTES: usize = 8 << 20;
+
+/// What compiling constraints may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConstraintLimits {
+    /// Bytes of a source.
+    pub source_bytes: usize,
+    /// Time to compile one; also how long to wait for a free thread.
+    pub compile_time: Duration,
+    /// Constraints that are compiled at once, each on a thread of its own. One that goes beyond its time is refused at
+    /// once, but keeps its thread until the compiler's own limits end it, so this also bounds what refused ones cost.
+    pub concurrent_compiles: usize,
+    /// Compiled constraints, and refusals, that are kept.
+    pub cached: usize,
+    /// Memory of those.
+    pub cached_bytes: usize,
+}
+
+/// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then takes
+/// some 16 MiB for 49,152 tokens.
+#[derive(Clone)]
+pub struct ConstraintCompiler(Arc<Shared>);
+
+struct Shared {
+    base: Arc<BaseModel>,
+    limits: ConstraintLimits,
+    factory: OnceCell<Result<Arc<ParserFactory>, ConstraintError>>,
+    permits: Arc<Semaphore>,
+    cache: Mutex<Cache>,
+}
+
+impl Default for ConstraintLimits {
+    fn default() -> Self {
+        Self {
+            source_bytes: 64 << 10,
+            compile_time: Duration::from_secs(2),
+            concurrent_compiles: 2,
+            cached: 64,
+            cached_bytes: 32 << 20,
+        }
+    }
+}
+
+impl ConstraintCompiler {
+    /// A compiler for the vocabulary of `base`.
+    #[must_use]
+    pub fn new(base: Arc<BaseModel>, limits: ConstraintLimits) -> Self {
+        Self(Arc::new(Shared {
+            base,
+            limits,
+            factory: OnceCell::new(),
+            permits: Arc::new(Semaphore::new(limits.concurrent_compiles)),
+            cache: Mutex::new(Cache::new(limits.cached, limits.cached_bytes)),
+        }))
+    }
+
+    /// Compiles `spec`, or takes what was compiled before. May be dropped at any point.
+    ///
+    /// # Errors
+    /// [`ConstraintError`] within the limits' time, whatever the source.
+    pub async fn compile(&self, spec: &Arc<ConstraintSpec>) -> Result<Constraint, ConstraintError> {
+        let started = Instant::now();
+        let result = self.compiled(spec).await;
+        metrics::histogram!("souk_constraint_compile_seconds", "kind" => spec.kind())
+            .record(started.elapsed().as_secs_f64());
+        match result {
+            Ok(compiled) => Ok(Constraint::new(&compiled.grammar, &self.0.base.eos_tokens)),
+            Err(error) => {
+                metrics::counter!("souk_constraint_errors_total", "reason" => error.word()).increment(1);
+                Err(error)
+            }
+        }
+    }
+
+    async fn compiled(&self, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
+        let (limit, given) = (self.0.limits.source_bytes, spec.source_bytes());
+        if given > limit {
+            return Err(ConstraintError::TooLong { limit, given });
+        }
+        let slot = self.cache().slot(spec, Instant::now());
+        let result = if slot.initialized() { "hit" } else { "miss" };
+        metrics::counter!("souk_constraint_cache_total", "result" => result).increment(1);
+        let outcome = slot.get_or_try_init(|| self.compile_anew(spec)).await?;
+        self.cache().trim();
+        outcome.result.clone()
+    }
+
+    /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
+    async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Outcome, ConstraintError> {
+        let factory = self.factory().await?;
+        let limit = self.0.limits.compile_time;
+        let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) | Err(_) => return Err(ConstraintError::Busy),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let spec = Arc::clone(spec);
+        let base = Arc::clone(&self.0.base);
+        let work = move || {
+            let result = build(&factory, &spec, &base);
+            // If nobody waits any more, the answer was "too slow".
+            let _ = sender.send(result);
+            drop::<OwnedSemaphorePermit>(permit);
+        };
+        let thread = thread::Builder::new().name("souk-constraint".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        if let Err(error) = thread {
+            tracing::warn!(%error, "cannot start a thread to compile a constraint");
+            return Err(ConstraintError::Busy);
+        }
+        let result = match timeout(limit, receiver).await {
+            Ok(Ok(result)) => result.map(Arc::new),
+            Ok(Err(_)) => Err(ConstraintError::Internal("the grammar machinery panicked".to_owned())),
+            Err(_) => Err(ConstraintError::TooSlow { limit }),
+        };
+        Ok(Outcome { result, at: Instant::now() })
+    }
+
+    /// The prepared vocabulary. Not counted against the time of whoever is first.
+    async fn factory(&self) -> Result<Arc<ParserFactory>, ConstraintError> {
+        let prepared = self.0.factory.get_or_init(|| async {
+            let base = Arc::clone(&self.0.base);
+            match tokio::task::spawn_blocking(move || prepare(&base)).await {
+                Ok(factory) => factory.map(Arc::new),
+                Err(error) => Err(ConstraintError::Internal(error.to_string())),
+            }
+        });
+        prepared.await.clone()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compiles and tries out. Blocks.
+fn build(factory: &ParserFactory, spec: &ConstraintSpec, base: &BaseModel) -> Result<Compiled, ConstraintError> {
+    let parser =
+        factory.create_parser(grammar(spec)?).map_err(|error| ConstraintError::at_build(&error.to_string()))?;
+    let lexer = parser.parser.lexer_stats();
+    for (what, limit, given) in
+        [("lexer work", MAX_LEXER_FUEL, lexer.total_fuel_spent), ("bytes of lexer", MAX_LEXER_BYTES, lexer.num_bytes)]
+    {
+        if given > limit {
+            return Err(ConstraintError::TooComplex(format!("{given} {what} of at most {limit}")));
+        }
+    }
+    let grammar = Matcher::new(Ok(parser));
+    Constraint::new(&grammar, &base.eos_tokens).try_out()?;
+    Ok(Compiled { grammar, size_bytes: lexer.num_bytes })
+}
