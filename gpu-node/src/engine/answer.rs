@@ -44,6 +44,20 @@ impl Progress {
     }
 }
 
+/// What a step computed for a part of a plan.
+pub(super) enum PartOutput<'a> {
+    /// The logits of the positions in `part.logits`.
+    Logits(&'a mut [f32]),
+    /// The best token after each of these positions; `None` where a logit is not finite.
+    Best(&'a [Option<TokenId>]),
+}
+
+/// The same for one position.
+enum Row<'a> {
+    Logits(&'a mut [f32]),
+    Best(Option<TokenId>),
+}
+
 /// Why a generation leaves the batch before its answer is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Break {
@@ -72,8 +86,7 @@ impl Answer {
         self.sink.is_closed()
     }
 
-    /// Takes in what a step computed for this generation: `rows` holds the logits of `part.logits`. What there is to say is
-    /// kept for [`deliver`](Self::deliver).
+    /// Takes in what a step computed for this generation. What there is to say is kept for [`deliver`](Self::deliver).
     ///
     /// # Errors
     /// The [`Break`] that ends the generation, after what it says until then.
@@ -81,17 +94,26 @@ impl Answer {
         &mut self,
         sequence: &mut Sequence,
         part: &Part,
-        rows: &mut [f32],
+        output: PartOutput<'_>,
         sampler: &mut Sampler,
     ) -> Result<Progress, Break> {
         self.start();
         sequence.num_computed = part.positions.end;
-        let vocab_size = rows.len() / part.logits.len().max(1);
-        let mut rows = part.logits.clone().zip(rows.chunks_exact_mut(vocab_size.max(1)));
-        if sequence.num_scored < sequence.num_prompt {
-            self.score(sequence, &mut rows, sampler)?;
-        }
-        let progress = self.extend(sequence, &mut rows, sampler)?;
+        let positions = part.logits.clone();
+        let progress = match output {
+            PartOutput::Best(best) => {
+                let mut rows = positions.zip(best.iter().map(|best| Row::Best(*best)));
+                self.extend(sequence, &mut rows, sampler)?
+            }
+            PartOutput::Logits(rows) => {
+                let vocab_size = rows.len() / positions.len().max(1);
+                let mut rows = positions.zip(rows.chunks_exact_mut(vocab_size.max(1)));
+                if sequence.num_scored < sequence.num_prompt {
+                    self.score(sequence, &mut rows, sampler)?;
+                }
+                self.extend(sequence, &mut rows.map(|(position, row)| (position, Row::Logits(row))), sampler)?
+            }
+        };
         sequence.share_computed();
         Ok(progress)
     }
@@ -148,7 +170,7 @@ impl Answer {
     fn extend<'a>(
         &mut self,
         sequence: &mut Sequence,
-        rows: &mut impl Iterator<Item = (usize, &'a mut [f32])>,
+        rows: &mut impl Iterator<Item = (usize, Row<'a>)>,
         sampler: &mut Sampler,
     ) -> Result<Progress, Break> {
         let (offset, num_drafted) = (count(sequence.num_generated()), sequence.draft.tokens().len());
@@ -179,7 +201,14 @@ impl Answer {
     }
 
     /// Chooses the token that follows `position`.
-    fn choose(&self, position: usize, row: &mut [f32], sampler: &mut Sampler) -> Result<TokenOut, Break> {
+    fn choose(&self, position: usize, row: Row<'_>, sampler: &mut Sampler) -> Result<TokenOut, Break> {
+        let row = match row {
+            Row::Logits(row) => row,
+            Row::Best(best) => {
+                let id = best.ok_or_else(|| not_finite(NotFinite, position))?;
+                return Ok(TokenOut { id, logprobs: None });
+            }
+        };
         let context = ChoiceContext {
             params: &self.sampling,
             counts: self.counts.as_ref(),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 
 use super::EngineConfig;
-use super::answer::{Answer, Break, Progress};
+use super::answer::{Answer, Break, PartOutput, Progress};
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
-use super::runner::{ModelRunner, RunnerLimits};
-use super::sampler::Sampler;
+use super::runner::{ModelRunner, RunnerLimits, StepOutput};
+use super::sampler::{self, Sampler};
 use super::scheduler::{Budget, Plan, Scheduler};
 use super::sequence::{AdapterSet, Part, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
@@ -112,19 +112,24 @@ impl EngineLoop {
 
     /// Runs the model and chooses what follows. Returns what came of each part of the plan.
     fn compute(&mut self, plan: &Plan) -> Vec<Result<Progress, Break>> {
-        let mut rest = match self.runner.run(self.step.build(plan, &self.scheduler)) {
-            Ok(logits) => logits,
+        let StepOutput { mut logits, mut greedy, .. } = match self.runner.run(self.step.build(plan, &self.scheduler)) {
+            Ok(output) => output,
             Err(error) => {
                 tracing::error!(%error, step = %plan, "a step failed; its sequences end, the engine goes on");
                 return vec![Err(Break::Failed(JobFailure::Internal(error.to_string()))); plan.parts.len()];
             }
         };
         let take = |part: &Part| {
-            let rows = rest.split_off_mut(..part.logits.len() * self.limits.vocab_size).unwrap_or_default();
-            let sequence = self.scheduler.running_mut(part.sequence);
-            match (sequence, self.answers.get_mut(&part.sequence)) {
-                (Some(sequence), Some(answer)) => answer.take(sequence, part, rows, &mut self.sampler),
-                _ => Ok(Progress::default()),
+            let Some(sequence) = self.scheduler.running_mut(part.sequence) else { return Ok(Progress::default()) };
+            let output = if sequence.is_plain_greedy {
+                PartOutput::Best(greedy.split_off(..part.logits.len()).unwrap_or_default())
+            } else {
+                let num_logits = part.logits.len() * self.limits.vocab_size;
+                PartOutput::Logits(logits.split_off_mut(..num_logits).unwrap_or_default())
+            };
+            match self.answers.get_mut(&part.sequence) {
+                Some(answer) => answer.take(sequence, part, output, &mut self.sampler),
+                None => Ok(Progress::default()),
             }
         };
         plan.parts.iter().map(take).collect()
@@ -175,6 +180,7 @@ impl EngineLoop {
             num_prompt,
             num_computed: 0,
             num_scored: if job.prompt_logprobs.is_some() { 0 } else { num_prompt },
+            is_plain_greedy: sampler::is_plain_greedy(job),
             max_len: job.max_context_tokens().min(self.limits.context_length),
             eos_tokens: job.eos_tokens.clone(),
             deadline: job.deadline_unix_ms.map(instant_of),

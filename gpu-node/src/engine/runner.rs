@@ -25,8 +25,10 @@ pub struct Step {
     pub sequences: Vec<StepSequence>,
     /// Which adapters act on which rows, in row order, without overlap. Rows that no run covers are base rows.
     pub adapter_runs: Vec<AdapterRun>,
-    /// Rows whose logits are wanted, ascending.
+    /// Rows of which all logits are wanted, ascending.
     pub logit_rows: Vec<u32>,
+    /// Rows of which only the best token is wanted, ascending; none of them is in `logit_rows`.
+    pub greedy_rows: Vec<u32>,
 }
 
 /// The rows of one sequence in a step.
@@ -56,7 +58,7 @@ pub struct AdapterRun {
 pub struct RunnerLimits {
     /// Most rows in a step.
     pub max_rows: usize,
-    /// Most rows in a step whose logits are wanted.
+    /// Most rows in a step of which logits or the best token are wanted, both kinds together.
     pub max_logit_rows: usize,
     /// KV blocks in the pool.
     pub num_blocks: usize,
@@ -64,6 +66,32 @@ pub struct RunnerLimits {
     pub vocab_size: usize,
     /// Longest context in tokens.
     pub context_length: usize,
+}
+
+/// What a step gives back. It lasts until the next step.
+pub struct StepOutput<'a> {
+    /// `[logit_rows, vocab_size]`, row-major. The caller may change them (penalties).
+    pub logits: &'a mut [f32],
+    /// The token with the largest logit, the lower id of equals, for each of `greedy_rows`. `None`: a logit of the row is
+    /// not finite.
+    pub greedy: &'a [Option<TokenId>],
+    /// The runner's threads, which have nothing to do until the next step.
+    pub threads: &'a dyn Threads,
+}
+
+/// Threads that share work.
+pub trait Threads {
+    /// Does `work(0)` to `work(num_items - 1)`, each once, in no order, and returns when all are done.
+    fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+/// The caller's own thread and no other.
+pub struct CallerAlone;
+
+impl Threads for CallerAlone {
+    fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..num_items).for_each(work);
+    }
 }
 
 /// A step that could not run at all. A single bad request is not such an error: its logits are not finite, and the
@@ -77,12 +105,11 @@ pub trait ModelRunner: Send {
     /// What fits.
     fn limits(&self) -> RunnerLimits;
 
-    /// Runs one step: writes K and V of every row into its block and returns the logits, `[logit_rows, vocab_size]`
-    /// row-major. The caller may change them (penalties); they are overwritten by the next step.
+    /// Runs one step: writes K and V of every row into its block and returns what the step asks for.
     ///
     /// # Errors
     /// [`RunnerError`] if the step breaks a limit or names a block out of range.
-    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError>;
+    fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError>;
 
     /// Bytes of device memory that a block takes once it has been written.
     fn block_bytes(&self) -> usize {

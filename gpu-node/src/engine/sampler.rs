@@ -14,7 +14,7 @@ mod weights;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use souk_protocol::{SamplingParams, TokenId, TokenLogprobs, TokenOut};
+use souk_protocol::{GenerateJob, SamplingParams, TokenId, TokenLogprobs, TokenOut};
 
 use self::draw::Truncation;
 use self::scan::Scan;
@@ -145,13 +145,24 @@ impl Sampler {
     }
 }
 
+/// Whether all that a job wants of a row of logits is the largest: then the row need not be written at all.
+#[must_use]
+pub fn is_plain_greedy(job: &GenerateJob) -> bool {
+    let params = &job.sampling;
+    let reports_nothing = job.logprobs.is_none() && job.prompt_logprobs.is_none();
+    let is_free = job.constraint.is_none() && params.logit_bias.is_empty() && has_no_penalty(params);
+    params.temperature <= 0.0 && is_free && reports_nothing
+}
+
+fn has_no_penalty(params: &SamplingParams) -> bool {
+    params.repetition_penalty == 1.0 && params.frequency_penalty == 0.0 && params.presence_penalty == 0.0
+}
+
 impl TokenCounts {
     /// Counts for a job, if its parameters ask for any.
     #[must_use]
     pub fn for_job(params: &SamplingParams, prompt: &[TokenId], generated: &[TokenId]) -> Option<Self> {
-        let no_penalty =
-            params.repetition_penalty == 1.0 && params.frequency_penalty == 0.0 && params.presence_penalty == 0.0;
-        if no_penalty {
+        if has_no_penalty(params) {
             return None;
         }
         let mut counts = Self { generated: prompt.iter().map(|id| (*id, 0)).collect() };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use souk_protocol::{Digest, TokenId};
 
-use super::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step};
+use super::runner::{BLOCK_TOKENS, BlockId, CallerAlone, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 use crate::adapters::DeviceAdapter;
 
 pub(crate) const VOCAB: usize = 64;
@@ -34,6 +34,7 @@ pub(crate) struct ScriptedRunner {
     script: Script,
     kv: HashMap<(BlockId, usize), Entry>,
     logits: Vec<f32>,
+    greedy: Vec<Option<TokenId>>,
 }
 
 #[derive(Clone, Copy)]
@@ -45,13 +46,15 @@ struct Entry {
 
 impl ScriptedRunner {
     pub(crate) fn new(limits: RunnerLimits, script: Script) -> Self {
-        Self { limits, script, kv: HashMap::new(), logits: Vec::new() }
+        Self { limits, script, kv: HashMap::new(), logits: Vec::new(), greedy: Vec::new() }
     }
 
     fn check(&self, step: &Step) {
         assert!(step.tokens.len() <= self.limits.max_rows, "{} rows", step.tokens.len());
-        assert!(step.logit_rows.len() <= self.limits.max_logit_rows, "{} logit rows", step.logit_rows.len());
-        assert!(step.logit_rows.is_sorted_by(|a, b| a < b));
+        let num_wanted = step.logit_rows.len() + step.greedy_rows.len();
+        assert!(num_wanted <= self.limits.max_logit_rows, "{num_wanted} rows of logits");
+        assert!(step.logit_rows.is_sorted_by(|a, b| a < b) && step.greedy_rows.is_sorted_by(|a, b| a < b));
+        assert!(step.greedy_rows.iter().all(|row| !step.logit_rows.contains(row)), "a row is wanted once");
         assert_eq!(step.tokens.len(), step.positions.len());
         let mut next_row = 0;
         let (mut read, mut written) = (HashSet::new(), HashSet::new());
@@ -86,6 +89,17 @@ impl ScriptedRunner {
         }
     }
 
+    fn logits_of(&self, step: &Step, row: u32) -> Vec<f32> {
+        let row = row as usize;
+        let owner = step.sequences.iter().find(|s| (s.first_row..s.first_row + s.num_rows).contains(&row)).unwrap();
+        let (hash, poisoned) = self.context_hash(&owner.blocks, step.positions[row] as usize);
+        let mut logits = row_of(hash);
+        if poisoned {
+            *logits.last_mut().unwrap() = f32::NAN;
+        }
+        logits
+    }
+
     fn context_hash(&self, blocks: &[BlockId], last: usize) -> (u64, bool) {
         let mut hash = 0;
         let mut poisoned = false;
@@ -107,24 +121,20 @@ impl ModelRunner for ScriptedRunner {
         self.limits
     }
 
-    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError> {
+    fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         self.check(step);
         assert!(!self.script.panic_next.load(Ordering::SeqCst), "scripted panic");
         if self.script.fail_next.swap(false, Ordering::SeqCst) {
             return Err(RunnerError("scripted failure".to_owned()));
         }
         self.write(step);
-        self.logits.clear();
-        for row in &step.logit_rows {
-            let row = *row as usize;
-            let owner = step.sequences.iter().find(|s| (s.first_row..s.first_row + s.num_rows).contains(&row)).unwrap();
-            let (hash, poisoned) = self.context_hash(&owner.blocks, step.positions[row] as usize);
-            self.logits.extend(row_of(hash));
-            if poisoned {
-                *self.logits.last_mut().unwrap() = f32::NAN;
-            }
-        }
-        Ok(&mut self.logits)
+        self.logits = step.logit_rows.iter().flat_map(|row| self.logits_of(step, *row)).collect();
+        let best = |row: &u32| {
+            let logits = self.logits_of(step, *row);
+            logits.iter().all(|logit| logit.is_finite()).then(|| best_of(&logits))
+        };
+        self.greedy = step.greedy_rows.iter().map(best).collect();
+        Ok(StepOutput { logits: &mut self.logits, greedy: &self.greedy, threads: &CallerAlone })
     }
 }
 
@@ -135,7 +145,7 @@ pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)],
     let mut tokens = Vec::new();
     while tokens.len() < num_tokens {
         let row = row_of(hash);
-        let best = (0..VOCAB).fold(0, |best, id| if row[id] > row[best] { id } else { best }) as TokenId;
+        let best = best_of(&row);
         tokens.push(best);
         hash = extend(hash, best, adapters);
     }
@@ -155,6 +165,11 @@ fn row_of(hash: u64) -> Vec<f32> {
         (0..VOCAB as u64).map(|id| (mix(hash ^ mix(id + 1)) >> 40) as f32 / (1 << 20) as f32).collect();
     row[POISON as usize] = -1.0;
     row
+}
+
+/// The first of the largest.
+fn best_of(row: &[f32]) -> TokenId {
+    (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best }) as TokenId
 }
 
 fn adapters_hash(adapters: &[(Arc<DeviceAdapter>, f32)]) -> u64 {

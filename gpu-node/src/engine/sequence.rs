@@ -31,6 +31,8 @@ pub struct Sequence {
     pub num_computed: usize,
     /// Of how many prompt tokens the logprobs are reported; equal to `num_prompt` where nobody asked.
     pub num_scored: usize,
+    /// Whether only the best token of its rows is wanted and never their logits.
+    pub is_plain_greedy: bool,
     /// Length at which generation ends: the prompt and `max_tokens`, or the context's end if that is nearer.
     pub max_len: usize,
     /// Tokens that end the answer.
@@ -62,7 +64,7 @@ pub struct Part {
     pub sequence: SequenceId,
     /// Positions that are computed.
     pub positions: Range<usize>,
-    /// Positions whose logits are wanted; within `positions`.
+    /// Positions whose logits, or best token, are wanted; within `positions`.
     pub logits: Range<usize>,
 }
 

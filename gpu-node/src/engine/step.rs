@@ -30,6 +30,7 @@ impl StepBuilder {
         self.step.tokens.clear();
         self.step.positions.clear();
         self.step.logit_rows.clear();
+        self.step.greedy_rows.clear();
         self.step.adapter_runs.clear();
         self.spare.extend(self.step.sequences.drain(..).map(|sequence| sequence.blocks));
     }
@@ -39,7 +40,8 @@ impl StepBuilder {
         let first = part.positions.start;
         self.step.tokens.extend(part.positions.clone().map(|position| sequence.token_at(position)));
         self.step.positions.extend(part.positions.clone().map(count));
-        self.step.logit_rows.extend(part.logits.clone().map(|position| count(first_row + position - first)));
+        let wanted = if sequence.is_plain_greedy { &mut self.step.greedy_rows } else { &mut self.step.logit_rows };
+        wanted.extend(part.logits.clone().map(|position| count(first_row + position - first)));
         let mut blocks = self.spare.pop().unwrap_or_default();
         blocks.clear();
         blocks.extend_from_slice(&sequence.blocks.as_slice()[..blocks_for(part.positions.end)]);

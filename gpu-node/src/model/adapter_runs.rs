@@ -5,6 +5,7 @@ use std::ops::Range;
 use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, LoraTarget};
 use souk_kernels::{Activations, Cpu, KernelError, ops};
 
+use super::plan::HeadRows;
 use super::recycle::recycle;
 use crate::adapters::{DeviceAdapter, LayerAdapter};
 use crate::engine::runner::AdapterRun;
@@ -68,8 +69,7 @@ impl<'a> AdapterRuns<'a> {
         const { assert!(N <= MAX_TARGETS) };
         for (list, output) in self.lists.iter_mut().zip(&outputs) {
             let pair = output.pair;
-            let rows = |run: &AdapterRun| run.first_row..run.first_row + run.num_rows;
-            list_runs(self.runs, list, rows, |adapter| pair(&adapter.layers[layer]));
+            list_runs(self.runs, list, rows_of, |adapter| pair(&adapter.layers[layer]));
         }
         if self.lists[..N].iter().all(Vec::is_empty) {
             return Ok(());
@@ -83,31 +83,32 @@ impl<'a> AdapterRuns<'a> {
         ops::lora(cpu, x, num_rows, &mut targets, self.scratch)
     }
 
-    /// Adds what the adapters give to the logits, whose row `i` belongs to row `logit_rows[i]` of the step.
+    /// Adds what the adapters give to the logits that are written.
     pub(super) fn add_to_logits(
         &mut self,
         cpu: &Cpu,
         x: &Activations,
-        logit_rows: &[u32],
+        head: HeadRows<'_>,
         logits: &mut [f32],
         vocab_size: usize,
     ) -> Result<(), KernelError> {
         let list = &mut self.lists[0];
-        list_runs(self.runs, list, |run| rows_among(run, logit_rows), |adapter| adapter.lm_head.as_ref());
+        // Rows of the third group are those on which no adapter acts.
+        list_runs(self.runs, list, |run| head.of_run(run).take(2), |adapter| adapter.lm_head.as_ref());
         if list.is_empty() {
             return Ok(());
         }
         let target = LoraTarget { runs: list, out: logits, out_features: vocab_size };
-        ops::lora(cpu, x, logit_rows.len(), &mut [target], self.scratch)
+        ops::lora(cpu, x, head.num_written, &mut [target], self.scratch)
     }
 
     /// Calls `then` with the norm weights of the rows whose adapters replace `base`, in row order. `rows` says which rows
     /// of the output an adapter run covers. A weight w below or above 1 moves that far from the base to the adapter's
     /// weights, and several adapters add their moves up.
-    pub(super) fn with_norm<T>(
+    pub(super) fn with_norm<T, Rows: Iterator<Item = Range<usize>>>(
         &mut self,
         base: &[f32],
-        rows: impl Fn(&AdapterRun) -> Range<usize>,
+        rows: impl Fn(&AdapterRun) -> Rows,
         norm: impl Fn(&DeviceAdapter) -> Option<&Vec<f32>>,
         then: impl FnOnce(&[(usize, &[f32])]) -> T,
     ) -> T {
@@ -125,8 +126,9 @@ impl<'a> AdapterRuns<'a> {
                 NormOfRun::Replaced(weights) => weights,
                 NormOfRun::Blended => blended.next().expect("the loop above blended one vector for each such run"),
             };
-            overrides.extend(rows(run).map(|row| (row, weights)));
+            overrides.extend(rows(run).flatten().map(|row| (row, weights)));
         }
+        overrides.sort_unstable_by_key(|(row, _)| *row);
         let result = then(&overrides);
         self.overrides = recycle(overrides);
         result
@@ -134,27 +136,27 @@ impl<'a> AdapterRuns<'a> {
 }
 
 /// Fills `list` with the pairs that act on each run of rows.
-fn list_runs<'a>(
+fn list_runs<'a, Rows: Iterator<Item = Range<usize>>>(
     runs: &'a [AdapterRun],
     list: &mut Vec<LoraRun<'a>>,
-    rows: impl Fn(&AdapterRun) -> Range<usize>,
+    rows: impl Fn(&AdapterRun) -> Rows,
     pair: impl Fn(&'a DeviceAdapter) -> Option<&'a LoraPair>,
 ) {
     list.clear();
     for run in runs {
-        let rows = rows(run);
-        for (adapter, weight) in run.adapters.iter().filter(|_| !rows.is_empty()) {
-            if let Some(pair) = pair(adapter) {
-                list.push(LoraRun { first_row: rows.start, num_rows: rows.len(), pair, weight: *weight });
+        for rows in rows(run).filter(|rows| !rows.is_empty()) {
+            for (adapter, weight) in run.adapters.iter() {
+                if let Some(pair) = pair(adapter) {
+                    list.push(LoraRun { first_row: rows.start, num_rows: rows.len(), pair, weight: *weight });
+                }
             }
         }
     }
 }
 
-/// Which of the ascending `picked` rows a run covers, as a range of their indices.
-pub(super) fn rows_among(run: &AdapterRun, picked: &[u32]) -> Range<usize> {
-    let before = |limit: usize| picked.partition_point(|row| (*row as usize) < limit);
-    before(run.first_row)..before(run.first_row + run.num_rows)
+/// All rows of a run.
+pub(super) fn rows_of(run: &AdapterRun) -> std::iter::Once<Range<usize>> {
+    std::iter::once(run.first_row..run.first_row + run.num_rows)
 }
 
 /// Where the norm weights of a run's rows come from.
@@ -215,23 +217,14 @@ mod tests {
         ];
         let mut scratch = LoraScratch::default();
         let mut adapters = AdapterRuns::new(&runs, &mut AdapterMemory::default(), &mut scratch);
-        let rows = |run: &AdapterRun| run.first_row..run.first_row + run.num_rows;
         let expected: [(usize, &[f32]); 4] = [(1, &[5.0, 6.0]), (2, &[5.0, 6.0]), (4, &[2.0, 6.5]), (5, &[1.0, 2.0])];
         for _ in 0..2 {
             adapters.with_norm(
                 &[1.0, 2.0],
-                rows,
+                rows_of,
                 |adapter| adapter.final_norm.as_ref(),
                 |overrides| assert_eq!(overrides, expected),
             );
         }
-    }
-
-    #[test]
-    fn a_run_finds_its_rows_among_the_picked_ones() {
-        let picked = [1, 4, 5, 9];
-        assert_eq!(rows_among(&run(4, 3, &[]), &picked), 1..3);
-        assert_eq!(rows_among(&run(2, 2, &[]), &picked), 1..1);
-        assert_eq!(rows_among(&run(0, 10, &[]), &picked), 0..4);
     }
 }

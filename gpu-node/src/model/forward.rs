@@ -3,11 +3,11 @@
 use souk_kernels::ops::{MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
 use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
 
-use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_among};
+use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
 use super::plan::Layout;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use crate::engine::runner::{AdapterRun, Step};
+use crate::engine::runner::Step;
 
 /// What a pass reads and writes.
 pub(super) struct Forward<'a, 's> {
@@ -22,14 +22,14 @@ pub(super) struct Forward<'a, 's> {
 }
 
 impl Forward<'_, '_> {
-    /// From tokens to logits.
+    /// From tokens to logits and best tokens.
     pub(super) fn run(mut self) -> Result<(), KernelError> {
         ops::embed(self.cpu, &self.weights.embedding, &self.step.tokens, &mut self.work.hidden)?;
         for layer in 0..self.weights.layers.len() {
             self.attention(layer)?;
             self.feed_forward(layer)?;
         }
-        self.logits()
+        self.head()
     }
 
     /// hidden += o(attention(rope(qkv(norm(hidden)))))
@@ -119,25 +119,31 @@ impl Forward<'_, '_> {
         Ok(())
     }
 
-    /// logits = head(norm(hidden)) of the rows that want them.
-    fn logits(&mut self) -> Result<(), KernelError> {
-        let (cpu, shape, logit_rows) = (self.cpu, &self.weights.shape, &self.step.logit_rows);
-        if logit_rows.is_empty() {
+    /// logits = head(norm(hidden)) of the rows that want them, and the best token of the others.
+    fn head(&mut self) -> Result<(), KernelError> {
+        let (cpu, shape, head) = (self.cpu, &self.weights.shape, self.layout.head);
+        if head.rows.is_empty() {
             return Ok(());
         }
         let work = &mut *self.work;
         self.adapters.with_norm(
             &self.weights.final_norm,
-            |run| rows_among(run, logit_rows),
+            |run| head.of_run(run),
             |adapter| adapter.final_norm.as_ref(),
             |overrides| {
                 let norm = NormWeights { base: &self.weights.final_norm, overrides };
-                let rows = RowSelection::Picked(logit_rows);
+                let rows = RowSelection::Picked(head.rows);
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.head_in)
             },
         )?;
-        ops::matmul(cpu, &work.head_in, logit_rows.len(), &mut [overwrite(self.weights.head(), &mut work.logits)])?;
-        self.adapters.add_to_logits(cpu, &work.head_in, logit_rows, &mut work.logits, shape.vocab_size)
+        ops::matmul(cpu, &work.head_in, head.rows.len(), &mut [overwrite(self.weights.head(), &mut work.logits)])?;
+        self.adapters.add_to_logits(cpu, &work.head_in, head, &mut work.logits, shape.vocab_size)?;
+        let rows = work.logits.chunks_exact(shape.vocab_size).zip(&mut work.best);
+        for (logits, best) in rows.take(head.rows.len()).skip(head.num_asked) {
+            *best = best_of(logits);
+        }
+        head.restore_order(&work.best, &mut work.greedy);
+        Ok(())
     }
 }
 
@@ -148,10 +154,12 @@ enum Sublayer {
     FeedForward,
 }
 
-fn overwrite<'a>(matrix: &'a Matrix, out: &'a mut [f32]) -> MatmulTarget<'a> {
-    MatmulTarget { matrix, out, mode: OutputMode::Overwrite }
+/// The first of the largest, if all are finite.
+fn best_of(logits: &[f32]) -> Option<u32> {
+    let best = (0..).zip(logits).reduce(|best, next| if next.1 > best.1 { next } else { best })?.0;
+    logits.iter().all(|logit| logit.is_finite()).then_some(best)
 }
 
-fn rows_of(run: &AdapterRun) -> std::ops::Range<usize> {
-    run.first_row..run.first_row + run.num_rows
+fn overwrite<'a>(matrix: &'a Matrix, out: &'a mut [f32]) -> MatmulTarget<'a> {
+    MatmulTarget { matrix, out, mode: OutputMode::Overwrite }
 }

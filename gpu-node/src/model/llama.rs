@@ -12,7 +12,7 @@ use super::plan::{Plan, check};
 use super::recycle::recycle;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use crate::engine::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step};
+use crate::engine::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
 
 /// A llama-family model on the CPU with its KV cache.
 pub struct LlamaRunner {
@@ -32,7 +32,7 @@ pub struct LlamaRunner {
 pub struct RunnerConfig {
     /// Most rows in a step; bounds the buffers between the layers.
     pub max_rows: usize,
-    /// Most rows of a step whose logits are wanted; each takes four bytes per entry of the vocabulary.
+    /// Most rows of a step whose logits or best token are wanted; each takes four bytes per entry of the vocabulary.
     pub max_logit_rows: usize,
     /// How large the KV cache is.
     pub kv: KvBudget,
@@ -147,10 +147,10 @@ impl ModelRunner for LlamaRunner {
         self.limits
     }
 
-    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError> {
+    fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         check(step, &self.limits, self.weights.layers.len())?;
         if step.tokens.is_empty() {
-            return Ok(&mut []);
+            return Ok(StepOutput { logits: &mut [], greedy: &[], threads: &self.cpu });
         }
         let _threads_stay_awake = self.cpu.enter();
         let layout = self.plan.lay_out(step);
@@ -169,7 +169,11 @@ impl ModelRunner for LlamaRunner {
         self.adapter_memory = adapters.into_memory();
         self.plan.spans = recycle(layout.spans);
         result.map_err(|error| RunnerError(error.to_string()))?;
-        Ok(&mut self.work.logits[..step.logit_rows.len() * self.limits.vocab_size])
+        Ok(StepOutput {
+            logits: &mut self.work.logits[..step.logit_rows.len() * self.limits.vocab_size],
+            greedy: &self.work.greedy[..step.greedy_rows.len()],
+            threads: &self.cpu,
+        })
     }
 
     fn block_bytes(&self) -> usize {
@@ -180,6 +184,12 @@ impl ModelRunner for LlamaRunner {
         for block in blocks {
             self.cache.discard(block.0 as usize);
         }
+    }
+}
+
+impl Threads for Cpu {
+    fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.parallel(num_items, work);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A step, checked and laid out for the kernels.
 
+use std::ops::Range;
+
 use souk_kernels::ops::AttentionSpan;
 
 use super::recycle::recycle;
-use crate::engine::runner::{BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
+use crate::engine::runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
 
 /// Vectors that are filled for each step and keep their memory.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub(super) struct Plan {
     slots: Vec<u32>,
     /// The blocks of all sequences, one after the other.
     blocks: Vec<u32>,
+    /// The rows that go through the head.
+    head: Vec<u32>,
     /// Memory for the spans, which borrow `blocks`. Whoever lays a step out puts it back.
     pub(super) spans: Vec<AttentionSpan<'static>>,
 }
@@ -20,6 +24,72 @@ pub(super) struct Plan {
 pub(super) struct Layout<'a> {
     pub(super) slots: &'a [u32],
     pub(super) spans: Vec<AttentionSpan<'a>>,
+    pub(super) head: HeadRows<'a>,
+}
+
+/// The rows of a step that go through the head, in three groups, each in the order of the step: those whose logits are
+/// asked for; those of which the best token is wanted and whose logits an adapter changes, so that they are written as well;
+/// and those whose best token is found while the logits are made.
+#[derive(Clone, Copy)]
+pub(super) struct HeadRows<'a> {
+    pub(super) rows: &'a [u32],
+    /// Size of the first group.
+    pub(super) num_asked: usize,
+    /// Size of the first two.
+    pub(super) num_written: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    fn new(step: &Step, rows: &'a mut Vec<u32>) -> Self {
+        let is_adapted = |row: &&u32| step.adapter_runs.iter().any(|run| has_head(run) && covers(run, **row));
+        rows.clear();
+        rows.extend(&step.logit_rows);
+        let num_asked = rows.len();
+        // Adapters seldom act on the head; then nothing is searched for.
+        if step.adapter_runs.iter().any(has_head) {
+            rows.extend(step.greedy_rows.iter().filter(is_adapted));
+        }
+        let num_written = rows.len();
+        if num_written == num_asked {
+            rows.extend(&step.greedy_rows);
+        } else {
+            rows.extend(step.greedy_rows.iter().filter(|row| !is_adapted(row)));
+        }
+        HeadRows { rows, num_asked, num_written }
+    }
+
+    /// Places in `rows` that a run covers.
+    pub(super) fn of_run(self, run: &AdapterRun) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let (first_row, end) = (run.first_row, run.first_row + run.num_rows);
+        let groups = [0..self.num_asked, self.num_asked..self.num_written, self.num_written..self.rows.len()];
+        groups.into_iter().map(move |group| {
+            let before = |limit: usize| self.rows[group.clone()].partition_point(|row| (*row as usize) < limit);
+            group.start + before(first_row)..group.start + before(end)
+        })
+    }
+
+    /// Brings what was found for the second and third group into the order of the step.
+    pub(super) fn restore_order<T: Copy>(self, found: &[T], ordered: &mut [T]) {
+        let (mut adapted, mut plain) = (self.num_asked, self.num_written);
+        for to in &mut ordered[..self.rows.len() - self.num_asked] {
+            let next = |at: usize, end: usize| self.rows[..end].get(at);
+            let from = match (next(adapted, self.num_written), next(plain, self.rows.len())) {
+                (Some(one), Some(other)) if one > other => &mut plain,
+                (None, _) => &mut plain,
+                _ => &mut adapted,
+            };
+            *to = found[*from];
+            *from += 1;
+        }
+    }
+}
+
+fn has_head(run: &AdapterRun) -> bool {
+    run.adapters.iter().any(|(adapter, _)| adapter.lm_head.is_some())
+}
+
+fn covers(run: &AdapterRun, row: u32) -> bool {
+    (run.first_row..run.first_row + run.num_rows).contains(&(row as usize))
 }
 
 impl Plan {
@@ -45,7 +115,7 @@ impl Plan {
             let first_position = step.positions[first_row] as usize;
             spans.push(AttentionSpan { first_row, num_rows, first_position, blocks });
         }
-        Layout { slots: &self.slots, spans }
+        Layout { slots: &self.slots, spans, head: HeadRows::new(step, &mut self.head) }
     }
 }
 
@@ -69,15 +139,26 @@ pub(super) fn check(step: &Step, limits: &RunnerLimits, num_layers: usize) -> Re
     }
     check_sequences(step, limits)?;
     check_adapters(step, num_layers)?;
-    if step.logit_rows.len() > limits.max_logit_rows {
-        return refuse(format!("{} rows of logits, more than {}", step.logit_rows.len(), limits.max_logit_rows));
+    check_head_rows(step, limits)
+}
+
+fn check_head_rows(step: &Step, limits: &RunnerLimits) -> Result<(), RunnerError> {
+    let refuse = |reason: String| Err(RunnerError(reason));
+    let (num_rows, num_wanted) = (step.tokens.len(), step.logit_rows.len() + step.greedy_rows.len());
+    if num_wanted > limits.max_logit_rows {
+        return refuse(format!("{num_wanted} rows of logits, more than {}", limits.max_logit_rows));
     }
-    if !step.logit_rows.is_sorted_by(|row, next| row < next) {
-        return refuse("the rows of logits do not ascend".to_owned());
+    for rows in [&step.logit_rows, &step.greedy_rows] {
+        if !rows.is_sorted_by(|row, next| row < next) {
+            return refuse("the rows of logits do not ascend".to_owned());
+        }
+        if let Some(row) = rows.last().filter(|row| **row as usize >= num_rows) {
+            return refuse(format!("logits of row {row} among {num_rows} rows"));
+        }
     }
-    match step.logit_rows.last() {
-        Some(row) if *row as usize >= num_rows => refuse(format!("logits of row {row} among {num_rows} rows")),
-        _ => Ok(()),
+    match step.greedy_rows.iter().find(|row| step.logit_rows.binary_search(row).is_ok()) {
+        Some(row) => refuse(format!("both the logits and the best token of row {row}")),
+        None => Ok(()),
     }
 }
 
@@ -135,7 +216,13 @@ fn check_adapters(step: &Step, num_layers: usize) -> Result<(), RunnerError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use souk_kernels::{LoraPair, SlabType};
+    use souk_protocol::Digest;
+
     use super::*;
+    use crate::adapters::DeviceAdapter;
     use crate::engine::runner::{BlockId, StepSequence};
 
     const LIMITS: RunnerLimits =
@@ -151,7 +238,8 @@ mod tests {
                 StepSequence { first_row: 5, num_rows: 1, blocks: vec![BlockId(2)] },
             ],
             adapter_runs: Vec::new(),
-            logit_rows: vec![4, 5],
+            logit_rows: vec![4],
+            greedy_rows: vec![5],
         }
     }
 
@@ -170,7 +258,7 @@ mod tests {
     #[test]
     fn each_broken_rule_is_refused_and_named() {
         type Breakage = (&'static str, fn(&mut Step));
-        let cases: [Breakage; 13] = [
+        let cases: [Breakage; 16] = [
             ("rows, more than", |step| step.tokens.resize(9, 0)),
             ("positions for", |step| step.positions.truncate(1)),
             ("vocabulary", |step| step.tokens[0] = 10),
@@ -182,8 +270,11 @@ mod tests {
             ("a sequence has", |step| step.sequences[1].num_rows = usize::MAX),
             ("sequences cover", |step| step.sequences.truncate(1)),
             ("rows of logits, more", |step| step.logit_rows = vec![0, 1, 2]),
-            ("ascend", |step| step.logit_rows = vec![1, 1]),
+            ("ascend", |step| (step.logit_rows, step.greedy_rows) = (vec![1, 1], vec![])),
             ("logits of row", |step| step.logit_rows = vec![6]),
+            ("rows of logits, more", |step| step.greedy_rows = vec![0, 1]),
+            ("ascend", |step| (step.logit_rows, step.greedy_rows) = (vec![], vec![3, 2])),
+            ("both the logits", |step| step.greedy_rows = vec![4]),
         ];
         for (expected, change) in cases {
             let mut step = step();
@@ -191,5 +282,34 @@ mod tests {
             let error = check(&step, &LIMITS, 1).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn head_rows_stand_in_three_groups_and_come_back_in_order() {
+        let adapter = |has_head: bool| {
+            let mut adapter = DeviceAdapter::empty(Digest::of(&[u8::from(has_head)]), 1);
+            let pair = || LoraPair::pack(1, 1, 1, &[1.0], &[1.0], 1.0, SlabType::Bf16).unwrap();
+            adapter.lm_head = has_head.then(pair);
+            Arc::new(adapter)
+        };
+        let run = |first_row, num_rows, has_head| AdapterRun {
+            first_row,
+            num_rows,
+            adapters: Arc::new([(adapter(has_head), 1.0)]),
+        };
+        let step = Step {
+            adapter_runs: vec![run(1, 3, true), run(5, 1, false), run(6, 2, true)],
+            logit_rows: vec![2, 5],
+            greedy_rows: vec![0, 1, 3, 4, 7, 8],
+            ..Step::default()
+        };
+        let mut rows = Vec::new();
+        let head = HeadRows::new(&step, &mut rows);
+        assert_eq!((head.rows, head.num_asked, head.num_written), (&[2, 5, 1, 3, 7, 0, 4, 8][..], 2, 5));
+        let of_run: Vec<usize> = head.of_run(&step.adapter_runs[0]).flatten().collect();
+        assert_eq!(of_run, [0, 2, 3]);
+        let mut ordered = [0; 8];
+        head.restore_order(head.rows, &mut ordered);
+        assert_eq!(ordered[..6], step.greedy_rows);
     }
 }

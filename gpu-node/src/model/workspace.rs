@@ -27,10 +27,14 @@ pub(super) struct Workspace {
     pub(super) gated: Activations,
     /// Output of a sublayer whose adapters must see it before it joins the residual stream, `hidden_size`.
     pub(super) delta: Vec<f32>,
-    /// Rows whose logits are wanted, after the last norm, `hidden_size`.
+    /// Rows that go through the head, after the last norm, `hidden_size`.
     pub(super) head_in: Activations,
-    /// `vocab_size`.
+    /// `vocab_size`, of the rows whose logits are written.
     pub(super) logits: Vec<f32>,
+    /// The best tokens of rows, in the order in which they go through the head.
+    pub(super) best: Vec<Option<u32>>,
+    /// The same in the order of the step.
+    pub(super) greedy: Vec<Option<u32>>,
 }
 
 impl Workspace {
@@ -52,6 +56,8 @@ impl Workspace {
             delta: rows(hidden),
             head_in: Activations::new(max_logit_rows, hidden),
             logits: vec![0.0; max_logit_rows * shape.vocab_size],
+            best: vec![None; max_logit_rows],
+            greedy: vec![None; max_logit_rows],
         }
     }
 }

@@ -15,7 +15,7 @@ use super::*;
 use crate::adapters::AdapterLimits;
 use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
 use crate::engine::EngineConfig;
-use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step};
+use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 use crate::engine::scripted::{self, Script, ScriptedRunner, VOCAB};
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -44,7 +44,7 @@ impl ModelRunner for Slow {
         self.0.limits()
     }
 
-    fn run(&mut self, step: &Step) -> Result<&mut [f32], RunnerError> {
+    fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         std::thread::sleep(self.1);
         self.0.run(step)
     }
@@ -115,6 +115,11 @@ impl Answer {
                 return attempt;
             }
         }
+    }
+
+    /// Whether its last event is there; reads all that are.
+    fn ended_by_now(&mut self) -> bool {
+        std::iter::from_fn(|| self.events.try_next()).any(|(_, event)| event.is_last())
     }
 
     async fn end(&mut self) -> (u32, JobEvent) {
@@ -192,6 +197,41 @@ async fn a_cold_adapter_delays_its_own_job_only() {
     assert_eq!(finished(&cold.end().await.1), FinishReason::Length);
     assert_ne!(cold.tokens, base_only.tokens, "the adapters act");
     assert!(script.adapter_runs.lock().unwrap().iter().any(|step| step == "0..2x2"), "both, in one run");
+}
+
+#[tokio::test]
+async fn a_cold_adapters_request_is_overtaken_by_no_more_than_what_was_in_the_engine() {
+    let pool = Pool::new();
+    let node = pool.node(0, Duration::from_millis(3));
+    let mut cold = pool.submit(job(&[1, 2], 3, &node.adapters[..1])).await;
+    until("the load waits", async || node.source.num_fetches() == 1).await;
+    let mut warm = Vec::new();
+    for number in 0..60 {
+        warm.push(pool.submit(job(&[number], 20, &[])).await);
+    }
+    warm[3].end().await;
+    node.source.gate.add_permits(1);
+    cold.end().await;
+    // Those after the first waited in the queue or behind it: at most what the engine holds came before.
+    let num_ended = warm.iter_mut().map(Answer::ended_by_now).filter(|is_over| *is_over).count();
+    let num_held = node.node.shared.engine.max_requests();
+    assert!(num_ended <= 4 + 2 * num_held, "{num_ended} of 60 came before it");
+}
+
+#[tokio::test]
+async fn a_node_full_of_one_tenants_work_starts_anothers_first_at_once() {
+    let pool = Pool::new();
+    let node = pool.node(9, Duration::from_millis(1));
+    let mut flood = Vec::new();
+    for number in 0..30 {
+        flood.push(pool.submit(job(&[number], 300, &[])).await);
+    }
+    until("the node is full", async || node.node.shared.wish().max_jobs == 0).await;
+    let mut other = job(&[7], 3, &[]);
+    other.tenant = TenantId::from_stored("other");
+    let mut other = pool.submit(other).await;
+    assert_eq!(finished(&other.end().await.1), FinishReason::Length);
+    assert!(!flood.iter_mut().any(Answer::ended_by_now), "no answer of the flood had to end first");
 }
 
 #[tokio::test]

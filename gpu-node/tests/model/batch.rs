@@ -6,7 +6,7 @@ use candle_core::quantized::GgmlDType;
 use souk_gpu_node::model::LlamaRunner;
 use souk_protocol::LlamaShape;
 
-use crate::driver::{Sequence, run_alone, run_together, runner};
+use crate::driver::{Sequence, argmax, run_alone, run_together, runner};
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
 const ALL: AdapterParts =
@@ -73,6 +73,38 @@ fn logits_are_the_same_bits_alone_and_in_any_mixed_batch() {
             |index, step| if step % 2 == 0 { 1 } else { 1 + (index * 5 + step) % 13 },
         );
         expect_same(&alone, &together, &format!("{dtype:?}, uneven chunks"));
+    }
+}
+
+#[test]
+fn a_greedy_row_chooses_the_first_of_its_largest_logits() {
+    for (shape, dtype) in [(SMALL, GgmlDType::F32), (BLOCKY, GgmlDType::Q4_1), (BLOCKY, GgmlDType::Q8_0)] {
+        let weights = weights(shape, dtype);
+        let mut runner = runner(&weights, 2);
+        let sick = |mut sequences: Vec<Sequence>| {
+            let adapter = poisoned(&shape, f32::NAN);
+            sequences.push(Sequence::new(Random::new(2).tokens(20, shape.vocab_size), &[(&adapter, 1.0)]));
+            sequences
+        };
+        let mut whole = sick(sequences(&shape));
+        run_together(&mut runner, &mut whole, |_, _| 6);
+        for greedy in [|_: usize| true, |index: usize| index % 2 == 0, |index: usize| index % 3 != 0] {
+            let mut mixed = sick(sequences(&shape));
+            for (index, sequence) in mixed.iter_mut().enumerate() {
+                sequence.is_greedy = greedy(index);
+            }
+            run_together(&mut runner, &mut mixed, |index, step| 1 + (index + step) % 5);
+            for (index, (whole, mixed)) in whole.iter().zip(&mixed).enumerate() {
+                if mixed.is_greedy {
+                    let best = |logits: &Vec<f32>| logits.iter().all(|x| x.is_finite()).then(|| argmax(logits));
+                    assert_eq!(mixed.best, whole.logits.iter().map(best).collect::<Vec<_>>(), "sequence {index}");
+                } else {
+                    let bits = |rows: &[Vec<f32>]| rows.concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&whole.logits), bits(&mixed.logits), "sequence {index}");
+                }
+            }
+        }
+        assert!(whole.last().unwrap().logits.iter().flatten().any(|logit| logit.is_nan()));
     }
 }
 

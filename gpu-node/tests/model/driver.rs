@@ -17,14 +17,19 @@ pub(crate) struct Sequence {
     pub(crate) adapters: Adapters,
     /// The adapters act from this position on.
     pub(crate) first_adapted: usize,
+    /// Only the best token of each row is asked for.
+    pub(crate) is_greedy: bool,
     /// Logits of every row that has run.
     pub(crate) logits: Vec<Vec<f32>>,
+    /// The best token of every row that has run, if that is what was asked for.
+    pub(crate) best: Vec<Option<u32>>,
 }
 
 impl Sequence {
     pub(crate) fn new(tokens: impl Into<Vec<u32>>, adapters: &[(&Arc<DeviceAdapter>, f32)]) -> Self {
         let adapters = adapters.iter().map(|(adapter, weight)| (Arc::clone(adapter), *weight)).collect();
-        Self { tokens: tokens.into(), adapters, first_adapted: 0, logits: Vec::new() }
+        let (logits, best) = (Vec::new(), Vec::new());
+        Self { tokens: tokens.into(), adapters, first_adapted: 0, is_greedy: false, logits, best }
     }
 }
 
@@ -41,7 +46,7 @@ pub(crate) fn run_together(
         let mut step = Step::default();
         let mut owners = Vec::new();
         for (index, sequence) in sequences.iter().enumerate() {
-            let done = sequence.logits.len();
+            let done = sequence.logits.len() + sequence.best.len();
             let rows = num_rows(index, turn).min(sequence.tokens.len() - done);
             if rows == 0 {
                 continue;
@@ -60,15 +65,19 @@ pub(crate) fn run_together(
                     adapters,
                 });
             }
+            let wanted = if sequence.is_greedy { &mut step.greedy_rows } else { &mut step.logit_rows };
+            wanted.extend((first_row..first_row + rows).map(|row| row as u32));
             owners.extend(std::iter::repeat_n(index, rows));
         }
         if owners.is_empty() {
             break;
         }
-        step.logit_rows = (0..owners.len() as u32).collect();
-        let logits = runner.run(&step).expect("the step keeps the limits");
-        for (owner, row) in owners.iter().zip(logits.chunks_exact(vocab_size)) {
-            sequences[*owner].logits.push(row.to_vec());
+        let output = runner.run(&step).expect("the step keeps the limits");
+        for (row, logits) in step.logit_rows.iter().zip(output.logits.chunks_exact(vocab_size)) {
+            sequences[owners[*row as usize]].logits.push(logits.to_vec());
+        }
+        for (row, best) in step.greedy_rows.iter().zip(output.greedy) {
+            sequences[owners[*row as usize]].best.push(*best);
         }
     }
 }
