@@ -95,12 +95,11 @@ impl Services {
             DeviceMemory::new(memory_config(config)).context("the settings of [memory] do not fit together")?;
         let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config, &memory))
             .context("cannot set up the model")?;
-        // The model's own, or less where the KV pool cannot hold one such context.
-        let context_tokens = runner.limits().context_length;
-        let (engine, _thread) =
-            Engine::start(Box::new(runner), engine_config(config)).context("cannot start the engine")?;
-        // The engine holds every block that it may use.
-        anyhow::ensure!(memory.take(Side::Kv, memory.most(Side::Kv)), "the KV side of the device memory is taken");
+        let (engine, _thread) = Engine::start_in(memory.clone(), Box::new(runner), engine_config(config))
+            .context("cannot start the engine")?;
+        // The model's own, or less where the floor of the KV side cannot hold one such context.
+        let context_tokens = engine.limits().context_length;
+        anyhow::ensure!(context_tokens > 0, "memory.kv_floor_mb does not hold a single block of K and V; raise it");
         let objects = Arc::new(FolderSource::new(registry.objects_dir()));
         let limits = adapter_limits(config, &memory);
         let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };

@@ -34,6 +34,8 @@ struct Letters {
     num_requests: usize,
     next_id: u64,
     draining: bool,
+    /// The engine is to look at the device's memory.
+    memory_wanted: bool,
     /// The thread has ended.
     closed: bool,
 }
@@ -125,9 +127,19 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Wakes the engine to look at the device's memory.
+    pub(super) fn want_memory(&self) {
+        self.letters().memory_wanted = true;
+        self.arrived.notify_one();
+    }
+
     pub(super) fn is_open(&self) -> bool {
         let letters = self.letters();
         !letters.draining && !letters.closed
+    }
+
+    pub(super) const fn limits(&self) -> RunnerLimits {
+        self.limits
     }
 
     pub(super) const fn max_requests(&self) -> usize {
@@ -145,12 +157,13 @@ impl Inbox {
     /// Takes what has come. An idle engine sleeps here until something does.
     pub(super) fn take(&self, is_idle: bool) -> Mail {
         let mut letters = self.letters();
-        while is_idle && letters.new.is_empty() && !letters.draining {
+        while is_idle && letters.new.is_empty() && !letters.draining && !letters.memory_wanted {
             letters.cancelled.clear();
             letters = self.arrived.wait(letters).unwrap_or_else(PoisonError::into_inner);
         }
+        letters.memory_wanted = false;
         Mail {
-            is_last: is_idle && letters.new.is_empty(),
+            is_last: is_idle && letters.new.is_empty() && letters.draining,
             new: std::mem::take(&mut letters.new),
             cancelled: std::mem::take(&mut letters.cancelled),
         }

@@ -35,10 +35,11 @@ use souk_queue::EventSink;
 use tokio::sync::oneshot;
 
 use self::inbox::Inbox;
-use self::runner::ModelRunner;
+use self::runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use self::sequence::SequenceId;
 use self::stats::EngineStats;
 use crate::adapters::DeviceAdapter;
+use crate::memory::{DeviceMemory, Side, pages_for};
 
 /// Bounds of the engine. Each is lowered to what the runner can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +148,41 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Thread`] if there is no thread to be had.
     pub fn start(runner: Box<dyn ModelRunner>, config: EngineConfig) -> Result<(Self, JoinHandle<()>), EngineError> {
-        let inbox = Arc::new(Inbox::new(config.max_requests, runner.limits()));
-        let engine_loop = run::EngineLoop::new(runner, config, Arc::clone(&inbox));
+        Self::start_with(runner, config, None)
+    }
+
+    /// Starts the engine over memory that it shares with the adapters: KV blocks are paid for when they are first used, and
+    /// given up for adapters while nobody uses them. A request must fit into what K and V have for themselves, the floor,
+    /// since the rest may be in the hands of adapters whose own requests wait behind it.
+    ///
+    /// # Errors
+    /// [`EngineError::Thread`] if there is no thread to be had.
+    pub fn start_in(
+        memory: DeviceMemory,
+        runner: Box<dyn ModelRunner>,
+        config: EngineConfig,
+    ) -> Result<(Self, JoinHandle<()>), EngineError> {
+        Self::start_with(runner, config, Some(memory))
+    }
+
+    fn start_with(
+        runner: Box<dyn ModelRunner>,
+        config: EngineConfig,
+        memory: Option<DeviceMemory>,
+    ) -> Result<(Self, JoinHandle<()>), EngineError> {
+        let inbox = Arc::new(Inbox::new(config.max_requests, limits_in(memory.as_ref(), &*runner)));
+        if let Some(memory) = &memory {
+            let inbox = Arc::downgrade(&inbox);
+            memory.set_waker(
+                Side::Kv,
+                Arc::new(move || {
+                    if let Some(inbox) = inbox.upgrade() {
+                        inbox.want_memory()
+                    }
+                }),
+            );
+        }
+        let engine_loop = run::EngineLoop::new(runner, config, memory, Arc::clone(&inbox));
         let thread = std::thread::Builder::new().name("souk-engine".to_owned());
         let thread = thread.spawn(move || engine_loop.run()).map_err(EngineError::Thread)?;
         let open = Arc::new(DrainOnDrop(Arc::clone(&inbox)));
@@ -176,6 +210,12 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         self.inbox.stats()
+    }
+
+    /// What a request may ask for.
+    #[must_use]
+    pub fn limits(&self) -> RunnerLimits {
+        self.inbox.limits()
     }
 
     /// Most requests that it takes at once, those that wait for the batch included.
@@ -241,6 +281,14 @@ impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         self.0.drain();
     }
+}
+
+/// A runner's limits for one request: what is always there for K and V.
+fn limits_in(memory: Option<&DeviceMemory>, runner: &dyn ModelRunner) -> RunnerLimits {
+    let limits = runner.limits();
+    let Some(memory) = memory else { return limits };
+    let num_blocks = (memory.floor(Side::Kv) / pages_for(runner.block_bytes()).max(1)).min(limits.num_blocks);
+    RunnerLimits { num_blocks, context_length: limits.context_length.min(num_blocks * BLOCK_TOKENS), ..limits }
 }
 
 /// A number of tokens as it travels. Contexts are far below 2^32.

@@ -8,6 +8,7 @@ use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 
 use super::EngineConfig;
 use super::answer::{Answer, Break, PartOutput, Progress};
+use super::blocks::BlockPool;
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
@@ -17,6 +18,7 @@ use super::scheduler::{Budget, Plan, Scheduler};
 use super::sequence::{AdapterSet, Part, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
+use crate::memory::{DeviceMemory, pages_for};
 
 /// The state of the engine's thread.
 pub(super) struct EngineLoop {
@@ -32,13 +34,22 @@ pub(super) struct EngineLoop {
 }
 
 impl EngineLoop {
-    pub(super) fn new(runner: Box<dyn ModelRunner>, config: EngineConfig, inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(
+        runner: Box<dyn ModelRunner>,
+        config: EngineConfig,
+        memory: Option<DeviceMemory>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
         let limits = runner.limits();
+        let pool = match memory {
+            Some(memory) => BlockPool::in_memory(limits.num_blocks, memory, pages_for(runner.block_bytes()).max(1)),
+            None => BlockPool::new(limits.num_blocks),
+        };
         let mut engine = Self {
             inbox,
             runner,
             limits,
-            scheduler: Scheduler::new(budget(config, limits), limits.num_blocks),
+            scheduler: Scheduler::new(budget(config, limits), pool),
             prefix_cache: config.prefix_cache,
             answers: HashMap::new(),
             step: StepBuilder::default(),
@@ -52,6 +63,7 @@ impl EngineLoop {
     /// Runs until the inbox is drained.
     pub(super) fn run(mut self) {
         while self.take_commands() {
+            self.give_way();
             let plan = self.schedule(Instant::now());
             self.run_step(&plan);
             self.publish();
@@ -73,6 +85,15 @@ impl EngineLoop {
             self.leave(id, Break::Cancelled);
         }
         !is_last
+    }
+
+    /// Gives the memory of blocks that nobody holds to the adapters, if they want it.
+    pub(super) fn give_way(&mut self) {
+        let blocks = self.scheduler.pool().give_way();
+        if !blocks.is_empty() {
+            self.runner.discard_blocks(&blocks);
+            self.scheduler.pool().paid_back(blocks.len());
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -224,6 +245,10 @@ impl EngineLoop {
     }
 
     pub(super) fn publish(&mut self) {
+        if self.is_idle() {
+            // Nothing will be planned for a while, so nothing is wanted.
+            self.scheduler.pool().ask(0);
+        }
         self.stats.num_running = self.scheduler.num_running();
         self.stats.num_waiting = self.scheduler.num_waiting();
         self.stats.num_free_places = self.scheduler.num_free_places();

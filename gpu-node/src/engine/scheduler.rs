@@ -79,16 +79,10 @@ pub struct Plan {
 }
 
 impl Scheduler {
-    /// A scheduler without sequences over `num_blocks` blocks.
+    /// A scheduler without sequences over a pool of blocks.
     #[must_use]
-    pub fn new(budget: Budget, num_blocks: usize) -> Self {
-        Self {
-            budget,
-            pool: BlockPool::new(num_blocks),
-            waiting: BTreeMap::new(),
-            running: Batch::default(),
-            reuse: Reuse::default(),
-        }
+    pub fn new(budget: Budget, pool: BlockPool) -> Self {
+        Self { budget, pool, waiting: BTreeMap::new(), running: Batch::default(), reuse: Reuse::default() }
     }
 
     /// The pool that new sequences take their empty block lists from.
@@ -162,9 +156,19 @@ impl Scheduler {
         self.plan_prefill(&mut planning);
         self.plan_admission(&mut planning);
         self.plan_drafts(&mut planning);
+        self.pool.ask(self.num_blocks_wanted());
         let mut plan = planning.plan;
         self.group_by_adapters(&mut plan.parts);
         plan
+    }
+
+    /// Blocks that are short, so that running prompts can be filled, answers grow, and the first in line enter, without
+    /// anybody giving way.
+    fn num_blocks_wanted(&self) -> usize {
+        let running = self.running.values().map(|sequence| sequence.blocks_missing() + 1).sum::<usize>();
+        let has_place = self.running.len() < self.budget.max_sequences;
+        let next = self.waiting.values().next().filter(|_| has_place).map_or(0, Sequence::blocks_missing);
+        (running + next).saturating_sub(self.pool.num_free())
     }
 
     fn take_expired(&mut self, now: Instant) -> Vec<Sequence> {

@@ -121,6 +121,10 @@ impl ModelRunner for ScriptedRunner {
         self.limits
     }
 
+    fn discard_blocks(&mut self, blocks: &[BlockId]) {
+        self.kv.retain(|(block, _), _| !blocks.contains(block));
+    }
+
     fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         self.check(step);
         assert!(!self.script.panic_next.load(Ordering::SeqCst), "scripted panic");

@@ -3,6 +3,7 @@
 mod endings;
 mod fairness;
 mod lab;
+mod memory;
 mod prefix;
 mod properties;
 mod scoring;

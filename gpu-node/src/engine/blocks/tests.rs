@@ -6,6 +6,7 @@ use souk_protocol::{Digest, PoolId, TenantId, TokenId};
 use super::*;
 use crate::engine::prefix::KeyChain;
 use crate::engine::sequence::AdapterSet;
+use crate::memory::{MemoryConfig, PAGE_BYTES, SideLimits};
 
 /// Keys of a chain in which block `i` holds the token `contents[i]` over and over.
 fn keys(tenant: u8, contents: &[u8]) -> Vec<BlockKey> {
@@ -112,6 +113,13 @@ enum Op {
     /// Looks whether others have computed what comes next.
     Adopt,
     Release,
+    /// The adapters' side takes so many pages, or says that it would like to.
+    AdaptersTake(usize),
+    AdaptersGiveBack,
+    /// The engine looks between two steps whether it should give way.
+    GiveWay,
+    /// The scheduler says how many blocks are short.
+    Ask(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -120,6 +128,10 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (0..3usize, any::<bool>()).prop_map(|(count, half)| Op::Compute(count, half)),
         2 => Just(Op::Adopt),
         1 => Just(Op::Release),
+        2 => (1..12usize).prop_map(Op::AdaptersTake),
+        1 => Just(Op::AdaptersGiveBack),
+        2 => Just(Op::GiveWay),
+        1 => (0..3usize).prop_map(Op::Ask),
     ]
 }
 
@@ -154,6 +166,7 @@ impl Owner {
                 self.list.release();
                 self.num_computed = 0;
             }
+            Op::AdaptersTake(_) | Op::AdaptersGiveBack | Op::GiveWay | Op::Ask(_) => {}
         }
     }
 
@@ -171,12 +184,18 @@ fn check_books(pool: &BlockPool, owners: &[Owner], written: &Written) {
     owners.iter().flat_map(|owner| owner.list.as_slice()).for_each(|block| num_holders[block.0 as usize] += 1);
     let free: BTreeSet<_> = books.free.iter().copied().collect();
     let idle: BTreeSet<_> = books.idle.values().copied().collect();
-    assert_eq!((free.len(), idle.len()), (books.free.len(), books.idle.len()), "a block is listed twice");
+    let absent: BTreeSet<_> = books.absent.iter().copied().collect();
+    let num_listed = books.free.len() + books.idle.len() + books.absent.len();
+    assert_eq!(free.len() + idle.len() + absent.len(), num_listed, "a block is listed twice");
+    if let Some(account) = &books.account {
+        let num_paid = pool.num_blocks - absent.len();
+        assert_eq!(account.memory.used(Side::Kv), num_paid * account.pages_per_block, "each is paid for once");
+    }
     for (index, entry) in books.entries.iter().enumerate() {
         let block = BlockId(index as u32);
         assert_eq!(entry.num_holders, num_holders[index]);
-        let places = [num_holders[index] > 0, free.contains(&block), idle.contains(&block)];
-        assert_eq!(places.iter().filter(|is_there| **is_there).count(), 1, "free, idle and held add up to all");
+        let places = [num_holders[index] > 0, free.contains(&block), idle.contains(&block), absent.contains(&block)];
+        assert_eq!(places.iter().filter(|is_there| **is_there).count(), 1, "free, idle, absent and held are all");
         assert!(idle.contains(&block) == (entry.key.is_some() && entry.num_holders == 0));
         assert!(entry.key.is_none_or(|key| books.by_key.get(&key) == Some(&block)));
     }
@@ -193,14 +212,41 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Against a simple model: no block leaked, none shared by sequences that differ in anything, none written while
-    /// others hold it, all counts right.
+    /// others hold it, all counts right; alone, and in memory that adapters take and give back meanwhile.
     #[test]
-    fn the_pool_keeps_its_books(ops in prop::collection::vec((0..4usize, op()), 1..120), num_blocks in 4..20usize) {
-        let pool = BlockPool::new(num_blocks);
+    fn the_pool_keeps_its_books(
+        ops in prop::collection::vec((0..4usize, op()), 1..120),
+        num_blocks in 4..20usize,
+        in_memory in prop::option::of((0..20usize, 0..9usize)),
+    ) {
+        let memory = in_memory.map(|(kv_floor, adapters_floor)| {
+            let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+            // Two pages a block, and a few for adapters alone.
+            let (total_bytes, kv) = ((2 * num_blocks + 9) * PAGE_BYTES, floor(kv_floor.min(2 * num_blocks)));
+            DeviceMemory::new(MemoryConfig { total_bytes, kv, adapters: floor(adapters_floor) }).unwrap()
+        });
+        let pool = match memory.clone() {
+            Some(memory) => BlockPool::in_memory(num_blocks, memory, 2),
+            None => BlockPool::new(num_blocks),
+        };
         let owner = || Owner { list: pool.empty_list(), tenant: 0, contents: vec![], keys: vec![], num_computed: 0 };
         let mut owners: Vec<_> = (0..4).map(|_| owner()).collect();
         let mut written = Written::new();
+        let mut num_taken = 0;
         for (index, op) in ops {
+            match (&op, &memory) {
+                (Op::AdaptersTake(pages), Some(memory)) => {
+                    if memory.take(Side::Adapters, *pages) { num_taken += pages } else { memory.ask(Side::Adapters, *pages) }
+                }
+                (Op::AdaptersGiveBack, Some(memory)) => memory.give_back(Side::Adapters, std::mem::take(&mut num_taken)),
+                (Op::Ask(num_short), _) => pool.ask(*num_short),
+                (Op::GiveWay, _) => {
+                    let given = pool.give_way();
+                    given.iter().for_each(|block| drop(written.remove(block)));
+                    pool.paid_back(given.len());
+                }
+                _ => {}
+            }
             let others = owners.iter().enumerate().filter(|(other, _)| *other != index);
             let others = others.flat_map(|(_, owner)| owner.list.as_slice()).copied().collect();
             owners[index].apply(op, &mut written, &others);
@@ -208,6 +254,11 @@ proptest! {
             check_books(&pool, &owners, &written);
         }
         drop(owners);
+        pool.ask(0);
+        if let Some(memory) = memory {
+            memory.give_back(Side::Adapters, num_taken);
+            memory.ask(Side::Adapters, 0);
+        }
         prop_assert_eq!(pool.num_free(), num_blocks);
     }
 }

@@ -17,6 +17,7 @@ use crate::engine::runner::RunnerLimits;
 use crate::engine::scripted::{Script, ScriptedRunner, VOCAB};
 use crate::engine::stats::EngineStats;
 use crate::engine::{Ended, EngineConfig, EngineError, EngineRequest};
+use crate::memory::DeviceMemory;
 
 pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };
@@ -60,9 +61,18 @@ impl Lab {
     }
 
     pub(super) fn with(config: EngineConfig, limits: RunnerLimits) -> Self {
+        Self::build(config, limits, None)
+    }
+
+    /// An engine whose blocks take a page each of this memory.
+    pub(super) fn in_memory(memory: DeviceMemory, limits: RunnerLimits) -> Self {
+        Self::build(CONFIG, limits, Some(memory))
+    }
+
+    fn build(config: EngineConfig, limits: RunnerLimits, memory: Option<DeviceMemory>) -> Self {
         let (inbox, script) = (Arc::new(Inbox::new(config.max_requests, limits)), Script::default());
         let runner = Box::new(ScriptedRunner::new(limits, script.clone()));
-        let engine = EngineLoop::new(runner, config, Arc::clone(&inbox));
+        let engine = EngineLoop::new(runner, config, memory, Arc::clone(&inbox));
         Self { script, now: Instant::now(), inbox, engine, submitted: false }
     }
 
@@ -97,10 +107,15 @@ impl Lab {
         assert!(self.submitted || !self.engine.is_idle(), "an idle engine would sleep here");
         self.submitted = false;
         self.engine.take_commands();
+        self.engine.give_way();
         let plan = self.engine.schedule(self.now);
         self.engine.run_step(&plan);
         self.engine.publish();
         plan.to_string()
+    }
+
+    pub(super) fn give_way(&mut self) {
+        self.engine.give_way();
     }
 
     pub(super) fn is_idle(&self) -> bool {
