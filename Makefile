@@ -43,6 +43,7 @@ bench: build models ## Measure the engine and the server; prints tables of token
 	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
 	cargo bench --locked --bench sampler
 	cargo bench --locked --bench engine
+	cargo bench --locked --bench adapters
 	SOUK=$(SOUK) scripts/bench_startup.sh
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.

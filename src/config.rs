@@ -192,12 +192,12 @@ impl Config {
         folder(&self.data.dir, "XDG_DATA_HOME", ".local/share", "data.dir")
     }
 
-    /// Where packed adapters are kept between runs.
+    /// Where packed adapters are kept between runs: below the data folder, which one process has for itself.
     ///
     /// # Errors
-    /// If there is no cache folder.
+    /// If there is no data folder.
     pub(crate) fn packed_adapters_dir(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.cache_dir()?.join("adapters"))
+        Ok(self.data_dir()?.join("packed"))
     }
 
     /// The cache folder after resolving the default.

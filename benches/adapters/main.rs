@@ -23,7 +23,7 @@ use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_protocol::{BaseModel, Digest, PoolId};
 
 use self::files::{ALL_LINEAR, DORA, Kind, QUERY_VALUE, publish};
-use self::users::{Answer, Length, Node};
+use self::users::{Answer, Length, Node, Served};
 
 /// Adapters that the device has room for in the last two tables.
 const ROOM: usize = 64;
@@ -267,21 +267,21 @@ impl Bench {
         self.write_to_disk(&adapters, &disk, ROOM).await;
         let counts = [32, 64, 128, 256];
         let nodes = counts.map(|_| self.node(ROOM, Some(disk.clone())));
-        let mut answers: Vec<Vec<Answer>> = counts.map(|_| Vec::new()).into();
+        let mut served = counts.map(|_| Served::default());
         for _ in 0..rounds {
             for (at, count) in counts.into_iter().enumerate() {
                 let adapters = adapters[..count].to_vec();
                 let choose = Arc::new(move |random: u64| adapters[(random % adapters.len() as u64) as usize]);
-                answers[at].extend(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, choose).await);
+                served[at].add(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, choose).await);
             }
         }
         println!(
             "| {USERS} users over N adapters, room for {ROOM} | requests | loads | tokens/s | TTFT p50, ms | p99, ms |"
         );
         println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-        for (at, answers) in answers.into_iter().enumerate() {
+        for (at, served) in served.iter().enumerate() {
             let loads = nodes[at].store.stats().totals.loads;
-            self.report(&format!("N = {}", counts[at]), answers, loads, rounds * seconds);
+            self.report(&format!("N = {}", counts[at]), served, loads, rounds * seconds);
         }
         println!();
     }
@@ -298,7 +298,7 @@ impl Bench {
             Arc::new(move |random| few[(random % few.len() as u64) as usize]);
         let popular: Arc<dyn Fn(u64) -> Digest + Send + Sync> = Arc::new(zipf_over(adapters));
         let nodes = [(); 2].map(|()| self.node(ROOM, Some(disk.clone())));
-        let mut answers = [Vec::new(), Vec::new()];
+        let mut served = [Served::default(), Served::default()];
         for _ in 0..rounds {
             for (at, choose) in [&uniform, &popular].into_iter().enumerate() {
                 answers[at]
@@ -309,8 +309,8 @@ impl Bench {
         println!("| --- | ---: | ---: | ---: | ---: | ---: |");
         let labels = ["25 resident".to_owned(), format!("{count} registered, Zipf 1.0")];
         let mut rates = Vec::new();
-        for (at, (label, answers)) in labels.into_iter().zip(answers).enumerate() {
-            rates.push(self.report(&label, answers, nodes[at].store.stats().totals.loads, rounds * seconds));
+        for (at, (label, served)) in labels.iter().zip(&served).enumerate() {
+            rates.push(self.report(label, served, nodes[at].store.stats().totals.loads, rounds * seconds));
         }
         let ratio = round(rates[1] / rates[0]);
         println!("\nThe many have {ratio} of the tokens per second of the few.\n");
@@ -318,12 +318,10 @@ impl Bench {
     }
 
     /// Prints a row and returns tokens per second.
-    fn report(&mut self, label: &str, answers: Vec<Answer>, loads: u64, seconds: u64) -> f64 {
-        let requests = answers.len();
-        let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
-        let first: Vec<_> = answers.iter().map(Answer::first_token).collect();
-        // Answers that began before the end run over it; the rounds are long enough for that to be the same for all.
-        let rate = tokens as f64 / seconds as f64;
+    fn report(&mut self, label: &str, served: &Served, loads: u64, seconds: u64) -> f64 {
+        let requests = served.answers.len();
+        let first: Vec<_> = served.answers.iter().map(Answer::first_token).collect();
+        let rate = served.num_tokens as f64 / seconds as f64;
         let (p50, p99) = (ms(median(first.clone())), ms(percentile(first, 99.0)));
         println!("| {label} | {requests} | {loads} | {rate:.0} | {p50} | {p99} |");
         let figures = json!({

@@ -27,6 +27,21 @@ pub(crate) struct Answer {
     pub(crate) tokens: Vec<Instant>,
 }
 
+/// What users got.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) answers: Vec<Answer>,
+    /// Tokens that came while all users were there.
+    pub(crate) num_tokens: usize,
+}
+
+impl Served {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.answers.extend(other.answers);
+        self.num_tokens += other.num_tokens;
+    }
+}
+
 /// What a request is.
 #[derive(Clone, Copy)]
 pub(crate) struct Length {
@@ -93,14 +108,14 @@ impl Node {
     }
 
     /// Lets so many users ask one request after the other for a while, each for the adapter that `choose` gives for a
-    /// random number, and returns all answers that ended.
+    /// random number, and returns all answers, also those that ended later.
     pub(crate) async fn serve(
         &self,
         num_users: u64,
         time: Duration,
         length: Length,
         choose: Arc<dyn Fn(u64) -> Digest + Send + Sync>,
-    ) -> Vec<Answer> {
+    ) -> Served {
         let end = Instant::now() + time;
         let users: Vec<_> = (0..num_users)
             .map(|user| {
@@ -120,7 +135,9 @@ impl Node {
         for user in users {
             answers.extend(user.await.expect("a user does not panic"));
         }
-        answers
+        let tokens = answers.iter().flat_map(|answer: &Answer| &answer.tokens);
+        let num_tokens = tokens.filter(|at| **at <= end).count();
+        Served { answers, num_tokens }
     }
 }
 

@@ -180,6 +180,9 @@ impl Shared {
                 Work::Write(adapter) => self.write(&adapter),
                 Work::Remove(digest) => self.remove(&self.name_of(&digest)),
             }
+            // Nobody else may look for a while.
+            let stats = self.lock().stats();
+            stats.publish();
         }
     }
 
