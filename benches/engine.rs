@@ -46,17 +46,20 @@ fn main() {
         num_threads,
         isa: None,
     };
-    let runner = LlamaRunner::new(Arc::new(loaded.weights), &config).expect("the runner is set up");
+    let weights = Arc::new(loaded.weights);
+    let runner = LlamaRunner::new(Arc::clone(&weights), &config).expect("the runner is set up");
     println!("Threads: {num_threads}; instruction set: {:?}; best of {runs}\n", runner.isa());
     let engine_config = EngineConfig {
         max_rows: 512,
         max_sequences: 64,
         max_requests: 128,
         prefix_cache: false,
+        max_speculative_rows: 0,
         ..EngineConfig::default()
     };
-    let (engine, _thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
-    let bench = Bench { engine, pool: PoolId(loaded.model.digest), vocab_size: shape.vocab_size as u32, runs };
+    let (engine, thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
+    let pool = PoolId(loaded.model.digest);
+    let bench = Bench { engine, pool, vocab_size: shape.vocab_size as u32, runs };
 
     println!("| adapters | prefill {PREFILL_TOKENS} | {} |", DECODE_BATCHES.map(|n| format!("decode {n}")).join(" | "));
     println!("| --- |{}", " ---: |".repeat(1 + DECODE_BATCHES.len()));
@@ -71,6 +74,19 @@ fn main() {
         bench.row(label, &adapters, decode_tokens);
     }
     println!("\nTokens per second; a decode figure is the sum over its sequences.");
+
+    println!("\n| decode 1 | plain | guessing ahead |\n| --- | ---: | ---: |");
+    let plain = bench.copying_and_not(decode_tokens);
+    bench.engine.drain();
+    thread.join().expect("the engine ends well");
+    let runner = LlamaRunner::new(weights, &config).expect("the runner is set up");
+    let speculative =
+        EngineConfig { max_speculative_rows: EngineConfig::default().max_speculative_rows, ..engine_config };
+    let (engine, _thread) = Engine::start(Box::new(runner), speculative).expect("the engine starts");
+    let guessing = Bench { engine, ..bench }.copying_and_not(decode_tokens);
+    for (label, index) in [("an answer that copies its prompt", 0), ("an answer that does not repeat itself", 1)] {
+        println!("| {label} | {:.0} | {:.0} |", plain[index], guessing[index]);
+    }
     println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
 }
 
@@ -117,6 +133,49 @@ impl Bench {
         count as f64 / to.saturating_duration_since(*from).as_secs_f64().max(1e-9)
     }
 
+    /// Decodes one sequence whose prompt is a passage three times over, which the model goes on copying; and one that is
+    /// drawn at a temperature at which hardly anything repeats.
+    fn copying_and_not(&self, num_tokens: u32) -> [f64; 2] {
+        let passage: Vec<u32> = (0..80).map(|at| self.token(7, at)).collect();
+        let copying = self.job(passage.repeat(3), 2 * num_tokens);
+        let mut varied = self.job(passage, 2 * num_tokens);
+        varied.sampling = SamplingParams { temperature: 1.0, seed: 5, ..SamplingParams::greedy() };
+        [copying, varied].map(|job| {
+            let measure = || {
+                let (sender, tokens) = mpsc::channel();
+                let sink = Box::new(Clock(sender));
+                let request = EngineRequest { job: job.clone(), adapters: Vec::new(), sink };
+                let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("{}", rejected.error));
+                let times = finish(generation, &tokens);
+                let took = times[times.len() - 1].saturating_duration_since(times[0]);
+                (times.len() - 1) as f64 / took.as_secs_f64()
+            };
+            (0..self.runs).map(|_| measure()).fold(0.0, f64::max)
+        })
+    }
+
+    fn token(&self, seed: usize, at: usize) -> u32 {
+        (hash((seed * 100_003 + at) as u64) % u64::from(self.vocab_size - 64)) as u32 + 64
+    }
+
+    fn job(&self, prompt: Vec<u32>, max_tokens: u32) -> GenerateJob {
+        GenerateJob {
+            id: JobId { request: RequestId::new(), index: 0 },
+            tenant: TenantId::from_stored("bench"),
+            pool: self.pool,
+            prompt,
+            resume: Vec::new(),
+            adapters: Vec::new(),
+            sampling: SamplingParams::greedy(),
+            constraint: None,
+            max_tokens,
+            eos_tokens: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: None,
+            deadline_unix_ms: None,
+        }
+    }
+
     fn submit(
         &self,
         prompt_tokens: usize,
@@ -125,23 +184,10 @@ impl Bench {
         seed: usize,
         sender: mpsc::Sender<Instant>,
     ) -> Generation {
-        let token = |at: usize| (hash((seed * 100_003 + at) as u64) % u64::from(self.vocab_size - 64)) as u32 + 64;
         let adapters: Vec<_> = adapter.map(|adapter| (Arc::clone(adapter), 1.0)).into_iter().collect();
-        let job = GenerateJob {
-            id: JobId { request: RequestId::new(), index: 0 },
-            tenant: TenantId::from_stored("bench"),
-            pool: self.pool,
-            prompt: (0..prompt_tokens).map(token).collect(),
-            resume: Vec::new(),
-            adapters: adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect(),
-            sampling: SamplingParams::greedy(),
-            constraint: None,
-            max_tokens,
-            eos_tokens: Vec::new(),
-            logprobs: None,
-            prompt_logprobs: None,
-            deadline_unix_ms: None,
-        };
+        let mut job = self.job((0..prompt_tokens).map(|at| self.token(seed, at)).collect(), max_tokens);
+        job.adapters =
+            adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect();
         let sink = Box::new(Clock(sender));
         self.engine
             .submit(EngineRequest { job, adapters, sink })
