@@ -144,7 +144,7 @@ impl Bench {
             let measure = || {
                 let (sender, tokens) = mpsc::channel();
                 let sink = Box::new(Clock(sender));
-                let request = EngineRequest { job: job.clone(), adapters: Vec::new(), sink };
+                let request = EngineRequest { job: job.clone(), adapters: Vec::new(), constraint: None, sink };
                 let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("{}", rejected.error));
                 let times = finish(generation, &tokens);
                 let took = times[times.len() - 1].saturating_duration_since(times[0]);
@@ -190,7 +190,7 @@ impl Bench {
             adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect();
         let sink = Box::new(Clock(sender));
         self.engine
-            .submit(EngineRequest { job, adapters, sink })
+            .submit(EngineRequest { job, adapters, constraint: None, sink })
             .unwrap_or_else(|rejected| panic!("refused: {}", rejected.error))
     }
 }

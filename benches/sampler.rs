@@ -38,7 +38,8 @@ fn measure(row: &[f32], params: &SamplingParams, num_top: Option<u8>) -> f64 {
         // Nothing in these requests changes the row but the copy keeps it as cold as a model leaves it.
         let mut logits = row.to_vec();
         let started = Instant::now();
-        let chosen = sampler.choose(&mut logits, ChoiceContext { params, counts: None, position, num_top });
+        let chosen =
+            sampler.choose(&mut logits, ChoiceContext { params, counts: None, allowed: None, position, num_top });
         best = best.min(started.elapsed().as_secs_f64() * 1e6);
         assert!(std::hint::black_box(chosen).is_ok(), "the row is finite");
     }

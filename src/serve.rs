@@ -17,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
 use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DiskTier, FolderSource, Pins, Tiers};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
+use souk_gpu_node::constraint::{ConstraintCompiler, ConstraintLimits};
 use souk_gpu_node::engine::runner::ModelRunner as _;
 use souk_gpu_node::engine::{Engine, EngineConfig};
 use souk_gpu_node::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
@@ -111,7 +112,9 @@ impl Services {
             AbortOnDropHandle::new(tokio::spawn(pins::keep(pinned, registry.clone(), pins)))
         });
         let node_config = NodeConfig::new(PoolId(model.digest));
-        let node = Node::start(node_config, Arc::clone(&queue), Arc::new(hub.clone()), adapters, engine);
+        let constraints = ConstraintCompiler::new(Arc::clone(&model), ConstraintLimits::default());
+        let events = Arc::new(hub.clone());
+        let node = Node::start(node_config, Arc::clone(&queue), events, adapters, engine, constraints);
 
         let gateway = Gateway::new(GatewayParts {
             bases: vec![Arc::unwrap_or_clone(model)],

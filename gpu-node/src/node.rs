@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::books::Books;
 use crate::adapters::AdapterStore;
+use crate::constraint::ConstraintCompiler;
 use crate::engine::Engine;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
@@ -70,6 +71,7 @@ struct Shared {
     events: Arc<dyn EventSinks>,
     adapters: AdapterStore,
     engine: Engine,
+    constraints: ConstraintCompiler,
     books: Books,
     tasks: TaskTracker,
     /// No more claims; jobs that have not reached the engine go back.
@@ -104,6 +106,7 @@ impl Node {
         events: Arc<dyn EventSinks>,
         adapters: AdapterStore,
         engine: Engine,
+        constraints: ConstraintCompiler,
     ) -> Self {
         let cut_off = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -112,6 +115,7 @@ impl Node {
             events,
             adapters,
             engine,
+            constraints,
             books: Books::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -8,15 +8,17 @@ use souk_queue::EventSink;
 use tokio::sync::oneshot;
 
 use super::inbox::NewRequest;
-use super::sampler::{ChoiceContext, NotFinite, Sampler, TokenCounts};
+use super::sampler::{BadRow, ChoiceContext, Sampler, TokenCounts};
 use super::sequence::{Part, Sequence};
 use super::{Ended, count};
+use crate::constraint::{Constraint, ConstraintError};
 
 /// The part of a generation that the scheduler does not need: how to choose, and where the answer goes.
 pub(super) struct Answer {
     sink: Box<dyn EventSink>,
     sampling: SamplingParams,
     counts: Option<TokenCounts>,
+    constraint: Option<Constraint>,
     logprobs: Option<u8>,
     prompt_logprobs: Option<u8>,
     num_generated: Arc<AtomicU32>,
@@ -72,6 +74,7 @@ impl Answer {
             sink: new.request.sink,
             counts: TokenCounts::for_job(&job.sampling, &job.prompt, &job.resume),
             sampling: job.sampling,
+            constraint: new.request.constraint,
             logprobs: job.logprobs,
             prompt_logprobs: job.prompt_logprobs,
             num_generated: new.num_generated,
@@ -100,10 +103,10 @@ impl Answer {
         self.start();
         sequence.num_computed = part.positions.end;
         let positions = part.logits.clone();
-        let progress = match output {
+        match output {
             PartOutput::Best(best) => {
                 let mut rows = positions.zip(best.iter().map(|best| Row::Best(*best)));
-                self.extend(sequence, &mut rows, sampler)?
+                self.extend(sequence, &mut rows, sampler)
             }
             PartOutput::Logits(rows) => {
                 let vocab_size = rows.len() / positions.len().max(1);
@@ -111,11 +114,9 @@ impl Answer {
                 if sequence.num_scored < sequence.num_prompt {
                     self.score(sequence, &mut rows, sampler)?;
                 }
-                self.extend(sequence, &mut rows.map(|(position, row)| (position, Row::Logits(row))), sampler)?
+                self.extend(sequence, &mut rows.map(|(position, row)| (position, Row::Logits(row))), sampler)
             }
-        };
-        sequence.share_computed();
-        Ok(progress)
+        }
     }
 
     /// Says what the last step brought.
@@ -155,7 +156,7 @@ impl Answer {
         while sequence.num_scored < sequence.num_prompt {
             let Some((position, row)) = rows.next() else { break };
             let token = sequence.tokens[position + 1];
-            let score = sampler.score(row, token, num_top).map_err(|error| not_finite(error, position))?;
+            let score = sampler.score(row, token, num_top).map_err(|error| bad_row(error, position))?;
             scores.push(Some(score));
             sequence.num_scored = position + 2;
         }
@@ -178,13 +179,11 @@ impl Answer {
         let mut outcome = Ok(());
         for (position, row) in rows {
             let guess = sequence.draft.tokens().get(tokens.len()).copied();
-            match self.choose(position, row, sampler) {
-                Ok(token) => {
-                    self.push(sequence, token.id);
-                    tokens.push(token);
-                }
-                Err(reason) => outcome = Err(reason),
-            }
+            outcome = self.choose(sequence, position, row, sampler).and_then(|token| {
+                let id = token.id;
+                tokens.push(token);
+                self.push(sequence, id)
+            });
             let chosen = sequence.tokens.last().copied();
             if outcome.is_err() || guess != chosen || sequence.finish_reason().is_some() {
                 break;
@@ -201,29 +200,56 @@ impl Answer {
     }
 
     /// Chooses the token that follows `position`.
-    fn choose(&self, position: usize, row: Row<'_>, sampler: &mut Sampler) -> Result<TokenOut, Break> {
+    fn choose(
+        &mut self,
+        sequence: &Sequence,
+        position: usize,
+        row: Row<'_>,
+        sampler: &mut Sampler,
+    ) -> Result<TokenOut, Break> {
         let row = match row {
             Row::Logits(row) => row,
             Row::Best(best) => {
-                let id = best.ok_or_else(|| not_finite(NotFinite, position))?;
+                let id = best.ok_or_else(|| bad_row(BadRow::NotFinite, position))?;
                 return Ok(TokenOut { id, logprobs: None });
             }
         };
+        let allowed = self.constraint.as_mut().map(Constraint::allowed).transpose();
         let context = ChoiceContext {
             params: &self.sampling,
             counts: self.counts.as_ref(),
+            allowed: allowed.map_err(|error| off_limits(&error, sequence))?,
             position: count(position + 1),
             num_top: self.logprobs,
         };
-        sampler.choose(row, context).map_err(|error| not_finite(error, position))
+        sampler.choose(row, context).map_err(|error| bad_row(error, position))
     }
 
-    fn push(&mut self, sequence: &mut Sequence, id: TokenId) {
+    fn push(&mut self, sequence: &mut Sequence, id: TokenId) -> Result<(), Break> {
         sequence.tokens.push(id);
         if let Some(counts) = &mut self.counts {
             counts.push(id);
         }
         self.num_generated.store(count(sequence.num_generated()), Ordering::Relaxed);
+        self.constrain(sequence, id)
+    }
+
+    /// Moves the constraint past a token of the answer. An end token ends the answer, constraint or not.
+    fn constrain(&mut self, sequence: &mut Sequence, id: TokenId) -> Result<(), Break> {
+        let Some(constraint) = &mut self.constraint else { return Ok(()) };
+        if !sequence.eos_tokens.contains(&id) {
+            constraint.accept(id).map_err(|error| off_limits(&error, sequence))?;
+            sequence.is_complete = constraint.is_complete();
+        }
+        Ok(())
+    }
+
+    /// Moves the constraint past the part of the answer that another attempt has made.
+    ///
+    /// # Errors
+    /// The [`Break`] that ends the generation, if that part is not what the constraint allows.
+    pub(super) fn resume(&mut self, sequence: &mut Sequence) -> Result<(), Break> {
+        (sequence.num_prompt..sequence.tokens.len()).try_for_each(|at| self.constrain(sequence, sequence.tokens[at]))
     }
 
     /// The answer is complete, or nobody wants it.
@@ -252,6 +278,14 @@ fn usage(sequence: &Sequence) -> Usage {
     }
 }
 
-fn not_finite(_: NotFinite, position: usize) -> Break {
-    Break::Failed(JobFailure::NotFinite { position: count(position) })
+/// A constraint that cannot be followed any further ends its own answer.
+fn off_limits(error: &ConstraintError, sequence: &Sequence) -> Break {
+    Break::Failed(error.failure(count(sequence.num_generated())))
+}
+
+fn bad_row(error: BadRow, position: usize) -> Break {
+    Break::Failed(match error {
+        BadRow::NotFinite => JobFailure::NotFinite { position: count(position) },
+        BadRow::NothingAllowed => JobFailure::Internal(error.to_string()),
+    })
 }

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod blocks;
+mod choose;
 pub mod draft;
 pub mod inbox;
 pub mod prefix;
@@ -39,6 +40,7 @@ use self::runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use self::sequence::SequenceId;
 use self::stats::EngineStats;
 use crate::adapters::DeviceAdapter;
+use crate::constraint::Constraint;
 use crate::memory::{DeviceMemory, Side, pages_for};
 
 /// Bounds of the engine. Each is lowered to what the runner can take.
@@ -84,6 +86,8 @@ pub struct EngineRequest {
     /// The job's adapters, resident, in its order, with their weights. The caller keeps them leased until
     /// [`Generation::ended`].
     pub adapters: Vec<(Arc<DeviceAdapter>, f32)>,
+    /// What the answer must look like, from its beginning: the engine moves it past `job.resume`.
+    pub constraint: Option<Constraint>,
     /// Takes the events, up to and including `Finished`. A failure is left to the caller, who may want to try elsewhere.
     pub sink: Box<dyn EventSink>,
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 
 use super::EngineConfig;
-use super::answer::{Answer, Break, PartOutput, Progress};
+use super::answer::{Answer, Break, Progress};
 use super::blocks::BlockPool;
+use super::choose::{Choice, Choosers, Outcome};
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
-use super::runner::{ModelRunner, RunnerLimits, StepOutput};
-use super::sampler::{self, Sampler};
+use super::runner::{ModelRunner, RunnerLimits};
+use super::sampler;
 use super::scheduler::{Budget, Plan, Scheduler};
-use super::sequence::{AdapterSet, Part, Sequence, SequenceId};
+use super::sequence::{AdapterSet, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
 use crate::memory::{DeviceMemory, pages_for};
@@ -29,7 +30,7 @@ pub(super) struct EngineLoop {
     prefix_cache: bool,
     answers: HashMap<SequenceId, Answer>,
     step: StepBuilder,
-    sampler: Sampler,
+    choosers: Choosers,
     stats: EngineStats,
 }
 
@@ -53,7 +54,7 @@ impl EngineLoop {
             prefix_cache: config.prefix_cache,
             answers: HashMap::new(),
             step: StepBuilder::default(),
-            sampler: Sampler::default(),
+            choosers: Choosers::default(),
             stats: EngineStats::default(),
         };
         engine.publish();
@@ -132,38 +133,31 @@ impl EngineLoop {
     }
 
     /// Runs the model and chooses what follows. Returns what came of each part of the plan.
-    fn compute(&mut self, plan: &Plan) -> Vec<Result<Progress, Break>> {
-        let StepOutput { mut logits, mut greedy, .. } = match self.runner.run(self.step.build(plan, &self.scheduler)) {
+    fn compute(&mut self, plan: &Plan) -> Vec<Outcome> {
+        let output = match self.runner.run(self.step.build(plan, &self.scheduler)) {
             Ok(output) => output,
             Err(error) => {
                 tracing::error!(%error, step = %plan, "a step failed; its sequences end, the engine goes on");
                 return vec![Err(Break::Failed(JobFailure::Internal(error.to_string()))); plan.parts.len()];
             }
         };
-        let take = |part: &Part| {
-            let Some(sequence) = self.scheduler.running_mut(part.sequence) else { return Ok(Progress::default()) };
-            let output = if sequence.is_plain_greedy {
-                PartOutput::Best(greedy.split_off(..part.logits.len()).unwrap_or_default())
-            } else {
-                let num_logits = part.logits.len() * self.limits.vocab_size;
-                PartOutput::Logits(logits.split_off_mut(..num_logits).unwrap_or_default())
-            };
-            match self.answers.get_mut(&part.sequence) {
-                Some(answer) => answer.take(sequence, part, output, &mut self.sampler),
-                None => Ok(Progress::default()),
-            }
-        };
-        plan.parts.iter().map(take).collect()
+        let threads = output.threads;
+        let (sequences, answers) = (self.scheduler.all_running_mut(), self.answers.iter_mut());
+        let choices = Choice::deal(plan, output, self.limits.vocab_size, sequences, answers);
+        self.choosers.choose(choices, threads)
     }
 
     /// Says what the step brought and ends the generations that are complete or broken.
-    fn settle(&mut self, plan: &Plan, outcomes: Vec<Result<Progress, Break>>) -> Progress {
+    fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Progress {
         let mut total = Progress::default();
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             match answer.deliver().and(outcome) {
-                Ok(progress) => total = total.plus(progress),
+                Ok(progress) => {
+                    total = total.plus(progress);
+                    self.scheduler.share_computed(id);
+                }
                 Err(reason) => self.leave(id, reason),
             }
             if let Some(reason) = self.scheduler.running(id).and_then(Sequence::finish_reason) {
@@ -181,11 +175,11 @@ impl EngineLoop {
         if sequence.max_len == 1 && sequence.num_scored == 0 {
             answer.score_first(&mut sequence);
         }
-        let delivered = answer.deliver();
+        let begun = answer.deliver().and_then(|()| answer.resume(&mut sequence));
         let reason = sequence.finish_reason();
         self.scheduler.admit(sequence);
         self.answers.insert(id, answer);
-        match (delivered, reason) {
+        match (begun, reason) {
             (Err(reason), _) => self.leave(id, reason),
             // Nothing to do: `resume` holds the whole answer, or nothing was asked for.
             (Ok(()), Some(reason)) => self.finish(id, reason),
@@ -205,6 +199,7 @@ impl EngineLoop {
             max_len: job.max_context_tokens().min(self.limits.context_length),
             eos_tokens: job.eos_tokens.clone(),
             deadline: job.deadline_unix_ms.map(instant_of),
+            is_complete: false,
             adapters,
             blocks: self.scheduler.pool().empty_list(),
             draft: Draft::default(),

@@ -81,6 +81,9 @@ pub struct StepOutput<'a> {
 
 /// Threads that share work.
 pub trait Threads {
+    /// How many there are, the caller's own among them.
+    fn num_threads(&self) -> usize;
+
     /// Does `work(0)` to `work(num_items - 1)`, each once, in no order, and returns when all are done.
     fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync));
 }
@@ -89,6 +92,10 @@ pub trait Threads {
 pub struct CallerAlone;
 
 impl Threads for CallerAlone {
+    fn num_threads(&self) -> usize {
+        1
+    }
+
     fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync)) {
         (0..num_items).for_each(work);
     }

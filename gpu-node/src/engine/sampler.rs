@@ -1,7 +1,7 @@
 //! Chooses the next token from a row of logits, and says how likely it was.
 //!
-//! Order: bias, repetition penalty, frequency and presence penalties, temperature, top-k, min-p, top-p, draw. Logprobs are
-//! those of the unmodified distribution. All ties go to the lower id. The draw is a function of (seed, position) and the
+//! Order: bias, repetition penalty, frequency and presence penalties, constraint, temperature, top-k, min-p, top-p, draw.
+//! Logprobs are those of the unmodified distribution, also under a constraint. All ties go to the lower id. The draw is a function of (seed, position) and the
 //! row alone, so a token does not depend on what else is in the batch, and a continued answer equals the uninterrupted one.
 //!
 //! A row has as many entries as the vocabulary (49,152 and up), so it is read in few plain passes that the compiler
@@ -37,6 +37,8 @@ pub struct ChoiceContext<'a> {
     pub params: &'a SamplingParams,
     /// What the context contains; `None` if no penalty asks.
     pub counts: Option<&'a TokenCounts>,
+    /// The tokens that a constraint allows, bit `id % 32` of word `id / 32`; none beyond its end. `None` allows all.
+    pub allowed: Option<&'a [u32]>,
     /// The position in the context that the token will take.
     pub position: u32,
     /// How many alternatives to report; `None` reports no logprobs.
@@ -50,10 +52,19 @@ pub struct TokenCounts {
     generated: HashMap<TokenId, u32>,
 }
 
-/// A row of logits holds NaN or infinity.
+/// Why nothing can be chosen from a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a logit is not finite")]
-pub struct NotFinite;
+pub enum BadRow {
+    /// It holds NaN or infinity.
+    #[error("a logit is not finite")]
+    NotFinite,
+    /// A constraint allows no token of the vocabulary.
+    #[error("no token is allowed")]
+    NothingAllowed,
+}
+
+/// Logit of a token that may not be chosen.
+const FORBIDDEN: f32 = f32::MIN;
 
 /// A token that may be chosen, with its logit or its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,22 +74,28 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// Chooses a token. Changes `logits` at the tokens that bias and penalties name.
+    /// Chooses a token. Changes `logits` at the tokens that bias and penalties name, and at those that are not allowed.
     ///
     /// # Errors
-    /// [`NotFinite`] if the row is not fit to choose from.
-    pub fn choose(&mut self, logits: &mut [f32], context: ChoiceContext<'_>) -> Result<TokenOut, NotFinite> {
+    /// [`BadRow`] if there is nothing to choose from.
+    pub fn choose(&mut self, logits: &mut [f32], context: ChoiceContext<'_>) -> Result<TokenOut, BadRow> {
         self.scan.read(logits)?;
         let unmodified = context.num_top.map(|num_top| self.top(logits, num_top));
         self.modify(logits, context.params, context.counts);
-        if !self.unmodified.is_empty() {
+        if let Some(allowed) = context.allowed {
+            forbid(logits, allowed);
+        }
+        if !self.unmodified.is_empty() || context.allowed.is_some() {
             self.scan.read(logits)?;
+        }
+        if self.scan.max() == FORBIDDEN {
+            return Err(BadRow::NothingAllowed);
         }
         let id = if context.params.temperature <= 0.0 {
             self.scan.argmax(logits)
         } else {
             let uniform = draw::uniform(context.params.seed, context.position);
-            self.draw(logits, context.params, uniform)
+            self.draw(logits, context, uniform)
         };
         let logit =
             self.unmodified.iter().find(|(changed, _)| *changed == id).map_or(logits[id as usize], |(_, was)| *was);
@@ -89,8 +106,8 @@ impl Sampler {
     /// The logprob of a token that is given, beside the likeliest ones.
     ///
     /// # Errors
-    /// [`NotFinite`] if the row holds NaN or infinity.
-    pub fn score(&mut self, logits: &[f32], token: TokenId, num_top: u8) -> Result<TokenLogprobs, NotFinite> {
+    /// [`BadRow::NotFinite`] if the row holds NaN or infinity.
+    pub fn score(&mut self, logits: &[f32], token: TokenId, num_top: u8) -> Result<TokenLogprobs, BadRow> {
         self.scan.read(logits)?;
         let (log_sum_exp, top) = self.top(logits, num_top);
         Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top })
@@ -134,9 +151,13 @@ impl Sampler {
     }
 
     /// Draws from the distribution that temperature and truncation leave. The row has been scanned.
-    fn draw(&mut self, logits: &[f32], params: &SamplingParams, uniform: f64) -> TokenId {
+    fn draw(&mut self, logits: &[f32], context: ChoiceContext<'_>, uniform: f64) -> TokenId {
+        let params = context.params;
         let inverse_temperature = 1.0 / params.temperature;
-        let last = Truncation::new(params, logits.len()).last(&mut self.scan, logits, &mut self.candidates);
+        let truncation = Truncation::new(params, logits.len());
+        let by_truncation = truncation.last(&mut self.scan, logits, &mut self.candidates);
+        let by_constraint = context.allowed.map(|_| Candidate { id: TokenId::MAX, value: FORBIDDEN.next_up() });
+        let last = by_truncation.into_iter().chain(by_constraint).min_by(Candidate::likelier_first);
         self.weights.weigh(&self.scan, logits, inverse_temperature, last);
         if params.top_p < 1.0 {
             self.weights.cut_to_nucleus(&self.scan, logits, inverse_temperature, f64::from(params.top_p));
@@ -173,6 +194,17 @@ impl TokenCounts {
     /// Counts a generated token.
     pub fn push(&mut self, id: TokenId) {
         *self.generated.entry(id).or_default() += 1;
+    }
+}
+
+/// Keeps the tokens whose bit is set.
+fn forbid(logits: &mut [f32], allowed: &[u32]) {
+    let (within, beyond) = logits.split_at_mut(logits.len().min(32 * allowed.len()));
+    beyond.fill(FORBIDDEN);
+    for (logits, word) in within.chunks_mut(32).zip(allowed) {
+        for (place, logit) in logits.iter_mut().enumerate() {
+            *logit = if word >> place & 1 == 1 { *logit } else { FORBIDDEN };
+        }
     }
 }
 

@@ -104,9 +104,16 @@ impl Scheduler {
         Some(sequence)
     }
 
-    /// A sequence that runs.
-    pub fn running_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
-        self.running.get_mut(id)
+    /// All sequences that run.
+    pub fn all_running_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
+        self.running.values_mut()
+    }
+
+    /// Offers what a sequence has computed to the prefix cache.
+    pub fn share_computed(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.running.get_mut(id) {
+            sequence.share_computed();
+        }
     }
 
     /// A sequence that runs.

@@ -39,6 +39,8 @@ pub struct Sequence {
     pub eos_tokens: Vec<TokenId>,
     /// When nobody wants the answer any more.
     pub deadline: Option<Instant>,
+    /// Whether a constraint is met and lets nothing but the end follow.
+    pub is_complete: bool,
     /// What acts on its rows.
     pub adapters: AdapterSet,
     /// Where its K and V are.
@@ -141,7 +143,7 @@ impl Sequence {
             return None;
         }
         let last = self.tokens[self.num_prompt..].last();
-        if last.is_some_and(|last| self.eos_tokens.contains(last)) {
+        if self.is_complete || last.is_some_and(|last| self.eos_tokens.contains(last)) {
             return Some(FinishReason::Stop);
         }
         (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)

@@ -188,6 +188,10 @@ impl ModelRunner for LlamaRunner {
 }
 
 impl Threads for Cpu {
+    fn num_threads(&self) -> usize {
+        Self::num_threads(self)
+    }
+
     fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync)) {
         self.parallel(num_items, work);
     }

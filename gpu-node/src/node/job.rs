@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::TryFutureExt;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
 use super::Shared;
 use super::books::Held;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
+use crate::constraint::{Constraint, ConstraintError};
 use crate::engine::{EngineError, EngineRequest, Generation, Rejected};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
@@ -68,24 +70,23 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
     }
 }
 
-/// Makes the adapters resident and runs the job. Dropping this at any point cancels the job.
+/// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
 async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
     let Delivery { job, lease, reply_to, .. } = delivery;
     let sink = node.events.sink(&reply_to, &lease.job, lease.attempt);
-    let leases = tokio::select! {
+    let (leases, constraint) = tokio::select! {
         biased;
         () = held.cancelled.cancelled() => return End::Cancelled(sink),
         () = node.draining.cancelled(), if !job.adapters.is_empty() => return End::NotHere,
         () = tokio::time::sleep(time_left(&job)) => return End::Failed(JobFailure::DeadlineExceeded, Some(sink)),
-        leases = acquire(node, &job) => match leases {
-            Ok(leases) => leases,
-            Err(error) if is_transient(&error) => return End::Retry(error.to_string()),
-            Err(error) => return End::Failed(JobFailure::Adapter(error.to_string()), Some(sink)),
+        ready = make_ready(node, &job) => match ready {
+            Ok(ready) => ready,
+            Err(unready) => return unready.end(sink),
         },
     };
     let weights = job.adapters.iter().map(|adapter| adapter.weight);
     let adapters = leases.iter().map(|lease| Arc::clone(lease)).zip(weights).collect();
-    let request = EngineRequest { job, adapters, sink };
+    let request = EngineRequest { job, adapters, constraint, sink };
     match node.engine.submit(request) {
         Ok(generation) => follow(generation, held).await,
         Err(Rejected { error: EngineError::Refused(failure), request }) => End::Failed(failure, Some(request.sink)),
@@ -94,6 +95,36 @@ async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
         }
     }
     // The leases end here, after the generation.
+}
+
+/// Why a job cannot enter the engine.
+enum Unready {
+    Adapter(AdapterError),
+    Constraint(ConstraintError),
+}
+
+impl Unready {
+    fn end(self, sink: Box<dyn EventSink>) -> End {
+        match self {
+            Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
+            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), Some(sink)),
+            Self::Constraint(error) => match error.refusal() {
+                Some(failure) => End::Failed(failure, Some(sink)),
+                None => End::Retry(error.to_string()),
+            },
+        }
+    }
+}
+
+/// What a job needs beside room in the engine, made side by side.
+async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
+    let constraint = async {
+        match &job.constraint {
+            Some(spec) => node.constraints.compile(spec).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    tokio::try_join!(acquire(node, job).map_err(Unready::Adapter), constraint.map_err(Unready::Constraint))
 }
 
 /// Leases all adapters of a job, loading them side by side.

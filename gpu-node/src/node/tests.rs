@@ -14,6 +14,7 @@ use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Su
 use super::*;
 use crate::adapters::AdapterLimits;
 use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
+use crate::constraint::ConstraintLimits;
 use crate::engine::EngineConfig;
 use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 use crate::engine::scripted::{self, Script, ScriptedRunner, VOCAB};
@@ -70,7 +71,9 @@ impl Pool {
         let store = AdapterStore::new(source_of_store, Arc::new(base()), Arc::new(weights()), AdapterLimits::default())
             .unwrap();
         let config = NodeConfig { heartbeat_every: LEASE / 5, ..NodeConfig::new(pool_id()) };
-        let node = Node::start(config, Arc::clone(&self.queue), Arc::new(self.hub.clone()), store, engine);
+        let constraints = ConstraintCompiler::new(Arc::new(base()), ConstraintLimits::default());
+        let events = Arc::new(self.hub.clone());
+        let node = Node::start(config, Arc::clone(&self.queue), events, store, engine, constraints);
         TestNode { node, script, source, adapters }
     }
 

@@ -75,7 +75,8 @@ impl Desk {
             prompt_logprobs: None,
             deadline_unix_ms: None,
         };
-        let request = EngineRequest { job, adapters: ask.adapters.clone(), sink: Box::new(reader.clone()) };
+        let request =
+            EngineRequest { job, adapters: ask.adapters.clone(), constraint: None, sink: Box::new(reader.clone()) };
         (self.engine.submit(request).expect("there is room"), reader)
     }
 

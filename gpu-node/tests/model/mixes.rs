@@ -78,7 +78,12 @@ fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) 
     let (engine, thread) = Engine::start(Box::new(runner(weights, 2)), config).unwrap();
     let submit = |Request { job, adapters }: &Request| {
         let reader = Reader::default();
-        let request = EngineRequest { job: job.clone(), adapters: adapters.clone(), sink: Box::new(reader.clone()) };
+        let request = EngineRequest {
+            job: job.clone(),
+            adapters: adapters.clone(),
+            constraint: None,
+            sink: Box::new(reader.clone()),
+        };
         (engine.submit(request).unwrap(), reader)
     };
     let mut running: Vec<_> = requests.iter().map(submit).collect();

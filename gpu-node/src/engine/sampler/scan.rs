@@ -2,7 +2,7 @@
 
 use souk_protocol::TokenId;
 
-use super::{Candidate, NotFinite};
+use super::{BadRow, Candidate};
 
 /// Entries per block. The maxima of blocks give a lower bound for the k-th largest entry, so that only a few entries need
 /// comparing; 256 makes about 200 blocks of a usual vocabulary.
@@ -21,7 +21,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Finds the maxima and that all entries are finite.
-    pub(super) fn read(&mut self, logits: &[f32]) -> Result<(), NotFinite> {
+    pub(super) fn read(&mut self, logits: &[f32]) -> Result<(), BadRow> {
         self.block_max.clear();
         let mut not_finite = false;
         for block in logits.chunks(BLOCK) {
@@ -40,7 +40,7 @@ impl Scan {
             self.block_max.push(block_max);
         }
         if not_finite || logits.is_empty() {
-            return Err(NotFinite);
+            return Err(BadRow::NotFinite);
         }
         self.max = self.block_max.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         Ok(())

@@ -14,7 +14,7 @@ fn sampled() -> SamplingParams {
 }
 
 fn choose(logits: &[f32], params: &SamplingParams, position: u32) -> TokenId {
-    let context = ChoiceContext { params, counts: None, position, num_top: None };
+    let context = ChoiceContext { params, counts: None, allowed: None, position, num_top: None };
     Sampler::default().choose(&mut logits.to_vec(), context).unwrap().id
 }
 
@@ -112,7 +112,8 @@ fn penalties_act_on_what_was_seen_in_their_order() {
     };
     let counts = TokenCounts::for_job(&params, &[0, 1], &[2, 3, 3]).unwrap();
     let mut logits = vec![4.0, -4.0, 4.0, 4.0, 1.0];
-    let context = ChoiceContext { params: &params, counts: Some(&counts), position: 5, num_top: Some(2) };
+    let context =
+        ChoiceContext { params: &params, counts: Some(&counts), allowed: None, position: 5, num_top: Some(2) };
     let out = Sampler::default().choose(&mut logits, context).unwrap();
     // Prompt tokens: divided, or multiplied if negative. Generated ones also pay per occurrence and once.
     assert_eq!(logits, [2.0, -8.0, 4.0 / 2.0 - 0.75, (4.0 + 4.0) / 2.0 - 1.25, 1.0]);
@@ -160,10 +161,44 @@ fn a_row_that_is_not_finite_is_refused_wherever_the_value_is() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut logits = row(2);
             logits[place] = bad;
-            let context = ChoiceContext { params: &sampled(), counts: None, position: 0, num_top: None };
-            assert_eq!(Sampler::default().choose(&mut logits, context).unwrap_err(), NotFinite, "{bad} at {place}");
+            let context = ChoiceContext { params: &sampled(), counts: None, allowed: None, position: 0, num_top: None };
+            assert_eq!(
+                Sampler::default().choose(&mut logits, context).unwrap_err(),
+                BadRow::NotFinite,
+                "{bad} at {place}"
+            );
         }
     }
+}
+
+#[test]
+fn only_what_is_allowed_is_chosen_and_the_report_is_of_the_whole_distribution() {
+    let logits = row(3);
+    let mut likeliest: Vec<TokenId> = (0..VOCAB as u32).collect();
+    likeliest.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+    // Neither the likeliest token nor one beyond the mask's end.
+    let wanted: Vec<TokenId> = likeliest[5..].iter().copied().filter(|id| *id < 900).take(3).collect();
+    let mut allowed = vec![0_u32; 900 / 32 + 1];
+    wanted.iter().for_each(|id| allowed[*id as usize / 32] |= 1 << (*id % 32));
+    let plain = softmax(&logits, 1.0);
+    for params in [SamplingParams::greedy(), sampled(), SamplingParams { top_p: 0.9, ..sampled() }] {
+        let drawn: std::collections::BTreeSet<_> = (0..400)
+            .map(|position| {
+                let allowed = Some(&allowed[..]);
+                let context = ChoiceContext { params: &params, counts: None, allowed, position, num_top: Some(1) };
+                let out = Sampler::default().choose(&mut logits.clone(), context).unwrap();
+                let TokenLogprobs { logprob, top } = out.logprobs.unwrap();
+                assert!((f64::from(logprob) - plain[out.id as usize].ln()).abs() < 1e-4);
+                assert_eq!(top[0].0, likeliest[0]);
+                out.id
+            })
+            .collect();
+        let expected = if params.temperature > 0.0 { wanted.clone() } else { wanted[..1].to_vec() };
+        assert_eq!(drawn, expected.into_iter().collect(), "{params:?}");
+    }
+    let context =
+        ChoiceContext { params: &sampled(), counts: None, allowed: Some(&[0, 0]), position: 1, num_top: None };
+    assert_eq!(Sampler::default().choose(&mut logits.clone(), context), Err(BadRow::NothingAllowed));
 }
 
 proptest! {
@@ -188,7 +223,7 @@ proptest! {
         let mut reused = Sampler::default();
         for position in 0..10 {
             let logits = row(seed.wrapping_add(position.into()));
-            let context = ChoiceContext { params: &params, counts: None, position, num_top: Some(5) };
+            let context = ChoiceContext { params: &params, counts: None, allowed: None, position, num_top: Some(5) };
             let fresh = Sampler::default().choose(&mut logits.clone(), context);
             prop_assert_eq!(reused.choose(&mut logits.clone(), context), fresh);
         }

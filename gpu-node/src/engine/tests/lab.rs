@@ -90,7 +90,7 @@ impl Lab {
         adapters: Vec<(Arc<DeviceAdapter>, f32)>,
     ) -> Result<Watch, EngineError> {
         let reader = Reader::default();
-        let request = EngineRequest { job: job.clone(), adapters, sink: Box::new(reader.clone()) };
+        let request = EngineRequest { job: job.clone(), adapters, constraint: None, sink: Box::new(reader.clone()) };
         let (sender, ended) = oneshot::channel();
         let counter = Arc::new(AtomicU32::new(0));
         let id = self.inbox.submit(request, counter, sender).map_err(|rejected| rejected.error)?;

@@ -17,7 +17,15 @@ fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {
 
 fn request(num_prompt: usize, max_tokens: u32) -> (EngineRequest, Reader) {
     let reader = Reader::default();
-    (EngineRequest { job: job(num_prompt, max_tokens), adapters: vec![], sink: Box::new(reader.clone()) }, reader)
+    (
+        EngineRequest {
+            job: job(num_prompt, max_tokens),
+            adapters: vec![],
+            constraint: None,
+            sink: Box::new(reader.clone()),
+        },
+        reader,
+    )
 }
 
 fn is_stopping(engine: &Engine) -> bool {
