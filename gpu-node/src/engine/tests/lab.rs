@@ -11,6 +11,7 @@ use souk_queue::{EventSink, Gone};
 use tokio::sync::oneshot;
 
 use crate::adapters::DeviceAdapter;
+use crate::constraint::Constraint;
 use crate::engine::inbox::Inbox;
 use crate::engine::run::EngineLoop;
 use crate::engine::runner::RunnerLimits;
@@ -84,13 +85,26 @@ impl Lab {
         self.try_submit(job, adapters).expect("it fits")
     }
 
+    pub(super) fn submit_constrained(&mut self, job: GenerateJob, constraint: Constraint) -> Watch {
+        self.hand_in(job, Vec::new(), Some(constraint)).expect("it fits")
+    }
+
     pub(super) fn try_submit(
         &mut self,
         job: GenerateJob,
         adapters: Vec<(Arc<DeviceAdapter>, f32)>,
     ) -> Result<Watch, EngineError> {
+        self.hand_in(job, adapters, None)
+    }
+
+    fn hand_in(
+        &mut self,
+        job: GenerateJob,
+        adapters: Vec<(Arc<DeviceAdapter>, f32)>,
+        constraint: Option<Constraint>,
+    ) -> Result<Watch, EngineError> {
         let reader = Reader::default();
-        let request = EngineRequest { job: job.clone(), adapters, constraint: None, sink: Box::new(reader.clone()) };
+        let request = EngineRequest { job: job.clone(), adapters, constraint, sink: Box::new(reader.clone()) };
         let (sender, ended) = oneshot::channel();
         let counter = Arc::new(AtomicU32::new(0));
         let id = self.inbox.submit(request, counter, sender).map_err(|rejected| rejected.error)?;

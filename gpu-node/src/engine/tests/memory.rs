@@ -88,7 +88,7 @@ async fn an_idle_engine_gives_way_and_what_exceeds_the_floor_is_refused() {
     let runner = Box::new(ScriptedRunner::new(limits, Script::default()));
     let (engine, _thread) = Engine::start_in(memory.clone(), runner, CONFIG).unwrap();
     assert_eq!((engine.limits().num_blocks, engine.limits().context_length), (4, 64));
-    let request = |job| EngineRequest { job, adapters: vec![], sink: Box::new(Reader::default()) };
+    let request = |job| EngineRequest { job, adapters: vec![], constraint: None, sink: Box::new(Reader::default()) };
     let Err(Rejected { error: EngineError::Refused(failure), .. }) = engine.submit(request(job(70, 1))) else {
         panic!("it was taken")
     };
