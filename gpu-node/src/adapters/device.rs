@@ -3,8 +3,8 @@
 use std::fmt;
 
 use souk_kernels::ops::LoraPair;
-use souk_protocol::Digest;
 use souk_protocol::peft::Module;
+use souk_protocol::{Digest, TokenId};
 
 /// An adapter ready to run. Rows are in Hugging Face order throughout, as the base model's are.
 pub struct DeviceAdapter {
@@ -12,6 +12,8 @@ pub struct DeviceAdapter {
     pub digest: Digest,
     /// Bytes that the slabs and vectors below occupy; what the budgets count.
     pub size_bytes: usize,
+    /// It acts from the last occurrence of these tokens in the prompt on, from the first of them; empty: it always acts.
+    pub invocation_tokens: Vec<TokenId>,
     /// One entry for each layer of the base model.
     pub layers: Vec<LayerAdapter>,
     /// The pair on the output head.
@@ -48,7 +50,15 @@ impl DeviceAdapter {
     #[must_use]
     pub fn empty(digest: Digest, num_layers: usize) -> Self {
         let layers = (0..num_layers).map(|_| LayerAdapter::default()).collect();
-        Self { digest, size_bytes: 0, layers, lm_head: None, final_norm: None }
+        Self { digest, size_bytes: 0, invocation_tokens: Vec::new(), layers, lm_head: None, final_norm: None }
+    }
+
+    /// From which position of a prompt on it acts; `None` if it does not act at all. As in PEFT, where a prompt invokes it
+    /// more than once the last time counts, and what is generated invokes nothing.
+    #[must_use]
+    pub fn acts_from(&self, prompt: &[TokenId]) -> Option<usize> {
+        let tokens = &self.invocation_tokens[..];
+        if tokens.is_empty() { Some(0) } else { prompt.windows(tokens.len()).rposition(|window| window == tokens) }
     }
 
     /// Bytes of all slabs and vectors as they are now.

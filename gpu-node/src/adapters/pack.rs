@@ -77,6 +77,7 @@ pub fn pack(digest: Digest, plan: &AdapterPlan, data: &[u8], base: &LlamaWeights
             NormSite::Final => adapter.final_norm = Some(weights),
         }
     }
+    adapter.invocation_tokens.clone_from(&plan.invocation_tokens);
     adapter.size_bytes = adapter.measure_bytes();
     Ok(adapter)
 }

@@ -1,7 +1,7 @@
 //! The names under which the prefix cache keeps KV blocks.
 //!
 //! The key of a block is a SHA-256 over the key of the block before it, the block's own tokens, and the adapters that act
-//! in it. The chain starts from the tenant and the base model. So equal keys mean that all of (tenant, base, adapters with
+//! in it with the place where they begin. So what comes before an activated adapter's invocation is the base model's. The chain starts from the tenant and the base model. So equal keys mean that all of (tenant, base, adapters with
 //! their weights, tokens from position 0) are equal, and with them K and V, since they are the same bits however they were
 //! computed. Nobody can make two different chains collide, neither by chance nor by trying, so a block that is found
 //! needs no second look at its tokens. A tenant never finds another's blocks, not even by timing, and a new version of an
@@ -34,15 +34,19 @@ impl KeyChain {
 
     /// Hashes those full blocks of `tokens` that are new. What was hashed before must not have changed.
     pub fn extend(&mut self, tokens: &[TokenId], adapters: &AdapterSet) {
-        for block in tokens.chunks_exact(BLOCK_TOKENS).skip(self.keys.len()) {
+        for (index, block) in tokens.chunks_exact(BLOCK_TOKENS).enumerate().skip(self.keys.len()) {
             // Every field has a fixed width, so no two contents are the same bytes.
             let mut hash = Sha256::new().chain_update(self.keys.last().unwrap_or(&self.seed).0);
             for token in block {
                 hash.update(token.to_le_bytes());
             }
-            for (digest, weight_bits) in adapters.key() {
-                hash.update(digest.as_bytes());
-                hash.update(weight_bits.to_le_bytes());
+            let first = index * BLOCK_TOKENS;
+            for (positions, stage) in adapters.stages(first..first + BLOCK_TOKENS) {
+                for (digest, weight_bits) in stage.key() {
+                    hash.update((positions.start - first).to_le_bytes());
+                    hash.update(digest.as_bytes());
+                    hash.update(weight_bits.to_le_bytes());
+                }
             }
             self.keys.push(BlockKey(hash.finalize().into()));
         }
@@ -66,8 +70,8 @@ mod tests {
 
     fn keys(tenant: &str, pool: &str, adapters: &[(&str, f32)], tokens: &[TokenId]) -> Vec<BlockKey> {
         let mut chain = KeyChain::new(&TenantId::from_stored(tenant), &PoolId(Digest::of(pool.as_bytes())));
-        let adapters = adapters.iter().map(|(name, weight)| (adapter(name), *weight)).collect();
-        chain.extend(tokens, &AdapterSet::new(adapters));
+        let adapters: Vec<_> = adapters.iter().map(|(name, weight)| (adapter(name), *weight)).collect();
+        chain.extend(tokens, &AdapterSet::new(&adapters, tokens));
         chain.keys
     }
 
@@ -104,7 +108,7 @@ mod tests {
         let tokens: Vec<TokenId> = (0..70).map(|place| place * 3 % 50).collect();
         let mut chain = KeyChain::new(&TenantId::from_stored("t"), &PoolId(Digest::of(b"p")));
         for end in 0..=tokens.len() {
-            chain.extend(&tokens[..end], &AdapterSet::new(Vec::new()));
+            chain.extend(&tokens[..end], &AdapterSet::new(&[], &[]));
         }
         assert_eq!(chain.keys, keys("t", "p", &[], &tokens));
     }

@@ -168,7 +168,8 @@ impl EngineLoop {
     }
 
     fn admit(&mut self, new: NewRequest) {
-        let mut sequence = self.sequence(new.id, &new.request.job, AdapterSet::new(new.request.adapters.clone()));
+        let mut sequence =
+            self.sequence(new.id, &new.request.job, AdapterSet::new(&new.request.adapters, &new.request.job.prompt));
         let id = new.id;
         let mut answer = Answer::new(new);
         // A prompt of one token that is only scored needs no step.

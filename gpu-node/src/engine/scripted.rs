@@ -144,8 +144,19 @@ impl ModelRunner for ScriptedRunner {
 
 /// The answer that the scripted model gives to a context, greedily, without any engine.
 pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
-    let adapters = adapters_hash(adapters);
-    let mut hash = prompt.iter().fold(0, |hash, token| extend(hash, *token, adapters));
+    answer_from(prompt, &[(0, adapters)], num_tokens)
+}
+
+/// The same where adapters act from a position on, up to the next entry's.
+pub(crate) fn answer_from(
+    prompt: &[TokenId],
+    stages: &[(usize, &[(Arc<DeviceAdapter>, f32)])],
+    num_tokens: usize,
+) -> Vec<TokenId> {
+    let acting = |position| stages.iter().rfind(|(from, _)| *from <= position).map_or(0, |(_, set)| adapters_hash(set));
+    let hash_of = |hash, (position, token): (usize, &TokenId)| extend(hash, *token, acting(position));
+    let mut hash = prompt.iter().enumerate().fold(0, hash_of);
+    let adapters = acting(prompt.len());
     let mut tokens = Vec::new();
     while tokens.len() < num_tokens {
         let row = row_of(hash);

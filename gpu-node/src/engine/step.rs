@@ -1,10 +1,12 @@
 //! Turns a plan into the step that the runner takes. Buffers are reused from step to step.
 
+use std::sync::Arc;
+
 use super::blocks::blocks_for;
 use super::count;
 use super::runner::{AdapterRun, BlockId, Step, StepSequence};
 use super::scheduler::{Plan, Scheduler};
-use super::sequence::{Part, Sequence};
+use super::sequence::{Part, Sequence, Stage};
 
 /// Builds steps.
 #[derive(Default)]
@@ -45,23 +47,24 @@ impl StepBuilder {
         let mut blocks = self.spare.pop().unwrap_or_default();
         blocks.clear();
         blocks.extend_from_slice(&sequence.blocks.as_slice()[..blocks_for(part.positions.end)]);
-        self.push_adapters(first_row, num_rows, sequence);
+        for (positions, stage) in sequence.adapters.stages(part.positions.clone()) {
+            self.push_adapters(first_row + positions.start - first, positions.len(), stage);
+        }
         self.step.sequences.push(StepSequence { first_row, num_rows, blocks });
     }
 
     /// Extends the last run if the same adapters act on these rows: the plan made such rows adjacent.
-    fn push_adapters(&mut self, first_row: usize, num_rows: usize, sequence: &Sequence) {
-        if sequence.adapters.is_empty() {
+    fn push_adapters(&mut self, first_row: usize, num_rows: usize, stage: &Stage) {
+        if stage.adapters.is_empty() {
             return;
         }
-        let adapters = &sequence.adapters.adapters;
         if let Some(last) = self.step.adapter_runs.last_mut()
             && last.first_row + last.num_rows == first_row
-            && sequence.adapters.acts_like(&last.adapters)
+            && stage.acts_like(&last.adapters)
         {
             last.num_rows += num_rows;
             return;
         }
-        self.step.adapter_runs.push(AdapterRun { first_row, num_rows, adapters: adapters.clone() });
+        self.step.adapter_runs.push(AdapterRun { first_row, num_rows, adapters: Arc::clone(&stage.adapters) });
     }
 }

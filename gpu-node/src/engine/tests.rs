@@ -1,5 +1,6 @@
 //! The engine over the scripted runner: traces of steps, and properties over random arrivals.
 
+mod activated;
 mod constraint;
 mod endings;
 mod fairness;

@@ -8,6 +8,7 @@ use super::problem::{ProblemCode, ProblemList, Problems};
 use super::selector::{LayerFilter, ModuleSelector, Selection, ends_with_segment};
 use super::strict_json::{describe, parse_object};
 use super::{MAX_CONFIG_BYTES, MAX_RANK, NormSite};
+use crate::TokenId;
 use crate::manifest::CONFIG_FILE;
 
 /// The parts of a LoRA configuration that matter when an adapter is used.
@@ -35,6 +36,8 @@ pub struct LoraConfig {
     pub layers: Option<LayerFilter>,
     /// Norms whose full weights the file holds, as `modules_to_save` names them.
     pub norms_to_save: Vec<String>,
+    /// `alora_invocation_tokens`: the adapter acts from their last occurrence in the prompt on; empty: on the whole prompt.
+    pub invocation_tokens: Vec<TokenId>,
     /// `ensure_weight_tying`: a pair on a tied output head acts on the embedding too.
     pub ensure_weight_tying: bool,
 }
@@ -82,10 +85,12 @@ impl LoraConfig {
             exclude: read_selector(&mut fields, "exclude_modules"),
             layers: read_layers(&mut fields),
             norms_to_save: fields.names("modules_to_save").unwrap_or_default(),
+            invocation_tokens: fields.tokens("alora_invocation_tokens"),
             ensure_weight_tying: fields.flag("ensure_weight_tying"),
         };
         let readable = fields.problems.count() == unknown_selection;
         check_norms_to_save(&config.norms_to_save, problems);
+        check_activated(&config, problems);
         readable.then_some(config)
     }
 
@@ -249,6 +254,20 @@ fn check_norms_to_save(names: &[String], problems: &mut ProblemList) {
                 NormSite::NAMES.join(", ")
             );
             problems.add(ProblemCode::UnsupportedOption, "modules_to_save", message);
+        }
+    }
+}
+
+/// What PEFT cannot combine with activation, or would apply to the rows before it too.
+fn check_activated(config: &LoraConfig, problems: &mut ProblemList) {
+    if config.invocation_tokens.is_empty() {
+        return;
+    }
+    for (name, is_set) in [("use_dora", config.use_dora), ("modules_to_save", !config.norms_to_save.is_empty())] {
+        if is_set {
+            let message =
+                "it cannot go with alora_invocation_tokens: only plain pairs can begin to act within a prompt";
+            problems.add(ProblemCode::UnsupportedOption, name, message);
         }
     }
 }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::pattern::Pattern;
 use super::problem::{Problem, ProblemCode, ProblemList};
 use super::strict_json::describe;
-use super::{MAX_PATTERNS, MAX_RANK};
+use super::{MAX_INVOCATION_TOKENS, MAX_PATTERNS, MAX_RANK};
+use crate::TokenId;
 
 /// What Souk does with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub(super) fn meaning(name: &str) -> Meaning {
         | "modules_to_save"
         | "init_lora_weights"
         | "ensure_weight_tying"
+        | "alora_invocation_tokens"
         | "lora_dropout" => Meaning::Used,
         "revision" | "inference_mode" | "peft_version" | "auto_mapping" | "loftq_config" | "eva_config"
         | "corda_config" | "lora_ga_config" | "megatron_config" | "megatron_core" | "qalora_group_size" => {
@@ -52,9 +54,6 @@ pub(super) fn meaning(name: &str) -> Meaning {
         "layer_replication" => Meaning::Refused("it changes the depth of the shared base model"),
         "trainable_token_indices" => Meaning::Refused("adapters cannot change token embeddings"),
         "target_parameters" => Meaning::Refused("only linear modules can be targeted, not single parameters"),
-        "alora_invocation_tokens" => {
-            Meaning::Refused("an activated adapter, which acts only behind its invocation tokens, is not served")
-        }
         "use_qalora" => Meaning::Refused("QA-LoRA pools the module's input"),
         "use_bdlora" => Meaning::Refused("BD-LoRA has block-diagonal pairs"),
         "arrow_config" => Meaning::Refused("Arrow routes between several adapters by token"),
@@ -123,6 +122,18 @@ impl<'a> Fields<'a> {
             .filter(|items| items.len() <= MAX_PATTERNS)
             .and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
         names.or_else(|| self.refuse(name, &format!("a list of at most {MAX_PATTERNS} names"), value, None))
+    }
+
+    /// A list of token ids; an empty list is as good as none.
+    pub(super) fn tokens(&mut self, name: &'static str) -> Vec<TokenId> {
+        let Some(value) = self.present(name) else { return Vec::new() };
+        let token = |item: &Value| item.as_u64().and_then(|token| TokenId::try_from(token).ok());
+        let tokens = value
+            .as_array()
+            .filter(|items| items.len() <= MAX_INVOCATION_TOKENS)
+            .and_then(|items| items.iter().map(token).collect());
+        let expected = format!("a list of at most {MAX_INVOCATION_TOKENS} token ids");
+        tokens.unwrap_or_else(|| self.refuse(name, &expected, value, Vec::new()))
     }
 
     /// One layer or a list of layers; an empty list is as good as none.

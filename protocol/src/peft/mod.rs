@@ -45,6 +45,8 @@ pub const MAX_TENSORS: usize = 8192;
 pub const MAX_TENSOR_NAME_BYTES: usize = 512;
 /// Highest rank of a pair.
 pub const MAX_RANK: usize = 256;
+/// Most tokens that invoke an activated adapter. Chat templates' role markers have about five.
+pub const MAX_INVOCATION_TOKENS: usize = 64;
 /// Most entries in a list or pattern table of the configuration.
 pub const MAX_PATTERNS: usize = 1024;
 /// Longest regular expression in the configuration.

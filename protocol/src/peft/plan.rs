@@ -9,7 +9,7 @@ use super::problem::{ProblemCode, ProblemList, Problems, clip};
 use super::tensors::{TensorEntry, TensorHeader};
 use super::{MAX_RANK, Problem};
 use crate::manifest::{CONFIG_FILE, WEIGHTS_FILE};
-use crate::{BaseModel, LlamaShape};
+use crate::{BaseModel, LlamaShape, TokenId};
 
 /// What an adapter does to a base model, and where in the weights file the numbers are.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,9 @@ pub struct AdapterPlan {
     /// The output head as the adapter's author had it, `[vocab_size, hidden_size]`. PEFT saves it along with a pair on
     /// the head; it was frozen in training, so it is no part of the adapter but can tell a wrong base.
     pub head_copy: Option<TensorEntry>,
+    /// The adapter acts from the last occurrence of these tokens in the prompt on, from the first of them, and not at all
+    /// where the prompt does not have them; empty: it always acts. All are in the base's vocabulary.
+    pub invocation_tokens: Vec<TokenId>,
     /// Offset of the data section in the weights file; tensor ranges count from there.
     pub data_start: u64,
 }
@@ -88,8 +91,15 @@ impl AdapterPlan {
         problems: &mut ProblemList,
     ) -> Self {
         let tensors = Slots::collect(header, &base.shape, problems);
-        let mut plan = Self { pairs: Vec::new(), norms: Vec::new(), head_copy: None, data_start: header.data_start };
+        let mut plan = Self {
+            pairs: Vec::new(),
+            norms: Vec::new(),
+            head_copy: None,
+            invocation_tokens: Vec::new(),
+            data_start: header.data_start,
+        };
         if let Some(config) = config {
+            plan.invocation_tokens.clone_from(&config.invocation_tokens);
             check_config_against_base(config, base, problems);
         }
         for site in ModuleSite::all(&base.shape) {
@@ -344,6 +354,11 @@ fn check_config_against_base(config: &LoraConfig, base: &BaseModel, problems: &m
     for layer in config.layers.iter().flat_map(|filter| &filter.layers).filter(|&&layer| layer >= num_layers) {
         let message = format!("the base model has layers 0 to {}, given {layer}", num_layers.saturating_sub(1));
         problems.add(ProblemCode::LayerOutOfRange, "layers_to_transform", message);
+    }
+    let vocab_size = base.shape.vocab_size;
+    if let Some(token) = config.invocation_tokens.iter().find(|token| **token as usize >= vocab_size) {
+        let message = format!("the base model has {vocab_size} tokens, given {token}");
+        problems.add(ProblemCode::FieldInvalid, "alora_invocation_tokens", message);
     }
     if config.targets("model.embed_tokens") {
         let message = "model.embed_tokens cannot be adapted; leave it out of the targets or exclude it";

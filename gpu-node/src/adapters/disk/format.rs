@@ -15,7 +15,7 @@
 
 use souk_kernels::ops::{LoraPair, PairSizes, SlabType};
 use souk_kernels::{KernelError, MAX_RANK};
-use souk_protocol::peft::Module;
+use souk_protocol::peft::{MAX_INVOCATION_TOKENS, Module};
 use souk_protocol::{Digest, LlamaShape};
 
 use crate::adapters::device::{DeviceAdapter, LayerAdapter};
@@ -36,6 +36,8 @@ const KIND_LM_HEAD: u8 = 7;
 const KIND_ATTN_NORM: u8 = 8;
 const KIND_FFN_NORM: u8 = 9;
 const KIND_FINAL_NORM: u8 = 10;
+/// Invocation tokens; the rank is their number.
+const KIND_INVOCATION: u8 = 11;
 
 /// Why bytes are not the packed adapter that they should be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +84,13 @@ pub(super) fn encode(adapter: &DeviceAdapter, base: &Digest) -> Vec<u8> {
     if let Some(norm) = &adapter.final_norm {
         records.push(Record::of_norm(KIND_FINAL_NORM, NO_LAYER));
         data.extend(norm.iter().flat_map(|weight| weight.to_le_bytes()));
+    }
+    if !adapter.invocation_tokens.is_empty() {
+        records.push(Record {
+            rank: adapter.invocation_tokens.len() as u32,
+            ..Record::of_norm(KIND_INVOCATION, NO_LAYER)
+        });
+        data.extend(adapter.invocation_tokens.iter().flat_map(|token| token.to_le_bytes()));
     }
     let mut file = Vec::with_capacity(RECORDS_FROM + records.len() * RECORD_BYTES + data.len());
     file.extend(MAGIC);
@@ -206,19 +215,28 @@ impl Record {
 
     /// Bytes of what it describes; `None` if it is not valid.
     fn num_bytes(&self, shape: &LlamaShape) -> Option<usize> {
-        let needs_layer = !matches!(self.kind, KIND_LM_HEAD | KIND_FINAL_NORM);
+        let needs_layer = !matches!(self.kind, KIND_LM_HEAD | KIND_FINAL_NORM | KIND_INVOCATION);
         let has_layer = (self.layer as usize) < shape.num_layers;
         if needs_layer != has_layer || (!needs_layer && self.layer != NO_LAYER) {
             return None;
         }
         match self.kind {
             KIND_ATTN_NORM | KIND_FFN_NORM | KIND_FINAL_NORM => Some(shape.hidden_size * size_of::<f32>()),
+            KIND_INVOCATION => (1..=MAX_INVOCATION_TOKENS)
+                .contains(&(self.rank as usize))
+                .then(|| self.rank as usize * size_of::<u32>()),
             _ => self.pair_sizes(shape).map(|sizes| sizes.num_bytes()),
         }
     }
 
     /// Puts what the bytes hold into its place. False if the place is taken.
     fn read_into(&self, adapter: &mut DeviceAdapter, bytes: &[u8], shape: &LlamaShape) -> Result<bool, FormatError> {
+        if self.kind == KIND_INVOCATION {
+            let is_free = adapter.invocation_tokens.is_empty();
+            adapter.invocation_tokens =
+                bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+            return Ok(is_free);
+        }
         let layer = adapter.layers.get_mut(self.layer as usize);
         let norm = match (self.kind, layer) {
             (KIND_FINAL_NORM, _) => &mut adapter.final_norm,

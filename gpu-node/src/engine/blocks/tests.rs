@@ -13,7 +13,7 @@ fn keys(tenant: u8, contents: &[u8]) -> Vec<BlockKey> {
     let mut chain = KeyChain::new(&TenantId::from_stored(tenant.to_string()), &PoolId(Digest::of(b"base")));
     let tokens: Vec<_> =
         contents.iter().flat_map(|content| std::iter::repeat_n(TokenId::from(*content), BLOCK_TOKENS)).collect();
-    chain.extend(&tokens, &AdapterSet::new(Vec::new()));
+    chain.extend(&tokens, &AdapterSet::new(&[], &[]));
     chain.keys().to_vec()
 }
 

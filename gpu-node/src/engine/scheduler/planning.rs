@@ -39,13 +39,13 @@ impl Planning {
     /// Whether the step may read these adapters; those that it reads anyway cost nothing. The first set of a step always
     /// may, so that an adapter above the bound runs, if alone.
     pub(super) fn reads(&mut self, set: &AdapterSet) -> bool {
-        let new = set.adapters.iter().map(|(adapter, _)| adapter).filter(|one| !self.adapters.contains(&one.digest));
+        let new = set.all().iter().map(|(adapter, _)| adapter).filter(|one| !self.adapters.contains(&one.digest));
         let cost: usize = new.map(|adapter| adapter.size_bytes).sum();
         if cost > self.adapter_bytes && !self.adapters.is_empty() {
             return false;
         }
         self.adapter_bytes = self.adapter_bytes.saturating_sub(cost);
-        self.adapters.extend(set.adapters.iter().map(|(adapter, _)| adapter.digest));
+        self.adapters.extend(set.all().iter().map(|(adapter, _)| adapter.digest));
         true
     }
 

@@ -48,7 +48,6 @@ fn what_changes_the_answers_and_is_not_supported_is_refused_by_name() {
         ("layer_replication", json!([[0, 2], [1, 2]])),
         ("trainable_token_indices", json!([1, 2])),
         ("target_parameters", json!(["mlp.experts"])),
-        ("alora_invocation_tokens", json!([5])),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!({"nblocks": 2})),
         ("arrow_config", json!({"top_k": 3})),
@@ -133,4 +132,20 @@ fn repeated_keys_and_large_files_are_refused() {
 fn a_configuration_full_of_costly_patterns_is_refused_in_good_time() {
     let table: serde_json::Map<_, _> = (0..1500).map(|index| (format!("(?:\\w{{9}}){{9}}{index}"), json!(4))).collect();
     assert_eq!(refusals(&json!({"rank_pattern": table})), [(ProblemCode::FieldInvalid, "rank_pattern".to_owned())]);
+}
+
+#[test]
+fn activation_goes_with_plain_pairs_only() {
+    let parse = |extra: Value| {
+        let mut config = json!({"peft_type": "LORA", "alora_invocation_tokens": [5, 7]});
+        config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        LoraConfig::parse(config.to_string().as_bytes())
+    };
+    assert_eq!(parse(json!({})).unwrap().invocation_tokens, [5, 7]);
+    assert_eq!(parse(json!({"alora_invocation_tokens": []})).unwrap().invocation_tokens, [0; 0]);
+    for wrong in [json!("user"), json!([-1]), json!(["a"]), json!(vec![1; 65])] {
+        assert!(parse(json!({ "alora_invocation_tokens": wrong })).is_err());
+    }
+    assert!(parse(json!({"use_dora": true})).is_err());
+    assert!(parse(json!({"modules_to_save": ["norm"]})).is_err());
 }

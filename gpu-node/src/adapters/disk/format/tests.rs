@@ -25,6 +25,7 @@ fn full() -> DeviceAdapter {
     last.attn_norm = Some(samples::numbers(21, hidden));
     adapter.lm_head = Some(pair(11, hidden, SHAPE.vocab_size, SlabType::F16));
     adapter.final_norm = Some(samples::numbers(22, hidden));
+    adapter.invocation_tokens = vec![5, 1 << 20];
     adapter.size_bytes = adapter.measure_bytes();
     adapter
 }
