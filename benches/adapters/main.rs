@@ -301,7 +301,7 @@ impl Bench {
         let mut served = [Served::default(), Served::default()];
         for _ in 0..rounds {
             for (at, choose) in [&uniform, &popular].into_iter().enumerate() {
-                answers[at]
+                served[at]
                     .extend(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, Arc::clone(choose)).await);
             }
         }
