@@ -18,7 +18,6 @@ use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
 use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DiskTier, FolderSource, Pins, Tiers};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
 use souk_gpu_node::constraint::{ConstraintCompiler, ConstraintLimits};
-use souk_gpu_node::engine::runner::ModelRunner as _;
 use souk_gpu_node::engine::{Engine, EngineConfig};
 use souk_gpu_node::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
 use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
