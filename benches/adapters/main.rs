@@ -301,8 +301,7 @@ impl Bench {
         let mut served = [Served::default(), Served::default()];
         for _ in 0..rounds {
             for (at, choose) in [&uniform, &popular].into_iter().enumerate() {
-                served[at]
-                    .extend(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, Arc::clone(choose)).await);
+                served[at].add(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, Arc::clone(choose)).await);
             }
         }
         println!("| {USERS} users, room for {ROOM} | requests | loads | tokens/s | TTFT p50, ms | p99, ms |");

@@ -83,7 +83,7 @@ impl Node {
     fn submit(&self, adapters: Vec<(Arc<DeviceAdapter>, f32)>, length: Length, seed: u64) -> Running {
         let (tokens, sink) = Clock::new();
         let job = self.job(&adapters.iter().map(|(one, _)| one.digest).collect::<Vec<_>>(), length, seed);
-        let request = EngineRequest { job, adapters, sink };
+        let request = EngineRequest { job, adapters, constraint: None, sink };
         let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
         Running { generation, tokens }
     }
