@@ -1,5 +1,7 @@
 //! From a checked request to jobs on the queue.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use souk_protocol::{AdapterUse, GenerateJob, JobId, RequestId, TenantId, TokenId};
@@ -111,14 +113,14 @@ pub(crate) async fn dispatch(gateway: &Gateway, plan: Plan<'_>) -> Result<Vec<Ru
                 resume: Vec::new(),
                 adapters: adapters.clone(),
                 sampling: for_choice(&sampling, choice),
-                constraint: None,
+                constraint: plan.generation.constraint.as_ref().map(|constraint| Arc::clone(&constraint.spec)),
                 max_tokens: prompt.max_tokens,
                 eos_tokens: eos_tokens.clone(),
                 logprobs: plan.logprobs,
                 prompt_logprobs: plan.prompt_logprobs,
                 deadline_unix_ms,
             };
-            running.push(RunningJob::submit(gateway, job, lane.clone(), deadline).await?);
+            running.push(RunningJob::submit(gateway, job, lane.clone(), plan.generation.priority, deadline).await?);
             index += 1;
         }
     }

@@ -125,6 +125,14 @@ pub enum ApiError {
     /// The job ended without an answer.
     #[error("{}", job_message(.0))]
     Job(JobFailure),
+    /// The constraint that a field asked for cannot be compiled or followed.
+    #[error("'{param}': {failure}.")]
+    Constraint {
+        /// The field.
+        param: String,
+        /// What the node says of it.
+        failure: JobFailure,
+    },
     /// No such path.
     #[error("Invalid URL ({method} {path})")]
     UnknownUrl {
@@ -197,6 +205,17 @@ impl ApiError {
     #[must_use]
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Unsupported { param: param.into(), message: message.into() }
+    }
+
+    /// A job's failure; one of its constraint names the field that asked for it.
+    #[must_use]
+    pub fn of_job(failure: JobFailure, constraint: Option<&str>) -> Self {
+        match (constraint, &failure) {
+            (Some(param), JobFailure::Constraint(_) | JobFailure::ConstraintLimit { .. }) => {
+                Self::Constraint { param: param.to_owned(), failure }
+            }
+            _ => Self::Job(failure),
+        }
     }
 
     /// A broken invariant of ours.

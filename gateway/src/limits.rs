@@ -38,6 +38,10 @@ pub struct GatewayLimits {
     pub stop_bytes: usize,
     /// Entries in `logit_bias`.
     pub logit_biases: usize,
+    /// Bytes of a constraint's source: a JSON schema, regular expression, grammar, or all choices together.
+    pub constraint_bytes: usize,
+    /// Entries in `guided_choice`.
+    pub constraint_choices: usize,
     /// Alternatives reported per token.
     pub top_logprobs: u8,
     /// What rendering a chat template may use.
@@ -61,6 +65,8 @@ impl Default for GatewayLimits {
             stops: 16,
             stop_bytes: 1024,
             logit_biases: 300,
+            constraint_bytes: 64 << 10,
+            constraint_choices: 1024,
             top_logprobs: 20,
             template: TemplateLimits::default(),
         }

@@ -34,13 +34,14 @@ impl RunningJob {
         gateway: &Gateway,
         job: GenerateJob,
         lane: Option<NodeId>,
+        weight: Weight,
         deadline: Instant,
     ) -> Result<Self, ApiError> {
         let (id, pool) = (job.id.clone(), job.pool);
         let events = gateway.hub().subscribe(id.clone(), EventHub::capacity_for(&job));
         let outcomes = gateway.outcomes().listen(id.clone());
         let guard = CancelOnDrop { queue: Arc::clone(gateway.queue()), pool, job: id, over: false };
-        let submission = Submission { job, lane, reply_to: gateway.id().clone(), weight: Weight::ORDINARY };
+        let submission = Submission { job, lane, reply_to: gateway.id().clone(), weight };
         let mut running = Self { events, outcomes, guard, tokens: Vec::new(), give_up_at: deadline + GRACE };
         if let Err(error) = gateway.queue().submit(submission).await {
             running.guard.over = true;

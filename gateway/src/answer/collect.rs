@@ -28,7 +28,7 @@ pub(crate) async fn collect(mut answers: Answers, num_answers: usize) -> Result<
     let mut whole = vec![empty; num_answers];
     while let Some((index, piece)) = answers.next().await {
         let answer = &mut whole[index];
-        match piece.map_err(ApiError::Job)? {
+        match piece? {
             Piece::Prompt(logprobs) => answer.prompt = logprobs,
             Piece::Delta { text, tokens } => {
                 answer.text.push_str(&text);

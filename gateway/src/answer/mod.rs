@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 pub(crate) use self::collect::{WholeAnswer, collect};
 pub(crate) use self::text::{AnswerText, Scored};
+use crate::error::ApiError;
 use crate::metrics;
+use crate::request::RequestedConstraint;
 use crate::running::RunningJob;
 use crate::served::ServedBase;
 
@@ -195,15 +197,19 @@ impl Answer {
 }
 
 /// The answers of one request as they come, each piece with the answer's index.
-pub(crate) type Answers = Pin<Box<dyn Stream<Item = (usize, Result<Piece, JobFailure>)> + Send>>;
+pub(crate) type Answers = Pin<Box<dyn Stream<Item = (usize, Result<Piece, ApiError>)> + Send>>;
 
-/// Interleaves answers. Dropping the result cancels those that are not over.
-pub(crate) fn interleave(answers: Vec<Answer>) -> Answers {
+/// Interleaves answers; failures name `constraint`, the field that asked for one, where it is at fault. Dropping the result cancels those that are not over.
+pub(crate) fn interleave(answers: Vec<Answer>, constraint: Option<&RequestedConstraint>) -> Answers {
+    let field = constraint.map(|constraint| constraint.field.clone());
     let pieces = answers.into_iter().enumerate().map(|(index, answer)| {
         Box::pin(stream::unfold(answer, move |mut answer| async move {
             let piece = answer.next().await?;
             Some(((index, piece), answer))
         }))
     });
-    stream::select_all(pieces).boxed()
+    let named = move |(index, piece): (usize, Result<Piece, JobFailure>)| {
+        (index, piece.map_err(|failure| ApiError::of_job(failure, field.as_deref())))
+    };
+    stream::select_all(pieces).map(named).boxed()
 }

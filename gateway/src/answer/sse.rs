@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
-use souk_protocol::JobFailure;
 
 use super::{Answers, Piece};
 use crate::admission::Admission;
@@ -53,6 +52,19 @@ pub(crate) fn respond<S: ChunkShape>(
     (headers, Sse::new(events).keep_alive(keep_alive)).into_response()
 }
 
+/// Waits for the first piece, so that a request whose constraint cannot be compiled is answered with a status and not with
+/// an event. A stream that is silent for longer than its keep-alive begins anyway.
+pub(crate) async fn begun(answers: Answers, limits: &GatewayLimits) -> Result<Answers, ApiError> {
+    let mut answers = Box::pin(answers.peekable());
+    match tokio::time::timeout(limits.keep_alive, answers.as_mut().peek()).await {
+        Ok(Some((_, Err(_)))) => match answers.next().await {
+            Some((_, Err(error))) => Err(error),
+            _ => Ok(answers),
+        },
+        _ => Ok(answers),
+    }
+}
+
 impl<S: ChunkShape> Streaming<S> {
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -64,9 +76,9 @@ impl<S: ChunkShape> Streaming<S> {
                     let chunks = self.shape.piece(index, piece);
                     self.ready.extend(chunks.iter().map(data));
                 }
-                Some((_, Err(failure))) => {
+                Some((_, Err(error))) => {
                     self.answers = None;
-                    return Some(failed(failure));
+                    return Some(failed(&error));
                 }
                 None => {
                     self.answers = None;
@@ -87,8 +99,7 @@ fn write(event: Event, data: &impl Serialize) -> Event {
 }
 
 /// A failure in mid-stream: an error event, after which the stream closes without `[DONE]`.
-fn failed(failure: JobFailure) -> Event {
-    let error = ApiError::Job(failure);
+fn failed(error: &ApiError) -> Event {
     error.log();
     write(Event::default().event("error"), &error.body())
 }

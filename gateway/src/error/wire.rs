@@ -94,6 +94,7 @@ impl ApiError {
             Self::InvalidValue { param, .. } | Self::UnknownParameter(param) | Self::Unsupported { param, .. } => {
                 Some(param)
             }
+            Self::Constraint { param, .. } => Some(param),
             Self::MissingParameter(param) | Self::ContextLength { param, .. } => Some(param),
             Self::ModelNotFound(_) | Self::ModelNotReady { .. } | Self::ModelTakenDown(_) | Self::BaseNotServed(_) => {
                 Some("model")
@@ -142,7 +143,7 @@ impl ApiError {
             Self::NoNode(_) => busy("no_node", Duration::from_secs(2)),
             Self::Draining => busy("shutting_down", Duration::from_secs(1)),
             Self::Unavailable(_) => busy("unavailable", Duration::from_secs(1)),
-            Self::Job(failure) => match failure {
+            Self::Job(failure) | Self::Constraint { failure, .. } => match failure {
                 JobFailure::Adapter(_) => failed(StatusCode::BAD_GATEWAY, "adapter_not_loaded", Retry::Perhaps),
                 JobFailure::NotFinite { .. } => never(StatusCode::UNPROCESSABLE_ENTITY, Some("output_not_finite")),
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),

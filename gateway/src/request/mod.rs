@@ -4,10 +4,12 @@ pub mod adapters;
 pub(crate) mod body;
 pub mod chat;
 pub mod completion;
+pub mod constraint;
 pub(crate) mod fields;
 pub mod sampling;
 
 pub use adapters::WeightedAdapter;
 pub use chat::{ChatMessage, ChatRequest, Role};
 pub use completion::{CompletionRequest, Prompt};
+pub use constraint::{ConstraintFields, RequestedConstraint};
 pub use sampling::{Generation, StreamOptions};

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 use souk_protocol::{SamplingParams, TokenId};
+use souk_queue::Weight;
 use utoipa::ToSchema;
 
 use super::adapters::{WeightedAdapter, take_adapters};
+use super::constraint::{ConstraintFields, RequestedConstraint, take_constraint};
 use super::fields::{Fields, as_integer, wrong_type};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
@@ -57,6 +59,14 @@ pub struct Generation {
     /// Adapters that act together, in this order, with `model` naming their base model.
     #[schema(required = false)]
     pub adapters: Vec<WeightedAdapter>,
+    /// What the answer must look like.
+    #[serde(flatten)]
+    #[schema(value_type = ConstraintFields)]
+    pub constraint: Option<RequestedConstraint>,
+    /// The request's share in percent of an ordinary one's, against others of the same tenant; or as `service_tier`:
+    /// `flex` is 50, `auto` and `default` are 100, `priority` is 200.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    pub priority: Weight,
 }
 
 /// Options of a streamed answer.
@@ -68,10 +78,9 @@ pub struct StreamOptions {
 }
 
 /// Fields of the official API, or that clients are known to send, which are accepted and have no effect here.
-pub(super) const WITHOUT_EFFECT: [&str; 10] = [
+pub(super) const WITHOUT_EFFECT: [&str; 9] = [
     "metadata",
     "store",
-    "service_tier",
     "parallel_tool_calls",
     "reasoning_effort",
     "verbosity",
@@ -84,6 +93,13 @@ pub(super) const WITHOUT_EFFECT: [&str; 10] = [
 impl Generation {
     pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
+        let constraint = take_constraint(fields, limits)?;
+        let ignore_eos = fields.boolean("ignore_eos")?.unwrap_or(false);
+        if let Some(constraint) = constraint.as_ref().filter(|_| ignore_eos) {
+            let message =
+                format!("'ignore_eos' cannot be combined with '{}', which says where to end.", constraint.field);
+            return Err(ApiError::invalid("ignore_eos", message));
+        }
         Ok(Self {
             temperature: fields.number("temperature", 0.0..=2.0)?,
             top_p: above_zero("top_p", fields.number("top_p", 0.0..=1.0)?)?,
@@ -96,11 +112,13 @@ impl Generation {
             logit_bias: take_logit_bias(fields, limits)?,
             stop: take_stop(fields, limits)?,
             n: fields.integer("n", 1..=i64::from(limits.choices))?.map_or(1, |n| n as u32),
-            ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
+            ignore_eos,
             stream_options: take_stream_options(fields, stream)?,
             stream,
             user: fields.string("user")?,
             adapters: take_adapters(fields, limits)?,
+            constraint,
+            priority: take_priority(fields)?,
         })
     }
 
@@ -146,6 +164,26 @@ fn above_zero(path: &str, value: Option<f64>) -> Result<Option<f64>, ApiError> {
         }
         value => Ok(value),
     }
+}
+
+/// The weight that `priority` or `service_tier` asks for; an ordinary one without either.
+fn take_priority(fields: &mut Fields) -> Result<Weight, ApiError> {
+    let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Weight::percent(percent as u32));
+    let tier = match fields.string("service_tier")?.as_deref() {
+        None => None,
+        Some("auto" | "default") => Some(Weight::ORDINARY),
+        Some("flex") => Weight::percent(50),
+        Some("priority") => Weight::percent(200),
+        Some(other) => {
+            let given: String = other.chars().take(40).collect();
+            let message = format!("'service_tier' must be one of auto, default, flex, priority; given '{given}'.");
+            return Err(ApiError::invalid("service_tier", message));
+        }
+    };
+    if priority.is_some() && tier.is_some_and(|tier| tier != Weight::ORDINARY) {
+        return Err(ApiError::invalid("priority", "'priority' cannot be combined with 'service_tier'."));
+    }
+    Ok(priority.or(tier).unwrap_or(Weight::ORDINARY))
 }
 
 fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {

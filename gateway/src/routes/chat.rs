@@ -70,9 +70,12 @@ pub(crate) async fn create_chat_completion(
         num_prompt_tokens,
         prompt_logprobs: false,
     };
-    let answers = interleave(jobs.into_iter().map(|job| Answer::new(job, &shape)).collect());
+    let answers =
+        interleave(jobs.into_iter().map(|job| Answer::new(job, &shape)).collect(), generation.constraint.as_ref());
     let head = Head::new(&request_id, request.model, &model.base);
     let response = if generation.stream {
+        let answers =
+            if generation.constraint.is_some() { sse::begun(answers, gateway.limits()).await? } else { answers };
         let include_usage = generation.stream_options.is_some_and(|options| options.include_usage);
         let chunks = Chunks {
             base: Arc::clone(&model.base),

@@ -74,9 +74,11 @@ pub(crate) async fn create_completion(
         };
         Answer::new(job, &shape)
     });
-    let answers = interleave(answers.collect());
+    let answers = interleave(answers.collect(), generation.constraint.as_ref());
     let shape = CompletionShape::new(&request_id, &request, &model.base, echoes);
     let response = if generation.stream {
+        let answers =
+            if generation.constraint.is_some() { sse::begun(answers, gateway.limits()).await? } else { answers };
         sse::respond(answers, shape, admission, gateway.limits())
     } else {
         let whole = collect(answers, shape.choices.len()).await?;

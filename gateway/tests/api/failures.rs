@@ -53,6 +53,27 @@ async fn each_failure_has_its_status() {
 }
 
 #[tokio::test]
+async fn a_constraint_that_cannot_be_used_is_the_callers_fault_before_any_event() {
+    let refuses: Script = Arc::new(|job: &GenerateJob, _| {
+        assert_eq!(job.constraint.as_ref().unwrap().kind(), "regex");
+        vec![Step::Send(JobEvent::Failed(JobFailure::Constraint("no such class".to_owned())))]
+    });
+    let stack = Stack::start(refuses).await;
+    for stream in [false, true] {
+        let mut body = body(stream);
+        body["guided_regex"] = json!("[[:thing:]]");
+        let reply = stack.post(PATH, body).await;
+        let error = &reply.json()["error"];
+        assert_eq!((reply.status.as_u16(), error["param"].as_str()), (400, Some("guided_regex")), "{error}");
+        assert_eq!(
+            (error["type"].as_str(), error["code"].as_str()),
+            (Some("invalid_request_error"), Some("invalid_constraint"))
+        );
+        assert!(error["message"].as_str().unwrap().contains("no such class"));
+    }
+}
+
+#[tokio::test]
 async fn a_failure_in_mid_stream_is_an_error_event_and_the_end() {
     let stack = Stack::start(fails_with(JobFailure::NotFinite { position: 3 })).await;
     let reply = stack.post(PATH, body(true)).await;

@@ -93,7 +93,7 @@ impl ConstraintError {
             _ if error.starts_with("NoExtension") => Self::NoText,
             StopReason::NoExtension | StopReason::NoExtensionBias => Self::NoText,
             StopReason::LexerTooComplex | StopReason::ParserTooComplex => Self::TooComplex(plain(error)),
-            _ if error.contains("too many") || error.contains("Too many") || error.contains("fuel") => {
+            _ if ["too many", "Too many", "max is", "fuel"].iter().any(|sign| error.contains(sign)) => {
                 Self::TooComplex(plain(error))
             }
             _ => Self::Internal(plain(error)),
