@@ -72,7 +72,7 @@ async fn every_error_has_its_status_code_and_sentence() {
         ("no model", post(CHAT, KEY, json!({"messages": []}).to_string())),
         ("temperature too high", field("temperature", json!(2.5))),
         ("unknown parameter", field("temprature", json!(1))),
-        ("unsupported format", field("response_format", json!({"type": "json_schema"}))),
+        ("unsupported format", field("response_format", json!({"type": "xml"}))),
         ("bias outside the vocabulary", field("logit_bias", json!({"99999": 1}))),
         ("prompt too long", field("messages", json!([{"role": "user", "content": "a".repeat(300)}]))),
         ("prompt far too long", field("messages", json!([{"role": "user", "content": "a".repeat(3500)}]))),
