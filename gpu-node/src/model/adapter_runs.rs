@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, LoraTarget};
-use souk_kernels::{Activations, Cpu, KernelError, ops};
+use souk_kernels::ops::{AdaptedTarget, LoraPair, LoraRun, LoraScratch, LoraTarget};
+use souk_kernels::{Activations, Cpu, KernelError, Matrix, ops};
 
 use super::plan::HeadRows;
 use super::recycle::recycle;
@@ -33,11 +33,11 @@ pub(super) struct AdapterRuns<'a> {
 /// Chooses the pair that acts on one of a layer's matrices.
 pub(super) type PairOf = fn(&LayerAdapter) -> Option<&LoraPair>;
 
-/// Outputs of a matrix, and which pair of an adapter acts on them.
+/// A matrix, which pair of an adapter acts on it, and where the outputs go.
 pub(super) struct AdaptedOutput<'b> {
+    pub(super) matrix: &'b Matrix,
     pub(super) pair: PairOf,
     pub(super) out: &'b mut [f32],
-    pub(super) out_features: usize,
 }
 
 impl<'a> AdapterRuns<'a> {
@@ -57,8 +57,8 @@ impl<'a> AdapterRuns<'a> {
         adapters.into_iter().any(|(adapter, _)| pair(&adapter.layers[layer]).is_some())
     }
 
-    /// Adds what the adapters give to the outputs of matrices that share the input `x`.
-    pub(super) fn add<const N: usize>(
+    /// Multiplies matrices by the input `x` that they share, and adds what the adapters give.
+    pub(super) fn matmul<const N: usize>(
         &mut self,
         cpu: &Cpu,
         layer: usize,
@@ -71,16 +71,13 @@ impl<'a> AdapterRuns<'a> {
             let pair = output.pair;
             list_runs(self.runs, list, rows_of, |adapter| pair(&adapter.layers[layer]));
         }
-        if self.lists[..N].iter().all(Vec::is_empty) {
-            return Ok(());
-        }
         let mut lists = self.lists.iter();
-        let mut targets = outputs.map(|output| LoraTarget {
+        let mut targets = outputs.map(|AdaptedOutput { matrix, out, .. }| AdaptedTarget {
+            matrix,
+            out,
             runs: lists.next().map_or(&[], Vec::as_slice),
-            out: output.out,
-            out_features: output.out_features,
         });
-        ops::lora(cpu, x, num_rows, &mut targets, self.scratch)
+        ops::adapted_matmul(cpu, x, num_rows, &mut targets, self.scratch)
     }
 
     /// Adds what the adapters give to the logits that are written.

@@ -1,7 +1,7 @@
 //! One pass through the layers.
 
-use souk_kernels::ops::{MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
-use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
+use souk_kernels::ops::{HeadOutput, MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
+use souk_kernels::{Cpu, KernelError, KvCache, ops};
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
 use super::plan::Layout;
@@ -47,18 +47,12 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
             },
         )?;
-        let mut targets = [
-            overwrite(&weights.q, &mut work.q),
-            overwrite(&weights.k, &mut work.k),
-            overwrite(&weights.v, &mut work.v),
-        ];
-        ops::matmul(cpu, &work.normed, num_rows, &mut targets)?;
         let outputs = [
-            AdaptedOutput { pair: |layer| layer.q.as_ref(), out: &mut work.q, out_features: shape.query_size() },
-            AdaptedOutput { pair: |layer| layer.k.as_ref(), out: &mut work.k, out_features: shape.kv_size() },
-            AdaptedOutput { pair: |layer| layer.v.as_ref(), out: &mut work.v, out_features: shape.kv_size() },
+            AdaptedOutput { matrix: &weights.q, pair: |layer| layer.q.as_ref(), out: &mut work.q },
+            AdaptedOutput { matrix: &weights.k, pair: |layer| layer.k.as_ref(), out: &mut work.k },
+            AdaptedOutput { matrix: &weights.v, pair: |layer| layer.v.as_ref(), out: &mut work.v },
         ];
-        self.adapters.add(cpu, layer, &work.normed, num_rows, outputs)?;
+        self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
 
         let (positions, slots) = (&self.step.positions, self.layout.slots);
         let (q, k, v) = (&mut work.q, &mut work.k, &work.v);
@@ -83,14 +77,11 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
             },
         )?;
-        let mut targets = [overwrite(&weights.gate, &mut work.gate), overwrite(&weights.up, &mut work.up)];
-        ops::matmul(cpu, &work.normed, num_rows, &mut targets)?;
-        let out_features = shape.intermediate_size;
         let outputs = [
-            AdaptedOutput { pair: |layer| layer.gate.as_ref(), out: &mut work.gate, out_features },
-            AdaptedOutput { pair: |layer| layer.up.as_ref(), out: &mut work.up, out_features },
+            AdaptedOutput { matrix: &weights.gate, pair: |layer| layer.gate.as_ref(), out: &mut work.gate },
+            AdaptedOutput { matrix: &weights.up, pair: |layer| layer.up.as_ref(), out: &mut work.up },
         ];
-        self.adapters.add(cpu, layer, &work.normed, num_rows, outputs)?;
+        self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
         ops::swiglu(cpu, &work.gate, &work.up, num_rows, &mut work.gated)?;
         self.join(layer, Sublayer::FeedForward)
     }
@@ -109,9 +100,8 @@ impl Forward<'_, '_> {
             let target = MatmulTarget { matrix, out: &mut work.hidden, mode: OutputMode::Accumulate };
             return ops::matmul(cpu, x, num_rows, &mut [target]);
         }
-        ops::matmul(cpu, x, num_rows, &mut [overwrite(matrix, &mut work.delta)])?;
-        let output = AdaptedOutput { pair, out: &mut work.delta, out_features: hidden_size };
-        self.adapters.add(cpu, layer, x, num_rows, [output])?;
+        let output = AdaptedOutput { matrix, pair, out: &mut work.delta };
+        self.adapters.matmul(cpu, layer, x, num_rows, [output])?;
         let rows = ..num_rows * hidden_size;
         for (hidden, delta) in work.hidden[rows].iter_mut().zip(&work.delta[rows]) {
             *hidden += delta;
@@ -136,12 +126,13 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.head_in)
             },
         )?;
-        ops::matmul(cpu, &work.head_in, head.rows.len(), &mut [overwrite(self.weights.head(), &mut work.logits)])?;
+        let (num_rows, num_written) = (head.rows.len(), head.num_written);
+        let (written, best) = work.best.split_at_mut(num_written);
+        let output = HeadOutput { logits: &mut work.logits, num_written, best };
+        ops::head(cpu, &work.head_in, num_rows, self.weights.head(), output, &mut work.head_scratch)?;
         self.adapters.add_to_logits(cpu, &work.head_in, head, &mut work.logits, shape.vocab_size)?;
-        let rows = work.logits.chunks_exact(shape.vocab_size).zip(&mut work.best);
-        for (logits, best) in rows.take(head.rows.len()).skip(head.num_asked) {
-            *best = best_of(logits);
-        }
+        let rows = work.logits.chunks_exact(shape.vocab_size).zip(written);
+        rows.skip(head.num_asked).for_each(|(logits, best)| *best = best_of(logits));
         head.restore_order(&work.best, &mut work.greedy);
         Ok(())
     }
@@ -158,8 +149,4 @@ enum Sublayer {
 fn best_of(logits: &[f32]) -> Option<u32> {
     let best = (0..).zip(logits).reduce(|best, next| if next.1 > best.1 { next } else { best })?.0;
     logits.iter().all(|logit| logit.is_finite()).then_some(best)
-}
-
-fn overwrite<'a>(matrix: &'a Matrix, out: &'a mut [f32]) -> MatmulTarget<'a> {
-    MatmulTarget { matrix, out, mode: OutputMode::Overwrite }
 }

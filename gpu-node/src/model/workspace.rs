@@ -1,6 +1,7 @@
 //! The buffers of a forward pass, allocated once for the largest step.
 
 use souk_kernels::Activations;
+use souk_kernels::ops::HeadScratch;
 use souk_protocol::LlamaShape;
 
 /// Rows are adjacent and as wide as the comment says; only the first rows of a step are in use.
@@ -33,7 +34,8 @@ pub(super) struct Workspace {
     pub(super) logits: Vec<f32>,
     /// The best tokens of rows, in the order in which they go through the head.
     pub(super) best: Vec<Option<u32>>,
-    /// The same in the order of the step.
+    pub(super) head_scratch: HeadScratch,
+    /// The best tokens in the order of the step.
     pub(super) greedy: Vec<Option<u32>>,
 }
 
@@ -57,6 +59,7 @@ impl Workspace {
             head_in: Activations::new(max_logit_rows, hidden),
             logits: vec![0.0; max_logit_rows * shape.vocab_size],
             best: vec![None; max_logit_rows],
+            head_scratch: HeadScratch::default(),
             greedy: vec![None; max_logit_rows],
         }
     }

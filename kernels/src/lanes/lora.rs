@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use crate::activations::Activations;
 use crate::adapter::{LoraPair, SlabType};
-use crate::cpu::Kernel;
 use crate::cpu::simd::{LANES, Simd, Task};
+use crate::cpu::{Cpu, Kernel};
 use crate::ops::LoraRun;
-use crate::ops::lora::{Entry, Group, ShrinkUnit};
+use crate::ops::lora::{Entry, ExpandUnit, Group, LoraPlan, ShrinkUnit, per_chunk};
 use crate::shared::SharedMut;
 
 /// How half floats of a pair become lanes.
@@ -52,24 +52,57 @@ fn prefetch_four<S: Simd>(s: S, at: *const [u16; LANES]) {
     s.prefetch(at.wrapping_add(PREFETCH_VECTORS + 2).cast());
 }
 
-/// First dispatch.
-pub(crate) struct Shrink<'a> {
-    pub(crate) x: &'a Activations,
+/// One matrix's runs and where its outputs are.
+#[derive(Clone, Copy)]
+pub(crate) struct Module<'a> {
     pub(crate) runs: &'a [LoraRun<'a>],
-    pub(crate) entries: &'a [Entry],
-    pub(crate) order: &'a [u32],
-    pub(crate) units: &'a [ShrinkUnit],
-    pub(crate) units_per_chunk: usize,
-    pub(crate) shrunk: SharedMut<'a, f32>,
+    pub(crate) out: SharedMut<'a, f32>,
+    pub(crate) out_features: usize,
+}
+
+impl Module<'_> {
+    pub(crate) const EMPTY: Module<'static> = Module { runs: &[], out: SharedMut::EMPTY, out_features: 0 };
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.runs.iter().all(|run| run.num_rows == 0)
+    }
+}
+
+/// First dispatch; it may run beside the base product, which it does not touch.
+pub(crate) struct Shrink<'a> {
+    x: &'a Activations,
+    modules: &'a [Module<'a>],
+    plan: &'a LoraPlan,
+    units_per_chunk: usize,
+    shrunk: SharedMut<'a, f32>,
+}
+
+impl<'a> Shrink<'a> {
+    pub(crate) fn new(
+        cpu: &Cpu,
+        x: &'a Activations,
+        modules: &'a [Module<'a>],
+        plan: &'a LoraPlan,
+        shrunk: &'a mut [f32],
+    ) -> Self {
+        let rows_by_ranks = |unit: &ShrinkUnit| (unit.num_ranks * unit.group.count) as usize;
+        let work = plan.shrink_units.iter().map(rows_by_ranks).sum::<usize>() * x.cols();
+        let units_per_chunk = per_chunk(cpu, plan.shrink_units.len(), work);
+        Shrink { x, modules, plan, units_per_chunk, shrunk: SharedMut::new(shrunk) }
+    }
+
+    pub(crate) fn num_chunks(&self) -> usize {
+        self.plan.shrink_units.len().div_ceil(self.units_per_chunk)
+    }
 }
 
 impl Kernel for Shrink<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
+        let units = &self.plan.shrink_units;
         let first = chunk * self.units_per_chunk;
-        let units = &self.units[first..(first + self.units_per_chunk).min(self.units.len())];
-        for unit in units {
-            match self.pair(unit).slab_type() {
+        for unit in &units[first..(first + self.units_per_chunk).min(units.len())] {
+            match unit.group.pair(self.modules).slab_type() {
                 SlabType::Bf16 => self.unit::<S, Brain>(s, unit),
                 SlabType::F16 => self.unit::<S, Ieee>(s, unit),
             }
@@ -77,15 +110,10 @@ impl Kernel for Shrink<'_> {
     }
 }
 
-impl<'a> Shrink<'a> {
-    #[inline(always)]
-    fn pair(&self, unit: &ShrinkUnit) -> &'a LoraPair {
-        self.runs[unit.group.run as usize].pair
-    }
-
+impl Shrink<'_> {
     #[inline(always)]
     fn unit<S: Simd, H: Halves>(&self, s: S, unit: &ShrinkUnit) {
-        let (fours, rest) = members(self.order, unit.group).as_chunks::<4>();
+        let (fours, rest) = members(&self.plan.order, unit.group).as_chunks::<4>();
         for members in fours {
             s.call(ShrinkRanks::<H, 4> { op: self, unit, members, halves: PhantomData });
         }
@@ -109,17 +137,17 @@ impl<H: Halves, const R: usize> Task for ShrinkRanks<'_, H, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let pair = self.op.pair(self.unit);
+        let pair = self.unit.group.pair(self.op.modules);
         let num_inputs = pair.in_features();
         let mut x = [[].as_slice(); R];
         for row in 0..R {
-            let values = self.op.x.row(self.op.entries[self.members[row] as usize].row as usize);
+            let values = self.op.x.row(self.op.plan.entries[self.members[row] as usize].row as usize);
             x[row] = &values[..num_inputs];
         }
         for rank in self.unit.first_rank as usize..(self.unit.first_rank + self.unit.num_ranks) as usize {
             let sums = shrink_rank::<S, H, R>(s, pair.a_rows(rank, 1), &x);
             for row in 0..R {
-                let at = self.op.entries[self.members[row] as usize].shrunk + rank;
+                let at = self.op.plan.entries[self.members[row] as usize].shrunk + rank;
                 // SAFETY: a rank of an entry belongs to one chunk.
                 let shrunk = unsafe { self.op.shrunk.part(at, 1) };
                 shrunk[0] = sums[row];
@@ -159,18 +187,14 @@ fn shrink_rank<S: Simd, H: Halves, const R: usize>(s: S, a: &[[u16; LANES]], x: 
     sums
 }
 
-/// Second dispatch, one for each depth: groups of one depth never share a row. A unit is a piece of a group's tiles.
+/// Second dispatch, one for each depth: units of one depth never share outputs.
 pub(crate) struct Expand<'a> {
-    pub(crate) runs: &'a [LoraRun<'a>],
-    pub(crate) entries: &'a [Entry],
-    pub(crate) order: &'a [u32],
+    pub(crate) modules: &'a [Module<'a>],
+    pub(crate) plan: &'a LoraPlan,
     /// Of one depth.
-    pub(crate) groups: &'a [Group],
-    pub(crate) pieces_per_group: usize,
+    pub(crate) units: &'a [ExpandUnit],
     pub(crate) units_per_chunk: usize,
     pub(crate) shrunk: &'a [f32],
-    pub(crate) out: SharedMut<'a, f32>,
-    pub(crate) out_features: usize,
     /// Rows of base outputs that later runs need.
     pub(crate) base: SharedMut<'a, f32>,
 }
@@ -178,18 +202,11 @@ pub(crate) struct Expand<'a> {
 impl Kernel for Expand<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let num_tiles = self.out_features.div_ceil(LANES);
-        let tiles_per_piece = num_tiles.div_ceil(self.pieces_per_group);
         let first = chunk * self.units_per_chunk;
-        let end = (first + self.units_per_chunk).min(self.groups.len() * self.pieces_per_group);
-        for unit in first..end {
-            let group = self.groups[unit / self.pieces_per_group];
-            let first_tile = unit % self.pieces_per_group * tiles_per_piece;
-            let tiles = first_tile.min(num_tiles)..(first_tile + tiles_per_piece).min(num_tiles);
-            let pair = self.runs[group.run as usize].pair;
-            match pair.slab_type() {
-                SlabType::Bf16 => self.group::<S, Brain>(s, group, pair, &tiles),
-                SlabType::F16 => self.group::<S, Ieee>(s, group, pair, &tiles),
+        for unit in &self.units[first..(first + self.units_per_chunk).min(self.units.len())] {
+            match unit.group.pair(self.modules).slab_type() {
+                SlabType::Bf16 => self.unit::<S, Brain>(s, unit),
+                SlabType::F16 => self.unit::<S, Ieee>(s, unit),
             }
         }
     }
@@ -197,20 +214,24 @@ impl Kernel for Expand<'_> {
 
 impl Expand<'_> {
     #[inline(always)]
-    fn group<S: Simd, H: Halves>(&self, s: S, group: Group, pair: &LoraPair, tiles: &Range<usize>) {
-        let (fours, rest) = members(self.order, group).as_chunks::<4>();
+    fn unit<S: Simd, H: Halves>(&self, s: S, unit: &ExpandUnit) {
+        let (pair, module) = (unit.group.pair(self.modules), &self.modules[unit.group.module as usize]);
+        let tiles = unit.first_tile as usize..(unit.first_tile + unit.num_tiles) as usize;
+        let (fours, rest) = members(&self.plan.order, unit.group).as_chunks::<4>();
         for members in fours {
-            s.call(ExpandTiles::<H, 4> { op: self, pair, members, tiles: tiles.clone(), halves: PhantomData });
+            let tiles = tiles.clone();
+            s.call(ExpandTiles::<H, 4> { op: self, module, pair, members, tiles, halves: PhantomData });
         }
         for one in rest {
-            let members = std::array::from_ref(one);
-            s.call(ExpandTiles::<H, 1> { op: self, pair, members, tiles: tiles.clone(), halves: PhantomData });
+            let (members, tiles) = (std::array::from_ref(one), tiles.clone());
+            s.call(ExpandTiles::<H, 1> { op: self, module, pair, members, tiles, halves: PhantomData });
         }
     }
 }
 
 struct ExpandTiles<'a, H, const R: usize> {
     op: &'a Expand<'a>,
+    module: &'a Module<'a>,
     pair: &'a LoraPair,
     members: &'a [u32; R],
     tiles: Range<usize>,
@@ -243,10 +264,10 @@ impl<H: Halves, const R: usize> ExpandTiles<'_, H, R> {
         for at in 0..T {
             b[at] = self.pair.b_tiles(first_tile + at, 1);
         }
-        let mut entries = [self.op.entries[self.members[0] as usize]; R];
+        let mut entries = [self.op.plan.entries[self.members[0] as usize]; R];
         let mut shrunk = [[].as_slice(); R];
         for row in 0..R {
-            entries[row] = self.op.entries[self.members[row] as usize];
+            entries[row] = self.op.plan.entries[self.members[row] as usize];
             shrunk[row] = &self.op.shrunk[entries[row].shrunk..][..rank];
         }
         let mut delta = [[s.splat(0.0); T]; R];
@@ -272,14 +293,15 @@ impl<H: Halves, const R: usize> ExpandTiles<'_, H, R> {
     #[inline(always)]
     fn add<S: Simd>(&self, s: S, entry: &Entry, tile: usize, delta: S::F) {
         let first = tile * LANES;
-        let count = LANES.min(self.op.out_features - first);
+        let out_features = self.module.out_features;
+        let count = LANES.min(out_features - first);
         // SAFETY: within a dispatch a row is in one group, and a tile of it in one chunk, which works on one entry at a time.
-        let out = unsafe { self.op.out.part(entry.row as usize * self.op.out_features + first, count) };
+        let out = unsafe { self.module.out.part(entry.row as usize * out_features + first, count) };
         let before = s.load_part(out);
         let mut base = before;
         if let Some(saved) = entry.base {
             // SAFETY: as above: the saved row's part of this tile belongs to this chunk.
-            let saved = unsafe { self.op.base.part(saved as usize * self.op.out_features + first, count) };
+            let saved = unsafe { self.op.base.part(saved + first, count) };
             if entry.is_first() {
                 s.store_part(before, saved);
             } else {

@@ -13,6 +13,7 @@
 
 use std::marker::PhantomData;
 
+use super::best::BestOutput;
 use crate::activations::{Activations, BlockMeta, QuantBlock, combine};
 use crate::cpu::simd::{LANES, Simd, Task};
 use crate::matrix::{HalfLanes, Quantized};
@@ -309,6 +310,8 @@ pub(crate) struct Output<'a> {
     pub(crate) out: SharedMut<'a, f32>,
     pub(crate) out_features: usize,
     pub(crate) mode: OutputMode,
+    /// Rows from a number on are not written; the best output of each is kept.
+    pub(crate) best: Option<BestOutput<'a>>,
 }
 
 impl Output<'_> {
@@ -317,6 +320,9 @@ impl Output<'_> {
     pub(crate) fn write<S: Simd>(&self, s: S, row: usize, tile: usize, value: S::F) {
         let first = tile * LANES;
         let count = LANES.min(self.out_features - first);
+        if let Some(best) = self.best.filter(|best| row >= best.first_row) {
+            return best.write(s, row, tile, s.keep_first(value, count, 0.0), count);
+        }
         // SAFETY: a tile belongs to one chunk, and a tile's outputs of a row are written by nobody else.
         let out = unsafe { self.out.part(row * self.out_features + first, count) };
         let value = match self.mode {

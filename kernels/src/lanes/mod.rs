@@ -1,6 +1,7 @@
 //! The kernels, written once over sixteen lanes (`crate::cpu::simd`). Fronts in `crate::ops` have checked every shape.
 
 pub(crate) mod attention;
+pub(crate) mod best;
 pub(crate) mod lora;
 pub(crate) mod math;
 pub(crate) mod matmul_float;

@@ -6,7 +6,7 @@ use crate::adapter::LoraPair;
 use crate::cpu::Cpu;
 use crate::cpu::simd::LANES;
 use crate::error::{check_equal, check_limit, check_rows};
-use crate::lanes::lora::{Expand, Shrink};
+use crate::lanes::lora::{Expand, Module, Shrink};
 use crate::shared::SharedMut;
 
 /// Rows that a pair acts on.
@@ -32,16 +32,24 @@ pub struct LoraTarget<'a> {
     pub out_features: usize,
 }
 
-/// Work space of [`lora`]; grows to what the largest op needed and is then used again.
+/// Work space of [`lora`] and [`adapted_matmul`](super::adapted_matmul); grows to what the largest op needed and is then
+/// used again.
 #[derive(Default)]
 pub struct LoraScratch {
-    entries: Vec<Entry>,
+    pub(crate) plan: LoraPlan,
+    pub(crate) shrunk: Vec<f32>,
+    base: Vec<f32>,
+}
+
+/// Who works on what: the same whatever the number of threads.
+#[derive(Default)]
+pub(crate) struct LoraPlan {
+    pub(crate) entries: Vec<Entry>,
     groups: Vec<Group>,
     /// Entry numbers in the order in which groups use them: first for shrink, then for expand.
-    order: Vec<u32>,
-    units: Vec<ShrinkUnit>,
-    shrunk: Vec<f32>,
-    base: Vec<f32>,
+    pub(crate) order: Vec<u32>,
+    pub(crate) shrink_units: Vec<ShrinkUnit>,
+    expand_units: Vec<ExpandUnit>,
     seen: Vec<RowSeen>,
 }
 
@@ -53,32 +61,37 @@ impl LoraScratch {
 
     /// Bytes held.
     pub fn size_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
-            + self.groups.capacity() * size_of::<Group>()
-            + self.order.capacity() * size_of::<u32>()
-            + self.units.capacity() * size_of::<ShrinkUnit>()
+        let plan = &self.plan;
+        plan.entries.capacity() * size_of::<Entry>()
+            + plan.groups.capacity() * size_of::<Group>()
+            + plan.order.capacity() * size_of::<u32>()
+            + plan.shrink_units.capacity() * size_of::<ShrinkUnit>()
+            + plan.expand_units.capacity() * size_of::<ExpandUnit>()
+            + plan.seen.capacity() * size_of::<RowSeen>()
             + (self.shrunk.capacity() + self.base.capacity()) * size_of::<f32>()
-            + self.seen.capacity() * size_of::<RowSeen>()
     }
 }
 
 /// One run's part on one row.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
+    /// Which module of the op.
+    pub(crate) module: u32,
     pub(crate) row: u32,
-    /// Which of the row's runs this is, in the order of the list.
+    /// Which of the row's runs in the module this is, in the order of the list.
     depth: u32,
     run: u32,
     pub(crate) weight: f32,
     /// Where `A x` of this entry lies.
     pub(crate) shrunk: usize,
     /// Where the row's base output is kept: only for a gain that is not the row's first run.
-    pub(crate) base: Option<u32>,
+    pub(crate) base: Option<usize>,
 }
 
 /// Entries of one pair (and, for expand, of one depth): a range of `order`.
 #[derive(Clone, Copy)]
 pub(crate) struct Group {
+    pub(crate) module: u32,
     pub(crate) run: u32,
     pub(crate) depth: u32,
     pub(crate) first: u32,
@@ -93,13 +106,23 @@ pub(crate) struct ShrinkUnit {
     pub(crate) num_ranks: u32,
 }
 
-/// What the plan knows of a row.
+/// Some tiles of outputs of a group.
+#[derive(Clone, Copy)]
+pub(crate) struct ExpandUnit {
+    pub(crate) group: Group,
+    pub(crate) first_tile: u32,
+    pub(crate) num_tiles: u32,
+}
+
+/// What the plan knows of a row of a module.
 #[derive(Clone, Copy, Default)]
 struct RowSeen {
     depth: u32,
-    base: Option<u32>,
+    base: Option<usize>,
 }
 
+/// Modules that one plan takes; a longer list takes several.
+pub(crate) const MODULES_PER_PLAN: usize = 4;
 /// Ranks per shrink unit: as many as share a pass over `x`.
 const RANKS_PER_UNIT: usize = 8;
 /// Chunks per thread of each dispatch.
@@ -110,7 +133,7 @@ const WORK_WORTH_A_FORK: usize = 16 * 1024;
 /// `out[row] += weight * delta(row)` for every run that covers the row, where `delta = B A x`, or with a gain `g` (DoRA)
 /// `g * (base + B A x) - base` with `base` the output as it was before the op.
 ///
-/// A and B of a pair are read once for all rows and runs of a target that use it.
+/// A and B of a pair are read once for all rows and runs of a target that use it. Targets share their dispatches.
 pub fn lora(
     cpu: &Cpu,
     x: &Activations,
@@ -122,75 +145,84 @@ pub fn lora(
     check_limit(OP, "num_rows", x.max_rows(), num_rows)?;
     for target in &*targets {
         check_rows(OP, "out", num_rows, target.out_features, target.out.len())?;
-        for run in target.runs {
-            check_limit(OP, "end of a run", num_rows, run.first_row.saturating_add(run.num_rows))?;
-            check_equal(OP, "in_features of a pair", x.cols(), run.pair.in_features())?;
-            check_equal(OP, "out_features of a pair", target.out_features, run.pair.out_features())?;
-        }
+        check_runs(OP, x, num_rows, target.out_features, target.runs)?;
     }
-    for target in targets {
-        if target.runs.iter().any(|run| run.num_rows > 0) {
-            run_target(cpu, x, num_rows, target, scratch);
+    for targets in targets.chunks_mut(MODULES_PER_PLAN) {
+        let mut modules = [Module::EMPTY; MODULES_PER_PLAN];
+        for (module, target) in modules.iter_mut().zip(targets) {
+            let (runs, out_features) = (target.runs, target.out_features);
+            *module = Module { runs, out: SharedMut::new(target.out), out_features };
         }
+        if modules.iter().all(Module::is_idle) {
+            continue;
+        }
+        scratch.prepare(cpu, num_rows, &modules);
+        let shrink = Shrink::new(cpu, x, &modules, &scratch.plan, &mut scratch.shrunk);
+        cpu.launch(shrink.num_chunks(), &shrink);
+        scratch.expand(cpu, &modules);
     }
     Ok(())
 }
 
-fn run_target(cpu: &Cpu, x: &Activations, num_rows: usize, target: &mut LoraTarget<'_>, scratch: &mut LoraScratch) {
-    let runs = target.runs;
-    scratch.plan(runs, num_rows, target.out_features);
-    let work_per_feature: usize = scratch.entries.iter().map(|entry| runs[entry.run as usize].pair.rank()).sum();
-
-    let num_units = scratch.units.len();
-    let units_per_chunk = per_chunk(cpu, num_units, work_per_feature * x.cols());
-    let shrink = Shrink {
-        x,
-        runs,
-        entries: &scratch.entries,
-        order: &scratch.order,
-        units: &scratch.units,
-        units_per_chunk,
-        shrunk: SharedMut::new(&mut scratch.shrunk),
-    };
-    cpu.launch(num_units.div_ceil(units_per_chunk), &shrink);
-
-    let num_tiles = target.out_features.div_ceil(LANES);
-    let work = work_per_feature * target.out_features;
-    for groups in scratch.groups.chunk_by(|a, b| a.depth == b.depth) {
-        // A whole B to a chunk where there are many: long streams are read faster.
-        let enough_chunks = if work < WORK_WORTH_A_FORK { 1 } else { cpu.num_threads() * CHUNKS_PER_THREAD };
-        let pieces_per_group = enough_chunks.div_ceil(groups.len()).clamp(1, num_tiles.max(1));
-        let num_units = groups.len() * pieces_per_group;
-        let units_per_chunk = per_chunk(cpu, num_units, work);
-        let expand = Expand {
-            runs,
-            entries: &scratch.entries,
-            order: &scratch.order,
-            groups,
-            pieces_per_group,
-            units_per_chunk,
-            shrunk: &scratch.shrunk,
-            out: SharedMut::new(target.out),
-            out_features: target.out_features,
-            base: SharedMut::new(&mut scratch.base),
-        };
-        cpu.launch(num_units.div_ceil(units_per_chunk), &expand);
+/// Checks the runs of one module.
+pub(crate) fn check_runs(
+    op: &'static str,
+    x: &Activations,
+    num_rows: usize,
+    out_features: usize,
+    runs: &[LoraRun<'_>],
+) -> Result<(), KernelError> {
+    for run in runs {
+        check_limit(op, "end of a run", num_rows, run.first_row.saturating_add(run.num_rows))?;
+        check_equal(op, "in_features of a pair", x.cols(), run.pair.in_features())?;
+        check_equal(op, "out_features of a pair", out_features, run.pair.out_features())?;
     }
+    Ok(())
 }
 
 /// How many of `count` pieces of work make a chunk.
-fn per_chunk(cpu: &Cpu, count: usize, work: usize) -> usize {
+pub(crate) fn per_chunk(cpu: &Cpu, count: usize, work: usize) -> usize {
     if work < WORK_WORTH_A_FORK { count.max(1) } else { count.div_ceil(cpu.num_threads() * CHUNKS_PER_THREAD).max(1) }
 }
 
 impl LoraScratch {
-    /// Lays out entries, groups and units of a target. Which entries stand together does not change any result: each
-    /// entry's operations are its own, and those of a row happen in the order of depth.
-    fn plan(&mut self, runs: &[LoraRun<'_>], num_rows: usize, out_features: usize) {
-        self.list_entries(runs, num_rows, out_features);
+    /// Plans an op and makes room for what passes between its dispatches.
+    pub(crate) fn prepare(&mut self, cpu: &Cpu, num_rows: usize, modules: &[Module<'_>]) {
+        let (num_shrunk, num_base) = self.plan.lay_out(cpu, num_rows, modules);
+        grow(&mut self.shrunk, num_shrunk);
+        grow(&mut self.base, num_base);
+    }
+
+    /// The dispatches after shrink: one for each depth.
+    pub(crate) fn expand(&mut self, cpu: &Cpu, modules: &[Module<'_>]) {
+        let plan = &self.plan;
+        for units in plan.expand_units.chunk_by(|a, b| a.group.depth == b.group.depth) {
+            let work = |unit: &ExpandUnit| {
+                unit.num_tiles as usize * LANES * unit.group.count as usize * unit.group.pair(modules).rank()
+            };
+            let units_per_chunk = per_chunk(cpu, units.len(), units.iter().map(work).sum());
+            let expand = Expand {
+                modules,
+                plan,
+                units,
+                units_per_chunk,
+                shrunk: &self.shrunk,
+                base: SharedMut::new(&mut self.base),
+            };
+            cpu.launch(units.len().div_ceil(units_per_chunk), &expand);
+        }
+    }
+}
+
+impl LoraPlan {
+    /// Lays out entries, groups and units of some modules. Which entries stand together does not change any result: each
+    /// entry's operations are its own, and those of a row happen in the order of depth. Returns how many values shrink
+    /// writes and how many base outputs are kept.
+    fn lay_out(&mut self, cpu: &Cpu, num_rows: usize, modules: &[Module<'_>]) -> (usize, usize) {
+        let sizes = self.list_entries(num_rows, modules);
         let key = |entry: u32, entries: &[Entry]| {
             let entry = entries[entry as usize];
-            (std::ptr::from_ref(runs[entry.run as usize].pair), entry.row, entry.run)
+            (entry.module, std::ptr::from_ref(entry.pair(modules)), entry.row, entry.run)
         };
         let num_entries = self.entries.len() as u32;
 
@@ -198,11 +230,11 @@ impl LoraScratch {
         self.order.extend(0..num_entries);
         self.order.sort_unstable_by_key(|entry| key(*entry, &self.entries));
         self.groups.clear();
-        group(&mut self.groups, &self.entries, &self.order, 0, |a, b| same_pair(runs, &self.entries, a, b));
-        self.units.clear();
+        group(&mut self.groups, &self.entries, &self.order, 0, |a, b| a.shares_pair(b, modules));
+        self.shrink_units.clear();
         for group in &self.groups {
-            let rank = runs[group.run as usize].pair.rank();
-            self.units.extend((0..rank).step_by(RANKS_PER_UNIT).map(|first_rank| ShrinkUnit {
+            let rank = group.pair(modules).rank();
+            self.shrink_units.extend((0..rank).step_by(RANKS_PER_UNIT).map(|first_rank| ShrinkUnit {
                 group: *group,
                 first_rank: first_rank as u32,
                 num_ranks: RANKS_PER_UNIT.min(rank - first_rank) as u32,
@@ -214,43 +246,69 @@ impl LoraScratch {
         by_depth.sort_unstable_by_key(|entry| (self.entries[*entry as usize].depth, key(*entry, &self.entries)));
         self.groups.clear();
         group(&mut self.groups, &self.entries, by_depth, num_entries, |a, b| {
-            same_pair(runs, &self.entries, a, b) && self.entries[a as usize].depth == self.entries[b as usize].depth
+            a.depth == b.depth && a.shares_pair(b, modules)
         });
+        self.expand_units.clear();
+        for groups in self.groups.chunk_by(|a, b| a.depth == b.depth) {
+            // A whole B to a unit where there are many: long streams are read faster.
+            let pieces = (cpu.num_threads() * CHUNKS_PER_THREAD).div_ceil(groups.len());
+            for group in groups {
+                let num_tiles = modules[group.module as usize].out_features.div_ceil(LANES);
+                let tiles_per_piece = num_tiles.div_ceil(pieces).max(1);
+                self.expand_units.extend((0..num_tiles).step_by(tiles_per_piece).map(|first_tile| ExpandUnit {
+                    group: *group,
+                    first_tile: first_tile as u32,
+                    num_tiles: tiles_per_piece.min(num_tiles - first_tile) as u32,
+                }));
+            }
+        }
+        sizes
     }
 
-    /// One entry per run and row, in the order of the list.
-    fn list_entries(&mut self, runs: &[LoraRun<'_>], num_rows: usize, out_features: usize) {
+    /// One entry per run and row, in the order of the modules and their lists.
+    fn list_entries(&mut self, num_rows: usize, modules: &[Module<'_>]) -> (usize, usize) {
         self.entries.clear();
-        self.seen.clear();
-        self.seen.resize(num_rows, RowSeen::default());
-        let (mut num_shrunk, mut num_bases) = (0, 0);
-        for (at, run) in runs.iter().enumerate() {
-            for row in run.first_row..run.first_row + run.num_rows {
-                let seen = &mut self.seen[row];
-                let needs_base = run.pair.gain().is_some() && seen.depth > 0;
-                if needs_base && seen.base.is_none() {
-                    seen.base = Some(num_bases);
-                    num_bases += 1;
+        let (mut num_shrunk, mut num_base) = (0, 0);
+        for (module, Module { runs, out_features, .. }) in modules.iter().enumerate() {
+            let first_entry = self.entries.len();
+            self.seen.clear();
+            self.seen.resize(num_rows, RowSeen::default());
+            let mut keeps_base = false;
+            for (at, run) in runs.iter().enumerate() {
+                for row in run.first_row..run.first_row + run.num_rows {
+                    let seen = &mut self.seen[row];
+                    if run.pair.gain().is_some() && seen.depth > 0 && seen.base.is_none() {
+                        seen.base = Some(num_base);
+                        num_base += out_features;
+                        keeps_base = true;
+                    }
+                    self.entries.push(Entry {
+                        module: module as u32,
+                        row: row as u32,
+                        depth: seen.depth,
+                        run: at as u32,
+                        weight: run.weight,
+                        shrunk: num_shrunk,
+                        base: None,
+                    });
+                    seen.depth += 1;
+                    num_shrunk += run.pair.rank();
                 }
-                self.entries.push(Entry {
-                    row: row as u32,
-                    depth: seen.depth,
-                    run: at as u32,
-                    weight: run.weight,
-                    shrunk: num_shrunk,
-                    base: None,
-                });
-                seen.depth += 1;
-                num_shrunk += run.pair.rank();
+            }
+            if keeps_base {
+                for entry in &mut self.entries[first_entry..] {
+                    entry.base = self.seen[entry.row as usize].base;
+                }
             }
         }
-        if num_bases > 0 {
-            for entry in &mut self.entries {
-                entry.base = self.seen[entry.row as usize].base;
-            }
-        }
-        grow(&mut self.shrunk, num_shrunk);
-        grow(&mut self.base, num_bases as usize * out_features);
+        (num_shrunk, num_base)
+    }
+}
+
+impl Group {
+    #[inline(always)]
+    pub(crate) fn pair<'a>(&self, modules: &[Module<'a>]) -> &'a LoraPair {
+        modules[self.module as usize].runs[self.run as usize].pair
     }
 }
 
@@ -259,21 +317,30 @@ impl Entry {
     pub(crate) fn is_first(&self) -> bool {
         self.depth == 0
     }
-}
 
-/// Splits an order into ranges of entries that belong together.
-fn group(groups: &mut Vec<Group>, entries: &[Entry], order: &[u32], offset: u32, belongs: impl Fn(u32, u32) -> bool) {
-    let mut first = offset;
-    for members in order.chunk_by(|a, b| belongs(*a, *b)) {
-        let Entry { run, depth, .. } = entries[members[0] as usize];
-        groups.push(Group { run, depth, first, count: members.len() as u32 });
-        first += members.len() as u32;
+    fn pair<'a>(&self, modules: &[Module<'a>]) -> &'a LoraPair {
+        modules[self.module as usize].runs[self.run as usize].pair
+    }
+
+    fn shares_pair(&self, other: &Entry, modules: &[Module<'_>]) -> bool {
+        self.module == other.module && std::ptr::eq(self.pair(modules), other.pair(modules))
     }
 }
 
-fn same_pair(runs: &[LoraRun<'_>], entries: &[Entry], a: u32, b: u32) -> bool {
-    let pair = |entry: u32| runs[entries[entry as usize].run as usize].pair;
-    std::ptr::eq(pair(a), pair(b))
+/// Splits an order into ranges of entries that belong together.
+fn group(
+    groups: &mut Vec<Group>,
+    entries: &[Entry],
+    order: &[u32],
+    offset: u32,
+    belongs: impl Fn(&Entry, &Entry) -> bool,
+) {
+    let mut first = offset;
+    for members in order.chunk_by(|a, b| belongs(&entries[*a as usize], &entries[*b as usize])) {
+        let Entry { module, run, depth, .. } = entries[members[0] as usize];
+        groups.push(Group { module, run, depth, first, count: members.len() as u32 });
+        first += members.len() as u32;
+    }
 }
 
 fn grow(values: &mut Vec<f32>, len: usize) {

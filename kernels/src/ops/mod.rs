@@ -1,18 +1,22 @@
 //! The ops. Each takes the backend first, checks every shape before it writes anything, and never allocates (but for a
-//! [`LoraScratch`] that has not yet grown to its size).
+//! [`LoraScratch`] or [`HeadScratch`] that has not yet grown to its size).
 //!
 //! All matrices are f32, row-major: a buffer of `num_rows` rows of width `cols` holds at least `num_rows * cols` values.
 //! Every output element is a fixed function of its own row: it has the same bits whatever the other rows, their number,
 //! the number of threads, and the instruction set.
 
+mod adapted;
 mod attention;
+mod head;
 pub(crate) mod lora;
 mod matmul;
 mod rope;
 mod rows;
 mod weights;
 
+pub use adapted::{AdaptedTarget, adapted_matmul};
 pub use attention::{AttentionSpan, attention};
+pub use head::{HeadOutput, HeadScratch, head};
 pub use lora::{LoraRun, LoraScratch, LoraTarget, lora};
 pub use matmul::{MatmulTarget, OutputMode, matmul};
 pub use rope::{RopeTable, rope_store};

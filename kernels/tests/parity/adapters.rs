@@ -1,9 +1,11 @@
 //! Grouped LoRA and DoRA.
 
-use souk_kernels::ops::{LoraRun, LoraScratch, LoraTarget, lora};
-use souk_kernels::{Cpu, Isa, KernelError, LoraPair, SlabType, reference};
+use souk_kernels::ops::{
+    AdaptedTarget, LoraRun, LoraScratch, LoraTarget, MatmulTarget, OutputMode, adapted_matmul, lora, matmul,
+};
+use souk_kernels::{Cpu, Isa, KernelError, LoraPair, SlabType, WeightType, reference};
 
-use crate::support::{Random, activations, assert_close, assert_same_bits, backends};
+use crate::support::{Random, activations, assert_close, assert_same_bits, backends, matrix};
 
 const RANKS: [usize; 8] = [1, 3, 4, 8, 13, 16, 64, 256];
 
@@ -94,6 +96,55 @@ fn mixed_ranks_and_adapters_agree_with_the_reference_and_with_each_row_alone() {
 fn dora_gains_act_on_the_output_as_it_was_before_the_op() {
     check_mixed(64, 80, true);
     check_mixed(33, 5, true);
+}
+
+#[test]
+fn products_with_adapters_are_the_product_and_then_the_adapters_to_the_bit() {
+    let mut random = Random::new(43);
+    let (num_rows, in_features) = (21, 256);
+    let sizes = [48, 19, 130, 16, 64, 300];
+    let matrices = sizes.map(|out| matrix(&mut random, WeightType::Q4_1, out, in_features));
+    let pairs = sizes.map(|out| {
+        let ranks = [8, 5, 16].map(|rank| pair(&mut random, rank, in_features, out, SlabType::Bf16));
+        let [plain, gained, wide] = ranks;
+        [plain, gained.with_gain(random.floats(out)).expect("fits"), wide]
+    });
+    let plan: [Plan; 6] =
+        [(0, 3, 0, 1.0), (3, 9, 2, 0.5), (4, 4, 1, 1.0), (13, 8, 0, 0.25), (13, 1, 1, -1.0), (14, 0, 1, 1.0)];
+    let runs: Vec<Vec<LoraRun<'_>>> = pairs
+        .iter()
+        .enumerate()
+        .map(|(module, pairs)| {
+            // One module without an adapter.
+            let plan = if module == 3 { &[][..] } else { &plan[..] };
+            let run = |(first_row, num_rows, at, weight): &Plan| LoraRun {
+                first_row: *first_row,
+                num_rows: *num_rows,
+                pair: &pairs[*at],
+                weight: *weight,
+            };
+            plan.iter().map(run).collect()
+        })
+        .collect();
+    let x = random.floats(num_rows * in_features);
+    for cpu in backends() {
+        let x = activations(&cpu, &x, in_features);
+        let mut scratch = LoraScratch::new();
+        let mut expected: Vec<Vec<f32>> = sizes.iter().map(|out| vec![f32::NAN; num_rows * out]).collect();
+        for ((matrix, runs), out) in matrices.iter().zip(&runs).zip(&mut expected) {
+            let target = MatmulTarget { matrix, out, mode: OutputMode::Overwrite };
+            matmul(&cpu, &x, num_rows, &mut [target]).expect("shapes fit");
+            let target = LoraTarget { runs, out, out_features: matrix.out_features() };
+            lora(&cpu, &x, num_rows, &mut [target], &mut scratch).expect("shapes fit");
+        }
+        let mut given: Vec<Vec<f32>> = sizes.iter().map(|out| vec![f32::NAN; num_rows * out]).collect();
+        let targets = matrices.iter().zip(&mut given).zip(&runs);
+        let mut targets: Vec<_> = targets.map(|((matrix, out), runs)| AdaptedTarget { matrix, out, runs }).collect();
+        adapted_matmul(&cpu, &x, num_rows, &mut targets, &mut scratch).expect("shapes fit");
+        for (expected, given) in expected.iter().zip(&given) {
+            assert_same_bits(expected, given, &format!("{:?}", cpu.isa()));
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod attention;
+mod head;
 mod matmul;
 mod pack;
 mod rows;

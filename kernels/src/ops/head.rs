@@ -1,0 +1,63 @@
+//! The output head: logits where they are asked for, and elsewhere only which one is the largest.
+
+use crate::KernelError;
+use crate::activations::Activations;
+use crate::cpu::Cpu;
+use crate::error::{check_limit, check_rows};
+use crate::lanes::best::{BestOutput, RowBest};
+use crate::lanes::matmul_quantized::Output;
+use crate::matrix::Matrix;
+use crate::ops::OutputMode;
+use crate::ops::matmul::{Product, check_matrix, dispatch, tiles_per_chunk};
+use crate::shared::SharedMut;
+
+/// Where the head's results go.
+pub struct HeadOutput<'a> {
+    /// `num_written * out_features` values: the outputs of the first rows.
+    pub logits: &'a mut [f32],
+    /// How many rows are written.
+    pub num_written: usize,
+    /// For each row after those the number of its largest output, the lower one of equals; `None` if an output is not
+    /// finite.
+    pub best: &'a mut [Option<u32>],
+}
+
+/// Work space of [`head`]; grows to what the largest op needed and is then used again.
+#[derive(Default)]
+pub struct HeadScratch {
+    bests: Vec<RowBest>,
+}
+
+/// `W x` for the first `num_rows` rows of `x`. Outputs of rows that only want the best are never written to memory, and the
+/// choice is the one that a scan over the written outputs would make.
+pub fn head(
+    cpu: &Cpu,
+    x: &Activations,
+    num_rows: usize,
+    matrix: &Matrix,
+    output: HeadOutput<'_>,
+    scratch: &mut HeadScratch,
+) -> Result<(), KernelError> {
+    const OP: &str = "head";
+    let HeadOutput { logits, num_written, best } = output;
+    check_limit(OP, "num_rows", x.max_rows(), num_rows)?;
+    check_limit(OP, "num_written", num_rows, num_written)?;
+    check_matrix(OP, x, num_written, matrix, logits)?;
+    let num_best = num_rows - num_written;
+    check_rows(OP, "best", num_best, 1, best.len())?;
+    if num_rows == 0 {
+        return Ok(());
+    }
+    let tiles_per_chunk = tiles_per_chunk(cpu, matrix.num_tiles());
+    scratch.bests.clear();
+    scratch.bests.resize(matrix.num_tiles().div_ceil(tiles_per_chunk) * num_best, RowBest::NONE);
+    let bests = SharedMut::new(&mut scratch.bests);
+    let kept = BestOutput { first_row: num_written, num_rows: num_best, tiles_per_chunk, bests };
+    let out_features = matrix.out_features();
+    let out = Output { out: SharedMut::new(logits), out_features, mode: OutputMode::Overwrite, best: Some(kept) };
+    dispatch(cpu, x, num_rows, &[Some(Product { matrix, out })], None);
+    for (row, best) in best.iter_mut().take(num_best).enumerate() {
+        *best = RowBest::best_of(scratch.bests.iter().skip(row).step_by(num_best));
+    }
+    Ok(())
+}
