@@ -80,6 +80,12 @@ impl<'a> AdapterRuns<'a> {
         ops::adapted_matmul(cpu, x, num_rows, &mut targets, self.scratch)
     }
 
+    /// Bytes of the pairs that the step reads for a matrix of a layer.
+    pub(super) fn pair_bytes(&self, layer: usize, pair: PairOf) -> f64 {
+        let adapters = self.runs.iter().flat_map(|run| run.adapters.iter());
+        adapters.filter_map(|(adapter, _)| pair(&adapter.layers[layer])).map(|pair| pair.size_bytes() as f64).sum()
+    }
+
     /// Adds what the adapters give to the logits that are written.
     pub(super) fn add_to_logits(
         &mut self,

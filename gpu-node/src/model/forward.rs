@@ -1,10 +1,11 @@
 //! One pass through the layers.
 
 use souk_kernels::ops::{HeadOutput, MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
-use souk_kernels::{Cpu, KernelError, KvCache, ops};
+use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
 use super::plan::Layout;
+use super::profile::{Laps, OpClass, Work};
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
 use crate::engine::runner::Step;
@@ -19,17 +20,21 @@ pub(super) struct Forward<'a, 's> {
     pub(super) adapters: &'a mut AdapterRuns<'s>,
     pub(super) step: &'a Step,
     pub(super) layout: &'a Layout<'a>,
+    pub(super) laps: Laps<'a>,
 }
 
 impl Forward<'_, '_> {
     /// From tokens to logits and best tokens.
     pub(super) fn run(mut self) -> Result<(), KernelError> {
         ops::embed(self.cpu, &self.weights.embedding, &self.step.tokens, &mut self.work.hidden)?;
+        self.laps.lap(OpClass::Other, Work::default);
         for layer in 0..self.weights.layers.len() {
             self.attention(layer)?;
             self.feed_forward(layer)?;
         }
-        self.head()
+        self.head()?;
+        self.laps.end();
+        Ok(())
     }
 
     /// hidden += o(attention(rope(qkv(norm(hidden)))))
@@ -47,18 +52,28 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
             },
         )?;
+        self.laps.lap(OpClass::Norm, Work::default);
+        let pairs: [PairOf; 3] = [|layer| layer.q.as_ref(), |layer| layer.k.as_ref(), |layer| layer.v.as_ref()];
         let outputs = [
-            AdaptedOutput { matrix: &weights.q, pair: |layer| layer.q.as_ref(), out: &mut work.q },
-            AdaptedOutput { matrix: &weights.k, pair: |layer| layer.k.as_ref(), out: &mut work.k },
-            AdaptedOutput { matrix: &weights.v, pair: |layer| layer.v.as_ref(), out: &mut work.v },
+            AdaptedOutput { matrix: &weights.q, pair: pairs[0], out: &mut work.q },
+            AdaptedOutput { matrix: &weights.k, pair: pairs[1], out: &mut work.k },
+            AdaptedOutput { matrix: &weights.v, pair: pairs[2], out: &mut work.v },
         ];
         self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
+        let matrices = [&weights.q, &weights.k, &weights.v];
+        self.laps.lap(OpClass::Qkv, || products(num_rows, matrices, self.adapters, layer, &pairs));
 
         let (positions, slots) = (&self.step.positions, self.layout.slots);
         let (q, k, v) = (&mut work.q, &mut work.k, &work.v);
         ops::rope_store(cpu, self.rope, q, k, v, positions, slots, shape.num_heads, self.cache, layer)?;
+        self.laps.lap(OpClass::Rope, Work::default);
         ops::attention(cpu, &work.q, shape.num_heads, self.cache, layer, &self.layout.spans, &mut work.attended)?;
         ops::quantize(cpu, &work.attended, num_rows, &mut work.attended_in)?;
+        self.laps.lap(OpClass::Attention, || {
+            let tokens = self.layout.spans.iter().map(|span| span.first_position + span.num_rows).sum::<usize>();
+            // Keys and values, two bytes each.
+            Work { bytes: (tokens * shape.kv_size() * 4) as f64, int8_operations: 0.0 }
+        });
         self.join(layer, Sublayer::Attention)
     }
 
@@ -77,12 +92,17 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.normed)
             },
         )?;
+        self.laps.lap(OpClass::Norm, Work::default);
+        let pairs: [PairOf; 2] = [|layer| layer.gate.as_ref(), |layer| layer.up.as_ref()];
         let outputs = [
-            AdaptedOutput { matrix: &weights.gate, pair: |layer| layer.gate.as_ref(), out: &mut work.gate },
-            AdaptedOutput { matrix: &weights.up, pair: |layer| layer.up.as_ref(), out: &mut work.up },
+            AdaptedOutput { matrix: &weights.gate, pair: pairs[0], out: &mut work.gate },
+            AdaptedOutput { matrix: &weights.up, pair: pairs[1], out: &mut work.up },
         ];
         self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
+        let matrices = [&weights.gate, &weights.up];
+        self.laps.lap(OpClass::GateUp, || products(num_rows, matrices, self.adapters, layer, &pairs));
         ops::swiglu(cpu, &work.gate, &work.up, num_rows, &mut work.gated)?;
+        self.laps.lap(OpClass::SwiGlu, Work::default);
         self.join(layer, Sublayer::FeedForward)
     }
 
@@ -92,20 +112,22 @@ impl Forward<'_, '_> {
     fn join(&mut self, layer: usize, sublayer: Sublayer) -> Result<(), KernelError> {
         let (cpu, num_rows, hidden_size) = (self.cpu, self.step.tokens.len(), self.weights.shape.hidden_size);
         let (weights, work) = (&self.weights.layers[layer], &mut *self.work);
-        let (matrix, x, pair): (_, _, PairOf) = match sublayer {
-            Sublayer::Attention => (&weights.o, &work.attended_in, |layer| layer.o.as_ref()),
-            Sublayer::FeedForward => (&weights.down, &work.gated, |layer| layer.down.as_ref()),
+        let (matrix, x, pair, class): (_, _, PairOf, _) = match sublayer {
+            Sublayer::Attention => (&weights.o, &work.attended_in, |layer| layer.o.as_ref(), OpClass::Output),
+            Sublayer::FeedForward => (&weights.down, &work.gated, |layer| layer.down.as_ref(), OpClass::Down),
         };
-        if !self.adapters.has(layer, pair) {
+        if self.adapters.has(layer, pair) {
+            let output = AdaptedOutput { matrix, pair, out: &mut work.delta };
+            self.adapters.matmul(cpu, layer, x, num_rows, [output])?;
+            let rows = ..num_rows * hidden_size;
+            for (hidden, delta) in work.hidden[rows].iter_mut().zip(&work.delta[rows]) {
+                *hidden += delta;
+            }
+        } else {
             let target = MatmulTarget { matrix, out: &mut work.hidden, mode: OutputMode::Accumulate };
-            return ops::matmul(cpu, x, num_rows, &mut [target]);
+            ops::matmul(cpu, x, num_rows, &mut [target])?;
         }
-        let output = AdaptedOutput { matrix, pair, out: &mut work.delta };
-        self.adapters.matmul(cpu, layer, x, num_rows, [output])?;
-        let rows = ..num_rows * hidden_size;
-        for (hidden, delta) in work.hidden[rows].iter_mut().zip(&work.delta[rows]) {
-            *hidden += delta;
-        }
+        self.laps.lap(class, || products(num_rows, [matrix], self.adapters, layer, &[pair]));
         Ok(())
     }
 
@@ -134,6 +156,7 @@ impl Forward<'_, '_> {
         let rows = work.logits.chunks_exact(shape.vocab_size).zip(written);
         rows.skip(head.num_asked).for_each(|(logits, best)| *best = best_of(logits));
         head.restore_order(&work.best, &mut work.greedy);
+        self.laps.lap(OpClass::Head, || Work::products(num_rows, [self.weights.head()]));
         Ok(())
     }
 }
@@ -143,6 +166,19 @@ impl Forward<'_, '_> {
 enum Sublayer {
     Attention,
     FeedForward,
+}
+
+/// What products with adapters need.
+fn products<const N: usize>(
+    num_rows: usize,
+    matrices: [&Matrix; N],
+    adapters: &AdapterRuns<'_>,
+    layer: usize,
+    pairs: &[PairOf; N],
+) -> Work {
+    let mut work = Work::products(num_rows, matrices);
+    work.bytes += pairs.iter().map(|pair| adapters.pair_bytes(layer, *pair)).sum::<f64>();
+    work
 }
 
 /// The first of the largest, if all are finite.

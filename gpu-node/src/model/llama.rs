@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use souk_kernels::ops::{LoraScratch, RopeTable};
-use souk_kernels::{Cpu, Isa, KernelError, KvCache};
+use souk_kernels::{Cpu, Isa, KernelError, KvCache, MachineLimits};
 use souk_protocol::LlamaShape;
 
 use super::adapter_runs::{AdapterMemory, AdapterRuns};
 use super::forward::Forward;
 use super::plan::{Plan, check};
+use super::profile::{Laps, StepProfile};
 use super::recycle::recycle;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
@@ -25,6 +26,8 @@ pub struct LlamaRunner {
     lora_scratch: LoraScratch,
     plan: Plan,
     adapter_memory: AdapterMemory,
+    /// `None` unless someone asked where the time goes.
+    profile: Option<StepProfile>,
 }
 
 /// How large a runner is built.
@@ -113,6 +116,7 @@ impl LlamaRunner {
             lora_scratch: LoraScratch::default(),
             plan: Plan::default(),
             adapter_memory: AdapterMemory::default(),
+            profile: None,
             weights,
         })
     }
@@ -127,6 +131,22 @@ impl LlamaRunner {
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.cpu.isa()
+    }
+
+    /// Books the time of the steps from here on, op by op.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(StepProfile::default());
+    }
+
+    /// Ends what [`start_profile`](Self::start_profile) began; empty if nothing did.
+    pub fn take_profile(&mut self) -> StepProfile {
+        self.profile.take().unwrap_or_default()
+    }
+
+    /// Measures what the machine can do with the runner's threads.
+    #[must_use]
+    pub fn measure_limits(&self) -> MachineLimits {
+        MachineLimits::measure(&self.cpu)
     }
 
     /// Memory that the KV cache occupies when every block is in use.
@@ -152,6 +172,7 @@ impl ModelRunner for LlamaRunner {
         if step.tokens.is_empty() {
             return Ok(StepOutput { logits: &mut [], greedy: &[], threads: &self.cpu });
         }
+        let laps = Laps::begin(self.profile.as_mut());
         let _threads_stay_awake = self.cpu.enter();
         let layout = self.plan.lay_out(step);
         let mut adapters = AdapterRuns::new(&step.adapter_runs, &mut self.adapter_memory, &mut self.lora_scratch);
@@ -164,6 +185,7 @@ impl ModelRunner for LlamaRunner {
             adapters: &mut adapters,
             step,
             layout: &layout,
+            laps,
         };
         let result = forward.run();
         self.adapter_memory = adapters.into_memory();

@@ -7,7 +7,10 @@ mod adapter_runs;
 mod forward;
 mod llama;
 mod plan;
+mod profile;
 mod recycle;
 mod workspace;
 
 pub use llama::{KvBudget, LlamaRunner, ModelError, RunnerConfig};
+pub use profile::{OpClass, OpFigures, StepProfile, Work};
+pub use souk_kernels::MachineLimits;

@@ -1,17 +1,20 @@
 //! Tokens per second of the engine in process: prefill, and decode at several batch sizes, for the base and with many
 //! different adapters. Prints Markdown tables.
 //!
-//! `cargo bench --bench engine [-- --quick]`; `SOUK_BENCH_THREADS` sets the compute threads. The model
-//! must be in the cache (`make models`). The machine is shared, so each figure is the best of several runs and what
-//! counts are the ratios within one sitting.
+//! `cargo bench --bench engine [-- --quick] [--profile] [--json FILE]`: `--profile` prints only where the time of a step
+//! goes, `--json` writes every figure to a file. `SOUK_BENCH_THREADS` sets the compute threads. The model must be in the
+//! cache (`make models`). The machine may be shared, so what counts are the ratios within one round.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]
+
+mod profile;
 
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use serde_json::{Value, json};
 use souk_gpu_node::adapters::{DeviceAdapter, LoraPair, SlabType};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig};
 use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
@@ -21,19 +24,21 @@ use souk_protocol::{
 };
 use souk_queue::{EventSink, Gone};
 
+use self::profile::StepKind;
+
 const DECODE_BATCHES: [usize; 4] = [1, 4, 16, 32];
 const PREFILL_TOKENS: usize = 512;
 const PROMPT_TOKENS: usize = 32;
+/// Contexts at which one sequence decodes alone.
+const LONG_CONTEXTS: [usize; 2] = [2048, 7900];
 const KV_POOL_MB: usize = 256;
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let (runs, decode_tokens) = if quick { (1, 16) } else { (3, 64) };
+    let options = Options::read();
     let num_threads = std::env::var("SOUK_BENCH_THREADS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-
     let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
     let started = Instant::now();
     let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
@@ -47,63 +52,196 @@ fn main() {
         isa: None,
     };
     let weights = Arc::new(loaded.weights);
-    let runner = LlamaRunner::new(Arc::clone(&weights), &config).expect("the runner is set up");
-    println!("Threads: {num_threads}; instruction set: {:?}; best of {runs}\n", runner.isa());
-    let engine_config = EngineConfig {
-        max_rows: 512,
-        max_sequences: 64,
-        max_requests: 128,
-        prefix_cache: false,
-        max_speculative_rows: 0,
-        ..EngineConfig::default()
-    };
-    let (engine, thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
-    let pool = PoolId(loaded.model.digest);
-    let bench = Bench { engine, pool, vocab_size: shape.vocab_size as u32, runs };
+    let mut runner = LlamaRunner::new(Arc::clone(&weights), &config).expect("the runner is set up");
+    println!("Threads: {num_threads}; instruction set: {:?}; rounds: {}\n", runner.isa(), options.rounds);
+    let sets = adapter_sets(&shape);
+    let profiles = profile_steps(&mut runner, &sets, options.profile_steps);
+    let mut figures = json!({ "threads": num_threads, "isa": format!("{:?}", runner.isa()), "profile": profiles });
+    if !options.only_profile {
+        // Nothing is guessed and nothing found again, so that each token is a row that is computed.
+        let engine_config = EngineConfig {
+            max_rows: 512,
+            max_sequences: 64,
+            max_requests: 128,
+            prefix_cache: false,
+            max_speculative_rows: 0,
+            ..EngineConfig::default()
+        };
+        let (engine, thread) = Engine::start(Box::new(runner), engine_config).expect("the engine starts");
+        let (pool, vocab_size) = (PoolId(loaded.model.digest), shape.vocab_size as u32);
+        let bench = Bench { engine, pool, vocab_size, rounds: options.rounds };
+        figures["throughput"] = throughput(&bench, &sets, &options);
+        figures["long_contexts"] = long_contexts(&bench, &options);
+        let plain = bench.copying_and_not(options.decode_tokens);
+        bench.engine.drain();
+        thread.join().expect("the engine ends well");
+        let runner = LlamaRunner::new(weights, &config).expect("the runner is set up");
+        let max_speculative_rows = EngineConfig::default().max_speculative_rows;
+        let guessing = EngineConfig { max_speculative_rows, ..engine_config };
+        let (engine, _thread) = Engine::start(Box::new(runner), guessing).expect("the engine starts");
+        let guessing = Bench { engine, ..bench }.copying_and_not(options.decode_tokens);
+        figures["guessing"] = print_guessing(plain, guessing);
+        println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+    }
+    if let Some(path) = options.json {
+        std::fs::write(&path, format!("{figures:#}\n")).expect("the file can be written");
+    }
+}
 
-    println!("| adapters | prefill {PREFILL_TOKENS} | {} |", DECODE_BATCHES.map(|n| format!("decode {n}")).join(" | "));
-    println!("| --- |{}", " ---: |".repeat(1 + DECODE_BATCHES.len()));
-    bench.row("none (base)", &[], decode_tokens);
-    for (count, rank, kind, label) in [
+/// What the command line asks for.
+struct Options {
+    /// How often every figure is taken.
+    rounds: usize,
+    decode_tokens: u32,
+    profile_steps: usize,
+    only_profile: bool,
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn read() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let has = |name: &str| arguments.iter().any(|argument| argument == name);
+        let json = arguments.iter().position(|argument| argument == "--json").and_then(|at| arguments.get(at + 1));
+        let (rounds, decode_tokens, profile_steps) = if has("--quick") { (1, 16, 40) } else { (3, 64, 200) };
+        let (only_profile, json) = (has("--profile"), json.map(PathBuf::from));
+        Self { rounds, decode_tokens, profile_steps, only_profile, json }
+    }
+}
+
+/// Adapters that are dealt out to the sequences in turn; none for the base.
+struct AdapterSet {
+    label: &'static str,
+    adapters: Vec<Arc<DeviceAdapter>>,
+}
+
+fn adapter_sets(shape: &LlamaShape) -> Vec<AdapterSet> {
+    let sets = [
+        (0, 0, Targets::QueryValue, "none (base)"),
         (16, 8, Targets::QueryValue, "16 different, r=8 q,v"),
         (25, 8, Targets::QueryValue, "25 different, r=8 q,v"),
         (16, 16, Targets::AllLinear, "16 different, r=16 all linear"),
         (25, 16, Targets::AllLinear, "25 different, r=16 all linear"),
-    ] {
-        let adapters: Vec<_> = (0..count).map(|seed| random_adapter(&shape, rank, kind, seed)).collect();
-        bench.row(label, &adapters, decode_tokens);
-    }
-    println!("\nTokens per second; a decode figure is the sum over its sequences.");
+    ];
+    let make = |(count, rank, targets, label)| AdapterSet {
+        label,
+        adapters: (0..count).map(|seed| random_adapter(shape, rank, targets, seed)).collect(),
+    };
+    sets.map(make).into()
+}
 
-    println!("\n| decode 1 | plain | guessing ahead |\n| --- | ---: | ---: |");
-    let plain = bench.copying_and_not(decode_tokens);
-    bench.engine.drain();
-    thread.join().expect("the engine ends well");
-    let runner = LlamaRunner::new(weights, &config).expect("the runner is set up");
-    let speculative =
-        EngineConfig { max_speculative_rows: EngineConfig::default().max_speculative_rows, ..engine_config };
-    let (engine, _thread) = Engine::start(Box::new(runner), speculative).expect("the engine starts");
-    let guessing = Bench { engine, ..bench }.copying_and_not(decode_tokens);
-    for (label, index) in [("an answer that copies its prompt", 0), ("an answer that does not repeat itself", 1)] {
-        println!("| {label} | {:.0} | {:.0} |", plain[index], guessing[index]);
+/// Where the time of a step goes, beside what the machine can do.
+fn profile_steps(runner: &mut LlamaRunner, sets: &[AdapterSet], num_steps: usize) -> Value {
+    let limits = runner.measure_limits();
+    println!(
+        "Read bandwidth {:.1} GB/s, int8 peak {:.0} GOP/s, fork and join {:.2} us. Activations have two planes of int8, so \
+         each weight counts as four operations per row.\n",
+        limits.read_bytes_per_second / 1e9,
+        limits.int8_operations_per_second / 1e9,
+        limits.fork_join_seconds * 1e6
+    );
+    let steps = [
+        ("decode 1", StepKind::Decode(1), 0),
+        ("decode 16", StepKind::Decode(16), 0),
+        ("decode 16, 16 different r=8 q,v", StepKind::Decode(16), 1),
+        ("decode 16, 16 different r=16 all linear", StepKind::Decode(16), 3),
+        ("prefill 512", StepKind::Prefill, 0),
+    ];
+    let tables = steps.map(|(label, kind, set)| {
+        let profile = profile::profile(runner, &kind, &sets[set].adapters, num_steps);
+        profile::print(label, &profile, &limits)
+    });
+    json!({
+        "read_bytes_per_second": limits.read_bytes_per_second,
+        "int8_operations_per_second": limits.int8_operations_per_second,
+        "fork_join_seconds": limits.fork_join_seconds,
+        "steps": tables,
+    })
+}
+
+/// Tokens per second. Sets take turns within each round, so that what disturbs the machine falls on all of them.
+fn throughput(bench: &Bench, sets: &[AdapterSet], options: &Options) -> Value {
+    let num_figures = 1 + DECODE_BATCHES.len();
+    let mut rounds: Vec<Vec<Vec<f64>>> = Vec::new();
+    for _ in 0..options.rounds {
+        rounds.push(sets.iter().map(|set| bench.row(&set.adapters, options.decode_tokens)).collect());
     }
-    println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+    let names: Vec<String> = std::iter::once(format!("prefill {PREFILL_TOKENS}"))
+        .chain(DECODE_BATCHES.map(|n| format!("decode {n}")))
+        .collect();
+    let table = |title: &str, digits: usize, figure: &dyn Fn(usize, usize) -> f64| {
+        println!("| {title} | {} |\n| --- |{}", names.join(" | "), " ---: |".repeat(num_figures));
+        let rows = sets.iter().enumerate().map(|(set, AdapterSet { label, .. })| {
+            let figures: Vec<f64> = (0..num_figures).map(|at| figure(set, at)).collect();
+            let cells: Vec<String> = figures.iter().map(|figure| format!("{figure:.digits$}")).collect();
+            println!("| {label} | {} |", cells.join(" | "));
+            json!({ "adapters": label, "figures": figures })
+        });
+        let rows: Vec<Value> = rows.collect();
+        println!();
+        rows
+    };
+    let best = |set: usize, at: usize| rounds.iter().map(|round| round[set][at]).fold(0.0, f64::max);
+    let ratio = |set: usize, at: usize| median(rounds.iter().map(|round| round[set][at] / round[0][at]).collect());
+    println!("Tokens per second, the best of the rounds; a decode figure is the sum over its sequences.\n");
+    let best = table("adapters", 0, &best);
+    println!("Relative to the base of the same round, the median of the rounds.\n");
+    let ratios = table("adapters", 2, &ratio);
+    json!({ "columns": names, "best": best, "median_ratios_to_base": ratios })
+}
+
+fn long_contexts(bench: &Bench, options: &Options) -> Value {
+    println!("| context | decode 1, tokens per second |\n| ---: | ---: |");
+    let rows = LONG_CONTEXTS.map(|context| {
+        let rate = |_| bench.decode_after(context, options.decode_tokens);
+        let best = (0..options.rounds).map(rate).fold(0.0, f64::max);
+        println!("| {context} | {best:.0} |");
+        json!({ "context": context, "decode_1": best })
+    });
+    println!();
+    json!(rows)
+}
+
+/// What guessing ahead brings, and what it costs where nothing repeats.
+fn print_guessing(plain: [f64; 2], guessing: [f64; 2]) -> Value {
+    println!("| decode 1 | plain | guessing ahead |\n| --- | ---: | ---: |");
+    let labels = ["an answer that copies its prompt", "an answer that does not repeat itself"];
+    let rows: Vec<Value> = std::iter::zip(labels, std::iter::zip(plain, guessing))
+        .map(|(label, (plain, guessing))| {
+            println!("| {label} | {plain:.0} | {guessing:.0} |");
+            json!({ "answer": label, "plain": plain, "guessing": guessing })
+        })
+        .collect();
+    println!();
+    json!(rows)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 struct Bench {
     engine: Engine,
     pool: PoolId,
     vocab_size: u32,
-    runs: usize,
+    /// How often a figure is taken that is the best of several.
+    rounds: usize,
 }
 
 impl Bench {
-    /// Measures everything with these adapters dealt out in turn.
-    fn row(&self, label: &str, adapters: &[Arc<DeviceAdapter>], decode_tokens: u32) {
-        let best = |measure: &dyn Fn() -> f64| (0..self.runs).map(|_| measure()).fold(0.0, f64::max);
-        let prefill = best(&|| self.prefill(adapters.first()));
-        let decode = DECODE_BATCHES.map(|batch| best(&|| self.decode(batch, adapters, decode_tokens)));
-        println!("| {label} | {prefill:.0} | {} |", decode.map(|rate| format!("{rate:.0}")).join(" | "));
+    /// Measures prefill and every batch size with these adapters dealt out in turn.
+    fn row(&self, adapters: &[Arc<DeviceAdapter>], decode_tokens: u32) -> Vec<f64> {
+        let decode = DECODE_BATCHES.map(|batch| self.decode(batch, adapters, decode_tokens));
+        std::iter::once(self.prefill(adapters.first())).chain(decode).collect()
+    }
+
+    /// One sequence alone after a prompt of `context` tokens.
+    fn decode_after(&self, context: usize, num_tokens: u32) -> f64 {
+        let (sender, tokens) = mpsc::channel();
+        let times = finish(self.submit(context, num_tokens, None, 0, sender), &tokens);
+        let took = times[times.len() - 1] - times[0];
+        (times.len() - 1) as f64 / took.as_secs_f64().max(1e-9)
     }
 
     fn prefill(&self, adapter: Option<&Arc<DeviceAdapter>>) -> f64 {
@@ -150,7 +288,7 @@ impl Bench {
                 let took = times[times.len() - 1].saturating_duration_since(times[0]);
                 (times.len() - 1) as f64 / took.as_secs_f64()
             };
-            (0..self.runs).map(|_| measure()).fold(0.0, f64::max)
+            (0..self.rounds).map(|_| measure()).fold(0.0, f64::max)
         })
     }
 
