@@ -66,6 +66,17 @@ pub enum AdapterError {
         /// The tier's budget.
         budget_bytes: usize,
     },
+    /// The adapters of one request do not fit side by side even if nothing else is resident.
+    #[error(
+        "the request's adapters take at least {needed_bytes} bytes together, the device tier of this node has \
+         {budget_bytes} in all"
+    )]
+    TogetherTooLarge {
+        /// Size of those that were looked at.
+        needed_bytes: usize,
+        /// The tier's budget.
+        budget_bytes: usize,
+    },
     /// Other adapters were in use all the time.
     #[error(
         "no room for the adapter within {waited_ms} ms: it takes {needed_bytes} bytes, and of the {budget_bytes} bytes \
@@ -115,7 +126,11 @@ impl AdapterError {
             | Self::Pack(_)
             | Self::TooLarge { .. }
             | Self::Stopped => true,
-            Self::NoRoom { .. } | Self::LoadTimeout { .. } | Self::BackingOff { .. } | Self::TakenDown => false,
+            Self::TogetherTooLarge { .. }
+            | Self::NoRoom { .. }
+            | Self::LoadTimeout { .. }
+            | Self::BackingOff { .. }
+            | Self::TakenDown => false,
         }
     }
 }

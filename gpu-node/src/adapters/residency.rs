@@ -163,6 +163,16 @@ impl Residency {
         }
     }
 
+    /// Refuses an adapter that waits for the device and can never come beside what its request holds there.
+    pub(super) fn check_fits_beside(&self, id: EntryId, held_bytes: usize) -> Result<(), AdapterError> {
+        let needed_bytes = held_bytes.saturating_add(self.entries.get(&id).map_or(0, |entry| entry.bytes));
+        let budget_bytes = self.most_device_bytes();
+        if held_bytes > 0 && needed_bytes > budget_bytes {
+            return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
+        }
+        Ok(())
+    }
+
     /// Takes a user away.
     pub(super) fn release(&mut self, id: EntryId, now: Instant) {
         let entry = self.entry(id);

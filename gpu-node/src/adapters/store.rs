@@ -14,7 +14,7 @@ use self::load::Load;
 use super::device::DeviceAdapter;
 use super::disk::DiskTier;
 use super::entry::{EntryId, Flight};
-use super::error::AdapterError;
+use super::error::{AdapterError, as_ms};
 use super::limits::{AdapterLimits, LimitsError};
 use super::residency::{Joined, Residency};
 use super::source::AdapterSource;
@@ -63,6 +63,8 @@ struct Shared {
     loads: Semaphore,
     /// The same for loads that no request waits for; apart, so that they never stand before those.
     prefetches: Semaphore,
+    /// Held by the request for several adapters whose turn it is to gather them.
+    turn: tokio::sync::Mutex<()>,
     /// The most that adapters on the device can ever have.
     most_device_bytes: usize,
     /// Rung when there is a reason to look at the pool again.
@@ -107,6 +109,7 @@ impl AdapterStore {
             residency: Mutex::new(Residency::new(limits, memory.clone())),
             loads: Semaphore::new(limits.max_concurrent_loads.min(Semaphore::MAX_PERMITS)),
             prefetches: Semaphore::new(limits.max_prefetches.min(Semaphore::MAX_PERMITS)),
+            turn: tokio::sync::Mutex::default(),
             most_device_bytes: limits.device_bytes.min(most),
             room: Arc::clone(&room),
         });
@@ -126,9 +129,36 @@ impl AdapterStore {
     pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
         let started = Instant::now();
         let ticket = self.join(digest, started)?;
-        let adapter = self.wait(&ticket, started).await?;
+        let adapter = self.wait(&ticket, 0, started).await?;
         self.publish();
         Ok(AdapterLease { adapter, _ticket: ticket })
+    }
+
+    /// Leases all adapters of one request. Whoever waits for one with others in hand could wait for another who does the
+    /// same, so requests for several take turns; requests for one hold nothing while they wait and take none.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even alone.
+    pub async fn acquire_all(&self, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
+        if let [] | [_] = digests {
+            return futures::future::try_join_all(digests.iter().map(|digest| self.acquire(digest))).await;
+        }
+        // Loads run side by side meanwhile, and hold nothing.
+        digests.iter().for_each(|digest| self.prefetch(digest));
+        let started = Instant::now();
+        let turn = tokio::time::timeout(self.0.limits.max_wait, self.0.turn.lock()).await;
+        let _turn = turn.map_err(|_| AdapterError::LoadTimeout { waited_ms: as_ms(started.elapsed()) })?;
+        let started = Instant::now();
+        let tickets = digests.iter().map(|digest| self.join(digest, started)).collect::<Result<Vec<_>, _>>()?;
+        let (mut leases, mut held_bytes): (Vec<AdapterLease>, usize) = (Vec::new(), 0);
+        for ticket in tickets {
+            let adapter = self.wait(&ticket, held_bytes, started).await?;
+            let is_new = leases.iter().all(|lease| lease.digest() != adapter.digest);
+            held_bytes += if is_new { adapter.size_bytes } else { 0 };
+            leases.push(AdapterLease { adapter, _ticket: ticket });
+        }
+        self.publish();
+        Ok(leases)
     }
 
     /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that takes
@@ -177,8 +207,13 @@ impl AdapterStore {
         Ok(ticket)
     }
 
-    /// Waits until the adapter is on the device.
-    async fn wait(&self, ticket: &Ticket, started: Instant) -> Result<Arc<DeviceAdapter>, AdapterError> {
+    /// Waits until the adapter is on the device, where its request holds `held_bytes` already.
+    async fn wait(
+        &self,
+        ticket: &Ticket,
+        held_bytes: usize,
+        started: Instant,
+    ) -> Result<Arc<DeviceAdapter>, AdapterError> {
         let deadline = tokio::time::Instant::from_std(started) + self.0.limits.max_wait;
         loop {
             let changed = ticket.flight.changed.notified();
@@ -188,6 +223,7 @@ impl AdapterStore {
             if let Some(adapter) = self.0.lock().poll(ticket.id, Instant::now())? {
                 return Ok(adapter);
             }
+            self.0.lock().check_fits_beside(ticket.id, held_bytes)?;
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(self.0.lock().why_waiting(ticket.id, started.elapsed()));
             }

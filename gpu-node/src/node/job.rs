@@ -127,16 +127,12 @@ async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLeas
     tokio::try_join!(acquire(node, job).map_err(Unready::Adapter), constraint.map_err(Unready::Constraint))
 }
 
-/// Leases all adapters of a job, loading them side by side.
+/// Leases all adapters of a job. Sits out the pause after a failure that may pass, so that the queue's attempts are not
+/// used up at once.
 async fn acquire(node: &Shared, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
-    futures::future::try_join_all(job.adapters.iter().map(|adapter| acquire_one(node, &adapter.digest))).await
-}
-
-/// Leases an adapter. Sits out the pause after a failure that may pass, so that the queue's attempts are not used up at
-/// once.
-async fn acquire_one(node: &Shared, digest: &Digest) -> Result<AdapterLease, AdapterError> {
+    let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
-        match node.adapters.acquire(digest).await {
+        match node.adapters.acquire_all(&digests).await {
             Err(AdapterError::BackingOff { retry_in_ms, reason }) if is_transient(&reason) => {
                 tokio::time::sleep(Duration::from_millis(retry_in_ms)).await;
             }
@@ -171,6 +167,7 @@ fn is_transient(error: &AdapterError) -> bool {
         | AdapterError::Invalid(_)
         | AdapterError::Pack(_)
         | AdapterError::TooLarge { .. }
+        | AdapterError::TogetherTooLarge { .. }
         | AdapterError::NoRoom { .. }
         | AdapterError::LoadTimeout { .. }
         | AdapterError::BackingOff { .. }

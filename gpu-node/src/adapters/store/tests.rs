@@ -209,6 +209,44 @@ async fn many_requests_for_many_adapters_in_little_memory_are_all_served() {
     assert!(stats.resident.iter().all(|adapter| adapter.users == 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_for_several_adapters_never_wait_for_each_other_in_a_circle() {
+    // Room for one pair and one more adapter: whoever held one of a pair while waiting for the other would block the rest.
+    let (store, _, digests) = store_of(4, 10_000, limits(6 * SIZE_PER_RANK, 10 * SIZE_PER_RANK));
+    let tasks: Vec<_> = (0..16usize)
+        .map(|task| {
+            let (store, digests) = (store.clone(), digests.clone());
+            tokio::spawn(async move {
+                for step in 0..25usize {
+                    let pair = [digests[task % 2], digests[2 + (task / 2 + step) % 2]];
+                    let leases = store.acquire_all(&pair[..1 + (task + step) % 2]).await.unwrap();
+                    assert!(leases.iter().map(AdapterLease::digest).eq(pair[..leases.len()].iter().copied()));
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(store.stats().resident.iter().all(|adapter| adapter.users == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adapters_that_never_fit_side_by_side_are_refused_at_once_with_the_numbers() {
+    let forever = Duration::from_secs(3600);
+    let limits = AdapterLimits { max_wait: forever, ..limits(6 * SIZE_PER_RANK, 20 * SIZE_PER_RANK) };
+    let (store, _, digests) = store_of(4, 100, limits);
+    let refused = store.acquire_all(&digests[2..4]).await.unwrap_err();
+    assert!(
+        matches!(refused, AdapterError::TogetherTooLarge { needed_bytes, budget_bytes }
+            if needed_bytes == 7 * SIZE_PER_RANK && budget_bytes == 6 * SIZE_PER_RANK),
+        "{refused}"
+    );
+    assert_eq!(store.acquire_all(&[digests[3], digests[1]]).await.unwrap().len(), 2);
+    assert_eq!(store.acquire_all(&[digests[3], digests[3]]).await.unwrap().len(), 2, "one that is named twice");
+}
+
 /// A store over adapters of ranks 1, 2, 3, ... with these tiers.
 fn store_with(num_adapters: usize, tiers: Tiers) -> (AdapterStore, Arc<GatedSource>, Vec<Digest>) {
     let (source, digests) = GatedSource::new((1..=num_adapters).map(|rank| adapter_files(rank, &json!({}))), 100);
