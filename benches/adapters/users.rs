@@ -81,7 +81,7 @@ impl Node {
     }
 
     fn submit(&self, adapters: Vec<(Arc<DeviceAdapter>, f32)>, length: Length, seed: u64) -> Running {
-        let (tokens, sink) = Clock::new();
+        let (tokens, sink) = Clock::start();
         let job = self.job(&adapters.iter().map(|(one, _)| one.digest).collect::<Vec<_>>(), length, seed);
         let request = EngineRequest { job, adapters, constraint: None, sink };
         let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
@@ -157,7 +157,7 @@ impl Running {
 struct Clock(Arc<Mutex<Vec<Instant>>>);
 
 impl Clock {
-    fn new() -> (Arc<Mutex<Vec<Instant>>>, Box<dyn EventSink>) {
+    fn start() -> (Arc<Mutex<Vec<Instant>>>, Box<dyn EventSink>) {
         let tokens = Arc::default();
         (Arc::clone(&tokens), Box::new(Self(tokens)))
     }

@@ -181,7 +181,7 @@ impl Engine {
                 Side::Kv,
                 Arc::new(move || {
                     if let Some(inbox) = inbox.upgrade() {
-                        inbox.want_memory()
+                        inbox.want_memory();
                     }
                 }),
             );
