@@ -313,3 +313,11 @@ fn a_scale_that_overflows_is_refused_and_a_long_list_is_cut() {
     assert_eq!(problems.num_unlisted, 100 + 4 + 1 - 64);
     assert!(problems.to_string().ends_with("and 41 more"));
 }
+
+#[test]
+fn invocation_tokens_must_be_in_the_bases_vocabulary() {
+    let plan = check(&json!({"alora_invocation_tokens": [31, 0]}), &q_and_v()).unwrap();
+    assert_eq!(plan.invocation_tokens, [31, 0]);
+    let found = refusals(&json!({"alora_invocation_tokens": [31, 32]}), &q_and_v());
+    assert_eq!(found, [(ProblemCode::FieldInvalid, "alora_invocation_tokens".to_owned())]);
+}
