@@ -178,7 +178,7 @@ fn only_what_is_allowed_is_chosen_and_the_report_is_of_the_whole_distribution() 
     likeliest.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
     // Neither the likeliest token nor one beyond the mask's end.
     let wanted: Vec<TokenId> = likeliest[5..].iter().copied().filter(|id| *id < 900).take(3).collect();
-    let mut allowed = vec![0_u32; 900 / 32 + 1];
+    let mut allowed = [0_u32; 900 / 32 + 1];
     wanted.iter().for_each(|id| allowed[*id as usize / 32] |= 1 << (*id % 32));
     let plain = softmax(&logits, 1.0);
     for params in [SamplingParams::greedy(), sampled(), SamplingParams { top_p: 0.9, ..sampled() }] {

@@ -55,7 +55,7 @@ fn a_constrained_answer_is_what_it_must_be_and_leaves_the_others_alone() {
         lab.run();
         for watch in &mut watches {
             let text = text(&watch.tokens());
-            let pairs = text[..6].as_bytes().chunks(2).all(|pair| pair == b"AB" || pair == b"CD");
+            let pairs = text.as_bytes()[..6].chunks(2).all(|pair| pair == b"AB" || pair == b"CD");
             assert!(pairs && text.len() == 7 && text.ends_with(['x', 'y', 'z']), "{text}");
             assert_eq!(watch.ended().outcome, Ok(FinishReason::Stop), "nothing may follow");
         }
