@@ -147,12 +147,11 @@ pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)],
     answer_from(prompt, &[(0, adapters)], num_tokens)
 }
 
+/// From which position on which adapters act.
+pub(crate) type Stage<'a> = (usize, &'a [(Arc<DeviceAdapter>, f32)]);
+
 /// The same where adapters act from a position on, up to the next entry's.
-pub(crate) fn answer_from(
-    prompt: &[TokenId],
-    stages: &[(usize, &[(Arc<DeviceAdapter>, f32)])],
-    num_tokens: usize,
-) -> Vec<TokenId> {
+pub(crate) fn answer_from(prompt: &[TokenId], stages: &[Stage<'_>], num_tokens: usize) -> Vec<TokenId> {
     let acting = |position| stages.iter().rfind(|(from, _)| *from <= position).map_or(0, |(_, set)| adapters_hash(set));
     let hash_of = |hash, (position, token): (usize, &TokenId)| extend(hash, *token, acting(position));
     let mut hash = prompt.iter().enumerate().fold(0, hash_of);

@@ -88,7 +88,8 @@ fn a_greedy_row_chooses_the_first_of_its_largest_logits() {
         };
         let mut whole = sick(sequences(&shape));
         run_together(&mut runner, &mut whole, |_, _| 6);
-        for greedy in [|_: usize| true, |index: usize| index % 2 == 0, |index: usize| index % 3 != 0] {
+        for greedy in [|_: usize| true, |index: usize| index.is_multiple_of(2), |index: usize| !index.is_multiple_of(3)]
+        {
             let mut mixed = sick(sequences(&shape));
             for (index, sequence) in mixed.iter_mut().enumerate() {
                 sequence.is_greedy = greedy(index);
