@@ -5,6 +5,7 @@
 //! `SOUK_SOAK_S` sets the seconds; `make soak` runs half an hour. Without it the test is short.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "its length is set and its figures shown by hand")]
 
 mod stack;
 
