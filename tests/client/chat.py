@@ -30,7 +30,10 @@ def streaming_equals_the_whole_answer():
     assert chunks[0].choices[0].delta.role == "assistant"
     reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
     assert reasons[-1] == whole.choices[0].finish_reason and not any(reasons[:-1])
-    assert chunks[-1].choices == [] and chunks[-1].usage == whole.usage, chunks[-1]
+    counted = chunks[-1].usage
+    assert chunks[-1].choices == [] and counted.prompt_tokens_details.cached_tokens > 0, "the prompt was there before"
+    counts = [(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) for usage in (counted, whole.usage)]
+    assert counts[0] == counts[1], counts
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert len({chunk.id for chunk in chunks}) == 1
 
