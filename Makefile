@@ -39,12 +39,8 @@ test: setup ## Set up what the tests need and run them all.
 soak: setup models ## Half an hour of everything at once, with a look at the memory.
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture
 
-bench: build models ## Measure the engine and the server; prints tables of tokens per second.
-	cargo run --locked --release -p souk-kernels --example kernel_bench -- 1,2
-	cargo bench --locked --bench sampler
-	cargo bench --locked --bench engine
-	cargo bench --locked --bench adapters
-	SOUK=$(SOUK) scripts/bench_startup.sh
+bench: build models setup ## Run the standing set and write docs/benchmarks.md; PEERS=1 measures llama.cpp and mistral.rs too.
+	$(VENV)/bin/python scripts/bench/run.py --souk $(SOUK) $(if $(PEERS),--peers)
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.
 

@@ -7,7 +7,7 @@
 
 mod room;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -163,11 +163,12 @@ impl Residency {
         }
     }
 
-    /// Refuses an adapter that waits for the device and can never come beside what its request holds there.
-    pub(super) fn check_fits_beside(&self, id: EntryId, held_bytes: usize) -> Result<(), AdapterError> {
-        let needed_bytes = held_bytes.saturating_add(self.entries.get(&id).map_or(0, |entry| entry.bytes));
+    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at once.
+    pub(super) fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
+        let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
+        let needed_bytes = distinct.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.bytes).sum();
         let budget_bytes = self.most_device_bytes();
-        if held_bytes > 0 && needed_bytes > budget_bytes {
+        if distinct.len() > 1 && needed_bytes > budget_bytes {
             return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
         }
         Ok(())

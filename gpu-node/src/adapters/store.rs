@@ -129,7 +129,7 @@ impl AdapterStore {
     pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
         let started = Instant::now();
         let ticket = self.join(digest, started)?;
-        let adapter = self.wait(&ticket, 0, started).await?;
+        let adapter = self.wait(&ticket, &[ticket.id], started).await?;
         self.publish();
         Ok(AdapterLease { adapter, _ticket: ticket })
     }
@@ -150,11 +150,10 @@ impl AdapterStore {
         let _turn = turn.map_err(|_| AdapterError::LoadTimeout { waited_ms: as_ms(started.elapsed()) })?;
         let started = Instant::now();
         let tickets = digests.iter().map(|digest| self.join(digest, started)).collect::<Result<Vec<_>, _>>()?;
-        let (mut leases, mut held_bytes): (Vec<AdapterLease>, usize) = (Vec::new(), 0);
+        let all: Vec<EntryId> = tickets.iter().map(|ticket| ticket.id).collect();
+        let mut leases = Vec::new();
         for ticket in tickets {
-            let adapter = self.wait(&ticket, held_bytes, started).await?;
-            let is_new = leases.iter().all(|lease| lease.digest() != adapter.digest);
-            held_bytes += if is_new { adapter.size_bytes } else { 0 };
+            let adapter = self.wait(&ticket, &all, started).await?;
             leases.push(AdapterLease { adapter, _ticket: ticket });
         }
         self.publish();
@@ -207,11 +206,11 @@ impl AdapterStore {
         Ok(ticket)
     }
 
-    /// Waits until the adapter is on the device, where its request holds `held_bytes` already.
+    /// Waits until the adapter is on the device, beside `all` that its request asks for.
     async fn wait(
         &self,
         ticket: &Ticket,
-        held_bytes: usize,
+        all: &[EntryId],
         started: Instant,
     ) -> Result<Arc<DeviceAdapter>, AdapterError> {
         let deadline = tokio::time::Instant::from_std(started) + self.0.limits.max_wait;
@@ -223,7 +222,7 @@ impl AdapterStore {
             if let Some(adapter) = self.0.lock().poll(ticket.id, Instant::now())? {
                 return Ok(adapter);
             }
-            self.0.lock().check_fits_beside(ticket.id, held_bytes)?;
+            self.0.lock().check_fit_together(all)?;
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(self.0.lock().why_waiting(ticket.id, started.elapsed()));
             }
