@@ -27,9 +27,10 @@ def measure(souk):
         load(server, "16 users, 16 adapters r=16 all linear", "--users", "16", "--adapters", "admin/r16-{0..15}")
         load(server, "1 user, base", "--users", "1")
         load(server, "2 requests/s, Poisson, 16 adapters r=8", "--rate", "2", "--adapters", "admin/r8-{0..15}")
+        # More users than the batch has places, so that places are what is shared.
         tenants = [(name, server.tenant(name)) for name in ("few", "many")]
-        shares = [f"{name}:{users}={key}" for (name, key), users in zip(tenants, (4, 28))]
-        result = load(server, "two tenants, 4 and 28 users of 32", "--users", "32",
+        shares = [f"{name}:{users}={key}" for (name, key), users in zip(tenants, (32, 96))]
+        result = load(server, "two tenants, 32 and 96 of 128 users", "--users", "128",
                       *(flag for share in shares for flag in ("--tenant", share)))
         commands[-1] = commands[-1].replace(tenants[0][1], "KEY").replace(tenants[1][1], "KEY")
         fairness = result["fairness"]["index"]
