@@ -90,7 +90,8 @@ impl LoraConfig {
         };
         let readable = fields.problems.count() == unknown_selection;
         check_norms_to_save(&config.norms_to_save, problems);
-        check_activated(&config, problems);
+        let is_mica = object.get("init_lora_weights").is_some_and(|kind| kind == MICA);
+        check_variants(&config, is_mica, problems);
         readable.then_some(config)
     }
 
@@ -178,11 +179,12 @@ fn check_init(fields: &mut Fields<'_>) {
     let reason = match value {
         Value::Null | Value::Bool(_) => return,
         Value::String(kind) => match kind.as_str() {
-            "gaussian" | "eva" | "orthogonal" => return,
+            // MiCA begins with singular vectors in B and zeros in A, and leaves the base model's weights alone.
+            "gaussian" | "eva" | "orthogonal" | MICA => return,
             "loftq" => {
                 "it was trained against a base model that LoftQ had quantised in its own way; train it on this base model"
             }
-            "olora" | "corda" | "lora_ga" | "mica" => CONVERT,
+            "olora" | "corda" | "lora_ga" => CONVERT,
             kind if kind == "pissa" || kind.starts_with("pissa_niter_") => CONVERT,
             _ => "this version of Souk does not know it, and it may need another base model",
         },
@@ -192,6 +194,7 @@ fn check_init(fields: &mut Fields<'_>) {
     fields.problems.add(ProblemCode::UnsupportedOption, "init_lora_weights", message);
 }
 
+const MICA: &str = "mica";
 const CONVERT: &str = "it changes the base model's weights; save the adapter as an ordinary one with \
                        `save_pretrained(..., path_initial_model_for_weight_conversion=...)`";
 
@@ -258,18 +261,23 @@ fn check_norms_to_save(names: &[String], problems: &mut ProblemList) {
     }
 }
 
-/// What PEFT cannot combine with activation, or would apply to the rows before it too.
-fn check_activated(config: &LoraConfig, problems: &mut ProblemList) {
-    if config.invocation_tokens.is_empty() {
-        return;
-    }
-    for (name, is_set) in [("use_dora", config.use_dora), ("modules_to_save", !config.norms_to_save.is_empty())] {
+/// Refuses what cannot go together. PEFT gives a pair one variant at most: plain, DoRA, activated, MiCA (it has more, which
+/// are refused on their own). Full weights of norms it does combine with activation, and applies them to the rows before
+/// the invocation too; those would not be the base model's then, which is what activation is for.
+fn check_variants(config: &LoraConfig, is_mica: bool, problems: &mut ProblemList) {
+    let is_activated = !config.invocation_tokens.is_empty();
+    let saves_norms = !config.norms_to_save.is_empty();
+    let mut refuse = |is_set: bool, name: &str, other: &str, reason: &str| {
         if is_set {
-            let message =
-                "it cannot go with alora_invocation_tokens: only plain pairs can begin to act within a prompt";
-            problems.add(ProblemCode::UnsupportedOption, name, message);
+            problems.add(ProblemCode::UnsupportedOption, name, format!("it cannot go with {other}: {reason}"));
         }
-    }
+    };
+    let one_variant = "a pair is of one variant only";
+    let activation = "alora_invocation_tokens";
+    refuse(is_activated && config.use_dora, "use_dora", activation, one_variant);
+    refuse(is_activated && is_mica, "init_lora_weights", activation, one_variant);
+    refuse(is_mica && config.use_dora, "init_lora_weights", "use_dora", one_variant);
+    refuse(is_activated && saves_norms, "modules_to_save", activation, "only pairs can begin to act within a prompt");
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ fn what_changes_the_answers_and_is_not_supported_is_refused_by_name() {
         ("init_lora_weights", json!("corda")),
         ("init_lora_weights", json!("lora_ga")),
         ("init_lora_weights", json!("loftq")),
-        ("init_lora_weights", json!("mica")),
         ("init_lora_weights", json!("something_new")),
         ("init_lora_weights", json!(3)),
         ("layer_replication", json!([[0, 2], [1, 2]])),
@@ -146,6 +145,55 @@ fn activation_goes_with_plain_pairs_only() {
     for wrong in [json!("user"), json!([-1]), json!(["a"]), json!(vec![1; 65])] {
         assert!(parse(json!({ "alora_invocation_tokens": wrong })).is_err());
     }
-    assert!(parse(json!({"use_dora": true})).is_err());
-    assert!(parse(json!({"modules_to_save": ["norm"]})).is_err());
+    for (extra, subject, reason) in [
+        (json!({"use_dora": true}), "use_dora", "one variant"),
+        (json!({"init_lora_weights": "mica"}), "init_lora_weights", "one variant"),
+        (json!({"modules_to_save": ["norm"]}), "modules_to_save", "begin to act within a prompt"),
+        (json!({"lora_bias": true}), "lora_bias", "bias"),
+        (json!({"use_qalora": true}), "use_qalora", "QA-LoRA"),
+        (json!({"task_type": "SEQ_CLS"}), "task_type", "causal"),
+    ] {
+        let problems = parse(extra.clone()).expect_err("PEFT cannot combine them, or we cannot");
+        let [problem] = &problems.listed[..] else { panic!("{extra}: {problems}") };
+        assert_eq!((problem.code, problem.subject.as_str()), (ProblemCode::UnsupportedOption, subject));
+        assert!(problem.message.contains(reason), "{problem}");
+    }
+    // An empty list is plain LoRA in PEFT too, and may go with anything that plain LoRA goes with.
+    assert!(parse(json!({"alora_invocation_tokens": [], "use_dora": true, "modules_to_save": ["norm"]})).is_ok());
+    assert!(parse(json!({"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 2}, "use_rslora": true})).is_ok());
+}
+
+#[test]
+fn mica_is_plain_lora_once_trained_and_goes_with_no_other_variant() {
+    LoraConfig::parse(&config_file(&json!({"init_lora_weights": "mica"}))).unwrap();
+    let found = refusals(&json!({"init_lora_weights": "mica", "use_dora": true}));
+    assert_eq!(found, [(ProblemCode::UnsupportedOption, "init_lora_weights".to_owned())]);
+}
+
+/// What PEFT 0.21.2 writes for a `LoraConfig` of defaults: every field of the dataclass and of its parents but
+/// `runtime_config`, which it leaves out. To be compared with each new release: a field that is missing here is refused
+/// when set, as unknown.
+fn defaults_of_peft() -> Value {
+    json!({
+        "alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null, "auto_mapping": null,
+        "base_model_name_or_path": "", "bias": "none", "corda_config": null, "ensure_weight_tying": false,
+        "eva_config": null, "exclude_modules": null, "fan_in_fan_out": false, "inference_mode": true,
+        "init_lora_weights": true, "kasa_config": null, "layer_replication": null, "layers_pattern": null,
+        "layers_to_transform": null, "loftq_config": {}, "lora_alpha": 8, "lora_bias": false, "lora_dropout": 0.0,
+        "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core", "modules_to_save": null,
+        "monteclora_config": null, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 8,
+        "rank_pattern": {}, "revision": null, "target_modules": ["q_proj", "v_proj"], "target_parameters": null,
+        "task_type": null, "trainable_token_indices": null, "use_bdlora": null, "use_dora": false,
+        "use_qalora": false, "use_rslora": false, "velora_config": null,
+    })
+}
+
+#[test]
+fn every_field_of_peft_is_known_by_name_and_its_defaults_are_accepted() {
+    let defaults = defaults_of_peft();
+    let unknown: Vec<_> =
+        defaults.as_object().unwrap().keys().filter(|name| meaning(name) == Meaning::Unknown).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let config = LoraConfig::parse(defaults.to_string().as_bytes()).unwrap();
+    assert!(config.targets("model.layers.0.self_attn.q_proj") && config.invocation_tokens.is_empty());
 }
