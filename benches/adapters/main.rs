@@ -216,7 +216,7 @@ impl Bench {
 
     /// Eight running answers, and ten adapters a second that load and are not used.
     async fn pace(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (2, 2) } else { (6, 5) };
+        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (4, 4) };
         let adapters = self.publish(QUERY_VALUE, 0, 10 * seconds);
         let disk = self.disk();
         self.write_to_disk(&adapters, &disk, ROOM).await;
@@ -261,7 +261,7 @@ impl Bench {
 
     /// More and more adapters, each as likely, where the device has room for 64.
     async fn sweep(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (1, 4) } else { (3, 8) };
+        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (2, 8) };
         let adapters = self.publish(QUERY_VALUE, 0, 256);
         let disk = self.disk();
         self.write_to_disk(&adapters, &disk, ROOM).await;
@@ -288,7 +288,7 @@ impl Bench {
 
     /// A thousand registered adapters, few of them popular, against 25 that are all resident.
     async fn zipf(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (1, 5) } else { (5, 8) };
+        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (3, 8) };
         let count = if self.options.quick { 250 } else { 1000 };
         let adapters = self.publish(QUERY_VALUE, 0, count);
         let disk = self.disk();

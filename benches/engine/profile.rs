@@ -1,5 +1,6 @@
 //! A step op by op, on the runner itself.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -7,21 +8,63 @@ use souk_gpu_node::adapters::DeviceAdapter;
 use souk_gpu_node::engine::runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
 use souk_gpu_node::model::{LlamaRunner, MachineLimits, OpClass, StepProfile, Work};
 
-use crate::PREFILL_TOKENS;
+use crate::Bench;
+use crate::throughput::PREFILL_TOKENS;
 
-/// Tokens before the first profiled decode step.
-const CONTEXT_TOKENS: usize = 64;
+/// Tokens before the first measured decode step.
+pub(crate) const CONTEXT_TOKENS: usize = 64;
+
+/// Where the blocks of the next sequence begin: 240 tokens for each of 48 sequences, or more where fewer are.
+const BLOCKS_BETWEEN_SEQUENCES: usize = 15;
 
 /// What a profiled step does.
-pub(crate) enum StepKind {
+enum StepKind {
     /// A row of each of so many sequences.
     Decode(usize),
     /// A prompt in one step.
     Prefill,
 }
 
+/// Of which rows the best next token is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// The last of each sequence.
+    Last,
+    All,
+}
+
+/// Where the time of a step goes, beside what the machine can do.
+pub(crate) fn measure(bench: &Bench) -> Value {
+    let mut runner = bench.runner();
+    let limits = runner.measure_limits();
+    println!(
+        "Read bandwidth {:.1} GB/s, int8 peak {:.0} GOP/s, fork and join {:.2} us, measured in the same run.\n",
+        limits.read_bytes_per_second / 1e9,
+        limits.int8_operations_per_second / 1e9,
+        limits.fork_join_seconds * 1e6
+    );
+    let steps = [
+        ("decode 1", StepKind::Decode(1), 0),
+        ("decode 16", StepKind::Decode(16), 0),
+        ("decode 16, 16 different r=8 q,v", StepKind::Decode(16), 1),
+        ("decode 16, 16 different r=16 all linear", StepKind::Decode(16), 3),
+        ("prefill 512", StepKind::Prefill, 0),
+    ];
+    let num_steps = if bench.options.quick { 40 } else { 200 };
+    let tables = steps.map(|(label, kind, set)| {
+        let profile = profile(&mut runner, &kind, &bench.sets[set].adapters, num_steps);
+        print(label, &profile, &limits)
+    });
+    json!({
+        "read_bytes_per_second": limits.read_bytes_per_second,
+        "int8_operations_per_second": limits.int8_operations_per_second,
+        "fork_join_seconds": limits.fork_join_seconds,
+        "steps": tables,
+    })
+}
+
 /// Runs `num_steps` steps of a kind and returns where their time went. Adapters are dealt out in turn.
-pub(crate) fn profile(
+fn profile(
     runner: &mut LlamaRunner,
     kind: &StepKind,
     adapters: &[Arc<DeviceAdapter>],
@@ -32,35 +75,37 @@ pub(crate) fn profile(
     };
     match kind {
         StepKind::Prefill => {
-            let step = step(1, 0, PREFILL_TOKENS, adapters);
+            let step = step(1, 0..PREFILL_TOKENS, Rows::Last, adapters);
             run(runner, &step);
             runner.start_profile();
             (0..num_steps.div_ceil(8)).for_each(|_| run(runner, &step));
         }
         StepKind::Decode(batch) => {
-            run(runner, &step(*batch, 0, CONTEXT_TOKENS.min(512 / batch), adapters));
             let first = CONTEXT_TOKENS.min(512 / batch);
-            run(runner, &step(*batch, first, 1, adapters));
+            let decode = |at: usize| step(*batch, at..at + 1, Rows::Last, adapters);
+            run(runner, &step(*batch, 0..first, Rows::Last, adapters));
+            run(runner, &decode(first));
             runner.start_profile();
-            (1..=num_steps).for_each(|at| run(runner, &step(*batch, first + at, 1, adapters)));
+            (1..=num_steps).for_each(|at| run(runner, &decode(first + at)));
         }
     }
     runner.take_profile()
 }
 
-/// `batch` sequences with `num_rows` rows each from `first_position` on.
-fn step(batch: usize, first_position: usize, num_rows: usize, adapters: &[Arc<DeviceAdapter>]) -> Step {
-    const BLOCKS_PER_SEQUENCE: usize = 40;
+/// `batch` sequences with a row at each of these positions.
+pub(crate) fn step(batch: usize, positions: Range<usize>, wanted: Rows, adapters: &[Arc<DeviceAdapter>]) -> Step {
+    let num_rows = positions.len();
     let mut step = Step::default();
     for sequence in 0..batch {
         let first_row = step.tokens.len();
-        let end = first_position + num_rows;
-        step.tokens.extend((first_position..end).map(|at| 100 + (at * 31 + sequence * 7) as u32 % 5000));
-        step.positions.extend((first_position..end).map(|at| at as u32));
-        let first_block = sequence * BLOCKS_PER_SEQUENCE;
-        let blocks = (first_block..first_block + end.div_ceil(BLOCK_TOKENS)).map(|block| BlockId(block as u32));
-        step.sequences.push(StepSequence { first_row, num_rows, blocks: blocks.collect() });
-        step.greedy_rows.push((first_row + num_rows - 1) as u32);
+        step.tokens.extend(positions.clone().map(|at| 100 + (at * 31 + sequence * 7) as u32 % 5000));
+        step.positions.extend(positions.clone().map(|at| at as u32));
+        let first_block = sequence * BLOCKS_BETWEEN_SEQUENCES;
+        let blocks = first_block..first_block + positions.end.div_ceil(BLOCK_TOKENS);
+        let blocks = blocks.map(|block| BlockId(block as u32)).collect();
+        step.sequences.push(StepSequence { first_row, num_rows, blocks });
+        let first_wanted = if wanted == Rows::All { 0 } else { num_rows - 1 };
+        step.greedy_rows.extend((first_wanted..num_rows).map(|row| (first_row + row) as u32));
         if !adapters.is_empty() {
             let adapters = Arc::new([(Arc::clone(&adapters[sequence % adapters.len()]), 1.0)]);
             step.adapter_runs.push(AdapterRun { first_row, num_rows, adapters });
@@ -70,7 +115,7 @@ fn step(batch: usize, first_position: usize, num_rows: usize, adapters: &[Arc<De
 }
 
 /// Prints a table; returns it for the JSON file.
-pub(crate) fn print(label: &str, profile: &StepProfile, limits: &MachineLimits) -> Value {
+fn print(label: &str, profile: &StepProfile, limits: &MachineLimits) -> Value {
     let steps = profile.num_steps.max(1) as f64;
     let total = profile.total();
     let bound_of =

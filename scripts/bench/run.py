@@ -1,93 +1,119 @@
 """The standing set of measurements: runs it and writes docs/benchmarks.md, each figure under the command that made it.
 
 `make bench` runs everything of our own; `make bench PEERS=1` also builds llama.cpp and mistral.rs and measures them in the
-same sitting. `--only NAME` runs a part and prints it instead of writing the page.
+same sitting. A part that fails is shown with its reason, and the others go on. `--only NAME,NAME` prints parts instead of
+writing the page, and so does `--quick`, whose figures are too short to mean anything.
 """
 
 import argparse
 import os
-import platform
 import re
 import subprocess
 import sys
-from datetime import date
+import time
+import traceback
+from datetime import datetime, timezone
 from pathlib import Path
 
+import adapters
+import beside_peers
+import cancel
+import engine
+import flood
 import http_loads
-import peers
+import in_process
+import neighbours
+from peers import Peers
+from sitting import CACHE, ROOT, Sitting, machine, run
 
-ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "souk"
-MODEL = CACHE / "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"
 PAGE = ROOT / "docs/benchmarks.md"
-
 HEAD = """# Benchmarks
 
-Written by `make bench` (`scripts/bench/`) on {date}; every table stands under the command that made it. The machine is shared
-and noisy: compare figures of one sitting, as ratios. Ratios within a table come from runs that take turns.
+Written by `make bench{peers}` (`scripts/bench/`) on {date}, in {minutes} minutes, on a commit of {commit}. Every table stands
+beside the commands that made it. The machine is shared and noisy: compare figures of one sitting, as ratios. What a ratio
+compares has run in turns.
 
 Machine: {machine}. Model: SmolLM2-135M-Instruct, Q4_1, 98 MB, two compute threads.
 """
 
 
-def cargo(*arguments):
-    """Runs a benchmark of the workspace and returns what it prints."""
-    command = ["cargo", *arguments]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-    return section(" ".join(argument for argument in command if argument != "--locked"), output.strip())
+def parts(sitting, peers, soak_s):
+    """Name, title, and how it is measured, in the page's order."""
+    yield "engine", "Engine in process", lambda: engine.throughput(sitting)
+    if peers:
+        yield "peers", "Beside llama.cpp and mistral.rs", lambda: beside_peers.measure(sitting, peers)
+    yield "in-process", "Through HTTP against in process", lambda: in_process.measure(sitting)
+    yield "http", "Load through HTTP", lambda: http_loads.measure(sitting)
+    yield "flood", "One request beside a flood of another tenant", lambda: flood.measure(sitting)
+    yield "cancel", "Cancelled answers", lambda: cancel.measure(sitting)
+    yield "neighbours", "Idle, and beside busy neighbours", lambda: neighbours.measure(sitting, peers)
+    yield "rows", "What a step of more rows costs", lambda: engine.rows(sitting)
+    yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
+    yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
+    yield "profile", "One step by op", lambda: engine.profile(sitting)
+    yield "startup", "Start and memory", lambda: startup(sitting)
+    if soak_s:
+        yield "soak", "Soak", lambda: soak(soak_s)
 
 
-def section(command, output):
-    """A command line with its output: Markdown as it is, anything else fenced."""
-    shown = output if re.search(r"^\|", output, re.M) else f"```text\n{output}\n```"
-    return f"`{command}`\n\n{shown}"
+def startup(sitting):
+    """Markdown with the time to ready and the peak memory."""
+    output = run([ROOT / "scripts/bench_startup.sh"], env=os.environ | {"SOUK": str(sitting.souk)})
+    return f"`scripts/bench_startup.sh` on a release build with the model in the cache:\n\n```text\n{output.strip()}\n```"
 
 
-def machine():
-    info = Path("/proc/cpuinfo").read_text()
-    name = re.search(r"^model name\s*: (.*)$", info, re.M)
-    memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / 2**20
-    vectors = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if f" {flag}" in info]
-    return f"{os.cpu_count()} cores of {name[1] if name else platform.machine()} ({', '.join(vectors)}), {memory:.0f} GiB"
+def soak(seconds):
+    """Markdown with what the soak test says of so many seconds."""
+    output = run(["cargo", "test", "--locked", "--release", "--test", "soak", "--", "--nocapture"], cwd=ROOT,
+                 env=os.environ | {"SOUK_SOAK_S": str(seconds)})
+    said = [line for line in output.splitlines() if re.match(r"memory \d", line)]
+    return "\n".join([f"`SOUK_SOAK_S={seconds} make soak`:", "", "```text", *said, "```"])
 
 
-def startup(souk):
-    environment = os.environ | {"SOUK": str(souk)}
-    output = subprocess.run([ROOT / "scripts/bench_startup.sh"], check=True, capture_output=True, text=True,
-                            env=environment).stdout
-    return section("scripts/bench_startup.sh", output.strip())
-
-
-def parts(souk, with_peers):
-    """Title, what it says, and how it is measured, in the page's order."""
-    threads = 2
-    yield "engine", "Engine in process", lambda: cargo("bench", "--locked", "--bench", "engine")
-    yield "profile", "One step by op", lambda: cargo("bench", "--locked", "--bench", "engine", "--", "--profile")
-    yield "adapters", "Adapters: cold, many, and more than fit", lambda: cargo("bench", "--locked", "--bench", "adapters")
-    yield "sampler", "Choosing tokens", lambda: cargo("bench", "--locked", "--bench", "sampler")
-    yield "http", "Load through HTTP", lambda: http_loads.measure(souk)
-    if with_peers:
-        yield "peers", "Beside llama.cpp and mistral.rs", lambda: peers.compare(CACHE / "peers", souk, MODEL, threads, ROOT)
-    yield "startup", "Start and memory", lambda: startup(souk)
-    yield "kernels", "Kernels", lambda: cargo("run", "--locked", "--release", "-p", "souk-kernels", "--example",
-                                              "kernel_bench", "--", "2")
+def part(title, measure):
+    """A part of the page and whether it succeeded."""
+    began = time.monotonic()
+    print(f"# {title} ...", end=" ", file=sys.stderr, flush=True)
+    try:
+        text, succeeded = measure(), True
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other parts go on
+        traceback.print_exc()
+        text, succeeded = f"This part failed:\n\n```text\n{type(error).__name__}: {error}\n```", False
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return f"## {title}\n\n{text}\n", succeeded
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--souk", required=True, type=Path, help="the executable (release)")
     parser.add_argument("--peers", action="store_true", help="measure llama.cpp and mistral.rs too")
-    parser.add_argument("--only", help="one part, printed and not written")
+    parser.add_argument("--soak-s", type=int, default=0, help="seconds of the soak test; 0 leaves it out")
+    parser.add_argument("--only", help="parts, printed and not written")
+    parser.add_argument("--quick", action="store_true", help="everything very short, to see that it works; printed")
     arguments = parser.parse_args()
-    page = [HEAD.format(date=date.today().isoformat(), machine=machine())]
-    for name, title, measure in parts(arguments.souk, arguments.peers):
-        if arguments.only in (None, name):
-            print(f"# {title}", file=sys.stderr, flush=True)
-            page.append(f"## {title}\n\n{measure()}\n")
-    if arguments.only:
-        print("\n".join(page[1:]))
+    sitting = Sitting(arguments.souk, arguments.quick)
+    sitting.build()
+    peers = Peers(CACHE / "peers") if arguments.peers else None
+    if peers:
+        peers.install()
+    wanted = arguments.only.split(",") if arguments.only else None
+    began = time.monotonic()
+    done = [part(title, measure) for name, title, measure in parts(sitting, peers, arguments.soak_s)
+            if wanted is None or name in wanted]
+    head = HEAD.format(peers=" PEERS=1" if peers else "", date=datetime.now(timezone.utc).date().isoformat(), machine=machine(),
+                       minutes=round((time.monotonic() - began) / 60), commit=commit_date())
+    page = "\n".join([head, *(text for text, _ in done)])
+    if arguments.quick or wanted:
+        print(page)
     else:
-        PAGE.write_text("\n".join(page))
+        PAGE.write_text(page)
+    return 0 if all(succeeded for _, succeeded in done) else 1
 
 
-main()
+def commit_date():
+    """Day of the commit that is checked out; a checkout without history has none."""
+    done = subprocess.run(["git", "log", "-1", "--format=%cs"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown date"
+
+
+sys.exit(main())

@@ -1,17 +1,21 @@
 """A Souk server with published adapters, and loads through HTTP on it."""
 
+import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import random_adapters
+from sitting import Failed, run
 
 BASE = "smollm2-135m-instruct"
 
@@ -30,7 +34,7 @@ class Server:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         while not (found := re.search(r"^listening on (\S+)", log.read_text(), re.M)):
             if self.process.poll() is not None:
-                raise SystemExit(f"the server did not start:\n{log.read_text()}")
+                raise Failed(f"the server did not start:\n{log.read_text()}")
             time.sleep(0.02)
         self.url, self.key = found[1], (home / "key").read_text().strip()
 
@@ -51,7 +55,7 @@ class Server:
             with urllib.request.urlopen(request) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            raise SystemExit(f"{method} {path}: {error.code} {error.read().decode()}") from error
+            raise Failed(f"{method} {path}: {error.code} {error.read().decode()}") from error
 
     def publish(self, names, rank, targets):
         """Publishes a random adapter under each name."""
@@ -83,6 +87,73 @@ class Server:
         """Runs `souk bench` and returns the command line that says how, and the result."""
         with tempfile.NamedTemporaryFile(suffix=".json") as result:
             command = [self.souk, "bench", "--name", name, *flags, "--json", result.name]
-            environment = os.environ | {"SOUK_URL": self.url, "SOUK_API_KEY": self.key}
-            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+            run(command, env=os.environ | {"SOUK_URL": self.url, "SOUK_API_KEY": self.key})
             return " ".join(["souk bench", *flags]), json.loads(Path(result.name).read_text())
+
+    def cpu_seconds(self):
+        """Processor time that the process has taken so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def num_steps(self):
+        """Steps that the engine has run so far."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as response:
+            found = re.search(r"^souk_engine_step_seconds_count (\d+)", response.read().decode(), re.M)
+        # Absent before the first.
+        return int(found[1]) if found else 0
+
+    def stream(self, prompt, max_tokens, key):
+        """Begins to stream an answer to a prompt."""
+        return Stream(self.url, {"model": BASE, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
+                                 "ignore_eos": True, "stream": True}, key)
+
+
+class Stream:
+    """A streamed answer, on a connection of its own."""
+
+    def __init__(self, url, body, key):
+        self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+        self.connection.request("POST", "/v1/completions", json.dumps(body),
+                                {"authorization": f"Bearer {key}", "content-type": "application/json"})
+        self.socket, self.response = self.connection.sock, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def wait_for_text(self):
+        """Waits for the first event."""
+        self.response = self.connection.getresponse()
+        line = self.response.readline()
+        if not line.startswith(b"data:"):
+            raise OSError(f"{self.response.status}: {line.decode()}")
+
+    def read_to_end(self):
+        """Reads the rest."""
+        self.response.read()
+
+    def close(self):
+        """Closes the connection, also while another thread waits for text."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The server was faster.
+            pass
+        self.connection.close()
+
+
+@contextmanager
+def background_load(server, key, flags):
+    """A load by `souk bench` for as long as the block lasts."""
+    command = [server.souk, "bench", *flags, "--duration-s", "3600", "--warm-up-s", "0"]
+    process = subprocess.Popen(command, env=os.environ | {"SOUK_URL": server.url, "SOUK_API_KEY": key},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+        if process.poll() is not None:
+            raise Failed(f"the load ended early, with {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()

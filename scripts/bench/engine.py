@@ -1,0 +1,31 @@
+"""The engine's own benchmark, with what its tables mean."""
+
+
+def throughput(sitting):
+    """Markdown: prefill and decode, base and with adapters."""
+    return "\n\n".join([
+        sitting.bench("engine", "--only", "throughput,contexts"),
+        "A decode figure at n sequences deals the adapters out in turn, so `decode 4` has four different ones and `decode 32` of "
+        "25 uses seven of them twice.",
+    ])
+
+
+def rows(sitting):
+    """Markdown: a step by its rows, and guessing ahead."""
+    return "\n\n".join([
+        sitting.bench("engine", "--only", "rows,guessing"),
+        "An answer guesses at most `engine.max_speculative_tokens` rows ahead. A guess that is right saves a step of one row; "
+        "each row of a wrong one costs what the first table adds for it.",
+    ])
+
+
+def profile(sitting):
+    """Markdown: where the time of a step goes."""
+    return "\n\n".join([
+        sitting.bench("engine", "--only", "profile"),
+        "The bound of an op is the longer of its bytes by the read bandwidth and its int8 operations by the peak; activations "
+        "have two planes of int8, so each weight counts as four operations per row. Shrink and expand are within the "
+        "products that they act on. The bound of attention counts the bytes of K and V alone, without exponentials and "
+        "conversions, so it says nothing in prefill. What is missing at one sequence is the start and end of 150 short products, "
+        "and attention, which splits over three key-value heads and so is shared two to one by two threads.",
+    ])
