@@ -2,8 +2,8 @@
 //! of a step goes, what a step of more rows costs, what guessing ahead brings, what users get, how soon a cancelled answer
 //! is gone. Prints Markdown tables.
 //!
-//! `cargo bench --bench engine [-- --quick] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]; `base` is
-//! `throughput` without adapters, and only runs where it is named. `SOUK_BENCH_THREADS` sets the compute threads. The model
+//! `cargo bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`] and [`PARTS`],
+//! which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model
 //! must be in the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
@@ -41,6 +41,8 @@ const SECTIONS: [(&str, fn(&Bench) -> Value); 7] = [
     ("cancel", cancel::measure),
     ("users", users::measure),
 ];
+/// Parts of `throughput`, for comparing with others in turns.
+const PARTS: [(&str, fn(&Bench) -> Value); 2] = [("base", throughput::base), ("decode16", throughput::decode_16)];
 
 fn main() {
     let options = Options::read();
@@ -55,9 +57,8 @@ fn main() {
     println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, options.rounds);
     let mut figures =
         Map::from_iter([("threads".to_owned(), json!(options.num_threads)), ("isa".to_owned(), json!(isa))]);
-    let base_alone: (&str, fn(&Bench) -> Value) = ("base", throughput::base);
-    let only = options.only.iter().flatten().any(|name| name == base_alone.0).then_some(&base_alone);
-    for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)).chain(only) {
+    let named_parts = PARTS.iter().filter(|(name, _)| options.only.is_some() && options.wants(name));
+    for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)).chain(named_parts) {
         figures.insert((*name).to_owned(), measure(&bench));
     }
     println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
@@ -83,11 +84,12 @@ impl Options {
             let at = arguments.iter().position(|argument| argument == name)?;
             arguments.get(at + 1).cloned()
         };
+        let number = |name: &str| value(name).and_then(|text| text.parse().ok());
         let quick = arguments.iter().any(|argument| argument == "--quick");
         let threads = std::env::var("SOUK_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
         Self {
             quick,
-            rounds: if quick { 1 } else { 3 },
+            rounds: number("--rounds").unwrap_or(if quick { 1 } else { 3 }).max(1),
             only: value("--only").map(|names| names.split(',').map(str::to_owned).collect()),
             json: value("--json").map(PathBuf::from),
             num_threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

@@ -33,17 +33,17 @@ def in_process(sitting, peers):
              f"{mistral[name]:.0f}" if name in mistral else "-") for name, label in FIGURES]
     lines = [
         table(["in process, tokens/s", "Souk", "llama.cpp", "Souk / llama.cpp", "mistral.rs"], rows),
-        f"The best of {rounds} runs that took turns (mistral.rs: after them); decode after a prompt of 32 tokens. The Python "
+        f"The best of {rounds} runs that took turns (mistral.rs: of two, after them); decode after a prompt of 32 tokens. The Python "
         "package of mistral.rs takes one request at a time, so more sequences can only be the choices of one request.",
         *(f"mistral.rs fails at {name}: {reason}" for name, reason in mistral["failures"].items()),
-        shell(["cargo bench --bench engine -- --only base", *peers.engine_commands(), "python scripts/bench/mistralrs_load.py MODEL"]),
+        shell(["cargo bench --bench engine -- --only base --rounds 1", *peers.engine_commands(), "python scripts/bench/mistralrs_load.py MODEL"]),
     ]
     return "\n\n".join(lines)
 
 
 def our_engine(sitting):
     """Figures of the base."""
-    figures = sitting.figures("engine", "base")
+    figures = sitting.figures("engine", "base", "--rounds", "1")
     return dict(zip(figures["columns"], figures["best"][0]["figures"]))
 
 

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 
 from server import Server
-from sitting import Failed, median, table
+from sitting import Failed, table
 
 IDLE_S = 10
 NUM_NEIGHBOURS = (0, 1, 2, 4)
@@ -24,7 +24,7 @@ def measure(sitting, peers):
     ours, theirs = [], []
     for count in NUM_NEIGHBOURS:
         with busy(count):
-            ours.append(souk(sitting))
+            ours.append(sitting.figures("engine", "decode16"))
             if peers:
                 theirs.append(llama(peers))
     head = ["busy neighbours", "Souk, tokens/s", "against none"]
@@ -36,7 +36,7 @@ def measure(sitting, peers):
     lines = [
         f"`souk serve` that has nothing to do takes {idle:.2f} s of processor time in {IDLE_S} s.",
         "Decode of 16 sequences beside endless loops of normal priority on the same two cores (the median of "
-        "`cargo bench --bench engine -- --only base`). With n of them a thread has at best 2 / (2 + n) of its core.",
+        "`cargo bench --bench engine -- --only decode16`). With n of them a thread has at best 2 / (2 + n) of its core.",
         table(head, rows),
     ]
     if peers:
@@ -54,12 +54,6 @@ def busy(count):
         for loop in loops:
             loop.kill()
             loop.wait()
-
-
-def souk(sitting):
-    figures = sitting.figures("engine", "base")
-    place = figures["columns"].index("decode 16")
-    return median([sets[0][place] for sets in figures["rounds"]])
 
 
 def llama(peers):

@@ -43,10 +43,10 @@ class Sitting:
         shown = " ".join(["cargo bench --bench", name, *(["--", *arguments] if arguments else [])])
         return f"`{shown}`\n\n{output.strip()}"
 
-    def figures(self, name, section):
+    def figures(self, name, section, *arguments):
         """Runs one section of a benchmark and returns its part of the JSON file."""
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            self.bench(name, "--only", section, "--json", file.name)
+            self.bench(name, "--only", section, *arguments, "--json", file.name)
             return json.loads(Path(file.name).read_text())[section]
 
 
