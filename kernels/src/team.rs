@@ -35,7 +35,8 @@ use std::time::{Duration, Instant};
 const SPIN_IDLE: Duration = Duration::from_micros(50);
 /// The same while a step is under way; bounds what a caller that dawdles inside a step can burn.
 const SPIN_STEP: Duration = Duration::from_millis(2);
-/// How often a waiting caller pauses before it yields its core to a worker that may need it.
+/// How often caller and workers pause, some 40 us, before they yield their core to one another: on a machine with other
+/// work the one who is waited for may be waiting for this very core.
 const PAUSES_BEFORE_YIELD: u32 = 2_000;
 
 const OPEN: u64 = 1 << 16;
@@ -272,6 +273,9 @@ impl Shared {
                     let in_step = self.step_depth.load(Ordering::Relaxed) > 0;
                     if since.elapsed() > if in_step { SPIN_STEP } else { SPIN_IDLE } {
                         break;
+                    }
+                    if pause > PAUSES_BEFORE_YIELD {
+                        std::thread::yield_now();
                     }
                 }
             }
