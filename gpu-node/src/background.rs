@@ -1,15 +1,81 @@
 //! Threads that stand back for those that compute.
 
-/// How far background threads stand back, in steps of `nice`: with the compute threads busy on every core they still
-/// get about a tenth of one.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+use std::io;
 
-/// Lowers the priority of the calling thread, for good. Elsewhere than on Linux priorities belong to processes, and the
-/// thread stays as it is.
-pub(crate) fn yield_to_others() {
+use tokio::sync::oneshot;
+
+/// How far a thread stands back, in steps of `nice` below the process: a step is about a fifth less of a busy core.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StandBack {
+    /// A request waits for it: beside compute threads on every core it still gets about a quarter of one.
+    Somewhat = 5,
+    /// Nobody waits for it: about a tenth.
+    Far = 10,
+}
+
+/// The lowest priority that there is.
+#[cfg(target_os = "linux")]
+const LOWEST: i32 = 19;
+
+/// Lowers the priority of the calling thread, for good: without a privilege there is no way back, so it must be a thread
+/// for this work alone. Everybody may lower it; where a sandbox forbids it, and elsewhere than on Linux, where priorities
+/// belong to processes, the thread stays as it is.
+pub(crate) fn yield_to_others(by: StandBack) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a background thread keeps its priority");
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let lowered = getpriority_process(None)
+            .and_then(|priority| setpriority_process(None, (priority + by as i32).min(LOWEST)));
+        if let Err(error) = lowered {
+            tracing::debug!(%error, "a background thread keeps its priority");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = by;
+}
+
+/// Does work that a request waits for, and that blocks or computes for milliseconds, on a thread of its own that stands
+/// back somewhat. The runtime's own threads cannot be used: one whose priority was lowered would keep it for the next
+/// work. The caller bounds how many run at once.
+///
+/// # Errors
+/// If there is no thread to be had, or the work panicked.
+pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().name("souk-background".to_owned()).spawn(move || {
+        yield_to_others(StandBack::Somewhat);
+        // Nobody listens any more: then nobody needs it.
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(|_| io::Error::other("the work was broken off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_work_returns_comes_back_and_a_panic_is_an_error() {
+        assert_eq!(run(|| 7).await.unwrap(), 7);
+        let panicked = run(|| panic!("on purpose")).await;
+        assert!(panicked.unwrap_err().to_string().contains("broken off"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_work_runs_at_a_lower_priority_and_the_caller_keeps_its_own() {
+        use rustix::process::{getpriority_process, setpriority_process};
+        // The tests may run at the lowest priority; only a privileged user gets away from it.
+        let _ = setpriority_process(None, 0);
+        let own = getpriority_process(None).unwrap();
+        let inside = run(|| (getpriority_process(None).unwrap(), std::thread::current().name().map(str::to_owned)));
+        assert_eq!(inside.await.unwrap(), ((own + 5).min(LOWEST), Some("souk-background".to_owned())));
+        let twice = run(|| {
+            yield_to_others(StandBack::Far);
+            yield_to_others(StandBack::Far);
+            getpriority_process(None).unwrap()
+        });
+        assert_eq!(twice.await.unwrap(), LOWEST, "further down there is nothing");
+        assert_eq!(getpriority_process(None).unwrap(), own);
     }
 }

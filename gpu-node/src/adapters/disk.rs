@@ -3,27 +3,31 @@
 //! One file for each adapter, named `<digest>-v<version of the file>.<version of the slabs>-<start of the base's digest>`,
 //! written beside and renamed, so that a name never stands for half a file. Files are read whole, and what does not
 //! match its checksum is removed and fetched again from the source. The tier is a cache: whatever goes wrong with the
-//! disk costs time and never a request.
+//! disk costs time and never a request. A full disk costs older files, and after a few of them in vain the tier pauses.
 
 mod format;
+mod index;
 
-use std::collections::HashMap;
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use souk_kernels::ops::LoraPair;
 use souk_protocol::{Digest, LlamaShape};
 
+use self::index::{FileKey, Index};
 use super::device::DeviceAdapter;
-use crate::background;
+use crate::background::{self, StandBack};
 
 /// Adapters that wait to be written. Each keeps its slabs in memory; those beyond it are written when they are next
 /// loaded.
 const MAX_WAITING_WRITES: usize = 16;
+/// Most times that the writing of one file is begun. On a full disk the tier gives up as many bytes before each further
+/// attempt as the file has; a disk that others have filled is not worth the whole cache.
+const MAX_WRITE_ATTEMPTS: usize = 4;
 /// Pause after a write that failed: a full disk does not get better by trying again for each adapter.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(60);
 /// How the names of unfinished files begin.
@@ -68,21 +72,6 @@ struct Shared {
     index: Mutex<Index>,
 }
 
-#[derive(Debug, Default)]
-struct Index {
-    files: HashMap<String, File>,
-    stats: DiskStats,
-    /// Counts uses: what was used longest ago has the lowest number.
-    clock: u64,
-    paused_until: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct File {
-    size_bytes: u64,
-    used: u64,
-}
-
 enum Work {
     Write(Arc<DeviceAdapter>),
     Remove(Digest),
@@ -90,16 +79,21 @@ enum Work {
 
 impl DiskTier {
     /// Opens the folder, makes it if need be, and takes stock: unfinished files and those of other versions are removed,
-    /// foreign ones left alone. What exceeds the budget goes, oldest first.
+    /// foreign ones left alone. What exceeds the budget goes, oldest first. No file is opened: what is known of each is
+    /// its name, length and age. A full disk is no reason against it: it can be read from, and gives way to what is new.
+    ///
+    /// Several nodes may use one folder at once, each within a budget of its own.
     ///
     /// # Errors
     /// If the folder cannot be made, read or written to. A node goes on without a disk tier then.
     pub fn open(folder: &Path, budget_bytes: u64, base: Digest, shape: LlamaShape) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let probe = folder.join(format!("{UNFINISHED}probe-{}", std::process::id()));
-        fs::write(&probe, b"souk")?;
-        fs::remove_file(&probe)?;
-        let index = take_stock(folder)?;
+        let index = Index::take_stock(folder)?;
+        let probe = format!("{UNFINISHED}probe");
+        match write_file(folder, &probe, b"souk") {
+            Err(error) if !is_full(&error) => return Err(error),
+            _ => drop(fs::remove_file(folder.join(probe))),
+        }
         let shared =
             Arc::new(Shared { folder: folder.to_owned(), budget_bytes, base, shape, index: Mutex::new(index) });
         shared.make_room(0);
@@ -113,43 +107,48 @@ impl DiskTier {
     #[must_use]
     pub fn read(&self, digest: &Digest) -> Option<DeviceAdapter> {
         let shared = &self.shared;
-        let name = shared.name_of(digest);
-        let Some(size_bytes) = shared.lock().touch(&name) else {
+        let key = shared.key_of(digest);
+        let Some(size_bytes) = shared.lock().touch(&key) else {
             self.missed();
             return None;
         };
-        let path = shared.folder.join(&name);
-        let read = read_file(&path, size_bytes).map_err(|error| error.to_string()).and_then(|file| {
-            format::decode(&file, digest, &shared.base, &shared.shape).map_err(|error| error.to_string())
-        });
-        match read {
-            Ok(adapter) => {
-                shared.lock().stats.hits += 1;
-                // Keeps the order of use over a restart.
-                let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-                Some(adapter)
+        let path = shared.path_of(&key);
+        let reason = match read_file(&path, size_bytes) {
+            Ok(file) => match format::decode(&file, digest, &shared.base, &shared.shape) {
+                Ok(adapter) => {
+                    shared.lock().stats.hits += 1;
+                    // Keeps the order of use over a restart.
+                    let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                    return Some(adapter);
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Not damaged: another node that shares the folder has made room, or somebody has cleaned up.
+                shared.lock().forget(&key);
+                self.missed();
+                return None;
             }
-            Err(reason) => {
-                tracing::warn!(adapter.digest = %digest, reason, "a packed adapter on disk is damaged; it is fetched again");
-                shared.remove(&name);
-                let mut index = shared.lock();
-                index.stats.corrupt += 1;
-                index.stats.misses += 1;
-                None
-            }
-        }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(adapter.digest = %digest, reason, "a packed adapter on disk is damaged; it is fetched again");
+        shared.remove(&key);
+        let mut index = shared.lock();
+        index.stats.corrupt += 1;
+        index.stats.misses += 1;
+        None
     }
 
     /// Whether the adapter can be read from here.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        self.shared.lock().files.contains_key(&self.shared.name_of(digest))
+        self.shared.lock().has(&self.shared.key_of(digest))
     }
 
-    /// Has the adapter written, in its own time. Does not block; false when so much waits to be written that it is left
-    /// for the next load.
+    /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last write
+    /// has failed so lately, that it is left for the next load.
     pub fn write(&self, adapter: &Arc<DeviceAdapter>) -> bool {
-        self.work.try_send(Work::Write(Arc::clone(adapter))).is_ok()
+        !self.shared.lock().is_paused() && self.work.try_send(Work::Write(Arc::clone(adapter))).is_ok()
     }
 
     /// Counts an adapter that is not here.
@@ -160,7 +159,7 @@ impl DiskTier {
     /// Removes an adapter, also one that waits to be written.
     pub fn remove(&self, digest: &Digest) {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.work.try_send(Work::Remove(*digest)) {
-            self.shared.remove(&self.shared.name_of(digest));
+            self.shared.remove(&self.shared.key_of(digest));
         }
     }
 
@@ -174,11 +173,11 @@ impl DiskTier {
 impl Shared {
     /// The thread's life: one piece of work after the other, behind everything else on the machine.
     fn work_off(&self, waiting: &Receiver<Work>) {
-        background::yield_to_others();
+        background::yield_to_others(StandBack::Far);
         for work in waiting {
             match work {
                 Work::Write(adapter) => self.write(&adapter),
-                Work::Remove(digest) => self.remove(&self.name_of(&digest)),
+                Work::Remove(digest) => drop(self.remove(&self.key_of(&digest))),
             }
             // Nobody else may look for a while.
             let stats = self.lock().stats();
@@ -187,10 +186,10 @@ impl Shared {
     }
 
     fn write(&self, adapter: &DeviceAdapter) {
-        let name = self.name_of(&adapter.digest);
+        let key = self.key_of(&adapter.digest);
         {
             let index = self.lock();
-            if index.files.contains_key(&name) || index.paused_until.is_some_and(|until| Instant::now() < until) {
+            if index.has(&key) || index.is_paused() {
                 return;
             }
         }
@@ -200,134 +199,87 @@ impl Shared {
             return;
         }
         self.make_room(size_bytes);
-        match write_file(&self.folder, &name, &file) {
+        let written = self.put(&key, &file);
+        let mut index = self.lock();
+        match written {
             Ok(()) => {
-                let mut index = self.lock();
                 index.stats.writes += 1;
-                index.insert(name, size_bytes);
+                index.insert(key, size_bytes);
             }
             Err(error) => {
                 let folder = self.folder.display();
-                tracing::warn!(%error, %folder, pause = ?PAUSE_AFTER_ERROR, "cannot keep packed adapters on disk");
-                let mut index = self.lock();
                 index.stats.write_failures += 1;
-                index.paused_until = Some(Instant::now() + PAUSE_AFTER_ERROR);
+                if error.kind() == io::ErrorKind::IsADirectory {
+                    tracing::warn!(%error, %folder, name = %key, "cannot keep a packed adapter: its name is taken");
+                } else {
+                    tracing::warn!(%error, %folder, pause = ?PAUSE_AFTER_ERROR, "cannot keep packed adapters on disk");
+                    index.paused_until = Some(Instant::now() + PAUSE_AFTER_ERROR);
+                }
             }
         }
     }
 
-    /// Removes what was used longest ago until so many more bytes fit.
+    /// Writes a file, at the cost of others if the disk is full.
+    fn put(&self, key: &FileKey, file: &[u8]) -> io::Result<()> {
+        let name = key.to_string();
+        let mut written = write_file(&self.folder, &name, file);
+        for _ in 1..MAX_WRITE_ATTEMPTS {
+            match &written {
+                Err(error) if is_full(error) => {
+                    if !self.evict(file.len() as u64) {
+                        break;
+                    }
+                }
+                // Another node that has just started took the unfinished file for one that a crash has left.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => break,
+            }
+            written = write_file(&self.folder, &name, file);
+        }
+        written
+    }
+
+    /// Removes what was used longest ago until so many more bytes fit into the budget.
     fn make_room(&self, size_bytes: u64) {
-        loop {
-            let mut index = self.lock();
-            if index.stats.bytes.saturating_add(size_bytes) <= self.budget_bytes {
-                return;
-            }
-            let oldest = index.files.iter().min_by_key(|(_, file)| file.used).map(|(name, _)| name.clone());
-            let Some(oldest) = oldest else { return };
-            index.stats.evictions += 1;
-            drop(index);
-            self.remove(&oldest);
-        }
+        let bytes = self.lock().stats.bytes;
+        self.evict(bytes.saturating_add(size_bytes).saturating_sub(self.budget_bytes));
     }
 
-    fn remove(&self, name: &str) {
+    /// Removes files of so many bytes in all, those first that were used longest ago. False if there was nothing to remove.
+    fn evict(&self, size_bytes: u64) -> bool {
+        let mut freed = 0;
+        while freed < size_bytes {
+            let Some(oldest) = self.lock().oldest() else { break };
+            let Some(size_bytes) = self.remove(&oldest) else { continue };
+            freed += size_bytes;
+            self.lock().stats.evictions += 1;
+        }
+        freed > 0
+    }
+
+    /// Removes a file. Its size, if it was on the books.
+    fn remove(&self, key: &FileKey) -> Option<u64> {
         // Off the books first: what is not there is not read.
-        if self.lock().forget(name)
-            && let Err(error) = fs::remove_file(self.folder.join(name))
+        let size_bytes = self.lock().forget(key)?;
+        if let Err(error) = fs::remove_file(self.path_of(key))
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, name, "cannot remove a packed adapter");
+            tracing::warn!(%error, name = %key, "cannot remove a packed adapter");
         }
+        Some(size_bytes)
     }
 
-    fn name_of(&self, digest: &Digest) -> String {
-        format!("{}{}{}", digest.hex(), version_suffix(), &self.base.hex()[..12])
+    fn key_of(&self, digest: &Digest) -> FileKey {
+        FileKey::new(digest, &self.base)
+    }
+
+    fn path_of(&self, key: &FileKey) -> PathBuf {
+        self.folder.join(key.to_string())
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Index {
-    fn insert(&mut self, name: String, size_bytes: u64) {
-        self.clock += 1;
-        self.stats.bytes += size_bytes;
-        if let Some(before) = self.files.insert(name, File { size_bytes, used: self.clock }) {
-            self.stats.bytes -= before.size_bytes;
-        }
-    }
-
-    /// Counts a use. The size of the file, if it is there.
-    fn touch(&mut self, name: &str) -> Option<u64> {
-        self.clock += 1;
-        let file = self.files.get_mut(name)?;
-        file.used = self.clock;
-        Some(file.size_bytes)
-    }
-
-    fn forget(&mut self, name: &str) -> bool {
-        let file = self.files.remove(name);
-        self.stats.bytes -= file.as_ref().map_or(0, |file| file.size_bytes);
-        file.is_some()
-    }
-
-    fn stats(&self) -> DiskStats {
-        DiskStats { files: self.files.len(), ..self.stats }
-    }
-}
-
-/// Lists the folder, in the order in which files were last used.
-fn take_stock(folder: &Path) -> io::Result<Index> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
-        if !metadata.is_file() {
-            continue;
-        }
-        match kind_of(&name) {
-            Kind::Current => found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, metadata.len())),
-            Kind::Stale => drop(fs::remove_file(entry.path())),
-            Kind::Foreign => {}
-        }
-    }
-    found.sort();
-    let mut index = Index::default();
-    found.into_iter().for_each(|(_, name, size_bytes)| index.insert(name, size_bytes));
-    Ok(index)
-}
-
-/// What the name of a file in the folder says.
-enum Kind {
-    /// A packed adapter that this version can read, for this base or another.
-    Current,
-    /// Unfinished, or of another version.
-    Stale,
-    /// Not ours.
-    Foreign,
-}
-
-fn kind_of(name: &str) -> Kind {
-    if name.starts_with(UNFINISHED) {
-        return Kind::Stale;
-    }
-    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let Some((digest, rest)) = name.split_at_checked(64).filter(|(digest, _)| is_hex(digest)) else {
-        return Kind::Foreign;
-    };
-    if rest.strip_prefix(&version_suffix()).is_some_and(|base| base.len() == 12 && is_hex(base)) {
-        Kind::Current
-    } else if rest.starts_with("-v") && !digest.is_empty() {
-        Kind::Stale
-    } else {
-        Kind::Foreign
-    }
-}
-
-fn version_suffix() -> String {
-    format!("-v{}.{}-", format::VERSION, LoraPair::LAYOUT)
 }
 
 /// Reads a file that should have so many bytes, and not many more should it have grown.
@@ -337,16 +289,22 @@ fn read_file(path: &Path, size_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes beside and renames. Not synced: what a crash leaves half written has the wrong checksum.
+/// Writes beside and renames. Not synced: what a crash leaves half written has the wrong checksum. The name beside is
+/// nobody else's: nodes that share the folder may have the same process id, each in a container of its own.
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = folder.join(format!("{UNFINISHED}{name}-{}", std::process::id()));
-    let written = fs::File::create(&unfinished)
+    let unfinished = folder.join(format!("{UNFINISHED}{name}-{:016x}", RandomState::new().build_hasher().finish()));
+    let written = fs::File::create_new(&unfinished)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&unfinished, folder.join(name)));
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
     written
+}
+
+/// Whether the disk, or what this user may have of it, is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
 use souk_protocol::{AdapterManifest, Digest, FileEntry, peft};
 
+use crate::background;
+
 /// Largest manifest. The format has about 400 bytes.
 const MAX_MANIFEST_BYTES: u64 = 4096;
 /// The generation of manifests that this node reads.
@@ -85,9 +87,9 @@ impl AdapterSource for FolderSource {
     async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
         let (root, digest) = (self.root.clone(), *digest);
         // Reading and hashing a few megabytes blocks; the engine's threads must not wait for it.
-        tokio::task::spawn_blocking(move || read_version(&root, &digest, max_weights_bytes))
+        background::run(move || read_version(&root, &digest, max_weights_bytes))
             .await
-            .map_err(|error| SourceError::Unavailable(Arc::new(io::Error::other(error))))?
+            .map_err(|error| SourceError::Unavailable(Arc::new(error)))?
     }
 }
 

@@ -1,3 +1,5 @@
+use souk_kernels::ops::LoraPair;
+
 use super::*;
 use crate::adapters::samples::{SHAPE, base};
 
@@ -64,7 +66,7 @@ fn a_damaged_or_cut_file_is_counted_and_removed() {
     for (at, damage) in damages.into_iter().enumerate() {
         let one = adapter(&format!("{at}"), 2);
         write(&tier, &one);
-        let path = folder.path().join(tier.shared.name_of(&one.digest));
+        let path = folder.path().join(tier.shared.key_of(&one.digest).to_string());
         let mut file = fs::read(&path).unwrap();
         damage(&mut file);
         fs::write(&path, file).unwrap();
@@ -113,7 +115,7 @@ fn opening_removes_what_is_unfinished_or_old_and_leaves_what_is_not_ours() {
     let folder = tempfile::tempdir().unwrap();
     let digest = Digest::of(b"x").hex();
     let old = format!("{digest}-v0.1-0123456789ab");
-    let other_base = format!("{digest}{}0123456789ab", version_suffix());
+    let other_base = format!("{digest}{}0123456789ab", index::version_suffix());
     for name in [format!("{UNFINISHED}{digest}"), old, other_base.clone(), "notes.txt".to_owned(), digest.clone()] {
         fs::write(folder.path().join(name), b"?").unwrap();
     }
@@ -153,7 +155,132 @@ fn what_is_removed_does_not_come_back_by_a_write_that_waited() {
     let one = adapter("one", 2);
     tier.write(&one);
     tier.remove(&one.digest);
-    write(&tier, &adapter("two", 2));
+    let two = adapter("two", 2);
+    tier.write(&two);
+    until(|| tier.has(&two.digest));
     assert!(!tier.has(&one.digest));
     assert_eq!(tier.stats().files, 1);
+}
+
+/// Bytes that the calling thread has read, by `read` and its like, and the number of such calls.
+#[cfg(target_os = "linux")]
+fn read_so_far() -> [u64; 2] {
+    let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+    ["rchar: ", "syscr: "].map(|name| io.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap())
+}
+
+/// What `work` reads.
+#[cfg(target_os = "linux")]
+fn reads(work: impl FnOnce()) -> [u64; 2] {
+    let cost_of = |work: &mut dyn FnMut()| {
+        let before = read_so_far();
+        work();
+        let after = read_so_far();
+        [0, 1].map(|at| after[at] - before[at])
+    };
+    let mut work = Some(work);
+    let nothing = cost_of(&mut || ());
+    let something = cost_of(&mut || work.take().unwrap()());
+    // The counts have a few digits more or less each time.
+    [something[0].saturating_sub(nothing[0] + 8), something[1] - nothing[1]]
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_known_adapters_are_listed_and_looked_up_without_opening_one() {
+    const NUM_FILES: usize = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let digest = |index: usize| Digest::of(&index.to_le_bytes());
+    for index in 0..NUM_FILES {
+        fs::write(folder.path().join(FileKey::new(&digest(index), &base().digest).to_string()), [0; 100]).unwrap();
+    }
+    let mut tier = None;
+    assert_eq!(reads(|| tier = Some(open(folder.path(), 1 << 30))), [0, 0], "start");
+    let tier = tier.unwrap();
+    let stats = tier.stats();
+    assert_eq!((stats.files, stats.bytes), (NUM_FILES, 100 * NUM_FILES as u64));
+    let look_up = || {
+        assert!((0..NUM_FILES).all(|index| tier.has(&digest(index))));
+        assert!((NUM_FILES..2 * NUM_FILES).all(|index| !tier.has(&digest(index))));
+    };
+    assert_eq!(reads(look_up), [0, 0], "look-ups");
+    // The measure sees it when one is used: it is no packed adapter, which takes reading it to know.
+    let [bytes, calls] = reads(|| assert!(tier.read(&digest(7)).is_none()));
+    assert!(bytes >= 90 && calls >= 1, "{bytes} bytes in {calls} calls");
+    assert_eq!(tier.stats().files, NUM_FILES - 1);
+    // Neither does it take reading to come down to a smaller budget.
+    drop(tier);
+    assert_eq!(reads(|| assert_eq!(open(folder.path(), 1000).stats().files, 10)), [0, 0], "a smaller budget");
+    assert_eq!(file_names(folder.path()).len(), 10);
+}
+
+#[test]
+fn nodes_that_share_a_folder_write_the_same_files_without_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapters: Vec<_> = (0..60).map(|index| adapter(&format!("{index}"), 200)).collect();
+    let tiers = [open(folder.path(), 1 << 30), open(folder.path(), 1 << 30)];
+    std::thread::scope(|scope| {
+        for tier in &tiers {
+            scope.spawn(|| adapters.iter().for_each(|adapter| until(|| tier.write(adapter))));
+        }
+        // Others start meanwhile, and take what is unfinished for what a crash has left.
+        scope.spawn(|| (0..20).for_each(|_| drop(open(folder.path(), 1 << 30))));
+    });
+    until(|| tiers.iter().all(|tier| tier.stats().writes + tier.stats().write_failures == 60));
+    let fresh = open(folder.path(), 1 << 30);
+    for tier in tiers.iter().chain([&fresh]) {
+        assert!(adapters.iter().all(|adapter| tier.read(&adapter.digest).is_some()));
+        let stats = tier.stats();
+        assert_eq!((stats.files, stats.corrupt, stats.write_failures), (60, 0, 0));
+    }
+    assert_eq!(file_names(folder.path()).len(), 60, "nothing unfinished is left");
+    // What one lets go is not there for the other, and not damaged.
+    tiers[0].remove(&adapters[0].digest);
+    until(|| !tiers[0].has(&adapters[0].digest));
+    assert!(tiers[1].read(&adapters[0].digest).is_none());
+    let stats = tiers[1].stats();
+    assert_eq!((stats.files, stats.corrupt, stats.misses), (59, 0, 1));
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_costs_this_adapter_its_place_and_others_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (taken, other) = (adapter("taken", 2), adapter("other", 2));
+    let path = folder.path().join(FileKey::new(&taken.digest, &base().digest).to_string());
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("precious"), b"?").unwrap();
+    let tier = open(folder.path(), 1 << 20);
+    assert!(!tier.has(&taken.digest) && tier.read(&taken.digest).is_none());
+    write(&tier, &taken);
+    write(&tier, &other);
+    let stats = tier.stats();
+    assert_eq!((stats.files, stats.writes, stats.write_failures), (1, 1, 1));
+    assert!(tier.read(&other.digest).is_some() && path.join("precious").exists());
+    assert_eq!(file_names(folder.path()).len(), 2, "nothing unfinished is left");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_may_not_be_read_is_as_good_as_damaged() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (tier, one) = (open(folder.path(), 1 << 20), adapter("one", 2));
+    write(&tier, &one);
+    let path = tier.shared.path_of(&tier.shared.key_of(&one.digest));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    let read = std::thread::scope(|scope| {
+        let as_nobody = || {
+            if rustix::process::geteuid().is_root() {
+                // Who may read everything becomes nobody, in this thread alone.
+                rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
+            }
+            tier.read(&one.digest)
+        };
+        scope.spawn(as_nobody).join().unwrap()
+    });
+    assert!(read.is_none() && !path.exists());
+    assert_eq!((tier.stats().corrupt, tier.stats().files), (1, 0));
+    write(&tier, &one);
+    assert!(tier.read(&one.digest).is_some());
 }

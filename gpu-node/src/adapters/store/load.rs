@@ -14,6 +14,7 @@ use crate::adapters::error::AdapterError;
 use crate::adapters::pack::{pack, packed_bytes};
 use crate::adapters::residency::Loaded;
 use crate::adapters::source::AdapterFiles;
+use crate::background;
 
 /// One load. Reports its end exactly once, also if its task is dropped or panics.
 pub(super) struct Load {
@@ -48,11 +49,11 @@ impl Load {
         }
         let files = shared.source.fetch(&self.digest, shared.max_weights_bytes()).await?;
         let base = Arc::clone(&shared.base);
-        let (files, plan) = blocking(move || check(&base, files)).await?;
+        let (files, plan) = beside_the_engine(move || check(&base, files)).await?;
         let fetch_time = began.elapsed();
         self.reserve(packed_bytes(&plan, &shared.base.shape), flight).await?;
         let (digest, weights, began) = (self.digest, Arc::clone(&shared.weights), Instant::now());
-        let adapter = blocking(move || {
+        let adapter = beside_the_engine(move || {
             let data = usize::try_from(plan.data_start).ok().and_then(|start| files.weights.get(start..));
             Ok(pack(digest, &plan, data.unwrap_or_default(), &weights)?)
         })
@@ -86,7 +87,7 @@ impl Load {
             return Ok(None);
         }
         let digest = self.digest;
-        blocking(move || Ok(disk.read(&digest))).await
+        beside_the_engine(move || Ok(disk.read(&digest))).await
     }
 
     async fn reserve(&self, bytes: usize, flight: &Flight) -> Result<(), AdapterError> {
@@ -156,9 +157,12 @@ fn check(base: &BaseModel, files: AdapterFiles) -> Result<(AdapterFiles, Adapter
     Ok((files, plan))
 }
 
-/// Runs work that blocks off the async threads.
-async fn blocking<T: Send + 'static>(
+/// Runs work that blocks or computes behind the engine's threads. Permits bound how much runs at once.
+async fn beside_the_engine<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AdapterError> + Send + 'static,
 ) -> Result<T, AdapterError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| AdapterError::Stopped)?
+    background::run(work).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a load was broken off");
+        Err(AdapterError::Stopped)
+    })
 }

@@ -1,3 +1,5 @@
+mod disk;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -254,46 +256,6 @@ fn store_with(num_adapters: usize, tiers: Tiers) -> (AdapterStore, Arc<GatedSour
     let store =
         AdapterStore::with_tiers(of_store, Arc::new(base()), Arc::new(weights()), limits(1 << 20, 1 << 20), tiers);
     (store.unwrap(), source, digests)
-}
-
-fn disk_in(folder: &std::path::Path) -> DiskTier {
-    DiskTier::open(folder, 1 << 20, base().digest, base().shape).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetched_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let with_disk = || Tiers { disk: Some(disk_in(folder.path())), ..Tiers::default() };
-    let (store, source, digests) = store_with(2, with_disk());
-    let first = store.acquire(&digests[0]).await.unwrap().layers[0].v.as_ref().unwrap().b_f32();
-    drop(store.acquire(&digests[1]).await.unwrap());
-    until("both are written", || store.stats().disk.unwrap().writes == 2).await;
-    assert_eq!(source.num_fetches(), 2);
-    drop(store);
-
-    let (store, source, _) = store_with(2, with_disk());
-    let lease = store.acquire(&digests[0]).await.unwrap();
-    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
-    assert_eq!(lease.size_bytes, SIZE_PER_RANK);
-    drop(lease);
-    assert_eq!(source.num_fetches(), 0);
-    drop(store);
-
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = std::fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-    }
-    let (store, source, _) = store_with(2, with_disk());
-    let lease = store.acquire(&digests[0]).await.unwrap();
-    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
-    assert_eq!(source.num_fetches(), 1);
-    until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
-    assert_eq!(store.stats().disk.unwrap().corrupt, 1);
-    // A take-down reaches the disk.
-    assert!(store.evict(&digests[0]));
-    until("it is gone", || store.stats().disk.unwrap().files == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
