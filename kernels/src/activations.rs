@@ -5,6 +5,7 @@
 //! with f32 to 0.001. The second plane costs dot products, which decode has to spare, and no memory traffic of weights.
 
 use crate::cpu::simd::{LANES, Simd};
+use crate::slab::Slab;
 
 /// Values that share one scale.
 pub(crate) const QUANT_BLOCK: usize = 32;
@@ -50,9 +51,9 @@ pub(crate) struct QuantBlock {
 pub struct Activations {
     max_rows: usize,
     cols: usize,
-    values: Vec<f32>,
-    quants: Vec<QuantBlock>,
-    metas: Vec<BlockMeta>,
+    values: Slab<f32>,
+    quants: Slab<QuantBlock>,
+    metas: Slab<BlockMeta>,
 }
 
 impl Activations {
@@ -62,9 +63,9 @@ impl Activations {
         Activations {
             max_rows,
             cols,
-            values: vec![0.0; max_rows * cols],
-            quants: vec![QuantBlock::default(); num_blocks],
-            metas: vec![BlockMeta::default(); num_blocks],
+            values: Slab::filled(0.0, max_rows * cols),
+            quants: Slab::filled(QuantBlock::default(), num_blocks),
+            metas: Slab::filled(BlockMeta::default(), num_blocks),
         }
     }
 

@@ -7,6 +7,9 @@ use std::ptr::NonNull;
 /// Bytes of a page, on which an arena begins and in which memory is given back.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
+/// Bytes of a huge page on the machines that have them, and of the boundary that they lie on.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Numbers for which all bytes zero is a value.
 ///
 /// # Safety
@@ -34,10 +37,33 @@ impl<T: Zeroable> Arena<T> {
     /// # Panics
     /// If the system has no such range of addresses.
     pub(crate) fn new(len: usize) -> Self {
-        let size_bytes = len.checked_mul(size_of::<T>()).filter(|bytes| isize::try_from(*bytes).is_ok());
-        let size_bytes = size_bytes.unwrap_or_else(|| panic!("an arena of {len} values of {} bytes", size_of::<T>()));
-        let start = if size_bytes == 0 { NonNull::dangling() } else { system::reserve(size_bytes).cast() };
+        let size_bytes = Self::size_bytes(len);
+        let start = if size_bytes == 0 { NonNull::dangling() } else { system::reserve(size_bytes, PAGE_BYTES).cast() };
         Self { start, len, _owns: PhantomData }
+    }
+
+    /// The same, on huge pages where the system has them to give: for memory that is written whole and kept.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub(crate) fn huge(len: usize) -> Self {
+        let size_bytes = Self::size_bytes(len);
+        if size_bytes < HUGE_PAGE_BYTES {
+            return Self::new(len);
+        }
+        let start = system::reserve(size_bytes, HUGE_PAGE_BYTES);
+        system::ask_for_huge_pages(start, size_bytes);
+        Self { start: start.cast(), len, _owns: PhantomData }
+    }
+
+    fn size_bytes(len: usize) -> usize {
+        let size_bytes = len.checked_mul(size_of::<T>()).filter(|bytes| isize::try_from(*bytes).is_ok());
+        size_bytes.unwrap_or_else(|| panic!("an arena of {len} values of {} bytes", size_of::<T>()))
+    }
+
+    /// Where it begins.
+    pub(crate) fn start(&self) -> NonNull<T> {
+        self.start
     }
 
     /// Gives the memory of these values back to the system, as far as it consists of whole pages. What they are
@@ -88,16 +114,44 @@ impl<T> Drop for Arena<T> {
 mod system {
     use std::ptr::NonNull;
 
-    /// Anonymous pages: zero, and taken from the system when they are first written.
-    pub(super) fn reserve(size_bytes: usize) -> NonNull<u8> {
+    use super::PAGE_BYTES;
+
+    /// Anonymous pages: zero, and taken from the system when they are first written. They begin on a multiple of
+    /// `alignment`, which is a multiple of a page.
+    pub(super) fn reserve(size_bytes: usize, alignment: usize) -> NonNull<u8> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let with_slack = size_bytes.next_multiple_of(PAGE_BYTES) + alignment - PAGE_BYTES;
         // SAFETY: a new mapping of no file at an address of the system's choice touches no memory of ours.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), size_bytes, protection, flags, -1, 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), with_slack, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             panic!("cannot reserve {size_bytes} bytes of addresses: {}", std::io::Error::last_os_error());
         }
-        NonNull::new(start.cast()).expect("a mapping that did not fail has an address")
+        let start = NonNull::new(start.cast::<u8>()).expect("a mapping that did not fail has an address");
+        let before = start.addr().get().next_multiple_of(alignment) - start.addr().get();
+        let after = with_slack - before - size_bytes.next_multiple_of(PAGE_BYTES);
+        if before > 0 {
+            // SAFETY: whole pages at the beginning of the new mapping, which nobody knows of yet.
+            unsafe { release(start, before) };
+        }
+        // SAFETY: within the mapping.
+        let start = unsafe { start.add(before) };
+        if after > 0 {
+            // SAFETY: whole pages at the end of the new mapping, as above.
+            unsafe { release(start.add(size_bytes.next_multiple_of(PAGE_BYTES)), after) };
+        }
+        start
+    }
+
+    /// Should the system refuse, small pages do the same more slowly.
+    pub(super) fn ask_for_huge_pages(start: NonNull<u8>, size_bytes: usize) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: advice on a mapping of ours that changes none of its contents.
+        unsafe {
+            libc::madvise(start.as_ptr().cast(), size_bytes, libc::MADV_HUGEPAGE);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, size_bytes);
     }
 
     /// # Safety
@@ -124,11 +178,14 @@ mod system {
         Layout::from_size_align(size_bytes, super::PAGE_BYTES).expect("the arena has checked the size")
     }
 
-    pub(super) fn reserve(size_bytes: usize) -> NonNull<u8> {
+    pub(super) fn reserve(size_bytes: usize, _alignment: usize) -> NonNull<u8> {
         // SAFETY: the size is not zero.
         let start = unsafe { alloc_zeroed(layout(size_bytes)) };
         NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout(size_bytes)))
     }
+
+    /// There is no such advice here.
+    pub(super) fn ask_for_huge_pages(_start: NonNull<u8>, _size_bytes: usize) {}
 
     /// An ordinary allocation cannot be given back in part.
     ///
@@ -161,6 +218,18 @@ mod tests {
         arena[page] = [9; 16];
         assert_eq!(arena[page], [9; 16]);
         assert!(Arena::<[u16; 16]>::new(0).is_empty());
+    }
+
+    #[test]
+    fn a_huge_arena_is_zeroed_and_written_like_any_other() {
+        let mut arena = Arena::<[u16; 16]>::huge((5 << 20) / 32);
+        assert!(arena.iter().all(|vector| *vector == [0; 16]));
+        if cfg!(unix) {
+            assert_eq!(arena.as_ptr().addr() % HUGE_PAGE_BYTES, 0);
+        }
+        arena.fill([7; 16]);
+        assert_eq!(arena.last(), Some(&[7; 16]));
+        assert_eq!(Arena::<[u16; 16]>::huge(10).len(), 10);
     }
 
     #[cfg(target_os = "linux")]

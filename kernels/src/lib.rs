@@ -39,6 +39,7 @@ mod limits;
 mod matrix;
 mod pack;
 mod shared;
+mod slab;
 mod team;
 
 pub use activations::Activations;
@@ -48,3 +49,4 @@ pub use error::KernelError;
 pub use kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};
 pub use limits::MachineLimits;
 pub use matrix::{Matrix, WeightType};
+pub use slab::FloatBuffer;

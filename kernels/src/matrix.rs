@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use crate::KernelError;
 use crate::cpu::simd::LANES;
 use crate::pack::{self, FactorsK16, FactorsK32, Line};
+use crate::slab::Slab;
 
 /// How weights are stored in a model file, in the block formats of GGML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,8 +87,8 @@ pub struct Matrix {
 
 /// Lines of quants, and factors per tile and block.
 pub(crate) struct Quantized<F> {
-    pub(crate) lines: Vec<Line>,
-    pub(crate) factors: Vec<F>,
+    pub(crate) lines: Slab<Line>,
+    pub(crate) factors: Slab<F>,
 }
 
 /// 16 half floats, one per output.
@@ -110,11 +111,11 @@ pub(crate) enum Tiles {
     /// Signed bytes stored + 128, factored scales per 16: `Q6_K`.
     ByteK16(Quantized<FactorsK16>),
     /// Half floats, 16 outputs for each input.
-    F16(Vec<HalfLanes>),
+    F16(Slab<HalfLanes>),
     /// Brain floats, 16 outputs for each input.
-    BF16(Vec<HalfLanes>),
+    BF16(Slab<HalfLanes>),
     /// Floats, 16 outputs for each input.
-    F32(Vec<[f32; LANES]>),
+    F32(Slab<[f32; LANES]>),
 }
 
 impl Matrix {
@@ -159,15 +160,15 @@ impl Matrix {
     /// Bytes of memory of the packed weights.
     pub fn size_bytes(&self) -> usize {
         fn quantized<F>(tiles: &Quantized<F>) -> usize {
-            size_of_val(tiles.lines.as_slice()) + size_of_val(tiles.factors.as_slice())
+            size_of_val(&*tiles.lines) + size_of_val(&*tiles.factors)
         }
         match &self.tiles {
             Tiles::NibbleScale(tiles) | Tiles::ByteScale(tiles) => quantized(tiles),
             Tiles::NibbleMin(tiles) | Tiles::ByteMin(tiles) => quantized(tiles),
             Tiles::NibbleK32(tiles) | Tiles::ByteK32(tiles) => quantized(tiles),
             Tiles::ByteK16(tiles) => quantized(tiles),
-            Tiles::F16(tiles) | Tiles::BF16(tiles) => size_of_val(tiles.as_slice()),
-            Tiles::F32(tiles) => size_of_val(tiles.as_slice()),
+            Tiles::F16(tiles) | Tiles::BF16(tiles) => size_of_val(&**tiles),
+            Tiles::F32(tiles) => size_of_val(&**tiles),
         }
     }
 

@@ -1,33 +1,33 @@
 //! The buffers of a forward pass, allocated once for the largest step.
 
-use souk_kernels::Activations;
 use souk_kernels::ops::HeadScratch;
+use souk_kernels::{Activations, FloatBuffer};
 use souk_protocol::LlamaShape;
 
 /// Rows are adjacent and as wide as the comment says; only the first rows of a step are in use.
 pub(super) struct Workspace {
     /// The residual stream, `hidden_size`.
-    pub(super) hidden: Vec<f32>,
+    pub(super) hidden: FloatBuffer,
     /// The residual stream after a norm, `hidden_size`.
     pub(super) normed: Activations,
     /// Queries, `query_size`.
-    pub(super) q: Vec<f32>,
+    pub(super) q: FloatBuffer,
     /// Keys, `kv_size`.
-    pub(super) k: Vec<f32>,
+    pub(super) k: FloatBuffer,
     /// Values, `kv_size`.
-    pub(super) v: Vec<f32>,
+    pub(super) v: FloatBuffer,
     /// What attention gathered, `query_size`.
-    pub(super) attended: Vec<f32>,
+    pub(super) attended: FloatBuffer,
     /// The same, quantised for the output projection.
     pub(super) attended_in: Activations,
     /// `intermediate_size`.
-    pub(super) gate: Vec<f32>,
+    pub(super) gate: FloatBuffer,
     /// `intermediate_size`.
-    pub(super) up: Vec<f32>,
+    pub(super) up: FloatBuffer,
     /// silu(gate) * up, `intermediate_size`.
     pub(super) gated: Activations,
     /// Output of a sublayer whose adapters must see it before it joins the residual stream, `hidden_size`.
-    pub(super) delta: Vec<f32>,
+    pub(super) delta: FloatBuffer,
     /// Rows that go through the head, after the last norm, `hidden_size`.
     pub(super) head_in: Activations,
     /// `vocab_size`, of the rows whose logits are written.
@@ -43,7 +43,7 @@ impl Workspace {
     pub(super) fn new(shape: &LlamaShape, max_rows: usize, max_logit_rows: usize) -> Self {
         let (hidden, query, kv, ffn) =
             (shape.hidden_size, shape.query_size(), shape.kv_size(), shape.intermediate_size);
-        let rows = |width: usize| vec![0.0; max_rows * width];
+        let rows = |width: usize| FloatBuffer::new(max_rows * width);
         Self {
             hidden: rows(hidden),
             normed: Activations::new(max_rows, hidden),

@@ -50,6 +50,7 @@ pub(crate) struct FloatTiles<'a, W: FloatWeights> {
     pub(crate) first_tile: usize,
     pub(crate) num_tiles: usize,
     pub(crate) x: &'a Activations,
+    pub(crate) first_row: usize,
     pub(crate) num_rows: usize,
     pub(crate) out: Output<'a>,
     pub(crate) format: PhantomData<W>,
@@ -61,16 +62,16 @@ impl<W: FloatWeights> Task for FloatTiles<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for tile in self.first_tile..self.first_tile + self.num_tiles {
-            let mut row = 0;
-            while row + 4 <= self.num_rows {
+            let (mut row, end) = (self.first_row, self.first_row + self.num_rows);
+            while row + 4 <= end {
                 self.panel::<S, 4>(s, tile, row);
                 row += 4;
             }
-            if row + 2 <= self.num_rows {
+            if row + 2 <= end {
                 self.panel::<S, 2>(s, tile, row);
                 row += 2;
             }
-            if row < self.num_rows {
+            if row < end {
                 self.panel::<S, 1>(s, tile, row);
             }
         }

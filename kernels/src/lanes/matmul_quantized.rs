@@ -79,18 +79,17 @@ pub(crate) struct Signed;
 /// The same, where each half has its own scale.
 pub(crate) struct SignedHalves;
 
-/// The dot product of a range of words in both planes of `x`.
+/// The dot product of a range of words in both planes of `x`. The planes take turns: each is a chain in which every
+/// instruction waits for the one before, so that two chains keep the unit twice as busy as one after the other.
 macro_rules! two_planes {
     ($s:ident, $dot:ident, $weights:ident, $x:ident, $range:expr, $start:expr) => {{
         let mut coarse = $s.splat_int(0);
+        let mut fine = $start;
         for at in $range {
             coarse = $s.$dot(coarse, $weights[at], $x.coarse[at]);
+            fine = $s.$dot(fine, $weights[at], $x.fine[at]);
         }
-        let mut dot = combine($s, coarse, $start);
-        for at in $range {
-            dot = $s.$dot(dot, $weights[at], $x.fine[at]);
-        }
-        dot
+        combine($s, coarse, fine)
     }};
 }
 
@@ -224,6 +223,7 @@ pub(crate) struct QuantizedTiles<'a, W, D, F: Factors> {
     pub(crate) first_tile: usize,
     pub(crate) num_tiles: usize,
     pub(crate) x: &'a Activations,
+    pub(crate) first_row: usize,
     pub(crate) num_rows: usize,
     pub(crate) out: Output<'a>,
     pub(crate) format: PhantomData<(W, D, F)>,
@@ -235,22 +235,22 @@ impl<W: Weights, D: Dot, F: Factors> Task for QuantizedTiles<'_, W, D, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for tile in self.first_tile..self.first_tile + self.num_tiles {
-            let mut row = 0;
+            let (mut row, end) = (self.first_row, self.first_row + self.num_rows);
             if S::PANEL_ROWS >= 8 {
-                while row + 8 <= self.num_rows {
+                while row + 8 <= end {
                     self.panel::<S, 8>(s, tile, row);
                     row += 8;
                 }
             }
-            while row + 4 <= self.num_rows {
+            while row + 4 <= end {
                 self.panel::<S, 4>(s, tile, row);
                 row += 4;
             }
-            if row + 2 <= self.num_rows {
+            if row + 2 <= end {
                 self.panel::<S, 2>(s, tile, row);
                 row += 2;
             }
-            if row < self.num_rows {
+            if row < end {
                 self.panel::<S, 1>(s, tile, row);
             }
         }
@@ -272,7 +272,7 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
         let metas = self.x.row_metas(first_row).as_ptr();
 
         // The first panel of a tile finds it in memory, those after it in the cache.
-        let streams = first_row == 0;
+        let streams = first_row == self.first_row;
         let mut acc = [s.splat(0.0); R];
         for block in 0..num_blocks {
             let block_lines = &lines[block * W::LINES..][..W::LINES];

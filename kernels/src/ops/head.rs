@@ -8,7 +8,7 @@ use crate::lanes::best::{BestOutput, RowBest};
 use crate::lanes::matmul_quantized::Output;
 use crate::matrix::Matrix;
 use crate::ops::OutputMode;
-use crate::ops::matmul::{Product, check_matrix, dispatch, tiles_per_chunk};
+use crate::ops::matmul::{Cut, Product, check_matrix, dispatch};
 use crate::shared::SharedMut;
 
 /// Where the head's results go.
@@ -48,7 +48,7 @@ pub fn head(
     if num_rows == 0 {
         return Ok(());
     }
-    let tiles_per_chunk = tiles_per_chunk(cpu, matrix.num_tiles());
+    let tiles_per_chunk = Cut::new(cpu, matrix.num_tiles(), num_rows).tiles_per_chunk;
     scratch.bests.clear();
     scratch.bests.resize(matrix.num_tiles().div_ceil(tiles_per_chunk) * num_best, RowBest::NONE);
     let bests = SharedMut::new(&mut scratch.bests);

@@ -39,6 +39,12 @@ pub struct MatmulTarget<'a> {
 pub(crate) const TARGETS_PER_DISPATCH: usize = 8;
 /// Chunks per thread: enough that a thread that lost its core for a while delays the others little.
 const CHUNKS_PER_THREAD: usize = 8;
+/// Rows that the kernels work on together at most.
+const PANEL_ROWS: usize = 8;
+/// Most rows of a chunk: their activations stay in the second-level cache while the chunk's tiles pass by.
+const MOST_ROWS_PER_CHUNK: usize = 64;
+/// Parts that few rows are cut into at most: each reads all weights.
+const MOST_PARTS: usize = 4;
 
 /// `out[row, j] (=|+=) sum over k of W[j, k] * x[row, k]` for the first `num_rows` rows of `x` and every target.
 ///
@@ -97,80 +103,105 @@ pub(crate) fn dispatch<'a>(
     shrink: Option<&'a Shrink<'a>>,
 ) {
     let num_tiles: usize = products.iter().flatten().map(|product| product.matrix.num_tiles()).sum();
-    let tiles_per_chunk = tiles_per_chunk(cpu, num_tiles);
+    let cut = Cut::new(cpu, num_tiles, num_rows);
     let mut num_chunks = 0;
     let mut parts = [const { None }; TARGETS_PER_DISPATCH];
     for (part, product) in parts.iter_mut().zip(products.iter().flatten()) {
         *part = Some(Part { matrix: product.matrix, out: product.out, first_chunk: num_chunks });
-        num_chunks += product.matrix.num_tiles().div_ceil(tiles_per_chunk);
+        num_chunks += product.matrix.num_tiles().div_ceil(cut.tiles_per_chunk);
     }
+    let chunks_per_pass = num_chunks;
     let num_shrink_chunks = shrink.map_or(0, Shrink::num_chunks);
-    let num_pairs = num_shrink_chunks.min(num_chunks);
-    let matmul = Matmul { x, num_rows, parts, tiles_per_chunk, shrink, num_shrink_chunks, num_pairs };
-    cpu.launch(num_chunks + num_shrink_chunks, &matmul);
+    let num_chunks = chunks_per_pass * num_rows.div_ceil(cut.rows_per_chunk) + num_shrink_chunks;
+    let matmul = Matmul { x, num_rows, parts, cut, chunks_per_pass, shrink, num_shrink_chunks, num_chunks };
+    cpu.launch(num_chunks, &matmul);
 }
 
-/// How many of a dispatch's tiles make a chunk.
-pub(crate) fn tiles_per_chunk(cpu: &Cpu, num_tiles: usize) -> usize {
-    (num_tiles / (cpu.num_threads() * CHUNKS_PER_THREAD)).max(1)
+/// How a dispatch is cut into chunks.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    pub(crate) tiles_per_chunk: usize,
+    rows_per_chunk: usize,
+}
+
+impl Cut {
+    /// For so many tiles of all targets together. With rows enough for whole panels each thread has rows of its own, and with
+    /// few rows tiles of its own.
+    pub(crate) fn new(cpu: &Cpu, num_tiles: usize, num_rows: usize) -> Cut {
+        let num_parts = cpu.num_threads().min(MOST_PARTS).min(num_rows / PANEL_ROWS).max(1);
+        let rows_per_part = num_rows.div_ceil(num_parts).next_multiple_of(PANEL_ROWS);
+        let rows_per_chunk = rows_per_part.min(MOST_ROWS_PER_CHUNK);
+        let num_passes = num_rows.div_ceil(rows_per_chunk);
+        let tiles_per_chunk = num_tiles * num_passes / (cpu.num_threads() * CHUNKS_PER_THREAD);
+        Cut { tiles_per_chunk: tiles_per_chunk.clamp(1, num_tiles.max(1)), rows_per_chunk }
+    }
 }
 
 struct Matmul<'a> {
     x: &'a Activations,
     num_rows: usize,
     parts: [Option<Part<'a>>; TARGETS_PER_DISPATCH],
-    tiles_per_chunk: usize,
+    cut: Cut,
+    /// Chunks that have the same rows.
+    chunks_per_pass: usize,
+    /// Its chunks are strewn evenly among the others, so that one thread waits for adapters from memory while another one
+    /// calculates.
     shrink: Option<&'a Shrink<'a>>,
     num_shrink_chunks: usize,
-    /// The first chunks alternate, so that one thread waits for adapters from memory while another one calculates: so
-    /// many of each kind.
-    num_pairs: usize,
+    /// All of them.
+    num_chunks: usize,
 }
 
-/// A target and the number of its first chunk.
+/// A target and the number of its first chunk in a pass.
 struct Part<'a> {
     matrix: &'a Matrix,
     out: Output<'a>,
     first_chunk: usize,
 }
 
-/// Tiles of a target that make a chunk.
+/// Tiles of a target and rows that make a chunk.
 #[derive(Clone, Copy)]
-struct TileRange {
-    first: usize,
-    count: usize,
+struct Piece {
+    first_tile: usize,
+    num_tiles: usize,
+    first_row: usize,
+    num_rows: usize,
 }
 
 impl Kernel for Matmul<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let is_paired = chunk < 2 * self.num_pairs;
-        let is_shrink = if is_paired { chunk.is_multiple_of(2) } else { self.num_pairs < self.num_shrink_chunks };
-        let chunk = if is_paired { chunk / 2 } else { chunk - self.num_pairs };
-        if let Some(shrink) = self.shrink.filter(|_| is_shrink) {
-            return shrink.run_chunk(s, chunk);
+        let shrinks_before = |chunk: usize| chunk * self.num_shrink_chunks / self.num_chunks;
+        let num_shrinks = shrinks_before(chunk);
+        if let Some(shrink) = self.shrink.filter(|_| shrinks_before(chunk + 1) > num_shrinks) {
+            return shrink.run_chunk(s, num_shrinks);
         }
+        // All tiles with the first rows come before any with the next.
+        let (pass, chunk) =
+            ((chunk - num_shrinks) / self.chunks_per_pass, (chunk - num_shrinks) % self.chunks_per_pass);
         let Some(part) = self.parts.iter().flatten().rev().find(|part| part.first_chunk <= chunk) else { return };
-        let first = (chunk - part.first_chunk) * self.tiles_per_chunk;
-        let count = self.tiles_per_chunk.min(part.matrix.num_tiles() - first);
-        self.run_tiles(s, part, TileRange { first, count });
+        let Cut { tiles_per_chunk, rows_per_chunk } = self.cut;
+        let (first_tile, first_row) = ((chunk - part.first_chunk) * tiles_per_chunk, pass * rows_per_chunk);
+        let num_tiles = tiles_per_chunk.min(part.matrix.num_tiles() - first_tile);
+        let num_rows = rows_per_chunk.min(self.num_rows - first_row);
+        self.run_piece(s, part, Piece { first_tile, num_tiles, first_row, num_rows });
     }
 }
 
 impl Matmul<'_> {
     #[inline(always)]
-    fn run_tiles<S: Simd>(&self, s: S, part: &Part<'_>, tiles: TileRange) {
+    fn run_piece<S: Simd>(&self, s: S, part: &Part<'_>, piece: Piece) {
         match part.matrix.tiles() {
-            Tiles::NibbleScale(weights) => self.quantized::<S, Nibbles, Around8, Scale>(s, part, weights, tiles),
-            Tiles::NibbleMin(weights) => self.quantized::<S, Nibbles, Plain, ScaleMin>(s, part, weights, tiles),
-            Tiles::NibbleK32(weights) => self.quantized::<S, Nibbles, Plain, K32>(s, part, weights, tiles),
-            Tiles::ByteScale(weights) => self.quantized::<S, Bytes, Signed, Scale>(s, part, weights, tiles),
-            Tiles::ByteMin(weights) => self.quantized::<S, Bytes, Plain, ScaleMin>(s, part, weights, tiles),
-            Tiles::ByteK32(weights) => self.quantized::<S, Bytes, Plain, K32>(s, part, weights, tiles),
-            Tiles::ByteK16(weights) => self.quantized::<S, Bytes, SignedHalves, K16>(s, part, weights, tiles),
-            Tiles::F16(weights) => self.float::<S, F16>(s, part, weights, tiles),
-            Tiles::BF16(weights) => self.float::<S, BF16>(s, part, weights, tiles),
-            Tiles::F32(weights) => self.float::<S, F32>(s, part, weights, tiles),
+            Tiles::NibbleScale(weights) => self.quantized::<S, Nibbles, Around8, Scale>(s, part, weights, piece),
+            Tiles::NibbleMin(weights) => self.quantized::<S, Nibbles, Plain, ScaleMin>(s, part, weights, piece),
+            Tiles::NibbleK32(weights) => self.quantized::<S, Nibbles, Plain, K32>(s, part, weights, piece),
+            Tiles::ByteScale(weights) => self.quantized::<S, Bytes, Signed, Scale>(s, part, weights, piece),
+            Tiles::ByteMin(weights) => self.quantized::<S, Bytes, Plain, ScaleMin>(s, part, weights, piece),
+            Tiles::ByteK32(weights) => self.quantized::<S, Bytes, Plain, K32>(s, part, weights, piece),
+            Tiles::ByteK16(weights) => self.quantized::<S, Bytes, SignedHalves, K16>(s, part, weights, piece),
+            Tiles::F16(weights) => self.float::<S, F16>(s, part, weights, piece),
+            Tiles::BF16(weights) => self.float::<S, BF16>(s, part, weights, piece),
+            Tiles::F32(weights) => self.float::<S, F32>(s, part, weights, piece),
         }
     }
 
@@ -180,27 +211,29 @@ impl Matmul<'_> {
         s: S,
         part: &Part<'_>,
         weights: &Quantized<F::Stored>,
-        tiles: TileRange,
+        piece: Piece,
     ) {
         s.call(QuantizedTiles::<W, D, F> {
             weights,
-            first_tile: tiles.first,
-            num_tiles: tiles.count,
+            first_tile: piece.first_tile,
+            num_tiles: piece.num_tiles,
             x: self.x,
-            num_rows: self.num_rows,
+            first_row: piece.first_row,
+            num_rows: piece.num_rows,
             out: part.out,
             format: PhantomData,
         });
     }
 
     #[inline(always)]
-    fn float<S: Simd, W: FloatWeights>(&self, s: S, part: &Part<'_>, weights: &[W::Stored], tiles: TileRange) {
+    fn float<S: Simd, W: FloatWeights>(&self, s: S, part: &Part<'_>, weights: &[W::Stored], piece: Piece) {
         s.call(FloatTiles::<W> {
             weights,
-            first_tile: tiles.first,
-            num_tiles: tiles.count,
+            first_tile: piece.first_tile,
+            num_tiles: piece.num_tiles,
             x: self.x,
-            num_rows: self.num_rows,
+            first_row: piece.first_row,
+            num_rows: piece.num_rows,
             out: part.out,
             format: PhantomData,
         });

@@ -17,6 +17,7 @@ use self::blocks::Block;
 use crate::cpu::simd::LANES;
 use crate::error::check_equal;
 use crate::matrix::{HalfLanes, Quantized, Tiles};
+use crate::slab::Slab;
 use crate::{KernelError, WeightType};
 
 /// A cache line of quants.
@@ -109,8 +110,8 @@ pub(crate) fn pack(source: &Source<'_>) -> Tiles {
 }
 
 /// Interleaves 16 rows of plain values by input.
-fn pack_floats<T: Copy + Default, const N: usize>(source: &Source<'_>, read: fn([u8; N]) -> T) -> Vec<[T; LANES]> {
-    let mut tiles = vec![[T::default(); LANES]; source.num_tiles() * source.in_features];
+fn pack_floats<T: Copy + Default, const N: usize>(source: &Source<'_>, read: fn([u8; N]) -> T) -> Slab<[T; LANES]> {
+    let mut tiles = Slab::filled([T::default(); LANES], source.num_tiles() * source.in_features);
     for (tile, inputs) in tiles.chunks_mut(source.in_features.max(1)).enumerate() {
         for lane in 0..LANES {
             let Some(bytes) = source.row(tile * LANES + lane) else { break };
@@ -129,8 +130,8 @@ where
 {
     let blocks_per_row = source.in_features / B::LEN;
     let lines_per_block = LINES * (B::LEN / 32);
-    let mut factors = vec![B::EMPTY; source.num_tiles() * blocks_per_row];
-    let mut lines = vec![Line([B::ZERO_LINE; 64]); factors.len() * lines_per_block];
+    let mut factors = Slab::filled(B::EMPTY, source.num_tiles() * blocks_per_row);
+    let mut lines = Slab::filled(Line([B::ZERO_LINE; 64]), factors.len() * lines_per_block);
     let mut weights = [0; 256];
     for (tile, factors) in factors.chunks_mut(blocks_per_row.max(1)).enumerate() {
         let lines = &mut lines[tile * blocks_per_row * lines_per_block..];
