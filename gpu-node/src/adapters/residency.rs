@@ -2,17 +2,20 @@
 //! those that wait are told through their [`Flight`].
 //!
 //! The tiers are inclusive: an adapter on the device is in host memory too, and a device copy can be dropped and made
-//! again from there. What is on the device takes pages of the pool that it shares with K and V. Entries live by id rather than digest, since after a take-down an old one may still be in use
-//! while a new one of the same digest is loaded.
+//! again from there. What is on the device takes pages of the pool that it shares with K and V. Entries live by id rather
+//! than digest, since after a take-down an old one may still be in use while a new one of the same digest is loaded.
 
+mod line;
 mod room;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_protocol::Digest;
+use tokio::sync::Notify;
 
+use self::line::Line;
 use self::room::Guest;
 use super::device::DeviceAdapter;
 use super::entry::{DiskPace, Entry, EntryId, Flight, Popularity, Reload, State};
@@ -21,6 +24,9 @@ use super::failures::Failures;
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 use crate::memory::DeviceMemory;
+
+#[cfg(test)]
+pub(super) use self::line::MOST_PASSES;
 
 /// What [`Residency::join`] found.
 #[derive(Debug)]
@@ -52,10 +58,14 @@ pub(super) struct Residency {
     disk_pace: DiskPace,
     /// Loads under way that no request has asked for.
     num_expected: usize,
-    /// Packed adapters with users that are not on the device yet, first come first served.
-    device_queue: VecDeque<EntryId>,
-    /// Loads that wait for host memory, first come first served.
-    host_queue: VecDeque<EntryId>,
+    /// Packed adapters with users that are not on the device yet.
+    device_line: Line,
+    /// Loads that wait for host memory.
+    host_line: Line,
+    /// Adapters of the one request that gathers several; it comes before the lines.
+    gathering: Vec<EntryId>,
+    /// Rung whenever a line has another first.
+    pub(super) moved: Arc<Notify>,
     next_id: u64,
 }
 
@@ -70,8 +80,10 @@ impl Residency {
             totals: AdapterTotals::default(),
             disk_pace: DiskPace::default(),
             num_expected: 0,
-            device_queue: VecDeque::new(),
-            host_queue: VecDeque::new(),
+            device_line: Line::default(),
+            host_line: Line::default(),
+            gathering: Vec::new(),
+            moved: Arc::default(),
             next_id: 0,
         }
     }
@@ -213,7 +225,7 @@ impl Residency {
         let entry = self.entry(id);
         if matches!(entry.state, State::Loading) {
             entry.state = State::WaitsForMemory(bytes);
-            self.host_queue.push_back(id);
+            self.host_line.join(id);
             self.admit(now);
         }
         Ok(matches!(self.entry(id).state, State::Reserved))
@@ -291,6 +303,15 @@ impl Residency {
         }
     }
 
+    /// The same for a request that was not let in before others that wait.
+    pub(super) fn why_at_the_door(&self, digests: &[Digest], waited: Duration) -> AdapterError {
+        let known = digests.iter().filter_map(|digest| self.entries.get(self.by_digest.get(digest)?));
+        match known.map(|entry| entry.bytes).max() {
+            Some(bytes) => self.no_room(Tier::Device, bytes, waited),
+            None => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
+        }
+    }
+
     fn no_room(&self, tier: Tier, needed_bytes: usize, waited: Duration) -> AdapterError {
         let budget_bytes = match tier {
             Tier::Device => self.device_bytes_now(),
@@ -325,7 +346,7 @@ impl Residency {
         let entry = self.entry(id);
         if !entry.queued_for_device {
             entry.queued_for_device = true;
-            self.device_queue.push_back(id);
+            self.device_line.join(id);
         }
         self.admit(now);
     }

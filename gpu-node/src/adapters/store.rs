@@ -65,6 +65,10 @@ struct Shared {
     prefetches: Semaphore,
     /// Held by the request for several adapters whose turn it is to gather them.
     turn: tokio::sync::Mutex<()>,
+    /// Held by who would pass those that wait for room and may not yet; others of its kind stand behind it.
+    door: tokio::sync::Mutex<()>,
+    /// Rung when others may pass again.
+    moved: Arc<Notify>,
     /// The most that adapters on the device can ever have.
     most_device_bytes: usize,
     /// Rung when there is a reason to look at the pool again.
@@ -100,16 +104,19 @@ impl AdapterStore {
         let Tiers { memory, disk } = tiers;
         let most = memory.as_ref().map_or(usize::MAX, |memory| memory.most(Side::Adapters) * PAGE_BYTES);
         let room = Arc::new(Notify::new());
+        let residency = Residency::new(limits, memory.clone());
         let shared = Arc::new(Shared {
             source,
             disk,
             base,
             weights,
             limits,
-            residency: Mutex::new(Residency::new(limits, memory.clone())),
+            moved: Arc::clone(&residency.moved),
+            residency: Mutex::new(residency),
             loads: Semaphore::new(limits.max_concurrent_loads.min(Semaphore::MAX_PERMITS)),
             prefetches: Semaphore::new(limits.max_prefetches.min(Semaphore::MAX_PERMITS)),
             turn: tokio::sync::Mutex::default(),
+            door: tokio::sync::Mutex::default(),
             most_device_bytes: limits.device_bytes.min(most),
             room: Arc::clone(&room),
         });
@@ -124,18 +131,26 @@ impl AdapterStore {
     /// Leases an adapter, loading it first if need be. However many ask for one adapter, it is loaded once. A caller
     /// that goes away does not stop the load for the others.
     ///
+    /// An adapter that is on the device is leased at once, past others that wait for room, but not for ever: how often
+    /// anybody is passed has a bound, see `residency/line.rs`. Do not wait for a lease with another in hand; see
+    /// [`acquire_all`](Self::acquire_all).
+    ///
     /// # Errors
     /// [`AdapterError`] if it cannot be loaded, or does not fit within `max_wait` since others are in use.
     pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
         let started = Instant::now();
-        let ticket = self.join(digest, started)?;
-        let adapter = self.wait(&ticket, &[ticket.id], started).await?;
+        let mut leases = Vec::with_capacity(1);
+        for ticket in self.enter(std::slice::from_ref(digest), started).await? {
+            let adapter = self.wait(&ticket, &[ticket.id], started).await?;
+            leases.push(AdapterLease { adapter, _ticket: ticket });
+        }
         self.publish();
-        Ok(AdapterLease { adapter, _ticket: ticket })
+        Ok(leases.pop().expect("one adapter was asked for"))
     }
 
     /// Leases all adapters of one request. Whoever waits for one with others in hand could wait for another who does the
-    /// same, so requests for several take turns; requests for one hold nothing while they wait and take none.
+    /// same, so requests for several take turns, and whose turn it is comes before those that wait for one: these hold
+    /// nothing while they wait, and may be waiting for what it has in hand.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even alone.
@@ -149,8 +164,9 @@ impl AdapterStore {
         let turn = tokio::time::timeout(self.0.limits.max_wait, self.0.turn.lock()).await;
         let _turn = turn.map_err(|_| AdapterError::LoadTimeout { waited_ms: as_ms(started.elapsed()) })?;
         let started = Instant::now();
-        let tickets = digests.iter().map(|digest| self.join(digest, started)).collect::<Result<Vec<_>, _>>()?;
+        let tickets = self.enter(digests, started).await?;
         let all: Vec<EntryId> = tickets.iter().map(|ticket| ticket.id).collect();
+        let _gathering = Gathering::begin(&self.0, &all);
         let mut leases = Vec::new();
         for ticket in tickets {
             let adapter = self.wait(&ticket, &all, started).await?;
@@ -196,14 +212,53 @@ impl AdapterStore {
         AdapterStats { disk, ..self.0.lock().stats(Instant::now()) }
     }
 
-    fn join(&self, digest: &Digest, now: Instant) -> Result<Ticket, AdapterError> {
-        let joined = self.0.lock().join(digest, now)?;
+    /// Joins all of a request's adapters at once. Holds nothing while it may not pass others that wait for room.
+    async fn enter(&self, digests: &[Digest], started: Instant) -> Result<Vec<Ticket>, AdapterError> {
+        let shared = &self.0;
+        let mut door = shared.door.try_lock().ok();
+        if let Some(tickets) = self.try_enter(digests, door.is_some()) {
+            return tickets;
+        }
+        let deadline = tokio::time::Instant::from_std(started) + shared.limits.max_wait;
+        let too_late = |_| shared.lock().why_at_the_door(digests, started.elapsed());
+        if door.is_none() {
+            door = Some(tokio::time::timeout_at(deadline, shared.door.lock()).await.map_err(too_late)?);
+        }
+        loop {
+            let moved = shared.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if let Some(tickets) = self.try_enter(digests, door.is_some()) {
+                return tickets;
+            }
+            tokio::time::timeout_at(deadline, moved).await.map_err(too_late)?;
+        }
+    }
+
+    /// Joins the adapters, unless the request would pass others and may not.
+    fn try_enter(&self, digests: &[Digest], is_at_the_door: bool) -> Option<Result<Vec<Ticket>, AdapterError>> {
+        let now = Instant::now();
+        let mut residency = self.0.lock();
+        if residency.passes_others(digests) && !(is_at_the_door && residency.lets_pass(digests)) {
+            return None;
+        }
+        residency.count_pass(digests);
+        let joined: Vec<_> = digests.iter().map(|digest| (digest, residency.join(digest, now))).collect();
+        drop(residency);
+        // All of them before the first error is looked at: each join is ended by its ticket.
+        let tickets: Vec<_> =
+            joined.into_iter().map(|(digest, joined)| joined.map(|joined| self.ticket(digest, joined))).collect();
+        Some(tickets.into_iter().collect())
+    }
+
+    /// The caller's part in an entry. Starts the load if the caller is the first.
+    fn ticket(&self, digest: &Digest, joined: Joined) -> Ticket {
         let ticket = Ticket { shared: Arc::clone(&self.0), id: joined.id, flight: joined.flight };
         if joined.must_load {
             // Not awaited by the request: the load goes on when the request does not.
             tokio::spawn(Load::new(self.clone(), joined.id, *digest, false).run(Arc::clone(&ticket.flight)));
         }
-        Ok(ticket)
+        ticket
     }
 
     /// Waits until the adapter is on the device, beside `all` that its request asks for.
@@ -289,6 +344,24 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // So that the watcher sees that there is nothing to watch.
         self.room.notify_one();
+    }
+}
+
+/// The turn of a request for several adapters, from its entrance to its last lease.
+struct Gathering<'a>(&'a Shared);
+
+impl<'a> Gathering<'a> {
+    fn begin(shared: &'a Shared, all: &[EntryId]) -> Self {
+        let mut residency = shared.lock();
+        residency.set_gathering(all.to_vec());
+        residency.look_again(Instant::now());
+        Self(shared)
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.lock().set_gathering(Vec::new());
     }
 }
 

@@ -1,10 +1,10 @@
 //! The pool of KV blocks: who holds which, and what is in those that nobody holds.
 //!
-//! A block is held by any number of [`BlockList`]s, or idle, or free, or absent. A list gives its blocks back when it is dropped. A
-//! full block that was offered under its [`BlockKey`] is shared: other lists adopt it and nobody writes into it any more.
-//! When its last holder lets go it becomes idle, that is, it keeps its content until the pool needs the room; a block
-//! that was never shared becomes free. New blocks are taken from the free ones first, then from the absent ones, then from
-//! the idle ones, the least recently used first.
+//! A block is held by any number of [`BlockList`]s, or idle, or free, or absent. A list gives its blocks back when it is
+//! dropped. A full block that was offered under its [`BlockKey`] is shared: other lists adopt it and nobody writes into it
+//! any more. When its last holder lets go it becomes idle, that is, it keeps its content until the pool needs the room; a
+//! block that was never shared becomes free. New blocks are taken from the free ones first, then from the absent ones, then
+//! from the idle ones, the least recently used first.
 //!
 //! Absent blocks have no memory: the pool shares the device with the adapters, and takes pages from the common ledger when
 //! it first needs them. It keeps them until the adapters ask, and then gives up free blocks, and idle ones if it must.

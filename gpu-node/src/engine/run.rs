@@ -97,6 +97,12 @@ impl EngineLoop {
         }
     }
 
+    /// For tests to look at.
+    #[cfg(test)]
+    pub(super) const fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.answers.is_empty()
     }

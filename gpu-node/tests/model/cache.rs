@@ -20,7 +20,7 @@ const WIDE: AdapterParts =
     AdapterParts { rank: 8, attention: true, feed_forward: true, head: false, norms: false, gain: true };
 const NARROW: AdapterParts = AdapterParts { rank: 3, feed_forward: false, gain: false, ..WIDE };
 
-type Adapters = Vec<(Arc<DeviceAdapter>, f32)>;
+pub(crate) type Adapters = Vec<(Arc<DeviceAdapter>, f32)>;
 
 /// A sink that keeps the generated tokens.
 #[derive(Clone, Default)]
@@ -41,18 +41,19 @@ impl EventSink for Reader {
 
 /// One request: who asks what with which adapters.
 #[derive(Clone)]
-struct Ask {
-    tenant: &'static str,
-    prompt: Vec<u32>,
-    adapters: Adapters,
+pub(crate) struct Ask {
+    pub(crate) tenant: &'static str,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) adapters: Adapters,
 }
 
-struct Desk {
+/// An engine to ask, with a prefix cache or without.
+pub(crate) struct Desk {
     engine: Engine,
 }
 
 impl Desk {
-    fn new(weights: &Arc<LlamaWeights>, prefix_cache: bool) -> Self {
+    pub(crate) fn new(weights: &Arc<LlamaWeights>, prefix_cache: bool) -> Self {
         let config = EngineConfig { prefix_cache, max_prefill_rows_beside_decode: 9, ..EngineConfig::default() };
         let (engine, _thread) = Engine::start(Box::new(runner(weights, 2)), config).unwrap();
         Self { engine }
@@ -81,7 +82,7 @@ impl Desk {
     }
 
     /// Asks all at once; answers with logprobs, and the counts.
-    async fn ask(&self, asks: &[Ask]) -> Vec<(Vec<TokenOut>, Usage)> {
+    pub(crate) async fn ask(&self, asks: &[Ask]) -> Vec<(Vec<TokenOut>, Usage)> {
         let mut answers = Vec::new();
         for (mut generation, reader) in asks.iter().map(|ask| self.submit(ask)).collect::<Vec<_>>() {
             let ended = generation.ended().await;

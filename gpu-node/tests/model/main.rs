@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and prints its parity table")]
 
+mod activated;
 mod batch;
 mod cache;
 mod driver;

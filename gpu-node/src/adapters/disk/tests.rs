@@ -268,7 +268,7 @@ fn a_file_that_may_not_be_read_is_as_good_as_damaged() {
     let (tier, one) = (open(folder.path(), 1 << 20), adapter("one", 2));
     write(&tier, &one);
     let path = tier.shared.path_of(&tier.shared.key_of(&one.digest));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     let read = std::thread::scope(|scope| {
         let as_nobody = || {
             if rustix::process::geteuid().is_root() {

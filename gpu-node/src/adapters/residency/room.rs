@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Entry, EntryId, Residency, State, Tier};
+use super::{EntryId, Residency, State, Tier};
 use crate::memory::{PAGE_BYTES, Side, pages_for};
 
 /// An adapter that is less popular than this gives way to one that is only expected: half a request, which is what one
@@ -26,40 +26,81 @@ struct Candidate {
 }
 
 impl Residency {
-    /// Serves both queues as far as there is room. The first in a queue is not overtaken, so a large adapter comes to
-    /// its turn although small ones would fit all the time.
+    /// Serves both lines as far as there is room, and the request that gathers several adapters. Nobody in a line is
+    /// overtaken by others in it, so a large adapter comes to its turn although small ones would fit all the time.
     pub(super) fn admit(&mut self, now: Instant) {
         if self.admit_to_device(now) {
             // Nobody waits for pages, so none are kept from the KV side.
             self.ask_for(0);
         }
-        while let Some(&id) = self.host_queue.front() {
-            if let Some(Entry { state: State::WaitsForMemory(bytes), .. }) = self.entries.get(&id) {
-                let bytes = *bytes;
-                if !self.make_room(Tier::Host, bytes, Guest::Requested, now) {
-                    break;
-                }
-                self.grant(id, bytes);
+        while let Some(id) = self.host_line.first() {
+            if !self.admit_to_host(id, now) {
+                break;
             }
-            self.host_queue.pop_front();
+            self.host_line.first_leaves();
+            self.moved.notify_waiters();
+        }
+        for id in self.gathering.clone() {
+            if self.waits_for_host(id).is_some() && self.admit_to_host(id, now) {
+                self.host_line.leave(id);
+                self.moved.notify_waiters();
+            }
         }
     }
 
-    /// Serves those that wait for the device; false if the first of them does not fit yet.
+    /// Serves those that wait for the device; false if one of them does not fit yet.
     fn admit_to_device(&mut self, now: Instant) -> bool {
-        while let Some(&id) = self.device_queue.front() {
-            let wanted = self.entries.get(&id).filter(|entry| entry.users > 0 && matches!(entry.state, State::Host(_)));
-            if let Some(bytes) = wanted.map(|entry| entry.bytes)
+        while let Some(id) = self.device_line.first() {
+            if let Some(bytes) = self.waits_for_device(id)
                 && !self.move_to_device(id, bytes, Guest::Requested, now)
             {
-                return false;
+                break;
             }
-            self.device_queue.pop_front();
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.queued_for_device = false;
+            self.device_line.first_leaves();
+            self.moved.notify_waiters();
+            self.leaves_device_line(id);
+        }
+        for id in self.gathering.clone() {
+            if let Some(bytes) = self.waits_for_device(id)
+                && self.move_to_device(id, bytes, Guest::Requested, now)
+            {
+                self.device_line.leave(id);
+                self.moved.notify_waiters();
+                self.leaves_device_line(id);
             }
         }
-        true
+        self.device_line.first().is_none()
+    }
+
+    /// Gives a load its memory; false if it waits for that and there is none.
+    fn admit_to_host(&mut self, id: EntryId, now: Instant) -> bool {
+        let Some(bytes) = self.waits_for_host(id) else { return true };
+        let has_room = self.make_room(Tier::Host, bytes, Guest::Requested, now);
+        if has_room {
+            self.grant(id, bytes);
+        }
+        has_room
+    }
+
+    /// The size of a load that waits for host memory.
+    fn waits_for_host(&self, id: EntryId) -> Option<usize> {
+        match self.entries.get(&id)?.state {
+            State::WaitsForMemory(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The size of a packed adapter that waits for the device, for somebody who still wants it.
+    fn waits_for_device(&self, id: EntryId) -> Option<usize> {
+        let entry = self.entries.get(&id)?;
+        let waits = entry.queued_for_device && entry.users > 0 && matches!(entry.state, State::Host(_));
+        waits.then_some(entry.bytes)
+    }
+
+    fn leaves_device_line(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.queued_for_device = false;
+        }
     }
 
     /// Gives host memory to a load.

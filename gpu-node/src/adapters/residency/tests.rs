@@ -1,3 +1,5 @@
+mod line;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -64,7 +66,7 @@ impl Sim {
             Ok(_) => self.residency.failed(id, error.unwrap_or(AdapterError::Stopped), self.now),
             Err(refused) => self.residency.failed(id, refused, self.now),
         }
-        self.loads.swap_remove(at);
+        self.loads.remove(at);
     }
 
     /// A waiting user looks again; one that is refused goes away.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::residency::MOST_PASSES;
 use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
 use super::super::source::SourceError;
 use super::*;
@@ -232,6 +233,92 @@ async fn requests_for_several_adapters_never_wait_for_each_other_in_a_circle() {
         task.await.unwrap();
     }
     assert!(store.stats().resident.iter().all(|adapter| adapter.users == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_several_is_served_past_one_that_waits_for_what_it_has_in_hand() {
+    let forever = Duration::from_secs(3600);
+    for host_ranks in [30, 6] {
+        let limits = AdapterLimits { max_wait: forever, ..limits(6 * SIZE_PER_RANK, host_ranks * SIZE_PER_RANK) };
+        let (store, _, digests) = store_of(6, 100, limits);
+        let waits = |rank: usize| {
+            let stats = store.stats();
+            let there = stats.resident.iter().find(|adapter| adapter.digest == digests[rank - 1]);
+            there.is_none_or(|adapter| adapter.tier == super::super::Tier::Host)
+        };
+        drop(store.acquire(&digests[0]).await.unwrap());
+        let running = store.acquire(&digests[1]).await.unwrap();
+        // One that takes the whole device is the first in the line.
+        let whole = tokio::spawn({
+            let (store, digest) = (store.clone(), digests[5]);
+            async move { store.acquire(&digest).await.map(drop) }
+        });
+        until("it is in the line", || store.0.lock().somebody_waits()).await;
+        // Another has the small one in hand, which the first needs gone, and gathers one more.
+        let several = tokio::spawn({
+            let (store, digests) = (store.clone(), [digests[0], digests[3]]);
+            async move { store.acquire_all(&digests).await.map(drop) }
+        });
+        until("it has asked", || store.stats().totals.misses == 4).await;
+        assert!(waits(6) && waits(4));
+        drop(running);
+        let both = async { (several.await.unwrap(), whole.await.unwrap()) };
+        let both = tokio::time::timeout(Duration::from_secs(20), both).await.expect("they wait for each other");
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_would_pass_those_that_wait_too_often_stands_at_the_door_with_nothing_in_hand() {
+    let (store, _, digests) = store_of(3, 100, limits(3 * SIZE_PER_RANK, 30 * SIZE_PER_RANK));
+    let mut running = vec![store.acquire(&digests[1]).await.unwrap()];
+    let cold = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[2]);
+        async move { store.acquire(&digest).await.map(drop) }
+    });
+    until("it is in the line", || store.0.lock().somebody_waits()).await;
+    for _ in 0..MOST_PASSES {
+        running.push(store.acquire(&digests[1]).await.unwrap());
+    }
+    let at_the_door: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, digest) = (store.clone(), digests[1]);
+            tokio::spawn(async move { store.acquire(&digest).await.map(drop) })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(at_the_door.iter().all(|task| !task.is_finished()));
+    let users = store.stats().resident.iter().find(|adapter| adapter.digest == digests[1]).unwrap().users;
+    assert_eq!(users, MOST_PASSES + 1);
+    // What is not in memory passes nobody: its load begins.
+    drop(tokio::time::timeout(Duration::from_millis(20), store.acquire(&digests[0])).await);
+    assert_eq!(store.stats().totals.loads, 3);
+    drop(running);
+    assert!(cold.await.unwrap().is_ok());
+    for task in at_the_door {
+        assert!(task.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stands_at_the_door_for_too_long_is_refused_with_the_numbers() {
+    let limits =
+        AdapterLimits { max_wait: Duration::from_millis(300), ..limits(3 * SIZE_PER_RANK, 30 * SIZE_PER_RANK) };
+    let (store, _, digests) = store_of(3, 100, limits);
+    let _running = store.acquire(&digests[1]).await.unwrap();
+    let cold = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[2]);
+        async move { while store.acquire(&digest).await.is_err() {} }
+    });
+    until("it is in the line", || store.0.lock().somebody_waits()).await;
+    (0..MOST_PASSES).for_each(|_| store.0.lock().count_pass(&digests[1..2]));
+    let refused = store.enter(&digests[1..2], Instant::now() - Duration::from_millis(290)).await.unwrap_err();
+    assert!(
+        matches!(refused, AdapterError::NoRoom { needed_bytes, in_use_bytes, .. }
+            if needed_bytes == 2 * SIZE_PER_RANK && in_use_bytes == 2 * SIZE_PER_RANK),
+        "{refused}"
+    );
+    cold.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

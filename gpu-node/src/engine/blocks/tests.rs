@@ -92,6 +92,54 @@ fn of_two_lists_that_computed_the_same_block_one_is_kept() {
     assert_eq!(one.as_slice(), other.as_slice());
 }
 
+#[test]
+fn a_list_that_loses_the_race_for_memory_gives_back_what_it_took() {
+    const NUM_BLOCKS: usize = 6;
+    let total_bytes = (2 * NUM_BLOCKS + 1) * PAGE_BYTES;
+    let side = SideLimits::default();
+    let memory = DeviceMemory::new(MemoryConfig { total_bytes, kv: side, adapters: side }).unwrap();
+    let pool = BlockPool::in_memory(NUM_BLOCKS, memory.clone(), 2);
+    let cached = keys(0, &[1, 2]);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let mut num_grown = [0; 2];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for pages in (1..=8).cycle() {
+                if memory.take(Side::Adapters, pages) {
+                    std::thread::yield_now();
+                    memory.give_back(Side::Adapters, pages);
+                } else {
+                    memory.ask(Side::Adapters, pages);
+                }
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    return memory.ask(Side::Adapters, 0);
+                }
+            }
+        });
+        for round in 0..30_000 {
+            let wanted = 1 + round % NUM_BLOCKS;
+            let mut list = pool.empty_list();
+            let found = list.adopt(&cached);
+            let has_grown = list.grow_to(wanted.max(found) * BLOCK_TOKENS);
+            num_grown[usize::from(has_grown)] += 1;
+            assert_eq!(list.as_slice().len(), if has_grown { wanted.max(found) } else { found });
+            list.share(&cached[..list.as_slice().len().min(2)]);
+            {
+                let books = lock(&pool.books);
+                let num_listed = books.free.len() + books.idle.len() + books.absent.len();
+                assert_eq!(num_listed + list.as_slice().len(), NUM_BLOCKS, "round {round}");
+                assert_eq!(memory.used(Side::Kv), 2 * (NUM_BLOCKS - books.absent.len()), "round {round}");
+            }
+            drop(list);
+            let given = pool.give_way();
+            pool.paid_back(given.len());
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(num_grown.iter().all(|count| *count > 0), "both sides had their turns: {num_grown:?}");
+    assert_eq!((pool.num_free(), memory.used(Side::Adapters)), (NUM_BLOCKS, 0));
+}
+
 /// A sequence in the model: what its blocks have to hold.
 struct Owner {
     list: BlockList,

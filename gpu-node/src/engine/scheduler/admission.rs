@@ -1,8 +1,10 @@
 //! Who enters the batch, and who makes way.
 //!
 //! The line: the tenant with the fewest sequences in the batch comes first, then age. So a place that comes free goes to
-//! whoever has least, and a sequence is passed by others only while their tenants have fewer running than its own: at the
-//! latest when its tenant's running answers have ended it is at the front.
+//! whoever has least. The bound on a sequence's wait: one that came later enters before it only if that one's tenant has
+//! fewer in the batch at that moment, and never one of its own tenant. So from the moment on when its tenant has none in the
+//! batch nobody passes it, and that comes at the latest when its tenant's running answers have ended, which are as long as
+//! they asked to be.
 //!
 //! A tenant that has none in the batch does not wait for a place or for blocks: the youngest sequence of the tenant with
 //! the most, which must have two at least, is preempted. It keeps what it has computed in the prefix cache while there is

@@ -201,4 +201,63 @@ proptest! {
             prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
         }
     }
+
+    /// The bound of a sequence's wait in the line, see `scheduler/admission.rs`.
+    #[test]
+    fn whoever_waits_is_passed_only_by_tenants_with_fewer_in_the_batch(
+        arrivals in prop::collection::vec((0..4_usize, 1..40_usize, 1..30_u32, 0..5_u8), 1..40),
+        max_sequences in 1..6_usize,
+        num_blocks in 16..80_usize,
+    ) {
+        let config = EngineConfig { max_sequences, ..CONFIG };
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks, ..LIMITS });
+        let mut watches: Vec<Watch> = Vec::new();
+        let mut has_ended: Vec<bool> = Vec::new();
+        let mut was_in_batch: Vec<bool> = Vec::new();
+        let mut arrivals = arrivals.into_iter();
+        let mut pause = 0;
+        loop {
+            while pause == 0 && let Some((after, prompt, tokens, tenant)) = arrivals.next() {
+                watches.push(lab.submit(job_of(&tenant.to_string(), prompt, tokens)));
+                has_ended.push(false);
+                was_in_batch.push(false);
+                pause = after;
+            }
+            pause = pause.saturating_sub(1);
+            if lab.is_idle() {
+                if arrivals.len() == 0 {
+                    break;
+                }
+                pause = 0;
+                continue;
+            }
+            let step = lab.step();
+            for (has_ended, watch) in has_ended.iter_mut().zip(&mut watches) {
+                *has_ended = *has_ended || !watch.is_running();
+            }
+            // Who ended in this step had a place in it.
+            let in_batch: Vec<bool> = (0..watches.len()).map(|at| lab.is_in_batch(&watches[at])).collect();
+            let had_place: Vec<bool> =
+                (0..watches.len()).map(|at| in_batch[at] || (has_ended[at] && runs(&step, at as u64))).collect();
+            let of_tenant = |members: &[bool], tenant: &TenantId| {
+                watches.iter().zip(members).filter(|(watch, is_in)| **is_in && watch.job.tenant == *tenant).count()
+            };
+            let somebody_made_way = step.split(' ').any(|part| part.starts_with('-'));
+            for waiting in (0..watches.len()).filter(|at| !had_place[*at] && !has_ended[*at] && !was_in_batch[*at]) {
+                let own = &watches[waiting].job.tenant;
+                for passing in (waiting + 1..watches.len()).filter(|at| had_place[*at] && !was_in_batch[*at]) {
+                    let other = &watches[passing].job.tenant;
+                    prop_assert!(other != own, "{passing} passed {waiting} of its own tenant: {step}");
+                    if somebody_made_way {
+                        prop_assert!(of_tenant(&was_in_batch, own) > 0, "{waiting} is its tenant's first: {step}");
+                    } else {
+                        let (others, own) = (of_tenant(&had_place, other), of_tenant(&had_place, own));
+                        prop_assert!(others <= own, "{passing} passed {waiting}, whose tenant had {own}: {step}");
+                    }
+                }
+            }
+            was_in_batch = in_batch;
+        }
+        prop_assert!(has_ended.iter().all(|has_ended| *has_ended));
+    }
 }

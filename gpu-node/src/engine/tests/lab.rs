@@ -132,6 +132,11 @@ impl Lab {
         self.engine.give_way();
     }
 
+    /// Whether the request has a place in the batch.
+    pub(super) fn is_in_batch(&self, watch: &Watch) -> bool {
+        self.engine.scheduler().running(watch.id).is_some()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !self.submitted && self.engine.is_idle()
     }

@@ -60,6 +60,38 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
     until("it is gone", || store.stats().disk.unwrap().files == 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_registered_adapters_cost_nothing_until_they_are_used_and_little_after() {
+    const NUM_KNOWN: usize = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _, digests) = with_disk(folder.path(), 12);
+    for digest in &digests {
+        drop(store.acquire(digest).await.unwrap());
+    }
+    until("all are written", || store.stats().disk.unwrap().writes == 12).await;
+    drop(store);
+    // Files of others, which nobody asks for: the first one that was read would be found to be damaged.
+    let suffix = files_in(folder.path())[0].file_name().unwrap().to_str().unwrap()[64..].to_owned();
+    for index in 12..NUM_KNOWN {
+        fs::write(folder.path().join(Digest::of(&index.to_le_bytes()).hex() + &suffix), b"not opened").unwrap();
+    }
+    let tiers = || Tiers { disk: Some(disk_in(folder.path())), ..Tiers::default() };
+    let (source, _) = GatedSource::new([], 0);
+    let room = limits(12 * SIZE_PER_RANK, 30 * SIZE_PER_RANK);
+    let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
+    let store = AdapterStore::with_tiers(of_store, Arc::new(base()), Arc::new(weights()), room, tiers()).unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.disk.unwrap().files, stats.resident.len(), stats.totals.host_bytes), (NUM_KNOWN, 0, 0));
+    for digest in &digests {
+        drop(store.acquire(digest).await.unwrap());
+    }
+    let stats = store.stats();
+    let disk = stats.disk.unwrap();
+    assert_eq!((disk.files, disk.hits, disk.corrupt, disk.misses), (NUM_KNOWN, 12, 0, 0));
+    assert_eq!((source.num_fetches(), stats.totals.loads), (0, 12));
+    assert!(stats.totals.host_bytes <= room.host_bytes && stats.resident.len() < 12, "what was used once makes way");
+}
+
 /// What can happen to a file, given the file of another adapter.
 type Damage = (&'static str, fn(&Path, &[u8]));
 
