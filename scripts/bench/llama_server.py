@@ -1,14 +1,12 @@
 """llama-server, under the loads that `souk serve` is under."""
 
-import json
 import os
 import subprocess
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 
-from sitting import MODEL, THREADS, Failed, run
+from server import souk_bench
+from sitting import MODEL, THREADS, Failed
 
 
 class LlamaServer:
@@ -50,6 +48,4 @@ class LlamaServer:
 
     def load(self, souk, name, *flags):
         """Runs `souk bench` on it, as on a Souk server."""
-        with tempfile.NamedTemporaryFile(suffix=".json") as result:
-            run([souk, "bench", "--name", name, "--url", self.url, "--naming", "llama-server", *flags, "--json", result.name])
-            return " ".join(["souk bench --naming llama-server", *flags]), json.loads(Path(result.name).read_text())
+        return souk_bench(souk, name, ["--naming", "llama-server", *flags], {"SOUK_URL": self.url})

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import random_adapters
-from sitting import Failed, run
+from sitting import Failed
 
 BASE = "smollm2-135m-instruct"
 
@@ -85,10 +85,7 @@ class Server:
 
     def load(self, name, *flags):
         """Runs `souk bench` and returns the command line that says how, and the result."""
-        with tempfile.NamedTemporaryFile(suffix=".json") as result:
-            command = [self.souk, "bench", "--name", name, *flags, "--json", result.name]
-            run(command, env=os.environ | {"SOUK_URL": self.url, "SOUK_API_KEY": self.key})
-            return " ".join(["souk bench", *flags]), json.loads(Path(result.name).read_text())
+        return souk_bench(self.souk, name, flags, {"SOUK_URL": self.url, "SOUK_API_KEY": self.key})
 
     def cpu_seconds(self):
         """Processor time that the process has taken so far."""
@@ -142,6 +139,18 @@ class Stream:
             # The server was faster.
             pass
         self.connection.close()
+
+
+def souk_bench(souk, name, flags, settings):
+    """Runs `souk bench` and returns the command line that says how, and the result; a load of which no request ended in
+    time has one too."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as result:
+        done = subprocess.run([souk, "bench", "--name", name, *flags, "--json", result.name], capture_output=True, text=True,
+                              env=os.environ | settings)
+        text = Path(result.name).read_text()
+        if not text:
+            raise Failed(f"souk bench ended with {done.returncode}:\n{done.stderr.strip()}")
+        return " ".join(["souk bench", *flags]), json.loads(text)
 
 
 @contextmanager
