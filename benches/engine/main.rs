@@ -2,9 +2,9 @@
 //! of a step goes, what a step of more rows costs, what guessing ahead brings, what users get, how soon a cancelled answer
 //! is gone. Prints Markdown tables.
 //!
-//! `cargo bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`] and [`PARTS`],
-//! which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model
-//! must be in the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
+//! `cargo bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
+//! and [`PARTS`], which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model must be in
+//! the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]
@@ -31,8 +31,12 @@ use self::driver::Driver;
 use self::random::AdapterSet;
 
 const KV_POOL_MB: usize = 256;
+
+/// A name and what prints the tables under it and returns their figures.
+type Section = (&'static str, fn(&Bench) -> Value);
+
 /// Measured in this order.
-const SECTIONS: [(&str, fn(&Bench) -> Value); 7] = [
+const SECTIONS: [Section; 7] = [
     ("throughput", throughput::all),
     ("contexts", throughput::long_contexts),
     ("guessing", throughput::guessing),
@@ -42,7 +46,7 @@ const SECTIONS: [(&str, fn(&Bench) -> Value); 7] = [
     ("users", users::measure),
 ];
 /// Parts of `throughput`, for comparing with others in turns.
-const PARTS: [(&str, fn(&Bench) -> Value); 2] = [("base", throughput::base), ("decode16", throughput::decode_16)];
+const PARTS: [Section; 2] = [("base", throughput::base), ("decode16", throughput::decode_16)];
 
 fn main() {
     let options = Options::read();
