@@ -39,8 +39,8 @@ type Section = (&'static str, fn(&Bench) -> Value);
 const SECTIONS: [Section; 7] = [
     ("throughput", throughput::all),
     ("contexts", throughput::long_contexts),
-    ("guessing", throughput::guessing),
     ("rows", rows::measure),
+    ("guessing", throughput::guessing),
     ("profile", profile::measure),
     ("cancel", cancel::measure),
     ("users", users::measure),
@@ -53,19 +53,25 @@ fn main() {
     let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
     let started = Instant::now();
     let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
-    println!("Loading and packing the model: {} ms", started.elapsed().as_millis());
+    let load_ms = started.elapsed().as_millis();
     let sets = random::adapter_sets(&loaded.model.shape);
     let bench = Bench { model: loaded.model, weights: Arc::new(loaded.weights), sets, options };
     let options = &bench.options;
     let isa = format!("{:?}", bench.runner().isa());
-    println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, options.rounds);
+    let is_whole = options.only.is_none();
+    if is_whole {
+        println!("Loading and packing the model: {load_ms} ms");
+        println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, options.rounds);
+    }
     let mut figures =
         Map::from_iter([("threads".to_owned(), json!(options.num_threads)), ("isa".to_owned(), json!(isa))]);
-    let named_parts = PARTS.iter().filter(|(name, _)| options.only.is_some() && options.wants(name));
+    let named_parts = PARTS.iter().filter(|(name, _)| !is_whole && options.wants(name));
     for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)).chain(named_parts) {
         figures.insert((*name).to_owned(), measure(&bench));
     }
-    println!("Peak memory: {} MiB, of which the KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+    if is_whole {
+        println!("Peak memory: {} MiB, of which a KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+    }
     if let Some(path) = &options.json {
         std::fs::write(path, format!("{:#}\n", Value::Object(figures))).expect("the file can be written");
     }

@@ -32,7 +32,7 @@ def measure(sitting, peers):
     if peers:
         head += ["llama.cpp, tokens/s", "against none"]
         for place, row in enumerate(rows):
-            row += [f"{theirs[place]:.0f}", f"{theirs[place] / theirs[0]:.2f}"] if theirs[place] else ["none in a minute", ""]
+            row += [f"{theirs[place]:.0f}", f"{theirs[place] / theirs[0]:.2f}"] if theirs[place] else ["not done in 40 s", ""]
     lines = [
         f"`souk serve` that has nothing to do takes {idle:.2f} s of processor time in {IDLE_S} s.",
         "Decode of 16 sequences beside endless loops of normal priority on the same two cores (the median of "
@@ -57,8 +57,8 @@ def busy(count):
 
 
 def llama(peers):
-    """Tokens per second, or None if a minute is not enough."""
+    """Tokens per second, or None if 40 s are not enough."""
     try:
-        return peers.llama_decode_16(timeout_s=60)
+        return peers.llama_decode_16(timeout_s=40)
     except (subprocess.TimeoutExpired, Failed):
         return None

@@ -52,7 +52,8 @@ class Peers:
                  "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF"]
         run(["cmake", "-G", "Ninja", "-S", source, "-B", self.folder / "llama-build", *(f"-D{flag}" for flag in flags)],
             env=environment)
-        run(["ninja", "-C", self.folder / "llama-build", "llama-batched-bench", "llama-server"], env=environment)
+        # Fifteen minutes on two cores.
+        run(["ninja", "-C", self.folder / "llama-build", "llama-batched-bench", "llama-server"], env=environment, timeout=3600)
 
     def llama_engine(self):
         """One run of llama-batched-bench at the prompt lengths and batches of our own benchmark, in tokens per second."""
@@ -106,7 +107,7 @@ class Peers:
 
 LLAMA_FLAGS = ["-c", "16384", "-b", "2048", "-ub", "512", "-t", str(THREADS), "-tb", str(THREADS)]
 ENGINE_RUNS = (["-npp", "32", "-ntg", "64", "-npl", "1,4,16"], ["-npp", "512", "-ntg", "1", "-npl", "1"])
-DECODE_16_RUN = ["-npp", "32", "-ntg", "64", "-npl", "16"]
+DECODE_16_RUN = ["-npp", "32", "-ntg", "32", "-npl", "16"]
 
 
 def command(*arguments):

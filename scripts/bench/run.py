@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 import traceback
 from datetime import datetime, timezone
@@ -80,7 +81,17 @@ def part(title, measure):
         traceback.print_exc()
         text, succeeded = f"This part failed:\n\n```text\n{type(error).__name__}: {error}\n```", False
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return f"## {title}\n\n{text}\n", succeeded
+    return f"## {title}\n\n{wrapped(text)}\n", succeeded
+
+
+def wrapped(text):
+    """Breaks the lines of paragraphs; tables, headings and blocks of code stay as they are."""
+    pieces = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)
+    for place in range(0, len(pieces), 2):
+        paragraphs = pieces[place].split("\n\n")
+        pieces[place] = "\n\n".join(paragraph if re.match(r"\s*(\||#|`[^`]*`$)", paragraph) else
+                                    textwrap.fill(paragraph, 130, break_on_hyphens=False, break_long_words=False) for paragraph in paragraphs)
+    return "".join(pieces)
 
 
 def main():

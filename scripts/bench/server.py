@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import random_adapters
-from sitting import Failed
+from sitting import LONGEST_RUN_S, Failed
 
 BASE = "smollm2-135m-instruct"
 
@@ -146,7 +146,7 @@ def souk_bench(souk, name, flags, settings):
     time has one too."""
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
         done = subprocess.run([souk, "bench", "--name", name, *flags, "--json", result.name], capture_output=True, text=True,
-                              env=os.environ | settings)
+                              env=os.environ | settings, timeout=LONGEST_RUN_S)
         text = Path(result.name).read_text()
         if not text:
             raise Failed(f"souk bench ended with {done.returncode}:\n{done.stderr.strip()}")

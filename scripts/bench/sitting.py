@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "souk"
 MODEL = CACHE / "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"
 THREADS = 2
+#: Longest run of one program; what hangs fails, and the other parts go on.
+LONGEST_RUN_S = 600
 BENCHMARKS = ("engine", "adapters", "sampler")
 
 
@@ -59,6 +61,7 @@ def run(command, **options):
 
     Raises Failed with its last words.
     """
+    options = {"timeout": LONGEST_RUN_S} | options
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
