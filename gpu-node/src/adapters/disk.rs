@@ -74,7 +74,7 @@ struct Shared {
 
 enum Work {
     Write(Arc<DeviceAdapter>),
-    Remove(Digest),
+    Remove(FileKey),
 }
 
 impl DiskTier {
@@ -148,7 +148,16 @@ impl DiskTier {
     /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last write
     /// has failed so lately, that it is left for the next load.
     pub fn write(&self, adapter: &Arc<DeviceAdapter>) -> bool {
-        !self.shared.lock().is_paused() && self.work.try_send(Work::Write(Arc::clone(adapter))).is_ok()
+        let mut index = self.shared.lock();
+        let key = self.shared.key_of(&adapter.digest);
+        if index.is_paused() || index.to_write.contains(&key) {
+            return !index.is_paused();
+        }
+        let is_sent = self.work.try_send(Work::Write(Arc::clone(adapter))).is_ok();
+        if is_sent {
+            index.to_write.insert(key);
+        }
+        is_sent
     }
 
     /// Counts an adapter that is not here.
@@ -156,10 +165,12 @@ impl DiskTier {
         self.shared.lock().stats.misses += 1;
     }
 
-    /// Removes an adapter, also one that waits to be written.
+    /// Removes an adapter, also one that waits to be written or is being written.
     pub fn remove(&self, digest: &Digest) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.work.try_send(Work::Remove(*digest)) {
-            self.shared.remove(&self.shared.key_of(digest));
+        let key = self.shared.key_of(digest);
+        self.shared.lock().to_write.remove(&key);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.work.try_send(Work::Remove(key)) {
+            self.shared.remove(&key);
         }
     }
 
@@ -177,7 +188,7 @@ impl Shared {
         for work in waiting {
             match work {
                 Work::Write(adapter) => self.write(&adapter),
-                Work::Remove(digest) => drop(self.remove(&self.key_of(&digest))),
+                Work::Remove(key) => drop(self.remove(&key)),
             }
             // Nobody else may look for a while.
             let stats = self.lock().stats();
@@ -188,23 +199,31 @@ impl Shared {
     fn write(&self, adapter: &DeviceAdapter) {
         let key = self.key_of(&adapter.digest);
         {
-            let index = self.lock();
-            if index.has(&key) || index.is_paused() {
+            let mut index = self.lock();
+            if index.has(&key) || index.is_paused() || !index.to_write.contains(&key) {
+                index.to_write.remove(&key);
                 return;
             }
         }
         let file = format::encode(adapter, &self.base);
         let size_bytes = file.len() as u64;
         if size_bytes > self.budget_bytes {
+            self.lock().to_write.remove(&key);
             return;
         }
         self.make_room(size_bytes);
         let written = self.put(&key, &file);
         let mut index = self.lock();
+        let is_wanted = index.to_write.remove(&key);
         match written {
             Ok(()) => {
                 index.stats.writes += 1;
                 index.insert(key, size_bytes);
+                drop(index);
+                if !is_wanted {
+                    // It was removed meanwhile.
+                    self.remove(&key);
+                }
             }
             Err(error) => {
                 let folder = self.folder.display();

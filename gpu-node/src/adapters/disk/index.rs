@@ -1,6 +1,6 @@
 //! What is known of the folder: names, lengths, and the order in which files were last used. No file is opened for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -65,6 +65,8 @@ pub(super) struct Index {
     pub(super) stats: DiskStats,
     /// Nothing is written before this time.
     pub(super) paused_until: Option<Instant>,
+    /// Files that wait to be written, or are being; a removal takes them out.
+    pub(super) to_write: HashSet<FileKey>,
 }
 
 impl Index {

@@ -162,6 +162,30 @@ fn what_is_removed_does_not_come_back_by_a_write_that_waited() {
     assert_eq!(tier.stats().files, 1);
 }
 
+#[test]
+fn a_removal_reaches_what_waits_to_be_written_also_when_no_more_work_fits_into_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let (work, waiting) = sync_channel(MAX_WAITING_WRITES);
+    let (folder_of, index) = (folder.path().to_owned(), Mutex::default());
+    let shared = Shared { folder: folder_of, budget_bytes: 1 << 20, base: base().digest, shape: SHAPE, index };
+    // The thread that writes does not come to it for a while.
+    let tier = DiskTier { shared: Arc::new(shared), work };
+    let adapters: Vec<_> = (0..=MAX_WAITING_WRITES).map(|index| adapter(&index.to_string(), 2)).collect();
+    for adapter in &adapters[..MAX_WAITING_WRITES] {
+        assert!(tier.write(adapter) && tier.write(adapter), "the second time it waits already");
+    }
+    assert!(!tier.write(&adapters[MAX_WAITING_WRITES]));
+    tier.remove(&adapters[3].digest);
+    let shared = Arc::clone(&tier.shared);
+    drop(tier);
+    shared.work_off(&waiting);
+    let there: Vec<_> = adapters.iter().map(|adapter| shared.lock().has(&shared.key_of(&adapter.digest))).collect();
+    assert_eq!(there.iter().filter(|is_there| !**is_there).count(), 2);
+    assert!(!there[3] && !there[MAX_WAITING_WRITES]);
+    assert_eq!(file_names(folder.path()).len(), MAX_WAITING_WRITES - 1);
+    assert!(shared.lock().to_write.is_empty());
+}
+
 /// Bytes that the calling thread has read, by `read` and its like, and the number of such calls.
 #[cfg(target_os = "linux")]
 fn read_so_far() -> [u64; 2] {
