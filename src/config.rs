@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) memory: MemoryConfig,
     pub(crate) engine: EngineConfig,
     pub(crate) adapters: AdaptersConfig,
+    pub(crate) constraints: ConstraintsConfig,
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) registry: RegistryConfig,
@@ -81,6 +82,20 @@ pub(crate) struct AdaptersConfig {
     pub(crate) max_prefetches: usize,
     pub(crate) disk_mb: u64,
     pub(crate) pinned: Vec<AdapterRef>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConstraintsConfig {
+    pub(crate) max_source_bytes: usize,
+    pub(crate) max_choices: usize,
+    pub(crate) compile_timeout_ms: u64,
+    pub(crate) max_concurrent_compiles: usize,
+    pub(crate) max_compile_work: u64,
+    pub(crate) max_mask_work: u64,
+    pub(crate) max_compiled_mb: usize,
+    pub(crate) max_cached: usize,
+    pub(crate) max_cached_mb: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -153,10 +168,6 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let at_least = |name: &str, value: u64, least: u64| {
-            anyhow::ensure!(value >= least, "{name} must be at least {least}; given {value}");
-            Ok(())
-        };
         at_least("engine.max_batch_tokens", self.engine.max_batch_tokens as u64, 1)?;
         at_least("engine.max_prefill_tokens_beside_decode", self.engine.max_prefill_tokens_beside_decode as u64, 1)?;
         at_least("engine.max_sequences", self.engine.max_sequences as u64, 1)?;
@@ -168,6 +179,7 @@ impl Config {
         at_least("memory.adapters_floor_mb", self.memory.adapters_floor_mb as u64, 1)?;
         at_least("adapters.host_mb", self.adapters.host_mb as u64, 1)?;
         at_least("adapters.max_concurrent_loads", self.adapters.max_concurrent_loads as u64, 1)?;
+        self.constraints.check()?;
         at_least("queue.max_queued", self.queue.max_queued as u64, 1)?;
         at_least("queue.max_queued_per_tenant", self.queue.max_queued_per_tenant as u64, 1)?;
         at_least("queue.lease_s", self.queue.lease_s, 1)?;
@@ -209,6 +221,33 @@ impl Config {
     }
 }
 
+impl ConstraintsConfig {
+    fn check(&self) -> anyhow::Result<()> {
+        let within = |name: &str, value: u64, most: u64| {
+            let name = format!("constraints.{name}");
+            at_least(&name, value, 1)?;
+            anyhow::ensure!(value <= most, "{name} must be at most {most}; given {value}");
+            Ok(())
+        };
+        // Sources of this length take half of the stack that compiling has.
+        within("max_source_bytes", self.max_source_bytes as u64, 128 << 10)?;
+        within("max_choices", self.max_choices as u64, 1 << 20)?;
+        within("compile_timeout_ms", self.compile_timeout_ms, 600_000)?;
+        // Each has 128 MiB of address space.
+        within("max_concurrent_compiles", self.max_concurrent_compiles as u64, 64)?;
+        within("max_compile_work", self.max_compile_work, 1 << 40)?;
+        within("max_mask_work", self.max_mask_work, 1 << 40)?;
+        within("max_compiled_mb", self.max_compiled_mb as u64, 1 << 20)?;
+        within("max_cached", self.max_cached as u64, 1 << 20)?;
+        within("max_cached_mb", self.max_cached_mb as u64, 1 << 20)
+    }
+}
+
+fn at_least(name: &str, value: u64, least: u64) -> anyhow::Result<()> {
+    anyhow::ensure!(value >= least, "{name} must be at least {least}; given {value}");
+    Ok(())
+}
+
 fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow::Result<PathBuf> {
     if !setting.is_empty() {
         return Ok(PathBuf::from(setting));
@@ -236,6 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_of_constraints_are_those_of_the_crates_that_use_them() {
+        let config = load(&[]).unwrap();
+        assert_eq!(crate::serve::constraint_limits(&config), souk_gpu_node::constraint::ConstraintLimits::default());
+        let gateway = souk_gateway::GatewayLimits::default();
+        assert_eq!(config.constraints.max_source_bytes, gateway.constraint_bytes);
+        assert_eq!(config.constraints.max_choices, gateway.constraint_choices);
+    }
+
+    #[test]
     fn a_variable_wins_over_the_defaults_and_command_variables_are_left_alone() {
         let variables = [("SOUK_ENGINE__THREADS", "3"), ("SOUK_API_KEY", "secret"), ("SOUK_LOG__FORMAT", "json")];
         let config = load(&variables).unwrap();
@@ -251,6 +299,14 @@ mod tests {
             text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0")
         );
         assert!(text(&[("SOUK_ENGINE__THREADS", "many")]).contains("threads"));
+        assert!(
+            text(&[("SOUK_CONSTRAINTS__MAX_MASK_WORK", "0")])
+                .contains("constraints.max_mask_work must be at least 1; given 0")
+        );
+        assert!(
+            text(&[("SOUK_CONSTRAINTS__MAX_SOURCE_BYTES", "131073")])
+                .contains("constraints.max_source_bytes must be at most 131072; given 131073")
+        );
     }
 
     #[test]

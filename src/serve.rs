@@ -111,7 +111,7 @@ impl Services {
             AbortOnDropHandle::new(tokio::spawn(pins::keep(pinned, registry.clone(), pins)))
         });
         let node_config = NodeConfig::new(PoolId(model.digest));
-        let constraints = ConstraintCompiler::new(Arc::clone(&model), ConstraintLimits::default());
+        let constraints = ConstraintCompiler::new(Arc::clone(&model), constraint_limits(config));
         let events = Arc::new(hub.clone());
         let node = Node::start(node_config, Arc::clone(&queue), events, adapters, engine, constraints);
 
@@ -307,8 +307,24 @@ fn adapter_limits(config: &Config, memory: &DeviceMemory) -> AdapterLimits {
     }
 }
 
+pub(crate) fn constraint_limits(config: &Config) -> ConstraintLimits {
+    let constraints = &config.constraints;
+    ConstraintLimits {
+        source_bytes: constraints.max_source_bytes,
+        compile_time: Duration::from_millis(constraints.compile_timeout_ms),
+        concurrent_compiles: constraints.max_concurrent_compiles,
+        compile_work: constraints.max_compile_work,
+        mask_work: constraints.max_mask_work,
+        lexer_bytes: constraints.max_compiled_mb << 20,
+        cached: constraints.max_cached,
+        cached_bytes: constraints.max_cached_mb << 20,
+    }
+}
+
 fn gateway_limits(config: &Config) -> GatewayLimits {
     GatewayLimits {
+        constraint_bytes: config.constraints.max_source_bytes,
+        constraint_choices: config.constraints.max_choices,
         body_bytes: config.gateway.max_body_bytes,
         in_flight_requests: config.gateway.max_in_flight,
         request_timeout: Duration::from_secs(config.gateway.request_timeout_s),

@@ -1,26 +1,24 @@
 //! Compiles constraints for one base model, under limits.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llguidance::api::GrammarInit;
 use llguidance::{Matcher, ParserFactory};
-use souk_protocol::{BaseModel, ConstraintSpec};
+use souk_protocol::{BaseModel, ConstraintSpec, TokenId};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::cache::{Cache, Compiled, Outcome};
 use super::source::grammar;
 use super::vocabulary::prepare;
-use super::{Constraint, ConstraintError};
+use super::{Constraint, ConstraintError, work};
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
-/// fit into a source of 64 KiB and need about 30 MiB. Only what is touched becomes memory.
+/// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes memory.
 const STACK_BYTES: usize = 128 << 20;
-/// Lexer work of compiling, beyond which masks take too long as well. A schema of 64 KiB needs some 100,000.
-const MAX_LEXER_FUEL: usize = 1_000_000;
-/// Memory of a compiled lexer; each answer has a copy.
-const MAX_LEXER_BYTES: usize = 8 << 20;
 
 /// What compiling constraints may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +28,16 @@ pub struct ConstraintLimits {
     /// Time to compile one; also how long to wait for a free thread.
     pub compile_time: Duration,
     /// Constraints that are compiled at once, each on a thread of its own. One that goes beyond its time is refused at
-    /// once, but keeps its thread until the compiler's own limits end it, so this also bounds what refused ones cost.
+    /// once, and its thread is free when the counted limits end it, within about a second.
     pub concurrent_compiles: usize,
+    /// Work of writing a constraint's expressions down, of finding out which of them match anything, and of the first move
+    /// from each: 50,000 units are about a millisecond, and a schema of 64 KiB needs some 40,000.
+    pub compile_work: u64,
+    /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An answer
+    /// that needs more ends with a failure. Usual masks need some hundred.
+    pub mask_work: u64,
+    /// Memory of a compiled lexer; each answer has a copy.
+    pub lexer_bytes: usize,
     /// Compiled constraints, and refusals, that are kept.
     pub cached: usize,
     /// Memory of those.
@@ -57,6 +63,9 @@ impl Default for ConstraintLimits {
             source_bytes: 64 << 10,
             compile_time: Duration::from_secs(2),
             concurrent_compiles: 2,
+            compile_work: 200_000,
+            mask_work: 100_000,
+            lexer_bytes: 8 << 20,
             cached: 64,
             cached_bytes: 32 << 20,
         }
@@ -74,6 +83,24 @@ impl ConstraintCompiler {
             permits: Arc::new(Semaphore::new(limits.concurrent_compiles)),
             cache: Mutex::new(Cache::new(limits.cached, limits.cached_bytes)),
         }))
+    }
+
+    /// A constraint that stands after `begun`, the beginning of an answer that another attempt has made.
+    ///
+    /// # Errors
+    /// As for [`compile`](Self::compile); [`ConstraintError::NotAllowed`] if the beginning does not meet it.
+    pub async fn compile_after(
+        &self,
+        spec: &Arc<ConstraintSpec>,
+        begun: &[TokenId],
+    ) -> Result<Constraint, ConstraintError> {
+        let mut constraint = self.compile(spec).await?;
+        if begun.is_empty() {
+            return Ok(constraint);
+        }
+        let begun = begun.to_vec();
+        let following = tokio::task::spawn_blocking(move || constraint.follow(&begun).map(|()| constraint));
+        following.await.unwrap_or_else(|error| Err(ConstraintError::Internal(error.to_string())))
     }
 
     /// Compiles `spec`, or takes what was compiled before. May be dropped at any point.
@@ -117,9 +144,9 @@ impl ConstraintCompiler {
         };
         let (sender, receiver) = oneshot::channel();
         let spec = Arc::clone(spec);
-        let base = Arc::clone(&self.0.base);
+        let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);
         let work = move || {
-            let result = build(&factory, &spec, &base);
+            let result = build(&factory, &spec, &base, &limits);
             // If nobody waits any more, the answer was "too slow".
             let _ = sender.send(result);
             drop::<OwnedSemaphorePermit>(permit);
@@ -131,7 +158,7 @@ impl ConstraintCompiler {
         }
         let result = match timeout(limit, receiver).await {
             Ok(Ok(result)) => result.map(Arc::new),
-            Ok(Err(_)) => Err(ConstraintError::Internal("the grammar machinery panicked".to_owned())),
+            Ok(Err(_)) => Err(ConstraintError::breaks_the_compiler()),
             Err(_) => Err(ConstraintError::TooSlow { limit }),
         };
         Ok(Outcome { result, at: Instant::now() })
@@ -140,8 +167,8 @@ impl ConstraintCompiler {
     /// The prepared vocabulary. Not counted against the time of whoever is first.
     async fn factory(&self) -> Result<Arc<ParserFactory>, ConstraintError> {
         let prepared = self.0.factory.get_or_init(|| async {
-            let base = Arc::clone(&self.0.base);
-            match tokio::task::spawn_blocking(move || prepare(&base)).await {
+            let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);
+            match tokio::task::spawn_blocking(move || prepare(&base, &limits)).await {
                 Ok(factory) => factory.map(Arc::new),
                 Err(error) => Err(ConstraintError::Internal(error.to_string())),
             }
@@ -154,19 +181,28 @@ impl ConstraintCompiler {
     }
 }
 
-/// Compiles and tries out. Blocks.
-fn build(factory: &ParserFactory, spec: &ConstraintSpec, base: &BaseModel) -> Result<Compiled, ConstraintError> {
-    let parser =
-        factory.create_parser(grammar(spec)?).map_err(|error| ConstraintError::at_build(&error.to_string()))?;
+/// Compiles and tries out. Blocks, for about a second at most whatever the source: each part of it is counted.
+fn build(
+    factory: &ParserFactory,
+    spec: &ConstraintSpec,
+    base: &BaseModel,
+    limits: &ConstraintLimits,
+) -> Result<Compiled, ConstraintError> {
+    let source = GrammarInit::Serialized(grammar(spec)?);
+    let (rules, lexer) =
+        source.to_internal(Some(factory.tok_env().clone()), factory.limits().clone()).map_err(at_build)?;
+    work::check(&lexer, factory.limits())?;
+    let parser = factory.create_parser_from_init_default(GrammarInit::Internal(rules, lexer)).map_err(at_build)?;
     let lexer = parser.parser.lexer_stats();
-    for (what, limit, given) in
-        [("lexer work", MAX_LEXER_FUEL, lexer.total_fuel_spent), ("bytes of lexer", MAX_LEXER_BYTES, lexer.num_bytes)]
-    {
-        if given > limit {
-            return Err(ConstraintError::TooComplex(format!("{given} {what} of at most {limit}")));
-        }
+    if lexer.num_bytes > limits.lexer_bytes {
+        let (limit, given) = (limits.lexer_bytes, lexer.num_bytes);
+        return Err(ConstraintError::TooComplex(format!("its lexer has {given} bytes of at most {limit}")));
     }
     let grammar = Matcher::new(Ok(parser));
     Constraint::new(&grammar, &base.eos_tokens).try_out()?;
     Ok(Compiled { grammar, size_bytes: lexer.num_bytes })
+}
+
+fn at_build(error: impl Display) -> ConstraintError {
+    ConstraintError::at_build(&error.to_string())
 }

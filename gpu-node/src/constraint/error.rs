@@ -51,6 +51,8 @@ impl ConstraintError {
     pub fn refusal(&self) -> Option<JobFailure> {
         match self {
             Self::Busy => None,
+            // Nothing that the caller could change.
+            error @ (Self::Internal(_) | Self::NotAllowed(_)) => Some(JobFailure::Internal(error.to_string())),
             error => Some(JobFailure::Constraint(error.to_string())),
         }
     }
@@ -58,7 +60,11 @@ impl ConstraintError {
     /// What is told to the caller whose answer broke off after `num_tokens`.
     #[must_use]
     pub fn failure(&self, num_tokens: u32) -> JobFailure {
-        JobFailure::ConstraintLimit { num_tokens, reason: self.to_string() }
+        match self {
+            // The answer is made of what is allowed, so a token that is not is our fault as well.
+            Self::Internal(_) | Self::NotAllowed(_) => JobFailure::Internal(self.to_string()),
+            _ => JobFailure::ConstraintLimit { num_tokens, reason: self.to_string() },
+        }
     }
 
     /// A stable word for metrics.
@@ -76,11 +82,19 @@ impl ConstraintError {
         }
     }
 
+    /// A source on which the grammar compiler panics. It would on every node, so this is told as a refusal of the source.
+    pub(super) fn breaks_the_compiler() -> Self {
+        Self::Invalid("the grammar compiler fails on it".to_owned())
+    }
+
     /// What the grammar machinery said when a grammar was built.
     pub(super) fn at_build(error: &str) -> Self {
         let too_big = ["too big", "too large", "too complex", "too deeply", "fuel", "too many"];
         match plain(error) {
-            _ if error.starts_with("panic") => Self::Internal("the grammar machinery panicked".to_owned()),
+            _ if error.starts_with("panic") => Self::breaks_the_compiler(),
+            message if message.contains("'='") && message.contains("found") => Self::Invalid(format!(
+                "{message}; rules are written `name: …` in this dialect of Lark, not `name ::= …`, and the first is `start`"
+            )),
             message if too_big.iter().any(|sign| message.contains(sign)) => Self::TooComplex(message),
             message => Self::Invalid(message),
         }
@@ -104,8 +118,10 @@ impl ConstraintError {
 /// The message without what is appended for developers, in one line and not too long.
 fn plain(error: &str) -> String {
     let end = ["\n<", "<non-verbose/>"].iter().filter_map(|mark| error.find(mark)).min().unwrap_or(error.len());
+    // A feature of the crate, which nobody can switch on from outside.
+    let said = error[..end].replace(" without 'referencing' feature", "");
     let mut message = String::new();
-    for line in error[..end].lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
         // Lines of the source with a pointer below are drawn for a terminal.
         if line.split_once('|').is_some_and(|(number, _)| number.trim().parse::<u32>().is_ok()) || line == "^" {
             continue;
@@ -134,8 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_our_fault_is_not_told_as_the_callers() {
+        for ours in [ConstraintError::Internal("no vocabulary".to_owned()), ConstraintError::NotAllowed(7)] {
+            assert!(matches!(ours.refusal(), Some(JobFailure::Internal(_))));
+            assert!(matches!(ours.failure(3), JobFailure::Internal(_)));
+        }
+        assert_eq!(ConstraintError::NoText.refusal(), Some(JobFailure::Constraint("no text meets it".to_owned())));
+        let limit = ConstraintError::TooComplex("too many items".to_owned());
+        assert!(matches!(limit.failure(3), JobFailure::ConstraintLimit { num_tokens: 3, .. }));
+    }
+
+    #[test]
     fn a_panic_inside_stays_inside() {
-        let error = ConstraintError::at_build("panic: index out of bounds\n<backtrace>\nsecret\n</backtrace>");
+        let said = "panic: index out of bounds\n<backtrace>\nsecret\n</backtrace>";
+        assert_eq!(ConstraintError::at_build(said).to_string(), "the grammar compiler fails on it");
+        let error = ConstraintError::at_step(StopReason::InternalError, said);
         assert_eq!(error.to_string(), "the grammar cannot be followed: the grammar machinery panicked");
     }
 }

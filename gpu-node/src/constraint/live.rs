@@ -14,13 +14,16 @@ pub struct Constraint {
     matcher: Matcher,
     /// The set that was returned last, a bit for each token.
     allowed: SimpleVob,
+    /// Whether that is the set of the place where the answer stands now.
+    is_current: bool,
     eos_tokens: Vec<TokenId>,
 }
 
 impl Constraint {
     /// A fresh answer under `grammar`.
     pub(super) fn new(grammar: &Matcher, eos_tokens: &[TokenId]) -> Self {
-        Self { matcher: grammar.deep_clone(), allowed: SimpleVob::new(), eos_tokens: eos_tokens.to_vec() }
+        let (allowed, eos_tokens) = (SimpleVob::new(), eos_tokens.to_vec());
+        Self { matcher: grammar.deep_clone(), allowed, is_current: false, eos_tokens }
     }
 
     /// The tokens that may come next, as a bitmask: bit `id % 32` of word `id / 32`. Tokens beyond its end are not allowed.
@@ -41,6 +44,7 @@ impl Constraint {
                 self.allowed.disallow_token(eos);
             }
         }
+        self.is_current = true;
         if self.allowed.is_zero() { Err(ConstraintError::NoText) } else { Ok(self.allowed.as_slice()) }
     }
 
@@ -53,11 +57,28 @@ impl Constraint {
             // Complete: only an end may follow, and it changes nothing.
             return if self.eos_tokens.contains(&token) { Ok(()) } else { Err(ConstraintError::NotAllowed(token)) };
         }
-        match self.matcher.try_consume_tokens(&[token]) {
+        let accepted = if std::mem::replace(&mut self.is_current, false) {
+            // The set knows; asking the grammar would take as long as moving on.
+            let is_allowed = (token as usize) < self.allowed.len() && self.allowed.is_allowed(token);
+            if is_allowed { self.matcher.consume_token(token).map(|()| 1) } else { Ok(0) }
+        } else {
+            self.matcher.try_consume_tokens(&[token])
+        };
+        match accepted {
             Ok(0) => Err(ConstraintError::NotAllowed(token)),
             Ok(_) => Ok(()),
             Err(error) => Err(self.error(&error)),
         }
+    }
+
+    /// Moves on by the beginning of an answer that another attempt has made. It takes as long as all its tokens did, so
+    /// it has no place on the engine's thread.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept), at the first token that is refused.
+    pub fn follow(&mut self, begun: &[TokenId]) -> Result<(), ConstraintError> {
+        // The end of an answer is not part of what the grammar reads.
+        begun.iter().try_for_each(|token| if self.eos_tokens.contains(token) { Ok(()) } else { self.accept(*token) })
     }
 
     /// Whether the answer meets the constraint and nothing but its end may follow.

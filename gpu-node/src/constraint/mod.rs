@@ -4,7 +4,8 @@
 //! time and memory; the engine then asks the constraint before each draw which tokens are [allowed](Constraint::allowed),
 //! and tells it which was [drawn](Constraint::accept). The grammar machinery is the `llguidance` crate; what is ours are
 //! the vocabulary's bytes ([`vocabulary`]), the reading of sources ([`source`]), and the limits: sources come from anybody,
-//! and none may cost more than is stated in [`ConstraintLimits`].
+//! and none may cost more than is stated in [`ConstraintLimits`]. What the crate does not count itself is counted
+//! beforehand ([`work`]).
 
 mod cache;
 mod compiler;
@@ -12,6 +13,7 @@ mod error;
 mod live;
 mod source;
 mod vocabulary;
+mod work;
 
 #[cfg(test)]
 mod tests;

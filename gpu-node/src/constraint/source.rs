@@ -10,12 +10,18 @@ use super::ConstraintError;
 /// until its tokens are used up.
 const JSON_WHITE_SPACE: &str = r"[ \n\r\t]{1,32}";
 
+/// Largest `multipleOf`. What is within the limits of work is smaller still.
+const MAX_DIVISOR: f64 = 1e8;
+
 /// The grammar that `spec` describes.
 pub(super) fn grammar(spec: &ConstraintSpec) -> Result<TopLevelGrammar, ConstraintError> {
     match spec {
         ConstraintSpec::JsonObject => Ok(json_grammar(json!({"type": "object"}))),
         ConstraintSpec::JsonSchema(source) => match serde_json::from_str(source) {
-            Ok(schema @ (Value::Object(_) | Value::Bool(_))) => Ok(json_grammar(schema)),
+            Ok(schema @ (Value::Object(_) | Value::Bool(_))) => {
+                check_multiples(&schema)?;
+                Ok(json_grammar(schema))
+            }
             Ok(_) => Err(ConstraintError::Invalid("a JSON schema is an object or a boolean".to_owned())),
             Err(error) => Err(ConstraintError::Invalid(format!("the schema is not JSON: {error}"))),
         },
@@ -41,6 +47,26 @@ fn json_grammar(schema: Value) -> TopLevelGrammar {
     TopLevelGrammar::from_json_schema(schema)
 }
 
+/// Refuses multiples of what the grammar machinery cannot count to: it keeps ten times the remainder in 32 bits.
+fn check_multiples(schema: &Value) -> Result<(), ConstraintError> {
+    let mut left = vec![schema];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(parts) => {
+                let divisor = parts.get("multipleOf").and_then(Value::as_f64);
+                if let Some(given) = divisor.filter(|divisor| *divisor > MAX_DIVISOR) {
+                    let message = format!("multipleOf may be at most {MAX_DIVISOR}; given {given}");
+                    return Err(ConstraintError::Invalid(message));
+                }
+                left.extend(parts.values());
+            }
+            Value::Array(parts) => left.extend(parts),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A regular expression without the anchors around it: it matches the whole answer anyway.
 fn whole_text_regex(source: &str) -> Result<&str, ConstraintError> {
     let backslashes = |text: &str| text.len() - text.trim_end_matches('\\').len();
@@ -59,9 +85,22 @@ fn choice_grammar(texts: &[String]) -> Result<TopLevelGrammar, ConstraintError> 
     if texts.is_empty() {
         return Err(ConstraintError::Invalid("there is nothing to choose from".to_owned()));
     }
-    // Strings of this dialect are JSON strings.
-    let quoted: Vec<String> = texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
-    Ok(TopLevelGrammar::from_lark(format!("start: {}", quoted.join("\n     | "))))
+    // As one terminal they are a trie; as a rule each would be tried for itself.
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    Ok(TopLevelGrammar::from_lark(format!("start: TEXT\nTEXT: {}", quoted.join("\n    | "))))
+}
+
+/// A string of the dialect: a JSON string in which no control character stands for itself.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for character in Value::from(text).to_string().chars() {
+        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+            quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            quoted.push(character);
+        }
+    }
+    quoted
 }
 
 #[cfg(test)]

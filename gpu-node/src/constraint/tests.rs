@@ -6,7 +6,7 @@ mod nasty;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use souk_protocol::{BaseModel, ConstraintSpec, TokenId, TokenizerSpec};
+use souk_protocol::{BaseModel, ConstraintSpec, JobFailure, TokenId, TokenizerSpec};
 
 use super::{Constraint, ConstraintCompiler, ConstraintError, ConstraintLimits};
 use crate::adapters::samples;
@@ -241,6 +241,38 @@ async fn what_is_wrong_with_a_source_is_said() {
         (ConstraintSpec::JsonSchema("{".to_owned()), "not JSON"),
         (schema(&json!({"type": "thing"})), "thing"),
         (schema(&json!({"not": {"type": "string"}})), "not"),
+        (schema(&json!({"uniqueItems": true})), "uniqueItems"),
+        (schema(&json!({"if": {"type": "string"}, "then": {"maxLength": 2}})), "if"),
+        (
+            schema(&json!({"$ref": "https://example.com/schema.json"})),
+            "Only absolute $ref's (#/...) are supported; ref",
+        ),
+        (schema(&json!({"$ref": "file:///etc/passwd"})), "Only absolute"),
+        (schema(&json!({"type": []})), "empty"),
+        (schema(&json!({"enum": []})), "empty"),
+        (schema(&json!({"type": "string", "minLength": 5, "maxLength": 2})), "minLength (5)"),
+        (schema(&json!({"type": "string", "minLength": -1})), "minLength"),
+        (schema(&json!({"type": "string", "maxLength": u64::MAX})), "18446744073709551615"),
+        (schema(&json!({"type": "integer", "minimum": 5, "maximum": 2})), "minimum (5)"),
+        (schema(&json!({"type": "integer", "multipleOf": 0})), "multiple"),
+        (schema(&json!({"items": {"multipleOf": 4e9}})), "multipleOf may be at most 100000000; given 4000000000"),
+        (schema(&json!({"type": "object", "required": ["a"], "additionalProperties": false})), "'a'"),
+        (schema(&json!({"type": "object", "required": "a"})), "required"),
+        (schema(&json!({"type": "object", "additionalProperties": 7})), "object or boolean"),
+        (schema(&json!({"type": "object", "patternProperties": {"(": {}}})), "unclosed"),
+        (schema(&json!({"type": "string", "format": "thing"})), "format"),
+        (schema(&json!({"type": "string", "pattern": "^(?=a)b"})), "look-around"),
+        (schema(&json!({"allOf": [{"type": "integer"}, {"type": "string"}]})), "incompatible"),
+        (regex(r"(a)\1"), "backreferences"),
+        (regex("(?<!a)b"), "look-around"),
+        (regex("a^b"), "lookarounds"),
+        (regex(r"\p{Nope}"), "property not found"),
+        (lark("root ::= \"a\" | \"b\""), "rules are written `name: …`"),
+        (lark("rule: \"a\""), "no start rule"),
+        (lark("start: \"a\"\nstart: \"b\""), "duplicate"),
+        (lark("start: A\nA: A \"a\""), "circular"),
+        (lark("start: <|absent|>"), "<|absent|>"),
+        (lark("start: @absent"), "@absent"),
         (schema(&json!({"$ref": "#/$defs/absent"})), "absent"),
         (schema(&json!({"type": "string", "pattern": "("})), "regex"),
         (choice(&[]), "nothing to choose"),
@@ -253,8 +285,99 @@ async fn what_is_wrong_with_a_source_is_said() {
 }
 
 #[tokio::test]
+async fn what_no_text_can_meet_is_refused() {
+    for spec in [
+        regex(r"[^\s\S]"),
+        lark("start: start \"a\""),
+        lark("start: a\na: b\nb: a"),
+        schema(&json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}})),
+    ] {
+        assert_eq!(compile(spec.clone()).await.err(), Some(ConstraintError::NoText), "{spec:?}");
+    }
+}
+
+#[tokio::test]
+async fn unusual_sources_mean_what_they_say() {
+    for (spec, texts) in [
+        (regex("^a$|^b$"), &["a", "b"][..]),
+        (regex(r"\A(?i)A\z"), &["a", "A"]),
+        (regex("^$"), &[""]),
+        (regex("(?P<name>a)|"), &["a", ""]),
+        (regex(r"\p{Greek}{0}é"), &["é"]),
+        (lark("start: start \"a\" | \"b\"\n"), &["b", "ba", "baa", "baaa"]),
+        (lark("start: x*\nx: \"\""), &[""]),
+        (lark("start: %json {\"enum\": [1, 2]}"), &["1", "2"]),
+        (choice(&["\u{0}", "\u{7f}", "\u{85}\u{2028}", "🦀\\"]), &["\u{0}", "\u{7f}", "\u{85}\u{2028}", "🦀\\"]),
+        (choice(&["<|end|>", "/a/", "%ignore x"]), &["<|end|>", "/a/", "%ignore x"]),
+        (schema(&json!({"type": ["integer", "null"], "maximum": 1, "minimum": 0})), &["0", "1", "null"]),
+        (schema(&json!({"enum": ["a\"", null, 7]})), &["\"a\\\"\"", "null", "7"]),
+        // What a schema says beyond the standard is a remark.
+        (schema(&json!({"const": true, "title": "x", "remark": {"a": 1}})), &["true"]),
+    ] {
+        let compiler = compiler();
+        let spec = Arc::new(spec);
+        let mut met = std::collections::BTreeSet::new();
+        for seed in 0..60 {
+            let mut constraint = compiler.compile(&spec).await.unwrap_or_else(|error| panic!("{spec:?}: {error}"));
+            let (text, ended) = answer(&mut constraint, seed << 58 | seed << 33, 8);
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert!(!ended || texts.contains(&text.as_str()), "{spec:?}: {text:?}");
+            met.extend(ended.then_some(text));
+        }
+        assert!(met.len() * 2 > texts.len(), "{spec:?}: {met:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_vocabulary_that_cannot_be_read_fails_the_job_and_not_the_node() {
     let compiler = ConstraintCompiler::new(Arc::new(samples::base()), ConstraintLimits::default());
     let error = compiler.compile(&Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
     assert!(matches!(&error, ConstraintError::Internal(cause) if cause.contains("decoder")), "{error}");
+    assert!(matches!(error.refusal(), Some(JobFailure::Internal(_))), "it is not the caller's fault");
+}
+
+#[tokio::test]
+async fn a_constraint_stands_after_what_another_attempt_has_made() {
+    let (compiler, spec) = (compiler(), Arc::new(regex("a(bc)?")));
+    let mut constraint = compiler.compile_after(&spec, &[A, B]).await.unwrap();
+    assert_eq!(allowed(&mut constraint), [C]);
+    let whole = compiler.compile_after(&spec, &[A, B, C, EOS]).await.unwrap();
+    assert!(whole.is_complete());
+    let error = compiler.compile_after(&spec, &[A, C]).await.err();
+    assert_eq!(error, Some(ConstraintError::NotAllowed(C)));
+}
+
+#[tokio::test]
+async fn a_token_is_judged_by_the_set_that_was_just_computed() {
+    let mut constraint = compile(regex("ab")).await.unwrap();
+    assert_eq!(allowed(&mut constraint), [A]);
+    for never in [B, EOS, OTHER_CONTROL, VOCAB_SIZE as TokenId, TokenId::MAX] {
+        let mut constraint = compile(regex("ab")).await.unwrap();
+        constraint.allowed().unwrap();
+        assert_eq!(constraint.accept(never), Err(ConstraintError::NotAllowed(never)));
+    }
+    constraint.accept(A).unwrap();
+    // The set is that of another place now.
+    assert_eq!(constraint.accept(A), Err(ConstraintError::NotAllowed(A)));
+}
+
+#[tokio::test]
+async fn one_text_may_begin_another_and_may_stand_twice_in_a_choice() {
+    let mut constraint = compile(choice(&["a", "ab", "a"])).await.unwrap();
+    assert_eq!(allowed(&mut constraint), [A]);
+    constraint.accept(A).unwrap();
+    assert_eq!(allowed(&mut constraint), [B, EOS]);
+    constraint.accept(B).unwrap();
+    assert!(constraint.is_complete());
+}
+
+#[tokio::test]
+async fn a_thousand_texts_are_an_ordinary_choice() {
+    let texts: Vec<String> = (0..1024).map(|number| format!("text number {}", number * 7919)).collect();
+    let compiler = compiler();
+    for seed in 0..5 {
+        let mut constraint = compiler.compile(&Arc::new(ConstraintSpec::Choice(texts.clone()))).await.unwrap();
+        let (text, ended) = answer(&mut constraint, seed << 40, 60);
+        assert!(ended && texts.contains(&String::from_utf8(text.clone()).unwrap()), "{text:?}");
+    }
 }

@@ -8,16 +8,18 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
 use souk_protocol::{BaseModel, TokenId, Vocabulary};
 
-use super::ConstraintError;
+use super::{ConstraintError, ConstraintLimits};
 
-/// What one grammar may use. Fuel and items are counted, not timed, so a grammar is refused everywhere or nowhere.
-fn parser_limits() -> ParserLimits {
+/// What one grammar may use. Work and items are counted, not timed, so a grammar is refused everywhere or nowhere. What
+/// the counts mean in time is measured in docs/constraints.md.
+fn parser_limits(limits: &ConstraintLimits) -> ParserLimits {
     ParserLimits {
-        // Nodes of the lexer's regular expressions: a schema of 64 KiB needs some 40,000.
-        initial_lexer_fuel: 60_000,
-        // Work of one mask, which runs on the engine's thread: some 15 ms at worst; usual masks take 0.1 ms.
-        step_lexer_fuel: 200_000,
-        step_max_items: 20_000,
+        initial_lexer_fuel: limits.compile_work,
+        step_lexer_fuel: limits.mask_work,
+        // Parts of rules that a mask tries; some 4 ms.
+        step_max_items: 10_000,
+        // Ways in which the answer so far can be read. An object of 250 optional properties needs a thousand; moving such
+        // an answer on by a token takes up to 7 ms.
         max_items_in_row: 1_000,
         // Each takes 1 to 2 kB, and every answer has its own.
         max_lexer_states: 10_000,
@@ -30,7 +32,7 @@ fn parser_limits() -> ParserLimits {
 
 /// Prepares the vocabulary: about 0.2 s and 16 MiB for 49,152 tokens, most of it tries of the tokens that may stand in
 /// JSON strings.
-pub(super) fn prepare(base: &BaseModel) -> Result<ParserFactory, ConstraintError> {
+pub(super) fn prepare(base: &BaseModel, limits: &ConstraintLimits) -> Result<ParserFactory, ConstraintError> {
     let internal = |error: String| ConstraintError::Internal(format!("the vocabulary cannot be prepared: {error}"));
     let vocabulary = Vocabulary::of(&base.tokenizer).map_err(|error| internal(error.to_string()))?;
     let Some(&first_eos) = base.eos_tokens.first() else {
@@ -45,7 +47,7 @@ pub(super) fn prepare(base: &BaseModel) -> Result<ParserFactory, ConstraintError
         ParserFactory::new(&(tokens as _), InferenceCapabilities::default(), &SlicedBiasComputer::json_slices())
             .map_err(|error| internal(error.to_string()))?;
     factory.quiet();
-    *factory.limits_mut() = parser_limits();
+    *factory.limits_mut() = parser_limits(limits);
     Ok(factory)
 }
 

@@ -244,12 +244,9 @@ impl Answer {
         Ok(())
     }
 
-    /// Moves the constraint past the part of the answer that another attempt has made.
-    ///
-    /// # Errors
-    /// The [`Break`] that ends the generation, if that part is not what the constraint allows.
-    pub(super) fn resume(&mut self, sequence: &mut Sequence) -> Result<(), Break> {
-        (sequence.num_prompt..sequence.tokens.len()).try_for_each(|at| self.constrain(sequence, sequence.tokens[at]))
+    /// Whether the constraint is met, and nothing may follow what there is already.
+    pub(super) fn is_complete(&self) -> bool {
+        self.constraint.as_ref().is_some_and(Constraint::is_complete)
     }
 
     /// The answer is complete, or nobody wants it.

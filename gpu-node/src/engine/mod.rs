@@ -86,7 +86,7 @@ pub struct EngineRequest {
     /// The job's adapters, resident, in its order, with their weights. The caller keeps them leased until
     /// [`Generation::ended`].
     pub adapters: Vec<(Arc<DeviceAdapter>, f32)>,
-    /// What the answer must look like, from its beginning: the engine moves it past `job.resume`.
+    /// What the answer must look like; it stands after `job.resume` already.
     pub constraint: Option<Constraint>,
     /// Takes the events, up to and including `Finished`. A failure is left to the caller, who may want to try elsewhere.
     pub sink: Box<dyn EventSink>,

@@ -182,7 +182,8 @@ impl EngineLoop {
         if sequence.max_len == 1 && sequence.num_scored == 0 {
             answer.score_first(&mut sequence);
         }
-        let begun = answer.deliver().and_then(|()| answer.resume(&mut sequence));
+        sequence.is_complete = answer.is_complete();
+        let begun = answer.deliver();
         let reason = sequence.finish_reason();
         self.scheduler.admit(sequence);
         self.answers.insert(id, answer);

@@ -120,7 +120,7 @@ impl Unready {
 async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
     let constraint = async {
         match &job.constraint {
-            Some(spec) => node.constraints.compile(spec).await.map(Some),
+            Some(spec) => node.constraints.compile_after(spec, &job.resume).await.map(Some),
             None => Ok(None),
         }
     };

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use souk_protocol::{
-    AdapterUse, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId, SamplingParams,
-    TenantId, TokenId,
+    AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
+    SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Subscription, Weight};
 
@@ -291,6 +291,19 @@ async fn while_there_is_no_room_the_adapters_of_the_next_jobs_are_brought_nearer
     assert_eq!(finished(&next.end().await.1), FinishReason::Length);
     let totals = node.node.shared.adapters.stats().totals;
     assert_eq!((totals.prefetch_hits, totals.device_hits, totals.loads), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_constraint_that_we_cannot_prepare_for_is_not_the_clients_fault() {
+    let pool = Pool::new();
+    // The sample model's tokenizer has no bytes for its tokens.
+    let _node = pool.node(9, Duration::ZERO);
+    let constrained = GenerateJob { constraint: Some(Arc::new(ConstraintSpec::JsonObject)), ..job(&[1], 3, &[]) };
+    let (attempt, event) = pool.submit(constrained).await.end().await;
+    let JobEvent::Failed(JobFailure::Internal(reason)) = event else { panic!("{event:?}") };
+    assert!(attempt == 1 && reason.contains("the vocabulary cannot be prepared"), "{reason}");
+    let mut free = pool.submit(job(&[1], 3, &[])).await;
+    assert_eq!(finished(&free.end().await.1), FinishReason::Length);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::fixtures::smollm2;
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
 /// One at a time, in large steps, without guesses and without a cache.
-fn plain() -> EngineConfig {
+pub(crate) fn plain() -> EngineConfig {
     EngineConfig {
         max_sequences: 1,
         max_requests: 99,
@@ -38,14 +38,14 @@ struct Request {
 
 /// All that a client sees of an answer, to the bit: the tokens and logprobs compare as floats, of which none is NaN.
 #[derive(Debug, PartialEq)]
-struct Answer {
-    prompt_logprobs: Vec<Option<TokenLogprobs>>,
-    tokens: Vec<TokenOut>,
-    reason: FinishReason,
+pub(crate) struct Answer {
+    pub(crate) prompt_logprobs: Vec<Option<TokenLogprobs>>,
+    pub(crate) tokens: Vec<TokenOut>,
+    pub(crate) reason: FinishReason,
 }
 
 #[derive(Clone, Default)]
-struct Reader(Arc<Mutex<Vec<JobEvent>>>);
+pub(crate) struct Reader(Arc<Mutex<Vec<JobEvent>>>);
 
 impl EventSink for Reader {
     fn send(&self, event: JobEvent) -> Result<(), Gone> {
@@ -59,7 +59,7 @@ impl EventSink for Reader {
 }
 
 impl Reader {
-    fn answer(&self) -> Answer {
+    pub(crate) fn answer(&self) -> Answer {
         let mut answer = Answer { prompt_logprobs: vec![], tokens: vec![], reason: FinishReason::Cancelled };
         for event in self.0.lock().unwrap().drain(..) {
             match event {

@@ -31,6 +31,11 @@ fn chain(count: usize, name: &str) -> String {
     format!("start:{name}0\n{rules}\n{name}{count}:\"a\"")
 }
 
+/// Text that contains each of these.
+fn contains_all(count: usize) -> String {
+    format!("start: A\nA: {}", list(count, " & ", |i| format!("/(.|\n)*k{i}(.|\n)*/")))
+}
+
 fn references(count: usize) -> String {
     let defs = list(count, ",", |i| format!(r##""{i}":{{"items":{{"$ref":"#/$defs/{}"}}}}"##, i + 1));
     format!(r##"{{"$ref":"#/$defs/0","$defs":{{{defs},"{count}":{{}}}}}}"##)
@@ -45,6 +50,27 @@ fn sources() -> Vec<(&'static str, ConstraintSpec, Fate)> {
         ("a regex that makes others backtrack", regex("(a|aa)*(a|ab)*([a-z]*x){20}"), Fate::Works),
         ("an exponential automaton", lark("start: A\nA: /(.|\\n)*[ab][a-z]{30}/"), Fate::Works),
         ("very many optional letters", regex(&format!("{}{}", "a?".repeat(10_000), "a".repeat(10_000))), Fate::Refused),
+        ("optional letters behind others", regex(&format!("x{{20}}{}", "a?".repeat(3000))), Fate::Refused),
+        ("as many of them as a list may have", regex(&format!("x{{20}}{}", "a?".repeat(690))), Fate::Works),
+        ("an intersection of many", lark(&contains_all(12)), Fate::Refused),
+        ("an intersection of two", lark(&contains_all(2)), Fate::Works),
+        (
+            "an emptiness behind an alternative that takes long to see",
+            lark("start: A\nA: /x/ | /y/ B\nB: /(a|b)*a(a|b){25}c/ & ~/(a|b)*a(a|b){25}c/"),
+            Fate::Refused,
+        ),
+        ("multiples of a great prime", json(r#"{"type":"integer","multipleOf":999983}"#.to_owned()), Fate::Refused),
+        ("multiples beyond numbers", json(r#"{"type":"integer","multipleOf":4000000000}"#.to_owned()), Fate::Refused),
+        (
+            "the least of numbers",
+            json(format!(r#"{{"type":"integer","minimum":{},"maximum":9}}"#, i64::MIN)),
+            Fate::Refused,
+        ),
+        (
+            "very many choices",
+            ConstraintSpec::Choice((0..8000).map(|i| format!("{}", i * 7919)).collect()),
+            Fate::Works,
+        ),
         ("very many optional groups", regex(&"(a?b*)".repeat(8000)), Fate::Refused),
         ("parentheses of a regex", regex(&format!("{}a{}", "(".repeat(20_000), ")".repeat(20_000))), Fate::Refused),
         (
@@ -131,20 +157,28 @@ async fn a_source_beyond_the_limit_is_not_even_read() {
 }
 
 #[tokio::test]
-async fn what_compiles_for_too_long_is_refused_at_the_limit_and_others_still_compile() {
-    let limits = ConstraintLimits { compile_time: Duration::from_millis(200), ..ConstraintLimits::default() };
+async fn what_compiles_for_too_long_is_refused_at_the_limit_and_its_thread_is_free_soon() {
+    let limits = ConstraintLimits {
+        compile_time: Duration::from_millis(100),
+        concurrent_compiles: 1,
+        ..ConstraintLimits::default()
+    };
     let compiler = ConstraintCompiler::new(Arc::new(base()), limits);
     // The vocabulary is prepared first, which is not on the clock.
     compiler.compile(&Arc::new(choice(&["warm"]))).await.unwrap();
-    let slow = list(20, " & ", |i| format!("/(.|\\n)*k{i}(.|\\n)*/"));
-    let slow = Arc::new(lark(&format!("start: A\nA: {slow}")));
+    // Every letter of every script in both cases, over and over: reading it takes about a second.
+    let slow = Arc::new(regex(&format!("(?i){}", r"\p{L}".repeat(9000))));
     let begin = Instant::now();
     let error = compiler.compile(&slow).await.err();
     assert_eq!(error, Some(ConstraintError::TooSlow { limit: limits.compile_time }));
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    // Its thread still works; the refusal is remembered and the other thread is free.
+    // The refusal is remembered while its thread works.
     assert_eq!(compiler.compile(&slow).await.err(), error);
-    compiler.compile(&Arc::new(choice(&["yes", "no"]))).await.unwrap();
+    let next = Arc::new(choice(&["yes", "no"]));
+    while let Err(error) = compiler.compile(&next).await {
+        assert_eq!(error, ConstraintError::Busy);
+        assert!(begin.elapsed() < MAX_TIME, "{:?}", begin.elapsed());
+    }
 }
 
 #[tokio::test]

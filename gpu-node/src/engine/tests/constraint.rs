@@ -1,8 +1,9 @@
 //! Constrained answers beside free ones, over a vocabulary of single characters.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, JobFailure, SamplingParams, TokenId, TokenizerSpec};
+use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TokenId, TokenizerSpec};
 
 use super::lab::*;
 use crate::adapters::samples;
@@ -99,12 +100,40 @@ fn a_continued_answer_goes_on_as_the_uninterrupted_one() {
 }
 
 #[test]
-fn a_beginning_that_is_not_allowed_ends_that_request_alone() {
-    let spec = ConstraintSpec::Choice(vec!["AB".to_owned()]);
-    let mut lab = Lab::new();
-    let mut bad = lab.submit_constrained(GenerateJob { resume: vec![5], ..constrained(3, &spec) }, compiled(&spec));
-    let free = lab.submit(job(3, 9));
+fn guesses_under_a_constraint_change_no_token_and_no_logprob() {
+    let spec = ConstraintSpec::Regex("([A-J]{2,4}k)+".to_owned());
+    let mut num_accepted = 0;
+    for seed in 0..6 {
+        let sampling = SamplingParams { top_k: 2, temperature: 0.3, ..sampled(seed) };
+        let job = GenerateJob { sampling, logprobs: Some(2), max_tokens: 100, ..constrained(5, &spec) };
+        let mut said = Vec::new();
+        for max_speculative_rows in [0, 8] {
+            let mut lab = Lab::with(EngineConfig { max_speculative_rows, ..CONFIG }, LIMITS);
+            lab.script.short_memory.store(true, Ordering::SeqCst);
+            let mut watch = lab.submit_constrained(job.clone(), compiled(&spec));
+            lab.run();
+            num_accepted += lab.stats().num_accepted;
+            said.push((watch.token_outs(), watch.ended().outcome));
+        }
+        assert_eq!(said[0], said[1], "seed {seed}");
+        assert!(said[0].0.iter().all(|token| token.logprobs.as_ref().is_some_and(|one| one.top.len() == 2)));
+    }
+    assert!(num_accepted > 0, "no guess was right");
+}
+
+#[test]
+fn a_cancelled_constrained_answer_makes_room_for_the_next_at_once() {
+    let spec = ConstraintSpec::Regex("(AB)+".to_owned());
+    let mut lab = Lab::with(EngineConfig { max_sequences: 1, ..CONFIG }, LIMITS);
+    let mut endless = lab.submit_constrained(constrained(4, &spec), compiled(&spec));
+    let mut free = lab.submit(job(5, 8));
+    lab.steps(6);
+    assert!(endless.is_running() && free.is_running() && free.tokens().is_empty());
+    lab.cancel(&endless);
+    lab.step();
+    assert_eq!(endless.ended().outcome, Ok(FinishReason::Cancelled));
+    assert!("ABABABABABAB".starts_with(&text(&endless.tokens())));
     lab.run();
-    assert!(matches!(bad.ended().outcome, Err(JobFailure::ConstraintLimit { num_tokens: 1, .. })));
-    assert_eq!(free.tokens(), answer(&free.job.prompt, &[], 9));
+    assert_eq!(free.tokens(), answer(&free.job.prompt, &[], 8));
+    assert_eq!(free.ended().outcome, Ok(FinishReason::Length));
 }

@@ -85,7 +85,8 @@ impl Lab {
         self.try_submit(job, adapters).expect("it fits")
     }
 
-    pub(super) fn submit_constrained(&mut self, job: GenerateJob, constraint: Constraint) -> Watch {
+    pub(super) fn submit_constrained(&mut self, job: GenerateJob, mut constraint: Constraint) -> Watch {
+        constraint.follow(&job.resume).expect("it is the beginning of such an answer");
         self.hand_in(job, Vec::new(), Some(constraint)).expect("it fits")
     }
 
