@@ -170,8 +170,31 @@ pub(crate) struct ChatArgs {
     /// 0 always takes the likeliest token; larger values vary more.
     #[arg(long, default_value_t = 0.0, value_name = "0..2")]
     pub(crate) temperature: f32,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
     /// What to say. Without it, read lines from standard input and keep the conversation.
     pub(crate) message: Option<String>,
+}
+
+/// What every answer of a chat must look like: at most one of these.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct FormArgs {
+    /// Answer with JSON that conforms to the JSON schema in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Answer with a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Answer with text that this regular expression matches from beginning to end.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
+    /// Answer with a text of the grammar in this file (Lark, as in docs/api.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) grammar: Option<PathBuf>,
+    /// Answer with one of these texts; give the flag once for each.
+    #[arg(long = "choice", value_name = "TEXT")]
+    pub(crate) choices: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -193,5 +216,19 @@ mod tests {
     #[test]
     fn the_command_definitions_hold_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_answer_has_one_form() {
+        let parse = |flags: &[&str]| Cli::try_parse_from([&["souk", "chat"], flags, &["hello"]].concat());
+        let Ok(Cli { command: Command::Chat(chat), .. }) = parse(&["--choice", "yes", "--choice", "no"]) else {
+            panic!("one flag may be given several times")
+        };
+        assert_eq!(
+            (chat.form.choices, chat.message),
+            (vec!["yes".to_owned(), "no".to_owned()], Some("hello".to_owned()))
+        );
+        let error = parse(&["--regex", "a+", "--json"]).unwrap_err().to_string();
+        assert!(error.contains("'--regex <REGEX>' cannot be used with '--json'"), "{error}");
     }
 }

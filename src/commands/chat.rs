@@ -1,6 +1,7 @@
 //! `souk chat`: talk to a model from the terminal.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -8,27 +9,28 @@ use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::ChatArgs;
+use crate::cli::{ChatArgs, FormArgs};
 use crate::client::Client;
 use crate::terminal;
 
 pub(crate) async fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
+    let form = form(&arguments.form)?;
     let client = Client::new(&arguments.server)?;
     let model = match &arguments.model {
         Some(model) => model.clone(),
         None => base_model(&client).await?,
     };
     if let Some(message) = &arguments.message {
-        let mut turn = Turn { client: &client, arguments: &arguments, model: &model };
+        let mut turn = Turn { client: &client, arguments: &arguments, model: &model, form: &form };
         turn.answer(&[json!({ "role": "user", "content": message })], message).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    conversation(&client, &arguments, &model).await?;
+    conversation(&client, &arguments, &model, &form).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads lines until the input ends; each continues the conversation.
-async fn conversation(client: &Client, arguments: &ChatArgs, model: &str) -> anyhow::Result<()> {
+async fn conversation(client: &Client, arguments: &ChatArgs, model: &str, form: &Value) -> anyhow::Result<()> {
     let interactive = std::io::stdin().is_terminal();
     if interactive {
         terminal::note(&format!("Talking to {model}. End with Ctrl-D."));
@@ -40,7 +42,7 @@ async fn conversation(client: &Client, arguments: &ChatArgs, model: &str) -> any
             continue;
         }
         messages.push(json!({ "role": "user", "content": line }));
-        let mut turn = Turn { client, arguments, model };
+        let mut turn = Turn { client, arguments, model, form };
         let answer = turn.answer(&messages, &line).await?;
         messages.push(json!({ "role": "assistant", "content": answer }));
     }
@@ -51,6 +53,8 @@ struct Turn<'a> {
     client: &'a Client,
     arguments: &'a ChatArgs,
     model: &'a str,
+    /// The fields that say what the answer must look like.
+    form: &'a Value,
 }
 
 impl Turn<'_> {
@@ -62,6 +66,9 @@ impl Turn<'_> {
             "max_tokens": self.arguments.max_tokens,
             "temperature": self.arguments.temperature,
         });
+        for (field, value) in self.form.as_object().into_iter().flatten() {
+            body[field] = value.clone();
+        }
         let (path, pointer) = if self.arguments.raw {
             body["prompt"] = Value::String(prompt.to_owned());
             ("/v1/completions", "/choices/0/text")
@@ -95,6 +102,23 @@ impl Turn<'_> {
         }
         bail!("the answer broke off")
     }
+}
+
+/// The request's fields for the form that the flags ask for.
+fn form(flags: &FormArgs) -> anyhow::Result<Value> {
+    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(match flags {
+        FormArgs { json_schema: Some(path), .. } => {
+            let schema: Value =
+                serde_json::from_str(&read(path)?).with_context(|| format!("{} is not JSON", path.display()))?;
+            json!({ "guided_json": schema })
+        }
+        FormArgs { json: true, .. } => json!({ "response_format": { "type": "json_object" } }),
+        FormArgs { regex: Some(regex), .. } => json!({ "guided_regex": regex }),
+        FormArgs { grammar: Some(path), .. } => json!({ "guided_grammar": read(path)? }),
+        FormArgs { choices, .. } if !choices.is_empty() => json!({ "guided_choice": choices }),
+        FormArgs { .. } => json!({}),
+    })
 }
 
 /// The first model that is not an adapter.
