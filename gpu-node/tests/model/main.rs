@@ -6,6 +6,7 @@
 mod activated;
 mod batch;
 mod cache;
+mod constraints;
 mod driver;
 mod fixtures;
 mod hostile;
