@@ -66,8 +66,8 @@ def through_http(sitting, peers):
             line, here = server.load(label, *flags, *ours)
         with LlamaServer(peers, 16, adapters if theirs else []) as server:
             other_line, there = server.load(sitting.souk, label, *flags, *theirs)
-        ratio = here["tokens_out_per_s"] / max(there["tokens_out_per_s"], 1e-9)
-        rows.append((label, f"{here['tokens_out_per_s']:.0f}", f"{there['tokens_out_per_s']:.0f}", f"{ratio:.1f}",
+        mine, other = here["tokens_out_per_s"], there["tokens_out_per_s"]
+        rows.append((label, f"{mine:.0f}", f"{other:.0f}", f"{mine / other:.1f}" if other else "-",
                      here["failed"], there["failed"]))
         commands += [line, other_line]
     head = ["16 users through HTTP, streamed", "Souk, tokens/s", "llama-server, tokens/s", "ratio", "failed: Souk", "llama-server"]

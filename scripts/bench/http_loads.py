@@ -13,11 +13,11 @@ def measure(sitting):
     """Runs the set and returns it as Markdown."""
     rows, commands = [], []
     # Every load streams and lets no answer end early.
-    common = ["--prompt-tokens", "128", "--output-tokens", "64",
-              "--duration-s", str(sitting.seconds(12, 2)), "--warm-up-s", str(sitting.seconds(3, 1))]
+    times = ["--duration-s", str(sitting.seconds(12, 2)), "--warm-up-s", str(sitting.seconds(3, 1))]
 
-    def load(server, name, *flags):
-        command, result = server.load(name, *flags, *common)
+    def load(server, name, *flags, prompt=128, output=64):
+        lengths = ["--prompt-tokens", str(prompt), "--output-tokens", str(output)]
+        command, result = server.load(name, *flags, *lengths, *times)
         rows.append(row(name, result))
         commands.append(f"# {name}\n{command}")
         return result
@@ -34,7 +34,7 @@ def measure(sitting):
         tenants = [(name, server.tenant(name)) for name in ("few", "many")]
         shares = [f"{name}:{users}={key}" for (name, key), users in zip(tenants, (32, 96))]
         result = load(server, "two tenants, 32 and 96 of 128 users", "--users", "128",
-                      *(flag for share in shares for flag in ("--tenant", share)))
+                      *(flag for share in shares for flag in ("--tenant", share)), prompt=32, output=32)
         for _, key in tenants:
             commands[-1] = commands[-1].replace(key, "KEY")
         fairness = result["fairness"]["index"]
