@@ -248,12 +248,15 @@ proptest! {
                 for passing in (waiting + 1..watches.len()).filter(|at| had_place[*at] && !was_in_batch[*at]) {
                     let other = &watches[passing].job.tenant;
                     prop_assert!(other != own, "{passing} passed {waiting} of its own tenant: {step}");
-                    if somebody_made_way {
-                        prop_assert!(of_tenant(&was_in_batch, own) > 0, "{waiting} is its tenant's first: {step}");
-                    } else {
-                        let (others, own) = (of_tenant(&had_place, other), of_tenant(&had_place, own));
-                        prop_assert!(others <= own, "{passing} passed {waiting}, whose tenant had {own}: {step}");
-                    }
+                    // Before the step, and after those who entered in it. Who made way in between is not known, but for
+                    // one whose tenant has nobody there is nobody to be passed by.
+                    let (before, others, own) =
+                        (of_tenant(&was_in_batch, own), of_tenant(&had_place, other), of_tenant(&had_place, own));
+                    prop_assert!(before.max(own) > 0, "{passing} passed {waiting}, its tenant's first: {step}");
+                    prop_assert!(
+                        somebody_made_way || others <= own,
+                        "{passing} passed {waiting}, whose tenant had {own}: {step}"
+                    );
                 }
             }
             was_in_batch = in_batch;
