@@ -123,7 +123,8 @@ fn guesses_under_a_constraint_change_no_token_and_no_logprob() {
 
 #[test]
 fn a_cancelled_constrained_answer_makes_room_for_the_next_at_once() {
-    let spec = ConstraintSpec::Regex("(AB)+".to_owned());
+    // Longer than the answer may be: it must not be over before it is cancelled.
+    let spec = ConstraintSpec::Regex("(AB){30}".to_owned());
     let mut lab = Lab::with(EngineConfig { max_sequences: 1, ..CONFIG }, LIMITS);
     let mut endless = lab.submit_constrained(constrained(4, &spec), compiled(&spec));
     let mut free = lab.submit(job(5, 8));
