@@ -12,8 +12,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use souk_kernels::ops::{
-    AttentionSpan, LoraRun, LoraScratch, LoraTarget, MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection,
-    attention, lora, matmul, quantize, rms_norm, rope_store, swiglu,
+    AttentionScratch, AttentionSpan, LoraRun, LoraScratch, LoraTarget, MatmulTarget, NormWeights, OutputMode,
+    RopeTable, RowSelection, attention, lora, matmul, quantize, rms_norm, rope_store, swiglu,
 };
 use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, LoraPair, Matrix, SlabType, WeightType, reference};
 
@@ -253,7 +253,7 @@ impl Bench {
                 })
                 .collect();
             let q = floats(num_sequences * num_rows * HEADS * HEAD_DIM, 5);
-            let mut out = vec![0.0; q.len()];
+            let (mut out, mut scratch) = (vec![0.0; q.len()], AttentionScratch::default());
             let visible: usize = (length - num_rows..length).map(|position| position + 1).sum();
             let work = Work {
                 operations: (4 * num_sequences * visible * HEADS * HEAD_DIM) as f64,
@@ -262,7 +262,7 @@ impl Bench {
             let mut layer = 0;
             self.time(&name, work, || {
                 layer = (layer + 1) % LAYERS;
-                attention(&self.cpu, &q, HEADS, &cache, layer, &spans, &mut out)
+                attention(&self.cpu, &q, HEADS, &cache, layer, &spans, &mut out, &mut scratch)
             })?;
         }
         Ok(())

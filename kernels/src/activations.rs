@@ -138,21 +138,20 @@ pub(crate) fn quantize_row<S: Simd>(simd: S, values: &[f32], quants: &mut [Quant
         } else {
             (f32::NAN, 0.0)
         };
-        let mut coarse = [[0_i8; LANES]; 2];
-        let mut fine = [[0_i8; LANES]; 2];
+        *quants = QuantBlock::default();
         let mut sums = [0_i32; 2];
         // With a NaN scale the quants only have to be within i8 and the same everywhere: zero.
         if amax.is_finite() {
+            let (coarse, fine) = (quants.coarse.as_chunks_mut().0, quants.fine.as_chunks_mut().0);
             for (half, values) in [low, high].into_iter().enumerate() {
                 let value = simd.round(simd.mul(values, simd.splat(inverse)));
                 // At a tie either neighbour leaves a rest of 127.
                 let step = simd.round(simd.mul(simd.int_to_float(value), simd.splat(1.0 / COARSE as f32)));
-                simd.store_i8(step, &mut coarse[half]);
-                simd.store_i8(simd.times_add(step, -COARSE, value), &mut fine[half]);
+                simd.store_bytes(step, &mut coarse[half]);
+                simd.store_bytes(simd.times_add(step, -COARSE, value), &mut fine[half]);
                 sums[half] = simd.sum_int(value);
             }
         }
-        *quants = QuantBlock { coarse: words(&coarse), fine: words(&fine) };
         let sum = sums[0] + sums[1];
         *meta = BlockMeta {
             scale,
@@ -162,16 +161,6 @@ pub(crate) fn quantize_row<S: Simd>(simd: S, values: &[f32], quants: &mut [Quant
             halves_around_128: sums.map(|sum| -128 * sum),
         };
     }
-}
-
-/// 32 bytes, four to a word.
-#[inline(always)]
-fn words(bytes: &[[i8; LANES]; 2]) -> [i32; QUANT_BLOCK / 4] {
-    std::array::from_fn(|at| {
-        let half = &bytes[at / 4];
-        let at = 4 * (at % 4);
-        i32::from_ne_bytes([half[at] as u8, half[at + 1] as u8, half[at + 2] as u8, half[at + 3] as u8])
-    })
 }
 
 /// What the fine dot product of a block starts from: the coarse one in fine steps, and `start`.

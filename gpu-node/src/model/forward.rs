@@ -67,7 +67,8 @@ impl Forward<'_, '_> {
         let (q, k, v) = (&mut work.q, &mut work.k, &work.v);
         ops::rope_store(cpu, self.rope, q, k, v, positions, slots, shape.num_heads, self.cache, layer)?;
         self.laps.lap(OpClass::Rope, Work::default);
-        ops::attention(cpu, &work.q, shape.num_heads, self.cache, layer, &self.layout.spans, &mut work.attended)?;
+        let (spans, attended, scratch) = (&self.layout.spans, &mut work.attended, &mut work.attention_scratch);
+        ops::attention(cpu, &work.q, shape.num_heads, self.cache, layer, spans, attended, scratch)?;
         ops::quantize(cpu, &work.attended, num_rows, &mut work.attended_in)?;
         self.laps.lap(OpClass::Attention, || {
             let tokens = self.layout.spans.iter().map(|span| span.first_position + span.num_rows).sum::<usize>();

@@ -1,6 +1,6 @@
 //! The buffers of a forward pass, allocated once for the largest step.
 
-use souk_kernels::ops::HeadScratch;
+use souk_kernels::ops::{AttentionScratch, HeadScratch};
 use souk_kernels::{Activations, FloatBuffer};
 use souk_protocol::LlamaShape;
 
@@ -18,7 +18,8 @@ pub(super) struct Workspace {
     pub(super) v: FloatBuffer,
     /// What attention gathered, `query_size`.
     pub(super) attended: FloatBuffer,
-    /// The same, quantised for the output projection.
+    pub(super) attention_scratch: AttentionScratch,
+    /// What attention gathered, quantised for the output projection.
     pub(super) attended_in: Activations,
     /// `intermediate_size`.
     pub(super) gate: FloatBuffer,
@@ -51,6 +52,7 @@ impl Workspace {
             k: rows(kv),
             v: rows(kv),
             attended: rows(query),
+            attention_scratch: AttentionScratch::default(),
             attended_in: Activations::new(max_rows, query),
             gate: rows(ffn),
             up: rows(ffn),

@@ -100,6 +100,14 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn any_above(self, value: Self::F, bound: f32) -> bool {
+        isa!({
+            let bound = _mm256_set1_ps(bound);
+            let above = value.map(|half| _mm256_cmp_ps::<_CMP_GT_OQ>(half, bound));
+            _mm256_movemask_ps(_mm256_or_ps(above[0], above[1])) != 0
+        })
+    }
+    #[inline(always)]
     fn max_lane(self, value: Self::F) -> f32 {
         isa!({
             let eight = _mm256_max_ps(value[0], value[1]);
@@ -232,7 +240,7 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn store_i8(self, value: Self::I, to: &mut [i8; LANES]) {
+    fn store_bytes(self, value: Self::I, to: &mut [i32; LANES / 4]) {
         isa!({
             // The packs work within 128-bit halves; the permutation puts the lanes back in order.
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(value[0], value[1]));

@@ -94,6 +94,10 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn any_above(self, value: __m512, bound: f32) -> bool {
+        isa!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, _mm512_set1_ps(bound)) != 0)
+    }
+    #[inline(always)]
     fn max_lane(self, value: __m512) -> f32 {
         isa!({
             let eight = _mm256_max_ps(_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value));
@@ -169,7 +173,7 @@ impl Simd for Avx512 {
         isa!(_mm512_reduce_max_epi32(value))
     }
     #[inline(always)]
-    fn store_i8(self, value: __m512i, to: &mut [i8; LANES]) {
+    fn store_bytes(self, value: __m512i, to: &mut [i32; LANES / 4]) {
         isa!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(value)));
     }
 

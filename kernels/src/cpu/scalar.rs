@@ -81,6 +81,10 @@ impl Simd for Scalar {
         tree(value, |a, b| a + b)
     }
     #[inline(always)]
+    fn any_above(self, value: F, bound: f32) -> bool {
+        value.iter().any(|lane| *lane > bound)
+    }
+    #[inline(always)]
     fn max_lane(self, value: F) -> f32 {
         tree(value, |a, b| if a > b { a } else { b })
     }
@@ -147,8 +151,10 @@ impl Simd for Scalar {
         tree(value, i32::max)
     }
     #[inline(always)]
-    fn store_i8(self, value: I, to: &mut [i8; LANES]) {
-        *to = value.map(|value| value as i8);
+    fn store_bytes(self, value: I, to: &mut [i32; LANES / 4]) {
+        for (to, four) in to.iter_mut().zip(value.as_chunks::<4>().0) {
+            *to = i32::from_ne_bytes(four.map(|value| value as u8));
+        }
     }
 
     #[inline(always)]

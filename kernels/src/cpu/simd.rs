@@ -50,6 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// Sum of the lanes by the tree 8+8, 4+4, 2+2, 1+1.
     fn sum(self, value: Self::F) -> f32;
+    /// Whether a lane is above `bound`; a NaN is not.
+    fn any_above(self, value: Self::F, bound: f32) -> bool;
     /// Greatest lane by the same tree of [`Simd::max`].
     fn max_lane(self, value: Self::F) -> f32;
     /// The first `count` lanes; the others become `fill`.
@@ -75,8 +77,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn abs_bits(self, value: Self::F) -> Self::I;
     fn max_int(self, a: Self::I, b: Self::I) -> Self::I;
     fn max_lane_int(self, value: Self::I) -> i32;
-    /// Each value is within i8.
-    fn store_i8(self, value: Self::I, to: &mut [i8; LANES]);
+    /// As bytes in the order of lanes, four to a word in the order of memory. Each value is within i8.
+    fn store_bytes(self, value: Self::I, to: &mut [i32; LANES / 4]);
 
     fn load_bytes(self, from: &[u8; 64]) -> Self::B;
     /// `byte & 15`.

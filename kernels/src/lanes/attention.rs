@@ -7,23 +7,29 @@
 //! ```text
 //! score = (even inputs) + (odd inputs), each a chain of fma over the head         16 tokens are 16 lanes
 //! m' = max(m, score);  p = exp(score - m');  c = exp(m - m')
-//! l = l * c + sum(p);  acc = acc * c, then fma(p[token], value[token], acc) for each token in order
-//! out = acc * (1 / l)
+//! l = l * c + p, lane by lane;  acc = acc * c, then fma(p[token], value[token], acc) for each token in order
+//! out = acc * (1 / sum of l)
 //! ```
+//!
+//! A sequence of more than 512 tokens is worked on in segments of so many, wherever they fall, so that all threads have a part
+//! of it; what the segments of a row give is put together in their order.
 
-use super::math::exp;
+mod block;
+mod segments;
+
+use self::block::{State, add_values, scores, softmax};
+use self::segments::SEGMENT_BLOCKS;
+pub(crate) use self::segments::{Join, Partials, num_segments};
 use crate::cpu::Kernel;
 use crate::cpu::simd::{LANES, Simd, Task};
 use crate::kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};
 use crate::ops::AttentionSpan;
 use crate::shared::SharedMut;
 
-/// Rows of a span that make a chunk with one key-value head.
+/// Rows of a span that make a chunk with one key-value head and one segment.
 const ROWS_PER_CHUNK: usize = 8;
-/// Vectors of the widest head.
-const MAX_VECTORS: usize = MAX_HEAD_DIM / LANES;
 
-/// The op's work: a chunk is some rows of a span and one key-value head.
+/// The op's work: a chunk is some rows of a span, a segment of their positions and one key-value head.
 pub(crate) struct Attention<'a> {
     pub(crate) q: &'a [f32],
     pub(crate) num_heads: usize,
@@ -31,39 +37,56 @@ pub(crate) struct Attention<'a> {
     pub(crate) layer: usize,
     pub(crate) spans: &'a [AttentionSpan<'a>],
     pub(crate) out: SharedMut<'a, f32>,
+    /// What rows with several segments give.
+    pub(crate) partials: Partials<'a>,
 }
 
 impl Attention<'_> {
     pub(crate) fn num_chunks(&self) -> usize {
-        let panels: usize = self.spans.iter().map(|span| span.num_rows.div_ceil(ROWS_PER_CHUNK)).sum();
-        panels * self.cache.num_kv_heads()
+        self.spans.iter().map(|span| self.chunks_of(span)).sum()
     }
+
+    #[inline(always)]
+    fn chunks_of(&self, span: &AttentionSpan<'_>) -> usize {
+        span.num_rows.div_ceil(ROWS_PER_CHUNK) * segments_of(span) * self.cache.num_kv_heads()
+    }
+}
+
+/// Segments of a span's longest row.
+#[inline(always)]
+pub(crate) fn segments_of(span: &AttentionSpan<'_>) -> usize {
+    if span.num_rows == 0 { 0 } else { num_segments(span.first_position + span.num_rows) }
 }
 
 impl Kernel for Attention<'_> {
     #[inline(always)]
-    fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let kv_head = chunk % self.cache.num_kv_heads();
-        let mut panel = chunk / self.cache.num_kv_heads();
+    fn run_chunk<S: Simd>(&self, s: S, mut chunk: usize) {
         for span in self.spans {
-            let num_panels = span.num_rows.div_ceil(ROWS_PER_CHUNK);
-            if panel < num_panels {
-                let first = panel * ROWS_PER_CHUNK;
+            let num_chunks = self.chunks_of(span);
+            if chunk < num_chunks {
+                let (num_kv_heads, num_segments) = (self.cache.num_kv_heads(), segments_of(span));
+                let (kv_head, rest) = (chunk % num_kv_heads, chunk / num_kv_heads);
+                let (segment, first) = (rest % num_segments, rest / num_segments * ROWS_PER_CHUNK);
                 let num_rows = ROWS_PER_CHUNK.min(span.num_rows - first);
-                self.run_panel(s, Panel { span, first_in_span: first, num_rows, kv_head });
+                // Rows ascend: those before the segment have no part in it.
+                let before = (segment * SEGMENT_BLOCKS * BLOCK_TOKENS).saturating_sub(span.first_position + first);
+                let before = before.min(num_rows);
+                let (first_in_span, num_rows) = (first + before, num_rows - before);
+                self.run_panel(s, Panel { span, first_in_span, num_rows, segment, kv_head });
                 return;
             }
-            panel -= num_panels;
+            chunk -= num_chunks;
         }
     }
 }
 
-/// Rows of a span and a key-value head.
+/// Rows of a span, a segment that each of them reaches, and a key-value head.
 #[derive(Clone, Copy)]
 struct Panel<'a> {
     span: &'a AttentionSpan<'a>,
     first_in_span: usize,
     num_rows: usize,
+    segment: usize,
     kv_head: usize,
 }
 
@@ -94,13 +117,6 @@ struct Pass<'a, const Q: usize> {
     first: usize,
 }
 
-/// What a pass keeps of its queries between blocks.
-struct State<S: Simd, const Q: usize> {
-    max: [f32; Q],
-    sum: [f32; Q],
-    acc: [[S::F; MAX_VECTORS]; Q],
-}
-
 impl<const Q: usize> Task for Pass<'_, Q> {
     type Output = usize;
 
@@ -119,10 +135,11 @@ impl<const Q: usize> Task for Pass<'_, Q> {
                 *to = from * scale;
             }
         }
-        let mut state =
-            State::<S, Q> { max: [f32::NEG_INFINITY; Q], sum: [0.0; Q], acc: [[s.splat(0.0); MAX_VECTORS]; Q] };
+        let mut state = State::<S, Q>::new(s);
+        let first_block = self.panel.segment * SEGMENT_BLOCKS;
         // Rows ascend, so the last query reaches the furthest.
-        for at in 0..lengths[Q - 1].div_ceil(BLOCK_TOKENS) {
+        let end = lengths[Q - 1].div_ceil(BLOCK_TOKENS).min(first_block + SEGMENT_BLOCKS);
+        for at in first_block..end {
             let block = self.panel.span.blocks[at] as usize;
             let keys = cache.keys(self.op.layer, block, self.panel.kv_head);
             let values = cache.values(self.op.layer, block, self.panel.kv_head);
@@ -139,20 +156,37 @@ impl<const Q: usize> Task for Pass<'_, Q> {
             add_values(s, &weights, &counts, values, &mut state, num_vectors);
         }
         for at in 0..Q {
-            let (row, head) = self.place(at);
-            let to = (self.panel.span.first_row + row) * self.op.num_heads + head;
-            // SAFETY: a head of a row is one query, and a query belongs to one chunk.
-            let out = unsafe { self.op.out.part(to * dim, dim) };
-            let inverse = s.splat(1.0 / state.sum[at]);
-            for (acc, out) in state.acc[at].iter().zip(out.chunks_mut(LANES)) {
-                s.store_part(s.mul(*acc, inverse), out);
-            }
+            self.store(s, at, lengths[at], &state);
         }
         Q
     }
 }
 
 impl<const Q: usize> Pass<'_, Q> {
+    /// Writes a query's result, or that of its segment if it has several.
+    #[inline(always)]
+    fn store<S: Simd>(&self, s: S, at: usize, length: usize, state: &State<S, Q>) {
+        let (op, dim) = (self.op, self.op.cache.head_dim());
+        let (row, head) = self.place(at);
+        let row = self.panel.span.first_row + row;
+        let sum = s.sum(state.sum[at]);
+        if num_segments(length) > 1 {
+            // SAFETY: a segment of a head of a row is one query, and a query belongs to one chunk.
+            let partial = unsafe { op.partials.of(row, head, self.panel.segment) };
+            (partial[0], partial[1]) = (state.max[at], sum);
+            for (acc, out) in state.acc[at].iter().zip(partial[2..].chunks_mut(LANES)) {
+                s.store_part(*acc, out);
+            }
+            return;
+        }
+        // SAFETY: as above; the only segment of its row.
+        let out = unsafe { op.out.part((row * op.num_heads + head) * dim, dim) };
+        let inverse = s.splat(1.0 / sum);
+        for (acc, out) in state.acc[at].iter().zip(out.chunks_mut(LANES)) {
+            s.store_part(s.mul(*acc, inverse), out);
+        }
+    }
+
     /// Row within the span, and head, of a query.
     #[inline(always)]
     fn place(&self, at: usize) -> (usize, usize) {
@@ -168,127 +202,5 @@ impl<const Q: usize> Pass<'_, Q> {
 fn prefetch<S: Simd>(s: S, vectors: &[[u16; LANES]]) {
     for line in vectors.chunks(2) {
         s.prefetch(line.as_ptr().cast());
-    }
-}
-
-/// Scores of the block's 16 tokens for each query.
-#[inline(always)]
-fn scores<S: Simd, const Q: usize>(s: S, queries: &[[f32; MAX_HEAD_DIM]; Q], keys: &[[u16; LANES]]) -> [S::F; Q] {
-    let mut even = [s.splat(0.0); Q];
-    let mut odd = [s.splat(0.0); Q];
-    let (pairs, rest) = keys.as_chunks::<2>();
-    for (at, [first, second]) in pairs.iter().take(MAX_HEAD_DIM / 2).enumerate() {
-        let (first, second) = (s.load_f16(first), s.load_f16(second));
-        for query in 0..Q {
-            even[query] = s.fma(s.splat(queries[query][2 * at]), first, even[query]);
-            odd[query] = s.fma(s.splat(queries[query][2 * at + 1]), second, odd[query]);
-        }
-    }
-    if let [last] = rest {
-        let last = s.load_f16(last);
-        for query in 0..Q {
-            even[query] = s.fma(s.splat(queries[query][2 * pairs.len()]), last, even[query]);
-        }
-    }
-    for query in 0..Q {
-        even[query] = s.add(even[query], odd[query]);
-    }
-    even
-}
-
-/// Turns scores into weights relative to the new maximum, and rescales what the state holds.
-#[inline(always)]
-fn softmax<S: Simd, const Q: usize>(
-    s: S,
-    scores: [S::F; Q],
-    counts: &[usize; Q],
-    state: &mut State<S, Q>,
-    num_vectors: usize,
-) -> [[f32; LANES]; Q] {
-    let mut weights = [[0.0; LANES]; Q];
-    for query in 0..Q {
-        let count = counts[query];
-        if count == 0 {
-            continue;
-        }
-        let scores = s.keep_first(scores[query], count, f32::NEG_INFINITY);
-        let highest = s.max_lane(scores);
-        if highest > state.max[query] {
-            let rescale = exp(s, s.splat(state.max[query] - highest));
-            state.max[query] = highest;
-            state.sum[query] *= s.max_lane(rescale);
-            for acc in &mut state.acc[query][..num_vectors] {
-                *acc = s.mul(*acc, rescale);
-            }
-        }
-        let weight = exp(s, s.sub(scores, s.splat(state.max[query])));
-        let weight = s.keep_first(weight, count, 0.0);
-        state.sum[query] += s.sum(weight);
-        s.store(weight, &mut weights[query]);
-    }
-    weights
-}
-
-/// Adds the block's values by their weights.
-#[inline(always)]
-fn add_values<S: Simd, const Q: usize>(
-    s: S,
-    weights: &[[f32; LANES]; Q],
-    counts: &[usize; Q],
-    values: &[[u16; LANES]],
-    state: &mut State<S, Q>,
-    num_vectors: usize,
-) {
-    // Rows ascend, so the first query has the fewest tokens. Values of tokens that a query does not see may be NaN: they
-    // must not be multiplied by zero but left out.
-    if counts[0] == BLOCK_TOKENS {
-        let mut vector = 0;
-        while vector + 2 <= num_vectors {
-            add_columns::<S, Q, 2>(s, weights, values, &mut state.acc, vector, num_vectors);
-            vector += 2;
-        }
-        if vector < num_vectors {
-            add_columns::<S, Q, 1>(s, weights, values, &mut state.acc, vector, num_vectors);
-        }
-        return;
-    }
-    for query in 0..Q {
-        for (token, values) in values.chunks(num_vectors).take(counts[query]).enumerate() {
-            let weight = s.splat(weights[query][token]);
-            for (value, acc) in values.iter().zip(&mut state.acc[query]) {
-                *acc = s.fma(weight, s.load_f16(value), *acc);
-            }
-        }
-    }
-}
-
-/// `C` vectors of a whole block's values for all queries.
-#[inline(always)]
-fn add_columns<S: Simd, const Q: usize, const C: usize>(
-    s: S,
-    weights: &[[f32; LANES]; Q],
-    values: &[[u16; LANES]],
-    acc: &mut [[S::F; MAX_VECTORS]; Q],
-    first: usize,
-    num_vectors: usize,
-) {
-    let mut sums = [[s.splat(0.0); C]; Q];
-    for query in 0..Q {
-        for column in 0..C {
-            sums[query][column] = acc[query][first + column];
-        }
-    }
-    for (token, values) in values.chunks_exact(num_vectors).take(BLOCK_TOKENS).enumerate() {
-        for column in 0..C {
-            let value = s.load_f16(&values[first + column]);
-            for query in 0..Q {
-                sums[query][column] = s.fma(s.splat(weights[query][token]), value, sums[query][column]);
-            }
-        }
-    }
-    for query in 0..Q {
-        for column in 0..C {
-            acc[query][first + column] = sums[query][column];
-        }
     }
 }

@@ -4,7 +4,7 @@ use crate::KernelError;
 use crate::cpu::Cpu;
 use crate::error::{check_index, check_rows};
 use crate::kv_cache::{BLOCK_TOKENS, KvCache};
-use crate::lanes::attention::Attention;
+use crate::lanes::attention::{Attention, Join, Partials, segments_of};
 use crate::shared::SharedMut;
 
 /// Rows of one sequence: rows `first_row ..` of `q` are its positions `first_position ..`.
@@ -21,6 +21,12 @@ pub struct AttentionSpan<'a> {
     pub blocks: &'a [u32],
 }
 
+/// Work space of [`attention`] for rows beyond the first segment; grows to what the largest op needed and is then used again.
+#[derive(Default)]
+pub struct AttentionScratch {
+    partials: Vec<f32>,
+}
+
 /// `out[row] = softmax(q k / sqrt(head_dim)) v` over positions up to the row's own, for the rows of every span. Head `h` reads
 /// key-value head `h / (num_heads / num_kv_heads)`. Spans may come in any order and must not share rows.
 pub fn attention(
@@ -31,6 +37,7 @@ pub fn attention(
     layer: usize,
     spans: &[AttentionSpan<'_>],
     out: &mut [f32],
+    scratch: &mut AttentionScratch,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention";
     cache.check(OP, layer, num_heads)?;
@@ -49,9 +56,22 @@ pub fn attention(
         check_disjoint(OP, span, &spans[..at], end_of_earlier)?;
         end_of_earlier = end_of_earlier.max(last_row);
     }
-    let kernel = Attention { q, num_heads, cache, layer, spans, out: SharedMut::new(out) };
-    if cache.num_kv_heads() > 0 {
-        cpu.launch(kernel.num_chunks(), &kernel);
+    if cache.num_kv_heads() == 0 {
+        return Ok(());
+    }
+    let (dim, num_segments) = (cache.head_dim(), spans.iter().map(segments_of).max().unwrap_or(0));
+    let in_segments = num_segments > 1;
+    let num_floats = if in_segments { Partials::len(end_of_earlier, num_heads, dim, num_segments) } else { 0 };
+    if scratch.partials.len() < num_floats {
+        scratch.partials.resize(num_floats, 0.0);
+    }
+    let partials = Partials { values: SharedMut::new(&mut scratch.partials), num_heads, dim, num_segments };
+    let out = SharedMut::new(out);
+    let kernel = Attention { q, num_heads, cache, layer, spans, out, partials };
+    cpu.launch(kernel.num_chunks(), &kernel);
+    if in_segments {
+        let join = Join { spans, partials, out };
+        cpu.launch(join.num_chunks(), &join);
     }
     Ok(())
 }

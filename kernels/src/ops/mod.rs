@@ -15,7 +15,7 @@ mod rows;
 mod weights;
 
 pub use adapted::{AdaptedTarget, adapted_matmul};
-pub use attention::{AttentionSpan, attention};
+pub use attention::{AttentionScratch, AttentionSpan, attention};
 pub use head::{HeadOutput, HeadScratch, head};
 pub use lora::{LoraRun, LoraScratch, LoraTarget, lora};
 pub use matmul::{MatmulTarget, OutputMode, matmul};

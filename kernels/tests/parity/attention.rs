@@ -1,7 +1,7 @@
 //! Attention over the paged cache.
 
 use half::f16;
-use souk_kernels::ops::{AttentionSpan, RopeTable, attention, rope_store};
+use souk_kernels::ops::{AttentionScratch, AttentionSpan, RopeTable, attention, rope_store};
 use souk_kernels::reference::{self, AttentionRow};
 use souk_kernels::{Cpu, Isa, KernelError, KvCache};
 
@@ -50,7 +50,8 @@ impl Sequence {
         let num_rows = q.len() / (num_heads * self.head_dim);
         let span = AttentionSpan { first_row: 0, num_rows, first_position, blocks: &self.blocks };
         let mut out = vec![f32::NAN; q.len()];
-        attention(cpu, q, num_heads, &self.cache, 1, &[span], &mut out).expect("shapes fit");
+        attention(cpu, q, num_heads, &self.cache, 1, &[span], &mut out, &mut AttentionScratch::default())
+            .expect("shapes fit");
         out
     }
 
@@ -109,6 +110,32 @@ fn a_row_has_the_same_bits_in_any_chunk_of_the_prompt_on_any_backend() {
     }
 }
 
+/// Positions before, at and after the ends of segments of 512 tokens, in a sequence that has three and a half.
+#[test]
+fn segments_of_a_long_sequence_agree_with_the_reference_and_have_the_same_bits_in_any_chunk() {
+    let mut random = Random::new(34);
+    for (num_heads, num_kv_heads, head_dim) in [(3, 1, 64), (2, 2, 20)] {
+        let (num_tokens, width) = (1_800, num_heads * head_dim);
+        let sequence = Sequence::new(&mut random, num_tokens, num_kv_heads, head_dim);
+        let q: Vec<f32> = random.floats(num_tokens * width).into_iter().map(|q| 4.0 * q).collect();
+        let scalar = Cpu::with_isa(1, Isa::Scalar).expect("always there");
+        for (first, num_rows) in [(509, 6), (511, 1), (512, 1), (1_020, 40), (1_535, 3), (1_799, 1)] {
+            let rows = &q[first * width..][..num_rows * width];
+            let alone = rows.chunks(width).enumerate();
+            let alone: Vec<f32> =
+                alone.flat_map(|(at, row)| sequence.attend(&scalar, row, num_heads, first + at)).collect();
+            for cpu in backends() {
+                let out = sequence.attend(&cpu, rows, num_heads, first);
+                assert_same_bits(&alone, &out, &format!("{num_rows} rows at {first}, {:?}", cpu.isa()));
+            }
+            for (at, (query, out)) in rows.chunks(head_dim).zip(alone.chunks(head_dim)).enumerate() {
+                let expected = sequence.expected(query, num_heads, at % num_heads, first + at / num_heads);
+                assert_close(&expected, out, 2e-6, 1.0, &format!("row {at} after {first}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn sequences_in_one_batch_do_not_touch_each_other() {
     let mut random = Random::new(32);
@@ -126,7 +153,8 @@ fn sequences_in_one_batch_do_not_touch_each_other() {
     ];
     for cpu in backends() {
         let mut out = vec![7.0; q.len()];
-        attention(&cpu, &q, num_heads, &sequence.cache, 1, &spans, &mut out).expect("shapes fit");
+        attention(&cpu, &q, num_heads, &sequence.cache, 1, &spans, &mut out, &mut AttentionScratch::default())
+            .expect("shapes fit");
         assert!(out[width..3 * width].iter().all(|value| value.is_nan()));
         assert_same_bits(&sequence.attend(&cpu, &q[12 * width..], num_heads, 30), &out[12 * width..], "prefill");
         let decode = sequence.attend(&cpu, &q[3 * width..4 * width], num_heads, 69);
@@ -154,7 +182,7 @@ fn spans_that_do_not_fit_are_refused() {
     let cpu = Cpu::new(1);
     let cache = KvCache::new(1, 2, 1, 4);
     let run = |spans: &[AttentionSpan<'_>], num_heads, layer| {
-        attention(&cpu, &[0.0; 16], num_heads, &cache, layer, spans, &mut [0.0; 16])
+        attention(&cpu, &[0.0; 16], num_heads, &cache, layer, spans, &mut [0.0; 16], &mut AttentionScratch::default())
     };
     let span = AttentionSpan { first_row: 0, num_rows: 2, first_position: 15, blocks: &[0, 1] };
     assert_eq!(run(&[span], 1, 0), Ok(()));
@@ -169,5 +197,8 @@ fn spans_that_do_not_fit_are_refused() {
     let no_layer = KernelError::Limit { op: "attention", what: "layer", limit: 0, given: 1 };
     assert_eq!(run(&[span], 1, 1), Err(no_layer));
     let no_kv_heads = KvCache::new(1, 2, 0, 4);
-    assert!(attention(&cpu, &[0.0; 16], 1, &no_kv_heads, 0, &[span], &mut [0.0; 16]).is_err());
+    assert!(
+        attention(&cpu, &[0.0; 16], 1, &no_kv_heads, 0, &[span], &mut [0.0; 16], &mut AttentionScratch::default())
+            .is_err()
+    );
 }

@@ -1,0 +1,152 @@
+//! One block of 16 tokens for some queries.
+
+use crate::cpu::simd::{LANES, Simd};
+use crate::kv_cache::{BLOCK_TOKENS, MAX_HEAD_DIM};
+use crate::lanes::math::exp;
+
+/// Vectors of the widest head.
+pub(super) const MAX_VECTORS: usize = MAX_HEAD_DIM / LANES;
+
+/// What a pass keeps of its queries between blocks.
+pub(super) struct State<S: Simd, const Q: usize> {
+    pub(super) max: [f32; Q],
+    /// In lanes, to be added up at the end.
+    pub(super) sum: [S::F; Q],
+    pub(super) acc: [[S::F; MAX_VECTORS]; Q],
+}
+
+impl<S: Simd, const Q: usize> State<S, Q> {
+    #[inline(always)]
+    pub(super) fn new(s: S) -> Self {
+        State { max: [f32::NEG_INFINITY; Q], sum: [s.splat(0.0); Q], acc: [[s.splat(0.0); MAX_VECTORS]; Q] }
+    }
+}
+
+/// Scores of the block's 16 tokens for each query.
+#[inline(always)]
+pub(super) fn scores<S: Simd, const Q: usize>(
+    s: S,
+    queries: &[[f32; MAX_HEAD_DIM]; Q],
+    keys: &[[u16; LANES]],
+) -> [S::F; Q] {
+    let mut even = [s.splat(0.0); Q];
+    let mut odd = [s.splat(0.0); Q];
+    let (pairs, rest) = keys.as_chunks::<2>();
+    for (at, [first, second]) in pairs.iter().take(MAX_HEAD_DIM / 2).enumerate() {
+        let (first, second) = (s.load_f16(first), s.load_f16(second));
+        for query in 0..Q {
+            even[query] = s.fma(s.splat(queries[query][2 * at]), first, even[query]);
+            odd[query] = s.fma(s.splat(queries[query][2 * at + 1]), second, odd[query]);
+        }
+    }
+    if let [last] = rest {
+        let last = s.load_f16(last);
+        for query in 0..Q {
+            even[query] = s.fma(s.splat(queries[query][2 * pairs.len()]), last, even[query]);
+        }
+    }
+    for query in 0..Q {
+        even[query] = s.add(even[query], odd[query]);
+    }
+    even
+}
+
+/// Turns scores into weights relative to the new maximum, and rescales what the state holds. The sums of weights stay in
+/// lanes, and the highest score is only looked for when one is above the maximum so far: rarely, after a few blocks.
+#[inline(always)]
+pub(super) fn softmax<S: Simd, const Q: usize>(
+    s: S,
+    scores: [S::F; Q],
+    counts: &[usize; Q],
+    state: &mut State<S, Q>,
+    num_vectors: usize,
+) -> [[f32; LANES]; Q] {
+    let mut weights = [[0.0; LANES]; Q];
+    for query in 0..Q {
+        let count = counts[query];
+        if count == 0 {
+            continue;
+        }
+        let scores = s.keep_first(scores[query], count, f32::NEG_INFINITY);
+        if s.any_above(scores, state.max[query]) {
+            let highest = s.max_lane(scores);
+            if highest > state.max[query] {
+                let rescale = exp(s, s.splat(state.max[query] - highest));
+                state.max[query] = highest;
+                state.sum[query] = s.mul(state.sum[query], rescale);
+                for acc in &mut state.acc[query][..num_vectors] {
+                    *acc = s.mul(*acc, rescale);
+                }
+            }
+        }
+        let weight = exp(s, s.sub(scores, s.splat(state.max[query])));
+        let weight = s.keep_first(weight, count, 0.0);
+        state.sum[query] = s.add(state.sum[query], weight);
+        s.store(weight, &mut weights[query]);
+    }
+    weights
+}
+
+/// Adds the block's values by their weights.
+#[inline(always)]
+pub(super) fn add_values<S: Simd, const Q: usize>(
+    s: S,
+    weights: &[[f32; LANES]; Q],
+    counts: &[usize; Q],
+    values: &[[u16; LANES]],
+    state: &mut State<S, Q>,
+    num_vectors: usize,
+) {
+    // Rows ascend, so the first query has the fewest tokens. Values of tokens that a query does not see may be NaN: they
+    // must not be multiplied by zero but left out.
+    if counts[0] == BLOCK_TOKENS {
+        let mut vector = 0;
+        while vector + 2 <= num_vectors {
+            add_columns::<S, Q, 2>(s, weights, values, &mut state.acc, vector, num_vectors);
+            vector += 2;
+        }
+        if vector < num_vectors {
+            add_columns::<S, Q, 1>(s, weights, values, &mut state.acc, vector, num_vectors);
+        }
+        return;
+    }
+    for query in 0..Q {
+        for (token, values) in values.chunks(num_vectors).take(counts[query]).enumerate() {
+            let weight = s.splat(weights[query][token]);
+            for (value, acc) in values.iter().zip(&mut state.acc[query]) {
+                *acc = s.fma(weight, s.load_f16(value), *acc);
+            }
+        }
+    }
+}
+
+/// `C` vectors of a whole block's values for all queries.
+#[inline(always)]
+fn add_columns<S: Simd, const Q: usize, const C: usize>(
+    s: S,
+    weights: &[[f32; LANES]; Q],
+    values: &[[u16; LANES]],
+    acc: &mut [[S::F; MAX_VECTORS]; Q],
+    first: usize,
+    num_vectors: usize,
+) {
+    let mut sums = [[s.splat(0.0); C]; Q];
+    for query in 0..Q {
+        for column in 0..C {
+            sums[query][column] = acc[query][first + column];
+        }
+    }
+    for (token, values) in values.chunks_exact(num_vectors).take(BLOCK_TOKENS).enumerate() {
+        for column in 0..C {
+            let value = s.load_f16(&values[first + column]);
+            for query in 0..Q {
+                sums[query][column] = s.fma(s.splat(weights[query][token]), value, sums[query][column]);
+            }
+        }
+    }
+    for query in 0..Q {
+        for column in 0..C {
+            acc[query][first + column] = sums[query][column];
+        }
+    }
+}
