@@ -381,3 +381,13 @@ async fn a_thousand_texts_are_an_ordinary_choice() {
         assert!(ended && texts.contains(&String::from_utf8(text.clone()).unwrap()), "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn ordinary_multiples_are_within_the_limits() {
+    for divisor in [json!(2), json!(1000), json!(3600), json!(86_400), json!(0.01), json!(0.05)] {
+        for kind in ["integer", "number"] {
+            let multiples = schema(&json!({"type": kind, "multipleOf": divisor, "minimum": 0}));
+            assert_eq!(compile(multiples).await.err(), None, "{kind} {divisor}");
+        }
+    }
+}
