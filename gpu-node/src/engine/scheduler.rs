@@ -1,8 +1,9 @@
 //! What to run next. Pure: state and `now` in, decision out.
 //!
-//! Each step mixes two kinds of rows. Decode rows come first and all of them, so that running answers keep their pace.
-//! Prefill chunks fill the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of
-//! what is left while others wait behind it, so that a short prompt is not stuck behind a long one.
+//! Each step mixes two kinds of rows. Decode rows come first, so that running answers keep their pace; all of them, unless
+//! the step has not rows enough and they are more than their tenant's share of it (see [`shares`]). Prefill chunks fill
+//! the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of what is left while
+//! others wait behind it, or what is kept for its tenant, so that a short prompt is not stuck behind a long one.
 //!
 //! A prompt takes over the blocks that are in the prefix cache, and again before each of its chunks, since others add to
 //! it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to find
@@ -12,12 +13,14 @@
 //! later. The oldest is never the victim of another, and each fits into the empty pool, so the oldest always moves on:
 //! nobody starves. Between tenants see [`admission`]; their prompts take turns, first one of each.
 //!
-//! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, and whoever has
-//! sat out most steps comes first in the next: with n sequences in the batch a row sits out at most n - 1 steps in a row.
+//! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, as do those for which
+//! there was no row, and whoever has sat out most steps comes first in the next: with n sequences in the batch a row sits
+//! out at most n - 1 steps in a row.
 
 mod admission;
 mod batch;
 mod planning;
+mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +29,7 @@ use std::time::Instant;
 
 use self::batch::Batch;
 use self::planning::Planning;
+use self::shares::Shares;
 use super::blocks::{BlockPool, blocks_for};
 use super::sequence::{Part, Sequence, SequenceId};
 
@@ -156,11 +160,15 @@ impl Scheduler {
             planning.reads(&longest.adapters);
         }
         self.admit_newcomers(&mut planning);
-        self.plan_decode(&mut planning);
+        let max_prefill_rows = self.budget.max_prefill_rows_beside_decode;
+        planning.shares = Shares::new(&self.running, self.budget.max_rows, max_prefill_rows);
+        let waiting_for_rows = self.plan_decode(&mut planning);
         if !planning.plan.parts.is_empty() {
-            planning.prefill_rows = self.budget.max_prefill_rows_beside_decode;
+            planning.prefill_rows = max_prefill_rows;
         }
         self.plan_prefill(&mut planning);
+        // Prompts may have left some of what was kept for them.
+        waiting_for_rows.into_iter().for_each(|id| self.plan_decode_row(id, &mut planning));
         self.plan_admission(&mut planning);
         self.plan_drafts(&mut planning);
         self.pool.ask(self.num_blocks_wanted());
@@ -185,13 +193,37 @@ impl Scheduler {
         expired.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    fn plan_decode(&mut self, planning: &mut Planning) {
+    /// Plans the answers' rows that leave what is kept for prompts. Returns those for which no row is left: they are of
+    /// tenants above their share.
+    fn plan_decode(&mut self, planning: &mut Planning) -> Vec<SequenceId> {
         let decoding = self.running.values().filter(|sequence| sequence.is_decoding());
         let mut decoding: Vec<_> = decoding.map(|sequence| (Reverse(sequence.num_sat_out), sequence.id)).collect();
         decoding.sort_unstable();
-        for (_, id) in decoding {
-            self.plan_part(id, 1, planning);
+        let num_rows = planning.rows.saturating_sub(planning.shares.num_kept());
+        if decoding.len() > num_rows {
+            let mut of_tenant = HashMap::new();
+            let is_beyond_share = |id: SequenceId| {
+                let count = of_tenant.entry(self.running.get(id).map(|sequence| &sequence.tenant)).or_insert(0_usize);
+                *count += 1;
+                *count > planning.shares.share()
+            };
+            let beyond: Vec<bool> = decoding.iter().map(|(_, id)| *id).map(is_beyond_share).collect();
+            let mut order: Vec<_> = beyond.into_iter().zip(decoding).collect();
+            order.sort_by_key(|(is_beyond_share, _)| *is_beyond_share);
+            decoding = order.into_iter().map(|(_, place)| place).collect();
         }
+        let left_over = decoding.split_off(num_rows.min(decoding.len()));
+        decoding.into_iter().for_each(|(_, id)| self.plan_decode_row(id, planning));
+        left_over.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn plan_decode_row(&mut self, id: SequenceId, planning: &mut Planning) {
+        if planning.rows == 0
+            && let Some(sequence) = self.running.get_mut(id)
+        {
+            sequence.num_sat_out += 1;
+        }
+        self.plan_part(id, 1, planning);
     }
 
     /// Plans a chunk of each prompt: first the oldest of each tenant, the one with the fewest sequences first, then the
@@ -242,10 +274,12 @@ impl Scheduler {
 
     /// Plans the next chunk of a prompt.
     fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, planning: &mut Planning) -> bool {
+        let Some(tenant) = self.running.get(id).map(|sequence| sequence.tenant.clone()) else { return false };
         let rows = planning.prefill_rows.min(planning.rows);
-        let share = if others_wait { rows.div_ceil(2) } else { rows };
-        let planned = self.plan_part(id, share, planning);
+        let most = if others_wait { rows.div_ceil(2).max(planning.shares.kept_for(&tenant)) } else { rows };
+        let planned = self.plan_part(id, most.min(rows), planning);
         planning.prefill_rows = planning.prefill_rows.saturating_sub(planned);
+        planning.shares.spend(&tenant, planned);
         planned > 0
     }
 

@@ -56,7 +56,7 @@ pub struct Sequence {
     pub was_preempted: bool,
     /// Whether it has given up its blocks for another tenant's first sequence, which it does once at most.
     pub has_made_way: bool,
-    /// Steps in a row for which its adapters did not fit into the bound on bytes.
+    /// Steps in a row for which its adapters did not fit into the bound on bytes, or there was no row.
     pub num_sat_out: usize,
 }
 

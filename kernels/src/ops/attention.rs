@@ -29,6 +29,7 @@ pub struct AttentionScratch {
 
 /// `out[row] = softmax(q k / sqrt(head_dim)) v` over positions up to the row's own, for the rows of every span. Head `h` reads
 /// key-value head `h / (num_heads / num_kv_heads)`. Spans may come in any order and must not share rows.
+#[expect(clippy::too_many_arguments, reason = "one op on a cache, with what it reads, writes and works in")]
 pub fn attention(
     cpu: &Cpu,
     q: &[f32],

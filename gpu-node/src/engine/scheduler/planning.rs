@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use souk_protocol::Digest;
 
+use super::shares::Shares;
 use super::{Budget, Plan};
 use crate::engine::prefix::BlockKey;
 use crate::engine::sequence::{AdapterSet, Sequence};
@@ -15,6 +16,8 @@ pub(super) struct Planning {
     pub(super) rows: usize,
     pub(super) logit_rows: usize,
     pub(super) prefill_rows: usize,
+    /// What each tenant may count on.
+    pub(super) shares: Shares,
     /// Bytes of further adapters that may be read.
     adapter_bytes: usize,
     /// Adapters that the step reads.
@@ -30,6 +33,7 @@ impl Planning {
             rows: budget.max_rows,
             logit_rows: budget.max_logit_rows,
             prefill_rows: budget.max_rows,
+            shares: Shares::default(),
             adapter_bytes: budget.max_adapter_bytes,
             adapters: HashSet::new(),
             under_way: HashSet::new(),

@@ -83,6 +83,40 @@ fn prompts_of_two_tenants_take_turns() {
 }
 
 #[test]
+fn a_lone_prompt_gets_its_share_of_a_step_that_is_full_of_anothers_answers() {
+    let mut lab = Lab::with(EngineConfig { max_rows: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    let flood: Vec<_> = (0..8).map(|_| lab.submit(job_of("flood", 2, 40))).collect();
+    lab.steps(4);
+    let other = lab.submit(job_of("other", 7, 2));
+    // Sequence 7 has made way. Of the seven left four have a row, and then those first that had none.
+    assert_eq!(lab.step(), "-7 0:5 1:5 2:5 3:4 8:0..4");
+    assert_eq!(lab.step(), "0:6 1:6 4:4 5:4 6:3 8:4..7");
+    assert_eq!(other.tokens().len(), 1);
+    let trace = lab.run();
+    assert!(trace[..30].iter().all(|step| step.split(' ').count() == 8), "no row is left empty: {trace:?}");
+    for watch in flood {
+        assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], 40));
+    }
+}
+
+#[test]
+fn rows_kept_for_a_prompt_that_waits_for_a_block_are_not_lost() {
+    let mut lab = Lab::with(EngineConfig { max_rows: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    (0..6).for_each(|_| drop(lab.submit(job_of("flood", 2, 60))));
+    lab.steps(8);
+    // Both prompts of 40 tokens are the same: the second leaves its blocks to the first, and its rows to the answers.
+    lab.submit(job_of("other", 40, 2));
+    lab.submit(job_of("other", 40, 2));
+    for step in lab.steps(6) {
+        let rows = step.split(' ').map(|part| part.split("..").collect::<Vec<_>>()).map(|ends| match ends[..] {
+            [first, end] => end.parse::<usize>().unwrap() - first.split(':').nth(1).unwrap().parse::<usize>().unwrap(),
+            _ => 1,
+        });
+        assert_eq!(rows.sum::<usize>(), 8, "{step}");
+    }
+}
+
+#[test]
 fn blocks_run_out_at_the_cost_of_the_tenant_with_the_most() {
     let mut lab = Lab::with(CONFIG, RunnerLimits { num_blocks: 10, ..LIMITS });
     let flood: Vec<_> = (0..3).map(|_| lab.submit(job_of("flood", 17, 60))).collect();
@@ -147,6 +181,53 @@ proptest! {
         prop_assert!(runs(&step, flood.len() as u64), "{step}");
         lab.run();
         for watch in watches.iter().chain([&newcomer]) {
+            prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
+        }
+    }
+
+    /// A lone request's first token is as many steps away as its prompt has shares of rows, whatever another tenant has in
+    /// the batch; and that one's answers take turns.
+    #[test]
+    fn a_lone_request_waits_for_its_own_prompt_alone(
+        flood in prop::collection::vec((1..30_usize, 10..80_u32), 1..24),
+        max_sequences in 2..16_usize,
+        spare_rows in 0..8_usize,
+        num_steps in 1..30_usize,
+        num_prompt in 1..50_usize,
+    ) {
+        let max_rows = max_sequences + spare_rows;
+        let config = EngineConfig { max_sequences, max_rows, max_prefill_rows_beside_decode: max_rows, ..CONFIG };
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks: 200, ..LIMITS });
+        let watches: Vec<_> = flood.iter().map(|(prompt, tokens)| lab.submit(job_of("flood", *prompt, *tokens))).collect();
+        for _ in 0..num_steps {
+            if !lab.is_idle() {
+                lab.step();
+            }
+        }
+        let lone = lab.submit(job_of("lone", num_prompt, 3));
+        let mut sat_out: HashMap<String, usize> = HashMap::new();
+        for _ in 0..num_prompt.div_ceil(max_rows / 2) {
+            if !lone.tokens().is_empty() {
+                // Sooner, because the others need less than their share.
+                break;
+            }
+            let step = lab.step();
+            let rows: Vec<_> = step.split(' ').filter_map(|part| part.split_once(':')).collect();
+            for (sequence, _) in &rows {
+                sat_out.insert((*sequence).to_owned(), 0);
+            }
+            for (sequence, steps) in &mut sat_out {
+                if !rows.iter().any(|(other, _)| other == sequence) {
+                    *steps += 1;
+                    // Unless it has ended or made way.
+                    let runs = watches.iter().any(|watch| watch.id.0.to_string() == *sequence && lab.is_in_batch(watch));
+                    prop_assert!(!runs || *steps < max_sequences, "{sequence} sat out {steps} steps: {step}");
+                }
+            }
+        }
+        prop_assert!(!lone.tokens().is_empty());
+        lab.run();
+        for watch in watches.iter().chain([&lone]) {
             prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
         }
     }

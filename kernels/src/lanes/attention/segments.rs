@@ -27,7 +27,7 @@ pub(crate) struct Partials<'a> {
     pub(crate) num_segments: usize,
 }
 
-impl Partials<'_> {
+impl<'a> Partials<'a> {
     /// Floats that so many rows take.
     pub(crate) fn len(num_rows: usize, num_heads: usize, dim: usize, num_segments: usize) -> usize {
         num_rows * num_heads * num_segments * (dim + 2)
@@ -36,7 +36,7 @@ impl Partials<'_> {
     /// # Safety
     /// Nobody else uses this segment of this head of this row while the result lives.
     #[inline(always)]
-    pub(super) unsafe fn of(&self, row: usize, head: usize, segment: usize) -> &mut [f32] {
+    pub(super) unsafe fn of(&self, row: usize, head: usize, segment: usize) -> &'a mut [f32] {
         let at = (row * self.num_heads + head) * self.num_segments + segment;
         // SAFETY: the caller's promise.
         unsafe { self.values.part(at * (self.dim + 2), self.dim + 2) }
