@@ -5,7 +5,7 @@
 //! with f32 to 0.001. The second plane costs dot products, which decode has to spare, and no memory traffic of weights.
 
 use crate::cpu::simd::{LANES, Simd};
-use crate::slab::Slab;
+use crate::slab::{Regions, Slab};
 
 /// Values that share one scale.
 pub(crate) const QUANT_BLOCK: usize = 32;
@@ -59,13 +59,18 @@ pub struct Activations {
 impl Activations {
     /// Zeroed rows.
     pub fn new(max_rows: usize, cols: usize) -> Self {
+        Activations::new_in(&Regions::apart(), max_rows, cols)
+    }
+
+    /// Zeroed rows beside other memory of a model.
+    pub fn new_in(regions: &Regions, max_rows: usize, cols: usize) -> Self {
         let num_blocks = max_rows * cols.div_ceil(QUANT_BLOCK);
         Activations {
             max_rows,
             cols,
-            values: Slab::filled(0.0, max_rows * cols),
-            quants: Slab::filled(QuantBlock::default(), num_blocks),
-            metas: Slab::filled(BlockMeta::default(), num_blocks),
+            values: Slab::filled(regions, 0.0, max_rows * cols),
+            quants: Slab::filled(regions, QuantBlock::default(), num_blocks),
+            metas: Slab::filled(regions, BlockMeta::default(), num_blocks),
         }
     }
 

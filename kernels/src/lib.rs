@@ -49,4 +49,4 @@ pub use error::KernelError;
 pub use kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};
 pub use limits::MachineLimits;
 pub use matrix::{Matrix, WeightType};
-pub use slab::FloatBuffer;
+pub use slab::{FloatBuffer, Regions};

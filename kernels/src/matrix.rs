@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use crate::KernelError;
 use crate::cpu::simd::LANES;
 use crate::pack::{self, FactorsK16, FactorsK32, Line};
-use crate::slab::Slab;
+use crate::slab::{Regions, Slab};
 
 /// How weights are stored in a model file, in the block formats of GGML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +138,19 @@ impl Matrix {
         bytes: &[u8],
         row_order: Option<&[u32]>,
     ) -> Result<Matrix, KernelError> {
-        let source = pack::Source::new(weight_type, out_features, in_features, bytes, row_order)?;
+        Matrix::pack_in(&Regions::apart(), weight_type, out_features, in_features, bytes, row_order)
+    }
+
+    /// As [`pack`](Matrix::pack), beside the other matrices of a model.
+    pub fn pack_in(
+        regions: &Regions,
+        weight_type: WeightType,
+        out_features: usize,
+        in_features: usize,
+        bytes: &[u8],
+        row_order: Option<&[u32]>,
+    ) -> Result<Matrix, KernelError> {
+        let source = pack::Source::new(regions, weight_type, out_features, in_features, bytes, row_order)?;
         Ok(Matrix { weight_type, out_features, in_features, tiles: pack::pack(&source) })
     }
 

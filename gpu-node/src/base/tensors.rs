@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use souk_kernels::{KernelError, Matrix, WeightType};
+use souk_kernels::{KernelError, Matrix, Regions, WeightType};
 
 use super::{BaseError, OnProgress, Progress, Stage};
 
@@ -28,12 +28,14 @@ pub(super) struct TensorReader<'a> {
     bytes: Vec<u8>,
     progress: Progress,
     on_progress: OnProgress<'a>,
+    /// Where the model's matrices lie side by side.
+    regions: Regions,
 }
 
 impl<'a> TensorReader<'a> {
     pub(super) fn new(files: &'a mut dyn TensorFiles, on_progress: OnProgress<'a>) -> Self {
         let progress = Progress { stage: Stage::Loading, done_bytes: 0, total_bytes: Some(files.total_bytes()) };
-        Self { files, bytes: Vec::new(), progress, on_progress }
+        Self { files, bytes: Vec::new(), regions: Regions::new(), progress, on_progress }
     }
 
     /// The matrix `[rows, cols]`, row `i` of which is the file's row `row_order[i]`.
@@ -45,7 +47,8 @@ impl<'a> TensorReader<'a> {
         row_order: Option<&[u32]>,
     ) -> Result<Matrix, BaseError> {
         let weight_type = self.read(name, &[rows, cols])?;
-        Matrix::pack(weight_type, rows, cols, &self.bytes, row_order).map_err(|source| self.pack_error(name, source))
+        let packed = Matrix::pack_in(&self.regions, weight_type, rows, cols, &self.bytes, row_order);
+        packed.map_err(|source| self.pack_error(name, source))
     }
 
     /// The vector of `len` numbers, as f32. Norms are all that is read so; they are a few kilobytes.

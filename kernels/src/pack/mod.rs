@@ -17,7 +17,7 @@ use self::blocks::Block;
 use crate::cpu::simd::LANES;
 use crate::error::check_equal;
 use crate::matrix::{HalfLanes, Quantized, Tiles};
-use crate::slab::Slab;
+use crate::slab::{Regions, Slab};
 use crate::{KernelError, WeightType};
 
 /// A cache line of quants.
@@ -51,11 +51,13 @@ pub(crate) struct Source<'a> {
     in_features: usize,
     bytes: &'a [u8],
     row_order: Option<&'a [u32]>,
+    regions: &'a Regions,
 }
 
 impl<'a> Source<'a> {
     /// Checks sizes and the row order.
     pub(crate) fn new(
+        regions: &'a Regions,
         weight_type: WeightType,
         out_features: usize,
         in_features: usize,
@@ -74,7 +76,7 @@ impl<'a> Source<'a> {
                 return Err(KernelError::Limit { op: OP, what: "row in row_order", limit, given: *row as usize });
             }
         }
-        Ok(Source { weight_type, out_features, in_features, bytes, row_order })
+        Ok(Source { weight_type, out_features, in_features, bytes, row_order, regions })
     }
 
     /// The file's bytes of result row `row`; `None` beyond the last.
@@ -111,7 +113,7 @@ pub(crate) fn pack(source: &Source<'_>) -> Tiles {
 
 /// Interleaves 16 rows of plain values by input.
 fn pack_floats<T: Copy + Default, const N: usize>(source: &Source<'_>, read: fn([u8; N]) -> T) -> Slab<[T; LANES]> {
-    let mut tiles = Slab::filled([T::default(); LANES], source.num_tiles() * source.in_features);
+    let mut tiles = Slab::filled(source.regions, [T::default(); LANES], source.num_tiles() * source.in_features);
     for (tile, inputs) in tiles.chunks_mut(source.in_features.max(1)).enumerate() {
         for lane in 0..LANES {
             let Some(bytes) = source.row(tile * LANES + lane) else { break };
@@ -130,8 +132,8 @@ where
 {
     let blocks_per_row = source.in_features / B::LEN;
     let lines_per_block = LINES * (B::LEN / 32);
-    let mut factors = Slab::filled(B::EMPTY, source.num_tiles() * blocks_per_row);
-    let mut lines = Slab::filled(Line([B::ZERO_LINE; 64]), factors.len() * lines_per_block);
+    let mut factors = Slab::filled(source.regions, B::EMPTY, source.num_tiles() * blocks_per_row);
+    let mut lines = Slab::filled(source.regions, Line([B::ZERO_LINE; 64]), factors.len() * lines_per_block);
     let mut weights = [0; 256];
     for (tile, factors) in factors.chunks_mut(blocks_per_row.max(1)).enumerate() {
         let lines = &mut lines[tile * blocks_per_row * lines_per_block..];
