@@ -4,8 +4,8 @@
 //! SmolLM2-135M are off by 0.03 to 0.06 on average and up to 4 % of its first choices change; with two they agree
 //! with f32 to 0.001. The second plane costs dot products, which decode has to spare, and no memory traffic of weights.
 
+use crate::arena::{Arena, Zeroable};
 use crate::cpu::simd::{LANES, Simd};
-use crate::slab::{Regions, Slab};
 
 /// Values that share one scale.
 pub(crate) const QUANT_BLOCK: usize = 32;
@@ -43,6 +43,12 @@ pub(crate) struct QuantBlock {
     pub(crate) fine: [i32; QUANT_BLOCK / 4],
 }
 
+// SAFETY: floats and integers.
+unsafe impl Zeroable for BlockMeta {}
+
+// SAFETY: integers.
+unsafe impl Zeroable for QuantBlock {}
+
 /// A buffer of up to `max_rows` rows of `cols` activations, allocated once. Ops fill it (`rms_norm`, `quantize`, `swiglu`)
 /// and read it (`matmul`, `lora`).
 ///
@@ -51,26 +57,24 @@ pub(crate) struct QuantBlock {
 pub struct Activations {
     max_rows: usize,
     cols: usize,
-    values: Slab<f32>,
-    quants: Slab<QuantBlock>,
-    metas: Slab<BlockMeta>,
+    values: Arena<f32>,
+    quants: Arena<QuantBlock>,
+    metas: Arena<BlockMeta>,
 }
 
 impl Activations {
     /// Zeroed rows.
+    ///
+    /// # Panics
+    /// If the system has no such range of addresses.
     pub fn new(max_rows: usize, cols: usize) -> Self {
-        Activations::new_in(&Regions::apart(), max_rows, cols)
-    }
-
-    /// Zeroed rows beside other memory of a model.
-    pub fn new_in(regions: &Regions, max_rows: usize, cols: usize) -> Self {
         let num_blocks = max_rows * cols.div_ceil(QUANT_BLOCK);
         Activations {
             max_rows,
             cols,
-            values: Slab::filled(regions, 0.0, max_rows * cols),
-            quants: Slab::filled(regions, QuantBlock::default(), num_blocks),
-            metas: Slab::filled(regions, BlockMeta::default(), num_blocks),
+            values: Arena::new(max_rows * cols),
+            quants: Arena::new(num_blocks),
+            metas: Arena::new(num_blocks),
         }
     }
 

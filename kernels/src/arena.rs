@@ -19,6 +19,9 @@ pub(crate) unsafe trait Zeroable: Copy {}
 // SAFETY: integers.
 unsafe impl<const N: usize> Zeroable for [u16; N] {}
 
+// SAFETY: zero is a float.
+unsafe impl Zeroable for f32 {}
+
 /// A slice that begins on a page.
 pub(crate) struct Arena<T> {
     start: NonNull<T>,
@@ -107,6 +110,33 @@ impl<T> Drop for Arena<T> {
             // SAFETY: this range was reserved with this size, and nothing borrows it any more.
             unsafe { system::release(self.start.cast(), size_bytes) };
         }
+    }
+}
+
+/// Zeroed floats that begin on a page, so that a vector of sixteen is never in two cache lines: for what ops read and write.
+pub struct FloatBuffer(Arena<f32>);
+
+impl FloatBuffer {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// If the system has no such range of addresses.
+    pub fn new(len: usize) -> FloatBuffer {
+        FloatBuffer(Arena::new(len))
+    }
+}
+
+impl Deref for FloatBuffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for FloatBuffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
     }
 }
 

@@ -44,9 +44,10 @@ mod team;
 
 pub use activations::Activations;
 pub use adapter::{LoraPair, MAX_RANK, PairSizes, SlabType};
+pub use arena::FloatBuffer;
 pub use cpu::{Cpu, Isa, StepGuard};
 pub use error::KernelError;
 pub use kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};
 pub use limits::MachineLimits;
 pub use matrix::{Matrix, WeightType};
-pub use slab::{FloatBuffer, Regions};
+pub use slab::Regions;

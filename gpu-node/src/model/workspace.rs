@@ -1,7 +1,7 @@
 //! The buffers of a forward pass, allocated once for the largest step.
 
 use souk_kernels::ops::{AttentionScratch, HeadScratch};
-use souk_kernels::{Activations, FloatBuffer, Regions};
+use souk_kernels::{Activations, FloatBuffer};
 use souk_protocol::LlamaShape;
 
 /// Rows are adjacent and as wide as the comment says; only the first rows of a step are in use.
@@ -44,22 +44,21 @@ impl Workspace {
     pub(super) fn new(shape: &LlamaShape, max_rows: usize, max_logit_rows: usize) -> Self {
         let (hidden, query, kv, ffn) =
             (shape.hidden_size, shape.query_size(), shape.kv_size(), shape.intermediate_size);
-        let regions = Regions::new();
-        let rows = |width: usize| FloatBuffer::new_in(&regions, max_rows * width);
+        let rows = |width: usize| FloatBuffer::new(max_rows * width);
         Self {
             hidden: rows(hidden),
-            normed: Activations::new_in(&regions, max_rows, hidden),
+            normed: Activations::new(max_rows, hidden),
             q: rows(query),
             k: rows(kv),
             v: rows(kv),
             attended: rows(query),
             attention_scratch: AttentionScratch::default(),
-            attended_in: Activations::new_in(&regions, max_rows, query),
+            attended_in: Activations::new(max_rows, query),
             gate: rows(ffn),
             up: rows(ffn),
-            gated: Activations::new_in(&regions, max_rows, ffn),
+            gated: Activations::new(max_rows, ffn),
             delta: rows(hidden),
-            head_in: Activations::new_in(&regions, max_logit_rows, hidden),
+            head_in: Activations::new(max_logit_rows, hidden),
             logits: vec![0.0; max_logit_rows * shape.vocab_size],
             best: vec![None; max_logit_rows],
             head_scratch: HeadScratch::default(),

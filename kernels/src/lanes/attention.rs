@@ -147,10 +147,14 @@ impl<const Q: usize> Task for Pass<'_, Q> {
             for query in 0..Q {
                 counts[query] = lengths[query].saturating_sub(at * BLOCK_TOKENS).min(BLOCK_TOKENS);
             }
-            if let Some(next) = self.panel.span.blocks.get(at + 1) {
-                prefetch(s, cache.keys(self.op.layer, *next as usize, self.panel.kv_head));
-                prefetch(s, cache.values(self.op.layer, *next as usize, self.panel.kv_head));
-            }
+            // The next block, or where the next head's chunk begins, which this thread most likely does next.
+            let (next, kv_head) = if at + 1 < end {
+                (self.panel.span.blocks[at + 1], self.panel.kv_head)
+            } else {
+                (self.panel.span.blocks[first_block], (self.panel.kv_head + 1).min(cache.num_kv_heads() - 1))
+            };
+            prefetch(s, cache.keys(self.op.layer, next as usize, kv_head));
+            prefetch(s, cache.values(self.op.layer, next as usize, kv_head));
             let scores = scores(s, &queries, keys);
             let weights = softmax(s, scores, &counts, &mut state, num_vectors);
             add_values(s, &weights, &counts, values, &mut state, num_vectors);

@@ -6,11 +6,8 @@ use crate::kv_cache::BLOCK_TOKENS;
 use crate::ops::RopeTable;
 use crate::shared::SharedMut;
 
-/// Rows of queries per chunk.
-pub(crate) const QUERY_ROWS_PER_CHUNK: usize = 8;
-
-/// Chunks `0 .. num_kv_heads` store one key-value head of all rows, in the order of rows, so that it is defined what a slot
-/// holds that two rows name; the chunks after them rotate some rows of queries each.
+/// A chunk is some rows: it rotates them and stores their keys and values, in order. No two chunks have rows in one block of
+/// the cache.
 pub(crate) struct RopeStore<'a> {
     pub(crate) rope: &'a RopeTable,
     pub(crate) q: SharedMut<'a, f32>,
@@ -26,39 +23,38 @@ pub(crate) struct RopeStore<'a> {
     /// From one block to the next.
     pub(crate) block_vectors: usize,
     pub(crate) cache: SharedMut<'a, [u16; LANES]>,
-    /// Everything in one chunk.
-    pub(crate) whole: bool,
+    /// The rows where chunks begin, and after them the number of rows.
+    pub(crate) bounds: &'a [usize],
 }
 
 impl RopeStore<'_> {
     pub(crate) fn num_chunks(&self) -> usize {
-        if self.whole { 1 } else { self.num_kv_heads + self.positions.len().div_ceil(QUERY_ROWS_PER_CHUNK) }
+        self.bounds.len() - 1
     }
 
     #[inline(always)]
-    fn rotate_queries<S: Simd>(&self, s: S, first_row: usize, num_rows: usize) {
+    fn rotate_queries<S: Simd>(&self, s: S, row: usize) {
         let width = self.num_heads * self.head_dim;
-        for row in first_row..first_row + num_rows {
-            // SAFETY: a row of queries belongs to one chunk.
-            let q = unsafe { self.q.part(row * width, width) };
-            for head in q.chunks_mut(self.head_dim) {
-                rotate(s, self.rope, self.positions[row], head);
-            }
+        // SAFETY: a row of queries belongs to one chunk.
+        let q = unsafe { self.q.part(row * width, width) };
+        for head in q.chunks_mut(self.head_dim) {
+            rotate(s, self.rope, self.positions[row], head);
         }
     }
 
     #[inline(always)]
-    fn store_head<S: Simd>(&self, s: S, head: usize) {
+    fn store<S: Simd>(&self, s: S, row: usize) {
         let (dim, width) = (self.head_dim, self.num_kv_heads * self.head_dim);
         let value_vectors = dim.div_ceil(LANES);
-        for (row, slot) in self.slots.iter().enumerate() {
-            // SAFETY: a head of the keys belongs to one chunk.
+        let slot = self.slots[row] as usize;
+        let (block, token) = (slot / BLOCK_TOKENS, slot % BLOCK_TOKENS);
+        for head in 0..self.num_kv_heads {
+            // SAFETY: a row of the keys belongs to one chunk.
             let k = unsafe { self.k.part(row * width + head * dim, dim) };
             rotate(s, self.rope, self.positions[row], k);
-            let (block, token) = (*slot as usize / BLOCK_TOKENS, *slot as usize % BLOCK_TOKENS);
             let head_vectors = dim + BLOCK_TOKENS * value_vectors;
             let first = self.first_vector + block * self.block_vectors + head * head_vectors;
-            // SAFETY: a head of the cache belongs to one chunk.
+            // SAFETY: a block of the cache belongs to one chunk.
             let keys = unsafe { self.cache.part(first, dim) };
             // SAFETY: as above, and values do not overlap keys.
             let values = unsafe { self.cache.part(first + dim + token * value_vectors, value_vectors) };
@@ -80,17 +76,9 @@ impl RopeStore<'_> {
 impl Kernel for RopeStore<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let num_rows = self.positions.len();
-        if self.whole {
-            self.rotate_queries(s, 0, num_rows);
-            for head in 0..self.num_kv_heads {
-                self.store_head(s, head);
-            }
-        } else if chunk < self.num_kv_heads {
-            self.store_head(s, chunk);
-        } else {
-            let first = (chunk - self.num_kv_heads) * QUERY_ROWS_PER_CHUNK;
-            self.rotate_queries(s, first, QUERY_ROWS_PER_CHUNK.min(num_rows - first));
+        for row in self.bounds[chunk]..self.bounds[chunk + 1] {
+            self.rotate_queries(s, row);
+            self.store(s, row);
         }
     }
 }

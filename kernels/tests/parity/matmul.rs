@@ -73,12 +73,13 @@ fn a_row_has_the_same_bits_in_any_batch_on_any_backend() {
     for weight_type in WeightType::ALL {
         let (out_features, in_features) = (53, 512);
         let weights = matrix(&mut random, weight_type, out_features, in_features);
-        let num_rows = 19;
+        // Up to where rows are cut into parts for several threads, and into pieces that a cache holds.
+        let num_rows = 130;
         let x = random.floats(num_rows * in_features);
         let scalar = Cpu::with_isa(1, Isa::Scalar).expect("always there");
         let alone: Vec<f32> = x.chunks(in_features).flat_map(|row| run(&scalar, &weights, row, 1)).collect();
         for cpu in backends() {
-            for num_rows in [1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 19] {
+            for num_rows in [1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 19, 33, 65, 130] {
                 let out = run(&cpu, &weights, &x, num_rows);
                 let what = format!("{weight_type:?}, {num_rows} rows, {:?}", cpu.isa());
                 assert_same_bits(&alone[..num_rows * out_features], &out, &what);
