@@ -6,9 +6,8 @@
 //! regions. A region goes back to the system when the last slice in it is dropped; in between nothing is used again, which
 //! suits what a model loads together and drops together, and would not suit adapters.
 //!
-//! What threads write side by side must not lie so: a product of sixteen rows by two threads takes two fifths longer when its
-//! activations and outputs are in one huge page. We believe that each core's look-ahead then follows the stride from its
-//! own rows into those of the other, which it cannot across pages of 4 KiB.
+//! What threads write side by side does not lie so: a product of sixteen rows by two threads took a third longer with its
+//! activations and outputs in one huge page, within which a core's look-ahead reaches the other's rows.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

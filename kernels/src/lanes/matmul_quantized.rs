@@ -225,6 +225,8 @@ pub(crate) struct QuantizedTiles<'a, W, D, F: Factors> {
     pub(crate) x: &'a Activations,
     pub(crate) first_row: usize,
     pub(crate) num_rows: usize,
+    /// Whether another thread may be writing the rows after these.
+    pub(crate) others_follow: bool,
     pub(crate) out: Output<'a>,
     pub(crate) format: PhantomData<(W, D, F)>,
 }
@@ -298,10 +300,20 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
             }
             rows!(0 1 2 3 4 5 6 7);
         }
-        for row in 0..R {
+        let others_follow = self.others_follow && first_row + R == self.first_row + self.num_rows;
+        for at in 0..R {
+            let row = if others_follow { without_step::<R>(at) } else { at };
             self.out.write(s, first_row + row, tile, acc[row]);
         }
     }
+}
+
+/// The rows of a panel in an order without a constant step. In order of rows the hardware follows the step and fetches the
+/// outputs of the next rows for writing: a gain where the same thread writes them next, but after a chunk's last row they are
+/// those of another thread, which writes them now. With two threads of eight rows each that cost a tenth.
+#[inline(always)]
+fn without_step<const R: usize>(at: usize) -> usize {
+    if R < 4 { at } else { at % 2 * (R / 2) + at / 2 }
 }
 
 /// Where a matmul writes, and how.

@@ -122,6 +122,8 @@ pub(crate) fn dispatch<'a>(
 pub(crate) struct Cut {
     pub(crate) tiles_per_chunk: usize,
     rows_per_chunk: usize,
+    /// Whether the rows of a chunk are all that a thread has.
+    is_whole_part: bool,
 }
 
 impl Cut {
@@ -133,7 +135,11 @@ impl Cut {
         let rows_per_chunk = rows_per_part.min(MOST_ROWS_PER_CHUNK);
         let num_passes = num_rows.div_ceil(rows_per_chunk);
         let tiles_per_chunk = num_tiles * num_passes / (cpu.num_threads() * CHUNKS_PER_THREAD);
-        Cut { tiles_per_chunk: tiles_per_chunk.clamp(1, num_tiles.max(1)), rows_per_chunk }
+        Cut {
+            tiles_per_chunk: tiles_per_chunk.clamp(1, num_tiles.max(1)),
+            rows_per_chunk,
+            is_whole_part: rows_per_chunk == rows_per_part,
+        }
     }
 }
 
@@ -180,7 +186,7 @@ impl Kernel for Matmul<'_> {
         let (pass, chunk) =
             ((chunk - num_shrinks) / self.chunks_per_pass, (chunk - num_shrinks) % self.chunks_per_pass);
         let Some(part) = self.parts.iter().flatten().rev().find(|part| part.first_chunk <= chunk) else { return };
-        let Cut { tiles_per_chunk, rows_per_chunk } = self.cut;
+        let Cut { tiles_per_chunk, rows_per_chunk, .. } = self.cut;
         let (first_tile, first_row) = ((chunk - part.first_chunk) * tiles_per_chunk, pass * rows_per_chunk);
         let num_tiles = tiles_per_chunk.min(part.matrix.num_tiles() - first_tile);
         let num_rows = rows_per_chunk.min(self.num_rows - first_row);
@@ -220,6 +226,7 @@ impl Matmul<'_> {
             x: self.x,
             first_row: piece.first_row,
             num_rows: piece.num_rows,
+            others_follow: self.cut.is_whole_part,
             out: part.out,
             format: PhantomData,
         });
