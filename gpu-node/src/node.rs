@@ -292,7 +292,7 @@ impl Shared {
                 Ok(lost) => {
                     for lease in lost {
                         tracing::warn!(job = %lease.job, attempt = lease.attempt, "the lease was lost; the job stops");
-                        self.books.cancel(&lease);
+                        self.books.lose(&lease);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot renew leases"),

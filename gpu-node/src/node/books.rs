@@ -1,11 +1,12 @@
 //! Which jobs this node holds.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use souk_queue::{Lease, Progress};
+use souk_protocol::JobEvent;
+use souk_queue::{EventSink, Gone, Lease, Progress};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,7 @@ struct Pages {
 struct Entry {
     lease_for: Duration,
     cancelled: CancellationToken,
+    is_lost: Arc<AtomicBool>,
     num_generated: Arc<AtomicU32>,
 }
 
@@ -42,20 +44,48 @@ pub(super) struct Held {
     lease: Lease,
     /// The job is to stop: it is cancelled, or the lease is lost.
     pub(super) cancelled: CancellationToken,
+    is_lost: Arc<AtomicBool>,
+}
+
+/// Where an attempt sends its events as long as it has the lease. Afterwards another attempt answers, and that this one
+/// stops is nothing to the client.
+struct WhileHeld {
+    sink: Box<dyn EventSink>,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl EventSink for WhileHeld {
+    fn send(&self, event: JobEvent) -> Result<(), Gone> {
+        if self.is_lost.load(Ordering::Acquire) { Err(Gone) } else { self.sink.send(event) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire) || self.sink.is_closed()
+    }
 }
 
 impl Books {
     /// Puts a job on the books that has `num_generated` tokens from earlier attempts.
     pub(super) fn hold(&self, lease: Lease, lease_for: Duration, num_generated: u32) -> Held {
         let cancelled = CancellationToken::new();
+        let is_lost = Arc::new(AtomicBool::new(false));
         let num_generated = Arc::new(AtomicU32::new(num_generated));
         let mut pages = self.lock();
         if pages.early.contains(&lease) {
             cancelled.cancel();
         }
-        pages.held.insert(lease.clone(), Entry { lease_for, cancelled: cancelled.clone(), num_generated });
+        let entry = Entry { lease_for, cancelled: cancelled.clone(), is_lost: Arc::clone(&is_lost), num_generated };
+        pages.held.insert(lease.clone(), entry);
         drop(pages);
-        Held { books: self.clone(), lease, cancelled }
+        Held { books: self.clone(), lease, cancelled, is_lost }
+    }
+
+    /// The queue has given the job to another attempt: after a pause of the whole process, for one.
+    pub(super) fn lose(&self, lease: &Lease) {
+        if let Some(entry) = self.lock().held.get(lease) {
+            entry.is_lost.store(true, Ordering::Release);
+            entry.cancelled.cancel();
+        }
     }
 
     pub(super) fn cancel(&self, lease: &Lease) {
@@ -121,6 +151,16 @@ impl Books {
 impl Held {
     pub(super) const fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// Whether another attempt has the job now.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// The sink for what this attempt says.
+    pub(super) fn guard(&self, sink: Box<dyn EventSink>) -> Box<dyn EventSink> {
+        Box::new(WhileHeld { sink, is_lost: Arc::clone(&self.is_lost) })
     }
 
     /// Reports what the engine counts from now on.

@@ -62,6 +62,8 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
         }
         End::NotHere => Settlement::GiveBack,
     };
+    // Should the queue not know of another attempt after all, there has to be one.
+    let settlement = if held.is_lost() { Settlement::GiveBack } else { settlement };
     match node.queue.settle(node.config.pool, held.lease(), settlement).await {
         Ok(()) => {}
         Err(error @ QueueError::LeaseLost { .. }) => tracing::debug!(%error, "settled too late"),
@@ -73,7 +75,7 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
 async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
     let Delivery { job, lease, reply_to, .. } = delivery;
-    let sink = node.events.sink(&reply_to, &lease.job, lease.attempt);
+    let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
     let (leases, constraint) = tokio::select! {
         biased;
         () = held.cancelled.cancelled() => return End::Cancelled(sink),

@@ -370,6 +370,22 @@ async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
 }
 
 #[tokio::test]
+async fn a_lost_lease_ends_an_attempt_without_a_word_to_the_client() {
+    let pool = Pool::new();
+    let paused = pool.node(9, Duration::from_millis(5));
+    let mut answer = pool.submit(job(&[4, 5], 60, &[])).await;
+    answer.tokens(5).await;
+    // As after a pause of the process, longer than the lease: the next report says that it is lost.
+    let books = &paused.node.shared.books;
+    books.progress().iter().for_each(|progress| books.lose(&progress.lease));
+    let (attempt, event) = answer.end().await;
+    assert_eq!((attempt, finished(&event)), (2, FinishReason::Length));
+    let mut alone = pool.submit(job(&[4, 5], 60, &[])).await;
+    alone.end().await;
+    assert_eq!(answer.tokens, alone.tokens);
+}
+
+#[tokio::test]
 async fn an_attempt_that_fails_is_tried_again_here_or_elsewhere() {
     let pool = Pool::new();
     let node = pool.node(9, Duration::ZERO);
