@@ -27,5 +27,7 @@ def profile(sitting):
         "have two planes of int8, so each weight counts as four operations per row. Shrink and expand are within the "
         "products that they act on. The bound of attention counts the bytes of K and V alone, without exponentials and "
         "conversions, so it says nothing in prefill. What is missing at one sequence is the start and end of 150 short products, "
-        "and attention, which splits over three key-value heads and so is shared two to one by two threads.",
+        "and attention, which below 512 tokens splits over three key-value heads and so is shared two to one by two threads; at "
+        "sixteen and in prefill it is attention, and that a fifth of what the multiplying units do in a product is not dot "
+        "products (docs/kernels.md).",
     ])
