@@ -7,7 +7,7 @@
 //! suits what a model loads together and drops together, and would not suit adapters.
 //!
 //! What threads write side by side does not lie so: a product of sixteen rows by two threads took a third longer with its
-//! activations and outputs in one huge page, within which a core's look-ahead reaches the other's rows.
+//! activations and outputs in one huge page (docs/kernels.md, "Figures").
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

@@ -308,7 +308,7 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
     }
 }
 
-/// The rows of a panel in an order without a constant step. In order of rows the hardware follows the step and fetches the
+/// The rows of a panel in an order without a constant step. In order of rows the hardware seems to follow the step and fetch the
 /// outputs of the next rows for writing: a gain where the same thread writes them next, but after a chunk's last row they are
 /// those of another thread, which writes them now. With two threads of eight rows each that cost a tenth.
 #[inline(always)]
