@@ -12,8 +12,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use souk_kernels::ops::{
-    AttentionScratch, AttentionSpan, LoraRun, LoraScratch, LoraTarget, MatmulTarget, NormWeights, OutputMode,
-    RopeTable, RowSelection, attention, lora, matmul, quantize, rms_norm, rope_store, swiglu,
+    AttentionScratch, AttentionSpan, LoraRun, LoraScratch, MatmulTarget, NormWeights, OutputMode, RopeTable,
+    RowSelection, attention, matmul, quantize, rms_norm, rope_store, swiglu,
 };
 use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, LoraPair, Matrix, SlabType, WeightType, reference};
 
@@ -175,7 +175,8 @@ impl Bench {
                 self.time(&format!("{name}, {num_rows} rows"), work, || {
                     at = (at + 1) % matrices.len();
                     let mode = OutputMode::Overwrite;
-                    matmul(&self.cpu, &x, num_rows, &mut [MatmulTarget { matrix: &matrices[at], out: &mut out, mode }])
+                    let target = MatmulTarget { matrix: &matrices[at], out: &mut out, mode, runs: &[] };
+                    matmul(&self.cpu, &x, num_rows, &mut [target], &mut LoraScratch::new())
                 })?;
             }
         }
@@ -184,7 +185,7 @@ impl Bench {
 
     fn adapters(&self) -> Result<(), KernelError> {
         for (num_rows, num_pairs, rank) in [(1, 1, 8), (16, 16, 8), (32, 25, 16), (512, 1, 16), (512, 4, 64)] {
-            let name = format!("lora {INNER}x{HIDDEN} r={rank}, {num_pairs} pairs, {num_rows} rows");
+            let name = format!("adapted {INNER}x{HIDDEN} r={rank}, {num_pairs} pairs, {num_rows} rows");
             if !self.wanted(&name) {
                 continue;
             }
@@ -210,21 +211,29 @@ impl Bench {
             let values = floats(num_rows * HIDDEN, 1);
             let mut x = Activations::new(num_rows, HIDDEN);
             quantize(&self.cpu, &values, num_rows, &mut x)?;
+            let (matrix, mode) = (made_up_matrix(WeightType::Q4_1, INNER, HIDDEN, 7)?, OutputMode::Overwrite);
             let mut out = vec![0.0; num_rows * INNER];
             let mut scratch = LoraScratch::new();
-            let target = LoraTarget { runs: &runs[0], out: &mut out, out_features: INNER };
-            lora(&self.cpu, &x, num_rows, &mut [target], &mut scratch)?;
-            let expected = reference::lora_delta(&sets[0][0], &values[..HIDDEN], &[0.0; INNER]);
+            let mut product = |out: &mut [f32], runs: &[LoraRun<'_>]| {
+                matmul(&self.cpu, &x, num_rows, &mut [MatmulTarget { matrix: &matrix, out, mode, runs }], &mut scratch)
+            };
+            product(&mut out, &[])?;
+            let base = out[..INNER].to_vec();
+            product(&mut out, &runs[0])?;
+            let delta = reference::lora_delta(&sets[0][0], &values[..HIDDEN], &base);
+            let expected: Vec<f64> = base.iter().zip(delta).map(|(base, delta)| f64::from(*base) + delta).collect();
             assert_near(&expected, &out[..INNER], 1e-3);
+            let base_work =
+                Work { operations: 2.0 * (num_rows * INNER * HIDDEN) as f64, bytes: matrix.size_bytes() as f64 };
+            self.time(&format!("{name}: without"), base_work, || product(&mut out, &[]))?;
             let work = Work {
-                operations: 2.0 * (num_rows * rank * (HIDDEN + INNER)) as f64,
-                bytes: (num_pairs * sets[0][0].size_bytes()) as f64,
+                operations: base_work.operations + 2.0 * (num_rows * rank * (HIDDEN + INNER)) as f64,
+                bytes: base_work.bytes + (num_pairs * sets[0][0].size_bytes()) as f64,
             };
             let mut at = 0;
             self.time(&name, work, || {
                 at = (at + 1) % runs.len();
-                let target = LoraTarget { runs: &runs[at], out: &mut out, out_features: INNER };
-                lora(&self.cpu, &x, num_rows, &mut [target], &mut scratch)
+                product(&mut out, &runs[at])
             })?;
         }
         Ok(())
@@ -379,7 +388,8 @@ fn check_matmul(cpu: &Cpu, matrix: &Matrix) -> Result<(), KernelError> {
     let mut x = Activations::new(1, matrix.in_features());
     quantize(cpu, &floats(matrix.in_features(), 8), 1, &mut x)?;
     let mut out = vec![0.0; matrix.out_features()];
-    matmul(cpu, &x, 1, &mut [MatmulTarget { matrix, out: &mut out, mode: OutputMode::Overwrite }])?;
+    let target = MatmulTarget { matrix, out: &mut out, mode: OutputMode::Overwrite, runs: &[] };
+    matmul(cpu, &x, 1, &mut [target], &mut LoraScratch::new())?;
     let seen = if matrix.weight_type().block_len() == 1 { x.f32().to_vec() } else { x.dequantized_row(0) };
     assert_near(&reference::matmul(matrix, &seen), &out, 1e-5);
     Ok(())

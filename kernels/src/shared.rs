@@ -17,9 +17,6 @@ unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
 impl<'a, T> SharedMut<'a, T> {
-    /// Nothing to share.
-    pub(crate) const EMPTY: Self = SharedMut { start: std::ptr::dangling_mut(), len: 0, _borrow: PhantomData };
-
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         SharedMut { start: slice.as_mut_ptr(), len: slice.len(), _borrow: PhantomData }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use souk_kernels::ops::{AdaptedTarget, LoraPair, LoraRun, LoraScratch, LoraTarget};
+use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, MatmulTarget, OutputMode};
 use souk_kernels::{Activations, Cpu, KernelError, Matrix, ops};
 
 use super::plan::HeadRows;
@@ -38,6 +38,7 @@ pub(super) struct AdaptedOutput<'b> {
     pub(super) matrix: &'b Matrix,
     pub(super) pair: PairOf,
     pub(super) out: &'b mut [f32],
+    pub(super) mode: OutputMode,
 }
 
 impl<'a> AdapterRuns<'a> {
@@ -49,12 +50,6 @@ impl<'a> AdapterRuns<'a> {
     /// Gives the memory back for the next step.
     pub(super) fn into_memory(self) -> AdapterMemory {
         AdapterMemory { lists: self.lists.map(recycle), overrides: self.overrides, blended: self.blended }
-    }
-
-    /// Whether any adapter of the step has the pair in the layer.
-    pub(super) fn has(&self, layer: usize, pair: PairOf) -> bool {
-        let adapters = self.runs.iter().flat_map(|run| run.adapters.iter());
-        adapters.into_iter().any(|(adapter, _)| pair(&adapter.layers[layer]).is_some())
     }
 
     /// Multiplies matrices by the input `x` that they share, and adds what the adapters give.
@@ -72,12 +67,13 @@ impl<'a> AdapterRuns<'a> {
             list_runs(self.runs, list, rows_of, |adapter| pair(&adapter.layers[layer]));
         }
         let mut lists = self.lists.iter();
-        let mut targets = outputs.map(|AdaptedOutput { matrix, out, .. }| AdaptedTarget {
+        let mut targets = outputs.map(|AdaptedOutput { matrix, out, mode, .. }| MatmulTarget {
             matrix,
             out,
+            mode,
             runs: lists.next().map_or(&[], Vec::as_slice),
         });
-        ops::adapted_matmul(cpu, x, num_rows, &mut targets, self.scratch)
+        ops::matmul(cpu, x, num_rows, &mut targets, self.scratch)
     }
 
     /// Bytes of the pairs that the step reads for a matrix of a layer.
@@ -86,23 +82,11 @@ impl<'a> AdapterRuns<'a> {
         adapters.filter_map(|(adapter, _)| pair(&adapter.layers[layer])).map(|pair| pair.size_bytes() as f64).sum()
     }
 
-    /// Adds what the adapters give to the logits that are written.
-    pub(super) fn add_to_logits(
-        &mut self,
-        cpu: &Cpu,
-        x: &Activations,
-        head: HeadRows<'_>,
-        logits: &mut [f32],
-        vocab_size: usize,
-    ) -> Result<(), KernelError> {
+    /// The runs on the head's rows.
+    pub(super) fn on_head(&mut self, head: HeadRows<'_>) -> &[LoraRun<'a>] {
         let list = &mut self.lists[0];
-        // Rows of the third group are those on which no adapter acts.
-        list_runs(self.runs, list, |run| head.of_run(run).take(2), |adapter| adapter.lm_head.as_ref());
-        if list.is_empty() {
-            return Ok(());
-        }
-        let target = LoraTarget { runs: list, out: logits, out_features: vocab_size };
-        ops::lora(cpu, x, head.num_written, &mut [target], self.scratch)
+        list_runs(self.runs, list, |run| head.of_run(run), |adapter| adapter.lm_head.as_ref());
+        list
     }
 
     /// Calls `then` with the norm weights of the rows whose adapters replace `base`, in row order. `rows` says which rows

@@ -1,6 +1,6 @@
 //! One pass through the layers.
 
-use souk_kernels::ops::{HeadOutput, MatmulTarget, NormWeights, OutputMode, RopeTable, RowSelection};
+use souk_kernels::ops::{HeadOutput, NormWeights, OutputMode, RopeTable, RowSelection};
 use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
@@ -55,9 +55,9 @@ impl Forward<'_, '_> {
         self.laps.lap(OpClass::Norm, Work::default);
         let pairs: [PairOf; 3] = [|layer| layer.q.as_ref(), |layer| layer.k.as_ref(), |layer| layer.v.as_ref()];
         let outputs = [
-            AdaptedOutput { matrix: &weights.q, pair: pairs[0], out: &mut work.q },
-            AdaptedOutput { matrix: &weights.k, pair: pairs[1], out: &mut work.k },
-            AdaptedOutput { matrix: &weights.v, pair: pairs[2], out: &mut work.v },
+            AdaptedOutput { matrix: &weights.q, pair: pairs[0], out: &mut work.q, mode: OutputMode::Overwrite },
+            AdaptedOutput { matrix: &weights.k, pair: pairs[1], out: &mut work.k, mode: OutputMode::Overwrite },
+            AdaptedOutput { matrix: &weights.v, pair: pairs[2], out: &mut work.v, mode: OutputMode::Overwrite },
         ];
         self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
         let matrices = [&weights.q, &weights.k, &weights.v];
@@ -96,8 +96,8 @@ impl Forward<'_, '_> {
         self.laps.lap(OpClass::Norm, Work::default);
         let pairs: [PairOf; 2] = [|layer| layer.gate.as_ref(), |layer| layer.up.as_ref()];
         let outputs = [
-            AdaptedOutput { matrix: &weights.gate, pair: pairs[0], out: &mut work.gate },
-            AdaptedOutput { matrix: &weights.up, pair: pairs[1], out: &mut work.up },
+            AdaptedOutput { matrix: &weights.gate, pair: pairs[0], out: &mut work.gate, mode: OutputMode::Overwrite },
+            AdaptedOutput { matrix: &weights.up, pair: pairs[1], out: &mut work.up, mode: OutputMode::Overwrite },
         ];
         self.adapters.matmul(cpu, layer, &work.normed, num_rows, outputs)?;
         let matrices = [&weights.gate, &weights.up];
@@ -107,27 +107,16 @@ impl Forward<'_, '_> {
         self.join(layer, Sublayer::FeedForward)
     }
 
-    /// Adds a sublayer's output to the residual stream. Where an adapter acts on it, the output is made apart first: the
-    /// adapter's part (and DoRA's factor) belongs to the output, not to the stream. Rows without an adapter get the same
-    /// bits either way, because both ways add the finished output once.
+    /// Adds a sublayer's output to the residual stream, with what adapters add to the output.
     fn join(&mut self, layer: usize, sublayer: Sublayer) -> Result<(), KernelError> {
-        let (cpu, num_rows, hidden_size) = (self.cpu, self.step.tokens.len(), self.weights.shape.hidden_size);
+        let (cpu, num_rows) = (self.cpu, self.step.tokens.len());
         let (weights, work) = (&self.weights.layers[layer], &mut *self.work);
         let (matrix, x, pair, class): (_, _, PairOf, _) = match sublayer {
             Sublayer::Attention => (&weights.o, &work.attended_in, |layer| layer.o.as_ref(), OpClass::Output),
             Sublayer::FeedForward => (&weights.down, &work.gated, |layer| layer.down.as_ref(), OpClass::Down),
         };
-        if self.adapters.has(layer, pair) {
-            let output = AdaptedOutput { matrix, pair, out: &mut work.delta };
-            self.adapters.matmul(cpu, layer, x, num_rows, [output])?;
-            let rows = ..num_rows * hidden_size;
-            for (hidden, delta) in work.hidden[rows].iter_mut().zip(&work.delta[rows]) {
-                *hidden += delta;
-            }
-        } else {
-            let target = MatmulTarget { matrix, out: &mut work.hidden, mode: OutputMode::Accumulate };
-            ops::matmul(cpu, x, num_rows, &mut [target])?;
-        }
+        let output = AdaptedOutput { matrix, pair, out: &mut work.hidden, mode: OutputMode::Accumulate };
+        self.adapters.matmul(cpu, layer, x, num_rows, [output])?;
         self.laps.lap(class, || products(num_rows, [matrix], self.adapters, layer, &[pair]));
         Ok(())
     }
@@ -149,14 +138,10 @@ impl Forward<'_, '_> {
                 ops::rms_norm(cpu, &work.hidden, rows, norm, shape.rms_norm_eps, &mut work.head_in)
             },
         )?;
-        let (num_rows, num_written) = (head.rows.len(), head.num_written);
-        let (written, best) = work.best.split_at_mut(num_written);
-        let output = HeadOutput { logits: &mut work.logits, num_written, best };
-        ops::head(cpu, &work.head_in, num_rows, self.weights.head(), output, &mut work.head_scratch)?;
-        self.adapters.add_to_logits(cpu, &work.head_in, head, &mut work.logits, shape.vocab_size)?;
-        let rows = work.logits.chunks_exact(shape.vocab_size).zip(written);
-        rows.skip(head.num_asked).for_each(|(logits, best)| *best = best_of(logits));
-        head.restore_order(&work.best, &mut work.greedy);
+        let num_rows = head.rows.len();
+        let output = HeadOutput { logits: &mut work.logits, num_written: head.num_written, best: &mut work.greedy };
+        let (matrix, runs) = (self.weights.head(), self.adapters.on_head(head));
+        ops::head(cpu, &work.head_in, num_rows, matrix, runs, output, &mut work.head_scratch)?;
         self.laps.lap(OpClass::Head, || Work::products(num_rows, [self.weights.head()]));
         Ok(())
     }
@@ -180,10 +165,4 @@ fn products<const N: usize>(
     let mut work = Work::products(num_rows, matrices);
     work.bytes += pairs.iter().map(|pair| adapters.pair_bytes(layer, *pair)).sum::<f64>();
     work
-}
-
-/// The first of the largest, if all are finite.
-fn best_of(logits: &[f32]) -> Option<u32> {
-    let best = (0..).zip(logits).reduce(|best, next| if next.1 > best.1 { next } else { best })?.0;
-    logits.iter().all(|logit| logit.is_finite()).then_some(best)
 }

@@ -27,69 +27,30 @@ pub(super) struct Layout<'a> {
     pub(super) head: HeadRows<'a>,
 }
 
-/// The rows of a step that go through the head, in three groups, each in the order of the step: those whose logits are
-/// asked for; those of which the best token is wanted and whose logits an adapter changes, so that they are written as well;
-/// and those whose best token is found while the logits are made.
+/// The rows of a step that go through the head, in two groups, each in the order of the step: those whose logits are asked
+/// for, and those whose best token is found while the logits are made.
 #[derive(Clone, Copy)]
 pub(super) struct HeadRows<'a> {
     pub(super) rows: &'a [u32],
     /// Size of the first group.
-    pub(super) num_asked: usize,
-    /// Size of the first two.
     pub(super) num_written: usize,
 }
 
 impl<'a> HeadRows<'a> {
     fn new(step: &Step, rows: &'a mut Vec<u32>) -> Self {
-        let is_adapted = |row: &&u32| step.adapter_runs.iter().any(|run| has_head(run) && covers(run, **row));
         rows.clear();
-        rows.extend(&step.logit_rows);
-        let num_asked = rows.len();
-        // Adapters seldom act on the head; then nothing is searched for.
-        if step.adapter_runs.iter().any(has_head) {
-            rows.extend(step.greedy_rows.iter().filter(is_adapted));
-        }
-        let num_written = rows.len();
-        if num_written == num_asked {
-            rows.extend(&step.greedy_rows);
-        } else {
-            rows.extend(step.greedy_rows.iter().filter(|row| !is_adapted(row)));
-        }
-        HeadRows { rows, num_asked, num_written }
+        rows.extend(step.logit_rows.iter().chain(&step.greedy_rows));
+        HeadRows { rows, num_written: step.logit_rows.len() }
     }
 
     /// Places in `rows` that a run covers.
     pub(super) fn of_run(self, run: &AdapterRun) -> impl Iterator<Item = Range<usize>> + use<'a> {
         let (first_row, end) = (run.first_row, run.first_row + run.num_rows);
-        let groups = [0..self.num_asked, self.num_asked..self.num_written, self.num_written..self.rows.len()];
-        groups.into_iter().map(move |group| {
+        [0..self.num_written, self.num_written..self.rows.len()].into_iter().map(move |group| {
             let before = |limit: usize| self.rows[group.clone()].partition_point(|row| (*row as usize) < limit);
             group.start + before(first_row)..group.start + before(end)
         })
     }
-
-    /// Brings what was found for the second and third group into the order of the step.
-    pub(super) fn restore_order<T: Copy>(self, found: &[T], ordered: &mut [T]) {
-        let (mut adapted, mut plain) = (self.num_asked, self.num_written);
-        for to in &mut ordered[..self.rows.len() - self.num_asked] {
-            let next = |at: usize, end: usize| self.rows[..end].get(at);
-            let from = match (next(adapted, self.num_written), next(plain, self.rows.len())) {
-                (Some(one), Some(other)) if one > other => &mut plain,
-                (None, _) => &mut plain,
-                _ => &mut adapted,
-            };
-            *to = found[*from];
-            *from += 1;
-        }
-    }
-}
-
-fn has_head(run: &AdapterRun) -> bool {
-    run.adapters.iter().any(|(adapter, _)| adapter.lm_head.is_some())
-}
-
-fn covers(run: &AdapterRun, row: u32) -> bool {
-    (run.first_row..run.first_row + run.num_rows).contains(&(row as usize))
 }
 
 impl Plan {
@@ -218,11 +179,7 @@ fn check_adapters(step: &Step, num_layers: usize) -> Result<(), RunnerError> {
 mod tests {
     use std::sync::Arc;
 
-    use souk_kernels::{LoraPair, SlabType};
-    use souk_protocol::Digest;
-
     use super::*;
-    use crate::adapters::DeviceAdapter;
     use crate::engine::runner::{BlockId, StepSequence};
 
     const LIMITS: RunnerLimits =
@@ -285,31 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn head_rows_stand_in_three_groups_and_come_back_in_order() {
-        let adapter = |has_head: bool| {
-            let mut adapter = DeviceAdapter::empty(Digest::of(&[u8::from(has_head)]), 1);
-            let pair = || LoraPair::pack(1, 1, 1, &[1.0], &[1.0], 1.0, SlabType::Bf16).unwrap();
-            adapter.lm_head = has_head.then(pair);
-            Arc::new(adapter)
-        };
-        let run = |first_row, num_rows, has_head| AdapterRun {
-            first_row,
-            num_rows,
-            adapters: Arc::new([(adapter(has_head), 1.0)]),
-        };
-        let step = Step {
-            adapter_runs: vec![run(1, 3, true), run(5, 1, false), run(6, 2, true)],
-            logit_rows: vec![2, 5],
-            greedy_rows: vec![0, 1, 3, 4, 7, 8],
-            ..Step::default()
-        };
+    fn a_run_covers_head_rows_of_both_groups() {
+        let run = |first_row, num_rows| AdapterRun { first_row, num_rows, adapters: Arc::new([]) };
+        let step = Step { logit_rows: vec![2, 5], greedy_rows: vec![0, 1, 3, 4, 7, 8], ..Step::default() };
         let mut rows = Vec::new();
         let head = HeadRows::new(&step, &mut rows);
-        assert_eq!((head.rows, head.num_asked, head.num_written), (&[2, 5, 1, 3, 7, 0, 4, 8][..], 2, 5));
-        let of_run: Vec<usize> = head.of_run(&step.adapter_runs[0]).flatten().collect();
-        assert_eq!(of_run, [0, 2, 3]);
-        let mut ordered = [0; 8];
-        head.restore_order(head.rows, &mut ordered);
-        assert_eq!(ordered[..6], step.greedy_rows);
+        assert_eq!((head.rows, head.num_written), (&[2, 5, 0, 1, 3, 4, 7, 8][..], 2));
+        let of_run = |run: AdapterRun| head.of_run(&run).flatten().map(|at| head.rows[at]).collect::<Vec<_>>();
+        assert_eq!(of_run(run(1, 3)), [2, 1, 3]);
+        assert_eq!(of_run(run(6, 9)), [7, 8]);
+        assert!(of_run(run(6, 1)).is_empty());
     }
 }

@@ -27,16 +27,12 @@ pub(super) struct Workspace {
     pub(super) up: FloatBuffer,
     /// silu(gate) * up, `intermediate_size`.
     pub(super) gated: Activations,
-    /// Output of a sublayer whose adapters must see it before it joins the residual stream, `hidden_size`.
-    pub(super) delta: FloatBuffer,
     /// Rows that go through the head, after the last norm, `hidden_size`.
     pub(super) head_in: Activations,
     /// `vocab_size`, of the rows whose logits are written.
     pub(super) logits: Vec<f32>,
-    /// The best tokens of rows, in the order in which they go through the head.
-    pub(super) best: Vec<Option<u32>>,
     pub(super) head_scratch: HeadScratch,
-    /// The best tokens in the order of the step.
+    /// The best tokens of the other rows.
     pub(super) greedy: Vec<Option<u32>>,
 }
 
@@ -57,10 +53,8 @@ impl Workspace {
             gate: rows(ffn),
             up: rows(ffn),
             gated: Activations::new(max_rows, ffn),
-            delta: rows(hidden),
             head_in: Activations::new(max_logit_rows, hidden),
             logits: vec![0.0; max_logit_rows * shape.vocab_size],
-            best: vec![None; max_logit_rows],
             head_scratch: HeadScratch::default(),
             greedy: vec![None; max_logit_rows],
         }

@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use super::matmul_quantized::Output;
+use super::output::Output;
 use crate::activations::Activations;
 use crate::cpu::simd::{LANES, Simd, Task};
 use crate::matrix::HalfLanes;
@@ -84,6 +84,8 @@ impl<W: FloatWeights> FloatTiles<'_, W> {
         let num_inputs = self.x.cols();
         let weights = &self.weights[tile * num_inputs..][..num_inputs];
         let x = &self.x.f32()[first_row * num_inputs..][..R * num_inputs];
+        let mut ahead = self.out.ahead::<R>(first_row, tile + 1);
+        ahead.ask(s, ahead.num_lines());
         let mut acc = [[s.splat(0.0); 4]; R];
         let (fours, rest) = weights.as_chunks::<4>();
         for (four, stored) in fours.iter().enumerate() {
@@ -103,9 +105,7 @@ impl<W: FloatWeights> FloatTiles<'_, W> {
                 acc[row][part] = s.fma(weights, s.splat(x), acc[row][part]);
             }
         }
-        for row in 0..R {
-            let sum = s.add(s.add(acc[row][0], acc[row][1]), s.add(acc[row][2], acc[row][3]));
-            self.out.write(s, first_row + row, tile, sum);
-        }
+        let sums = acc.map(|acc| s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])));
+        self.out.write(s, first_row, tile, &sums, false);
     }
 }

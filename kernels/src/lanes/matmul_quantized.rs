@@ -13,13 +13,11 @@
 
 use std::marker::PhantomData;
 
-use super::best::BestOutput;
+use super::output::Output;
 use crate::activations::{Activations, BlockMeta, QuantBlock, combine};
-use crate::cpu::simd::{LANES, Simd, Task};
+use crate::cpu::simd::{Simd, Task};
 use crate::matrix::{HalfLanes, Quantized};
-use crate::ops::OutputMode;
 use crate::pack::{FactorsK16, FactorsK32, Line};
-use crate::shared::SharedMut;
 
 /// How far ahead of its use a line is asked for by the panel that reads a tile first.
 const PREFETCH_LINES: usize = 64;
@@ -275,6 +273,8 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
 
         // The first panel of a tile finds it in memory, those after it in the cache.
         let streams = first_row == self.first_row;
+        let mut ahead = self.out.ahead::<R>(first_row, tile + 1);
+        let lines_per_block = ahead.num_lines().div_ceil(num_blocks);
         let mut acc = [s.splat(0.0); R];
         for block in 0..num_blocks {
             let block_lines = &lines[block * W::LINES..][..W::LINES];
@@ -283,6 +283,7 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
                     s.prefetch(std::ptr::from_ref(line).wrapping_add(PREFETCH_LINES).cast());
                 }
             }
+            ahead.ask(s, lines_per_block);
             let weights = W::load(s, block_lines);
             let factors = F::load(s, &factors[block / F::BLOCKS], block);
             // Written out, because the compiler leaves a loop of this length rolled and then keeps `acc` in memory.
@@ -301,46 +302,6 @@ impl<W: Weights, D: Dot, F: Factors> QuantizedTiles<'_, W, D, F> {
             rows!(0 1 2 3 4 5 6 7);
         }
         let others_follow = self.others_follow && first_row + R == self.first_row + self.num_rows;
-        for at in 0..R {
-            let row = if others_follow { without_step::<R>(at) } else { at };
-            self.out.write(s, first_row + row, tile, acc[row]);
-        }
-    }
-}
-
-/// The rows of a panel in an order without a constant step. In order of rows the hardware seems to follow the step and fetch the
-/// outputs of the next rows for writing: a gain where the same thread writes them next, but after a chunk's last row they are
-/// those of another thread, which writes them now. With two threads of eight rows each that cost a tenth.
-#[inline(always)]
-fn without_step<const R: usize>(at: usize) -> usize {
-    if R < 4 { at } else { at % 2 * (R / 2) + at / 2 }
-}
-
-/// Where a matmul writes, and how.
-#[derive(Clone, Copy)]
-pub(crate) struct Output<'a> {
-    pub(crate) out: SharedMut<'a, f32>,
-    pub(crate) out_features: usize,
-    pub(crate) mode: OutputMode,
-    /// Rows from a number on are not written; the best output of each is kept.
-    pub(crate) best: Option<BestOutput<'a>>,
-}
-
-impl Output<'_> {
-    /// Writes the 16 outputs (or what there is of them) of a tile in a row.
-    #[inline(always)]
-    pub(crate) fn write<S: Simd>(&self, s: S, row: usize, tile: usize, value: S::F) {
-        let first = tile * LANES;
-        let count = LANES.min(self.out_features - first);
-        if let Some(best) = self.best.filter(|best| row >= best.first_row) {
-            return best.write(s, row, tile, s.keep_first(value, count, 0.0), count);
-        }
-        // SAFETY: a tile belongs to one chunk, and a tile's outputs of a row are written by nobody else.
-        let out = unsafe { self.out.part(row * self.out_features + first, count) };
-        let value = match self.mode {
-            OutputMode::Overwrite => value,
-            OutputMode::Accumulate => s.add(s.load_part(out), value),
-        };
-        s.store_part(value, out);
+        self.out.write(s, first_row, tile, &acc, others_follow);
     }
 }

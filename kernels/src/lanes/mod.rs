@@ -2,10 +2,12 @@
 
 pub(crate) mod attention;
 pub(crate) mod best;
-pub(crate) mod lora;
+pub(crate) mod expand;
 pub(crate) mod math;
 pub(crate) mod matmul_float;
 pub(crate) mod matmul_quantized;
+pub(crate) mod output;
 pub(crate) mod rope;
 pub(crate) mod rows;
+pub(crate) mod shrink;
 pub(crate) mod weights;

@@ -1,4 +1,4 @@
-//! `out (=|+=) W x` for one or several matrices that read the same activations.
+//! `out (=|+=) W x` for one or several matrices that read the same activations, and what adapters add to it.
 
 use std::marker::PhantomData;
 
@@ -7,13 +7,14 @@ use crate::activations::Activations;
 use crate::cpu::simd::Simd;
 use crate::cpu::{Cpu, Kernel};
 use crate::error::{check_equal, check_limit, check_rows};
-use crate::lanes::lora::Shrink;
 use crate::lanes::matmul_float::{BF16, F16, F32, FloatTiles, FloatWeights};
 use crate::lanes::matmul_quantized::{
-    Around8, Bytes, Dot, Factors, K16, K32, Nibbles, Output, Plain, QuantizedTiles, Scale, ScaleMin, Signed,
-    SignedHalves, Weights,
+    Around8, Bytes, Dot, Factors, K16, K32, Nibbles, Plain, QuantizedTiles, Scale, ScaleMin, Signed, SignedHalves,
+    Weights,
 };
+use crate::lanes::output::Output;
 use crate::matrix::{Matrix, Quantized, Tiles};
+use crate::ops::lora::{LoraRun, LoraScratch, MODULES_PER_PLAN, check_runs};
 use crate::shared::SharedMut;
 
 /// What a matmul does with what is in the output.
@@ -25,7 +26,7 @@ pub enum OutputMode {
     Accumulate,
 }
 
-/// One matrix of a matmul and where its outputs go.
+/// One matrix of a matmul, the adapters that act on it, and where the sums go.
 pub struct MatmulTarget<'a> {
     /// `[out_features, in_features]`.
     pub matrix: &'a Matrix,
@@ -33,10 +34,12 @@ pub struct MatmulTarget<'a> {
     pub out: &'a mut [f32],
     /// Replace or add.
     pub mode: OutputMode,
+    /// Where several runs cover a row, they add up in this order.
+    pub runs: &'a [LoraRun<'a>],
 }
 
 /// Targets that one dispatch takes; a longer list takes several.
-pub(crate) const TARGETS_PER_DISPATCH: usize = 8;
+const TARGETS_PER_DISPATCH: usize = MODULES_PER_PLAN;
 /// Chunks per thread: enough that a thread that lost its core for a while delays the others little.
 const CHUNKS_PER_THREAD: usize = 8;
 /// Rows that the kernels work on together at most.
@@ -46,31 +49,46 @@ const MOST_ROWS_PER_CHUNK: usize = 64;
 /// Parts that few rows are cut into at most: each reads all weights.
 const MOST_PARTS: usize = 4;
 
-/// `out[row, j] (=|+=) sum over k of W[j, k] * x[row, k]` for the first `num_rows` rows of `x` and every target.
+/// `out[row, j] (=|+=) y[row, j]` for the first `num_rows` rows of `x` and every target, where `y = W x` plus, for each run that
+/// covers the row, `weight * delta(x)`: `delta = B A x`, or with a gain `g` (DoRA) `g * (W x + B A x) - W x`.
 ///
-/// Quantised matrices use the int8 copy of `x`, float matrices the f32 copy. The targets share one dispatch.
+/// Quantised matrices use the int8 copy of `x`, float matrices and adapters the f32 copy. The targets share one dispatch for
+/// all their shrinks, if there are any, and one for the products. What adapters add is added before a product is written:
+/// B is asked for while the product is made. A and B of a pair are read from memory once however many rows have it, as
+/// long as they stay in the cache while others' chunks pass by.
 pub fn matmul(
     cpu: &Cpu,
     x: &Activations,
     num_rows: usize,
     targets: &mut [MatmulTarget<'_>],
+    scratch: &mut LoraScratch,
 ) -> Result<(), KernelError> {
     const OP: &str = "matmul";
     check_limit(OP, "num_rows", x.max_rows(), num_rows)?;
     for target in &*targets {
         check_matrix(OP, x, num_rows, target.matrix, target.out)?;
+        check_runs(OP, x, num_rows, target.matrix.out_features(), target.runs)?;
     }
     if num_rows == 0 {
         return Ok(());
     }
     for targets in targets.chunks_mut(TARGETS_PER_DISPATCH) {
-        let mut products = [None; TARGETS_PER_DISPATCH];
-        for (product, target) in products.iter_mut().zip(targets) {
-            let (matrix, out_features) = (target.matrix, target.matrix.out_features());
-            let out = Output { out: SharedMut::new(target.out), out_features, mode: target.mode, best: None };
-            *product = Some(Product { matrix, out });
+        let mut modules: [&[LoraRun<'_>]; TARGETS_PER_DISPATCH] = [&[]; TARGETS_PER_DISPATCH];
+        for (module, target) in modules.iter_mut().zip(&*targets) {
+            *module = target.runs;
         }
-        dispatch(cpu, x, num_rows, &products, None);
+        let is_adapted = modules.iter().any(|runs| runs.iter().any(|run| run.num_rows > 0));
+        if is_adapted {
+            scratch.shrink(cpu, x, num_rows, &modules[..targets.len()]);
+        }
+        let mut products = [None; TARGETS_PER_DISPATCH];
+        for (at, (product, target)) in products.iter_mut().zip(targets).enumerate() {
+            let expand = is_adapted.then(|| scratch.expand(num_rows, at, target.runs));
+            let (out, out_features) = (SharedMut::new(target.out), target.matrix.out_features());
+            let out = Output { out, out_features, mode: target.mode, expand, best: None };
+            *product = Some(Product { matrix: target.matrix, out });
+        }
+        dispatch(cpu, x, num_rows, &products);
     }
     Ok(())
 }
@@ -94,14 +112,8 @@ pub(crate) struct Product<'a> {
     pub(crate) out: Output<'a>,
 }
 
-/// Runs up to [`TARGETS_PER_DISPATCH`] products, and beside them the shrink of their adapters.
-pub(crate) fn dispatch<'a>(
-    cpu: &Cpu,
-    x: &'a Activations,
-    num_rows: usize,
-    products: &[Option<Product<'a>>],
-    shrink: Option<&'a Shrink<'a>>,
-) {
+/// Runs up to [`TARGETS_PER_DISPATCH`] products.
+pub(crate) fn dispatch<'a>(cpu: &Cpu, x: &'a Activations, num_rows: usize, products: &[Option<Product<'a>>]) {
     let num_tiles: usize = products.iter().flatten().map(|product| product.matrix.num_tiles()).sum();
     let cut = Cut::new(cpu, num_tiles, num_rows);
     let mut num_chunks = 0;
@@ -111,9 +123,8 @@ pub(crate) fn dispatch<'a>(
         num_chunks += product.matrix.num_tiles().div_ceil(cut.tiles_per_chunk);
     }
     let chunks_per_pass = num_chunks;
-    let num_shrink_chunks = shrink.map_or(0, Shrink::num_chunks);
-    let num_chunks = chunks_per_pass * num_rows.div_ceil(cut.rows_per_chunk) + num_shrink_chunks;
-    let matmul = Matmul { x, num_rows, parts, cut, chunks_per_pass, shrink, num_shrink_chunks, num_chunks };
+    let matmul = Matmul { x, num_rows, parts, cut, chunks_per_pass };
+    let num_chunks = chunks_per_pass * num_rows.div_ceil(cut.rows_per_chunk);
     cpu.launch(num_chunks, &matmul);
 }
 
@@ -150,12 +161,6 @@ struct Matmul<'a> {
     cut: Cut,
     /// Chunks that have the same rows.
     chunks_per_pass: usize,
-    /// Its chunks are strewn evenly among the others, so that one thread waits for adapters from memory while another one
-    /// calculates.
-    shrink: Option<&'a Shrink<'a>>,
-    num_shrink_chunks: usize,
-    /// All of them.
-    num_chunks: usize,
 }
 
 /// A target and the number of its first chunk in a pass.
@@ -177,14 +182,8 @@ struct Piece {
 impl Kernel for Matmul<'_> {
     #[inline(always)]
     fn run_chunk<S: Simd>(&self, s: S, chunk: usize) {
-        let shrinks_before = |chunk: usize| chunk * self.num_shrink_chunks / self.num_chunks;
-        let num_shrinks = shrinks_before(chunk);
-        if let Some(shrink) = self.shrink.filter(|_| shrinks_before(chunk + 1) > num_shrinks) {
-            return shrink.run_chunk(s, num_shrinks);
-        }
         // All tiles with the first rows come before any with the next.
-        let (pass, chunk) =
-            ((chunk - num_shrinks) / self.chunks_per_pass, (chunk - num_shrinks) % self.chunks_per_pass);
+        let (pass, chunk) = (chunk / self.chunks_per_pass, chunk % self.chunks_per_pass);
         let Some(part) = self.parts.iter().flatten().rev().find(|part| part.first_chunk <= chunk) else { return };
         let Cut { tiles_per_chunk, rows_per_chunk, .. } = self.cut;
         let (first_tile, first_row) = ((chunk - part.first_chunk) * tiles_per_chunk, pass * rows_per_chunk);

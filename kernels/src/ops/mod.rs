@@ -5,7 +5,6 @@
 //! Every output element is a fixed function of its own row: it has the same bits whatever the other rows, their number,
 //! the number of threads, and the instruction set.
 
-mod adapted;
 mod attention;
 mod head;
 pub(crate) mod lora;
@@ -14,10 +13,9 @@ mod rope;
 mod rows;
 mod weights;
 
-pub use adapted::{AdaptedTarget, adapted_matmul};
 pub use attention::{AttentionScratch, AttentionSpan, attention};
 pub use head::{HeadOutput, HeadScratch, head};
-pub use lora::{LoraRun, LoraScratch, LoraTarget, lora};
+pub use lora::{LoraRun, LoraScratch};
 pub use matmul::{MatmulTarget, OutputMode, matmul};
 pub use rope::{RopeTable, rope_store};
 pub use rows::{NormWeights, RowSelection, embed, quantize, rms_norm, swiglu};

@@ -1,9 +1,7 @@
-//! Grouped LoRA and DoRA.
+//! Products with adapters: LoRA and DoRA, grouped.
 
-use souk_kernels::ops::{
-    AdaptedTarget, LoraRun, LoraScratch, LoraTarget, MatmulTarget, OutputMode, adapted_matmul, lora, matmul,
-};
-use souk_kernels::{Cpu, Isa, KernelError, LoraPair, SlabType, WeightType, reference};
+use souk_kernels::ops::{LoraRun, LoraScratch, MatmulTarget, OutputMode, matmul};
+use souk_kernels::{Cpu, Isa, KernelError, LoraPair, Matrix, SlabType, WeightType, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends, matrix};
 
@@ -17,22 +15,31 @@ fn pair(random: &mut Random, rank: usize, in_features: usize, out_features: usiz
 /// A run without its pair: `(first row, rows, pair, weight)`.
 type Plan = (usize, usize, usize, f32);
 
-fn apply(cpu: &Cpu, x: &[f32], base: &[f32], pairs: &[LoraPair], plan: &[Plan]) -> Vec<f32> {
-    let (in_features, out_features) = (pairs[0].in_features(), pairs[0].out_features());
-    let runs: Vec<LoraRun<'_>> = plan
-        .iter()
-        .map(|(first_row, num_rows, at, weight)| LoraRun {
-            first_row: *first_row,
-            num_rows: *num_rows,
-            pair: &pairs[*at],
-            weight: *weight,
-        })
-        .collect();
-    let mut out = base.to_vec();
-    let target = LoraTarget { runs: &runs, out: &mut out, out_features };
-    lora(cpu, &activations(cpu, x, in_features), x.len() / in_features, &mut [target], &mut LoraScratch::new())
-        .expect("shapes fit");
+fn runs<'a>(pairs: &'a [LoraPair], plan: &[Plan]) -> Vec<LoraRun<'a>> {
+    let run = |(first_row, num_rows, at, weight): &Plan| LoraRun {
+        first_row: *first_row,
+        num_rows: *num_rows,
+        pair: &pairs[*at],
+        weight: *weight,
+    };
+    plan.iter().map(run).collect()
+}
+
+/// The product alone where the plan is empty.
+fn apply(cpu: &Cpu, weights: &Matrix, x: &[f32], pairs: &[LoraPair], plan: &[Plan]) -> Vec<f32> {
+    let num_rows = x.len() / weights.in_features();
+    let mut out = vec![f32::NAN; num_rows * weights.out_features()];
+    let (x, runs) = (activations(cpu, x, weights.in_features()), runs(pairs, plan));
+    let target = MatmulTarget { matrix: weights, out: &mut out, mode: OutputMode::Overwrite, runs: &runs };
+    matmul(cpu, &x, num_rows, &mut [target], &mut LoraScratch::new()).expect("shapes fit");
     out
+}
+
+/// Each row in an op of its own, by scalars.
+fn apply_to_each(weights: &Matrix, x: &[f32], pairs: &[LoraPair], plan: &[Plan]) -> Vec<f32> {
+    let cpu = Cpu::with_isa(1, Isa::Scalar).expect("always there");
+    let rows = x.chunks(weights.in_features()).enumerate();
+    rows.flat_map(|(row, x)| apply(&cpu, weights, x, pairs, &plan_of_row(plan, row))).collect()
 }
 
 /// The plan's runs on one row, as a plan for that row alone.
@@ -52,8 +59,9 @@ fn mixed_plan(num_pairs: usize) -> Vec<Plan> {
     plan
 }
 
-fn check_mixed(in_features: usize, out_features: usize, with_gain: bool) {
+fn check_mixed(weight_type: WeightType, in_features: usize, out_features: usize, with_gain: bool) {
     let mut random = Random::new(40 + out_features as u64);
+    let weights = matrix(&mut random, weight_type, out_features, in_features);
     let pairs: Vec<LoraPair> = RANKS
         .iter()
         .enumerate()
@@ -65,15 +73,13 @@ fn check_mixed(in_features: usize, out_features: usize, with_gain: bool) {
         .collect();
     let plan = mixed_plan(pairs.len());
     let num_rows = 18 + pairs.len() + 1;
-    let (x, base) = (random.floats(num_rows * in_features), random.floats(num_rows * out_features));
-    let rows = || x.chunks(in_features).zip(base.chunks(out_features)).enumerate();
-    let scalar = Cpu::with_isa(1, Isa::Scalar).expect("always there");
-    let alone: Vec<f32> =
-        rows().flat_map(|(row, (x, base))| apply(&scalar, x, base, &pairs, &plan_of_row(&plan, row))).collect();
-    for (row, (x, base)) in rows() {
-        let mut expected: Vec<f64> = base.iter().map(|value| f64::from(*value)).collect();
+    let x = random.floats(num_rows * in_features);
+    let alone = apply_to_each(&weights, &x, &pairs, &plan);
+    let products = apply_to_each(&weights, &x, &pairs, &[]);
+    for (row, (x, product)) in x.chunks(in_features).zip(products.chunks(out_features)).enumerate() {
+        let mut expected: Vec<f64> = product.iter().map(|value| f64::from(*value)).collect();
         for (_, _, at, weight) in plan_of_row(&plan, row) {
-            for (expected, delta) in expected.iter_mut().zip(reference::lora_delta(&pairs[at], x, base)) {
+            for (expected, delta) in expected.iter_mut().zip(reference::lora_delta(&pairs[at], x, product)) {
                 *expected += f64::from(weight) * delta;
             }
         }
@@ -82,28 +88,31 @@ fn check_mixed(in_features: usize, out_features: usize, with_gain: bool) {
         assert_close(&expected, &alone[row * out_features..][..out_features], 1e-7, magnitude, &format!("row {row}"));
     }
     for cpu in backends() {
-        assert_same_bits(&alone, &apply(&cpu, &x, &base, &pairs, &plan), &format!("batch, {:?}", cpu.isa()));
+        let batch = apply(&cpu, &weights, &x, &pairs, &plan);
+        assert_same_bits(&alone, &batch, &format!("batch, {:?}, {} threads", cpu.isa(), cpu.num_threads()));
     }
 }
 
 #[test]
 fn mixed_ranks_and_adapters_agree_with_the_reference_and_with_each_row_alone() {
-    check_mixed(96, 112, false);
-    check_mixed(37, 19, false);
+    check_mixed(WeightType::Q4_1, 96, 112, false);
+    check_mixed(WeightType::F32, 37, 19, false);
 }
 
 #[test]
-fn dora_gains_act_on_the_output_as_it_was_before_the_op() {
-    check_mixed(64, 80, true);
-    check_mixed(33, 5, true);
+fn dora_gains_act_on_the_product_whatever_other_runs_added() {
+    check_mixed(WeightType::Q8_0, 64, 80, true);
+    check_mixed(WeightType::BF16, 33, 5, true);
 }
 
 #[test]
-fn products_with_adapters_are_the_product_and_then_the_adapters_to_the_bit() {
+fn targets_share_dispatches_and_give_the_bits_of_each_alone_replaced_or_added() {
     let mut random = Random::new(43);
     let (num_rows, in_features) = (21, 256);
     let sizes = [48, 19, 130, 16, 64, 300];
-    let matrices = sizes.map(|out| matrix(&mut random, WeightType::Q4_1, out, in_features));
+    let types = [WeightType::Q4_1, WeightType::F16, WeightType::Q6_K];
+    let mut at = 0..;
+    let matrices = sizes.map(|out| matrix(&mut random, types[at.next().unwrap_or(0) % 3], out, in_features));
     let pairs = sizes.map(|out| {
         let ranks = [8, 5, 16].map(|rank| pair(&mut random, rank, in_features, out, SlabType::Bf16));
         let [plain, gained, wide] = ranks;
@@ -111,77 +120,68 @@ fn products_with_adapters_are_the_product_and_then_the_adapters_to_the_bit() {
     });
     let plan: [Plan; 6] =
         [(0, 3, 0, 1.0), (3, 9, 2, 0.5), (4, 4, 1, 1.0), (13, 8, 0, 0.25), (13, 1, 1, -1.0), (14, 0, 1, 1.0)];
-    let runs: Vec<Vec<LoraRun<'_>>> = pairs
-        .iter()
-        .enumerate()
-        .map(|(module, pairs)| {
-            // One module without an adapter.
-            let plan = if module == 3 { &[][..] } else { &plan[..] };
-            let run = |(first_row, num_rows, at, weight): &Plan| LoraRun {
-                first_row: *first_row,
-                num_rows: *num_rows,
-                pair: &pairs[*at],
-                weight: *weight,
-            };
-            plan.iter().map(run).collect()
-        })
-        .collect();
+    // One module without an adapter.
+    let plan_of = |module: usize| if module == 3 { &[][..] } else { &plan[..] };
+    let all_runs: Vec<_> = pairs.iter().enumerate().map(|(module, pairs)| runs(pairs, plan_of(module))).collect();
     let x = random.floats(num_rows * in_features);
-    for cpu in backends() {
-        let x = activations(&cpu, &x, in_features);
-        let mut scratch = LoraScratch::new();
-        let mut expected: Vec<Vec<f32>> = sizes.iter().map(|out| vec![f32::NAN; num_rows * out]).collect();
-        for ((matrix, runs), out) in matrices.iter().zip(&runs).zip(&mut expected) {
-            let target = MatmulTarget { matrix, out, mode: OutputMode::Overwrite };
-            matmul(&cpu, &x, num_rows, &mut [target]).expect("shapes fit");
-            let target = LoraTarget { runs, out, out_features: matrix.out_features() };
-            lora(&cpu, &x, num_rows, &mut [target], &mut scratch).expect("shapes fit");
-        }
-        let mut given: Vec<Vec<f32>> = sizes.iter().map(|out| vec![f32::NAN; num_rows * out]).collect();
-        let targets = matrices.iter().zip(&mut given).zip(&runs);
-        let mut targets: Vec<_> = targets.map(|((matrix, out), runs)| AdaptedTarget { matrix, out, runs }).collect();
-        adapted_matmul(&cpu, &x, num_rows, &mut targets, &mut scratch).expect("shapes fit");
-        for (expected, given) in expected.iter().zip(&given) {
-            assert_same_bits(expected, given, &format!("{:?}", cpu.isa()));
+    let alone = matrices.iter().zip(&pairs).enumerate();
+    let alone: Vec<Vec<f32>> =
+        alone.map(|(at, (matrix, pairs))| apply_to_each(matrix, &x, pairs, plan_of(at))).collect();
+    let before = 0.375;
+    let modes = [OutputMode::Overwrite, OutputMode::Accumulate];
+    for (cpu, mode) in backends().iter().flat_map(|cpu| modes.map(|mode| (cpu, mode))) {
+        let x = activations(cpu, &x, in_features);
+        let mut given: Vec<Vec<f32>> = sizes.iter().map(|out| vec![before; num_rows * out]).collect();
+        let targets = matrices.iter().zip(&mut given).zip(&all_runs);
+        let mut targets: Vec<_> =
+            targets.map(|((matrix, out), runs)| MatmulTarget { matrix, out, mode, runs }).collect();
+        matmul(cpu, &x, num_rows, &mut targets, &mut LoraScratch::new()).expect("shapes fit");
+        for (alone, given) in alone.iter().zip(&given) {
+            let expected: Vec<f32> = match mode {
+                OutputMode::Overwrite => alone.clone(),
+                OutputMode::Accumulate => alone.iter().map(|value| before + value).collect(),
+            };
+            assert_same_bits(&expected, given, &format!("{:?}, {mode:?}", cpu.isa()));
         }
     }
 }
 
 #[test]
-fn large_ops_split_over_threads_give_the_same_bits() {
+fn large_ops_split_over_threads_give_the_bits_of_each_row_alone() {
     let mut random = Random::new(42);
-    let pairs: Vec<LoraPair> = (0..20).map(|at| pair(&mut random, 4 + at, 576, 1536, SlabType::Bf16)).collect();
-    let plan: Vec<Plan> = (0..20).map(|at| (3 * at, 3, at, 1.0)).chain([(60, 40, 7, 1.0)]).collect();
-    let (x, base) = (random.floats(100 * 576), random.floats(100 * 1536));
-    let one = apply(&Cpu::new(1), &x, &base, &pairs, &plan);
-    for num_threads in [2, 3, 4] {
-        assert_same_bits(&one, &apply(&Cpu::new(num_threads), &x, &base, &pairs, &plan), "threads");
+    let weights = matrix(&mut random, WeightType::Q4_1, 300, 576);
+    let pairs: Vec<LoraPair> = (0..20).map(|at| pair(&mut random, 4 + at, 576, 300, SlabType::Bf16)).collect();
+    // Rows 60 to 159 have one pair alone: panels of every height share it, in more shrink units than one.
+    let plan: Vec<Plan> = (0..20).map(|at| (3 * at, 3, at, 1.0)).chain([(60, 100, 7, 1.0)]).collect();
+    let x = random.floats(160 * 576);
+    let alone = apply_to_each(&weights, &x, &pairs, &plan);
+    for num_threads in [1, 2, 3, 4] {
+        assert_same_bits(&alone, &apply(&Cpu::new(num_threads), &weights, &x, &pairs, &plan), "threads");
     }
 }
 
 #[test]
-fn a_scratch_serves_targets_of_any_size_one_after_another() {
+fn a_scratch_serves_ops_of_any_size_one_after_another() {
     let mut random = Random::new(43);
     let cpu = Cpu::new(2);
-    let pairs: Vec<LoraPair> =
-        [(8, 300), (2, 20), (16, 100)].map(|(rank, out)| pair(&mut random, rank, 48, out, SlabType::F16)).into();
-    let x = random.floats(5 * 48);
-    let rows = activations(&cpu, &x, 48);
+    let sizes = [(8, 300, 5), (2, 20, 1), (16, 100, 9)];
+    let cases: Vec<(LoraPair, Matrix, usize)> = sizes
+        .map(|(rank, out, num_rows)| {
+            let weights = matrix(&mut random, WeightType::Q4_0, out, 96);
+            (pair(&mut random, rank, 96, out, SlabType::F16), weights, num_rows)
+        })
+        .into();
+    let x = random.floats(9 * 96);
     let mut scratch = LoraScratch::new();
     for _ in 0..2 {
-        let mut outs: Vec<Vec<f32>> = pairs.iter().map(|pair| vec![0.5; 5 * pair.out_features()]).collect();
-        let runs: Vec<[LoraRun<'_>; 1]> =
-            pairs.iter().map(|pair| [LoraRun { first_row: 1, num_rows: 3, pair, weight: 1.0 }]).collect();
-        let mut targets: Vec<LoraTarget<'_>> = runs
-            .iter()
-            .zip(&pairs)
-            .zip(&mut outs)
-            .map(|((runs, pair), out)| LoraTarget { runs, out, out_features: pair.out_features() })
-            .collect();
-        lora(&cpu, &rows, 5, &mut targets, &mut scratch).expect("shapes fit");
-        for (pair, out) in pairs.iter().zip(&outs) {
-            let base = vec![0.5; out.len()];
-            assert_same_bits(&apply(&cpu, &x, &base, std::slice::from_ref(pair), &[(1, 3, 0, 1.0)]), out, "shared");
+        for (pair, weights, num_rows) in &cases {
+            let x = &x[..num_rows * 96];
+            let mut out = vec![f32::NAN; num_rows * weights.out_features()];
+            let runs = [LoraRun { first_row: 0, num_rows: *num_rows, pair, weight: 1.0 }];
+            let target = MatmulTarget { matrix: weights, out: &mut out, mode: OutputMode::Overwrite, runs: &runs };
+            matmul(&cpu, &activations(&cpu, x, 96), *num_rows, &mut [target], &mut scratch).expect("shapes fit");
+            let alone = apply_to_each(weights, x, std::slice::from_ref(pair), &[(0, *num_rows, 0, 1.0)]);
+            assert_same_bits(&alone, &out, "used again");
         }
     }
     assert!(scratch.size_bytes() > 0);
@@ -195,10 +195,11 @@ fn a_bad_adapter_spoils_its_own_rows_only() {
     a[17] = f32::NAN;
     let bad = LoraPair::pack(8, 32, 48, &a, &random.floats(8 * 48), 1.0, SlabType::Bf16).expect("sizes fit");
     let pairs = [good, bad];
-    let (x, base) = (random.floats(6 * 32), random.floats(6 * 48));
+    let weights = matrix(&mut random, WeightType::Q8_0, 48, 32);
+    let x = random.floats(6 * 32);
     for cpu in backends() {
-        let clean = apply(&cpu, &x, &base, &pairs, &[(0, 6, 0, 1.0)]);
-        let out = apply(&cpu, &x, &base, &pairs, &[(0, 2, 0, 1.0), (2, 1, 1, 1.0), (3, 3, 0, 1.0)]);
+        let clean = apply(&cpu, &weights, &x, &pairs, &[(0, 6, 0, 1.0)]);
+        let out = apply(&cpu, &weights, &x, &pairs, &[(0, 2, 0, 1.0), (2, 1, 1, 1.0), (3, 3, 0, 1.0)]);
         assert_same_bits(&clean[..2 * 48], &out[..2 * 48], "rows before");
         assert_same_bits(&clean[3 * 48..], &out[3 * 48..], "rows after");
         assert!(out[2 * 48..3 * 48].iter().all(|value| value.is_nan()));
@@ -216,16 +217,19 @@ fn pairs_and_runs_that_do_not_fit_are_refused() {
     assert_eq!(pack(2, 8, 6).expect("fits").size_bytes(), 2 * 32 + 2 * 32);
 
     let (cpu, pair) = (Cpu::new(1), pack(2, 8, 6).expect("fits"));
-    let run = |first_row, num_rows, out_features, width| {
+    let run = |first_row, num_rows, out_features, in_features| {
+        let weights = matrix(&mut Random::new(1), WeightType::F32, out_features, in_features);
         let runs = [LoraRun { first_row, num_rows, pair: &pair, weight: 1.0 }];
         let mut out = vec![0.0; 2 * out_features];
-        let x = activations(&cpu, &vec![0.0; 2 * width], width);
-        let targets = &mut [LoraTarget { runs: &runs, out: &mut out, out_features }];
-        lora(&cpu, &x, 2, targets, &mut LoraScratch::new())
+        let x = activations(&cpu, &vec![0.0; 2 * in_features], in_features);
+        let target = MatmulTarget { matrix: &weights, out: &mut out, mode: OutputMode::Overwrite, runs: &runs };
+        matmul(&cpu, &x, 2, &mut [target], &mut LoraScratch::new())
     };
     assert_eq!(run(0, 2, 3, 4), Ok(()));
-    let limit = KernelError::Limit { op: "lora", what: "end of a run", limit: 2, given: 3 };
+    let limit = KernelError::Limit { op: "matmul", what: "end of a run", limit: 2, given: 3 };
     assert_eq!(run(1, 2, 3, 4), Err(limit));
-    assert!(run(0, 2, 4, 4).is_err());
-    assert!(run(0, 2, 3, 5).is_err());
+    assert!(matches!(run(usize::MAX, 2, 3, 4), Err(KernelError::Limit { .. })));
+    let shape = |what, expected, given| Err(KernelError::Shape { op: "matmul", what, expected, given });
+    assert_eq!(run(0, 2, 4, 4), shape("out_features of a pair", 4, 3));
+    assert_eq!(run(0, 2, 3, 5), shape("in_features of a pair", 5, 4));
 }

@@ -1,6 +1,6 @@
 //! Matmul over every weight type.
 
-use souk_kernels::ops::{MatmulTarget, OutputMode, matmul};
+use souk_kernels::ops::{LoraScratch, MatmulTarget, OutputMode, matmul};
 use souk_kernels::{Cpu, Isa, KernelError, Matrix, WeightType, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends, matrix, nmse};
@@ -9,7 +9,8 @@ fn run(cpu: &Cpu, weights: &Matrix, x: &[f32], num_rows: usize) -> Vec<f32> {
     let x = activations(cpu, &x[..num_rows * weights.in_features()], weights.in_features());
     let mut out = vec![f32::NAN; num_rows * weights.out_features()];
     let mode = OutputMode::Overwrite;
-    matmul(cpu, &x, num_rows, &mut [MatmulTarget { matrix: weights, out: &mut out, mode }]).expect("shapes fit");
+    let target = MatmulTarget { matrix: weights, out: &mut out, mode, runs: &[] };
+    matmul(cpu, &x, num_rows, &mut [target], &mut LoraScratch::new()).expect("shapes fit");
     out
 }
 
@@ -123,9 +124,9 @@ fn several_targets_share_a_dispatch_and_accumulate() {
         let mut targets: Vec<MatmulTarget<'_>> = matrices
             .iter()
             .zip(&mut outs)
-            .map(|(matrix, out)| MatmulTarget { matrix, out, mode: OutputMode::Accumulate })
+            .map(|(matrix, out)| MatmulTarget { matrix, out, mode: OutputMode::Accumulate, runs: &[] })
             .collect();
-        matmul(&cpu, &rows, 6, &mut targets).expect("shapes fit");
+        matmul(&cpu, &rows, 6, &mut targets, &mut LoraScratch::new()).expect("shapes fit");
         for (matrix, out) in matrices.iter().zip(&outs) {
             let expected: Vec<f32> = run(&cpu, matrix, &x, 6).into_iter().map(|value| 1.5 + value).collect();
             assert_same_bits(&expected, out, "accumulated");
@@ -167,11 +168,15 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let x = activations(&cpu, &[0.0; 64], 64);
     let narrow = activations(&cpu, &[0.0; 32], 32);
     let mut out = [0.0; 4];
-    let mode = OutputMode::Overwrite;
-    let error = matmul(&cpu, &narrow, 1, &mut [MatmulTarget { matrix: &weights, out: &mut out, mode }]);
-    assert_eq!(error, Err(KernelError::Shape { op: "matmul", what: "in_features", expected: 32, given: 64 }));
-    let error = matmul(&cpu, &x, 2, &mut [MatmulTarget { matrix: &weights, out: &mut out, mode }]);
-    assert_eq!(error, Err(KernelError::Limit { op: "matmul", what: "num_rows", limit: 1, given: 2 }));
-    let error = matmul(&cpu, &x, 1, &mut [MatmulTarget { matrix: &weights, out: &mut out[..3], mode }]);
-    assert_eq!(error, Err(KernelError::TooShort { op: "matmul", what: "out", expected: 4, given: 3 }));
+    let mut run = |x, num_rows, len| {
+        let (out, mode) = (&mut out[..len], OutputMode::Overwrite);
+        let target = MatmulTarget { matrix: &weights, out, mode, runs: &[] };
+        matmul(&cpu, x, num_rows, &mut [target], &mut LoraScratch::new())
+    };
+    let error = KernelError::Shape { op: "matmul", what: "in_features", expected: 32, given: 64 };
+    assert_eq!(run(&narrow, 1, 4), Err(error));
+    let error = KernelError::Limit { op: "matmul", what: "num_rows", limit: 1, given: 2 };
+    assert_eq!(run(&x, 2, 4), Err(error));
+    let error = KernelError::TooShort { op: "matmul", what: "out", expected: 4, given: 3 };
+    assert_eq!(run(&x, 1, 3), Err(error));
 }
