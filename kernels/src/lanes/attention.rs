@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! score = (even inputs) + (odd inputs), each a chain of fma over the head         16 tokens are 16 lanes
-//! m' = max(m, score);  p = exp(score - m');  c = exp(m - m')
+//! m' = a score above m + 8 ? the highest : m;  p = exp(score - m');  c = exp(m - m')
 //! l = l * c + p, lane by lane;  acc = acc * c, then fma(p[token], value[token], acc) for each token in order
 //! out = acc * (1 / sum of l)
 //! ```
@@ -139,25 +139,35 @@ impl<const Q: usize> Task for Pass<'_, Q> {
         let first_block = self.panel.segment * SEGMENT_BLOCKS;
         // Rows ascend, so the last query reaches the furthest.
         let end = lengths[Q - 1].div_ceil(BLOCK_TOKENS).min(first_block + SEGMENT_BLOCKS);
-        for at in first_block..end {
-            let block = self.panel.span.blocks[at] as usize;
-            let keys = cache.keys(self.op.layer, block, self.panel.kv_head);
-            let values = cache.values(self.op.layer, block, self.panel.kv_head);
+        let blocks = &self.panel.span.blocks[first_block..end];
+        let kv_head = self.panel.kv_head;
+        let keys_of = |block: u32, kv_head: usize| cache.keys(self.op.layer, block as usize, kv_head);
+        let values_of = |block: u32, kv_head: usize| cache.values(self.op.layer, block as usize, kv_head);
+        // Blocks lie anywhere, so the hardware cannot guess the next. After the last one it is where the next head's chunk
+        // begins, which this thread most likely does next.
+        let next_head = (kv_head + 1).min(cache.num_kv_heads() - 1);
+        let place_of = |at: usize| blocks.get(at).map_or((blocks[0], next_head), |block| (*block, kv_head));
+        let keys_at = |at: usize| {
+            let (block, kv_head) = place_of(at);
+            keys_of(block, kv_head).as_ptr()
+        };
+        let values_at = |at: usize| {
+            let (block, kv_head) = place_of(at);
+            values_of(block, kv_head).as_ptr()
+        };
+        let mut block_scores = scores(s, &queries, keys_of(blocks[0], kv_head), keys_at(1));
+        for (at, block) in blocks.iter().enumerate() {
             let mut counts = [0; Q];
             for query in 0..Q {
-                counts[query] = lengths[query].saturating_sub(at * BLOCK_TOKENS).min(BLOCK_TOKENS);
+                counts[query] = lengths[query].saturating_sub((first_block + at) * BLOCK_TOKENS).min(BLOCK_TOKENS);
             }
-            // The next block, or where the next head's chunk begins, which this thread most likely does next.
-            let (next, kv_head) = if at + 1 < end {
-                (self.panel.span.blocks[at + 1], self.panel.kv_head)
-            } else {
-                (self.panel.span.blocks[first_block], (self.panel.kv_head + 1).min(cache.num_kv_heads() - 1))
-            };
-            prefetch(s, cache.keys(self.op.layer, next as usize, kv_head));
-            prefetch(s, cache.values(self.op.layer, next as usize, kv_head));
-            let scores = scores(s, &queries, keys);
-            let weights = softmax(s, scores, &counts, &mut state, num_vectors);
-            add_values(s, &weights, &counts, values, &mut state, num_vectors);
+            let weights = softmax(s, block_scores, &counts, &mut state, num_vectors);
+            // These wait for nothing, so they are made while the weights are on their way.
+            if let Some(next) = blocks.get(at + 1) {
+                block_scores = scores(s, &queries, keys_of(*next, kv_head), keys_at(at + 2));
+            }
+            let next_values = values_at(at + 1);
+            add_values(s, &weights, &counts, values_of(*block, kv_head), next_values, &mut state, num_vectors);
         }
         for at in 0..Q {
             self.store(s, at, lengths[at], &state);
@@ -198,13 +208,5 @@ impl<const Q: usize> Pass<'_, Q> {
         let query = self.first + at;
         let row = self.panel.first_in_span + query / heads_per_kv_head;
         (row, self.panel.kv_head * heads_per_kv_head + query % heads_per_kv_head)
-    }
-}
-
-/// Asks for a block ahead of its use: blocks lie anywhere, so the hardware cannot guess the next.
-#[inline(always)]
-fn prefetch<S: Simd>(s: S, vectors: &[[u16; LANES]]) {
-    for line in vectors.chunks(2) {
-        s.prefetch(line.as_ptr().cast());
     }
 }
