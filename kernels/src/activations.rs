@@ -10,9 +10,11 @@ use crate::cpu::simd::{LANES, Simd};
 /// Values that share one scale.
 pub(crate) const QUANT_BLOCK: usize = 32;
 
-/// A step of the coarse plane in steps of the fine one. Even and just below 256, so that both planes stay within
-/// -127..=127, which the AVX2 path needs.
-const COARSE: i32 = 254;
+/// A step of the coarse plane in steps of the fine one: a multiplication by it is a shift.
+const COARSE: i32 = 256;
+
+/// The least value of a plane, which the AVX2 path needs: -128 has no opposite.
+const LEAST: i32 = -127;
 
 /// The greatest quantised value: 127 coarse steps.
 const GREATEST: i32 = 127 * COARSE;
@@ -20,7 +22,7 @@ const GREATEST: i32 = 127 * COARSE;
 /// Blocks whose greatest absolute value is below this are stored as zeros: the inverse of their scale is not finite.
 const SMALLEST_AMAX: f32 = 1e-30;
 
-/// What goes with 32 values, each `q = 254 * coarse + fine`.
+/// What goes with 32 values, each `q = 256 * coarse + fine`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct BlockMeta {
     /// `x = scale * q`. NaN when a value of the block is not finite, so that the row's results show it.
@@ -53,7 +55,7 @@ unsafe impl Zeroable for QuantBlock {}
 /// and read it (`matmul`, `lora`).
 ///
 /// Each row is held twice: as f32, and per 32 values as symmetric integers of about 16 bits in two planes of int8
-/// (`scale = amax / 32258`, nearest even).
+/// (`scale = amax / 32512`, nearest even; one in 256 values is one step higher).
 pub struct Activations {
     max_rows: usize,
     cols: usize,
@@ -131,7 +133,7 @@ impl Activations {
     }
 }
 
-/// Quantises one row. The matmul multiplies the coarse dot product by 254 and goes on with the fine plane: see
+/// Quantises one row. The matmul multiplies the coarse dot product by 256 and goes on with the fine plane: see
 /// [`combine`].
 #[inline(always)]
 pub(crate) fn quantize_row<S: Simd>(simd: S, values: &[f32], quants: &mut [QuantBlock], metas: &mut [BlockMeta]) {
@@ -154,11 +156,14 @@ pub(crate) fn quantize_row<S: Simd>(simd: S, values: &[f32], quants: &mut [Quant
             let (coarse, fine) = (quants.coarse.as_chunks_mut().0, quants.fine.as_chunks_mut().0);
             for (half, values) in [low, high].into_iter().enumerate() {
                 let value = simd.round(simd.mul(values, simd.splat(inverse)));
-                // At a tie either neighbour leaves a rest of 127.
-                let step = simd.round(simd.mul(simd.int_to_float(value), simd.splat(1.0 / COARSE as f32)));
+                // The half makes ties go up, so that a rest is within -128..=127. All of it is exact in f32.
+                let per_step = 1.0 / COARSE as f32;
+                let step = simd.fma(simd.int_to_float(value), simd.splat(per_step), simd.splat(0.5 * per_step));
+                let step = simd.round(step);
+                let rest = simd.max_int(simd.times_add(step, -COARSE, value), simd.splat_int(LEAST));
                 simd.store_bytes(step, &mut coarse[half]);
-                simd.store_bytes(simd.times_add(step, -COARSE, value), &mut fine[half]);
-                sums[half] = simd.sum_int(value);
+                simd.store_bytes(rest, &mut fine[half]);
+                sums[half] = simd.sum_int(simd.times_add(step, COARSE, rest));
             }
         }
         let sum = sums[0] + sums[1];

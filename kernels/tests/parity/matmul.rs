@@ -91,17 +91,17 @@ fn a_row_has_the_same_bits_in_any_batch_on_any_backend() {
 
 #[test]
 fn the_extremes_of_int8_do_not_saturate() {
-    // Weights at their ends (bytes 0x80 and 0x7f), and both planes of the activations at theirs: 32258 is 127 coarse
-    // steps, 127 and 32131 leave 127 or -127 fine ones. All sums are exact in f32.
+    // Weights at their ends (bytes 0x80 and 0x7f), and both planes of the activations at theirs: 32512 is 127 coarse
+    // steps, 127 and 32385 leave 127 or -127 fine ones. All sums are exact in f32.
     for cpu in backends() {
         for byte in [0x80_u8, 0x7f, 0x00, 0xff] {
             let mut bytes = half::f16::from_f32(1.0).to_le_bytes().to_vec();
             bytes.extend([byte; 32]);
             let weights = Matrix::pack(WeightType::Q8_0, 1, 32, &bytes, None).expect("sizes fit");
             for sign in [1.0, -1.0] {
-                for rest in [32_258.0, 127.0, 32_131.0, -127.0] {
+                for rest in [32_512.0, 127.0, 32_385.0, -127.0] {
                     let mut x = [sign * rest; 32];
-                    x[0] = sign * 32_258.0;
+                    x[0] = sign * 32_512.0;
                     let sum: f32 = x.iter().sum();
                     let out = run(&cpu, &weights, &x, 1);
                     assert_eq!(out[0], sum * f32::from(byte as i8), "{:?}, {sign} {rest}", cpu.isa());

@@ -107,7 +107,7 @@ fn rows_have_the_same_bits_alone_and_together_on_every_backend() {
 }
 
 #[test]
-fn quantised_rows_are_within_half_a_step() {
+fn quantised_rows_are_within_half_a_step_and_one_value_in_256_one_step_higher() {
     let mut random = Random::new(23);
     for cols in WIDTHS {
         for magnitude in [1e-36, 1e-20, 1.0, 1e30] {
@@ -117,12 +117,31 @@ fn quantised_rows_are_within_half_a_step() {
                 assert_same_bits(&x, rows.f32(), "the f32 copy");
                 for (x, seen) in x.chunks(32).zip(rows.dequantized_row(0).chunks(32)) {
                     let highest = x.iter().fold(0.0_f32, |highest, value| highest.max(value.abs()));
-                    let step = if highest < 1e-30 { 2.0 * highest } else { highest / 32_258.0 };
+                    let step = if highest < 1e-30 { 2.0 * highest } else { highest / 32_512.0 };
                     for (x, seen) in x.iter().zip(seen) {
                         // Half a step, and the rounding of the float operations around it.
-                        assert!((x - seen).abs() <= 0.51 * step, "{x} became {seen}");
+                        let is_raised = (seen / step).round().rem_euclid(256.0) == 129.0;
+                        let raised = if is_raised { step } else { 0.0 };
+                        let error = (x - seen).abs().min((x + raised - seen).abs());
+                        assert!(error <= 0.51 * step, "{x} became {seen}");
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_integer_of_sixteen_bits_is_kept_but_for_those_that_are_raised() {
+    for cpu in backends() {
+        for first in (-32_512..=32_512).step_by(31) {
+            let x: [f32; 32] =
+                std::array::from_fn(|at| if at == 0 { 32_512.0 } else { (first + at as i32 - 1) as f32 });
+            let x = x.map(|value| value.min(32_512.0));
+            let seen = activations(&cpu, &x, 32).dequantized_row(0);
+            for (x, seen) in x.into_iter().zip(seen) {
+                let raised = if (x as i32).rem_euclid(256) == 128 { 1.0 } else { 0.0 };
+                assert_eq!(seen, x + raised, "{:?}", cpu.isa());
             }
         }
     }
