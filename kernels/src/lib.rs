@@ -19,8 +19,8 @@
 //! let mut x = Activations::new(1, 2);
 //! ops::quantize(&cpu, &[1.0, -1.0], 1, &mut x)?;
 //! let mut out = [0.0; 2];
-//! let mode = ops::OutputMode::Overwrite;
-//! ops::matmul(&cpu, &x, 1, &mut [ops::MatmulTarget { matrix: &matrix, out: &mut out, mode }])?;
+//! let target = ops::MatmulTarget { matrix: &matrix, out: &mut out, mode: ops::OutputMode::Overwrite, runs: &[] };
+//! ops::matmul(&cpu, &x, 1, &mut [target], &mut ops::LoraScratch::new())?;
 //! assert_eq!(out, [-1.0, -1.0]);
 //! # Ok::<(), souk_kernels::KernelError>(())
 //! ```

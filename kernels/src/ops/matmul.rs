@@ -54,8 +54,8 @@ const MOST_PARTS: usize = 4;
 ///
 /// Quantised matrices use the int8 copy of `x`, float matrices and adapters the f32 copy. The targets share one dispatch for
 /// all their shrinks, if there are any, and one for the products. What adapters add is added before a product is written:
-/// B is asked for while the product is made. A and B of a pair are read from memory once however many rows have it, as
-/// long as they stay in the cache while others' chunks pass by.
+/// B is asked for while the product is made. However many rows have a pair, its A is read from memory once, and so is its B
+/// by each thread that has rows with it: rows are worked on tile by tile, so what is read again is in the cache.
 pub fn matmul(
     cpu: &Cpu,
     x: &Activations,
