@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod config;
 mod late_body;
+mod memory;
 mod pins;
 mod routes;
 mod serve;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    memory::return_what_is_freed();
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(code) => code,
