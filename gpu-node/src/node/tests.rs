@@ -355,7 +355,8 @@ async fn leases_are_renewed_while_the_job_runs() {
 async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
     let pool = Pool::new();
     let lost = pool.node(9, Duration::from_millis(5));
-    let mut answer = pool.submit(job(&[4, 5], 60, &lost.adapters[..1])).await;
+    let mut answer = pool.submit(job(&[4, 5], 300, &lost.adapters[..1])).await;
+    // Many times as long as a lease, so that the lost node cannot get to the end on a busy machine.
     answer.tokens(5).await;
     // As good as dead: it claims nothing, reports nothing, and its job's lease runs out. Its batch still runs, and what
     // it sends is late.
@@ -364,7 +365,7 @@ async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
     let _other = pool.node(9, Duration::ZERO);
     let (attempt, event) = answer.end().await;
     assert_eq!((attempt, finished(&event)), (2, FinishReason::Length));
-    let mut alone = pool.submit(job(&[4, 5], 60, &lost.adapters[..1])).await;
+    let mut alone = pool.submit(job(&[4, 5], 300, &lost.adapters[..1])).await;
     alone.end().await;
     assert_eq!(answer.tokens, alone.tokens);
 }
