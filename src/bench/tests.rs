@@ -125,7 +125,8 @@ async fn a_closed_loop_counts_every_request_and_token() {
     assert!((report.tokens_in_per_s * report.measured_s - 140.0).abs() < 1e-6);
     let latency = &report.latency;
     assert!(latency.time_to_first_token.p50_ms.unwrap() >= 29.0);
-    assert!(latency.total.p50_ms.unwrap() >= latency.time_to_first_token.p50_ms.unwrap() + 18.0);
+    // Nine pauses of two milliseconds follow the first token's thirty.
+    assert!(latency.total.p50_ms.unwrap() >= 47.0);
     assert_eq!((latency.between_chunks.count, latency.per_output_token.count), (180, 20));
     assert_eq!(latency.first_use_of_adapter.count, 2);
     assert_eq!(report.adapters.unwrap().iter().map(|adapter| adapter.succeeded).sum::<u64>(), 20);
