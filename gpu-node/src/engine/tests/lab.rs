@@ -16,6 +16,7 @@ use crate::engine::inbox::Inbox;
 use crate::engine::run::EngineLoop;
 use crate::engine::runner::RunnerLimits;
 use crate::engine::scripted::{Script, ScriptedRunner, VOCAB};
+use crate::engine::sequence::Sequence;
 use crate::engine::stats::EngineStats;
 use crate::engine::{Ended, EngineConfig, EngineError, EngineRequest};
 use crate::memory::DeviceMemory;
@@ -136,6 +137,11 @@ impl Lab {
     /// Whether the request has a place in the batch.
     pub(super) fn is_in_batch(&self, watch: &Watch) -> bool {
         self.engine.scheduler().running(watch.id).is_some()
+    }
+
+    /// Whether it has, and all that is left of its prompt is computed.
+    pub(super) fn is_answering(&self, watch: &Watch) -> bool {
+        self.engine.scheduler().running(watch.id).is_some_and(Sequence::is_decoding)
     }
 
     pub(super) fn is_idle(&self) -> bool {
