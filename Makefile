@@ -53,9 +53,10 @@ models: build ## Fetch the base model into the cache.
 fmt: ## Format the code.
 	cargo fmt --all
 
-lint: ## Check format and lints.
+lint: ## Check format, lints, and that no files of a crate use each other in a circle.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo run --locked --quiet -p souk-layout
 
 openapi: ## Write openapi/*.json from the code.
 	cargo run --locked --bin souk -- openapi
