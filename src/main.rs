@@ -2,7 +2,6 @@
 //!
 //! Begin with [`serve::run`], which builds the services and wires their ports; [`cli`] lists the commands.
 
-mod bench;
 mod catalog;
 mod cli;
 mod client;

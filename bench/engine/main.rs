@@ -2,7 +2,7 @@
 //! of a step goes, what a step of more rows costs, what guessing ahead brings, what users get, how soon a cancelled answer
 //! is gone. Prints Markdown tables.
 //!
-//! `cargo bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
+//! `cargo bench -p souk-bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
 //! and [`PARTS`], which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model must be in
 //! the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
 

@@ -4,19 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::random::ArrivalPattern;
 use super::target::{Api, Naming};
 use super::tenants::TenantArgument;
 use super::workload::Length;
-use crate::cli::ServerArgs;
 
-// No doc comment: clap would show it in place of the command's own.
 #[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
+#[expect(missing_docs, reason = "clap would show it in place of the command's own")]
+pub struct BenchArgs {
     /// Compare results written with --json instead of running: every figure as a ratio to the first file's.
     #[arg(long, num_args = 2.., value_name = "FILE", conflicts_with_all = ["json", "html", "rate", "duration_s", "requests"])]
-    pub(crate) compare: Vec<PathBuf>,
+    pub compare: Vec<PathBuf>,
 
     /// Closed loop: this many users, each with one request in flight. Bounds the server's batch: 16 users give it at
     /// most 16 sequences.
@@ -105,19 +103,10 @@ pub(crate) struct BenchArgs {
     pub(crate) per_adapter: bool,
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
-    pub(crate) json: Option<PathBuf>,
+    pub json: Option<PathBuf>,
     /// Write the result as one HTML page that needs nothing else.
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
-    pub(crate) html: Option<PathBuf>,
-}
-
-/// The gaps between arrivals in an open loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ArrivalPattern {
-    /// Equal gaps.
-    Constant,
-    /// Exponential gaps.
-    Poisson,
+    pub html: Option<PathBuf>,
 }
 
 /// Whether the server has met the adapters before the load begins.

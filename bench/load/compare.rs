@@ -11,7 +11,7 @@ use super::report::{Report, SCHEMA, table};
 ///
 /// # Errors
 /// If a file cannot be read or is not a result of this version.
-pub(crate) fn compare(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+pub fn compare(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let reports: Vec<Report> = files.iter().map(|file| read(file)).collect::<anyhow::Result<_>>()?;
     Ok(lines(&reports))
 }
@@ -102,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bench::report::tests::report;
+    use crate::report::tests::report;
 
     #[test]
     fn figures_are_shown_as_ratios_to_the_first() {

@@ -16,7 +16,7 @@ use super::record::Record;
 use super::workload::{Order, TenantIndex, Workload};
 
 /// How requests follow each other.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Load {
     /// Each user sends when its last request is answered.
     Closed {

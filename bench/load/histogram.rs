@@ -2,104 +2,64 @@
 
 use std::time::Duration;
 
-/// Each power of two is cut into 2^7 buckets, so that a value is known to within 0.8 %.
-const PRECISION_BITS: u32 = 7;
-const BUCKETS_PER_OCTAVE: u64 = 1 << PRECISION_BITS;
+/// Each power of two is cut into 128 buckets, so that a value is known to within 0.8 %.
+const SIGNIFICANT_DIGITS: u8 = 2;
 /// Longer times count as this: 19 hours.
 const MAX_MICROS: u64 = 1 << 36;
 
 /// Counts of times by microsecond; exact below 256 µs, within 0.8 % above.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Histogram {
-    /// As long as the largest value needs.
-    counts: Vec<u32>,
-    count: u64,
-    sum_micros: u64,
-    min_micros: u64,
-    max_micros: u64,
+#[derive(Clone, Debug)]
+pub(crate) struct Histogram(hdrhistogram::Histogram<u32>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(hdrhistogram::Histogram::new(SIGNIFICANT_DIGITS).expect("two digits are within its bounds"))
+    }
 }
 
 impl Histogram {
     pub(crate) fn record(&mut self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(MAX_MICROS).min(MAX_MICROS);
-        let bucket = bucket_of(micros);
-        if bucket >= self.counts.len() {
-            self.counts.resize(bucket + 1, 0);
-        }
-        self.counts[bucket] = self.counts[bucket].saturating_add(1);
-        self.min_micros = if self.count == 0 { micros } else { self.min_micros.min(micros) };
-        self.max_micros = self.max_micros.max(micros);
-        self.count += 1;
-        self.sum_micros = self.sum_micros.saturating_add(micros);
+        self.0.saturating_record(micros);
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        self.0.len()
     }
 
     /// `None` if nothing was recorded.
     pub(crate) fn mean_ms(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum_micros as f64 / self.count as f64 / 1000.0)
+        (!self.0.is_empty()).then(|| self.0.mean() / 1000.0)
     }
 
     /// `None` if nothing was recorded.
     pub(crate) fn max_ms(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.max_micros as f64 / 1000.0)
+        self.percentile_ms(1.0)
     }
 
     /// The least time that at least `fraction` of all times do not exceed; `None` if nothing was recorded.
     pub(crate) fn percentile_ms(&self, fraction: f64) -> Option<f64> {
-        let rank = ((fraction * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
-        let mut seen = 0;
-        for (bucket, count) in self.counts.iter().enumerate() {
-            seen += u64::from(*count);
-            if seen >= rank {
-                let (low, high) = bounds_of(bucket);
-                let micros = (low + (high - low) / 2).clamp(self.min_micros, self.max_micros);
-                return Some(micros as f64 / 1000.0);
-            }
-        }
-        None
+        let value = self.0.median_equivalent(self.0.value_at_quantile(fraction));
+        (!self.0.is_empty()).then(|| value as f64 / 1000.0)
     }
 
     /// Points (ms, fraction of times not above) of the distribution; about `num_points` of them, more in the tail.
     pub(crate) fn distribution(&self, num_points: u64) -> Vec<(f64, f64)> {
+        let count = self.count();
         let mut points: Vec<(f64, f64)> = Vec::new();
         let mut seen = 0u64;
         let mut drawn = 0u64;
-        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            seen += u64::from(*count);
+        for step in self.0.iter_recorded() {
+            seen += u64::from(step.count_at_value());
             // A point is due when the curve rose by a step, or by a tenth of what is left above it.
-            let is_due = (seen - drawn) * num_points >= self.count || (seen - drawn) * 10 >= self.count - seen;
+            let is_due = (seen - drawn) * num_points >= count || (seen - drawn) * 10 >= count - seen;
             if points.is_empty() || is_due {
                 drawn = seen;
-                let micros = bounds_of(bucket).1.clamp(self.min_micros, self.max_micros);
-                points.push((micros as f64 / 1000.0, seen as f64 / self.count as f64));
+                points.push((step.value_iterated_to() as f64 / 1000.0, seen as f64 / count as f64));
             }
         }
         points
     }
-}
-
-fn bucket_of(micros: u64) -> usize {
-    let bucket = if micros < 2 * BUCKETS_PER_OCTAVE {
-        micros
-    } else {
-        let shift = micros.ilog2() - PRECISION_BITS;
-        u64::from(shift) * BUCKETS_PER_OCTAVE + (micros >> shift)
-    };
-    usize::try_from(bucket).expect("there are fewer than 5,000 buckets")
-}
-
-/// The least and the greatest value of a bucket.
-fn bounds_of(bucket: usize) -> (u64, u64) {
-    let bucket = bucket as u64;
-    if bucket < 2 * BUCKETS_PER_OCTAVE {
-        return (bucket, bucket);
-    }
-    let shift = bucket / BUCKETS_PER_OCTAVE - 1;
-    let mantissa = bucket - shift * BUCKETS_PER_OCTAVE;
-    (mantissa << shift, ((mantissa + 1) << shift) - 1)
 }
 
 #[cfg(test)]
@@ -126,8 +86,10 @@ mod tests {
     #[test]
     fn one_value_is_every_percentile_of_itself() {
         let histogram = of_micros([1_234_567]);
-        assert_eq!(histogram.percentile_ms(0.5), Some(1234.567));
-        assert_eq!(histogram.distribution(100), [(1234.567, 1.0)]);
+        let is_close = |ms: f64| (ms - 1234.567).abs() <= 1234.567 * 0.008;
+        assert!([0.0, 0.5, 1.0].into_iter().all(|fraction| is_close(histogram.percentile_ms(fraction).unwrap())));
+        let points = histogram.distribution(100);
+        assert!(points.len() == 1 && is_close(points[0].0) && points[0].1 == 1.0, "{points:?}");
     }
 
     #[test]
@@ -138,19 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn buckets_meet_without_gap_or_overlap() {
-        let mut next = 0;
-        for bucket in 0..=bucket_of(MAX_MICROS) {
-            let (low, high) = bounds_of(bucket);
-            assert_eq!(low, next);
-            assert_eq!((bucket_of(low), bucket_of(high)), (bucket, bucket));
-            next = high + 1;
-        }
-    }
-
-    #[test]
     fn a_time_beyond_all_reason_is_counted() {
-        assert_eq!(of_micros([u64::MAX]).count(), 1);
+        let histogram = of_micros([u64::MAX]);
+        assert_eq!(histogram.count(), 1);
+        assert!((histogram.max_ms().unwrap() / (MAX_MICROS as f64 / 1000.0) - 1.0).abs() <= 0.008);
     }
 
     proptest! {

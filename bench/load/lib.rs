@@ -1,4 +1,5 @@
-//! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back.
+//! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back. The rest of this package measures
+//! too: `engine/`, `adapters/` and `sampler.rs` in process, and `page/` runs all of it and writes docs/benchmarks.md.
 //!
 //! Begin with [`run`]. A [`workload`] says what is asked, [`target`] how the server wants to be asked, [`drive`] when;
 //! [`exchange`] sends one request and reads its answer, [`record`] sums up, [`report`] tells. What this does not do:
@@ -9,7 +10,7 @@
 //! Requests sent in the warm-up are not counted; requests sent within the measured span are waited for and counted
 //! whole; tokens count in the span in which they came. Gaps are those between chunks as they reached the driver.
 
-pub(crate) mod arguments;
+mod arguments;
 mod compare;
 mod drive;
 mod exchange;
@@ -17,9 +18,10 @@ mod fairness;
 mod histogram;
 mod machine;
 mod names;
+mod progress;
 mod random;
-pub(crate) mod record;
-pub(crate) mod report;
+mod record;
+mod report;
 mod sse;
 mod target;
 mod tenants;
@@ -33,16 +35,22 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use arguments::{AdapterState, BenchArgs};
-pub(crate) use compare::compare;
+use arguments::AdapterState;
 use drive::{Bounds, Driver, Ending, Load};
 use exchange::Sender;
 use machine::{CpuClock, Machine};
 use random::Arrivals;
 use record::{Record, Span};
-use report::{Report, Setup};
-use target::{Naming, Target};
+use report::Setup;
+use target::{Naming, Target, TargetConfig};
 use workload::{AdapterIndex, TenantIndex, Workload, WorkloadConfig};
+
+pub use self::arguments::BenchArgs;
+pub use self::compare::compare;
+pub use self::report::Report;
+pub use self::report::html::page;
+pub use self::report::table::lines;
+pub use self::target::Server;
 
 /// Adapters touched at a time before a warm run: enough to overlap loads, too few to queue.
 const TOUCHED_AT_ONCE: usize = 4;
@@ -50,23 +58,22 @@ const TOUCHED_AT_ONCE: usize = 4;
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 
 /// Who watches a run.
-pub(crate) trait Watch {
-    /// What is being done now.
-    fn phase(&self, text: &str);
-    /// How far the measuring is.
-    fn progress(&self, record: &Record);
+pub trait Watch {
+    /// What is being done now, in words; it changes twice a second while the load is on.
+    fn says(&self, text: &str);
 }
 
-/// Puts the load on that the flags describe and reports; ends early when `interrupt` is ready.
+/// Puts the load on `server` that the flags describe and reports; ends early when `interrupt` is ready.
 ///
 /// # Errors
 /// If the flags contradict each other, the server cannot be reached, or an adapter does not answer before a warm run.
-pub(crate) async fn run(
+pub async fn run(
+    server: &Server,
     arguments: &BenchArgs,
     interrupt: impl Future<Output = ()>,
     watch: &impl Watch,
 ) -> anyhow::Result<Report> {
-    let sender = sender(arguments).await?;
+    let sender = sender(server, arguments).await?;
     let workload = workload(arguments, &sender);
     let load = load(arguments, &sender)?;
     let setup = setup(arguments, &sender)?;
@@ -77,7 +84,7 @@ pub(crate) async fn run(
             () = &mut interrupt => bail!("interrupted before the load began"),
         }
     }
-    watch.phase("warm-up");
+    watch.says("warm-up");
     let start = Instant::now();
     let record = Record::new(
         span(arguments, start),
@@ -87,14 +94,15 @@ pub(crate) async fn run(
     let bounds = Bounds { num_requests: arguments.requests, drain: Duration::from_secs_f64(arguments.drain_s) };
     let clock = CpuClock::start();
     let driver = Driver::new(sender, bounds, workload, record);
-    let (record, ending) = driver.run(load, interrupt, |record| watch.progress(record)).await;
+    let (record, ending) =
+        driver.run(load, interrupt, |record| watch.says(&progress::text(record, Instant::now()))).await;
     let driver_cpu_share = clock.and_then(|clock| clock.share_since(start.elapsed()));
     Ok(Report::new(setup, &record, ending == Ending::Interrupted, driver_cpu_share))
 }
 
-async fn sender(arguments: &BenchArgs) -> anyhow::Result<Sender> {
+async fn sender(server: &Server, arguments: &BenchArgs) -> anyhow::Result<Sender> {
     let adapters = names::expand(&arguments.adapters)?;
-    let tenants = tenants::tenants(&arguments.tenants, arguments.server.api_key.as_deref())?;
+    let tenants = tenants::tenants(&arguments.tenants, server.api_key.as_deref())?;
     // A proxy between the driver and the server would be measured too.
     let http = reqwest::Client::builder()
         .no_proxy()
@@ -104,7 +112,16 @@ async fn sender(arguments: &BenchArgs) -> anyhow::Result<Sender> {
         .pool_max_idle_per_host(idle_connections(arguments.naming))
         .build()
         .context("cannot set up the HTTP client")?;
-    let target = Target::new(&http, arguments, &adapters, tenants[0].authorization.as_ref()).await?;
+    let config = TargetConfig {
+        url: &server.url,
+        naming: arguments.naming,
+        api: arguments.api,
+        base_model: arguments.base_model.as_deref(),
+        ignore_eos: !arguments.stop_at_eos,
+        temperature: arguments.temperature,
+        stream: !arguments.no_stream,
+    };
+    let target = Target::new(&http, config, &adapters, tenants[0].authorization.as_ref()).await?;
     let url = target.generate_url();
     let url = url.parse().with_context(|| format!("`{url}` is not an address"))?;
     let request_timeout = Duration::from_secs_f64(arguments.request_timeout_s);
@@ -151,7 +168,7 @@ async fn touch_all(sender: &Sender, watch: &impl Watch) -> anyhow::Result<()> {
     if sender.adapters.is_empty() {
         return Ok(());
     }
-    watch.phase("touching the adapters");
+    watch.says("touching the adapters");
     let touch = |index| async move {
         sender.touch(AdapterIndex(index)).await.map_err(|(failure, message)| {
             let name = &sender.adapters[index];

@@ -1,80 +1,68 @@
-//! Seeded random choices. The generator is ours, not a crate's, so that a seed means the same requests in every
-//! version of the driver.
+//! Seeded random choices. The generator is one that its crate promises never to change, and the laws are rand_distr's: a
+//! seed means the same requests until these crates are raised in Cargo.lock.
 
 use std::time::Duration;
 
-use super::arguments::ArrivalPattern;
+use clap::ValueEnum;
+use rand::distr::Distribution as _;
+use rand::distr::weighted::WeightedIndex;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_distr::{Exp, Zipf};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): one addition and three mixes a number, equidistributed over 64 bits.
-#[derive(Clone, Debug)]
-pub(crate) struct Generator {
-    state: u64,
-}
+/// Where all random choices of a run come from.
+#[derive(Debug)]
+pub(crate) struct Generator(ChaCha8Rng);
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from 0 to just below 1.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+        Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
     /// A number from `least` to `most`, both included.
     pub(crate) fn between(&mut self, least: u32, most: u32) -> u32 {
-        let span = u64::from(most.saturating_sub(least)) + 1;
-        // The high half of the product is below `span`; its bias is at most span / 2^64.
-        let offset = (u128::from(self.bits()) * u128::from(span)) >> 64;
-        least + u32::try_from(offset).expect("the offset is at most most - least")
+        self.0.random_range(least..=most)
     }
 }
 
-/// A choice among numbered things with given weights.
+/// A choice among numbered things.
 #[derive(Clone, Debug)]
-pub(crate) struct Choice {
-    /// Sums of the weights up to and including each thing.
-    cumulative: Vec<f64>,
+pub(crate) enum Choice {
+    Weighted(WeightedIndex<f64>),
+    Zipf(Zipf<f64>),
 }
 
 impl Choice {
-    /// Each with its weight. `weights` must not be empty.
+    /// Each with its weight. There must be one, and one above 0.
     pub(crate) fn weighted(weights: impl IntoIterator<Item = f64>) -> Self {
-        let mut sum = 0.0;
-        let cumulative = weights
-            .into_iter()
-            .map(|weight| {
-                sum += weight;
-                sum
-            })
-            .collect();
-        Self { cumulative }
+        Self::Weighted(WeightedIndex::new(weights).expect("shares are above 0"))
     }
 
     /// The n-th of `num_things` with weight 1 / n^exponent; exponent 0 is uniform.
     pub(crate) fn zipf(num_things: usize, exponent: f64) -> Self {
-        Self::weighted((1..=num_things).map(|rank| (rank as f64).powf(-exponent)))
+        Self::Zipf(Zipf::new(num_things as f64, exponent).expect("there is a thing, and the exponent is not negative"))
     }
 
     pub(crate) fn draw(&self, generator: &mut Generator) -> usize {
-        let total = self.cumulative.last().copied().unwrap_or(0.0);
-        let point = generator.unit() * total;
-        // Rounding could put the point on the total itself.
-        self.cumulative.partition_point(|sum| *sum <= point).min(self.cumulative.len().saturating_sub(1))
+        match self {
+            Self::Weighted(law) => law.sample(&mut generator.0),
+            // Whole numbers from 1 on.
+            Self::Zipf(law) => law.sample(&mut generator.0) as usize - 1,
+        }
     }
 }
 
+/// The gaps between arrivals in an open loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArrivalPattern {
+    /// Equal gaps.
+    Constant,
+    /// Exponential gaps.
+    Poisson,
+}
+
 /// The gaps between the arrivals of an open loop.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Arrivals {
     pattern: ArrivalPattern,
     per_second: f64,
@@ -91,8 +79,9 @@ impl Arrivals {
     pub(crate) fn gap(&mut self) -> Duration {
         let seconds = match self.pattern {
             ArrivalPattern::Constant => 1.0 / self.per_second,
-            // 1 - unit is never 0, so its logarithm is finite.
-            ArrivalPattern::Poisson => -(1.0 - self.generator.unit()).ln() / self.per_second,
+            ArrivalPattern::Poisson => {
+                Exp::new(self.per_second).expect("a rate is above 0").sample(&mut self.generator.0)
+            }
         };
         Duration::from_secs_f64(seconds.min(1e9))
     }
@@ -103,10 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generator_gives_the_published_sequence() {
-        let mut generator = Generator::new(1_234_567);
-        assert_eq!(generator.bits(), 6_457_827_717_110_365_317);
-        assert_eq!(generator.bits(), 3_203_168_211_198_807_973);
+    fn a_seed_means_the_same_choices_in_every_version_of_the_driver() {
+        let mut generator = Generator::new(1);
+        let drawn: Vec<u32> = (0..4).map(|_| generator.between(0, 999)).collect();
+        let zipf = Choice::zipf(100, 1.0);
+        let chosen: Vec<usize> = (0..4).map(|_| zipf.draw(&mut generator)).collect();
+        let gap = Arrivals::new(ArrivalPattern::Poisson, 1.0, 1).gap().as_micros();
+        assert_eq!((drawn.as_slice(), chosen.as_slice(), gap), (&[0; 4][..], &[0; 4][..], 0));
     }
 
     #[test]
@@ -117,6 +109,19 @@ mod tests {
         assert!(drawn.iter().all(|number| (3..=5).contains(number)));
         assert_eq!(generator.between(9, 9), 9);
         generator.between(0, u32::MAX);
+    }
+
+    #[test]
+    fn laws_at_their_edges_draw_what_there_is() {
+        let mut generator = Generator::new(1);
+        for exponent in [0.0, 1e-12, 1.0, 60.0, 1e9] {
+            assert_eq!(Choice::zipf(1, exponent).draw(&mut generator), 0);
+            let law = Choice::zipf(1_000_000, exponent);
+            assert!((0..1000).all(|_| law.draw(&mut generator) < 1_000_000), "{exponent}");
+        }
+        for per_second in [1e-300, 1e-9, 1e9] {
+            assert!(Arrivals::new(ArrivalPattern::Poisson, per_second, 1).gap() <= Duration::from_secs(1_000_000_000));
+        }
     }
 
     fn shares(choice: &Choice, num_things: usize) -> Vec<f64> {

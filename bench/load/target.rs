@@ -5,8 +5,6 @@ use clap::ValueEnum;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde_json::{Value, json};
 
-use super::arguments::BenchArgs;
-
 /// How a server wants adapters named, and which extra fields it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Naming {
@@ -31,6 +29,29 @@ pub(crate) enum Api {
     Chat,
 }
 
+/// Where the server is and who calls.
+#[derive(Clone)]
+pub struct Server {
+    /// With or without `/v1` at its end.
+    pub url: String,
+    /// `None` calls without a key.
+    pub api_key: Option<String>,
+}
+
+/// How a server is to be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TargetConfig<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) naming: Naming,
+    pub(crate) api: Api,
+    /// `None` takes the one that the server lists.
+    pub(crate) base_model: Option<&'a str>,
+    /// Answers go on to their full length.
+    pub(crate) ignore_eos: bool,
+    pub(crate) temperature: f64,
+    pub(crate) stream: bool,
+}
+
 /// A server under load.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -45,18 +66,18 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The server that the flags name, asked for its base model where that is needed and not given.
+    /// The server at the address, asked for its base model where that is needed and not given.
     ///
     /// # Errors
     /// If the server cannot be reached or lists no model, or an adapter is not named as the server wants.
     pub(crate) async fn new(
         http: &reqwest::Client,
-        arguments: &BenchArgs,
+        config: TargetConfig<'_>,
         adapters: &[String],
         authorization: Option<&HeaderValue>,
     ) -> anyhow::Result<Self> {
-        let url = arguments.server.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        let naming = arguments.naming;
+        let url = config.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        let naming = config.naming;
         if naming == Naming::LlamaServer
             && let Some(name) = adapters.iter().find(|name| name.parse::<u32>().is_err())
         {
@@ -64,19 +85,19 @@ impl Target {
         }
         // Where `model` names the adapter, nobody asks for the base model.
         let needs_base = adapters.is_empty() || naming == Naming::LlamaServer;
-        let base_model = match &arguments.base_model {
-            Some(model) => model.clone(),
+        let base_model = match config.base_model {
+            Some(model) => model.to_owned(),
             None if needs_base && naming != Naming::Lorax => listed_model(http, &url, authorization).await?,
             None => String::new(),
         };
         Ok(Self {
             url,
             naming,
-            api: arguments.api,
+            api: config.api,
             base_model,
-            ignore_eos: !arguments.stop_at_eos,
-            temperature: arguments.temperature,
-            stream: !arguments.no_stream,
+            ignore_eos: config.ignore_eos,
+            temperature: config.temperature,
+            stream: config.stream,
         })
     }
 

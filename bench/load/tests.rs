@@ -97,8 +97,7 @@ async fn completions(State(server): State<Arc<Server>>, headers: HeaderMap, body
 struct Nobody;
 
 impl Watch for Nobody {
-    fn phase(&self, _: &str) {}
-    fn progress(&self, _: &Record) {}
+    fn says(&self, _: &str) {}
 }
 
 #[derive(Debug, clap::Parser)]
@@ -107,10 +106,14 @@ struct Line {
     bench: BenchArgs,
 }
 
+fn server(url: &str) -> crate::Server {
+    crate::Server { url: url.to_owned(), api_key: None }
+}
+
 async fn bench(url: &str, flags: &str) -> anyhow::Result<Report> {
-    let words = ["bench", "--url", url, "--warm-up-s", "0", "--prompt-tokens", "7", "--output-tokens", "10"];
+    let words = ["bench", "--warm-up-s", "0", "--prompt-tokens", "7", "--output-tokens", "10"];
     let arguments = Line::try_parse_from(words.into_iter().chain(flags.split(' '))).unwrap().bench;
-    run(&arguments, std::future::pending(), &Nobody).await
+    run(&server(url), &arguments, std::future::pending(), &Nobody).await
 }
 
 #[tokio::test]
@@ -207,9 +210,9 @@ async fn a_warm_run_touches_each_adapter_and_stops_at_one_that_fails() {
 #[tokio::test]
 async fn an_interrupted_run_reports_what_it_measured() {
     let (url, _server) = Server::new(1, 100).start().await;
-    let words = ["bench", "--url", &url, "--warm-up-s", "0", "--output-tokens", "2", "--users", "1"];
+    let words = ["bench", "--warm-up-s", "0", "--output-tokens", "2", "--users", "1"];
     let arguments = Line::try_parse_from(words).unwrap().bench;
-    let report = run(&arguments, tokio::time::sleep(Duration::from_millis(300)), &Nobody).await.unwrap();
+    let report = run(&server(&url), &arguments, tokio::time::sleep(Duration::from_millis(300)), &Nobody).await.unwrap();
     assert!(report.interrupted && report.succeeded > 1 && report.failed == 0);
     assert!((0.2..10.0).contains(&report.measured_s), "{}", report.measured_s);
 }

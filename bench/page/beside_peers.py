@@ -36,7 +36,7 @@ def in_process(sitting, peers):
         f"The best of {rounds} runs that took turns (mistral.rs: of two, after them); decode after a prompt of 32 tokens. The Python "
         "package of mistral.rs takes one request at a time, so more sequences can only be the choices of one request.",
         *(f"mistral.rs fails at {name}: {reason}" for name, reason in mistral["failures"].items()),
-        shell(["cargo bench --bench engine -- --only base --rounds 1", *peers.engine_commands(), "python scripts/bench/mistralrs_load.py MODEL"]),
+        shell(["cargo bench -p souk-bench --bench engine -- --only base --rounds 1", *peers.engine_commands(), "python bench/page/mistralrs_load.py MODEL"]),
     ]
     return "\n\n".join(lines)
 

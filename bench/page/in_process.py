@@ -30,5 +30,5 @@ def measure(sitting):
         f"and through HTTP with streaming; medians of {len(inside[0])} rounds that take turns, each with a server of its own. "
         "The driver of the load runs on the same cores; the last column is the part of one core that it took.",
         table(["16 users", "in process, tokens/s", "through HTTP, tokens/s", "ratio", "driver, cores"], rows),
-        shell(["cargo bench --bench engine -- --only users", *commands]),
+        shell(["cargo bench -p souk-bench --bench engine -- --only users", *commands]),
     ])

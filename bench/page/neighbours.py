@@ -36,7 +36,7 @@ def measure(sitting, peers):
     lines = [
         f"`souk serve` that has nothing to do takes {idle:.2f} s of processor time in {IDLE_S} s.",
         "Decode of 16 sequences beside endless loops of normal priority on the same two cores (the median of "
-        "`cargo bench --bench engine -- --only decode16`). With n of them a thread has at best 2 / (2 + n) of its core.",
+        "`cargo bench -p souk-bench --bench engine -- --only decode16`). With n of them a thread has at best 2 / (2 + n) of its core.",
         table(head, rows),
     ]
     if peers:

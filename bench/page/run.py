@@ -2,7 +2,8 @@
 
 `make bench` runs everything of our own; `make bench PEERS=1` also builds llama.cpp and mistral.rs and measures them in the
 same sitting. A part that fails is shown with its reason, and the others go on. `--only NAME,NAME` prints parts instead of
-writing the page, and so does `--quick`, whose figures are too short to mean anything.
+writing the page, and so does `--quick`, whose figures are too short to mean anything. `--renew NAME,NAME` takes parts anew and
+sets them into the page with their date. No line of the page is written by hand.
 """
 
 import argparse
@@ -30,9 +31,9 @@ from sitting import CACHE, ROOT, Sitting, machine, run
 PAGE = ROOT / "docs/benchmarks.md"
 HEAD = """# Benchmarks
 
-Written by `make bench{peers}` (`scripts/bench/`) on {date}, in {minutes} minutes, on a commit of {commit}. Every table stands
+Written by `make bench{peers}` (`bench/page/run.py`) on {date}, in {minutes} minutes, on a commit of {commit}. Every table stands
 beside the commands that made it. The machine is shared and noisy: compare figures of one sitting, as ratios. What a ratio
-compares has run in turns.
+compares has run in turns. A part that was taken anew later says so.
 
 Machine: {machine}. Model: SmolLM2-135M-Instruct, Q4_1, 98 MB, two compute threads.
 """
@@ -59,8 +60,8 @@ def parts(sitting, peers, soak_s):
 
 def startup(sitting):
     """Markdown with the time to ready and the peak memory."""
-    output = run([ROOT / "scripts/bench_startup.sh"], env=os.environ | {"SOUK": str(sitting.souk)})
-    return f"`scripts/bench_startup.sh` on a release build with the model in the cache:\n\n```text\n{output.strip()}\n```"
+    output = run([ROOT / "bench/page/startup.sh"], env=os.environ | {"SOUK": str(sitting.souk)})
+    return f"`bench/page/startup.sh` on a release build with the model in the cache:\n\n```text\n{output.strip()}\n```"
 
 
 def soak(seconds):
@@ -72,7 +73,7 @@ def soak(seconds):
 
 
 def part(title, measure):
-    """A part of the page and whether it succeeded."""
+    """A part of the page, under its title, and whether it succeeded."""
     began = time.monotonic()
     print(f"# {title} ...", end=" ", file=sys.stderr, flush=True)
     try:
@@ -82,6 +83,24 @@ def part(title, measure):
         text, succeeded = f"This part failed:\n\n```text\n{type(error).__name__}: {error}\n```", False
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return f"## {title}\n\n{wrapped(text)}\n", succeeded
+
+
+def renewed(page, parts):
+    """The page with these parts in place of those with the same titles; one that the page lacks goes to its end."""
+    head, *sections = re.split(r"^(?=## )", page, flags=re.M)
+    titles = [section.partition("\n")[0] for section in sections]
+    for text in parts:
+        title, _, rest = text.partition("\n")
+        date = datetime.now(timezone.utc).date().isoformat()
+        text = f"{title}\n\nTaken anew on {date}, on a commit of {commit_date()}.\n{rest}"
+        if title in titles:
+            place = titles.index(title)
+            sections[place] = text if place == len(sections) - 1 else text + "\n"
+        else:
+            sections[-1] += "\n"
+            sections.append(text)
+            titles.append(title)
+    return "".join([head, *sections])
 
 
 def wrapped(text):
@@ -99,7 +118,9 @@ def main():
     parser.add_argument("--souk", required=True, type=Path, help="the executable (release)")
     parser.add_argument("--peers", action="store_true", help="measure llama.cpp and mistral.rs too")
     parser.add_argument("--soak-s", type=int, default=0, help="seconds of the soak test; 0 leaves it out")
-    parser.add_argument("--only", help="parts, printed and not written")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--only", help="parts, printed and not written")
+    chosen.add_argument("--renew", help="parts, set into the page that is there")
     parser.add_argument("--quick", action="store_true", help="everything very short, to see that it works; printed")
     arguments = parser.parse_args()
     sitting = Sitting(arguments.souk, arguments.quick)
@@ -107,14 +128,16 @@ def main():
     peers = Peers(CACHE / "peers") if arguments.peers else None
     if peers:
         peers.install()
-    wanted = arguments.only.split(",") if arguments.only else None
+    named = arguments.only or arguments.renew
+    wanted = named.split(",") if named else None
     began = time.monotonic()
     done = [part(title, measure) for name, title, measure in parts(sitting, peers, arguments.soak_s)
             if wanted is None or name in wanted]
     head = HEAD.format(peers=" PEERS=1" if peers else "", date=datetime.now(timezone.utc).date().isoformat(), machine=machine(),
                        minutes=round((time.monotonic() - began) / 60), commit=commit_date())
-    page = "\n".join([head, *(text for text, _ in done)])
-    if arguments.quick or wanted:
+    texts = [text for text, _ in done]
+    page = renewed(PAGE.read_text(), texts) if arguments.renew else "\n".join([head, *texts])
+    if arguments.quick or arguments.only:
         print(page)
     else:
         PAGE.write_text(page)

@@ -27,7 +27,7 @@ class Sitting:
     def build(self):
         """Builds the benchmarks, so that no part waits for the compiler."""
         wanted = [argument for name in BENCHMARKS for argument in ("--bench", name)]
-        lines = subprocess.run(["cargo", "bench", "--locked", "--no-run", *wanted, "--message-format", "json"],
+        lines = subprocess.run(["cargo", "bench", "--locked", "-p", "souk-bench", "--no-run", *wanted, "--message-format", "json"],
                                check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.splitlines()
         for message in map(json.loads, lines):
             if message.get("executable") and "bench" in message["target"]["kind"]:
@@ -42,7 +42,7 @@ class Sitting:
         arguments = [*arguments, *(["--quick"] if self.quick else [])]
         output = run([self.executables[name], *arguments], cwd=ROOT,
                      env=os.environ | {"SOUK_BENCH_THREADS": str(THREADS)})
-        shown = " ".join(["cargo bench --bench", name, *(["--", *arguments] if arguments else [])])
+        shown = " ".join(["cargo bench -p souk-bench --bench", name, *(["--", *arguments] if arguments else [])])
         return f"`{shown}`\n\n{output.strip()}"
 
     def figures(self, name, section, *arguments):

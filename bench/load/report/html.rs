@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::markup::escape;
 use super::plot::{Plot, Scale, Series};
 use super::table::{milliseconds, number, token_source};
 use super::{Distribution, Moment, PartSummary, Report};
@@ -9,7 +10,7 @@ use super::{Distribution, Moment, PartSummary, Report};
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
-pub(crate) fn page(report: &Report) -> String {
+pub fn page(report: &Report) -> String {
     let name = escape(&report.name);
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -32,22 +33,6 @@ pub(crate) fn page(report: &Report) -> String {
     text.push_str(&settings(report));
     text.push_str("</main></body></html>\n");
     text
-}
-
-/// Text made safe for an element or a quoted attribute.
-pub(crate) fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
 
 fn subtitle(report: &Report) -> String {

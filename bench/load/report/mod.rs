@@ -1,6 +1,7 @@
 //! The result of a run: one type, told as a [`table`], as JSON and as an [`html`] page.
 
 pub(crate) mod html;
+mod markup;
 mod plot;
 pub(crate) mod table;
 
@@ -18,7 +19,7 @@ const CURVE_POINTS: u64 = 200;
 
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Report {
+pub struct Report {
     /// [`SCHEMA`].
     pub(crate) schema: String,
     pub(crate) name: String,
@@ -178,6 +179,11 @@ pub(crate) struct Setup {
 }
 
 impl Report {
+    /// Whether anything was answered; a run without an answer measured nothing.
+    pub fn has_answers(&self) -> bool {
+        self.succeeded > 0
+    }
+
     /// Sums up a record.
     pub(crate) fn new(setup: Setup, record: &Record, interrupted: bool, driver_cpu_share: Option<f64>) -> Self {
         let measured_s = record.measured().as_secs_f64();

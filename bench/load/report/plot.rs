@@ -1,9 +1,18 @@
-//! Line plots as inline SVG, coloured by the page's style sheet.
+//! Line plots as inline SVG. Colours are attributes, which a page's style sheet overrides: there is no script, no handler
+//! and no inline style, so that the strictest content policy shows them.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use super::html::escape;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+
+use super::markup::escape;
 use super::table::number;
+
+/// What plotters draws on, and how it fails.
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 
 /// A line in a plot.
 #[derive(Clone, Debug)]
@@ -33,12 +42,19 @@ pub(crate) struct Plot {
     pub(crate) series: Vec<Series>,
 }
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 44.0;
+/// Of a picture, in its own units; it is shown as wide as there is room.
+const SIZE: (u32, u32) = (720, 280);
+/// The colours without a style sheet, which names them to change them (`page.css`).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x1b, 0x6c, 0xa8),
+    RGBColor(0xc4, 0x54, 0x1c),
+    RGBColor(0x2f, 0x85, 0x5a),
+    RGBColor(0x8a, 0x4f, 0xb0),
+    RGBColor(0xa6, 0x81, 0x1c),
+    RGBColor(0x6b, 0x72, 0x80),
+];
+const TEXT: RGBColor = RGBColor(0x62, 0x6a, 0x73);
+const GRID: RGBColor = RGBColor(0xdf, 0xe2, 0xe5);
 
 impl Plot {
     /// A figure with its title, legend and picture; a sentence instead of the picture where there is nothing to draw.
@@ -55,7 +71,7 @@ impl Plot {
             let _ = write!(text, "<span><i class=\"b{index}\"></i>{}</span>", escape(&series.name));
         }
         text.push_str("</div>");
-        self.picture(&mut text, &drawn);
+        text.push_str(&self.picture(&drawn).expect("a text takes every line that is drawn into it"));
         text.push_str("</figure>");
         text
     }
@@ -65,119 +81,77 @@ impl Plot {
         Series { points: series.points.iter().copied().filter(fits).collect(), ..series.clone() }
     }
 
-    fn picture(&self, text: &mut String, drawn: &[Series]) {
+    fn picture(&self, drawn: &[Series]) -> Result<String, DrawingError> {
         let all = || drawn.iter().flat_map(|series| series.points.iter().copied());
-        let x_low = all().map(|point| point.0).fold(f64::INFINITY, f64::min);
-        let x_high = all().map(|point| point.0).fold(f64::NEG_INFINITY, f64::max);
-        let y_high = all().map(|point| point.1).fold(0.0, f64::max);
-        let x = Axis::new(self.x_scale, x_low, x_high, (LEFT, WIDTH - RIGHT));
-        let y = Axis::new(Scale::Linear, 0.0, y_high, (HEIGHT - BOTTOM, TOP));
-        let _ =
-            write!(text, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escape(self.title));
-        for value in y.ticks() {
-            let at = y.place(value);
-            let _ = write!(
-                text,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
-                WIDTH - RIGHT
-            );
-            let _ =
-                write!(text, "<text class=\"y\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 6.0, at + 4.0, tick(value));
+        let x = range(self.x_scale, all().map(|point| point.0));
+        let y = range(Scale::Linear, all().map(|point| point.1).chain([0.0]));
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+            match self.x_scale {
+                Scale::Linear => self.draw(&area, x, y, drawn)?,
+                Scale::Logarithmic => self.draw(&area, x.log_scale(), y, drawn)?,
+            }
+            area.present()?;
         }
-        for value in x.ticks() {
-            let at = x.place(value);
-            let bottom = HEIGHT - BOTTOM;
-            let _ = write!(text, "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>");
-            let _ = write!(text, "<text class=\"x\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>", bottom + 16.0, tick(value));
+        // Within a page the name space goes without saying, and a picture has a name.
+        let name = format!("role=\"img\" aria-label=\"{}\"", escape(self.title));
+        Ok(svg.replacen("xmlns=\"http://www.w3.org/2000/svg\"", &name, 1))
+    }
+
+    fn draw<X>(&self, area: &Area<'_>, x: X, y: Range<f64>, drawn: &[Series]) -> Result<(), DrawingError>
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+    {
+        let mut chart =
+            ChartBuilder::on(area).margin(8).x_label_area_size(44).y_label_area_size(56).build_cartesian_2d(x, y)?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x_label)
+            .y_desc(self.y_label)
+            .x_labels(8)
+            .y_labels(6)
+            .x_label_formatter(&|value| tick(*value))
+            .y_label_formatter(&|value| tick(*value))
+            .label_style(("sans-serif", 15).into_font().color(&TEXT))
+            .axis_style(GRID)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (series, colour) in drawn.iter().zip(COLOURS.iter().cycle()) {
+            chart.draw_series(LineSeries::new(corners(series), colour.stroke_width(2)))?;
         }
-        let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
-        let _ =
-            write!(text, "<text class=\"x\" x=\"{middle}\" y=\"{:.1}\">{}</text>", HEIGHT - 8.0, escape(self.x_label));
-        let _ = write!(
-            text,
-            "<text class=\"x\" transform=\"translate(12 {:.1}) rotate(-90)\">{}</text>",
-            TOP + (HEIGHT - TOP - BOTTOM) / 2.0,
-            escape(self.y_label)
-        );
-        for (index, series) in drawn.iter().enumerate().filter(|(_, series)| !series.points.is_empty()) {
-            let _ = write!(text, "<path class=\"s{index}\" d=\"{}\"/>", path(series, &x, &y));
-        }
-        text.push_str("</svg>");
+        Ok(())
     }
 }
 
-fn path(series: &Series, x: &Axis, y: &Axis) -> String {
-    let mut path = String::new();
-    for (index, (at_x, at_y)) in series.points.iter().enumerate() {
-        let (at_x, at_y) = (x.place(*at_x), y.place(*at_y));
-        let _ = match (index, series.steps) {
-            (0, _) => write!(path, "M{at_x:.1} {at_y:.1}"),
-            (_, true) => write!(path, "H{at_x:.1}V{at_y:.1}"),
-            (_, false) => write!(path, "L{at_x:.1} {at_y:.1}"),
-        };
+/// From the least to the greatest value; a single value gets room on both sides, or above for nothing at all.
+fn range(scale: Scale, values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    match scale {
+        _ if high > low => low..high,
+        Scale::Logarithmic => low / 2.0..low * 2.0,
+        Scale::Linear => low..low + low.abs().max(1.0),
     }
-    path
+}
+
+/// The points of the line; a step adds the corner before it.
+fn corners(series: &Series) -> Vec<(f64, f64)> {
+    let Some(&first) = series.points.first() else { return Vec::new() };
+    let mut corners = vec![first];
+    for pair in series.points.windows(2) {
+        if series.steps {
+            corners.push((pair[1].0, pair[0].1));
+        }
+        corners.push(pair[1]);
+    }
+    corners
 }
 
 fn tick(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value}") } else { number(value).trim_end_matches('0').to_owned() }
-}
-
-/// Values along one side of a plot.
-struct Axis {
-    scale: Scale,
-    low: f64,
-    high: f64,
-    from: f64,
-    to: f64,
-}
-
-impl Axis {
-    fn new(scale: Scale, low: f64, high: f64, (from, to): (f64, f64)) -> Self {
-        // A single value gets room on both sides, or above for nothing at all.
-        let (low, high) = match scale {
-            _ if high > low => (low, high),
-            Scale::Logarithmic => (low / 2.0, low * 2.0),
-            Scale::Linear => (low, low + low.abs().max(1.0)),
-        };
-        Self { scale, low, high, from, to }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        let part = match self.scale {
-            Scale::Linear => (value - self.low) / (self.high - self.low),
-            Scale::Logarithmic => (value / self.low).ln() / (self.high / self.low).ln(),
-        };
-        self.from + part.clamp(0.0, 1.0) * (self.to - self.from)
-    }
-
-    /// Round values within the axis: 1, 2 or 5 times a power of ten, about six of them.
-    fn ticks(&self) -> Vec<f64> {
-        let logarithmic = match self.scale {
-            Scale::Linear => Vec::new(),
-            Scale::Logarithmic => self.logarithmic_ticks(),
-        };
-        // Less than one decade has too few of them.
-        if logarithmic.len() > 1 { logarithmic } else { self.linear_ticks() }
-    }
-
-    fn linear_ticks(&self) -> Vec<f64> {
-        let rough = (self.high - self.low) / 6.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough);
-        let step = step.unwrap_or(rough);
-        let first = (self.low / step).ceil();
-        // At most six steps fit; one more for rounding.
-        let values = (0..=7).map(|index| (first + f64::from(index)) * step);
-        values.filter(|value| *value <= self.high * (1.0 + 1e-9)).collect()
-    }
-
-    fn logarithmic_ticks(&self) -> Vec<f64> {
-        let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
-        let factors: &[f64] = if last - first > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let values = (first..=last).flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
-        values.filter(|value| (self.low..=self.high).contains(value)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -190,29 +164,43 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_within_the_axis() {
-        let linear = Axis::new(Scale::Linear, 0.0, 130.0, (0.0, 1.0));
-        assert_eq!(linear.ticks(), [0.0, 50.0, 100.0]);
-        let logarithmic = Axis::new(Scale::Logarithmic, 3.0, 300.0, (0.0, 1.0));
-        assert_eq!(logarithmic.ticks(), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
-        let narrow = Axis::new(Scale::Logarithmic, 51.0, 52.0, (0.0, 1.0));
-        assert!(narrow.ticks().len() >= 5, "{:?}", narrow.ticks());
+    fn a_range_has_room_for_its_values() {
+        assert_eq!(range(Scale::Linear, [3.0, 1.0, 2.0].into_iter()), 1.0..3.0);
+        assert_eq!(range(Scale::Linear, [0.0].into_iter()), 0.0..1.0);
+        assert_eq!(range(Scale::Linear, [-4.0].into_iter()), -4.0..0.0);
+        assert_eq!(range(Scale::Logarithmic, [8.0, 8.0].into_iter()), 4.0..16.0);
     }
 
     #[test]
-    fn points_are_placed_between_the_edges() {
-        let logarithmic = Axis::new(Scale::Logarithmic, 1.0, 100.0, (0.0, 10.0));
-        assert!((logarithmic.place(10.0) - 5.0).abs() < 1e-9);
-        let down = Axis::new(Scale::Linear, 0.0, 4.0, (10.0, 0.0));
-        assert_eq!([down.place(0.0), down.place(1.0), down.place(4.0)], [10.0, 7.5, 0.0]);
+    fn a_step_holds_its_value_until_the_next_point() {
+        let series = |steps| Series { name: String::new(), points: vec![(0.0, 1.0), (2.0, 5.0)], steps };
+        assert_eq!(corners(&series(true)), [(0.0, 1.0), (2.0, 1.0), (2.0, 5.0)]);
+        assert_eq!(corners(&series(false)), [(0.0, 1.0), (2.0, 5.0)]);
     }
 
     #[test]
     fn what_cannot_be_drawn_is_left_out() {
         assert!(plot(vec![], Scale::Linear).html().contains("Not enough data"));
         let html = plot(vec![(0.0, 0.5), (1.0, f64::NAN), (1.0, 0.5), (2.0, 1.0)], Scale::Logarithmic).html();
-        assert!(html.contains("<path") && !html.contains("NaN") && !html.contains("inf"), "{html}");
+        assert!(html.contains("<polyline") && !html.contains("NaN") && !html.contains("inf"), "{html}");
         assert!(html.contains("a&lt;b"));
-        assert!(plot(vec![(1.0, 0.0), (1.0, 0.0)], Scale::Linear).html().contains("<path"));
+        assert!(plot(vec![(1.0, 0.0), (1.0, 0.0)], Scale::Linear).html().contains("<polyline"));
+    }
+
+    #[test]
+    fn a_strict_content_policy_shows_the_picture() {
+        let html = plot(vec![(0.5, 0.5), (300.0, 1.0)], Scale::Logarithmic).html();
+        assert!(html.contains("<svg") && html.contains("role=\"img\" aria-label=\"t\""));
+        for word in ["<script", "<style", " style=", " on", "href", "http", "url(", "<image", "<foreignObject"] {
+            assert!(!html.contains(word), "{word}: {html}");
+        }
+    }
+
+    #[test]
+    fn the_style_sheet_names_every_colour() {
+        let style = include_str!("page.css");
+        for RGBColor(red, green, blue) in COLOURS.into_iter().chain([GRID]) {
+            assert!(style.contains(&format!("[stroke=\"#{red:02X}{green:02X}{blue:02X}\"]")), "{red} {green} {blue}");
+        }
     }
 }

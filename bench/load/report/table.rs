@@ -3,7 +3,7 @@
 use super::{Distribution, PartSummary, Report};
 
 /// Lines to print.
-pub(crate) fn lines(report: &Report) -> Vec<String> {
+pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = vec![heading(report)];
     lines.extend(report.settings.iter().map(|(name, value)| format!("  {name:<10} {value}")));
     lines.push(String::new());
