@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(has_shared)");
-    println!("cargo::rerun-if-changed=../../shared/fixtures");
-    if Path::new("../../shared/fixtures").exists() {
+    println!("cargo::rerun-if-changed=../../../shared/fixtures");
+    if Path::new("../../../shared/fixtures").exists() {
         println!("cargo::rustc-cfg=has_shared");
     }
     println!("cargo::rustc-check-cfg=cfg(can_mount)");

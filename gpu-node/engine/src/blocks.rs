@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::prefix::BlockKey;
-use super::runner::{BLOCK_TOKENS, BlockId};
 use crate::memory::{DeviceMemory, Side};
+use souk_runner::{BLOCK_TOKENS, BlockId};
 
 /// All KV blocks of a runner.
 #[derive(Clone, Debug)]

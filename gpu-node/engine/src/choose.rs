@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::answer::{Answer, Break, PartOutput, Progress};
-use super::runner::{StepOutput, Threads};
 use super::sampler::Sampler;
 use super::scheduler::Plan;
 use super::sequence::{Part, Sequence, SequenceId};
+use souk_runner::{StepOutput, Threads};
 
 /// What has been made of one part of a plan.
 pub(super) type Outcome = Result<Progress, Break>;

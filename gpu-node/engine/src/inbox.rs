@@ -12,10 +12,10 @@ use souk_protocol::JobFailure;
 use tokio::sync::oneshot;
 
 use super::blocks::blocks_for;
-use super::runner::RunnerLimits;
 use super::sequence::SequenceId;
 use super::stats::EngineStats;
 use super::{Ended, EngineError, EngineRequest, Rejected};
+use souk_runner::RunnerLimits;
 
 /// The mailbox between handles and the engine's thread.
 pub struct Inbox {

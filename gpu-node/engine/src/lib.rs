@@ -10,11 +10,12 @@
 pub mod answer;
 pub mod blocks;
 mod choose;
+pub mod constraint;
 pub mod draft;
 pub mod inbox;
+pub mod memory;
 pub mod prefix;
 pub mod run;
-pub mod runner;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
@@ -22,7 +23,7 @@ pub mod stats;
 mod step;
 
 #[cfg(test)]
-pub(crate) mod scripted;
+mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -36,12 +37,12 @@ use souk_queue::EventSink;
 use tokio::sync::oneshot;
 
 use self::inbox::Inbox;
-use self::runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use self::sequence::SequenceId;
 use self::stats::EngineStats;
-use crate::adapters::DeviceAdapter;
 use crate::constraint::Constraint;
 use crate::memory::{DeviceMemory, Side, pages_for};
+use souk_runner::DeviceAdapter;
+use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 
 /// Bounds of the engine. Each is lowered to what the runner can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{PoolId, TenantId, TokenId};
 
-use super::runner::BLOCK_TOKENS;
 use super::sequence::AdapterSet;
+use souk_runner::BLOCK_TOKENS;
 
 /// What a full block holds, as a name: its own content and all that comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ mod tests {
     use souk_protocol::Digest;
 
     use super::*;
-    use crate::engine::scripted::adapter;
+    use souk_runner::scripted::adapter;
 
     fn keys(tenant: &str, pool: &str, adapters: &[(&str, f32)], tokens: &[TokenId]) -> Vec<BlockKey> {
         let mut chain = KeyChain::new(&TenantId::from_stored(tenant), &PoolId(Digest::of(pool.as_bytes())));

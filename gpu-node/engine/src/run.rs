@@ -13,13 +13,13 @@ use super::choose::{Choice, Choosers, Outcome};
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
-use super::runner::{ModelRunner, RunnerLimits};
 use super::sampler;
 use super::scheduler::{Budget, Plan, Scheduler};
 use super::sequence::{AdapterSet, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
 use crate::memory::{DeviceMemory, pages_for};
+use souk_runner::{ModelRunner, RunnerLimits};
 
 /// The state of the engine's thread.
 pub(super) struct EngineLoop {

@@ -10,8 +10,8 @@ use souk_protocol::{Digest, FinishReason, TenantId, TokenId};
 use super::blocks::{BlockList, blocks_for};
 use super::draft::Draft;
 use super::prefix::{BlockKey, KeyChain};
-use super::runner::BLOCK_TOKENS;
-use crate::adapters::DeviceAdapter;
+use souk_runner::BLOCK_TOKENS;
+use souk_runner::DeviceAdapter;
 
 /// Order of admission to the engine: lower came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

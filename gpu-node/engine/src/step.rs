@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::blocks::blocks_for;
 use super::count;
-use super::runner::{AdapterRun, BlockId, Step, StepSequence};
 use super::scheduler::{Plan, Scheduler};
 use super::sequence::{Part, Sequence, Stage};
+use souk_runner::{AdapterRun, BlockId, Step, StepSequence};
 
 /// Builds steps.
 #[derive(Default)]

@@ -25,8 +25,8 @@ use tokio_util::task::TaskTracker;
 
 use self::books::Books;
 use crate::adapters::AdapterStore;
-use crate::constraint::ConstraintCompiler;
-use crate::engine::Engine;
+use souk_engine::Engine;
+use souk_engine::constraint::ConstraintCompiler;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
-use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DeviceAdapter, FolderSource, LayerAdapter, Tier};
-use souk_gpu_node::base::{self, FetchConfig, LoadedBase};
 use souk_kernels::ops::{LoraPair, SlabType};
+use souk_models::base::{self, FetchConfig, LoadedBase};
+use souk_node::adapters::{AdapterLimits, AdapterStore, FolderSource, Tier};
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
 use souk_protocol::{AdapterManifest, Digest, FileEntry};
+use souk_runner::{DeviceAdapter, LayerAdapter};
 
 /// A pair's name in PEFT and its place in a layer.
 type Place = (&'static str, fn(&LayerAdapter) -> Option<&LoraPair>);
@@ -54,7 +55,7 @@ fn qv(name: &str, value: (usize, f32)) -> Option<(usize, f32)> {
 }
 
 fn shared(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(name)
 }
 
 /// The cached base model.

@@ -79,7 +79,7 @@ impl DeviceAdapter {
 
 impl LayerAdapter {
     /// The place of a module's pair; `None` for the head, which belongs to no layer.
-    pub(super) fn pair_mut(&mut self, module: Module) -> Option<&mut Option<LoraPair>> {
+    pub fn pair_mut(&mut self, module: Module) -> Option<&mut Option<LoraPair>> {
         match module {
             Module::Q => Some(&mut self.q),
             Module::K => Some(&mut self.k),

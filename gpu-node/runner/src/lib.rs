@@ -1,11 +1,17 @@
 //! The port between the engine and whatever computes: the real model, or a script in scheduler tests.
+//!
+//! Begin with [`ModelRunner`]: its caller decides what runs in a [`Step`], and it knows how. A leaf: it knows neither of the
+//! two sides.
+
+mod device;
+#[cfg(feature = "scripted")]
+pub mod scripted;
 
 use std::sync::Arc;
 
 use souk_protocol::TokenId;
 
-use crate::adapters::DeviceAdapter;
-use crate::memory::PAGE_BYTES;
+pub use self::device::{DeviceAdapter, LayerAdapter};
 
 /// Number of tokens that one KV block holds.
 pub const BLOCK_TOKENS: usize = souk_kernels::BLOCK_TOKENS;
@@ -119,9 +125,7 @@ pub trait ModelRunner: Send {
     fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError>;
 
     /// Bytes of device memory that a block takes once it has been written.
-    fn block_bytes(&self) -> usize {
-        PAGE_BYTES
-    }
+    fn block_bytes(&self) -> usize;
 
     /// Gives the memory of these blocks back. What they hold is lost; they can be written again.
     fn discard_blocks(&mut self, _blocks: &[BlockId]) {}

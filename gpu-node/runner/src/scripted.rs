@@ -1,35 +1,42 @@
 //! A runner for tests that remembers which token was computed into which place of the KV pool, and whose logits are a
 //! function of the context that it finds there. A block that is mixed up, stale or missing changes the answer or panics.
 
+#![expect(clippy::unwrap_used, reason = "a script that cannot go on fails the test that runs it")]
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use souk_protocol::{Digest, TokenId};
 
-use super::runner::{BLOCK_TOKENS, BlockId, CallerAlone, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
-use crate::adapters::DeviceAdapter;
+use crate::{
+    BLOCK_TOKENS, BlockId, CallerAlone, DeviceAdapter, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput,
+};
 
-pub(crate) const VOCAB: usize = 64;
+/// Width of a row of logits.
+pub const VOCAB: usize = 64;
 /// What an adapter is said to occupy.
-pub(crate) const ADAPTER_BYTES: usize = 16;
+pub const ADAPTER_BYTES: usize = 16;
+/// What a block takes of the device's memory.
+pub const BLOCK_BYTES: usize = 4096;
 /// A token whose row comes out as NaN.
-pub(crate) const POISON: TokenId = 63;
+pub const POISON: TokenId = 63;
 
 /// What a test can see and do while the engine owns the runner.
 #[derive(Clone, Default)]
-pub(crate) struct Script {
+pub struct Script {
     /// Makes the next step fail.
-    pub(crate) fail_next: Arc<AtomicBool>,
+    pub fail_next: Arc<AtomicBool>,
     /// Makes the next step panic.
-    pub(crate) panic_next: Arc<AtomicBool>,
+    pub panic_next: Arc<AtomicBool>,
     /// Lets logits depend on the last token, the adapters and roughly the position alone: such a model repeats itself.
-    pub(crate) short_memory: Arc<AtomicBool>,
+    pub short_memory: Arc<AtomicBool>,
     /// The adapter runs of each step, as `first..end` with the number of adapters.
-    pub(crate) adapter_runs: Arc<Mutex<Vec<String>>>,
+    pub adapter_runs: Arc<Mutex<Vec<String>>>,
 }
 
-pub(crate) struct ScriptedRunner {
+/// The runner. It panics where a step breaks a rule of the port.
+pub struct ScriptedRunner {
     limits: RunnerLimits,
     script: Script,
     kv: HashMap<(BlockId, usize), Entry>,
@@ -45,7 +52,9 @@ struct Entry {
 }
 
 impl ScriptedRunner {
-    pub(crate) fn new(limits: RunnerLimits, script: Script) -> Self {
+    /// A runner with these limits, which does what the script says.
+    #[must_use]
+    pub fn new(limits: RunnerLimits, script: Script) -> Self {
         Self { limits, script, kv: HashMap::new(), logits: Vec::new(), greedy: Vec::new() }
     }
 
@@ -121,6 +130,10 @@ impl ModelRunner for ScriptedRunner {
         self.limits
     }
 
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES
+    }
+
     fn discard_blocks(&mut self, blocks: &[BlockId]) {
         self.kv.retain(|(block, _), _| !blocks.contains(block));
     }
@@ -143,15 +156,17 @@ impl ModelRunner for ScriptedRunner {
 }
 
 /// The answer that the scripted model gives to a context, greedily, without any engine.
-pub(crate) fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
+#[must_use]
+pub fn answer(prompt: &[TokenId], adapters: &[(Arc<DeviceAdapter>, f32)], num_tokens: usize) -> Vec<TokenId> {
     answer_from(prompt, &[(0, adapters)], num_tokens)
 }
 
 /// From which position on which adapters act.
-pub(crate) type Stage<'a> = (usize, &'a [(Arc<DeviceAdapter>, f32)]);
+pub type Stage<'a> = (usize, &'a [(Arc<DeviceAdapter>, f32)]);
 
 /// The same where adapters act from a position on, up to the next entry's.
-pub(crate) fn answer_from(prompt: &[TokenId], stages: &[Stage<'_>], num_tokens: usize) -> Vec<TokenId> {
+#[must_use]
+pub fn answer_from(prompt: &[TokenId], stages: &[Stage<'_>], num_tokens: usize) -> Vec<TokenId> {
     let acting = |position| stages.iter().rfind(|(from, _)| *from <= position).map_or(0, |(_, set)| adapters_hash(set));
     let hash_of = |hash, (position, token): (usize, &TokenId)| extend(hash, *token, acting(position));
     let mut hash = prompt.iter().enumerate().fold(0, hash_of);
@@ -167,7 +182,8 @@ pub(crate) fn answer_from(prompt: &[TokenId], stages: &[Stage<'_>], num_tokens: 
 }
 
 /// An adapter that changes nothing; its name decides what the scripted model makes of it.
-pub(crate) fn adapter(name: &str) -> Arc<DeviceAdapter> {
+#[must_use]
+pub fn adapter(name: &str) -> Arc<DeviceAdapter> {
     let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), 1);
     adapter.size_bytes = ADAPTER_BYTES;
     Arc::new(adapter)

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use souk_protocol::{Digest, PoolId, TenantId, TokenId};
 
 use super::*;
-use crate::engine::prefix::KeyChain;
-use crate::engine::sequence::AdapterSet;
 use crate::memory::{MemoryConfig, PAGE_BYTES, SideLimits};
+use crate::prefix::KeyChain;
+use crate::sequence::AdapterSet;
 
 /// Keys of a chain in which block `i` holds the token `contents[i]` over and over.
 fn keys(tenant: u8, contents: &[u8]) -> Vec<BlockKey> {

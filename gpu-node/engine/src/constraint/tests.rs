@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use souk_protocol::{BaseModel, ConstraintSpec, JobFailure, TokenId, TokenizerSpec};
 
 use super::{Constraint, ConstraintCompiler, ConstraintError, ConstraintLimits};
-use crate::adapters::samples;
+use crate::samples;
 
 /// Ends answers; a control token like the one after it.
 const EOS: TokenId = 256;

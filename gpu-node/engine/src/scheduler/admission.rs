@@ -11,7 +11,7 @@
 //! room, and it makes way for a newcomer only once in its life, so it is delayed by at most one stay in the line.
 
 use super::{Planning, Scheduler};
-use crate::engine::sequence::{Sequence, SequenceId};
+use crate::sequence::{Sequence, SequenceId};
 
 impl Scheduler {
     /// Lets in the first sequence of each tenant that has none in the batch.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use souk_protocol::TenantId;
 
-use crate::engine::sequence::{Sequence, SequenceId};
+use crate::sequence::{Sequence, SequenceId};
 
 /// The running sequences.
 #[derive(Debug, Default)]

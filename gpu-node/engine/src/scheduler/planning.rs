@@ -6,8 +6,8 @@ use souk_protocol::Digest;
 
 use super::shares::Shares;
 use super::{Budget, Plan};
-use crate::engine::prefix::BlockKey;
-use crate::engine::sequence::{AdapterSet, Sequence};
+use crate::prefix::BlockKey;
+use crate::sequence::{AdapterSet, Sequence};
 
 /// A plan in the making.
 pub(super) struct Planning {

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TokenId, TokenizerSpec};
 
 use super::lab::*;
-use crate::adapters::samples;
+use crate::EngineConfig;
 use crate::constraint::{Constraint, ConstraintCompiler, ConstraintLimits};
-use crate::engine::EngineConfig;
-use crate::engine::scripted::{VOCAB, answer};
+use crate::samples;
+use souk_runner::scripted::{VOCAB, answer};
 
 const EOS: TokenId = 62;
 

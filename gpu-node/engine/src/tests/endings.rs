@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use souk_protocol::{FinishReason, JobEvent, JobFailure, Usage};
 
 use super::lab::*;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::{POISON, answer};
-use crate::engine::{EngineConfig, EngineError};
+use crate::{EngineConfig, EngineError};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{POISON, answer};
 
 #[test]
 fn an_eos_token_ends_the_answer_and_is_counted() {

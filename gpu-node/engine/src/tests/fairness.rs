@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use souk_protocol::{GenerateJob, TenantId};
 
 use super::lab::*;
-use crate::engine::EngineConfig;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::{ADAPTER_BYTES, adapter, answer};
+use crate::EngineConfig;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{ADAPTER_BYTES, adapter, answer};
 
 fn job_of(tenant: &str, num_prompt: usize, max_tokens: u32) -> GenerateJob {
     GenerateJob { tenant: TenantId::from_stored(tenant), ..job(num_prompt, max_tokens) }

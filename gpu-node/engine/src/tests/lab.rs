@@ -10,16 +10,16 @@ use souk_protocol::{
 use souk_queue::{EventSink, Gone};
 use tokio::sync::oneshot;
 
-use crate::adapters::DeviceAdapter;
 use crate::constraint::Constraint;
-use crate::engine::inbox::Inbox;
-use crate::engine::run::EngineLoop;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::{Script, ScriptedRunner, VOCAB};
-use crate::engine::sequence::Sequence;
-use crate::engine::stats::EngineStats;
-use crate::engine::{Ended, EngineConfig, EngineError, EngineRequest};
+use crate::inbox::Inbox;
 use crate::memory::DeviceMemory;
+use crate::run::EngineLoop;
+use crate::sequence::Sequence;
+use crate::stats::EngineStats;
+use crate::{Ended, EngineConfig, EngineError, EngineRequest};
+use souk_runner::DeviceAdapter;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{Script, ScriptedRunner, VOCAB};
 
 pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };

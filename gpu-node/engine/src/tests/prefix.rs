@@ -3,9 +3,9 @@
 use souk_protocol::{GenerateJob, TenantId, TokenId};
 
 use super::lab::*;
-use crate::engine::EngineConfig;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::{adapter, answer};
+use crate::EngineConfig;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{adapter, answer};
 
 /// A job of `tenant` whose prompt begins with `num_common` tokens that all have, and ends in some of its own.
 fn chat(tenant: &str, num_common: usize, own: &[TokenId], max_tokens: u32) -> GenerateJob {

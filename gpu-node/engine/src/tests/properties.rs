@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use souk_protocol::{FinishReason, TenantId, TokenId};
 
 use super::lab::*;
-use crate::engine::EngineConfig;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::{adapter, answer};
+use crate::EngineConfig;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{adapter, answer};
 
 #[derive(Clone, Debug)]
 struct Arrival {

@@ -3,9 +3,9 @@
 use souk_protocol::{FinishReason, TokenLogprobs, Usage};
 
 use super::lab::*;
-use crate::engine::EngineConfig;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::answer;
+use crate::EngineConfig;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::answer;
 
 fn scored(num_prompt: usize, max_tokens: u32) -> souk_protocol::GenerateJob {
     let mut job = job(num_prompt, max_tokens);

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use souk_protocol::{FinishReason, GenerateJob, SamplingParams, TokenId, TokenOut};
 
 use super::lab::*;
-use crate::engine::EngineConfig;
-use crate::engine::runner::RunnerLimits;
-use crate::engine::scripted::POISON;
+use crate::EngineConfig;
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::POISON;
 
 /// An engine over a model that repeats itself, so that many guesses are right and many are not.
 fn lab(max_speculative_rows: usize) -> Lab {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use souk_protocol::{FinishReason, JobFailure};
 
 use super::lab::*;
-use crate::engine::scripted::{Script, ScriptedRunner, answer};
-use crate::engine::{Engine, EngineError, EngineRequest, Rejected};
+use crate::{Engine, EngineError, EngineRequest, Rejected};
+use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {
     let script = Script::default();

@@ -5,8 +5,8 @@ use souk_kernels::ops::{LoraPair, SlabType};
 use souk_kernels::{KernelError, Matrix};
 use souk_protocol::peft::{AdapterPlan, Module, ModuleSite, NormSite, PairPlan, TensorEntry, TensorType};
 use souk_protocol::{Digest, LlamaShape};
+use souk_runner::DeviceAdapter;
 
-use super::device::DeviceAdapter;
 use crate::base::LlamaWeights;
 
 /// Largest finite half-precision number.

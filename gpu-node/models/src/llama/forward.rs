@@ -4,11 +4,11 @@ use souk_kernels::ops::{HeadOutput, NormWeights, OutputMode, RopeTable, RowSelec
 use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
-use super::plan::Layout;
+use super::layout::Layout;
 use super::profile::{Laps, OpClass, Work};
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use crate::engine::runner::Step;
+use souk_runner::Step;
 
 /// What a pass reads and writes.
 pub(super) struct Forward<'a, 's> {

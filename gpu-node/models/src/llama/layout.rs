@@ -5,7 +5,7 @@ use std::ops::Range;
 use souk_kernels::ops::AttentionSpan;
 
 use super::recycle::recycle;
-use crate::engine::runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
+use souk_runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
 
 /// Vectors that are filled for each step and keep their memory.
 #[derive(Default)]
@@ -180,7 +180,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::runner::{BlockId, StepSequence};
+    use souk_runner::{BlockId, StepSequence};
 
     const LIMITS: RunnerLimits =
         RunnerLimits { max_rows: 8, max_logit_rows: 2, num_blocks: 4, vocab_size: 10, context_length: 40 };

@@ -8,12 +8,12 @@ use souk_protocol::LlamaShape;
 
 use super::adapter_runs::{AdapterMemory, AdapterRuns};
 use super::forward::Forward;
-use super::plan::{Plan, check};
+use super::layout::{Plan, check};
 use super::profile::{Laps, StepProfile};
 use super::recycle::recycle;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use crate::engine::runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
+use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
 
 /// A llama-family model on the CPU with its KV cache.
 pub struct LlamaRunner {

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::LoadedBase;
+use souk_models::base::LoadedBase;
 use souk_protocol::LlamaShape;
+use souk_runner::DeviceAdapter;
 
 use crate::cache::{Ask, Desk};
 use crate::driver::{Sequence, run_alone, run_together, runner};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use souk_gpu_node::model::LlamaRunner;
+use souk_models::llama::LlamaRunner;
 use souk_protocol::LlamaShape;
 
 use crate::driver::{Sequence, argmax, run_alone, run_together, runner};
@@ -169,10 +169,9 @@ fn numbers_that_are_not_finite_stay_in_their_own_rows() {
     }
 }
 
-fn poisoned(shape: &LlamaShape, poison: f32) -> Arc<souk_gpu_node::adapters::DeviceAdapter> {
+fn poisoned(shape: &LlamaShape, poison: f32) -> Arc<souk_runner::DeviceAdapter> {
     use souk_kernels::ops::{LoraPair, SlabType};
-    let mut adapter =
-        souk_gpu_node::adapters::DeviceAdapter::empty(souk_protocol::Digest::of(b"bad"), shape.num_layers);
+    let mut adapter = souk_runner::DeviceAdapter::empty(souk_protocol::Digest::of(b"bad"), shape.num_layers);
     let (inputs, outputs) = (shape.hidden_size, shape.kv_size());
     let b = vec![poison; outputs * 2];
     let pair = LoraPair::pack(2, inputs, outputs, &vec![0.1; 2 * inputs], &b, 1.0, SlabType::Bf16);

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::LlamaWeights;
-use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_models::base::LlamaWeights;
 use souk_protocol::{
     Digest, FinishReason, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams, TenantId,
     TokenOut, Usage,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::DeviceAdapter;
 
 use crate::driver::runner;
 use crate::fixtures::smollm2;

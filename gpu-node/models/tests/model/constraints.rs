@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::{LlamaWeights, LoadedBase};
-use souk_gpu_node::constraint::{ConstraintCompiler, ConstraintLimits};
-use souk_gpu_node::engine::stats::EngineStats;
-use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest};
+use souk_engine::constraint::{ConstraintCompiler, ConstraintLimits};
+use souk_engine::stats::EngineStats;
+use souk_engine::{Engine, EngineConfig, EngineRequest};
+use souk_models::base::{LlamaWeights, LoadedBase};
 use souk_protocol::{
     ConstraintSpec, Digest, FinishReason, GenerateJob, JobFailure, JobId, PoolId, RequestId, SamplingParams, TenantId,
     Vocabulary,
 };
+use souk_runner::DeviceAdapter;
 
 use crate::driver::runner;
 use crate::fixtures::smollm2;

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::{self, FetchConfig, LlamaWeights, LoadedBase};
-use souk_gpu_node::engine::runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_models::base::{self, FetchConfig, LlamaWeights, LoadedBase};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_runner::DeviceAdapter;
+use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
 
 /// Adapters of one sequence with their weights.
 pub(crate) type Adapters = Arc<[(Arc<DeviceAdapter>, f32)]>;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use souk_gpu_node::adapters::{DeviceAdapter, pack};
-use souk_gpu_node::base::{LlamaWeights, LoadedBase};
-use souk_gpu_node::engine::runner::ModelRunner;
-use souk_gpu_node::model::LlamaRunner;
+use souk_models::adapter::pack;
+use souk_models::base::{LlamaWeights, LoadedBase};
+use souk_models::llama::LlamaRunner;
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
+use souk_runner::DeviceAdapter;
+use souk_runner::ModelRunner;
 
 use crate::driver::{Adapters, Sequence, argmax, load, log_softmax, run_alone, run_together, runner};
 
@@ -69,7 +70,7 @@ impl Parity {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/adapters")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/adapters")
 }
 
 /// The cached base model.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::DType;
 use serde_json::json;
-use souk_gpu_node::base::{self, BaseError, FetchConfig, LoadedBase};
+use souk_models::base::{self, BaseError, FetchConfig, LoadedBase};
 
 use crate::tiny::{SMALL, TinyModel};
 

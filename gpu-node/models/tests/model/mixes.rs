@@ -4,15 +4,15 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::LlamaWeights;
-use souk_gpu_node::engine::stats::EngineStats;
-use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest};
+use souk_engine::stats::EngineStats;
+use souk_engine::{Engine, EngineConfig, EngineRequest};
+use souk_models::base::LlamaWeights;
 use souk_protocol::{
     AdapterUse, Digest, FinishReason, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams,
     TenantId, TokenLogprobs, TokenOut,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::DeviceAdapter;
 
 use crate::driver::runner;
 use crate::fixtures::smollm2;
@@ -87,7 +87,7 @@ fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) 
         (engine.submit(request).unwrap(), reader)
     };
     let mut running: Vec<_> = requests.iter().map(submit).collect();
-    let end = |(generation, reader): &mut (souk_gpu_node::engine::Generation, Reader)| {
+    let end = |(generation, reader): &mut (souk_engine::Generation, Reader)| {
         let ended = futures::executor::block_on(generation.ended());
         assert!(ended.outcome.is_ok(), "{:?}", ended.outcome);
         reader.answer()

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::base::LlamaWeights;
 use souk_kernels::ops::{LoraPair, SlabType};
+use souk_models::base::LlamaWeights;
 use souk_protocol::{Digest, LlamaShape};
+use souk_runner::DeviceAdapter;
 
 use crate::driver::load;
 

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 use souk_protocol::{Digest, LlamaShape};
 
 use self::index::{FileKey, Index};
-use super::device::DeviceAdapter;
 use crate::background::{self, StandBack};
+use souk_runner::DeviceAdapter;
 
 /// Adapters that wait to be written. Each keeps its slabs in memory; those beyond it are written when they are next
 /// loaded.

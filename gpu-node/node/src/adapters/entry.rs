@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use souk_protocol::Digest;
 use tokio::sync::Notify;
 
-use super::device::DeviceAdapter;
 use super::error::{AdapterError, Tier};
+use souk_runner::DeviceAdapter;
 
 /// Names one stay of an adapter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

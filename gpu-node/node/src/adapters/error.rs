@@ -7,8 +7,8 @@ use std::time::Duration;
 use souk_protocol::Digest;
 use souk_protocol::peft::Problems;
 
-use super::pack::PackError;
 use super::source::SourceError;
+use souk_models::adapter::PackError;
 
 /// Where adapters are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

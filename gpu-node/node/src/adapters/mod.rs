@@ -1,15 +1,13 @@
 //! Adapters on this node: from files of the PEFT format to slabs that the model runs, kept in tiers with budgets.
 //!
 //! Begin with [`AdapterStore::acquire`]. A miss goes through [`AdapterSource`] (files by digest), the checks of
-//! [`souk_protocol::peft`], and [`mod@pack`] (numbers to slabs); `residency` keeps the books and does nothing else.
+//! [`souk_protocol::peft`], and [`souk_models::adapter::pack`] (numbers to slabs); `residency` keeps the books and does nothing else.
 
-pub mod device;
 pub mod disk;
 mod entry;
 pub mod error;
 mod failures;
 pub mod limits;
-pub mod pack;
 pub mod pins;
 mod residency;
 #[cfg(test)]
@@ -18,14 +16,10 @@ pub mod source;
 pub mod stats;
 pub mod store;
 
-pub use device::{DeviceAdapter, LayerAdapter};
 pub use disk::{DiskStats, DiskTier};
 pub use error::{AdapterError, Tier};
 pub use limits::{AdapterLimits, LimitsError};
-pub use pack::{PackError, pack, packed_bytes};
 pub use pins::{PinError, Pins};
 pub use source::{AdapterFiles, AdapterSource, FolderSource, SourceError};
 pub use stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 pub use store::{AdapterLease, AdapterStore, Tiers};
-// What a [`DeviceAdapter`] is made of.
-pub use souk_kernels::ops::{LoraPair, SlabType};

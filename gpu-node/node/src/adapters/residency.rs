@@ -17,13 +17,13 @@ use tokio::sync::Notify;
 
 use self::line::Line;
 use self::room::Guest;
-use super::device::DeviceAdapter;
 use super::entry::{DiskPace, Entry, EntryId, Flight, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::Failures;
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
-use crate::memory::DeviceMemory;
+use souk_engine::memory::DeviceMemory;
+use souk_runner::DeviceAdapter;
 
 #[cfg(test)]
 pub(super) use self::line::MOST_PASSES;

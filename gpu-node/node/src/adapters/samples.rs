@@ -1,125 +1,17 @@
-//! A base model of two layers and adapters for it, for tests.
+//! Adapters for the base model of the samples, and a source that a test holds the gate of.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
-use souk_kernels::{Matrix, WeightType};
-use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry, LlamaShape, TokenizerSpec};
+pub(crate) use souk_models::samples::{SHAPE, Tensor, base, numbers, weights, weights_file};
+use souk_protocol::{AdapterManifest, Digest, FileEntry};
 use tokio::sync::Semaphore;
 
 use super::source::{AdapterFiles, AdapterSource, SourceError};
-use crate::base::{LayerWeights, LlamaWeights};
-
-/// A shape in which every width differs.
-pub(crate) const SHAPE: LlamaShape = LlamaShape {
-    num_layers: 2,
-    hidden_size: 12,
-    intermediate_size: 20,
-    num_heads: 4,
-    num_kv_heads: 2,
-    head_dim: 4,
-    vocab_size: 24,
-    context_length: 64,
-    rope_theta: 10_000.0,
-    rms_norm_eps: 1e-5,
-    tie_word_embeddings: true,
-};
-
-pub(crate) fn base() -> BaseModel {
-    BaseModel {
-        id: "tiny".to_owned(),
-        digest: Digest::of(b"tiny"),
-        aliases: Vec::new(),
-        shape: SHAPE,
-        tokenizer: TokenizerSpec::TokenizerJson("{}".to_owned()),
-        chat_template: None,
-        eos_tokens: vec![0],
-        bos_token: None,
-        add_bos: false,
-        pad_token: None,
-    }
-}
-
-/// Numbers between -1 and 1 that follow from `seed`.
-pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1 << 23) as f32) - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-/// The rows of the base's matrix with this seed, in f32.
-pub(crate) fn matrix_numbers(seed: u64, out_features: usize, in_features: usize) -> Vec<f32> {
-    numbers(1000 + seed, out_features * in_features)
-}
-
-/// Weights in f32; the matrix of layer `l` and index `m` (q, k, v, o, gate, up, down) has the seed `10 * l + m`.
-pub(crate) fn weights() -> LlamaWeights {
-    let matrix = |seed: u64, height: usize, width: usize| {
-        let bytes: Vec<u8> = matrix_numbers(seed, height, width).iter().flat_map(|x| x.to_le_bytes()).collect();
-        Matrix::pack(WeightType::F32, height, width, &bytes, None).unwrap()
-    };
-    let (hidden, wide) = (SHAPE.hidden_size, SHAPE.intermediate_size);
-    let layer = |index: u64| LayerWeights {
-        attn_norm: vec![1.0; hidden],
-        q: matrix(10 * index, SHAPE.query_size(), hidden),
-        k: matrix(10 * index + 1, SHAPE.kv_size(), hidden),
-        v: matrix(10 * index + 2, SHAPE.kv_size(), hidden),
-        o: matrix(10 * index + 3, hidden, SHAPE.query_size()),
-        ffn_norm: vec![1.0; hidden],
-        gate: matrix(10 * index + 4, wide, hidden),
-        up: matrix(10 * index + 5, wide, hidden),
-        down: matrix(10 * index + 6, hidden, wide),
-    };
-    LlamaWeights {
-        shape: SHAPE,
-        embedding: matrix(100, SHAPE.vocab_size, hidden),
-        layers: vec![layer(0), layer(1)],
-        final_norm: vec![1.0; hidden],
-        head: None,
-    }
-}
-
-/// A tensor of an adapter file.
-pub(crate) struct Tensor {
-    pub(crate) name: String,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) values: Vec<f32>,
-}
-
-impl Tensor {
-    /// A tensor of the module at `path`, with numbers that follow from its name.
-    pub(crate) fn new(path: &str, part: &str, dtype: Dtype, shape: &[usize]) -> Self {
-        let name = format!("base_model.model.model.{path}.{part}");
-        let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-        Self { dtype, shape: shape.to_vec(), values: numbers(seed, shape.iter().product()), name }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        match self.dtype {
-            Dtype::F16 => self.values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-            Dtype::BF16 => self.values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
-            _ => self.values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
-    }
-}
-
-/// A file as the reference library writes it.
-pub(crate) fn weights_file(tensors: &[Tensor]) -> Vec<u8> {
-    let bytes: Vec<_> = tensors.iter().map(Tensor::bytes).collect();
-    let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
-        (tensor.name.as_str(), TensorView::new(tensor.dtype, tensor.shape.clone(), bytes).unwrap())
-    });
-    safetensors::serialize(views, None).unwrap()
-}
 
 /// An adapter on `v_proj` of both layers. Its packed size grows with the rank: see [`SIZE_PER_RANK`].
 pub(crate) fn adapter_files(rank: usize, changes: &Value) -> AdapterFiles {

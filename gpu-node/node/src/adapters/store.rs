@@ -11,7 +11,6 @@ use souk_protocol::{BaseModel, Digest};
 use tokio::sync::{Notify, Semaphore};
 
 use self::load::Load;
-use super::device::DeviceAdapter;
 use super::disk::DiskTier;
 use super::entry::{EntryId, Flight};
 use super::error::{AdapterError, as_ms};
@@ -19,8 +18,9 @@ use super::limits::{AdapterLimits, LimitsError};
 use super::residency::{Joined, Residency};
 use super::source::AdapterSource;
 use super::stats::AdapterStats;
-use crate::base::LlamaWeights;
-use crate::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_models::base::LlamaWeights;
+use souk_runner::DeviceAdapter;
 
 /// The adapters of a node. Clones are handles to the same store.
 ///

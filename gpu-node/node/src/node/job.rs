@@ -10,8 +10,8 @@ use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 use super::Shared;
 use super::books::Held;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
-use crate::constraint::{Constraint, ConstraintError};
-use crate::engine::{EngineError, EngineRequest, Generation, Rejected};
+use souk_engine::constraint::{Constraint, ConstraintError};
+use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
 enum End {

@@ -14,10 +14,10 @@ use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Su
 use super::*;
 use crate::adapters::AdapterLimits;
 use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
-use crate::constraint::ConstraintLimits;
-use crate::engine::EngineConfig;
-use crate::engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
-use crate::engine::scripted::{self, Script, ScriptedRunner, VOCAB};
+use souk_engine::EngineConfig;
+use souk_engine::constraint::ConstraintLimits;
+use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
+use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 const LEASE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);
@@ -48,6 +48,10 @@ impl ModelRunner for Slow {
     fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
         std::thread::sleep(self.1);
         self.0.run(step)
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.0.block_bytes()
     }
 }
 

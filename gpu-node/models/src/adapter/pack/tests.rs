@@ -2,7 +2,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use souk_protocol::peft::TensorHeader;
 
-use super::super::samples::{SHAPE, Tensor, base, matrix_numbers, weights, weights_file};
+use crate::samples::{SHAPE, Tensor, base, matrix_numbers, weights, weights_file};
 use super::*;
 
 const Q: &str = "layers.1.self_attn.q_proj";

@@ -18,7 +18,7 @@ use souk_kernels::{KernelError, MAX_RANK};
 use souk_protocol::peft::{MAX_INVOCATION_TOKENS, Module};
 use souk_protocol::{Digest, LlamaShape};
 
-use crate::adapters::device::{DeviceAdapter, LayerAdapter};
+use souk_runner::{DeviceAdapter, LayerAdapter};
 
 /// Version of the file; the slabs in it have a version of their own.
 pub(super) const VERSION: u32 = 1;

@@ -3,7 +3,7 @@ mod line;
 use proptest::prelude::*;
 
 use super::*;
-use crate::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
+use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
     AdapterLimits { device_bytes, host_bytes, ..AdapterLimits::default() }

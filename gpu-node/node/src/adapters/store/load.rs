@@ -8,13 +8,13 @@ use souk_protocol::{BaseModel, Digest};
 use tokio::sync::SemaphorePermit;
 
 use super::AdapterStore;
-use crate::adapters::device::DeviceAdapter;
 use crate::adapters::entry::{EntryId, Flight};
 use crate::adapters::error::AdapterError;
-use crate::adapters::pack::{pack, packed_bytes};
 use crate::adapters::residency::Loaded;
 use crate::adapters::source::AdapterFiles;
 use crate::background;
+use souk_models::adapter::{pack, packed_bytes};
+use souk_runner::DeviceAdapter;
 
 /// One load. Reports its end exactly once, also if its task is dropped or panics.
 pub(super) struct Load {
