@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use souk_models::llama::{LlamaRunner, MachineLimits, OpClass, StepProfile, Work};
-use souk_runner::DeviceAdapter;
-use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
+use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, DeviceAdapter, ModelRunner, Step, StepSequence};
 
 use crate::Bench;
 use crate::throughput::PREFILL_TOKENS;

@@ -15,9 +15,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use souk_runner::{BLOCK_TOKENS, BlockId};
+
 use super::prefix::BlockKey;
 use crate::memory::{DeviceMemory, Side};
-use souk_runner::{BLOCK_TOKENS, BlockId};
 
 /// All KV blocks of a runner.
 #[derive(Clone, Debug)]

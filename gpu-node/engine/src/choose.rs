@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use souk_runner::{StepOutput, Threads};
+
 use super::answer::{Answer, Break, PartOutput, Progress};
 use super::sampler::Sampler;
 use super::scheduler::Plan;
 use super::sequence::{Part, Sequence, SequenceId};
-use souk_runner::{StepOutput, Threads};
 
 /// What has been made of one part of a plan.
 pub(super) type Outcome = Result<Progress, Break>;

@@ -9,13 +9,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use souk_protocol::JobFailure;
+use souk_runner::RunnerLimits;
 use tokio::sync::oneshot;
 
 use super::blocks::blocks_for;
 use super::sequence::SequenceId;
 use super::stats::EngineStats;
 use super::{Ended, EngineError, EngineRequest, Rejected};
-use souk_runner::RunnerLimits;
 
 /// The mailbox between handles and the engine's thread.
 pub struct Inbox {

@@ -34,6 +34,7 @@ use std::thread::JoinHandle;
 
 use souk_protocol::{FinishReason, GenerateJob, JobFailure, Usage};
 use souk_queue::EventSink;
+use souk_runner::{BLOCK_TOKENS, DeviceAdapter, ModelRunner, RunnerLimits};
 use tokio::sync::oneshot;
 
 use self::inbox::Inbox;
@@ -41,8 +42,6 @@ use self::sequence::SequenceId;
 use self::stats::EngineStats;
 use crate::constraint::Constraint;
 use crate::memory::{DeviceMemory, Side, pages_for};
-use souk_runner::DeviceAdapter;
-use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 
 /// Bounds of the engine. Each is lowered to what the runner can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

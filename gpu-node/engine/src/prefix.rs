@@ -10,9 +10,9 @@
 
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{PoolId, TenantId, TokenId};
+use souk_runner::BLOCK_TOKENS;
 
 use super::sequence::AdapterSet;
-use souk_runner::BLOCK_TOKENS;
 
 /// What a full block holds, as a name: its own content and all that comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,9 +65,9 @@ mod tests {
     use std::collections::HashSet;
 
     use souk_protocol::Digest;
+    use souk_runner::scripted::adapter;
 
     use super::*;
-    use souk_runner::scripted::adapter;
 
     fn keys(tenant: &str, pool: &str, adapters: &[(&str, f32)], tokens: &[TokenId]) -> Vec<BlockKey> {
         let mut chain = KeyChain::new(&TenantId::from_stored(tenant), &PoolId(Digest::of(pool.as_bytes())));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
+use souk_runner::{ModelRunner, RunnerLimits};
 
 use super::EngineConfig;
 use super::answer::{Answer, Break, Progress};
@@ -19,7 +20,6 @@ use super::sequence::{AdapterSet, Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
 use crate::memory::{DeviceMemory, pages_for};
-use souk_runner::{ModelRunner, RunnerLimits};
 
 /// The state of the engine's thread.
 pub(super) struct EngineLoop {

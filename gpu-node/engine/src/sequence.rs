@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use souk_protocol::{Digest, FinishReason, TenantId, TokenId};
+use souk_runner::{BLOCK_TOKENS, DeviceAdapter};
 
 use super::blocks::{BlockList, blocks_for};
 use super::draft::Draft;
 use super::prefix::{BlockKey, KeyChain};
-use souk_runner::BLOCK_TOKENS;
-use souk_runner::DeviceAdapter;
 
 /// Order of admission to the engine: lower came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use souk_runner::{AdapterRun, BlockId, Step, StepSequence};
+
 use super::blocks::blocks_for;
 use super::count;
 use super::scheduler::{Plan, Scheduler};
 use super::sequence::{Part, Sequence, Stage};
-use souk_runner::{AdapterRun, BlockId, Step, StepSequence};
 
 /// Builds steps.
 #[derive(Default)]

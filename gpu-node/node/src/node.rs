@@ -17,6 +17,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use souk_engine::Engine;
+use souk_engine::constraint::ConstraintCompiler;
 use souk_protocol::{NodeId, PoolId};
 use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
 use tokio::time::MissedTickBehavior;
@@ -25,8 +27,6 @@ use tokio_util::task::TaskTracker;
 
 use self::books::Books;
 use crate::adapters::AdapterStore;
-use souk_engine::Engine;
-use souk_engine::constraint::ConstraintCompiler;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use souk_protocol::{Digest, GenerateJob, TokenId};
-
-use super::lab::*;
 use souk_runner::DeviceAdapter;
 use souk_runner::scripted::{adapter, answer, answer_from};
+
+use super::lab::*;
 
 /// An adapter that 50 and 51 invoke.
 fn activated(name: &str) -> Arc<DeviceAdapter> {

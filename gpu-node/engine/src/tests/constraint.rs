@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TokenId, TokenizerSpec};
+use souk_runner::scripted::{VOCAB, answer};
 
 use super::lab::*;
 use crate::EngineConfig;
 use crate::constraint::{Constraint, ConstraintCompiler, ConstraintLimits};
 use crate::samples;
-use souk_runner::scripted::{VOCAB, answer};
 
 const EOS: TokenId = 62;
 

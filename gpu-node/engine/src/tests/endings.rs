@@ -2,11 +2,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use souk_protocol::{FinishReason, JobEvent, JobFailure, Usage};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{POISON, answer};
 
 use super::lab::*;
 use crate::{EngineConfig, EngineError};
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{POISON, answer};
 
 #[test]
 fn an_eos_token_ends_the_answer_and_is_counted() {

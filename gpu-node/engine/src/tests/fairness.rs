@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use souk_protocol::{GenerateJob, TenantId};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{ADAPTER_BYTES, adapter, answer};
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{ADAPTER_BYTES, adapter, answer};
 
 fn job_of(tenant: &str, num_prompt: usize, max_tokens: u32) -> GenerateJob {
     GenerateJob { tenant: TenantId::from_stored(tenant), ..job(num_prompt, max_tokens) }

@@ -8,6 +8,8 @@ use souk_protocol::{
     Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId, TokenLogprobs, TokenOut,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::scripted::{Script, ScriptedRunner, VOCAB};
+use souk_runner::{DeviceAdapter, RunnerLimits};
 use tokio::sync::oneshot;
 
 use crate::constraint::Constraint;
@@ -17,9 +19,6 @@ use crate::run::EngineLoop;
 use crate::sequence::Sequence;
 use crate::stats::EngineStats;
 use crate::{Ended, EngineConfig, EngineError, EngineRequest};
-use souk_runner::DeviceAdapter;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{Script, ScriptedRunner, VOCAB};
 
 pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };

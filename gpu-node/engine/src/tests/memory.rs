@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 use super::lab::*;
 use crate::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
 use crate::{Engine, EngineError, EngineRequest, Rejected};
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 /// A pool of 24 pages, of which a KV block takes one.
 fn memory(kv_floor: usize) -> (DeviceMemory, RunnerLimits) {

@@ -1,11 +1,11 @@
 //! The prefix cache: what is computed once, for whom, and that no answer changes.
 
 use souk_protocol::{GenerateJob, TenantId, TokenId};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{adapter, answer};
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{adapter, answer};
 
 /// A job of `tenant` whose prompt begins with `num_common` tokens that all have, and ends in some of its own.
 fn chat(tenant: &str, num_common: usize, own: &[TokenId], max_tokens: u32) -> GenerateJob {

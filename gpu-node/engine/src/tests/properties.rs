@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 use souk_protocol::{FinishReason, TenantId, TokenId};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{adapter, answer};
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{adapter, answer};
 
 #[derive(Clone, Debug)]
 struct Arrival {

@@ -1,11 +1,11 @@
 //! Logprobs of the prompt (`echo`), as evaluation harnesses ask for them.
 
 use souk_protocol::{FinishReason, TokenLogprobs, Usage};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::answer;
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::answer;
 
 fn scored(num_prompt: usize, max_tokens: u32) -> souk_protocol::GenerateJob {
     let mut job = job(num_prompt, max_tokens);

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use souk_protocol::{FinishReason, GenerateJob, SamplingParams, TokenId, TokenOut};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::POISON;
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::POISON;
 
 /// An engine over a model that repeats itself, so that many guesses are right and many are not.
 fn lab(max_speculative_rows: usize) -> Lab {

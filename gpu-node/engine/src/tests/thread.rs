@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use souk_protocol::{FinishReason, JobFailure};
+use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 use super::lab::*;
 use crate::{Engine, EngineError, EngineRequest, Rejected};
-use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {
     let script = Script::default();

@@ -1,9 +1,9 @@
 use souk_protocol::{FinishReason, SamplingParams};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{adapter, answer};
 
 use super::lab::*;
 use crate::EngineConfig;
-use souk_runner::RunnerLimits;
-use souk_runner::scripted::{adapter, answer};
 
 #[test]
 fn running_answers_keep_their_pace_while_a_long_prompt_comes_in() {

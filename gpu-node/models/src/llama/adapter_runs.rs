@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, MatmulTarget, OutputMode};
 use souk_kernels::{Activations, Cpu, KernelError, Matrix, ops};
+use souk_runner::{AdapterRun, DeviceAdapter, LayerAdapter};
 
 use super::layout::HeadRows;
 use super::recycle::recycle;
-use souk_runner::{DeviceAdapter, LayerAdapter};
-use souk_runner::AdapterRun;
 
 /// Most matrices that share an input: queries, keys and values.
 const MAX_TARGETS: usize = 3;

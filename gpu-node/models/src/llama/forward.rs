@@ -2,13 +2,13 @@
 
 use souk_kernels::ops::{HeadOutput, NormWeights, OutputMode, RopeTable, RowSelection};
 use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
+use souk_runner::Step;
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};
 use super::layout::Layout;
 use super::profile::{Laps, OpClass, Work};
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use souk_runner::Step;
 
 /// What a pass reads and writes.
 pub(super) struct Forward<'a, 's> {

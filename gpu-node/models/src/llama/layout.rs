@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use souk_kernels::ops::AttentionSpan;
+use souk_runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
 
 use super::recycle::recycle;
-use souk_runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
 
 /// Vectors that are filled for each step and keep their memory.
 #[derive(Default)]
@@ -179,8 +179,9 @@ fn check_adapters(step: &Step, num_layers: usize) -> Result<(), RunnerError> {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
     use souk_runner::{BlockId, StepSequence};
+
+    use super::*;
 
     const LIMITS: RunnerLimits =
         RunnerLimits { max_rows: 8, max_logit_rows: 2, num_blocks: 4, vocab_size: 10, context_length: 40 };

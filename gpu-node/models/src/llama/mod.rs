@@ -5,12 +5,12 @@
 
 mod adapter_runs;
 mod forward;
-mod llama;
-mod plan;
+mod layout;
 mod profile;
 mod recycle;
+mod runner;
 mod workspace;
 
-pub use llama::{KvBudget, LlamaRunner, ModelError, RunnerConfig};
 pub use profile::{OpClass, OpFigures, StepProfile, Work};
+pub use runner::{KvBudget, LlamaRunner, ModelError, RunnerConfig};
 pub use souk_kernels::MachineLimits;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use souk_kernels::ops::{LoraScratch, RopeTable};
 use souk_kernels::{Cpu, Isa, KernelError, KvCache, MachineLimits};
 use souk_protocol::LlamaShape;
+use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
 
 use super::adapter_runs::{AdapterMemory, AdapterRuns};
 use super::forward::Forward;
@@ -13,7 +14,6 @@ use super::profile::{Laps, StepProfile};
 use super::recycle::recycle;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
-use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
 
 /// A llama-family model on the CPU with its KV cache.
 pub struct LlamaRunner {

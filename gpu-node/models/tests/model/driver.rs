@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use souk_models::base::{self, FetchConfig, LlamaWeights, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
-use souk_runner::DeviceAdapter;
-use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
+use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, DeviceAdapter, ModelRunner, Step, StepSequence};
 
 /// Adapters of one sequence with their weights.
 pub(crate) type Adapters = Arc<[(Arc<DeviceAdapter>, f32)]>;

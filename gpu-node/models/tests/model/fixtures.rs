@@ -11,8 +11,7 @@ use souk_models::llama::LlamaRunner;
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
-use souk_runner::DeviceAdapter;
-use souk_runner::ModelRunner;
+use souk_runner::{DeviceAdapter, ModelRunner};
 
 use crate::driver::{Adapters, Sequence, argmax, load, log_softmax, run_alone, run_together, runner};
 

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use souk_protocol::{Digest, LlamaShape};
+use souk_runner::DeviceAdapter;
 
 use self::index::{FileKey, Index};
 use crate::background::{self, StandBack};
-use souk_runner::DeviceAdapter;
 
 /// Adapters that wait to be written. Each keeps its slabs in memory; those beyond it are written when they are next
 /// loaded.

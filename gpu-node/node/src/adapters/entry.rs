@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use souk_protocol::Digest;
+use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
 use super::error::{AdapterError, Tier};
-use souk_runner::DeviceAdapter;
 
 /// Names one stay of an adapter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use souk_models::adapter::PackError;
 use souk_protocol::Digest;
 use souk_protocol::peft::Problems;
 
 use super::source::SourceError;
-use souk_models::adapter::PackError;
 
 /// Where adapters are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use souk_engine::memory::DeviceMemory;
 use souk_protocol::Digest;
+use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
 use self::line::Line;
@@ -22,8 +24,6 @@ use super::error::{AdapterError, Tier, as_ms};
 use super::failures::Failures;
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
-use souk_engine::memory::DeviceMemory;
-use souk_runner::DeviceAdapter;
 
 #[cfg(test)]
 pub(super) use self::line::MOST_PASSES;

@@ -7,7 +7,10 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_models::base::LlamaWeights;
 use souk_protocol::{BaseModel, Digest};
+use souk_runner::DeviceAdapter;
 use tokio::sync::{Notify, Semaphore};
 
 use self::load::Load;
@@ -18,9 +21,6 @@ use super::limits::{AdapterLimits, LimitsError};
 use super::residency::{Joined, Residency};
 use super::source::AdapterSource;
 use super::stats::AdapterStats;
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
-use souk_models::base::LlamaWeights;
-use souk_runner::DeviceAdapter;
 
 /// The adapters of a node. Clones are handles to the same store.
 ///

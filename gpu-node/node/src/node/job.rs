@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::TryFutureExt;
+use souk_engine::constraint::{Constraint, ConstraintError};
+use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
 use super::Shared;
 use super::books::Held;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
-use souk_engine::constraint::{Constraint, ConstraintError};
-use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
 enum End {

@@ -5,19 +5,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use souk_engine::EngineConfig;
+use souk_engine::constraint::ConstraintLimits;
 use souk_protocol::{
     AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
     SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Subscription, Weight};
+use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
+use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 use super::*;
 use crate::adapters::AdapterLimits;
 use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
-use souk_engine::EngineConfig;
-use souk_engine::constraint::ConstraintLimits;
-use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
-use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 const LEASE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);

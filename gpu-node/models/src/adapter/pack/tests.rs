@@ -2,8 +2,8 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use souk_protocol::peft::TensorHeader;
 
-use crate::samples::{SHAPE, Tensor, base, matrix_numbers, weights, weights_file};
 use super::*;
+use crate::samples::{SHAPE, Tensor, base, matrix_numbers, weights, weights_file};
 
 const Q: &str = "layers.1.self_attn.q_proj";
 const RANK: usize = 3;

@@ -17,7 +17,6 @@ use souk_kernels::ops::{LoraPair, PairSizes, SlabType};
 use souk_kernels::{KernelError, MAX_RANK};
 use souk_protocol::peft::{MAX_INVOCATION_TOKENS, Module};
 use souk_protocol::{Digest, LlamaShape};
-
 use souk_runner::{DeviceAdapter, LayerAdapter};
 
 /// Version of the file; the slabs in it have a version of their own.

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::{EntryId, Residency, State, Tier};
 use souk_engine::memory::{PAGE_BYTES, Side, pages_for};
+
+use super::{EntryId, Residency, State, Tier};
 
 /// An adapter that is less popular than this gives way to one that is only expected: half a request, which is what one
 /// that was used once is worth after a half-life.

@@ -1,9 +1,9 @@
 mod line;
 
 use proptest::prelude::*;
+use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 use super::*;
-use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
     AdapterLimits { device_bytes, host_bytes, ..AdapterLimits::default() }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use souk_models::adapter::{pack, packed_bytes};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
+use souk_runner::DeviceAdapter;
 use tokio::sync::SemaphorePermit;
 
 use super::AdapterStore;
@@ -13,8 +15,6 @@ use crate::adapters::error::AdapterError;
 use crate::adapters::residency::Loaded;
 use crate::adapters::source::AdapterFiles;
 use crate::background;
-use souk_models::adapter::{pack, packed_bytes};
-use souk_runner::DeviceAdapter;
 
 /// One load. Reports its end exactly once, also if its task is dropped or panics.
 pub(super) struct Load {

@@ -3,12 +3,12 @@ mod disk;
 use std::time::Duration;
 
 use serde_json::json;
+use souk_engine::memory::{MemoryConfig, SideLimits};
 
 use super::super::residency::MOST_PASSES;
 use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
 use super::super::source::SourceError;
 use super::*;
-use souk_engine::memory::{MemoryConfig, SideLimits};
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
     let first_retry_pause = Duration::from_millis(50);
