@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn the_defaults_of_constraints_are_those_of_the_crates_that_use_them() {
         let config = load(&[]).unwrap();
-        assert_eq!(crate::serve::constraint_limits(&config), souk_gpu_node::constraint::ConstraintLimits::default());
+        assert_eq!(crate::serve::constraint_limits(&config), souk_engine::constraint::ConstraintLimits::default());
         let gateway = souk_gateway::GatewayLimits::default();
         assert_eq!(config.constraints.max_source_bytes, gateway.constraint_bytes);
         assert_eq!(config.constraints.max_choices, gateway.constraint_choices);
