@@ -14,6 +14,12 @@ use tokio::sync::Semaphore;
 
 use super::source::{AdapterFiles, AdapterSource, SourceError};
 use crate::base::{LayerWeights, LlamaWeights};
+use crate::memory::{DeviceMemory, PAGE_BYTES};
+
+/// A pool with more room for adapters than any test needs.
+pub(crate) fn ample_memory() -> DeviceMemory {
+    DeviceMemory::split(PAGE_BYTES, 1 << 30).expect("either side has pages")
+}
 
 /// A shape in which every width differs.
 pub(crate) const SHAPE: LlamaShape = LlamaShape {
