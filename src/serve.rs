@@ -102,8 +102,8 @@ impl Services {
         anyhow::ensure!(context_tokens > 0, "memory.kv_floor_mb does not hold a single block of K and V; raise it");
         let objects = Arc::new(FolderSource::new(registry.objects_dir()));
         let limits = adapter_limits(config, &memory);
-        let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };
-        let adapters = AdapterStore::with_tiers(objects, Arc::clone(&model), weights, limits, tiers)
+        let tiers = Tiers { memory, disk: open_disk_tier(config, &model)? };
+        let adapters = AdapterStore::new(objects, Arc::clone(&model), weights, limits, tiers)
             .context("the settings of [adapters] do not fit together")?;
         let pinned = config.adapters.pinned.clone();
         let pins = (!pinned.is_empty()).then(|| {

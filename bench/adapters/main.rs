@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
 use souk_engine::{Engine, EngineConfig};
 use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
@@ -133,9 +134,11 @@ impl Bench {
             ..AdapterLimits::default()
         };
         let source = Arc::new(FolderSource::new(self.folder.path()));
-        let tiers = Tiers { memory: None, disk };
+        // Each adapter takes whole pages.
+        let memory = DeviceMemory::split(1, bytes + room * PAGE_BYTES).expect("either side has pages");
+        let tiers = Tiers { memory, disk };
         let (base, weights) = (Arc::clone(&self.base), Arc::clone(&self.weights));
-        let store = AdapterStore::with_tiers(source, base, weights, limits, tiers).expect("the limits agree");
+        let store = AdapterStore::new(source, base, weights, limits, tiers).expect("the limits agree");
         let vocab_size = self.base.shape.vocab_size as u32;
         Node { engine: self.engine.clone(), store, pool: PoolId(self.base.digest), vocab_size }
     }

@@ -85,13 +85,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::adapters::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, weights};
-    use crate::adapters::{AdapterLimits, Tier};
+    use crate::adapters::samples::{GatedSource, SIZE_PER_RANK, adapter_files, ample_memory, base, weights};
+    use crate::adapters::{AdapterLimits, Tier, Tiers};
 
     fn pins(device_bytes: usize, ranks: &[usize]) -> (Pins, AdapterStore, Vec<Digest>) {
         let (source, digests) = GatedSource::new(ranks.iter().map(|rank| adapter_files(*rank, &json!({}))), 100);
         let limits = AdapterLimits { device_bytes, host_bytes: device_bytes, ..AdapterLimits::default() };
-        let store = AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits).unwrap();
+        let tiers = Tiers { memory: ample_memory(), disk: None };
+        let store = AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap();
         (Pins::new(store.clone()), store, digests)
     }
 

@@ -16,8 +16,12 @@ use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
 use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 use super::*;
-use crate::adapters::AdapterLimits;
-use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
+use crate::adapters::samples::{GatedSource, adapter_files, ample_memory, base, weights};
+use crate::adapters::{AdapterLimits, Tiers};
+use souk_engine::EngineConfig;
+use souk_engine::constraint::ConstraintLimits;
+use souk_engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
+use souk_engine::scripted::{self, Script, ScriptedRunner, VOCAB};
 
 const LEASE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);
@@ -72,8 +76,10 @@ impl Pool {
         let files = [1, 2].map(|rank| adapter_files(rank, &json!({})));
         let (source, adapters) = GatedSource::new(files, num_open);
         let source_of_store: Arc<dyn crate::adapters::AdapterSource> = Arc::<GatedSource>::clone(&source);
-        let store = AdapterStore::new(source_of_store, Arc::new(base()), Arc::new(weights()), AdapterLimits::default())
-            .unwrap();
+        let tiers = Tiers { memory: ample_memory(), disk: None };
+        let (base_of_store, weights) = (Arc::new(base()), Arc::new(weights()));
+        let limits = AdapterLimits::default();
+        let store = AdapterStore::new(source_of_store, base_of_store, weights, limits, tiers).unwrap();
         let config = NodeConfig { heartbeat_every: LEASE / 5, ..NodeConfig::new(pool_id()) };
         let constraints = ConstraintCompiler::new(Arc::new(base()), ConstraintLimits::default());
         let events = Arc::new(self.hub.clone());

@@ -6,52 +6,50 @@ use std::time::Instant;
 use souk_models::adapter::{pack, packed_bytes};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
-use souk_runner::DeviceAdapter;
-use tokio::sync::SemaphorePermit;
 
 use super::AdapterStore;
-use crate::adapters::entry::{EntryId, Flight};
+use crate::adapters::entry::EntryId;
 use crate::adapters::error::AdapterError;
-use crate::adapters::residency::Loaded;
+use crate::adapters::residency::{Loaded, Residency};
 use crate::adapters::source::AdapterFiles;
 use crate::background;
+use souk_models::adapter::{pack, packed_bytes};
+use souk_runner::DeviceAdapter;
 
 /// One load. Reports its end exactly once, also if its task is dropped or panics.
 pub(super) struct Load {
     store: AdapterStore,
     id: EntryId,
     digest: Digest,
-    /// No request had asked for it when it began.
-    is_expected: bool,
     started: Instant,
     is_over: bool,
 }
 
 impl Load {
-    pub(super) fn new(store: AdapterStore, id: EntryId, digest: Digest, is_expected: bool) -> Self {
-        Self { store, id, digest, is_expected, started: Instant::now(), is_over: false }
+    pub(super) fn new(store: AdapterStore, id: EntryId, digest: Digest) -> Self {
+        Self { store, id, digest, started: Instant::now(), is_over: false }
     }
 
-    pub(super) async fn run(mut self, flight: Arc<Flight>) {
-        let result = self.load(&flight).await;
+    pub(super) async fn run(mut self) {
+        let result = self.load().await;
         self.finish(result);
     }
 
     /// Read from disk, or fetch, check and pack; and wait for memory.
-    async fn load(&self, flight: &Flight) -> Result<Loaded, AdapterError> {
+    async fn load(&self) -> Result<Loaded, AdapterError> {
         let shared = &self.store.0;
-        let _permit = self.permit(flight).await?;
+        self.store.until(None, |residency, _| Ok(residency.may_load(self.id).then_some(()))).await?;
         let began = Instant::now();
         if let Some(adapter) = self.read_from_disk().await? {
             let work_time = began.elapsed();
-            self.reserve(adapter.size_bytes, flight).await?;
+            self.reserve(adapter.size_bytes).await?;
             return Ok(Loaded { adapter: Arc::new(adapter), work_time, was_on_disk: true });
         }
         let files = shared.source.fetch(&self.digest, shared.max_weights_bytes()).await?;
         let base = Arc::clone(&shared.base);
         let (files, plan) = beside_the_engine(move || check(&base, files)).await?;
         let fetch_time = began.elapsed();
-        self.reserve(packed_bytes(&plan, &shared.base.shape), flight).await?;
+        self.reserve(packed_bytes(&plan, &shared.base.shape)).await?;
         let (digest, weights, began) = (self.digest, Arc::clone(&shared.weights), Instant::now());
         let adapter = beside_the_engine(move || {
             let data = usize::try_from(plan.data_start).ok().and_then(|start| files.weights.get(start..));
@@ -59,25 +57,6 @@ impl Load {
         })
         .await?;
         Ok(Loaded { adapter: Arc::new(adapter), work_time: fetch_time + began.elapsed(), was_on_disk: false })
-    }
-
-    /// Waits for its turn. What is only expected has places of its own, until a request joins it.
-    async fn permit(&self, flight: &Flight) -> Result<SemaphorePermit<'_>, AdapterError> {
-        let shared = &self.store.0;
-        let requested = async {
-            if self.is_expected {
-                flight.requested.notified().await;
-            }
-            shared.loads.acquire().await
-        };
-        let expected = async {
-            if !self.is_expected {
-                std::future::pending::<()>().await;
-            }
-            shared.prefetches.acquire().await
-        };
-        let permit = tokio::select! { permit = requested => permit, permit = expected => permit };
-        permit.map_err(|_| AdapterError::Stopped)
     }
 
     async fn read_from_disk(&self) -> Result<Option<DeviceAdapter>, AdapterError> {
@@ -90,21 +69,9 @@ impl Load {
         beside_the_engine(move || Ok(disk.read(&digest))).await
     }
 
-    async fn reserve(&self, bytes: usize, flight: &Flight) -> Result<(), AdapterError> {
-        let shared = &self.store.0;
-        let started = Instant::now();
-        let deadline = tokio::time::Instant::from_std(started) + shared.limits.max_wait;
-        loop {
-            let changed = flight.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if shared.lock().reserve(self.id, bytes, Instant::now())? {
-                return Ok(());
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(shared.lock().why_waiting(self.id, started.elapsed()));
-            }
-        }
+    async fn reserve(&self, bytes: usize) -> Result<(), AdapterError> {
+        let granted = |residency: &mut Residency, now| Ok(residency.reserve(self.id, bytes, now)?.then_some(()));
+        self.store.until(None, granted).await
     }
 
     fn finish(&mut self, result: Result<Loaded, AdapterError>) {
@@ -120,19 +87,17 @@ impl Load {
                 metrics::histogram!("souk_adapter_load_seconds", "from" => from).record(load_time.as_secs_f64());
                 let size_bytes = adapter.size_bytes;
                 tracing::info!(adapter.digest = %digest, size_bytes, from, ?load_time, ?work_time, "adapter loaded");
-                shared.lock().loaded(self.id, loaded, Instant::now());
-                if !was_on_disk && shared.disk.as_ref().is_some_and(|disk| disk.write(&adapter)) {
-                    shared.lock().kept_on_disk(&digest);
+                let is_wanted = self.store.change(|residency, now| residency.loaded(self.id, loaded, now));
+                if is_wanted && !was_on_disk && shared.disk.as_ref().is_some_and(|disk| disk.write(&adapter)) {
+                    self.store.change(|residency, _| residency.kept_on_disk(&digest));
                 }
             }
             Err(error) => {
-                let is_failure = !self.is_expected || error.calls_for_pause();
-                if is_failure {
+                if self.store.change(|residency, now| residency.failed(self.id, error.clone(), now)) {
                     tracing::warn!(adapter.digest = %digest, %error, "adapter not loaded");
                 } else {
                     tracing::debug!(adapter.digest = %digest, %error, "adapter not brought ahead of its request");
                 }
-                shared.lock().failed(self.id, error, Instant::now());
             }
         }
         self.store.publish();
