@@ -4,8 +4,8 @@
 //! SmolLM2-135M are off by 0.03 to 0.06 on average and up to 4 % of its first choices change; with two they agree
 //! with f32 to 0.001. The second plane costs dot products, which decode has to spare, and no memory traffic of weights.
 
-use crate::arena::{Arena, Zeroable};
-use crate::cpu::simd::{LANES, Simd};
+use crate::cpu::arena::{Arena, Zeroable};
+use crate::cpu::isa::simd::{LANES, Simd};
 
 /// Values that share one scale.
 pub(crate) const QUANT_BLOCK: usize = 32;

@@ -1,74 +1,21 @@
-//! The CPU backend: which instruction set, which threads.
-
-pub(crate) mod simd;
-
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod scalar;
+//! The backend: an instruction set and threads, and how an op's work reaches them.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use self::simd::{Simd, Task};
-use crate::KernelError;
-use crate::team::Team;
-
-/// An instruction set that the kernels are compiled for. Ordered from the slowest to the fastest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Isa {
-    /// Plain Rust; always there.
-    Scalar,
-    /// AVX2 with FMA and F16C.
-    Avx2,
-    /// AVX-512 F, BW, VL, DQ and VNNI (with FMA and F16C).
-    Avx512,
-}
-
-impl Isa {
-    /// The instruction sets of this machine, the best last.
-    pub fn available() -> Vec<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()).collect()
-    }
-
-    /// The best instruction set of this machine.
-    #[must_use]
-    pub fn best() -> Isa {
-        Isa::available().into_iter().next_back().unwrap_or(Isa::Scalar)
-    }
-
-    /// Whether this machine has it.
-    #[cfg(target_arch = "x86_64")]
-    pub fn is_available(self) -> bool {
-        let avx2 =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        match self {
-            Isa::Scalar => true,
-            Isa::Avx2 => avx2,
-            Isa::Avx512 => {
-                avx2 && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
-        }
-    }
-
-    /// Whether this machine has it.
-    #[cfg(not(target_arch = "x86_64"))]
-    pub fn is_available(self) -> bool {
-        self == Isa::Scalar
-    }
-}
+use crate::cpu::isa::simd::{Simd, Task};
+use crate::cpu::isa::{Isa, scalar};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::isa::{avx2, avx512};
+use crate::cpu::team::Team;
+use crate::error::KernelError;
 
 /// The backend: a persistent thread team and the instruction set, chosen once.
 ///
 /// It can be sent to another thread but not shared by two: ops take `&Cpu` and one op runs at a time.
 ///
 /// ```
-/// let cpu = souk_kernels::Cpu::new(2);
+/// let cpu = souk_kernels::cpu::Cpu::new(2);
 /// let total = std::sync::atomic::AtomicUsize::new(0);
 /// cpu.parallel(10, &|chunk| {
 ///     total.fetch_add(chunk, std::sync::atomic::Ordering::Relaxed);

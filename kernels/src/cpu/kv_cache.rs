@@ -2,13 +2,13 @@
 
 use half::f16;
 
-use crate::KernelError;
-use crate::arena::{Arena, PAGE_BYTES};
-use crate::cpu::simd::LANES;
-use crate::error::{check_equal, check_index, check_limit};
+use crate::cpu::arena::{Arena, PAGE_BYTES};
+use crate::cpu::isa::simd::LANES;
+use crate::error::{KernelError, check_equal, check_index, check_limit};
+use crate::runs::BLOCK_TOKENS;
 
-/// Tokens per block of the cache.
-pub const BLOCK_TOKENS: usize = LANES;
+// Scores of a block are one vector.
+const _: () = assert!(BLOCK_TOKENS == LANES);
 
 const VECTOR_BYTES: usize = size_of::<[u16; LANES]>();
 

@@ -2,80 +2,12 @@
 
 use half::{bf16, f16};
 
-use crate::KernelError;
-use crate::cpu::simd::LANES;
-use crate::pack::{self, FactorsK16, FactorsK32, Line};
-use crate::slab::{Regions, Slab};
-
-/// How weights are stored in a model file, in the block formats of GGML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(non_camel_case_types, reason = "these are the names that every file and tool uses")]
-pub enum WeightType {
-    /// 32-bit floats.
-    F32,
-    /// IEEE half floats.
-    F16,
-    /// The upper half of 32-bit floats.
-    BF16,
-    /// 32 weights: f16 scale, 4-bit values around 8.
-    Q4_0,
-    /// 32 weights: f16 scale and minimum, 4-bit values.
-    Q4_1,
-    /// 32 weights: f16 scale, 5-bit values around 16.
-    Q5_0,
-    /// 32 weights: f16 scale and minimum, 5-bit values.
-    Q5_1,
-    /// 32 weights: f16 scale, signed bytes.
-    Q8_0,
-    /// 256 weights: f16 scale and minimum of eight groups with 6-bit factors, 4-bit values.
-    Q4_K,
-    /// 256 weights: as `Q4_K` with 5-bit values.
-    Q5_K,
-    /// 256 weights: f16 scale of sixteen groups with 8-bit factors, 6-bit values around 32.
-    Q6_K,
-}
-
-impl WeightType {
-    /// Every type.
-    pub const ALL: [WeightType; 11] = [
-        WeightType::F32,
-        WeightType::F16,
-        WeightType::BF16,
-        WeightType::Q4_0,
-        WeightType::Q4_1,
-        WeightType::Q5_0,
-        WeightType::Q5_1,
-        WeightType::Q8_0,
-        WeightType::Q4_K,
-        WeightType::Q5_K,
-        WeightType::Q6_K,
-    ];
-
-    /// Weights per block: the number of inputs of a matrix must be a multiple of it.
-    pub fn block_len(self) -> usize {
-        match self {
-            WeightType::F32 | WeightType::F16 | WeightType::BF16 => 1,
-            WeightType::Q4_0 | WeightType::Q4_1 | WeightType::Q5_0 | WeightType::Q5_1 | WeightType::Q8_0 => 32,
-            WeightType::Q4_K | WeightType::Q5_K | WeightType::Q6_K => 256,
-        }
-    }
-
-    /// Bytes of a block in a file.
-    pub fn block_bytes(self) -> usize {
-        match self {
-            WeightType::F32 => 4,
-            WeightType::F16 | WeightType::BF16 => 2,
-            WeightType::Q4_0 => 18,
-            WeightType::Q4_1 => 20,
-            WeightType::Q5_0 => 22,
-            WeightType::Q5_1 => 24,
-            WeightType::Q8_0 => 34,
-            WeightType::Q4_K => 144,
-            WeightType::Q5_K => 176,
-            WeightType::Q6_K => 210,
-        }
-    }
-}
+use crate::cpu::isa::simd::LANES;
+use crate::cpu::pack;
+use crate::cpu::slab::Regions;
+use crate::cpu::tiles::{FactorsK32, HalfLanes, Line, Quantized, Tiles};
+use crate::error::KernelError;
+use crate::format::WeightType;
 
 /// A packed matrix `[out_features, in_features]`. See [`Matrix::pack`].
 pub struct Matrix {
@@ -85,45 +17,13 @@ pub struct Matrix {
     tiles: Tiles,
 }
 
-/// Lines of quants, and factors per tile and block.
-pub(crate) struct Quantized<F> {
-    pub(crate) lines: Slab<Line>,
-    pub(crate) factors: Slab<F>,
-}
-
-/// 16 half floats, one per output.
-pub(crate) type HalfLanes = [u16; LANES];
-
-/// The packed forms. Tiles follow one another; inside a tile, blocks follow in the order of the inputs.
-pub(crate) enum Tiles {
-    /// 4-bit values around 8 and one scale: `Q4_0`.
-    NibbleScale(Quantized<HalfLanes>),
-    /// 4-bit values, scale and minimum: `Q4_1`.
-    NibbleMin(Quantized<[HalfLanes; 2]>),
-    /// 4-bit values, factored scales and minima: `Q4_K`.
-    NibbleK32(Quantized<FactorsK32>),
-    /// Signed bytes stored + 128, one scale: `Q8_0`, `Q5_0`.
-    ByteScale(Quantized<HalfLanes>),
-    /// Small bytes, scale and minimum: `Q5_1`.
-    ByteMin(Quantized<[HalfLanes; 2]>),
-    /// Small bytes, factored scales and minima: `Q5_K`.
-    ByteK32(Quantized<FactorsK32>),
-    /// Signed bytes stored + 128, factored scales per 16: `Q6_K`.
-    ByteK16(Quantized<FactorsK16>),
-    /// Half floats, 16 outputs for each input.
-    F16(Slab<HalfLanes>),
-    /// Brain floats, 16 outputs for each input.
-    BF16(Slab<HalfLanes>),
-    /// Floats, 16 outputs for each input.
-    F32(Slab<[f32; LANES]>),
-}
-
 impl Matrix {
     /// Packs `bytes`: `out_features` rows, each a run of blocks in the layout of GGML. Row `i` of the result is source row
     /// `row_order[i]`; `None` keeps the order.
     ///
     /// ```
-    /// use souk_kernels::{Matrix, WeightType};
+    /// use souk_kernels::WeightType;
+    /// use souk_kernels::cpu::Matrix;
     /// let rows: Vec<u8> = [1.0_f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     /// let matrix = Matrix::pack(WeightType::F32, 2, 2, &rows, Some(&[1, 0]))?;
     /// let mut row = [0.0; 2];

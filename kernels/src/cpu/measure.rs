@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cpu::simd::Simd;
-use crate::cpu::{Cpu, Kernel};
+use crate::cpu::backend::{Cpu, Kernel};
+use crate::cpu::isa::simd::Simd;
 
 /// More than the last-level cache of the machines we know.
 const BEYOND_CACHE_BYTES: usize = 160 << 20;

@@ -4,23 +4,10 @@ mod packed;
 
 use half::{bf16, f16};
 
-use crate::KernelError;
-use crate::cpu::simd::LANES;
-use crate::error::{check_equal, check_limit};
-
-pub use packed::PairSizes;
-
-/// The greatest rank of a pair.
-pub const MAX_RANK: usize = 256;
-
-/// How the numbers of a pair are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SlabType {
-    /// Brain floats: the range of f32.
-    Bf16,
-    /// IEEE half floats: three more bits of precision.
-    F16,
-}
+use crate::cpu::isa::simd::LANES;
+use crate::error::{KernelError, check_equal, check_limit};
+use crate::format::{MAX_RANK, SlabType};
+use crate::runs::{self, Pair};
 
 /// Matrices A `[rank, in_features]` and B `[out_features, rank]` of one module of one adapter: `delta(x) = B A x`, with the
 /// adapter's scale folded into B.
@@ -37,11 +24,37 @@ pub struct LoraPair {
     gain: Option<Vec<f32>>,
 }
 
+/// Rows that a pair acts on.
+pub type LoraRun<'a> = runs::LoraRun<'a, LoraPair>;
+
+/// What must be known of a pair to read its slabs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairSizes {
+    /// Rows of A.
+    pub rank: usize,
+    /// Width of the input.
+    pub in_features: usize,
+    /// Width of the output.
+    pub out_features: usize,
+    /// How the numbers are kept.
+    pub slab_type: SlabType,
+    /// Whether it is a DoRA pair.
+    pub has_gain: bool,
+}
+
+impl PairSizes {
+    /// Bytes of the slabs.
+    pub fn num_bytes(&self) -> usize {
+        LoraPair::packed_bytes(self.rank, self.in_features, self.out_features, self.has_gain)
+    }
+}
+
 impl LoraPair {
     /// Packs `a` `[rank, in_features]` and `b` `[out_features, rank]`, both row-major, and folds `scale` into B.
     ///
     /// ```
-    /// use souk_kernels::{LoraPair, SlabType};
+    /// use souk_kernels::SlabType;
+    /// use souk_kernels::cpu::LoraPair;
     /// let pair = LoraPair::pack(1, 2, 3, &[1.0, 2.0], &[1.0, 0.0, -1.0], 0.5, SlabType::Bf16)?;
     /// assert_eq!((pair.rank(), pair.in_features(), pair.out_features()), (1, 2, 3));
     /// # Ok::<(), souk_kernels::KernelError>(())
@@ -158,5 +171,12 @@ impl LoraPair {
     #[inline(always)]
     pub(crate) fn b_tiles(&self, first: usize, count: usize) -> &[[u16; LANES]] {
         &self.b[first * self.rank..][..count * self.rank]
+    }
+}
+
+impl Pair for LoraPair {
+    #[inline(always)]
+    fn rank(&self) -> usize {
+        self.rank
     }
 }

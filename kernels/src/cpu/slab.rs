@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::arena::{Arena, Zeroable};
+use crate::cpu::arena::{Arena, Zeroable};
 
 /// Bytes of addresses of a region: memory is only taken for what is written, a huge page at a time.
 const REGION_BYTES: usize = 32 << 20;

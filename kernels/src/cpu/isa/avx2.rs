@@ -13,7 +13,7 @@ impl Avx2 {
     ///
     /// # Safety
     /// `Isa::Avx2.is_available()` has returned true.
-    pub(super) unsafe fn assume_available() -> Avx2 {
+    pub(in crate::cpu) unsafe fn assume_available() -> Avx2 {
         Avx2(())
     }
 }

@@ -13,7 +13,7 @@ impl Avx512 {
     ///
     /// # Safety
     /// `Isa::Avx512.is_available()` has returned true.
-    pub(super) unsafe fn assume_available() -> Avx512 {
+    pub(in crate::cpu) unsafe fn assume_available() -> Avx512 {
         Avx512(())
     }
 }

@@ -20,11 +20,12 @@ mod segments;
 use self::block::{State, add_values, scores, softmax};
 use self::segments::SEGMENT_BLOCKS;
 pub(crate) use self::segments::{Join, Partials, num_segments};
-use crate::cpu::Kernel;
-use crate::cpu::simd::{LANES, Simd, Task};
-use crate::kv_cache::{BLOCK_TOKENS, KvCache, MAX_HEAD_DIM};
-use crate::ops::AttentionSpan;
-use crate::shared::SharedMut;
+use crate::cpu::backend::Kernel;
+use crate::cpu::isa::simd::{LANES, Simd, Task};
+use crate::cpu::kv_cache::{KvCache, MAX_HEAD_DIM};
+use crate::cpu::shared::SharedMut;
+use crate::runs::AttentionSpan;
+use crate::runs::BLOCK_TOKENS;
 
 /// Rows of a span that make a chunk with one key-value head and one segment.
 const ROWS_PER_CHUNK: usize = 8;

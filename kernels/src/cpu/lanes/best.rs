@@ -3,8 +3,8 @@
 //! Each chunk of tiles keeps its own best per row; the chunks' bests are compared in order afterwards. Ties go to the lower
 //! output, so the choice is that of a scan over the whole row.
 
-use crate::cpu::simd::{LANES, Simd};
-use crate::shared::SharedMut;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::shared::SharedMut;
 
 /// The best of a row in a chunk of outputs.
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Softmax weights of a stretch of a row.
 
 use super::math::exp;
-use crate::cpu::simd::{LANES, Simd, Task};
+use crate::cpu::isa::simd::{LANES, Simd, Task};
 
 /// `out = exp((x - greatest) * scale)`; returns the sum of `out`.
 pub(crate) struct ExpWeights<'a> {

@@ -6,12 +6,12 @@
 //!
 //! Rows only share the reading of B: they do not change any row's operations.
 
-use super::matmul_float::{BF16, F16, FloatWeights};
-use crate::adapter::{LoraPair, SlabType};
-use crate::cpu::simd::{LANES, Simd, Task};
-use crate::matrix::HalfLanes;
-use crate::ops::LoraRun;
-use crate::ops::lora::Entry;
+use super::float::{BF16, F16, FloatWeights};
+use crate::cpu::isa::simd::{LANES, Simd, Task};
+use crate::cpu::pair::{LoraPair, LoraRun};
+use crate::cpu::tiles::HalfLanes;
+use crate::format::SlabType;
+use crate::runs::Entry;
 
 /// What the runs of a module add to its product.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! `exp` and what is made of it.
 
-use crate::cpu::simd::Simd;
+use crate::cpu::isa::simd::Simd;
 
 /// Below this the result is kept at about 1.2e-38, the smallest normal number.
 const EXP_LOW: f32 = -87.336_54;
@@ -39,10 +39,11 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Kernel;
-    use crate::cpu::simd::LANES;
-    use crate::shared::SharedMut;
-    use crate::{Cpu, Isa};
+    use crate::cpu::backend::Cpu;
+    use crate::cpu::backend::Kernel;
+    use crate::cpu::isa::Isa;
+    use crate::cpu::isa::simd::LANES;
+    use crate::cpu::shared::SharedMut;
 
     struct ExpOf<'a>(&'a [f32; LANES], SharedMut<'a, f32>);
 

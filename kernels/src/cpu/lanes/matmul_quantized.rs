@@ -14,10 +14,10 @@
 use std::marker::PhantomData;
 
 use super::output::Output;
-use crate::activations::{Activations, BlockMeta, QuantBlock, combine};
-use crate::cpu::simd::{Simd, Task};
-use crate::matrix::{HalfLanes, Quantized};
-use crate::pack::{FactorsK16, FactorsK32, Line};
+use crate::cpu::activations::{Activations, BlockMeta, QuantBlock, combine};
+use crate::cpu::isa::simd::{Simd, Task};
+use crate::cpu::tiles::{FactorsK16, FactorsK32, Line};
+use crate::cpu::tiles::{HalfLanes, Quantized};
 
 /// How far ahead of its use a line is asked for by the panel that reads a tile first.
 const PREFETCH_LINES: usize = 64;

@@ -2,9 +2,9 @@
 
 use super::best::BestOutput;
 use super::expand::{Ahead, Expand, ExpandPanel};
-use crate::cpu::simd::{LANES, Simd};
-use crate::ops::OutputMode;
-use crate::shared::SharedMut;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::shared::SharedMut;
+use crate::runs::OutputMode;
 
 /// Where a matmul writes, and how.
 #[derive(Clone, Copy)]

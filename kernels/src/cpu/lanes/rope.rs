@@ -1,10 +1,10 @@
 //! Rotates queries and keys by position and stores keys and values in the cache.
 
-use crate::cpu::Kernel;
-use crate::cpu::simd::{LANES, Simd};
-use crate::kv_cache::BLOCK_TOKENS;
-use crate::ops::RopeTable;
-use crate::shared::SharedMut;
+use crate::cpu::backend::Kernel;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::rope_table::RopeTable;
+use crate::cpu::shared::SharedMut;
+use crate::runs::BLOCK_TOKENS;
 
 /// A chunk is some rows: it rotates them and stores their keys and values, in order. No two chunks have rows in one block of
 /// the cache.

@@ -1,10 +1,10 @@
 //! Ops that work on a row at a time and end in quantised activations: RMS norm, SwiGLU, plain quantisation.
 
 use super::math::silu;
-use crate::activations::{Activations, BlockMeta, QuantBlock, quantize_row};
-use crate::cpu::Kernel;
-use crate::cpu::simd::{LANES, Simd};
-use crate::shared::SharedMut;
+use crate::cpu::activations::{Activations, BlockMeta, QuantBlock, quantize_row};
+use crate::cpu::backend::Kernel;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::shared::SharedMut;
 
 /// Rows per chunk of an op that is worth splitting.
 const ROWS_PER_CHUNK: usize = 4;

@@ -9,15 +9,15 @@
 
 use std::marker::PhantomData;
 
-use super::matmul_float::{BF16, F16, FloatWeights};
-use crate::activations::Activations;
-use crate::adapter::{LoraPair, SlabType};
-use crate::cpu::simd::{LANES, Simd, Task};
-use crate::cpu::{Cpu, Kernel};
-use crate::matrix::HalfLanes;
-use crate::ops::LoraRun;
-use crate::ops::lora::{LoraPlan, ShrinkUnit};
-use crate::shared::SharedMut;
+use super::float::{BF16, F16, FloatWeights};
+use crate::cpu::activations::Activations;
+use crate::cpu::backend::{Cpu, Kernel};
+use crate::cpu::isa::simd::{LANES, Simd, Task};
+use crate::cpu::pair::{LoraPair, LoraRun};
+use crate::cpu::shared::SharedMut;
+use crate::cpu::tiles::HalfLanes;
+use crate::format::SlabType;
+use crate::runs::{LoraPlan, ShrinkUnit};
 
 /// Chunks per thread.
 const CHUNKS_PER_THREAD: usize = 6;

@@ -1,25 +1,11 @@
 //! Causal grouped-query attention over the paged cache.
 
-use crate::KernelError;
-use crate::cpu::Cpu;
-use crate::error::{check_index, check_rows};
-use crate::kv_cache::{BLOCK_TOKENS, KvCache};
-use crate::lanes::attention::{Attention, Join, Partials, segments_of};
-use crate::shared::SharedMut;
-
-/// Rows of one sequence: rows `first_row ..` of `q` are its positions `first_position ..`.
-#[derive(Debug, Clone, Copy)]
-pub struct AttentionSpan<'a> {
-    /// First row in `q` and `out`.
-    pub first_row: usize,
-    /// Rows, one position each.
-    pub num_rows: usize,
-    /// Position of the first row.
-    pub first_position: usize,
-    /// Blocks of the cache that hold the sequence's keys and values, positions `0..16` in the first and so on. Those of the
-    /// rows themselves have been stored.
-    pub blocks: &'a [u32],
-}
+use crate::cpu::backend::Cpu;
+use crate::cpu::kv_cache::KvCache;
+use crate::cpu::lanes::attention::{Attention, Join, Partials, segments_of};
+use crate::cpu::shared::SharedMut;
+use crate::error::{KernelError, check_index, check_rows};
+use crate::runs::{AttentionSpan, BLOCK_TOKENS};
 
 /// Work space of [`attention`] for rows beyond the first segment; grows to what the largest op needed and is then used again.
 #[derive(Default)]

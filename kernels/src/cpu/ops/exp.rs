@@ -1,9 +1,9 @@
 //! Front of `exp_weights`.
 
-use crate::KernelError;
-use crate::cpu::{Isa, call};
-use crate::error::check_equal;
-use crate::lanes::weights::ExpWeights;
+use crate::cpu::backend::call;
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::exp::ExpWeights;
+use crate::error::{KernelError, check_equal};
 
 /// `out[i] = exp((x[i] - greatest) * scale)` for `x[i] <= greatest`; returns the sum of `out`. Weights below about
 /// 1.2e-38 stay there.
@@ -12,8 +12,8 @@ use crate::lanes::weights::ExpWeights;
 ///
 /// ```
 /// let mut weights = [0.0; 2];
-/// let isa = souk_kernels::Isa::best();
-/// let sum = souk_kernels::ops::exp_weights(isa, &[3.0, 2.0], 3.0, 1.0, &mut weights)?;
+/// let isa = souk_kernels::cpu::Isa::best();
+/// let sum = souk_kernels::cpu::ops::exp_weights(isa, &[3.0, 2.0], 3.0, 1.0, &mut weights)?;
 /// assert_eq!((weights[0], sum), (1.0, 1.0 + weights[1]));
 /// # Ok::<(), souk_kernels::KernelError>(())
 /// ```

@@ -1,27 +1,16 @@
 //! The output head: logits where they are asked for, and elsewhere only which one is the largest.
 
-use crate::KernelError;
-use crate::activations::Activations;
-use crate::cpu::Cpu;
-use crate::error::{check_limit, check_rows};
-use crate::lanes::best::{BestOutput, RowBest};
-use crate::lanes::output::Output;
-use crate::matrix::Matrix;
-use crate::ops::OutputMode;
-use crate::ops::lora::{LoraRun, LoraScratch, check_runs};
-use crate::ops::matmul::{Cut, Product, check_matrix, dispatch};
-use crate::shared::SharedMut;
-
-/// Where the head's results go.
-pub struct HeadOutput<'a> {
-    /// `num_written * out_features` values: the outputs of the first rows.
-    pub logits: &'a mut [f32],
-    /// How many rows are written.
-    pub num_written: usize,
-    /// For each row after those the number of its largest output, the lower one of equals; `None` if an output is not
-    /// finite.
-    pub best: &'a mut [Option<u32>],
-}
+use crate::cpu::activations::Activations;
+use crate::cpu::backend::Cpu;
+use crate::cpu::lanes::best::{BestOutput, RowBest};
+use crate::cpu::lanes::output::Output;
+use crate::cpu::matrix::Matrix;
+use crate::cpu::ops::lora::{LoraScratch, check_runs};
+use crate::cpu::ops::matmul::{Cut, Product, check_matrix, dispatch};
+use crate::cpu::pair::LoraRun;
+use crate::cpu::shared::SharedMut;
+use crate::error::{KernelError, check_limit, check_rows};
+use crate::runs::{HeadOutput, OutputMode};
 
 /// Work space of [`head`]; grows to what the largest op needed and is then used again.
 #[derive(Default)]

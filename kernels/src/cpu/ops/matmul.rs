@@ -2,29 +2,23 @@
 
 use std::marker::PhantomData;
 
-use crate::KernelError;
-use crate::activations::Activations;
-use crate::cpu::simd::Simd;
-use crate::cpu::{Cpu, Kernel};
-use crate::error::{check_equal, check_limit, check_rows};
-use crate::lanes::matmul_float::{BF16, F16, F32, FloatTiles, FloatWeights};
-use crate::lanes::matmul_quantized::{
+use crate::cpu::activations::Activations;
+use crate::cpu::backend::{Cpu, Kernel};
+use crate::cpu::isa::simd::Simd;
+use crate::cpu::lanes::float::{BF16, F16, F32, FloatWeights};
+use crate::cpu::lanes::matmul_float::FloatTiles;
+use crate::cpu::lanes::matmul_quantized::{
     Around8, Bytes, Dot, Factors, K16, K32, Nibbles, Plain, QuantizedTiles, Scale, ScaleMin, Signed, SignedHalves,
     Weights,
 };
-use crate::lanes::output::Output;
-use crate::matrix::{Matrix, Quantized, Tiles};
-use crate::ops::lora::{LoraRun, LoraScratch, MODULES_PER_PLAN, check_runs};
-use crate::shared::SharedMut;
-
-/// What a matmul does with what is in the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputMode {
-    /// Replaces it.
-    Overwrite,
-    /// Adds to it.
-    Accumulate,
-}
+use crate::cpu::lanes::output::Output;
+use crate::cpu::matrix::Matrix;
+use crate::cpu::ops::lora::{LoraScratch, check_runs};
+use crate::cpu::pair::LoraRun;
+use crate::cpu::shared::SharedMut;
+use crate::cpu::tiles::{Quantized, Tiles};
+use crate::error::{KernelError, check_equal, check_limit, check_rows};
+use crate::runs::{MODULES_PER_PLAN, OutputMode};
 
 /// One matrix of a matmul, the adapters that act on it, and where the sums go.
 pub struct MatmulTarget<'a> {

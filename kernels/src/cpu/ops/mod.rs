@@ -6,20 +6,17 @@
 //! the number of threads, and the instruction set.
 
 mod attention;
+mod exp;
 mod head;
-pub(crate) mod lora;
+mod lora;
 mod matmul;
 mod rope;
 mod rows;
-mod weights;
 
-pub use attention::{AttentionScratch, AttentionSpan, attention};
-pub use head::{HeadOutput, HeadScratch, head};
-pub use lora::{LoraRun, LoraScratch};
-pub use matmul::{MatmulTarget, OutputMode, matmul};
-pub use rope::{RopeTable, rope_store};
-pub use rows::{NormWeights, RowSelection, embed, quantize, rms_norm, swiglu};
-pub use weights::exp_weights;
-
-pub use crate::adapter::{LoraPair, PairSizes, SlabType};
-pub use crate::kv_cache::KvCache;
+pub use attention::{AttentionScratch, attention};
+pub use exp::exp_weights;
+pub use head::{HeadScratch, head};
+pub use lora::LoraScratch;
+pub use matmul::{MatmulTarget, matmul};
+pub use rope::rope_store;
+pub use rows::{embed, quantize, rms_norm, swiglu};

@@ -1,59 +1,17 @@
 //! Rotary positions, and storing keys and values in the cache.
 
-use crate::KernelError;
-use crate::cpu::Cpu;
-use crate::error::{check_equal, check_index, check_rows};
-use crate::kv_cache::{BLOCK_TOKENS, KvCache};
-use crate::lanes::rope::RopeStore;
-use crate::shared::SharedMut;
+use crate::cpu::backend::Cpu;
+use crate::cpu::kv_cache::KvCache;
+use crate::cpu::lanes::rope::RopeStore;
+use crate::cpu::rope_table::RopeTable;
+use crate::cpu::shared::SharedMut;
+use crate::error::{KernelError, check_equal, check_index, check_rows};
+use crate::runs::BLOCK_TOKENS;
 
 /// Fewest rows of a chunk: storing one is a wait for the cache lines of its block, which no other op has brought.
 const FEWEST_ROWS_PER_CHUNK: usize = 2;
 /// Chunks per thread, where there are rows enough.
 const CHUNKS_PER_THREAD: usize = 2;
-
-/// Cosines and sines of every position: angle `position * theta^(-2i / head_dim)` for pair `i` of a head, which is its
-/// elements `i` and `i + head_dim / 2`.
-pub struct RopeTable {
-    half_dim: usize,
-    max_positions: usize,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-}
-
-impl RopeTable {
-    /// Computed in f64.
-    pub fn new(head_dim: usize, theta: f32, max_positions: usize) -> RopeTable {
-        let half_dim = head_dim / 2;
-        let frequencies: Vec<f64> =
-            (0..half_dim).map(|pair| f64::from(theta).powf(-2.0 * pair as f64 / head_dim as f64)).collect();
-        Self::with_frequencies(&frequencies, max_positions)
-    }
-
-    /// For models that scale the frequencies of some pairs: one frequency per pair.
-    pub fn with_frequencies(frequencies: &[f64], max_positions: usize) -> RopeTable {
-        let angles = (0..max_positions).flat_map(|at| frequencies.iter().map(move |frequency| at as f64 * frequency));
-        let (cos, sin) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
-        RopeTable { half_dim: frequencies.len(), max_positions, cos, sin }
-    }
-
-    /// Positions in the table.
-    pub fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    /// Bytes of the table.
-    pub fn size_bytes(&self) -> usize {
-        size_of_val(self.cos.as_slice()) + size_of_val(self.sin.as_slice())
-    }
-
-    /// Cosines and sines of a position.
-    #[inline(always)]
-    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        let first = position * self.half_dim;
-        (&self.cos[first..][..self.half_dim], &self.sin[first..][..self.half_dim])
-    }
-}
 
 /// Rotates `q` (`num_heads` heads per row) and `k` in place by `positions` and stores `k` and `v` of each row in its slot
 /// (`block * 16 + offset`) of the cache's `layer`. There is one row per position.
@@ -73,13 +31,13 @@ pub fn rope_store(
     const OP: &str = "rope_store";
     let (num_kv_heads, head_dim, num_rows) = (cache.num_kv_heads(), cache.head_dim(), positions.len());
     cache.check(OP, layer, num_heads)?;
-    check_equal(OP, "head_dim", 2 * rope.half_dim, head_dim)?;
+    check_equal(OP, "head_dim", rope.head_dim(), head_dim)?;
     check_equal(OP, "slots", num_rows, slots.len())?;
     check_rows(OP, "q", num_rows, num_heads * head_dim, q.len())?;
     check_rows(OP, "k", num_rows, num_kv_heads * head_dim, k.len())?;
     check_rows(OP, "v", num_rows, num_kv_heads * head_dim, v.len())?;
     if let Some(position) = positions.iter().max() {
-        check_index(OP, "position", rope.max_positions, *position as usize)?;
+        check_index(OP, "position", rope.max_positions(), *position as usize)?;
     }
     if let Some(slot) = slots.iter().max() {
         check_index(OP, "slot", cache.num_blocks() * BLOCK_TOKENS, *slot as usize)?;

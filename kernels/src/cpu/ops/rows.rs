@@ -1,40 +1,12 @@
 //! Fronts of the ops that fill activations: `rms_norm`, `quantize`, `swiglu`; and `embed`, which fills floats.
 
-use crate::KernelError;
-use crate::activations::Activations;
-use crate::cpu::Cpu;
-use crate::error::{check_equal, check_index, check_limit, check_rows};
-use crate::lanes::rows::{CopyRows, RmsNorm, RowKernel, SwiGlu};
-use crate::matrix::Matrix;
-use crate::shared::SharedMut;
-
-/// Which rows of the input an op reads.
-#[derive(Debug, Clone, Copy)]
-pub enum RowSelection<'a> {
-    /// The first rows, in order.
-    All(usize),
-    /// These rows, in this order.
-    Picked(&'a [u32]),
-}
-
-impl RowSelection<'_> {
-    /// How many rows are selected.
-    pub fn num_rows(&self) -> usize {
-        match self {
-            RowSelection::All(num_rows) => *num_rows,
-            RowSelection::Picked(rows) => rows.len(),
-        }
-    }
-}
-
-/// The weights of a norm.
-#[derive(Debug, Clone, Copy)]
-pub struct NormWeights<'a> {
-    /// For every row that has no override.
-    pub base: &'a [f32],
-    /// `(row of the output, weights)`, sorted by row, each row at most once.
-    pub overrides: &'a [(usize, &'a [f32])],
-}
+use crate::cpu::activations::Activations;
+use crate::cpu::backend::Cpu;
+use crate::cpu::lanes::rows::{CopyRows, RmsNorm, RowKernel, SwiGlu};
+use crate::cpu::matrix::Matrix;
+use crate::cpu::shared::SharedMut;
+use crate::error::{KernelError, check_equal, check_index, check_limit, check_rows};
+use crate::runs::{NormWeights, RowSelection};
 
 /// Row `i` of `out` is `x / sqrt(mean(x^2) + eps) * weight` of the selected row `i` of `x`, as f32 and quantised.
 pub fn rms_norm(

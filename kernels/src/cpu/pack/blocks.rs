@@ -1,8 +1,7 @@
 //! The block formats of GGML, one unpacker each: bytes to unsigned weights and factors.
 
-use super::{FactorsK16, FactorsK32};
-use crate::cpu::simd::LANES;
-use crate::matrix::HalfLanes;
+use crate::cpu::isa::simd::LANES;
+use crate::cpu::tiles::{FactorsK16, FactorsK32, HalfLanes};
 
 /// A format of blocks in a file.
 pub(super) trait Block {

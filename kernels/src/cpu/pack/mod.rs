@@ -14,35 +14,11 @@
 mod blocks;
 
 use self::blocks::Block;
-use crate::cpu::simd::LANES;
-use crate::error::check_equal;
-use crate::matrix::{HalfLanes, Quantized, Tiles};
-use crate::slab::{Regions, Slab};
-use crate::{KernelError, WeightType};
-
-/// A cache line of quants.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Line(pub(crate) [u8; 64]);
-
-/// Factors of 256 inputs in eight groups, of 16 outputs.
-#[derive(Clone, Copy)]
-pub(crate) struct FactorsK32 {
-    /// f16; multiplies `scales`.
-    pub(crate) scale: HalfLanes,
-    /// f16, negated; multiplies `mins`.
-    pub(crate) neg_min: HalfLanes,
-    pub(crate) scales: [[u8; LANES]; 8],
-    pub(crate) mins: [[u8; LANES]; 8],
-}
-
-/// Factors of 256 inputs in sixteen groups, of 16 outputs.
-#[derive(Clone, Copy)]
-pub(crate) struct FactorsK16 {
-    /// f16; multiplies `groups`.
-    pub(crate) scale: HalfLanes,
-    pub(crate) groups: [[i8; LANES]; 16],
-}
+use crate::cpu::isa::simd::LANES;
+use crate::cpu::slab::{Regions, Slab};
+use crate::cpu::tiles::{Line, Quantized, Tiles};
+use crate::error::{KernelError, check_equal};
+use crate::format::WeightType;
 
 /// Checked bytes of a matrix in a file.
 pub(crate) struct Source<'a> {

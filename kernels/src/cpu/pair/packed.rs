@@ -1,33 +1,11 @@
 //! Slabs as bytes, for caches on disk.
 
-use super::{LoraPair, MAX_RANK, SlabType};
-use crate::KernelError;
-use crate::cpu::simd::LANES;
-use crate::error::{check_equal, check_limit};
+use super::{LoraPair, PairSizes};
+use crate::cpu::isa::simd::LANES;
+use crate::error::{KernelError, check_equal, check_limit};
+use crate::format::MAX_RANK;
 
 const VECTOR_BYTES: usize = size_of::<[u16; LANES]>();
-
-/// What must be known of a pair to read its slabs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairSizes {
-    /// Rows of A.
-    pub rank: usize,
-    /// Width of the input.
-    pub in_features: usize,
-    /// Width of the output.
-    pub out_features: usize,
-    /// How the numbers are kept.
-    pub slab_type: SlabType,
-    /// Whether it is a DoRA pair.
-    pub has_gain: bool,
-}
-
-impl PairSizes {
-    /// Bytes of the slabs.
-    pub fn num_bytes(&self) -> usize {
-        LoraPair::packed_bytes(self.rank, self.in_features, self.out_features, self.has_gain)
-    }
-}
 
 impl LoraPair {
     /// Number of the layout that [`Self::write_slabs`] writes. It changes whenever that of the slabs does, so that what
@@ -57,7 +35,8 @@ impl LoraPair {
     /// The pair whose slabs [`Self::write_slabs`] wrote.
     ///
     /// ```
-    /// use souk_kernels::{LoraPair, SlabType};
+    /// use souk_kernels::SlabType;
+    /// use souk_kernels::cpu::LoraPair;
     /// let pair = LoraPair::pack(1, 2, 3, &[1.0, 2.0], &[1.0, 0.0, -1.0], 0.5, SlabType::Bf16)?;
     /// let mut bytes = Vec::new();
     /// pair.write_slabs(&mut bytes);
@@ -85,6 +64,7 @@ fn vectors(bytes: &[u8]) -> Vec<[u16; LANES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::SlabType;
 
     #[test]
     fn slabs_come_back_as_they_were_and_bytes_of_another_length_are_refused() {

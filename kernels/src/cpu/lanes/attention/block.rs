@@ -1,9 +1,10 @@
 //! One block of 16 tokens for some queries.
 
-use crate::cpu::simd::{LANES, Simd};
-use crate::kv_cache::{BLOCK_TOKENS, MAX_HEAD_DIM};
-use crate::lanes::math::exp;
-use crate::matrix::HalfLanes;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::kv_cache::MAX_HEAD_DIM;
+use crate::cpu::lanes::math::exp;
+use crate::cpu::tiles::HalfLanes;
+use crate::runs::BLOCK_TOKENS;
 
 /// How far a score may lie above the maximum that weights are relative to before that is raised: weights stay below e^8, and
 /// most sequences never raise it after their first block.

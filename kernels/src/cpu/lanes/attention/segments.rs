@@ -1,11 +1,11 @@
 //! Segments of long sequences: what a pass hands over, and putting it together.
 
-use crate::cpu::Kernel;
-use crate::cpu::simd::{LANES, Simd};
-use crate::kv_cache::BLOCK_TOKENS;
-use crate::lanes::math::exp;
-use crate::ops::AttentionSpan;
-use crate::shared::SharedMut;
+use crate::cpu::backend::Kernel;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::lanes::math::exp;
+use crate::cpu::shared::SharedMut;
+use crate::runs::AttentionSpan;
+use crate::runs::BLOCK_TOKENS;
 
 /// Blocks of a segment.
 pub(super) const SEGMENT_BLOCKS: usize = 32;
