@@ -95,7 +95,7 @@ impl Services {
             DeviceMemory::new(memory_config(config)).context("the settings of [memory] do not fit together")?;
         let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config(config, &memory))
             .context("cannot set up the model")?;
-        let (engine, _thread) = Engine::start_in(memory.clone(), Box::new(runner), engine_config(config))
+        let (engine, _thread) = Engine::start(memory.clone(), Box::new(runner), engine_config(config))
             .context("cannot start the engine")?;
         // The model's own, or less where the floor of the KV side cannot hold one such context.
         let context_tokens = engine.limits().context_length;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use souk_kernels::ops::{LoraPair, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
 use souk_protocol::{Digest, LlamaShape};
 use souk_runner::DeviceAdapter;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
-use souk_engine::memory::DeviceMemory;
-use souk_kernels::ops::{LoraPair, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
 use souk_models::base::{self, FetchConfig, LoadedBase};
 use souk_models::base::{self, FetchConfig, LoadedBase};
 use souk_node::adapters::{AdapterLimits, AdapterStore, DeviceAdapter, FolderSource, LayerAdapter, Tier, Tiers};

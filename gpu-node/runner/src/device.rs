@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use souk_kernels::ops::LoraPair;
+use souk_kernels::cpu::LoraPair;
 use souk_protocol::peft::Module;
 use souk_protocol::{Digest, TokenId};
 

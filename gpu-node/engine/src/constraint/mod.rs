@@ -10,6 +10,7 @@
 mod cache;
 mod compiler;
 mod error;
+mod limits;
 mod live;
 mod source;
 mod vocabulary;
@@ -21,6 +22,7 @@ mod tests;
 #[cfg(doc)]
 use souk_protocol::ConstraintSpec;
 
-pub use self::compiler::{ConstraintCompiler, ConstraintLimits};
+pub use self::compiler::ConstraintCompiler;
 pub use self::error::ConstraintError;
+pub use self::limits::ConstraintLimits;
 pub use self::live::Constraint;

@@ -8,7 +8,8 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
 use souk_protocol::{BaseModel, TokenId, Vocabulary};
 
-use super::{ConstraintError, ConstraintLimits};
+use super::error::ConstraintError;
+use super::limits::ConstraintLimits;
 
 /// What one grammar may use. Work and items are counted, not timed, so a grammar is refused everywhere or nowhere. What
 /// the counts mean in time is measured in docs/constraints.md.

@@ -1,8 +1,10 @@
 //! From checked files to slabs: numbers are converted once, scale and DoRA's gain are worked in here, and nothing is
 //! left to do while the adapter runs.
 
-use souk_kernels::ops::{LoraPair, SlabType};
-use souk_kernels::{KernelError, Matrix};
+use souk_kernels::KernelError;
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
+use souk_kernels::cpu::Matrix;
 use souk_protocol::peft::{AdapterPlan, Module, ModuleSite, NormSite, PairPlan, TensorEntry, TensorType};
 use souk_protocol::{Digest, LlamaShape};
 use souk_runner::DeviceAdapter;

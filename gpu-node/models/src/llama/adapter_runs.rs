@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, MatmulTarget, OutputMode};
-use souk_kernels::{Activations, Cpu, KernelError, Matrix, ops};
+use souk_kernels::KernelError;
+use souk_kernels::OutputMode;
+use souk_kernels::cpu::ops::{LoraScratch, MatmulTarget};
+use souk_kernels::cpu::{Activations, Cpu, Matrix, ops};
+use souk_kernels::cpu::{LoraPair, LoraRun};
 use souk_runner::{AdapterRun, DeviceAdapter, LayerAdapter};
 
 use super::layout::HeadRows;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use souk_kernels::ops::AttentionSpan;
+use souk_kernels::AttentionSpan;
 use souk_runner::{AdapterRun, BLOCK_TOKENS, RunnerError, RunnerLimits, Step};
 
 use super::recycle::recycle;

@@ -170,7 +170,8 @@ fn numbers_that_are_not_finite_stay_in_their_own_rows() {
 }
 
 fn poisoned(shape: &LlamaShape, poison: f32) -> Arc<souk_runner::DeviceAdapter> {
-    use souk_kernels::ops::{LoraPair, SlabType};
+    use souk_kernels::SlabType;
+    use souk_kernels::cpu::LoraPair;
     let mut adapter = souk_runner::DeviceAdapter::empty(souk_protocol::Digest::of(b"bad"), shape.num_layers);
     let (inputs, outputs) = (shape.hidden_size, shape.kv_size());
     let b = vec![poison; outputs * 2];

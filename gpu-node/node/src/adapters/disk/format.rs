@@ -13,7 +13,8 @@
 //! Numbers are little-endian. Widths are not written: they are the base's, and a file whose length does not follow from
 //! its records and the base's shape is not read. Nothing is allocated that the file's own length does not cover.
 
-use souk_kernels::ops::{LoraPair, PairSizes, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::{LoraPair, PairSizes};
 use souk_kernels::{KernelError, MAX_RANK};
 use souk_protocol::peft::{MAX_INVOCATION_TOKENS, Module};
 use souk_protocol::{Digest, LlamaShape};

@@ -1,4 +1,4 @@
-use souk_kernels::ops::LoraPair;
+use souk_kernels::cpu::LoraPair;
 
 use super::*;
 use crate::adapters::samples::{SHAPE, base};

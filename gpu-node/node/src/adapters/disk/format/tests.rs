@@ -1,8 +1,8 @@
 use proptest::prelude::*;
+use souk_models::adapter::pack;
 use souk_protocol::peft::WeightsIntake;
 
 use super::*;
-use crate::adapters::pack;
 use crate::adapters::samples::{self, SHAPE, adapter_files, base, weights};
 
 /// An adapter with everything that a file can hold.
