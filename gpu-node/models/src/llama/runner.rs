@@ -171,14 +171,16 @@ impl ModelRunner for LlamaRunner {
     }
 
     fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
-        check(step, &self.limits, self.weights.layers.len())?;
+        check(step, &self.limits)?;
         if step.tokens.is_empty() {
             return Ok(StepOutput { logits: &mut [], greedy: &[], threads: &self.cpu });
         }
+        let num_layers = self.weights.layers.len();
+        let (runs, memory) = (&step.adapter_runs, &mut self.adapter_memory);
+        let mut adapters = AdapterRuns::new(runs, num_layers, memory, &mut self.lora_scratch)?;
         let laps = Laps::begin(self.profile.as_mut());
         let _threads_stay_awake = self.cpu.0.enter();
         let layout = self.plan.lay_out(step);
-        let mut adapters = AdapterRuns::new(&step.adapter_runs, &mut self.adapter_memory, &mut self.lora_scratch);
         let forward = Forward {
             cpu: &self.cpu.0,
             weights: &self.weights,

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_engine::memory::DeviceMemory;
+use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
+use souk_runner::DeviceAdapter;
 
 use self::room::Room;
 use super::entry::{Entry, EntryId, Popularity, Reload, State};
@@ -20,8 +22,6 @@ use super::failures::Failures;
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 use super::waiting::{Overtakes, Purpose, RequestId, Waiting};
-use souk_engine::memory::DeviceMemory;
-use souk_runner::DeviceAdapter;
 
 /// An adapter on the device, and the entry whose user the caller is until it [releases](Residency::release) it.
 pub(super) type Granted = (EntryId, Arc<DeviceAdapter>);
@@ -29,7 +29,7 @@ pub(super) type Granted = (EntryId, Arc<DeviceAdapter>);
 /// A load that went well.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) adapter: Arc<DeviceAdapter>,
+    pub(super) adapter: Arc<PackedAdapter>,
     /// What it took, without the waiting for others and for room.
     pub(super) work_time: Duration,
     pub(super) was_on_disk: bool,
@@ -221,7 +221,7 @@ impl Residency {
             self.admit(now);
         }
         let granted = all.iter().map(|id| match &self.room.entry(*id).state {
-            State::Device(adapter) => Some((*id, Arc::clone(adapter))),
+            State::Device(resident) => Some((*id, Arc::clone(&resident.on_device))),
             _ => None,
         });
         Ok(granted.collect())

@@ -10,6 +10,7 @@ use std::time::Instant;
 use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{BaseModel, Digest};
+use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
 use self::load::Load;
@@ -21,8 +22,6 @@ use super::residency::{News, Residency};
 use super::source::AdapterSource;
 use super::stats::AdapterStats;
 use super::waiting::RequestId;
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
-use souk_models::base::LlamaWeights;
 
 /// The adapters of a node. Clones are handles to the same store.
 ///

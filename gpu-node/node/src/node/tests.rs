@@ -19,10 +19,6 @@ use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 use super::*;
 use crate::adapters::samples::{GatedSource, adapter_files, ample_memory, base, weights};
 use crate::adapters::{AdapterLimits, Tiers};
-use souk_engine::EngineConfig;
-use souk_engine::constraint::ConstraintLimits;
-use souk_engine::runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
-use souk_engine::scripted::{self, Script, ScriptedRunner, VOCAB};
 
 const LEASE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);

@@ -2,16 +2,17 @@
 //! memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side, pages_for};
 use souk_protocol::Digest;
 
-use super::super::entry::{DiskPace, Entry, EntryId, State};
+use super::super::entry::{DiskPace, Entry, EntryId, Resident, State};
 use super::super::error::{AdapterError, Tier, as_ms};
 use super::super::limits::AdapterLimits;
 use super::super::stats::AdapterTotals;
 use super::super::waiting::Purpose;
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side, pages_for};
 
 /// An adapter that is less popular than this gives way to a prefetch: half a request, which is what one that was used once
 /// is worth after a half-life.
@@ -171,19 +172,19 @@ impl Room {
     /// Moves a packed adapter to the device. False if its pages are not there.
     fn promote(&mut self, id: EntryId) -> bool {
         let entry = self.entries.get_mut(&id).expect("who is promoted is on the books");
-        let State::Host(adapter) = &entry.state else { return true };
+        let State::Host(packed) = &entry.state else { return true };
         if !self.memory.take(Side::Adapters, pages_for(entry.bytes)) {
             return false;
         }
-        entry.state = State::Device(adapter.clone());
+        entry.state = State::Device(Resident::new(Arc::clone(packed)));
         self.totals.device_bytes += entry.bytes;
         true
     }
 
     fn demote(&mut self, id: EntryId) {
         let entry = self.entry(id);
-        if let State::Device(adapter) = &entry.state {
-            entry.state = State::Host(adapter.clone());
+        if let State::Device(resident) = &entry.state {
+            entry.state = State::Host(Arc::clone(&resident.packed));
             let bytes = entry.bytes;
             self.totals.device_bytes -= bytes;
             self.memory.give_back(Side::Adapters, pages_for(bytes));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use souk_models::adapter::{pack, packed_bytes};
+use souk_models::adapter::{PackedAdapter, pack, packed_bytes};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
 
@@ -13,8 +13,6 @@ use crate::adapters::error::AdapterError;
 use crate::adapters::residency::{Loaded, Residency};
 use crate::adapters::source::AdapterFiles;
 use crate::background;
-use souk_models::adapter::{pack, packed_bytes};
-use souk_runner::DeviceAdapter;
 
 /// One load. Reports its end exactly once, also if its task is dropped or panics.
 pub(super) struct Load {
@@ -59,7 +57,7 @@ impl Load {
         Ok(Loaded { adapter: Arc::new(adapter), work_time: fetch_time + began.elapsed(), was_on_disk: false })
     }
 
-    async fn read_from_disk(&self) -> Result<Option<DeviceAdapter>, AdapterError> {
+    async fn read_from_disk(&self) -> Result<Option<PackedAdapter>, AdapterError> {
         let Some(disk) = self.store.0.disk.clone() else { return Ok(None) };
         if !disk.has(&self.digest) {
             disk.missed();
