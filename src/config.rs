@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use souk_http::cors::CorsConfig;
 use souk_protocol::AdapterRef;
 
 /// Every setting with its default; compiled in, and the reference page.
@@ -23,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) constraints: ConstraintsConfig,
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayConfig,
+    pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistryConfig,
     pub(crate) log: LogConfig,
 }
@@ -157,6 +159,7 @@ impl Config {
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("adapters.pinned")
+            .with_list_parse_key("cors.origins")
             .source(Some(settings));
         let loaded: Self = builder
             .add_source(environment)
@@ -261,6 +264,8 @@ fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use souk_http::cors::CorsOrigins;
+
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
@@ -277,7 +282,10 @@ mod tests {
     #[test]
     fn the_defaults_of_constraints_are_those_of_the_crates_that_use_them() {
         let config = load(&[]).unwrap();
-        assert_eq!(crate::serve::constraint_limits(&config), souk_gpu_node::constraint::ConstraintLimits::default());
+        assert_eq!(
+            crate::roles::node::constraint_limits(&config),
+            souk_gpu_node::constraint::ConstraintLimits::default()
+        );
         let gateway = souk_gateway::GatewayLimits::default();
         assert_eq!(config.constraints.max_source_bytes, gateway.constraint_bytes);
         assert_eq!(config.constraints.max_choices, gateway.constraint_choices);
@@ -316,6 +324,18 @@ mod tests {
         assert_eq!(names, ["acme/tone", "acme/sql:prod"]);
         let error = format!("{:#}", load(&[("SOUK_ADAPTERS__PINNED", "tone")]).unwrap_err());
         assert!(error.contains("`tone` is not an adapter reference"), "{error}");
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_a_list_and_one_that_is_no_origin_is_named() {
+        assert_eq!(load(&[]).unwrap().cors.origins, CorsOrigins::Off);
+        assert_eq!(load(&[("SOUK_CORS__ORIGINS", "*")]).unwrap().cors.origins, CorsOrigins::Any);
+        let config = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,http://localhost:3000")]).unwrap();
+        assert!(matches!(config.cors.origins, CorsOrigins::List(list) if list.len() == 2));
+        let error = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("`https://app.example.com/page` is not an origin"), "{error}");
+        assert!(error.contains("cors.origins"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use souk_http::Exporter;
+use souk_http::cors::CorsOrigins;
 use souk_protocol::{AdapterRef, BaseModel, Digest, GatewayId, ModelRef, Principal, ResolvedAdapter};
 use souk_queue::{EventHub, JobQueue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,7 +29,9 @@ pub struct GatewayParts {
     /// Where their events come from.
     pub hub: EventHub,
     /// Renders `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Exporter,
+    /// Which pages of other origins may call the routes that take a key.
+    pub cors: CorsOrigins,
     /// What requests may use.
     pub limits: GatewayLimits,
 }
@@ -46,7 +49,8 @@ struct Shared {
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
     outcomes: Outcomes,
-    metrics: PrometheusHandle,
+    metrics: Exporter,
+    cors: CorsOrigins,
     limits: GatewayLimits,
     /// One permit per request under way.
     in_flight: Arc<Semaphore>,
@@ -89,6 +93,7 @@ impl Gateway {
             hub: parts.hub,
             outcomes,
             metrics: parts.metrics,
+            cors: parts.cors,
             in_flight: Arc::new(Semaphore::new(parts.limits.in_flight_requests)),
             limits: parts.limits,
             draining: AtomicBool::new(false),
@@ -208,8 +213,12 @@ impl Gateway {
         &self.shared.outcomes
     }
 
-    pub(crate) fn metrics(&self) -> &PrometheusHandle {
+    pub(crate) fn metrics(&self) -> &Exporter {
         &self.shared.metrics
+    }
+
+    pub(crate) fn cors(&self) -> &CorsOrigins {
+        &self.shared.cors
     }
 
     /// When this gateway started; the `created` of base models, which have no date of their own.

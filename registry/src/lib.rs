@@ -21,6 +21,6 @@ pub use auth::{ApiKey, AuthError, MalformedKey, PepperError};
 pub use catalog::ListedModel;
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};
-pub use http::{openapi, router};
+pub use http::{describe_metrics, openapi, router};
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob};
 pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig, UploadLimits};
