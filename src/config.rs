@@ -284,7 +284,7 @@ mod tests {
         let config = load(&[]).unwrap();
         assert_eq!(
             crate::roles::node::constraint_limits(&config),
-            souk_gpu_node::constraint::ConstraintLimits::default()
+            souk_engine::constraint::ConstraintLimits::default()
         );
         let gateway = souk_gateway::GatewayLimits::default();
         assert_eq!(config.constraints.max_source_bytes, gateway.constraint_bytes);
@@ -332,7 +332,8 @@ mod tests {
         assert_eq!(load(&[("SOUK_CORS__ORIGINS", "*")]).unwrap().cors.origins, CorsOrigins::Any);
         let config = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,http://localhost:3000")]).unwrap();
         assert!(matches!(config.cors.origins, CorsOrigins::List(list) if list.len() == 2));
-        let error = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
+        let error =
+            load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains("`https://app.example.com/page` is not an origin"), "{error}");
         assert!(error.contains("cors.origins"), "{error}");

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use souk_gpu_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, LlamaWeights};
-use souk_gpu_node::engine::{Engine, EngineConfig};
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_engine::{Engine, EngineConfig};
+use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
 use souk_protocol::{BaseModel, Digest, PoolId};
 
 use self::files::{ALL_LINEAR, DORA, Kind, QUERY_VALUE, publish};
@@ -148,7 +148,7 @@ impl Bench {
     fn size_bytes(&self, kind: Kind) -> usize {
         let pairs = kind.modules.iter().map(|module| {
             let (width, height) = (module.in_features(&self.base.shape), module.out_features(&self.base.shape));
-            souk_gpu_node::adapters::LoraPair::packed_bytes(kind.rank, width, height, kind.is_dora)
+            souk_kernels::ops::LoraPair::packed_bytes(kind.rank, width, height, kind.is_dora)
         });
         self.base.shape.num_layers * pairs.sum::<usize>()
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use souk_gpu_node::engine::EngineConfig;
+use souk_engine::EngineConfig;
 
 use crate::driver::{Driver, Running};
 use crate::random::hash;

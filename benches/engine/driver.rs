@@ -4,13 +4,13 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
-use souk_gpu_node::model::LlamaRunner;
+use souk_engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_models::llama::LlamaRunner;
 use souk_protocol::{
     AdapterUse, BaseModel, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::DeviceAdapter;
 
 use crate::random::hash;
 

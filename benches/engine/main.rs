@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, LlamaWeights};
-use souk_gpu_node::engine::EngineConfig;
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_engine::EngineConfig;
+use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_protocol::BaseModel;
 
 use self::driver::Driver;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use souk_gpu_node::adapters::{DeviceAdapter, LoraPair, SlabType};
+use souk_kernels::ops::{LoraPair, SlabType};
 use souk_protocol::{Digest, LlamaShape};
+use souk_runner::DeviceAdapter;
 
 /// Adapters that are dealt out to the sequences in turn; none for the base.
 pub(crate) struct AdapterSet {

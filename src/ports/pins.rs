@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use souk_gpu_node::adapters::Pins;
+use souk_node::adapters::Pins;
 use souk_protocol::{AdapterRef, Digest};
 use souk_registry::Registry;
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use souk_gpu_node::adapters::{AdapterLimits, AdapterSource, AdapterStore, DiskTier, Tiers};
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
-use souk_gpu_node::constraint::{ConstraintCompiler, ConstraintLimits};
-use souk_gpu_node::engine::{Engine, EngineConfig};
-use souk_gpu_node::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
-use souk_gpu_node::node::{Node, NodeConfig};
+use souk_engine::constraint::{ConstraintCompiler, ConstraintLimits};
+use souk_engine::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
+use souk_engine::{Engine, EngineConfig};
+use souk_models::base::{self, BaseSource, FetchConfig, LoadedBase};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_node::adapters::{AdapterLimits, AdapterSource, AdapterStore, DiskTier, Tiers};
+use souk_node::node::{Node, NodeConfig};
 use souk_protocol::{BaseModel, PoolId};
 use souk_queue::{EventSinks, JobQueue};
 

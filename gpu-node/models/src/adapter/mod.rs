@@ -1,0 +1,5 @@
+//! An adapter from numbers in a file to slabs in the layout of the kernels.
+
+mod pack;
+
+pub use self::pack::{PackError, pack, packed_bytes};
