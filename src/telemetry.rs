@@ -33,5 +33,7 @@ pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     let exporter = Exporter::install().context("cannot set up metrics")?;
     souk_gateway::metrics::describe();
     souk_registry::describe_metrics();
+    souk_engine::figures::describe();
+    souk_node::figures::describe();
     Ok(exporter)
 }

@@ -94,7 +94,7 @@ impl Gateway {
             outcomes,
             metrics: parts.metrics,
             cors: parts.cors,
-            in_flight: Arc::new(Semaphore::new(parts.limits.in_flight_requests)),
+            in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: unix_now().as_secs(),
@@ -107,7 +107,7 @@ impl Gateway {
     /// wait with a timeout: a client that reads slowly may take long.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        let all = u32::try_from(self.limits().in_flight_requests).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.limits().max_in_flight).unwrap_or(u32::MAX);
         // Fails only if the semaphore is closed, which nothing does.
         let _ = self.shared.in_flight.acquire_many(all).await;
     }
@@ -124,7 +124,7 @@ impl Gateway {
             return Err(ApiError::Draining);
         }
         Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| ApiError::Overloaded {
-            what: format!("{} requests are under way, which is the limit", self.limits().in_flight_requests),
+            what: format!("{} requests are under way, which is the limit", self.limits().max_in_flight),
             retry_after: Duration::from_secs(1),
         })
     }

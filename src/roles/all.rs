@@ -16,7 +16,7 @@ use souk_http::Exporter;
 use souk_models::base::LoadedBase;
 use souk_node::adapters::{AdapterStore, FolderSource, Pins};
 use souk_node::node::Node;
-use souk_queue::{EventHub, JobQueue, MemoryQueue, QueueConfig};
+use souk_queue::{EventHub, JobQueue, MemoryQueue};
 use souk_registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,7 +63,7 @@ impl Services {
     fn start(config: &Config, registry: Registry, base: LoadedBase, metrics: Exporter) -> anyhow::Result<Self> {
         let bases = vec![base.model.clone()];
         let hub = EventHub::new();
-        let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(queue_config(config)));
+        let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(config.queue));
         let ports = node::Ports {
             queue: Arc::clone(&queue),
             events: Arc::new(hub.clone()),
@@ -129,13 +129,4 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
             _ = tokio::signal::ctrl_c() => {}
         }
     })
-}
-
-fn queue_config(config: &Config) -> QueueConfig {
-    QueueConfig {
-        queued_per_tenant: config.queue.max_queued_per_tenant,
-        queued_per_pool: config.queue.max_queued,
-        lease: Duration::from_secs(config.queue.lease_s),
-        ..QueueConfig::default()
-    }
 }

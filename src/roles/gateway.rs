@@ -1,7 +1,6 @@
 //! The data plane: the OpenAI API.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use souk_gateway::{Catalog, Gateway, GatewayLimits, GatewayParts};
@@ -33,19 +32,9 @@ pub(crate) fn start(
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
     let Ports { catalog, queue, hub } = ports;
-    let limits = GatewayLimits { context_tokens: Some(context_tokens), ..gateway_limits(config) };
+    let limits =
+        GatewayLimits { context_tokens: Some(context_tokens), constraints: config.constraints, ..config.gateway };
     let cors = config.cors.origins.clone();
     Gateway::new(GatewayParts { bases, catalog, queue, hub, metrics, cors, limits })
         .context("the gateway cannot serve this base model")
-}
-
-fn gateway_limits(config: &Config) -> GatewayLimits {
-    GatewayLimits {
-        constraint_bytes: config.constraints.max_source_bytes,
-        constraint_choices: config.constraints.max_choices,
-        body_bytes: config.gateway.max_body_bytes,
-        in_flight_requests: config.gateway.max_in_flight,
-        request_timeout: Duration::from_secs(config.gateway.request_timeout_s),
-        ..GatewayLimits::default()
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use souk_engine::constraint::{ConstraintCompiler, ConstraintLimits};
+use souk_engine::constraint::ConstraintCompiler;
 use souk_engine::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
 use souk_engine::{Engine, EngineConfig};
 use souk_models::base::{self, BaseSource, FetchConfig, LoadedBase};
@@ -78,7 +78,7 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
     let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };
     let adapters = AdapterStore::with_tiers(ports.source, Arc::clone(&model), weights, limits, tiers)
         .context("the settings of [adapters] do not fit together")?;
-    let constraints = ConstraintCompiler::new(Arc::clone(&model), constraint_limits(config));
+    let constraints = ConstraintCompiler::new(Arc::clone(&model), config.constraints);
     let node_config = NodeConfig::new(PoolId(model.digest));
     let node = Node::start(node_config, ports.queue, ports.events, adapters.clone(), engine, constraints);
     Ok(RunningNode { node, adapters, context_tokens })
@@ -138,19 +138,5 @@ fn adapter_limits(config: &Config, memory: &DeviceMemory) -> AdapterLimits {
         max_concurrent_loads: config.adapters.max_concurrent_loads,
         max_wait: Duration::from_millis(config.adapters.max_wait_ms),
         ..AdapterLimits::default()
-    }
-}
-
-pub(crate) fn constraint_limits(config: &Config) -> ConstraintLimits {
-    let constraints = &config.constraints;
-    ConstraintLimits {
-        source_bytes: constraints.max_source_bytes,
-        compile_time: Duration::from_millis(constraints.compile_timeout_ms),
-        concurrent_compiles: constraints.max_concurrent_compiles,
-        compile_work: constraints.max_compile_work,
-        mask_work: constraints.max_mask_work,
-        lexer_bytes: constraints.max_compiled_mb << 20,
-        cached: constraints.max_cached,
-        cached_bytes: constraints.max_cached_mb << 20,
     }
 }

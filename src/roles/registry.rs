@@ -14,8 +14,7 @@ use crate::terminal;
 /// # Errors
 /// If the folder, the database or the pepper cannot be used.
 pub(crate) async fn open(config: &Config, bases: Vec<BaseModel>) -> anyhow::Result<Registry> {
-    let mut registry = RegistryConfig::new(config.data_dir()?);
-    registry.uploads.weights_bytes = config.registry.max_adapter_bytes;
+    let registry = RegistryConfig { data_dir: config.data_dir()?, uploads: config.registry.clone() };
     Registry::open_embedded(registry, bases).await.context("cannot open the registry")
 }
 

@@ -12,6 +12,7 @@ pub mod blocks;
 mod choose;
 pub mod constraint;
 pub mod draft;
+pub mod figures;
 pub mod inbox;
 pub mod memory;
 pub mod prefix;

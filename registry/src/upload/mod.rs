@@ -106,7 +106,7 @@ where
     Work: FnOnce(Upload) -> Done,
     Done: Future<Output = Result<T, RegistryError>>,
 {
-    let limit = registry.config.uploads.max_concurrent;
+    let limit = registry.config.uploads.max_concurrent_uploads;
     let slots = registry.upload_slots.clone();
     let _slot = slots.try_acquire_owned().map_err(|_| RegistryError::TooManyUploads { limit })?;
     let (held_bytes, request) = body::bounded(request);
