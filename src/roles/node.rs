@@ -71,7 +71,7 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
     let runner =
         LlamaRunner::new(Arc::clone(&weights), &runner_config(config, &memory)).context("cannot set up the model")?;
     let (engine, _thread) =
-        Engine::start_in(memory.clone(), Box::new(runner), engine_config(config)).context("cannot start the engine")?;
+        Engine::start(memory.clone(), Box::new(runner), engine_config(config)).context("cannot start the engine")?;
     let context_tokens = engine.limits().context_length;
     anyhow::ensure!(context_tokens > 0, "memory.kv_floor_mb does not hold a single block of K and V; raise it");
     let limits = adapter_limits(config, &memory);

@@ -12,9 +12,11 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::cache::{Cache, Compiled, Outcome};
+use super::error::ConstraintError;
+use super::live::Constraint;
 use super::source::grammar;
 use super::vocabulary::prepare;
-use super::{Constraint, ConstraintError, work};
+use super::work;
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
 /// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes memory.

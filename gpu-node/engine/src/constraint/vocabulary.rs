@@ -8,7 +8,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
 use souk_protocol::{BaseModel, ConstraintLimits, TokenId, Vocabulary};
 
-use super::ConstraintError;
+use super::error::ConstraintError;
 
 /// What one grammar may use. Work and items are counted, not timed, so a grammar is refused everywhere or nowhere. What
 /// the counts mean in time is measured in docs/constraints.md.

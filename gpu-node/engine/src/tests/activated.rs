@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{Digest, GenerateJob, TokenId};
+use souk_protocol::{GenerateJob, TokenId};
 use souk_runner::DeviceAdapter;
 use souk_runner::scripted::{adapter, answer, answer_from};
 
@@ -10,9 +10,9 @@ use super::lab::*;
 
 /// An adapter that 50 and 51 invoke.
 fn activated(name: &str) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), 1);
-    adapter.invocation_tokens = vec![50, 51];
-    Arc::new(adapter)
+    let mut adapter = adapter(name);
+    Arc::get_mut(&mut adapter).expect("nobody else has it yet").invocation_tokens = vec![50, 51];
+    adapter
 }
 
 fn job_of(prompt: &[TokenId]) -> GenerateJob {

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
-use souk_engine::stats::EngineStats;
-use souk_engine::{Engine, EngineConfig, EngineRequest};
+use souk_engine::EngineStats;
+use souk_engine::{EngineConfig, EngineRequest};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{
     AdapterUse, Digest, FinishReason, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams,
@@ -14,7 +14,7 @@ use souk_protocol::{
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
 
-use crate::driver::runner;
+use crate::driver::{runner, start_engine};
 use crate::fixtures::smollm2;
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
@@ -75,7 +75,7 @@ impl Reader {
 
 /// Runs requests that arrive at once.
 fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) -> (Vec<Answer>, EngineStats) {
-    let (engine, thread) = Engine::start(Box::new(runner(weights, 2)), config).unwrap();
+    let (engine, thread) = start_engine(runner(weights, 2), config);
     let submit = |Request { job, adapters }: &Request| {
         let reader = Reader::default();
         let request = EngineRequest {
