@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use souk_engine::{EngineConfig, MemorySettings};
 use souk_gateway::GatewayLimits;
 use souk_http::cors::CorsConfig;
+use souk_node::adapters::AdapterSettings;
+use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError};
-use souk_protocol::{AdapterRef, ConstraintLimits};
 use souk_queue::QueueConfig;
 use souk_registry::UploadLimits;
 
@@ -20,9 +22,9 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) data: DataConfig,
     pub(crate) model: ModelConfig,
-    pub(crate) memory: MemoryConfig,
+    pub(crate) memory: MemorySettings,
     pub(crate) engine: EngineConfig,
-    pub(crate) adapters: AdaptersConfig,
+    pub(crate) adapters: AdapterSettings,
     pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayLimits,
@@ -50,42 +52,6 @@ pub(crate) struct DataConfig {
 pub(crate) struct ModelConfig {
     pub(crate) source: String,
     pub(crate) id: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MemoryConfig {
-    pub(crate) device_mb: usize,
-    pub(crate) kv_floor_mb: usize,
-    pub(crate) adapters_floor_mb: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EngineConfig {
-    pub(crate) threads: usize,
-    pub(crate) max_batch_tokens: usize,
-    pub(crate) max_prefill_tokens_beside_decode: usize,
-    pub(crate) max_sequences: usize,
-    pub(crate) max_requests: usize,
-    pub(crate) max_logit_rows: usize,
-    pub(crate) speculation: bool,
-    pub(crate) max_speculative_tokens: usize,
-    pub(crate) kv_cache_mb: usize,
-    pub(crate) prefix_cache: bool,
-    pub(crate) max_adapter_mb_per_step: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AdaptersConfig {
-    pub(crate) device_mb: usize,
-    pub(crate) host_mb: usize,
-    pub(crate) max_concurrent_loads: usize,
-    pub(crate) max_wait_ms: u64,
-    pub(crate) max_prefetches: usize,
-    pub(crate) disk_mb: u64,
-    pub(crate) pinned: Vec<AdapterRef>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -143,30 +109,14 @@ impl Config {
     fn check(&self) -> Result<(), SettingsError> {
         let mut checks = Checks::default();
         checks.within("server.drain_timeout_s", self.server.drain_timeout_s, 0..=86_400);
-        checks.at_least("engine.max_batch_tokens", self.engine.max_batch_tokens, 1);
-        checks.at_least("engine.max_prefill_tokens_beside_decode", self.engine.max_prefill_tokens_beside_decode, 1);
-        checks.at_least("engine.max_sequences", self.engine.max_sequences, 1);
-        checks.at_least("engine.max_requests", self.engine.max_requests, 1);
-        checks.at_least("engine.max_logit_rows", self.engine.max_logit_rows, 1);
-        checks.at_least("engine.max_speculative_tokens", self.engine.max_speculative_tokens, 1);
-        checks.at_least("memory.device_mb", self.memory.device_mb, 2);
-        checks.at_least("memory.kv_floor_mb", self.memory.kv_floor_mb, 1);
-        checks.at_least("memory.adapters_floor_mb", self.memory.adapters_floor_mb, 1);
-        checks.at_least("adapters.host_mb", self.adapters.host_mb, 1);
-        checks.at_least("adapters.max_concurrent_loads", self.adapters.max_concurrent_loads, 1);
+        self.memory.check(&mut checks);
+        self.engine.check(&mut checks);
+        self.adapters.check(&mut checks);
         self.constraints.check(&mut checks);
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.registry.check(&mut checks);
         checks.finish()
-    }
-
-    /// Compute threads after resolving 0.
-    pub(crate) fn num_threads(&self) -> usize {
-        match self.engine.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
     }
 
     /// The data folder after resolving the default.
@@ -248,10 +198,13 @@ mod tests {
     #[test]
     fn what_tests_of_crates_take_for_defaults_is_what_a_server_runs_with() {
         let config = load(&[]).unwrap();
-        assert_eq!(config.constraints, souk_protocol::ConstraintLimits::default());
-        assert_eq!(config.queue, souk_queue::QueueConfig::default());
-        assert_eq!(format!("{:?}", config.gateway), format!("{:?}", souk_gateway::GatewayLimits::default()));
-        assert_eq!(format!("{:?}", config.registry), format!("{:?}", souk_registry::UploadLimits::default()));
+        assert_eq!(config.constraints, ConstraintLimits::default());
+        assert_eq!(config.queue, QueueConfig::default());
+        assert_eq!(config.memory, MemorySettings::default());
+        assert_eq!(config.engine, EngineConfig::default());
+        assert_eq!(config.adapters, AdapterSettings::default());
+        assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
+        assert_eq!(format!("{:?}", config.registry), format!("{:?}", UploadLimits::default()));
     }
 
     #[test]

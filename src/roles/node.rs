@@ -1,15 +1,14 @@
 //! The data plane's other half: a node, which runs a base model with adapters.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
-use souk_engine::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
-use souk_engine::{Engine, EngineConfig};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::{self, BaseSource, FetchConfig, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
-use souk_node::adapters::{AdapterLimits, AdapterSource, AdapterStore, DiskTier, Tiers};
+use souk_node::adapters::{AdapterSource, AdapterStore, DiskTier, Tiers};
 use souk_node::node::{Node, NodeConfig};
 use souk_protocol::{BaseModel, PoolId};
 use souk_queue::{EventSinks, JobQueue};
@@ -67,14 +66,22 @@ pub(crate) async fn load_base(config: &Config) -> anyhow::Result<LoadedBase> {
 pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::Result<RunningNode> {
     let LoadedBase { model, weights } = base;
     let (model, weights) = (Arc::new(model), Arc::new(weights));
-    let memory = DeviceMemory::new(memory_config(config)).context("the settings of [memory] do not fit together")?;
-    let runner =
-        LlamaRunner::new(Arc::clone(&weights), &runner_config(config, &memory)).context("cannot set up the model")?;
+    let caps = (config.engine.kv_cache_bytes, Some(config.adapters.device_cap_bytes()));
+    let memory = DeviceMemory::new(config.memory.divided(caps.0, caps.1))
+        .context("the settings of [memory] do not fit together")?;
+    let runner_config = RunnerConfig {
+        max_rows: config.engine.max_batch_tokens,
+        max_logit_rows: config.engine.max_logit_rows.min(config.engine.max_batch_tokens),
+        kv: KvBudget::Bytes(memory.most(Side::Kv) * PAGE_BYTES),
+        num_threads: config.engine.num_threads(),
+        isa: None,
+    };
+    let runner = LlamaRunner::new(Arc::clone(&weights), &runner_config).context("cannot set up the model")?;
     let (engine, _thread) =
-        Engine::start(memory.clone(), Box::new(runner), engine_config(config)).context("cannot start the engine")?;
+        Engine::start(memory.clone(), Box::new(runner), config.engine).context("cannot start the engine")?;
     let context_tokens = engine.limits().context_length;
     anyhow::ensure!(context_tokens > 0, "memory.kv_floor_mb does not hold a single block of K and V; raise it");
-    let limits = adapter_limits(config, &memory);
+    let limits = config.adapters.limits(memory.most(Side::Adapters) * PAGE_BYTES);
     let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };
     let adapters = AdapterStore::with_tiers(ports.source, Arc::clone(&model), weights, limits, tiers)
         .context("the settings of [adapters] do not fit together")?;
@@ -84,59 +91,15 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
     Ok(RunningNode { node, adapters, context_tokens })
 }
 
-fn memory_config(config: &Config) -> MemoryConfig {
-    let cap = |megabytes: usize| (megabytes > 0).then_some(megabytes << 20);
-    // What is on the device is in main memory too, so the host budget bounds the adapters' side as well.
-    let adapters_cap = cap(config.adapters.device_mb).unwrap_or(config.adapters.host_mb << 20);
-    MemoryConfig {
-        total_bytes: config.memory.device_mb << 20,
-        kv: SideLimits { floor_bytes: config.memory.kv_floor_mb << 20, cap_bytes: cap(config.engine.kv_cache_mb) },
-        adapters: SideLimits { floor_bytes: config.memory.adapters_floor_mb << 20, cap_bytes: Some(adapters_cap) },
-    }
-}
-
-fn runner_config(config: &Config, memory: &DeviceMemory) -> RunnerConfig {
-    RunnerConfig {
-        max_rows: config.engine.max_batch_tokens,
-        max_logit_rows: config.engine.max_logit_rows.min(config.engine.max_batch_tokens),
-        kv: KvBudget::Bytes(memory.most(Side::Kv) * PAGE_BYTES),
-        num_threads: config.num_threads(),
-        isa: None,
-    }
-}
-
-fn engine_config(config: &Config) -> EngineConfig {
-    EngineConfig {
-        max_sequences: config.engine.max_sequences,
-        max_requests: config.engine.max_requests,
-        max_rows: config.engine.max_batch_tokens,
-        max_prefill_rows_beside_decode: config.engine.max_prefill_tokens_beside_decode,
-        max_speculative_rows: if config.engine.speculation { config.engine.max_speculative_tokens } else { 0 },
-        prefix_cache: config.engine.prefix_cache,
-        max_adapter_bytes: config.engine.max_adapter_mb_per_step << 20,
-    }
-}
-
 /// The disk tier, if it is wanted and its folder can be used: a cache is no reason not to start.
 fn open_disk_tier(config: &Config, model: &BaseModel) -> anyhow::Result<Option<DiskTier>> {
-    if config.adapters.disk_mb == 0 {
+    if config.adapters.disk_bytes == 0 {
         return Ok(None);
     }
     let folder = config.packed_adapters_dir()?;
-    let tier = DiskTier::open(&folder, config.adapters.disk_mb << 20, model.digest, model.shape);
+    let tier = DiskTier::open(&folder, config.adapters.disk_bytes, model.digest, model.shape);
     if let Err(error) = &tier {
         tracing::warn!(%error, folder = %folder.display(), "Packed adapters are not kept on disk");
     }
     Ok(tier.ok())
-}
-
-fn adapter_limits(config: &Config, memory: &DeviceMemory) -> AdapterLimits {
-    AdapterLimits {
-        device_bytes: memory.most(Side::Adapters) * PAGE_BYTES,
-        host_bytes: config.adapters.host_mb << 20,
-        max_prefetches: config.adapters.max_prefetches,
-        max_concurrent_loads: config.adapters.max_concurrent_loads,
-        max_wait: Duration::from_millis(config.adapters.max_wait_ms),
-        ..AdapterLimits::default()
-    }
 }

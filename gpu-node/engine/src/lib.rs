@@ -41,7 +41,7 @@ use souk_protocol::{JobFailure, Usage};
 use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use tokio::sync::oneshot;
 
-pub use self::config::EngineConfig;
+pub use self::config::{EngineConfig, MemorySettings};
 use self::count::count;
 use self::inbox::Inbox;
 use self::memory::{DeviceMemory, Side, pages_for};
