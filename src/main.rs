@@ -11,6 +11,7 @@ mod config;
 mod late_body;
 mod memory;
 mod pins;
+mod private_file;
 mod routes;
 mod serve;
 mod terminal;

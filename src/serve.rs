@@ -32,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::catalog::InProcessCatalog;
 use crate::cli::ServeArgs;
 use crate::config::{Config, LogFormat};
+use crate::private_file::PrivateFile;
 use crate::terminal::{self, ProgressBars};
 use crate::{pins, routes};
 
@@ -164,7 +165,7 @@ impl Services {
     }
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
         .with_context(|| format!("log.filter is not a filter: {}", config.log.filter))?;
     let subscriber = tracing_subscriber::fmt()
@@ -218,17 +219,9 @@ fn show_first_key(secret: &str, file: Option<&Path>) -> anyhow::Result<()> {
     terminal::line("This is the admin key. It is shown once; keep it:")?;
     terminal::line(&format!("  {secret}"))?;
     if let Some(path) = file {
-        write_private(path, secret).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+        PrivateFile::open(path)?.write(secret)?;
     }
     Ok(())
-}
-
-/// Writes a file that only its owner can read.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
