@@ -2,7 +2,7 @@
 
 use souk_protocol::SamplingParams;
 
-use super::Candidate;
+use super::candidate::Candidate;
 use super::scan::Scan;
 
 /// Which tokens may be drawn, as far as it can be said without their weights.
