@@ -89,11 +89,11 @@ impl Bench {
         let runner = LlamaRunner::new(Arc::clone(&weights), &config).expect("the runner is set up");
         println!("Threads: {}; instruction set: {:?}\n", options.num_threads, runner.isa());
         let config = EngineConfig {
-            max_rows: 256,
+            max_batch_tokens: 256,
             max_sequences: 64,
             max_requests: 128,
             // Random prompts repeat nothing, and every token should cost the same.
-            max_speculative_rows: 0,
+            max_speculative_tokens: 0,
             prefix_cache: false,
             ..EngineConfig::default()
         };

@@ -16,6 +16,7 @@ mod config;
 pub mod constraint;
 mod count;
 mod draft;
+pub mod figures;
 mod inbox;
 pub mod memory;
 mod prefix;
@@ -40,7 +41,7 @@ use souk_protocol::{JobFailure, Usage};
 use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use tokio::sync::oneshot;
 
-pub use self::config::EngineConfig;
+pub use self::config::{EngineConfig, MemorySettings};
 use self::count::count;
 use self::inbox::Inbox;
 use self::memory::{DeviceMemory, Side, pages_for};

@@ -272,14 +272,14 @@ impl Drop for EngineLoop {
 
 /// The configured bounds, lowered to what the runner takes. Each sequence can decode in every step.
 fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
-    let max_rows = config.max_rows.min(limits.max_rows).max(1);
+    let max_rows = config.max_batch_tokens.min(limits.max_rows).max(1);
     Budget {
         max_rows,
         max_logit_rows: limits.max_logit_rows.max(1),
-        max_prefill_rows_beside_decode: config.max_prefill_rows_beside_decode.clamp(1, max_rows),
+        max_prefill_rows_beside_decode: config.max_prefill_tokens_beside_decode.clamp(1, max_rows),
         max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
-        max_speculative_rows: config.max_speculative_rows,
-        max_adapter_bytes: config.max_adapter_bytes,
+        max_speculative_rows: config.max_guessing_rows(),
+        max_adapter_bytes: config.max_adapter_bytes_per_step,
     }
 }
 

@@ -7,13 +7,12 @@ use std::time::Instant;
 
 use llguidance::api::GrammarInit;
 use llguidance::{Matcher, ParserFactory};
-use souk_protocol::{BaseModel, ConstraintSpec, TokenId};
+use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TokenId};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::cache::{Cache, Compiled, Outcome};
 use super::error::ConstraintError;
-use super::limits::ConstraintLimits;
 use super::live::Constraint;
 use super::source::grammar;
 use super::vocabulary::prepare;
@@ -44,8 +43,8 @@ impl ConstraintCompiler {
             base,
             limits,
             factory: OnceCell::new(),
-            permits: Arc::new(Semaphore::new(limits.concurrent_compiles)),
-            cache: Mutex::new(Cache::new(limits.cached, limits.cached_bytes)),
+            permits: Arc::new(Semaphore::new(limits.max_concurrent_compiles)),
+            cache: Mutex::new(Cache::new(limits.max_cached, limits.max_cached_bytes)),
         }))
     }
 
@@ -86,7 +85,7 @@ impl ConstraintCompiler {
     }
 
     async fn compiled(&self, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
-        let (limit, given) = (self.0.limits.source_bytes, spec.source_bytes());
+        let (limit, given) = (self.0.limits.max_source_bytes, spec.source_bytes());
         if given > limit {
             return Err(ConstraintError::TooLong { limit, given });
         }
@@ -101,7 +100,7 @@ impl ConstraintCompiler {
     /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
     async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Outcome, ConstraintError> {
         let factory = self.factory().await?;
-        let limit = self.0.limits.compile_time;
+        let limit = self.0.limits.compile_timeout;
         let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(ConstraintError::Busy),
@@ -158,8 +157,8 @@ fn build(
     work::check(&lexer, factory.limits())?;
     let parser = factory.create_parser_from_init_default(GrammarInit::Internal(rules, lexer)).map_err(at_build)?;
     let lexer = parser.parser.lexer_stats();
-    if lexer.num_bytes > limits.lexer_bytes {
-        let (limit, given) = (limits.lexer_bytes, lexer.num_bytes);
+    if lexer.num_bytes > limits.max_compiled_bytes {
+        let (limit, given) = (limits.max_compiled_bytes, lexer.num_bytes);
         return Err(ConstraintError::TooComplex(format!("its lexer has {given} bytes of at most {limit}")));
     }
     let grammar = Matcher::new(Ok(parser));

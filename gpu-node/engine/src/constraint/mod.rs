@@ -10,7 +10,6 @@
 mod cache;
 mod compiler;
 mod error;
-mod limits;
 mod live;
 mod source;
 mod vocabulary;
@@ -24,5 +23,5 @@ use souk_protocol::ConstraintSpec;
 
 pub use self::compiler::ConstraintCompiler;
 pub use self::error::ConstraintError;
-pub use self::limits::ConstraintLimits;
 pub use self::live::Constraint;
+pub use souk_protocol::ConstraintLimits;

@@ -73,7 +73,7 @@ fn each_adapter_of_a_set_begins_at_its_own_place_at_any_chunk_size() {
     let prompt = [&conversation(21)[..], &[50, 51], &conversation(30)].concat();
     let expected = answer_from(&prompt, &[(0, &[plain][..]), (21, &both[..])], 6);
     for max_rows in [1, 5, 32] {
-        let config = crate::EngineConfig { max_rows, ..CONFIG };
+        let config = crate::EngineConfig { max_batch_tokens: max_rows, ..CONFIG };
         let mut lab = Lab::with(config, LIMITS);
         for _ in 0..2 {
             let watch = lab.submit_with(job_of(&prompt), both.clone());

@@ -23,13 +23,17 @@ pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };
 
 pub(super) const CONFIG: EngineConfig = EngineConfig {
+    threads: 1,
+    max_logit_rows: 16,
+    speculation: true,
+    kv_cache_bytes: None,
     max_sequences: 8,
     max_requests: 64,
-    max_rows: 32,
-    max_prefill_rows_beside_decode: 8,
-    max_speculative_rows: 0,
+    max_batch_tokens: 32,
+    max_prefill_tokens_beside_decode: 8,
+    max_speculative_tokens: 0,
     prefix_cache: true,
-    max_adapter_bytes: 1 << 20,
+    max_adapter_bytes_per_step: 1 << 20,
 };
 
 pub(super) struct Lab {

@@ -54,7 +54,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(weights: &Arc<LlamaWeights>, prefix_cache: bool) -> Self {
-        let config = EngineConfig { prefix_cache, max_prefill_rows_beside_decode: 9, ..EngineConfig::default() };
+        let config = EngineConfig { prefix_cache, max_prefill_tokens_beside_decode: 9, ..EngineConfig::default() };
         let (engine, _thread) = start_engine(runner(weights, 2), config);
         Self { engine }
     }

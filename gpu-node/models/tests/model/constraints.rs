@@ -153,8 +153,8 @@ fn constrained_and_free_answers_share_steps_without_a_trace() {
     for speculation in [0, 16] {
         let config = EngineConfig {
             max_sequences: 8,
-            max_rows: 48,
-            max_speculative_rows: speculation,
+            max_batch_tokens: 48,
+            max_speculative_tokens: speculation,
             prefix_cache: true,
             ..plain()
         };

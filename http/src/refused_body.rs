@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -22,15 +23,17 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// Passes the request on; if the answer is a refusal, reads the rest of the body before it is sent.
-pub(crate) async fn read_away(request: Request, next: Next) -> Response {
+pub async fn read_away(request: Request, next: Next) -> Response {
     // A client that waits for the go-ahead has sent no body, and asking for it now would make it send one.
-    if request.headers().contains_key(EXPECT) {
+    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     let mut body = SharedBody(Arc::new(Mutex::new(body.into_data_stream())));
     let response = next.run(Request::from_parts(parts, Body::from_stream(body.clone()))).await;
-    if response.status().is_client_error() || response.status().is_server_error() {
+    let status = response.status();
+    // 408 says that the body did not come: its client has had its time.
+    if (status.is_client_error() || status.is_server_error()) && status != StatusCode::REQUEST_TIMEOUT {
         let read = async {
             let mut left = MAX_BYTES;
             while let Some(Ok(bytes)) = body.next().await {

@@ -5,13 +5,12 @@ use axum::middleware::from_fn;
 use axum::response::Redirect;
 use axum::routing::get;
 use souk_gateway::Gateway;
+use souk_http::refused_body::read_away;
 use souk_registry::Registry;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-use crate::late_body::read_away;
-
-/// Merges the services' routers. Each brings its own middleware.
-pub(crate) fn router(gateway: Gateway, registry: Registry) -> Router {
+/// Merges the services' routers, each with its own crust around it, with the pages that belong to neither.
+pub(super) fn router(gateway: Gateway, registry: Registry) -> Router {
     let (gateway_routes, gateway_document) = souk_gateway::router(gateway);
     let (registry_routes, registry_document) = souk_registry::router(registry);
     // The page and its scripts are inside the executable, so it works without a network.
@@ -21,9 +20,9 @@ pub(crate) fn router(gateway: Gateway, registry: Registry) -> Router {
         .url(Url::new("registry", "/openapi/registry.json"), registry_document);
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/docs/") }))
-        .merge(gateway_routes)
-        .merge(registry_routes)
         .merge(documentation)
         .fallback(souk_gateway::not_found)
         .layer(from_fn(read_away))
+        .merge(gateway_routes)
+        .merge(registry_routes)
 }
