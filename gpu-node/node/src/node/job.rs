@@ -9,8 +9,8 @@ use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
-use super::Shared;
 use super::books::Held;
+use super::shared::Shared;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
