@@ -13,6 +13,7 @@ mod memory;
 mod pins;
 mod routes;
 mod serve;
+mod take_downs;
 mod terminal;
 
 use std::process::ExitCode;

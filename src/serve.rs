@@ -33,7 +33,7 @@ use crate::catalog::InProcessCatalog;
 use crate::cli::ServeArgs;
 use crate::config::{Config, LogFormat};
 use crate::terminal::{self, ProgressBars};
-use crate::{pins, routes};
+use crate::{pins, routes, take_downs};
 
 /// The settings with the flags of `souk serve` over them.
 pub(crate) fn with_flags(mut config: Config, flags: &ServeArgs) -> Config {
@@ -82,6 +82,7 @@ struct Services {
     registry: Registry,
     node: Node,
     _pins: Option<AbortOnDropHandle<()>>,
+    _take_downs: AbortOnDropHandle<()>,
 }
 
 impl Services {
@@ -124,7 +125,9 @@ impl Services {
             limits: GatewayLimits { context_tokens: Some(context_tokens), ..gateway_limits(config) },
         })
         .context("the gateway cannot serve this base model")?;
-        Ok(Self { gateway, registry, node, _pins: pins })
+        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone());
+        let take_downs = AbortOnDropHandle::new(tokio::spawn(take_downs));
+        Ok(Self { gateway, registry, node, _pins: pins, _take_downs: take_downs })
     }
 
     /// Answers requests until `stop` resolves; then refuses new ones, lets running ones end within `drain_timeout`, and
@@ -135,7 +138,7 @@ impl Services {
         stop: impl Future<Output = ()> + Send + 'static,
         drain_timeout: Duration,
     ) -> anyhow::Result<()> {
-        let Self { gateway, registry, node, _pins } = self;
+        let Self { gateway, registry, node, _pins, _take_downs } = self;
         let router = routes::router(gateway.clone(), registry);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
@@ -151,6 +154,7 @@ impl Services {
             // The port stays open while answers run, so that late requests hear 503 and not a broken connection.
             if tokio::time::timeout(drain_timeout, gateway.drain()).await.is_err() {
                 tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
+                gateway.cut_off().await;
             }
             node.drain(drain_timeout).await;
             close.send(()).ok();

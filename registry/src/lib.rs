@@ -11,6 +11,7 @@ mod auth;
 mod catalog;
 mod http;
 mod idempotency;
+mod take_downs;
 mod upload;
 
 mod db;
@@ -24,3 +25,4 @@ pub use error::{Finding, RegistryError};
 pub use http::{openapi, router};
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob};
 pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig, UploadLimits};
+pub use take_downs::TakeDownListener;

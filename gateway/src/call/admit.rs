@@ -1,5 +1,8 @@
 //! Lets requests in, a bounded number at a time, and measures how long they stay.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,19 +14,30 @@ use crate::metrics;
 
 /// A request that was let in; it lives as long as its answer, streams included.
 pub(crate) struct Admission {
-    _permit: OwnedSemaphorePermit,
+    place: Place,
     _in_flight: metrics::InFlight,
     route: String,
     started: Instant,
+}
+
+/// A place among the requests under way. The answer holds it, and so does each of the request's jobs until it is settled:
+/// what nobody reads any more and a node still works on counts as under way.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+
+impl Admission {
+    /// The place, for the request's jobs to share.
+    pub(crate) fn place(&self) -> Place {
+        Arc::clone(&self.place)
+    }
 }
 
 impl FromRequestParts<Gateway> for Admission {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
-        let permit = gateway.admit()?;
+        let place = Arc::new(take_place(gateway)?);
         let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
-        Ok(Self { _permit: permit, _in_flight: metrics::InFlight::enter(), route, started: Instant::now() })
+        Ok(Self { place, _in_flight: metrics::InFlight::enter(), route, started: Instant::now() })
     }
 }
 
@@ -31,4 +45,14 @@ impl Drop for Admission {
     fn drop(&mut self) {
         metrics::request_duration(&self.route, self.started.elapsed());
     }
+}
+
+fn take_place(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
+    if gateway.is_draining() {
+        return Err(ApiError::Draining);
+    }
+    Arc::clone(gateway.in_flight()).try_acquire_owned().map_err(|_| ApiError::Overloaded {
+        what: format!("{} requests are under way, which is the limit", gateway.limits().in_flight_requests),
+        retry_after: Duration::from_secs(1),
+    })
 }

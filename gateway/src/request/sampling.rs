@@ -13,7 +13,8 @@ use crate::limits::GatewayLimits;
 
 /// How to generate, checked.
 #[derive(Clone, Debug, PartialEq, ToSchema)]
-pub struct Generation {
+#[schema(as = Generation)]
+pub struct GenerationParams {
     /// Divides the logits; 0 is greedy. Default 1.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
@@ -90,7 +91,7 @@ pub(super) const WITHOUT_EFFECT: [&str; 9] = [
     "lora_path",
 ];
 
-impl Generation {
+impl GenerationParams {
     pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let constraint = take_constraint(fields, limits)?;
