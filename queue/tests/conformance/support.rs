@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use souk_protocol::{
-    Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
-};
+use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 use souk_queue::{
     Claim, Delivery, JobQueue, NodeStatus, Progress, QueueConfig, QueueError, Settlement, Submission, Submitted, Weight,
 };
@@ -47,21 +45,7 @@ pub(crate) fn gateway() -> GatewayId {
 
 /// A job of this tenant with a prompt of so many tokens, in no lane.
 pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
-    let job = GenerateJob {
-        id: JobId { request: RequestId::new(), index: 0 },
-        tenant: TenantId::from_stored(tenant),
-        pool: pool(),
-        prompt: vec![1; prompt_tokens],
-        resume: Vec::new(),
-        adapters: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        constraint: None,
-        max_tokens: 100,
-        eos_tokens: Vec::new(),
-        logprobs: None,
-        prompt_logprobs: None,
-        deadline_unix_ms: None,
-    };
+    let job = souk_testkit::job::job(tenant, pool(), prompt_tokens);
     Submission { job, lane: None, reply_to: gateway(), weight: Weight::ORDINARY }
 }
 
