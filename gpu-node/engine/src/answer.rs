@@ -7,10 +7,12 @@ use souk_protocol::{FinishReason, JobEvent, JobFailure, SamplingParams, TokenId,
 use souk_queue::EventSink;
 use tokio::sync::oneshot;
 
+use super::advance::Advance;
+use super::count::count;
 use super::inbox::NewRequest;
+use super::request::Ended;
 use super::sampler::{BadRow, ChoiceContext, Sampler, TokenCounts};
 use super::sequence::{Part, Sequence};
-use super::{Ended, count};
 use crate::constraint::{Constraint, ConstraintError};
 
 /// The part of a generation that the scheduler does not need: how to choose, and where the answer goes.
@@ -26,24 +28,6 @@ pub(super) struct Answer {
     started: bool,
     /// What is to be said and has not been.
     outbox: Vec<JobEvent>,
-}
-
-/// What a step did for a generation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) num_generated: usize,
-    pub(super) num_drafted: usize,
-    pub(super) num_accepted: usize,
-}
-
-impl Progress {
-    pub(super) const fn plus(self, other: Self) -> Self {
-        Self {
-            num_generated: self.num_generated + other.num_generated,
-            num_drafted: self.num_drafted + other.num_drafted,
-            num_accepted: self.num_accepted + other.num_accepted,
-        }
-    }
 }
 
 /// What a step computed for a part of a plan.
@@ -99,7 +83,7 @@ impl Answer {
         part: &Part,
         output: PartOutput<'_>,
         sampler: &mut Sampler,
-    ) -> Result<Progress, Break> {
+    ) -> Result<Advance, Break> {
         self.start();
         sequence.num_computed = part.positions.end;
         let positions = part.logits.clone();
@@ -173,7 +157,7 @@ impl Answer {
         sequence: &mut Sequence,
         rows: &mut impl Iterator<Item = (usize, Row<'a>)>,
         sampler: &mut Sampler,
-    ) -> Result<Progress, Break> {
+    ) -> Result<Advance, Break> {
         let (offset, num_drafted) = (count(sequence.num_generated()), sequence.draft.tokens().len());
         let mut tokens = Vec::new();
         let mut outcome = Ok(());
@@ -196,7 +180,7 @@ impl Answer {
             sequence.num_computed = sequence.tokens.len() - 1;
             self.outbox.push(JobEvent::Tokens { offset, tokens });
         }
-        outcome.map(|()| Progress { num_generated, num_drafted, num_accepted })
+        outcome.map(|()| Advance { num_generated, num_drafted, num_accepted })
     }
 
     /// Chooses the token that follows `position`.

@@ -22,7 +22,7 @@ use crate::memory::{DeviceMemory, Side};
 
 /// All KV blocks of a runner.
 #[derive(Clone, Debug)]
-pub struct BlockPool {
+pub(crate) struct BlockPool {
     /// Shared with the lists, which return blocks on drop. One thread uses it, so the lock is never waited for.
     books: Arc<Mutex<Books>>,
     num_blocks: usize,
@@ -30,7 +30,7 @@ pub struct BlockPool {
 
 /// The blocks of one sequence, in order of position.
 #[derive(Debug)]
-pub struct BlockList {
+pub(crate) struct BlockList {
     blocks: Vec<BlockId>,
     /// How many of them, from the first, can be found by others and must not be written.
     num_shared: usize,
@@ -44,8 +44,8 @@ struct Books {
     free: Vec<BlockId>,
     /// Blocks without memory.
     absent: Vec<BlockId>,
-    /// Where memory comes from; `None`: all blocks have theirs.
-    account: Option<Account>,
+    /// Where memory comes from.
+    account: Account,
     /// Shared blocks, whether held or idle.
     by_key: HashMap<BlockKey, BlockId>,
     /// Shared blocks that nobody holds, by the time of their last release.
@@ -75,30 +75,19 @@ struct Account {
 
 /// Number of blocks that `num_tokens` tokens occupy.
 #[must_use]
-pub const fn blocks_for(num_tokens: usize) -> usize {
+pub(crate) const fn blocks_for(num_tokens: usize) -> usize {
     num_tokens.div_ceil(BLOCK_TOKENS)
 }
 
 impl BlockPool {
-    /// A pool with memory of its own, in which all blocks are free.
-    #[must_use]
-    pub fn new(num_blocks: usize) -> Self {
-        Self::with(num_blocks, all_blocks(num_blocks), Vec::new(), None)
-    }
-
     /// A pool that takes memory from a ledger, in which all blocks are absent.
     #[must_use]
-    pub fn in_memory(num_blocks: usize, memory: DeviceMemory, pages_per_block: usize) -> Self {
-        let account = Account { memory, pages_per_block, num_asked: 0 };
-        Self::with(num_blocks, Vec::new(), all_blocks(num_blocks), Some(account))
-    }
-
-    fn with(num_blocks: usize, free: Vec<BlockId>, absent: Vec<BlockId>, account: Option<Account>) -> Self {
+    pub(crate) fn new(num_blocks: usize, memory: DeviceMemory, pages_per_block: usize) -> Self {
         let books = Books {
             entries: vec![Entry::default(); num_blocks],
-            free,
-            absent,
-            account,
+            free: Vec::new(),
+            absent: all_blocks(num_blocks),
+            account: Account { memory, pages_per_block, num_asked: 0 },
             by_key: HashMap::new(),
             idle: BTreeMap::new(),
             clock: 0,
@@ -109,34 +98,34 @@ impl BlockPool {
 
     /// How many blocks there are in all.
     #[must_use]
-    pub const fn num_blocks(&self) -> usize {
+    pub(crate) const fn num_blocks(&self) -> usize {
         self.num_blocks
     }
 
     /// How many blocks could be taken: nobody holds them, and there is memory for them. Those with content that may be
     /// found again are among them.
     #[must_use]
-    pub fn num_free(&self) -> usize {
+    pub(crate) fn num_free(&self) -> usize {
         lock(&self.books).num_free()
     }
 
     /// How many blocks nobody holds that have content which may be found again.
     #[must_use]
-    pub fn num_idle(&self) -> usize {
+    pub(crate) fn num_idle(&self) -> usize {
         lock(&self.books).idle.len()
     }
 
     /// How many blocks lost such content so far because the room was needed.
     #[must_use]
-    pub fn num_evicted(&self) -> u64 {
+    pub(crate) fn num_evicted(&self) -> u64 {
         lock(&self.books).num_evicted
     }
 
     /// Asks the adapters' side for the memory of so many blocks beyond what could be taken; 0 withdraws what was asked for.
-    pub fn ask(&self, num_blocks: usize) {
+    pub(crate) fn ask(&self, num_blocks: usize) {
         let mut books = lock(&self.books);
         let num_blocks = num_blocks.min(books.absent.len());
-        let Some(account) = &mut books.account else { return };
+        let account = &mut books.account;
         if num_blocks == 0 && account.num_asked == 0 {
             return;
         }
@@ -152,9 +141,9 @@ impl BlockPool {
     /// ones, then the idle ones that were used longest ago. Their content is to be discarded before
     /// [`paid_back`](Self::paid_back).
     #[must_use]
-    pub fn give_way(&self) -> Vec<BlockId> {
+    pub(crate) fn give_way(&self) -> Vec<BlockId> {
         let mut books = lock(&self.books);
-        let Some(account) = &books.account else { return Vec::new() };
+        let account = &books.account;
         let owed = account.memory.owes(Side::Kv).div_ceil(account.pages_per_block);
         if account.num_asked > 0 {
             return Vec::new();
@@ -165,15 +154,14 @@ impl BlockPool {
     }
 
     /// Gives back the memory of so many blocks that were made absent.
-    pub fn paid_back(&self, num_blocks: usize) {
-        if let Some(account) = &lock(&self.books).account {
-            account.memory.give_back(Side::Kv, num_blocks * account.pages_per_block);
-        }
+    pub(crate) fn paid_back(&self, num_blocks: usize) {
+        let account = &lock(&self.books).account;
+        account.memory.give_back(Side::Kv, num_blocks * account.pages_per_block);
     }
 
     /// A list without blocks.
     #[must_use]
-    pub fn empty_list(&self) -> BlockList {
+    pub(crate) fn empty_list(&self) -> BlockList {
         BlockList { blocks: Vec::new(), num_shared: 0, books: Arc::clone(&self.books) }
     }
 }
@@ -181,7 +169,7 @@ impl BlockPool {
 impl BlockList {
     /// Takes blocks until the list holds `num_tokens` tokens. If too few can be had it takes none and returns false.
     #[must_use]
-    pub fn grow_to(&mut self, num_tokens: usize) -> bool {
+    pub(crate) fn grow_to(&mut self, num_tokens: usize) -> bool {
         let before = self.blocks.len();
         let missing = blocks_for(num_tokens).saturating_sub(before);
         let mut books = lock(&self.books);
@@ -200,7 +188,7 @@ impl BlockList {
     /// Adopts shared blocks after those that it shares already, for as long as there is one under the next of `keys`
     /// (which begin at the list's start). A block of its own in that place, which is not full yet, is given back. Returns
     /// how many.
-    pub fn adopt(&mut self, keys: &[BlockKey]) -> usize {
+    pub(crate) fn adopt(&mut self, keys: &[BlockKey]) -> usize {
         let before = self.num_shared;
         let mut books = lock(&self.books);
         for key in keys.iter().skip(before) {
@@ -213,7 +201,7 @@ impl BlockList {
 
     /// Offers the first `keys.len()` blocks, which are complete, to others. Where a block with the same content is shared
     /// already, it takes the place of the own one.
-    pub fn share(&mut self, keys: &[BlockKey]) {
+    pub(crate) fn share(&mut self, keys: &[BlockKey]) {
         let mut books = lock(&self.books);
         for key in keys.iter().skip(self.num_shared) {
             if let Some(block) = books.hold(key) {
@@ -226,7 +214,7 @@ impl BlockList {
     }
 
     /// Gives all blocks back, the last first.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         let mut books = lock(&self.books);
         self.blocks.drain(..).rev().for_each(|block| books.let_go(block));
         self.num_shared = 0;
@@ -234,13 +222,13 @@ impl BlockList {
 
     /// The blocks, in order of position.
     #[must_use]
-    pub fn as_slice(&self) -> &[BlockId] {
+    pub(crate) fn as_slice(&self) -> &[BlockId] {
         &self.blocks
     }
 
     /// How many of the blocks, from the first, can be found by others and must not be written.
     #[must_use]
-    pub const fn num_shared(&self) -> usize {
+    pub(crate) const fn num_shared(&self) -> usize {
         self.num_shared
     }
 }
@@ -253,8 +241,8 @@ impl Drop for BlockList {
 
 impl Books {
     fn num_free(&self) -> usize {
-        let affordable = |account: &Account| account.memory.available(Side::Kv) / account.pages_per_block;
-        self.free.len() + self.idle.len() + self.account.as_ref().map_or(0, affordable).min(self.absent.len())
+        let affordable = self.account.memory.available(Side::Kv) / self.account.pages_per_block;
+        self.free.len() + self.idle.len() + affordable.min(self.absent.len())
     }
 
     /// A block for its first holder.
@@ -266,8 +254,8 @@ impl Books {
 
     /// Takes memory for an absent block.
     fn pay(&mut self) -> Option<BlockId> {
-        let account = self.account.as_ref()?;
-        let is_paid = !self.absent.is_empty() && account.memory.take(Side::Kv, account.pages_per_block);
+        let Account { memory, pages_per_block, .. } = &self.account;
+        let is_paid = !self.absent.is_empty() && memory.take(Side::Kv, *pages_per_block);
         if is_paid { self.absent.pop() } else { None }
     }
 

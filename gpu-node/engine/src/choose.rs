@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use souk_runner::{StepOutput, Threads};
 
-use super::answer::{Answer, Break, PartOutput, Progress};
+use super::advance::Advance;
+use super::answer::{Answer, Break, PartOutput};
 use super::sampler::Sampler;
 use super::scheduler::Plan;
 use super::sequence::{Part, Sequence, SequenceId};
 
 /// What has been made of one part of a plan.
-pub(super) type Outcome = Result<Progress, Break>;
+pub(super) type Outcome = Result<Advance, Break>;
 
 /// A part of a plan with its output and all that the choice of its tokens reads and changes. Nothing is shared by two.
 pub(super) struct Choice<'a> {
@@ -78,7 +79,7 @@ impl<'a> Choice<'a> {
                     PartOutput::Logits(logits.split_off_mut(..part.logits.len() * vocab_size).unwrap_or_default())
                 }
             };
-            Self { part, output, of, outcome: Ok(Progress::default()) }
+            Self { part, output, of, outcome: Ok(Advance::default()) }
         };
         plan.parts.iter().map(choice).collect()
     }

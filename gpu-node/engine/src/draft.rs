@@ -24,7 +24,7 @@ const LONGEST_PAUSE: usize = 64;
 
 /// The guesses of one sequence, and how far they can be trusted.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     tokens: Vec<TokenId>,
     /// How long the next draft may be.
     length: usize,
@@ -37,12 +37,12 @@ pub struct Draft {
 impl Draft {
     /// The tokens that are guessed to follow the sequence's own; empty between steps.
     #[must_use]
-    pub fn tokens(&self) -> &[TokenId] {
+    pub(crate) fn tokens(&self) -> &[TokenId] {
         &self.tokens
     }
 
     /// Guesses at most `most` tokens that follow `text`.
-    pub fn propose(&mut self, text: &[TokenId], most: usize) {
+    pub(crate) fn propose(&mut self, text: &[TokenId], most: usize) {
         self.tokens.clear();
         if most == 0 {
             return;
@@ -61,7 +61,7 @@ impl Draft {
 
     /// Learns how many of the guessed tokens were right, and forgets them. Drafts grow while all is right, shrink to what
     /// was, and pause when nothing was.
-    pub fn settle(&mut self, num_accepted: usize) {
+    pub(crate) fn settle(&mut self, num_accepted: usize) {
         let num_drafted = self.tokens.len();
         self.tokens.clear();
         if num_drafted == 0 {
@@ -80,7 +80,7 @@ impl Draft {
     }
 
     /// Forgets the guesses without a judgement: there was no room for them.
-    pub fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         self.tokens.clear();
     }
 }

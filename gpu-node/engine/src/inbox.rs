@@ -13,12 +13,12 @@ use souk_runner::RunnerLimits;
 use tokio::sync::oneshot;
 
 use super::blocks::blocks_for;
+use super::request::{Ended, EngineError, EngineRequest, Rejected};
 use super::sequence::SequenceId;
 use super::stats::EngineStats;
-use super::{Ended, EngineError, EngineRequest, Rejected};
 
 /// The mailbox between handles and the engine's thread.
-pub struct Inbox {
+pub(crate) struct Inbox {
     max_requests: usize,
     limits: RunnerLimits,
     letters: Mutex<Letters>,

@@ -12,15 +12,15 @@ use sha2::{Digest as _, Sha256};
 use souk_protocol::{PoolId, TenantId, TokenId};
 use souk_runner::BLOCK_TOKENS;
 
-use super::sequence::AdapterSet;
+use super::adapter_set::AdapterSet;
 
 /// What a full block holds, as a name: its own content and all that comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockKey([u8; 32]);
+pub(crate) struct BlockKey([u8; 32]);
 
 /// The keys of a sequence's full blocks, as far as they have been hashed.
 #[derive(Clone, Debug)]
-pub struct KeyChain {
+pub(crate) struct KeyChain {
     seed: BlockKey,
     keys: Vec<BlockKey>,
 }
@@ -28,13 +28,13 @@ pub struct KeyChain {
 impl KeyChain {
     /// An empty chain of a tenant's sequences on a base model.
     #[must_use]
-    pub fn new(tenant: &TenantId, pool: &PoolId) -> Self {
+    pub(crate) fn new(tenant: &TenantId, pool: &PoolId) -> Self {
         let hash = Sha256::new().chain_update(b"souk kv blocks\0").chain_update(pool.0.as_bytes());
         Self { seed: BlockKey(hash.chain_update(tenant.as_str()).finalize().into()), keys: Vec::new() }
     }
 
     /// Hashes those full blocks of `tokens` that are new. What was hashed before must not have changed.
-    pub fn extend(&mut self, tokens: &[TokenId], adapters: &AdapterSet) {
+    pub(crate) fn extend(&mut self, tokens: &[TokenId], adapters: &AdapterSet) {
         for (index, block) in tokens.chunks_exact(BLOCK_TOKENS).enumerate().skip(self.keys.len()) {
             // Every field has a fixed width, so no two contents are the same bytes.
             let mut hash = Sha256::new().chain_update(self.keys.last().unwrap_or(&self.seed).0);
@@ -55,7 +55,7 @@ impl KeyChain {
 
     /// The keys so far, in order of position.
     #[must_use]
-    pub fn keys(&self) -> &[BlockKey] {
+    pub(crate) fn keys(&self) -> &[BlockKey] {
         &self.keys
     }
 }

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 use souk_runner::{ModelRunner, RunnerLimits};
 
-use super::EngineConfig;
-use super::answer::{Answer, Break, Progress};
+use super::adapter_set::AdapterSet;
+use super::advance::Advance;
+use super::answer::{Answer, Break};
 use super::blocks::BlockPool;
 use super::choose::{Choice, Choosers, Outcome};
+use super::config::EngineConfig;
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
 use super::sampler;
 use super::scheduler::{Budget, Plan, Scheduler};
-use super::sequence::{AdapterSet, Sequence, SequenceId};
+use super::sequence::{Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
 use crate::memory::{DeviceMemory, pages_for};
@@ -38,14 +40,11 @@ impl EngineLoop {
     pub(super) fn new(
         runner: Box<dyn ModelRunner>,
         config: EngineConfig,
-        memory: Option<DeviceMemory>,
+        memory: DeviceMemory,
         inbox: Arc<Inbox>,
     ) -> Self {
         let limits = runner.limits();
-        let pool = match memory {
-            Some(memory) => BlockPool::in_memory(limits.num_blocks, memory, pages_for(runner.block_bytes()).max(1)),
-            None => BlockPool::new(limits.num_blocks),
-        };
+        let pool = BlockPool::new(limits.num_blocks, memory, pages_for(runner.block_bytes()).max(1));
         let mut engine = Self {
             inbox,
             runner,
@@ -128,13 +127,13 @@ impl EngineLoop {
         let num_decode_rows = self.num_decode_rows(plan);
         let outcomes = self.compute(plan);
         self.step.clear();
-        let progress = self.settle(plan, outcomes);
+        let advance = self.settle(plan, outcomes);
         self.stats.add(StepFigures {
             took: started.elapsed(),
             num_rows: plan.parts.iter().map(|part| part.positions.len()).sum(),
             num_decode_rows,
             num_preempted: plan.preempted.len(),
-            progress,
+            advance,
         });
     }
 
@@ -154,14 +153,14 @@ impl EngineLoop {
     }
 
     /// Says what the step brought and ends the generations that are complete or broken.
-    fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Progress {
-        let mut total = Progress::default();
+    fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Advance {
+        let mut total = Advance::default();
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             match answer.deliver().and(outcome) {
-                Ok(progress) => {
-                    total = total.plus(progress);
+                Ok(advance) => {
+                    total = total.plus(advance);
                     self.scheduler.share_computed(id);
                 }
                 Err(reason) => self.leave(id, reason),
@@ -273,14 +272,14 @@ impl Drop for EngineLoop {
 
 /// The configured bounds, lowered to what the runner takes. Each sequence can decode in every step.
 fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
-    let max_rows = config.max_rows.min(limits.max_rows).max(1);
+    let max_rows = config.max_batch_tokens.min(limits.max_rows).max(1);
     Budget {
         max_rows,
         max_logit_rows: limits.max_logit_rows.max(1),
-        max_prefill_rows_beside_decode: config.max_prefill_rows_beside_decode.clamp(1, max_rows),
+        max_prefill_rows_beside_decode: config.max_prefill_tokens_beside_decode.clamp(1, max_rows),
         max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
-        max_speculative_rows: config.max_speculative_rows,
-        max_adapter_bytes: config.max_adapter_bytes,
+        max_speculative_rows: config.max_guessing_rows(),
+        max_adapter_bytes: config.max_adapter_bytes_per_step,
     }
 }
 

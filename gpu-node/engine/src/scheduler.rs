@@ -19,40 +19,26 @@
 
 mod admission;
 mod batch;
+mod plan;
 mod planning;
+mod reuse;
 mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::time::Instant;
 
 use self::batch::Batch;
+pub(crate) use self::plan::{Budget, Plan};
 use self::planning::Planning;
+pub use self::reuse::Reuse;
 use self::shares::Shares;
 use super::blocks::{BlockPool, blocks_for};
 use super::sequence::{Part, Sequence, SequenceId};
 
-/// Bounds of one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Most rows.
-    pub max_rows: usize,
-    /// Most rows whose logits are wanted.
-    pub max_logit_rows: usize,
-    /// Most prefill rows in a step that also has decode rows.
-    pub max_prefill_rows_beside_decode: usize,
-    /// Most sequences that hold KV blocks. At most `max_rows` and `max_logit_rows`, so that all can decode in one step.
-    pub max_sequences: usize,
-    /// Most rows, drafts included, in a step that drafts; 0 drafts nothing.
-    pub max_speculative_rows: usize,
-    /// Most bytes of adapters that a step reads. An adapter above it runs, if alone.
-    pub max_adapter_bytes: usize,
-}
-
 /// The scheduler's state: all sequences and the block pool.
 #[derive(Debug)]
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     budget: Budget,
     pool: BlockPool,
     /// Sequences without blocks.
@@ -62,59 +48,39 @@ pub struct Scheduler {
     reuse: Reuse,
 }
 
-/// How far the prefix cache has helped so far, in prompt tokens. A sequence counts once, however often it is preempted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reuse {
-    /// Of all sequences that could have made use of it.
-    pub num_wanted: u64,
-    /// Whose K and V were there.
-    pub num_found: u64,
-}
-
-/// The decision for one step.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// What to compute. Parts with the same adapters are adjacent.
-    pub parts: Vec<Part>,
-    /// Sequences that gave up their blocks.
-    pub preempted: Vec<SequenceId>,
-    /// Sequences whose deadline has passed; they have left the scheduler.
-    pub expired: Vec<Sequence>,
-}
-
 impl Scheduler {
     /// A scheduler without sequences over a pool of blocks.
     #[must_use]
-    pub fn new(budget: Budget, pool: BlockPool) -> Self {
+    pub(crate) fn new(budget: Budget, pool: BlockPool) -> Self {
         Self { budget, pool, waiting: BTreeMap::new(), running: Batch::default(), reuse: Reuse::default() }
     }
 
     /// The pool that new sequences take their empty block lists from.
     #[must_use]
-    pub const fn pool(&self) -> &BlockPool {
+    pub(crate) const fn pool(&self) -> &BlockPool {
         &self.pool
     }
 
     /// Takes in a sequence. It has to fit into the empty pool at its full length.
-    pub fn admit(&mut self, sequence: Sequence) {
+    pub(crate) fn admit(&mut self, sequence: Sequence) {
         debug_assert!(blocks_for(sequence.max_len.saturating_sub(1)) <= self.pool.num_blocks());
         self.waiting.insert(sequence.id, sequence);
     }
 
     /// Lets a sequence go; its blocks are free at once.
-    pub fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
+    pub(crate) fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
         let mut sequence = self.running.remove(id).or_else(|| self.waiting.remove(&id))?;
         sequence.blocks.release();
         Some(sequence)
     }
 
     /// All sequences that run.
-    pub fn all_running_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
+    pub(crate) fn all_running_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
         self.running.values_mut()
     }
 
     /// Offers what a sequence has computed to the prefix cache.
-    pub fn share_computed(&mut self, id: SequenceId) {
+    pub(crate) fn share_computed(&mut self, id: SequenceId) {
         if let Some(sequence) = self.running.get_mut(id) {
             sequence.share_computed();
         }
@@ -122,36 +88,36 @@ impl Scheduler {
 
     /// A sequence that runs.
     #[must_use]
-    pub fn running(&self, id: SequenceId) -> Option<&Sequence> {
+    pub(crate) fn running(&self, id: SequenceId) -> Option<&Sequence> {
         self.running.get(id)
     }
 
     /// How many sequences hold blocks.
     #[must_use]
-    pub fn num_running(&self) -> usize {
+    pub(crate) fn num_running(&self) -> usize {
         self.running.len()
     }
 
     /// How many sequences wait for blocks.
     #[must_use]
-    pub fn num_waiting(&self) -> usize {
+    pub(crate) fn num_waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// How many more sequences the batch could take now; 0 while others wait, since they come first.
     #[must_use]
-    pub fn num_free_places(&self) -> usize {
+    pub(crate) fn num_free_places(&self) -> usize {
         if self.waiting.is_empty() { self.budget.max_sequences - self.running.len() } else { 0 }
     }
 
     /// What the prefix cache has spared.
     #[must_use]
-    pub const fn reuse(&self) -> Reuse {
+    pub(crate) const fn reuse(&self) -> Reuse {
         self.reuse
     }
 
     /// Decides the next step. Empty only if there is no sequence left.
-    pub fn plan(&mut self, now: Instant) -> Plan {
+    pub(crate) fn plan(&mut self, now: Instant) -> Plan {
         let plan = Plan { expired: self.take_expired(now), ..Plan::default() };
         let mut planning = Planning::new(plan, &self.budget);
         let sat_out = self.running.values().filter(|sequence| sequence.num_sat_out > 0);
@@ -338,37 +304,5 @@ impl Scheduler {
             let key = |part: &Part| self.running.get(part.sequence).map(|sequence| sequence.adapters.key());
             key(a).cmp(&key(b)).then(a.sequence.cmp(&b.sequence))
         });
-    }
-}
-
-impl Reuse {
-    /// Books a sequence that enters the batch with what it has adopted.
-    fn enter(&mut self, sequence: &mut Sequence, num_found: usize) {
-        if sequence.chain.is_some() && !sequence.was_preempted {
-            self.num_wanted += sequence.num_prompt as u64;
-        }
-        self.count(sequence, num_found);
-    }
-
-    /// Books tokens that a sequence has adopted, before its first preemption.
-    fn count(&mut self, sequence: &mut Sequence, num_found: usize) {
-        if !sequence.was_preempted {
-            let num_found = num_found.min(sequence.num_prompt - sequence.num_cached);
-            sequence.num_cached += num_found;
-            self.num_found += num_found as u64;
-        }
-    }
-}
-
-/// One line per step, for traces: `3:17` is a decode row of sequence 3 at position 17, `4:0..32` a chunk of its prompt,
-/// `-5` a preemption.
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = self.parts.iter().map(|Part { sequence, positions, .. }| match positions.len() {
-            1 => format!("{}:{}", sequence.0, positions.start),
-            _ => format!("{}:{}..{}", sequence.0, positions.start, positions.end),
-        });
-        let preempted = self.preempted.iter().map(|sequence| format!("-{}", sequence.0));
-        f.write_str(&preempted.chain(parts).collect::<Vec<_>>().join(" "))
     }
 }

@@ -1,98 +1,79 @@
 //! A sequence: one generation as the scheduler sees it.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
-use souk_protocol::{Digest, FinishReason, TenantId, TokenId};
-use souk_runner::{BLOCK_TOKENS, DeviceAdapter};
+use souk_protocol::{FinishReason, TenantId, TokenId};
+use souk_runner::BLOCK_TOKENS;
 
+use super::adapter_set::AdapterSet;
 use super::blocks::{BlockList, blocks_for};
 use super::draft::Draft;
 use super::prefix::{BlockKey, KeyChain};
 
 /// Order of admission to the engine: lower came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SequenceId(pub u64);
+pub(crate) struct SequenceId(pub(crate) u64);
 
 /// Context, progress and KV blocks of one generation.
 #[derive(Debug)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     /// Its identity and age.
-    pub id: SequenceId,
+    pub(crate) id: SequenceId,
     /// Whose it is.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     /// Prompt and answer so far.
-    pub tokens: Vec<TokenId>,
+    pub(crate) tokens: Vec<TokenId>,
     /// How many of `tokens` are the prompt.
-    pub num_prompt: usize,
+    pub(crate) num_prompt: usize,
     /// How many of `tokens` have their K and V in `blocks`.
-    pub num_computed: usize,
+    pub(crate) num_computed: usize,
     /// Of how many prompt tokens the logprobs are reported; equal to `num_prompt` where nobody asked.
-    pub num_scored: usize,
+    pub(crate) num_scored: usize,
     /// Whether only the best token of its rows is wanted and never their logits.
-    pub is_plain_greedy: bool,
+    pub(crate) is_plain_greedy: bool,
     /// Length at which generation ends: the prompt and `max_tokens`, or the context's end if that is nearer.
-    pub max_len: usize,
+    pub(crate) max_len: usize,
     /// Tokens that end the answer.
-    pub eos_tokens: Vec<TokenId>,
+    pub(crate) eos_tokens: Vec<TokenId>,
     /// When nobody wants the answer any more.
-    pub deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Whether a constraint is met and lets nothing but the end follow.
-    pub is_complete: bool,
+    pub(crate) is_complete: bool,
     /// What acts on its rows.
-    pub adapters: AdapterSet,
+    pub(crate) adapters: AdapterSet,
     /// Where its K and V are.
-    pub blocks: BlockList,
+    pub(crate) blocks: BlockList,
     /// What is guessed to follow `tokens`, for the step that is being planned.
-    pub draft: Draft,
+    pub(crate) draft: Draft,
     /// Under which names others find them; `None` without a prefix cache.
-    pub chain: Option<KeyChain>,
+    pub(crate) chain: Option<KeyChain>,
     /// How many of the prompt's tokens had their K and V in the cache when they were first needed.
-    pub num_cached: usize,
+    pub(crate) num_cached: usize,
     /// Whether it has given up its blocks before, so that what it finds again is its own.
-    pub was_preempted: bool,
+    pub(crate) was_preempted: bool,
     /// Whether it has given up its blocks for another tenant's first sequence, which it does once at most.
-    pub has_made_way: bool,
+    pub(crate) has_made_way: bool,
     /// Steps in a row for which its adapters did not fit into the bound on bytes, or there was no row.
-    pub num_sat_out: usize,
+    pub(crate) num_sat_out: usize,
 }
 
 /// Rows of one sequence in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// Whose.
-    pub sequence: SequenceId,
+    pub(crate) sequence: SequenceId,
     /// Positions that are computed.
-    pub positions: Range<usize>,
+    pub(crate) positions: Range<usize>,
     /// Positions whose logits, or best token, are wanted; within `positions`.
-    pub logits: Range<usize>,
-}
-
-/// The adapters of one generation, in order of application, and where each begins to act.
-#[derive(Clone, Debug)]
-pub struct AdapterSet {
-    /// Ascending, the first from position 0 on; the last has all adapters that act at all.
-    stages: Vec<Stage>,
-}
-
-/// What acts from one position on, up to the next stage.
-#[derive(Clone, Debug)]
-pub struct Stage {
-    /// First position.
-    pub from: usize,
-    /// Content and weights, for order and equality: two loads of one adapter are the same.
-    key: Vec<(Digest, u32)>,
-    /// What the runner gets.
-    pub adapters: Arc<[(Arc<DeviceAdapter>, f32)]>,
+    pub(crate) logits: Range<usize>,
 }
 
 impl Sequence {
     /// What to compute next within a budget; `None` if nothing fits. Only the last prompt row and each row of a scored
     /// prompt need logits.
     #[must_use]
-    pub fn next_part(&self, max_rows: usize, max_logit_rows: usize) -> Option<Part> {
+    pub(crate) fn next_part(&self, max_rows: usize, max_logit_rows: usize) -> Option<Part> {
         let first = self.num_computed;
         if self.num_scored < self.num_prompt {
             return self.next_scored_part(first, max_rows, max_logit_rows);
@@ -129,25 +110,25 @@ impl Sequence {
 
     /// Whether its next row is one that extends an answer: a row per step, at the pace at which the client reads.
     #[must_use]
-    pub fn is_decoding(&self) -> bool {
+    pub(crate) fn is_decoding(&self) -> bool {
         self.num_computed + 1 == self.tokens.len() && self.num_scored == self.num_prompt
     }
 
     /// Blocks that it will need to compute the tokens that it has, beyond those that it holds.
     #[must_use]
-    pub fn blocks_missing(&self) -> usize {
+    pub(crate) fn blocks_missing(&self) -> usize {
         blocks_for(self.tokens.len()).saturating_sub(self.blocks.as_slice().len())
     }
 
     /// Tokens of the answer so far.
     #[must_use]
-    pub const fn num_generated(&self) -> usize {
+    pub(crate) const fn num_generated(&self) -> usize {
         self.tokens.len() - self.num_prompt
     }
 
     /// Whether the answer is complete, and why. A prompt must be scored first where that was asked for.
     #[must_use]
-    pub fn finish_reason(&self) -> Option<FinishReason> {
+    pub(crate) fn finish_reason(&self) -> Option<FinishReason> {
         if self.num_scored < self.num_prompt {
             return None;
         }
@@ -159,7 +140,7 @@ impl Sequence {
     }
 
     /// Guesses at most `most` tokens ahead, for which there must be free blocks. Returns how many.
-    pub fn guess(&mut self, most: usize) -> usize {
+    pub(crate) fn guess(&mut self, most: usize) -> usize {
         // The last token of an answer has no row, so a guess is of use only before it.
         let num_useful = self.max_len.saturating_sub(self.tokens.len() + 1);
         self.draft.propose(&self.tokens, most.min(num_useful));
@@ -171,7 +152,7 @@ impl Sequence {
 
     /// The token at a position, which may be a guessed one.
     #[must_use]
-    pub fn token_at(&self, position: usize) -> TokenId {
+    pub(crate) fn token_at(&self, position: usize) -> TokenId {
         match position.checked_sub(self.tokens.len()) {
             None => self.tokens[position],
             Some(guessed) => self.draft.tokens()[guessed],
@@ -179,7 +160,7 @@ impl Sequence {
     }
 
     /// Offers the full blocks of its computed tokens to others.
-    pub fn share_computed(&mut self) {
+    pub(crate) fn share_computed(&mut self) {
         if let Some(chain) = &mut self.chain {
             chain.extend(&self.tokens[..self.num_computed], &self.adapters);
             self.blocks.share(&chain.keys()[..self.num_computed / BLOCK_TOKENS]);
@@ -188,7 +169,7 @@ impl Sequence {
 
     /// Takes over K and V of its next tokens as far as they have been computed before. The rows whose logits are wanted
     /// are left to compute. Returns how many tokens.
-    pub fn adopt(&mut self) -> usize {
+    pub(crate) fn adopt(&mut self) -> usize {
         let num_adoptable = self.num_adoptable_blocks();
         let Some(chain) = &mut self.chain else { return 0 };
         chain.extend(&self.tokens, &self.adapters);
@@ -201,13 +182,13 @@ impl Sequence {
 
     /// The key of the block that it computes next; `None` if that will not be full.
     #[must_use]
-    pub fn next_key(&self) -> Option<BlockKey> {
+    pub(crate) fn next_key(&self) -> Option<BlockKey> {
         self.chain.as_ref()?.keys().get(self.num_computed / BLOCK_TOKENS).copied()
     }
 
     /// Whether it could adopt its next block if that were there.
     #[must_use]
-    pub fn can_adopt_next(&self) -> bool {
+    pub(crate) fn can_adopt_next(&self) -> bool {
         self.num_computed / BLOCK_TOKENS < self.num_adoptable_blocks()
     }
 
@@ -218,63 +199,8 @@ impl Sequence {
     }
 
     /// Gives up its blocks; what others do not keep is computed again later.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.blocks.release();
         self.num_computed = 0;
-    }
-}
-
-impl AdapterSet {
-    /// The adapters of a generation with this prompt, which decides where activated ones begin; none for the base model.
-    #[must_use]
-    pub fn new(adapters: &[(Arc<DeviceAdapter>, f32)], prompt: &[TokenId]) -> Self {
-        let begins: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.acts_from(prompt)).collect();
-        let froms: BTreeSet<_> = begins.iter().flatten().copied().chain([0]).collect();
-        let stage = |from: usize| {
-            let acts = begins.iter().map(|begin| begin.is_some_and(|begin| begin <= from));
-            let acting = adapters.iter().zip(acts).filter(|(_, acts)| *acts).map(|(adapter, _)| adapter.clone());
-            Stage::new(from, acting.collect())
-        };
-        Self { stages: froms.into_iter().map(stage).collect() }
-    }
-
-    /// The stages that these positions touch, each with its own part of them.
-    pub fn stages(&self, positions: Range<usize>) -> impl Iterator<Item = (Range<usize>, &Stage)> {
-        let ends = self.stages.iter().skip(1).map(|stage| stage.from).chain([usize::MAX]);
-        self.stages.iter().zip(ends).filter_map(move |(stage, end)| {
-            let part = positions.start.max(stage.from)..positions.end.min(end);
-            (part.start < part.end).then_some((part, stage))
-        })
-    }
-
-    /// All adapters that act anywhere.
-    #[must_use]
-    pub fn all(&self) -> &[(Arc<DeviceAdapter>, f32)] {
-        self.stages.last().map_or(&[], |stage| &stage.adapters)
-    }
-
-    /// Equal for sets that act alike in an answer; ordered so that equal ones can be made adjacent.
-    #[must_use]
-    pub fn key(&self) -> &[(Digest, u32)] {
-        self.stages.last().map_or(&[], |stage| &stage.key)
-    }
-}
-
-impl Stage {
-    fn new(from: usize, adapters: Vec<(Arc<DeviceAdapter>, f32)>) -> Self {
-        let key = adapters.iter().map(|(adapter, weight)| (adapter.digest, weight.to_bits())).collect();
-        Self { from, key, adapters: adapters.into() }
-    }
-
-    /// Content and weights of its adapters.
-    #[must_use]
-    pub fn key(&self) -> &[(Digest, u32)] {
-        &self.key
-    }
-
-    /// Whether `adapters` are the same with the same weights.
-    #[must_use]
-    pub fn acts_like(&self, adapters: &[(Arc<DeviceAdapter>, f32)]) -> bool {
-        self.key.iter().copied().eq(adapters.iter().map(|(adapter, weight)| (adapter.digest, weight.to_bits())))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::answer::Progress;
+use super::advance::Advance;
 use super::scheduler::Reuse;
 
 /// Figures as of the last step.
@@ -49,14 +49,14 @@ pub(super) struct StepFigures {
     pub(super) num_rows: usize,
     pub(super) num_decode_rows: usize,
     pub(super) num_preempted: usize,
-    pub(super) progress: Progress,
+    pub(super) advance: Advance,
 }
 
 impl EngineStats {
     /// Adds a step, here and in the process's metrics.
     pub(super) fn add(&mut self, figures: StepFigures) {
-        let StepFigures { took, num_rows, num_decode_rows, num_preempted, progress } = figures;
-        let Progress { num_generated, num_drafted, num_accepted } = progress;
+        let StepFigures { took, num_rows, num_decode_rows, num_preempted, advance } = figures;
+        let Advance { num_generated, num_drafted, num_accepted } = advance;
         let num_prefill_rows = num_rows - num_decode_rows;
         self.num_steps += 1;
         self.num_prefill_rows += num_prefill_rows as u64;

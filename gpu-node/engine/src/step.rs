@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use souk_runner::{AdapterRun, BlockId, Step, StepSequence};
 
+use super::adapter_set::Stage;
 use super::blocks::blocks_for;
-use super::count;
+use super::count::count;
 use super::scheduler::{Plan, Scheduler};
-use super::sequence::{Part, Sequence, Stage};
+use super::sequence::{Part, Sequence};
 
 /// Builds steps.
 #[derive(Default)]

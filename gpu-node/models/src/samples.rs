@@ -4,7 +4,8 @@
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
-use souk_kernels::{Matrix, WeightType};
+use souk_kernels::WeightType;
+use souk_kernels::cpu::Matrix;
 use souk_protocol::{BaseModel, Digest, LlamaShape, TokenizerSpec};
 
 use crate::base::{LayerWeights, LlamaWeights};

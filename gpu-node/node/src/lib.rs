@@ -8,4 +8,5 @@
 
 pub mod adapters;
 mod background;
+pub mod figures;
 pub mod node;

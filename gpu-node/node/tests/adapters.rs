@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
-use souk_kernels::ops::{LoraPair, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
+use souk_models::adapter::{LayerAdapter, PackedAdapter};
 use souk_models::base::{self, FetchConfig, LoadedBase};
 use souk_node::adapters::{AdapterLimits, AdapterStore, FolderSource, Tier};
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
 use souk_protocol::{AdapterManifest, Digest, FileEntry};
-use souk_runner::{DeviceAdapter, LayerAdapter};
 
 /// A pair's name in PEFT and its place in a layer.
 type Place = (&'static str, fn(&LayerAdapter) -> Option<&LoraPair>);
@@ -84,7 +85,7 @@ fn publish(root: &Path, folder: &Path, base: Digest) -> Digest {
 }
 
 /// Compares every slab with the file, which has brain floats.
-fn check(name: &str, adapter: &DeviceAdapter, folder: &Path, expected: Expected) {
+fn check(name: &str, adapter: &PackedAdapter, folder: &Path, expected: Expected) {
     let file = fs::read(folder.join(WEIGHTS_FILE)).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap();
     let read = |tensor: &str| -> Vec<f32> {
@@ -123,7 +124,8 @@ async fn every_reference_adapter_is_loaded_with_the_ranks_and_scales_of_its_conf
     let mut leases = Vec::new();
     for (digest, (name, expected)) in digests.iter().zip(FIXTURES) {
         let lease = store.acquire(digest).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        check(name, &lease, &shared(name), expected);
+        let packed = lease.slabs::<PackedAdapter>().expect("the device is the CPU");
+        check(name, packed, &shared(name), expected);
         leases.push(lease);
     }
     let stats = store.stats();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use souk_protocol::TokenId;
 
-pub use self::device::{DeviceAdapter, LayerAdapter};
+pub use self::device::DeviceAdapter;
 
 /// Number of tokens that one KV block holds.
 pub const BLOCK_TOKENS: usize = souk_kernels::BLOCK_TOKENS;

@@ -184,9 +184,7 @@ pub fn answer_from(prompt: &[TokenId], stages: &[Stage<'_>], num_tokens: usize) 
 /// An adapter that changes nothing; its name decides what the scripted model makes of it.
 #[must_use]
 pub fn adapter(name: &str) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), 1);
-    adapter.size_bytes = ADAPTER_BYTES;
-    Arc::new(adapter)
+    Arc::new(DeviceAdapter::new(Digest::of(name.as_bytes()), ADAPTER_BYTES, Vec::new(), Arc::new(())))
 }
 
 /// Logits of a context. The poison token never wins.

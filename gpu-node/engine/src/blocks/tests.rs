@@ -4,9 +4,15 @@ use proptest::prelude::*;
 use souk_protocol::{Digest, PoolId, TenantId, TokenId};
 
 use super::*;
+use crate::adapter_set::AdapterSet;
 use crate::memory::{MemoryConfig, PAGE_BYTES, SideLimits};
 use crate::prefix::KeyChain;
-use crate::sequence::AdapterSet;
+
+/// A pool with memory for all of its blocks.
+fn pool_of(num_blocks: usize) -> BlockPool {
+    let memory = DeviceMemory::split(num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
+    BlockPool::new(num_blocks, memory, 1)
+}
 
 /// Keys of a chain in which block `i` holds the token `contents[i]` over and over.
 fn keys(tenant: u8, contents: &[u8]) -> Vec<BlockKey> {
@@ -28,7 +34,7 @@ fn shared(pool: &BlockPool, keys: &[BlockKey]) -> BlockList {
 
 #[test]
 fn growing_takes_only_what_is_missing() {
-    let pool = BlockPool::new(4);
+    let pool = pool_of(4);
     let mut list = pool.empty_list();
     assert!(list.grow_to(1));
     let first = list.as_slice().to_vec();
@@ -41,7 +47,7 @@ fn growing_takes_only_what_is_missing() {
 
 #[test]
 fn what_was_shared_is_found_while_it_is_held_and_after() {
-    let pool = BlockPool::new(8);
+    let pool = pool_of(8);
     let keys = keys(0, &[1, 2, 3]);
     let first = shared(&pool, &keys);
     let mut second = pool.empty_list();
@@ -57,7 +63,7 @@ fn what_was_shared_is_found_while_it_is_held_and_after() {
 
 #[test]
 fn free_blocks_are_taken_before_idle_ones_and_of_those_the_least_recently_used_tail_first() {
-    let pool = BlockPool::new(6);
+    let pool = pool_of(6);
     let (old, new) = (keys(0, &[1, 1]), keys(0, &[2, 2, 2]));
     drop(shared(&pool, &old));
     drop(shared(&pool, &new));
@@ -80,7 +86,7 @@ fn free_blocks_are_taken_before_idle_ones_and_of_those_the_least_recently_used_t
 
 #[test]
 fn of_two_lists_that_computed_the_same_block_one_is_kept() {
-    let pool = BlockPool::new(4);
+    let pool = pool_of(4);
     let keys = keys(0, &[7, 8]);
     let (mut one, mut other) = (pool.empty_list(), pool.empty_list());
     assert!(one.grow_to(BLOCK_TOKENS) && other.grow_to(2 * BLOCK_TOKENS));
@@ -99,7 +105,7 @@ fn a_list_that_loses_the_race_for_memory_gives_back_what_it_took() {
     const NUM_BLOCKS: usize = 256;
     let (total_bytes, side) = ((2 * NUM_BLOCKS + 1) * PAGE_BYTES, SideLimits::default());
     let memory = DeviceMemory::new(MemoryConfig { total_bytes, kv: side, adapters: side }).unwrap();
-    let pool = BlockPool::in_memory(NUM_BLOCKS, memory.clone(), 2);
+    let pool = BlockPool::new(NUM_BLOCKS, memory.clone(), 2);
     let cached = keys(0, &[1, 2]);
     let is_over = AtomicBool::new(false);
     let (mut num_grown, mut num_lost) = (0, 0);
@@ -244,10 +250,8 @@ fn check_books(pool: &BlockPool, owners: &[Owner], written: &Written) {
     let absent: BTreeSet<_> = books.absent.iter().copied().collect();
     let num_listed = books.free.len() + books.idle.len() + books.absent.len();
     assert_eq!(free.len() + idle.len() + absent.len(), num_listed, "a block is listed twice");
-    if let Some(account) = &books.account {
-        let num_paid = pool.num_blocks - absent.len();
-        assert_eq!(account.memory.used(Side::Kv), num_paid * account.pages_per_block, "each is paid for once");
-    }
+    let num_paid = pool.num_blocks - absent.len();
+    assert_eq!(books.account.memory.used(Side::Kv), num_paid * books.account.pages_per_block, "each is paid for once");
     for (index, entry) in books.entries.iter().enumerate() {
         let block = BlockId(index as u32);
         assert_eq!(entry.num_holders, num_holders[index]);
@@ -269,35 +273,36 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Against a simple model: no block leaked, none shared by sequences that differ in anything, none written while
-    /// others hold it, all counts right; alone, and in memory that adapters take and give back meanwhile.
+    /// others hold it, all counts right; in memory of its own, and in memory that adapters take and give back meanwhile.
     #[test]
     fn the_pool_keeps_its_books(
         ops in prop::collection::vec((0..4usize, op()), 1..120),
         num_blocks in 4..20usize,
-        in_memory in prop::option::of((0..20usize, 0..9usize)),
+        floors in prop::option::of((0..20usize, 0..9usize)),
     ) {
-        let memory = in_memory.map(|(kv_floor, adapters_floor)| {
-            let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
-            // Two pages a block, and a few for adapters alone.
-            let (total_bytes, kv) = ((2 * num_blocks + 9) * PAGE_BYTES, floor(kv_floor.min(2 * num_blocks)));
-            DeviceMemory::new(MemoryConfig { total_bytes, kv, adapters: floor(adapters_floor) }).unwrap()
-        });
-        let pool = match memory.clone() {
-            Some(memory) => BlockPool::in_memory(num_blocks, memory, 2),
-            None => BlockPool::new(num_blocks),
+        // Two pages a block, and a few for adapters alone.
+        let memory = match floors {
+            None => DeviceMemory::split(2 * num_blocks * PAGE_BYTES, 9 * PAGE_BYTES),
+            Some((kv_floor, adapters_floor)) => {
+                let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+                let (total_bytes, kv) = ((2 * num_blocks + 9) * PAGE_BYTES, floor(kv_floor.min(2 * num_blocks)));
+                DeviceMemory::new(MemoryConfig { total_bytes, kv, adapters: floor(adapters_floor) })
+            }
         };
+        let memory = memory.unwrap();
+        let pool = BlockPool::new(num_blocks, memory.clone(), 2);
         let owner = || Owner { list: pool.empty_list(), tenant: 0, contents: vec![], keys: vec![], num_computed: 0 };
         let mut owners: Vec<_> = (0..4).map(|_| owner()).collect();
         let mut written = Written::new();
         let mut num_taken = 0;
         for (index, op) in ops {
-            match (&op, &memory) {
-                (Op::AdaptersTake(pages), Some(memory)) => {
+            match &op {
+                Op::AdaptersTake(pages) => {
                     if memory.take(Side::Adapters, *pages) { num_taken += pages } else { memory.ask(Side::Adapters, *pages) }
                 }
-                (Op::AdaptersGiveBack, Some(memory)) => memory.give_back(Side::Adapters, std::mem::take(&mut num_taken)),
-                (Op::Ask(num_short), _) => pool.ask(*num_short),
-                (Op::GiveWay, _) => {
+                Op::AdaptersGiveBack => memory.give_back(Side::Adapters, std::mem::take(&mut num_taken)),
+                Op::Ask(num_short) => pool.ask(*num_short),
+                Op::GiveWay => {
                     let given = pool.give_way();
                     given.iter().for_each(|block| drop(written.remove(block)));
                     pool.paid_back(given.len());
@@ -312,10 +317,8 @@ proptest! {
         }
         drop(owners);
         pool.ask(0);
-        if let Some(memory) = memory {
-            memory.give_back(Side::Adapters, num_taken);
-            memory.ask(Side::Adapters, 0);
-        }
+        memory.give_back(Side::Adapters, num_taken);
+        memory.ask(Side::Adapters, 0);
         prop_assert_eq!(pool.num_free(), num_blocks);
     }
 }

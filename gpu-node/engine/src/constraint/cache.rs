@@ -7,7 +7,7 @@ use llguidance::Matcher;
 use souk_protocol::ConstraintSpec;
 use tokio::sync::OnceCell;
 
-use super::ConstraintError;
+use super::error::ConstraintError;
 
 /// How long "it takes too long" is believed: the machine may have been busy.
 const TOO_SLOW_HOLDS: Duration = Duration::from_secs(10);

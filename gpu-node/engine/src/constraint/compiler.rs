@@ -3,46 +3,24 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llguidance::api::GrammarInit;
 use llguidance::{Matcher, ParserFactory};
-use souk_protocol::{BaseModel, ConstraintSpec, TokenId};
+use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TokenId};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::cache::{Cache, Compiled, Outcome};
+use super::error::ConstraintError;
+use super::live::Constraint;
 use super::source::grammar;
 use super::vocabulary::prepare;
-use super::{Constraint, ConstraintError, work};
+use super::work;
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
 /// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes memory.
 const STACK_BYTES: usize = 128 << 20;
-
-/// What compiling constraints may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConstraintLimits {
-    /// Bytes of a source.
-    pub source_bytes: usize,
-    /// Time to compile one; also how long to wait for a free thread.
-    pub compile_time: Duration,
-    /// Constraints that are compiled at once, each on a thread of its own. One that goes beyond its time is refused at
-    /// once, and its thread is free when the counted limits end it, within about a second.
-    pub concurrent_compiles: usize,
-    /// Work of writing a constraint's expressions down, of finding out which of them match anything, and of the first move
-    /// from each: 50,000 units are about a millisecond, and a schema of 64 KiB needs some 40,000.
-    pub compile_work: u64,
-    /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An answer
-    /// that needs more ends with a failure. Usual masks need some hundred.
-    pub mask_work: u64,
-    /// Memory of a compiled lexer; each answer has a copy.
-    pub lexer_bytes: usize,
-    /// Compiled constraints, and refusals, that are kept.
-    pub cached: usize,
-    /// Memory of those.
-    pub cached_bytes: usize,
-}
 
 /// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then takes
 /// some 16 MiB for 49,152 tokens.
@@ -57,21 +35,6 @@ struct Shared {
     cache: Mutex<Cache>,
 }
 
-impl Default for ConstraintLimits {
-    fn default() -> Self {
-        Self {
-            source_bytes: 64 << 10,
-            compile_time: Duration::from_secs(2),
-            concurrent_compiles: 2,
-            compile_work: 200_000,
-            mask_work: 100_000,
-            lexer_bytes: 8 << 20,
-            cached: 64,
-            cached_bytes: 32 << 20,
-        }
-    }
-}
-
 impl ConstraintCompiler {
     /// A compiler for the vocabulary of `base`.
     #[must_use]
@@ -80,8 +43,8 @@ impl ConstraintCompiler {
             base,
             limits,
             factory: OnceCell::new(),
-            permits: Arc::new(Semaphore::new(limits.concurrent_compiles)),
-            cache: Mutex::new(Cache::new(limits.cached, limits.cached_bytes)),
+            permits: Arc::new(Semaphore::new(limits.max_concurrent_compiles)),
+            cache: Mutex::new(Cache::new(limits.max_cached, limits.max_cached_bytes)),
         }))
     }
 
@@ -122,7 +85,7 @@ impl ConstraintCompiler {
     }
 
     async fn compiled(&self, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
-        let (limit, given) = (self.0.limits.source_bytes, spec.source_bytes());
+        let (limit, given) = (self.0.limits.max_source_bytes, spec.source_bytes());
         if given > limit {
             return Err(ConstraintError::TooLong { limit, given });
         }
@@ -137,7 +100,7 @@ impl ConstraintCompiler {
     /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
     async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Outcome, ConstraintError> {
         let factory = self.factory().await?;
-        let limit = self.0.limits.compile_time;
+        let limit = self.0.limits.compile_timeout;
         let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(ConstraintError::Busy),
@@ -194,8 +157,8 @@ fn build(
     work::check(&lexer, factory.limits())?;
     let parser = factory.create_parser_from_init_default(GrammarInit::Internal(rules, lexer)).map_err(at_build)?;
     let lexer = parser.parser.lexer_stats();
-    if lexer.num_bytes > limits.lexer_bytes {
-        let (limit, given) = (limits.lexer_bytes, lexer.num_bytes);
+    if lexer.num_bytes > limits.max_compiled_bytes {
+        let (limit, given) = (limits.max_compiled_bytes, lexer.num_bytes);
         return Err(ConstraintError::TooComplex(format!("its lexer has {given} bytes of at most {limit}")));
     }
     let grammar = Matcher::new(Ok(parser));

@@ -4,7 +4,7 @@ use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use souk_protocol::TokenId;
 
-use super::ConstraintError;
+use super::error::ConstraintError;
 
 /// Tokens of a trial run: dead ends and grammars whose steps explode show within a few.
 const TRIAL_TOKENS: usize = 8;

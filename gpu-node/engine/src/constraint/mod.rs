@@ -21,6 +21,7 @@ mod tests;
 #[cfg(doc)]
 use souk_protocol::ConstraintSpec;
 
-pub use self::compiler::{ConstraintCompiler, ConstraintLimits};
+pub use self::compiler::ConstraintCompiler;
 pub use self::error::ConstraintError;
 pub use self::live::Constraint;
+pub use souk_protocol::ConstraintLimits;

@@ -4,7 +4,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 use souk_protocol::ConstraintSpec;
 
-use super::ConstraintError;
+use super::error::ConstraintError;
 
 /// White space between the parts of JSON: enough for an indented line. Without a bound a small model may go on with blanks
 /// until its tokens are used up.

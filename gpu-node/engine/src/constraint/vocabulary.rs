@@ -6,16 +6,16 @@ use llguidance::ParserFactory;
 use llguidance::api::ParserLimits;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
-use souk_protocol::{BaseModel, TokenId, Vocabulary};
+use souk_protocol::{BaseModel, ConstraintLimits, TokenId, Vocabulary};
 
-use super::{ConstraintError, ConstraintLimits};
+use super::error::ConstraintError;
 
 /// What one grammar may use. Work and items are counted, not timed, so a grammar is refused everywhere or nowhere. What
 /// the counts mean in time is measured in docs/constraints.md.
 fn parser_limits(limits: &ConstraintLimits) -> ParserLimits {
     ParserLimits {
-        initial_lexer_fuel: limits.compile_work,
-        step_lexer_fuel: limits.mask_work,
+        initial_lexer_fuel: limits.max_compile_work,
+        step_lexer_fuel: limits.max_mask_work,
         // Parts of rules that a mask tries; some 4 ms.
         step_max_items: 10_000,
         // Ways in which the answer so far can be read. An object of 250 optional properties needs a thousand; moving such

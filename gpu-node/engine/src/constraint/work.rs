@@ -15,7 +15,7 @@ use llguidance::derivre::ExprRef;
 use llguidance::derivre::raw::ExprSet;
 use llguidance::earley::lexerspec::LexerSpec;
 
-use super::ConstraintError;
+use super::error::ConstraintError;
 
 /// Steps to list the ways on from all expressions: 250,000 are some 5 ms, and 700 optional letters in a row.
 const MAX_WAYS: u64 = 250_000;

@@ -4,7 +4,7 @@
 //! cut is one [`Candidate`]: the last that stays. Nothing is sorted but the few tokens about that place, and a draw goes
 //! through the tokens in order of id.
 
-use souk_kernels::{Isa, ops};
+use souk_kernels::cpu::{Isa, ops};
 use souk_protocol::TokenId;
 
 use super::Candidate;

@@ -10,7 +10,8 @@
 //! the most, which must have two at least, is preempted. It keeps what it has computed in the prefix cache while there is
 //! room, and it makes way for a newcomer only once in its life, so it is delayed by at most one stay in the line.
 
-use super::{Planning, Scheduler};
+use super::Scheduler;
+use super::planning::Planning;
 use crate::sequence::{Sequence, SequenceId};
 
 impl Scheduler {

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use souk_protocol::Digest;
 
+use super::plan::{Budget, Plan};
 use super::shares::Shares;
-use super::{Budget, Plan};
+use crate::adapter_set::AdapterSet;
 use crate::prefix::BlockKey;
-use crate::sequence::{AdapterSet, Sequence};
+use crate::sequence::Sequence;
 
 /// A plan in the making.
 pub(super) struct Planning {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{Digest, GenerateJob, TokenId};
+use souk_protocol::{GenerateJob, TokenId};
 use souk_runner::DeviceAdapter;
 use souk_runner::scripted::{adapter, answer, answer_from};
 
@@ -10,9 +10,9 @@ use super::lab::*;
 
 /// An adapter that 50 and 51 invoke.
 fn activated(name: &str) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), 1);
-    adapter.invocation_tokens = vec![50, 51];
-    Arc::new(adapter)
+    let mut adapter = adapter(name);
+    Arc::get_mut(&mut adapter).expect("nobody else has it yet").invocation_tokens = vec![50, 51];
+    adapter
 }
 
 fn job_of(prompt: &[TokenId]) -> GenerateJob {
@@ -73,7 +73,7 @@ fn each_adapter_of_a_set_begins_at_its_own_place_at_any_chunk_size() {
     let prompt = [&conversation(21)[..], &[50, 51], &conversation(30)].concat();
     let expected = answer_from(&prompt, &[(0, &[plain][..]), (21, &both[..])], 6);
     for max_rows in [1, 5, 32] {
-        let config = crate::EngineConfig { max_rows, ..CONFIG };
+        let config = crate::EngineConfig { max_batch_tokens: max_rows, ..CONFIG };
         let mut lab = Lab::with(config, LIMITS);
         for _ in 0..2 {
             let watch = lab.submit_with(job_of(&prompt), both.clone());

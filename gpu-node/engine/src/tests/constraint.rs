@@ -44,7 +44,7 @@ fn sampled(seed: u64) -> SamplingParams {
 fn a_constrained_answer_is_what_it_must_be_and_leaves_the_others_alone() {
     let spec = ConstraintSpec::Regex("(AB|CD){3}[x-z]".to_owned());
     for max_speculative_rows in [0, 8] {
-        let mut lab = Lab::with(EngineConfig { max_speculative_rows, ..CONFIG }, LIMITS);
+        let mut lab = Lab::with(EngineConfig { max_speculative_tokens: max_speculative_rows, ..CONFIG }, LIMITS);
         let free = lab.submit(job(9, 30));
         let mut watches: Vec<_> = (0..4)
             .map(|seed| {
@@ -108,7 +108,7 @@ fn guesses_under_a_constraint_change_no_token_and_no_logprob() {
         let job = GenerateJob { sampling, logprobs: Some(2), max_tokens: 100, ..constrained(5, &spec) };
         let mut said = Vec::new();
         for max_speculative_rows in [0, 8] {
-            let mut lab = Lab::with(EngineConfig { max_speculative_rows, ..CONFIG }, LIMITS);
+            let mut lab = Lab::with(EngineConfig { max_speculative_tokens: max_speculative_rows, ..CONFIG }, LIMITS);
             lab.script.short_memory.store(true, Ordering::SeqCst);
             let mut watch = lab.submit_constrained(job.clone(), compiled(&spec));
             lab.run();

@@ -94,7 +94,7 @@ fn prompts_of_two_tenants_take_turns() {
 
 #[test]
 fn a_lone_prompt_gets_its_share_of_a_step_that_is_full_of_anothers_answers() {
-    let mut lab = Lab::with(EngineConfig { max_rows: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    let mut lab = Lab::with(EngineConfig { max_batch_tokens: 8, max_sequences: 8, ..CONFIG }, LIMITS);
     let flood: Vec<_> = (0..8).map(|_| lab.submit(job_of("flood", 2, 40))).collect();
     lab.steps(4);
     let other = lab.submit(job_of("other", 7, 2));
@@ -111,7 +111,7 @@ fn a_lone_prompt_gets_its_share_of_a_step_that_is_full_of_anothers_answers() {
 
 #[test]
 fn rows_kept_for_a_prompt_that_waits_for_a_block_are_not_lost() {
-    let mut lab = Lab::with(EngineConfig { max_rows: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    let mut lab = Lab::with(EngineConfig { max_batch_tokens: 8, max_sequences: 8, ..CONFIG }, LIMITS);
     (0..6).for_each(|_| drop(lab.submit(job_of("flood", 2, 60))));
     lab.steps(8);
     // Both prompts of 40 tokens are the same: the second leaves its blocks to the first, and its rows to the answers.
@@ -139,7 +139,7 @@ fn blocks_run_out_at_the_cost_of_the_tenant_with_the_most() {
 #[test]
 fn a_step_reads_no_more_bytes_of_adapters_than_it_may_and_all_take_turns() {
     let run = |num_fitting: usize| {
-        let config = EngineConfig { max_adapter_bytes: num_fitting * ADAPTER_BYTES, ..CONFIG };
+        let config = EngineConfig { max_adapter_bytes_per_step: num_fitting * ADAPTER_BYTES, ..CONFIG };
         let mut lab = Lab::with(config, LIMITS);
         let mut watches = vec![(lab.submit(job(2, 12)), vec![])];
         for name in 0..6 {
@@ -204,7 +204,7 @@ proptest! {
         num_prompt in 1..50_usize,
     ) {
         let max_rows = max_sequences + spare_rows;
-        let config = EngineConfig { max_sequences, max_rows, max_prefill_rows_beside_decode: max_rows, ..CONFIG };
+        let config = EngineConfig { max_sequences, max_batch_tokens: max_rows, max_prefill_tokens_beside_decode: max_rows, ..CONFIG };
         let mut lab = Lab::with(config, RunnerLimits { num_blocks: 200, ..LIMITS });
         let watches: Vec<_> = flood.iter().map(|(prompt, tokens)| lab.submit(job_of("flood", *prompt, *tokens))).collect();
         for _ in 0..num_steps {
@@ -249,7 +249,7 @@ proptest! {
         arrivals in prop::collection::vec((0..3_usize, 1..70_usize, 1..30_u32, 0..3_u8), 1..16),
         beside_decode in 1..12_usize,
     ) {
-        let config = EngineConfig { max_prefill_rows_beside_decode: beside_decode, prefix_cache: false, ..CONFIG };
+        let config = EngineConfig { max_prefill_tokens_beside_decode: beside_decode, prefix_cache: false, ..CONFIG };
         let mut lab = Lab::with(config, RunnerLimits { num_blocks: 200, ..LIMITS });
         let mut arrivals = arrivals.into_iter();
         let first = lab.submit(job_of("first", 3, 60));

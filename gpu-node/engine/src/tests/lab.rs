@@ -14,23 +14,26 @@ use tokio::sync::oneshot;
 
 use crate::constraint::Constraint;
 use crate::inbox::Inbox;
-use crate::memory::DeviceMemory;
+use crate::memory::{DeviceMemory, PAGE_BYTES};
 use crate::run::EngineLoop;
-use crate::sequence::Sequence;
-use crate::stats::EngineStats;
-use crate::{Ended, EngineConfig, EngineError, EngineRequest};
+use crate::sequence::{Sequence, SequenceId};
+use crate::{Ended, EngineConfig, EngineError, EngineRequest, EngineStats};
 
 pub(super) const LIMITS: RunnerLimits =
     RunnerLimits { max_rows: 64, max_logit_rows: 16, num_blocks: 64, vocab_size: VOCAB, context_length: 256 };
 
 pub(super) const CONFIG: EngineConfig = EngineConfig {
+    threads: 1,
+    max_logit_rows: 16,
+    speculation: true,
+    kv_cache_bytes: None,
     max_sequences: 8,
     max_requests: 64,
-    max_rows: 32,
-    max_prefill_rows_beside_decode: 8,
-    max_speculative_rows: 0,
+    max_batch_tokens: 32,
+    max_prefill_tokens_beside_decode: 8,
+    max_speculative_tokens: 0,
     prefix_cache: true,
-    max_adapter_bytes: 1 << 20,
+    max_adapter_bytes_per_step: 1 << 20,
 };
 
 pub(super) struct Lab {
@@ -45,7 +48,7 @@ pub(super) struct Lab {
 pub(super) struct Watch {
     pub(super) job: GenerateJob,
     pub(super) reader: Reader,
-    pub(super) id: super::super::SequenceId,
+    pub(super) id: SequenceId,
     ended: oneshot::Receiver<Ended>,
 }
 
@@ -62,15 +65,16 @@ impl Lab {
     }
 
     pub(super) fn with(config: EngineConfig, limits: RunnerLimits) -> Self {
-        Self::build(config, limits, None)
+        let memory = DeviceMemory::split(limits.num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
+        Self::build(config, limits, memory)
     }
 
     /// An engine whose blocks take a page each of this memory.
     pub(super) fn in_memory(memory: DeviceMemory, limits: RunnerLimits) -> Self {
-        Self::build(CONFIG, limits, Some(memory))
+        Self::build(CONFIG, limits, memory)
     }
 
-    fn build(config: EngineConfig, limits: RunnerLimits, memory: Option<DeviceMemory>) -> Self {
+    fn build(config: EngineConfig, limits: RunnerLimits, memory: DeviceMemory) -> Self {
         let (inbox, script) = (Arc::new(Inbox::new(config.max_requests, limits)), Script::default());
         let runner = Box::new(ScriptedRunner::new(limits, script.clone()));
         let engine = EngineLoop::new(runner, config, memory, Arc::clone(&inbox));

@@ -86,7 +86,7 @@ fn where_adapters_give_nothing_the_youngest_gives_way() {
 async fn an_idle_engine_gives_way_and_what_exceeds_the_floor_is_refused() {
     let (memory, limits) = memory(4);
     let runner = Box::new(ScriptedRunner::new(limits, Script::default()));
-    let (engine, _thread) = Engine::start_in(memory.clone(), runner, CONFIG).unwrap();
+    let (engine, _thread) = Engine::start(memory.clone(), runner, CONFIG).unwrap();
     assert_eq!((engine.limits().num_blocks, engine.limits().context_length), (4, 64));
     let request = |job| EngineRequest { job, adapters: vec![], constraint: None, sink: Box::new(Reader::default()) };
     let Err(Rejected { error: EngineError::Refused(failure), .. }) = engine.submit(request(job(70, 1))) else {

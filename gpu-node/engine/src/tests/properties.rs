@@ -51,12 +51,13 @@ proptest! {
     ) {
         let config = EngineConfig {
             max_sequences,
-            max_rows,
-            max_prefill_rows_beside_decode: beside_decode,
+            max_batch_tokens: max_rows,
+            max_prefill_tokens_beside_decode: beside_decode,
             max_requests: 99,
-            max_speculative_rows,
+            max_speculative_tokens: max_speculative_rows,
             prefix_cache,
-            max_adapter_bytes,
+            max_adapter_bytes_per_step: max_adapter_bytes,
+            ..CONFIG
         };
         let limits = RunnerLimits { max_rows: max_rows.max(8), max_logit_rows, num_blocks, ..LIMITS };
         let mut lab = Lab::with(config, limits);

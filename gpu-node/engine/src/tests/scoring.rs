@@ -50,7 +50,7 @@ fn a_prompt_is_scored_in_order_with_none_for_its_first_token() {
 fn scoring_keeps_to_the_bound_on_logit_rows_and_gives_the_same() {
     let run = |max_logit_rows: usize, max_rows: usize| {
         let limits = RunnerLimits { max_logit_rows, ..LIMITS };
-        let mut lab = Lab::with(EngineConfig { max_rows, max_sequences: 2, ..CONFIG }, limits);
+        let mut lab = Lab::with(EngineConfig { max_batch_tokens: max_rows, max_sequences: 2, ..CONFIG }, limits);
         let beside = lab.submit(job(3, 30));
         let watch = lab.submit(scored(40, 2));
         let trace = lab.run();

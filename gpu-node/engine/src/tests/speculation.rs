@@ -12,7 +12,7 @@ use crate::EngineConfig;
 
 /// An engine over a model that repeats itself, so that many guesses are right and many are not.
 fn lab(max_speculative_rows: usize) -> Lab {
-    lab_with(EngineConfig { max_speculative_rows, ..CONFIG }, LIMITS)
+    lab_with(EngineConfig { max_speculative_tokens: max_speculative_rows, ..CONFIG }, LIMITS)
 }
 
 fn lab_with(config: EngineConfig, limits: RunnerLimits) -> Lab {
@@ -75,7 +75,7 @@ fn an_end_inside_a_draft_ends_the_answer_there() {
 #[test]
 fn a_step_without_room_guesses_nothing() {
     // Three answers share eight rows; a prompt that comes in or waits takes precedence over guesses.
-    let mut lab = lab_with(EngineConfig { max_speculative_rows: 8, max_sequences: 4, ..CONFIG }, LIMITS);
+    let mut lab = lab_with(EngineConfig { max_speculative_tokens: 8, max_sequences: 4, ..CONFIG }, LIMITS);
     let _answers: Vec<_> = (0..3).map(|_| lab.submit(job(5, 200))).collect();
     let rows = |step: &str| -> usize {
         let parts = step.split(' ').map(|part| part.split_once(':').unwrap().1.split_once(".."));
@@ -168,7 +168,7 @@ proptest! {
         max_speculative_rows in 2..14_usize,
         num_blocks in 10..40_usize,
     ) {
-        let config = EngineConfig { max_sequences, max_speculative_rows, ..CONFIG };
+        let config = EngineConfig { max_sequences, max_speculative_tokens: max_speculative_rows, ..CONFIG };
         let mut lab = lab_with(config, RunnerLimits { max_logit_rows, num_blocks, ..LIMITS });
         let mut watches = Vec::new();
         for (after, request) in &requests {

@@ -7,11 +7,14 @@ use souk_protocol::{FinishReason, JobFailure};
 use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 use super::lab::*;
+use crate::memory::{DeviceMemory, PAGE_BYTES};
 use crate::{Engine, EngineError, EngineRequest, Rejected};
 
 fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {
     let script = Script::default();
-    let (engine, thread) = Engine::start(Box::new(ScriptedRunner::new(LIMITS, script.clone())), CONFIG).unwrap();
+    let memory = DeviceMemory::split(LIMITS.num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
+    let runner = Box::new(ScriptedRunner::new(LIMITS, script.clone()));
+    let (engine, thread) = Engine::start(memory, runner, CONFIG).unwrap();
     (engine, thread, script)
 }
 

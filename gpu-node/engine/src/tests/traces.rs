@@ -97,7 +97,11 @@ fn sequences_beyond_the_batch_wait_and_come_in_order() {
 fn chunk_sizes_change_no_token() {
     let sampling = SamplingParams { temperature: 0.9, top_p: 0.95, seed: 11, ..SamplingParams::greedy() };
     let run = |max_rows: usize, max_prefill_rows_beside_decode: usize| {
-        let config = EngineConfig { max_rows, max_prefill_rows_beside_decode, ..CONFIG };
+        let config = EngineConfig {
+            max_batch_tokens: max_rows,
+            max_prefill_tokens_beside_decode: max_prefill_rows_beside_decode,
+            ..CONFIG
+        };
         let mut lab = Lab::with(config, LIMITS);
         let jobs = [20, 45, 1, 33].map(|num_prompt| {
             let mut job = job(num_prompt, 12);

@@ -1,12 +1,14 @@
 //! From checked files to slabs: numbers are converted once, scale and DoRA's gain are worked in here, and nothing is
 //! left to do while the adapter runs.
 
-use souk_kernels::ops::{LoraPair, SlabType};
-use souk_kernels::{KernelError, Matrix};
+use souk_kernels::KernelError;
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
+use souk_kernels::cpu::Matrix;
 use souk_protocol::peft::{AdapterPlan, Module, ModuleSite, NormSite, PairPlan, TensorEntry, TensorType};
 use souk_protocol::{Digest, LlamaShape};
-use souk_runner::DeviceAdapter;
 
+use super::packed::PackedAdapter;
 use crate::base::LlamaWeights;
 
 /// Largest finite half-precision number.
@@ -60,8 +62,8 @@ pub enum PackError {
 ///
 /// # Errors
 /// [`PackError`] where a number overflows or `data` is shorter than the plan says.
-pub fn pack(digest: Digest, plan: &AdapterPlan, data: &[u8], base: &LlamaWeights) -> Result<DeviceAdapter, PackError> {
-    let mut adapter = DeviceAdapter::empty(digest, base.shape.num_layers);
+pub fn pack(digest: Digest, plan: &AdapterPlan, data: &[u8], base: &LlamaWeights) -> Result<PackedAdapter, PackError> {
+    let mut adapter = PackedAdapter::empty(digest, base.shape.num_layers);
     if let Some(copy) = &plan.head_copy {
         check_head(copy, data, base.head())?;
     }
@@ -190,7 +192,7 @@ fn to_f32(dtype: TensorType, bytes: &[u8]) -> Vec<f32> {
 }
 
 /// The place of a pair in an adapter. The plan has layers of the base only.
-fn pair_slot(adapter: &mut DeviceAdapter, site: ModuleSite) -> &mut Option<LoraPair> {
+fn pair_slot(adapter: &mut PackedAdapter, site: ModuleSite) -> &mut Option<LoraPair> {
     let layer = site.layer.map(|layer| &mut adapter.layers[layer]);
     layer.and_then(|layer| layer.pair_mut(site.module)).unwrap_or(&mut adapter.lm_head)
 }

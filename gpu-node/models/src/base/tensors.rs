@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use souk_kernels::{KernelError, Matrix, Regions, WeightType};
+use souk_kernels::cpu::{Matrix, Regions};
+use souk_kernels::{KernelError, WeightType};
 
 use super::{BaseError, OnProgress, Progress, Stage};
 

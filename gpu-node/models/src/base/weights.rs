@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use souk_kernels::Matrix;
+use souk_kernels::cpu::Matrix;
 use souk_protocol::LlamaShape;
 
 use super::BaseError;

@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 
-use souk_kernels::ops::{LoraPair, LoraRun, LoraScratch, MatmulTarget, OutputMode};
-use souk_kernels::{Activations, Cpu, KernelError, Matrix, ops};
-use souk_runner::{AdapterRun, DeviceAdapter, LayerAdapter};
+use souk_kernels::KernelError;
+use souk_kernels::OutputMode;
+use souk_kernels::cpu::ops::{LoraScratch, MatmulTarget};
+use souk_kernels::cpu::{Activations, Cpu, Matrix, ops};
+use souk_kernels::cpu::{LoraPair, LoraRun};
+use souk_runner::{AdapterRun, DeviceAdapter, RunnerError};
 
 use super::layout::HeadRows;
 use super::recycle::recycle;
+use crate::adapter::{LayerAdapter, PackedAdapter};
 
 /// Most matrices that share an input: queries, keys and values.
 const MAX_TARGETS: usize = 3;
@@ -15,14 +19,24 @@ const MAX_TARGETS: usize = 3;
 /// Vectors that are filled several times in each step and keep their memory.
 #[derive(Default)]
 pub(super) struct AdapterMemory {
+    runs: Vec<PackedRun<'static>>,
+    adapters: Vec<(&'static PackedAdapter, f32)>,
     lists: [Vec<LoraRun<'static>>; MAX_TARGETS],
     overrides: Vec<(usize, &'static [f32])>,
     blended: Vec<f32>,
 }
 
+/// A run, and which of a step's adapters are its.
+struct PackedRun<'a> {
+    run: &'a AdapterRun,
+    adapters: Range<usize>,
+}
+
 /// The adapters of one step.
 pub(super) struct AdapterRuns<'a> {
-    runs: &'a [AdapterRun],
+    runs: Vec<PackedRun<'a>>,
+    /// Of all runs, one after another, with their weights.
+    adapters: Vec<(&'a PackedAdapter, f32)>,
     lists: [Vec<LoraRun<'a>>; MAX_TARGETS],
     overrides: Vec<(usize, &'static [f32])>,
     blended: Vec<f32>,
@@ -41,14 +55,44 @@ pub(super) struct AdaptedOutput<'b> {
 }
 
 impl<'a> AdapterRuns<'a> {
-    pub(super) fn new(runs: &'a [AdapterRun], memory: &mut AdapterMemory, scratch: &'a mut LoraScratch) -> Self {
+    /// Finds the adapters of all runs, for a model of `num_layers` layers.
+    ///
+    /// # Errors
+    /// [`RunnerError`] if one does not lie on the CPU or has another number of layers.
+    pub(super) fn new(
+        runs: &'a [AdapterRun],
+        num_layers: usize,
+        memory: &mut AdapterMemory,
+        scratch: &'a mut LoraScratch,
+    ) -> Result<Self, RunnerError> {
         let memory = std::mem::take(memory);
-        Self { runs, lists: memory.lists.map(recycle), overrides: memory.overrides, blended: memory.blended, scratch }
+        let mut found = Self {
+            runs: recycle(memory.runs),
+            adapters: recycle(memory.adapters),
+            lists: memory.lists.map(recycle),
+            overrides: memory.overrides,
+            blended: memory.blended,
+            scratch,
+        };
+        for run in runs {
+            let first = found.adapters.len();
+            for (adapter, weight) in run.adapters.iter() {
+                found.adapters.push((packed(adapter, num_layers)?, *weight));
+            }
+            found.runs.push(PackedRun { run, adapters: first..found.adapters.len() });
+        }
+        Ok(found)
     }
 
     /// Gives the memory back for the next step.
     pub(super) fn into_memory(self) -> AdapterMemory {
-        AdapterMemory { lists: self.lists.map(recycle), overrides: self.overrides, blended: self.blended }
+        AdapterMemory {
+            runs: recycle(self.runs),
+            adapters: recycle(self.adapters),
+            lists: self.lists.map(recycle),
+            overrides: self.overrides,
+            blended: self.blended,
+        }
     }
 
     /// Multiplies matrices by the input `x` that they share, and adds what the adapters give.
@@ -63,7 +107,7 @@ impl<'a> AdapterRuns<'a> {
         const { assert!(N <= MAX_TARGETS) };
         for (list, output) in self.lists.iter_mut().zip(&outputs) {
             let pair = output.pair;
-            list_runs(self.runs, list, rows_of, |adapter| pair(&adapter.layers[layer]));
+            list_runs(&self.runs, &self.adapters, list, rows_of, |adapter| pair(&adapter.layers[layer]));
         }
         let mut lists = self.lists.iter();
         let mut targets = outputs.map(|AdaptedOutput { matrix, out, mode, .. }| MatmulTarget {
@@ -77,14 +121,14 @@ impl<'a> AdapterRuns<'a> {
 
     /// Bytes of the pairs that the step reads for a matrix of a layer.
     pub(super) fn pair_bytes(&self, layer: usize, pair: PairOf) -> f64 {
-        let adapters = self.runs.iter().flat_map(|run| run.adapters.iter());
+        let adapters = self.adapters.iter();
         adapters.filter_map(|(adapter, _)| pair(&adapter.layers[layer])).map(|pair| pair.size_bytes() as f64).sum()
     }
 
     /// The runs on the head's rows.
     pub(super) fn on_head(&mut self, head: HeadRows<'_>) -> &[LoraRun<'a>] {
         let list = &mut self.lists[0];
-        list_runs(self.runs, list, |run| head.of_run(run), |adapter| adapter.lm_head.as_ref());
+        list_runs(&self.runs, &self.adapters, list, |run| head.of_run(run), |adapter| adapter.lm_head.as_ref());
         list
     }
 
@@ -95,24 +139,25 @@ impl<'a> AdapterRuns<'a> {
         &mut self,
         base: &[f32],
         rows: impl Fn(&AdapterRun) -> Rows,
-        norm: impl Fn(&DeviceAdapter) -> Option<&Vec<f32>>,
+        norm: impl Fn(&PackedAdapter) -> Option<&Vec<f32>>,
         then: impl FnOnce(&[(usize, &[f32])]) -> T,
     ) -> T {
         self.blended.clear();
-        for run in self.runs {
-            if let NormOfRun::Blended = norm_of(run, &norm) {
-                blend(run, base, &norm, &mut self.blended);
+        for run in &self.runs {
+            let adapters = &self.adapters[run.adapters.clone()];
+            if let NormOfRun::Blended = norm_of(adapters, &norm) {
+                blend(adapters, base, &norm, &mut self.blended);
             }
         }
         let mut overrides: Vec<(usize, &[f32])> = recycle(std::mem::take(&mut self.overrides));
         let mut blended = self.blended.chunks_exact(base.len().max(1));
-        for run in self.runs {
-            let weights = match norm_of(run, &norm) {
+        for run in &self.runs {
+            let weights = match norm_of(&self.adapters[run.adapters.clone()], &norm) {
                 NormOfRun::Base => continue,
                 NormOfRun::Replaced(weights) => weights,
                 NormOfRun::Blended => blended.next().expect("the loop above blended one vector for each such run"),
             };
-            overrides.extend(rows(run).flatten().map(|row| (row, weights)));
+            overrides.extend(rows(run.run).flatten().map(|row| (row, weights)));
         }
         overrides.sort_unstable_by_key(|(row, _)| *row);
         let result = then(&overrides);
@@ -121,17 +166,30 @@ impl<'a> AdapterRuns<'a> {
     }
 }
 
+/// What an adapter is on the CPU.
+fn packed(adapter: &DeviceAdapter, num_layers: usize) -> Result<&PackedAdapter, RunnerError> {
+    let digest = adapter.digest;
+    let Some(packed) = adapter.slabs::<PackedAdapter>() else {
+        return Err(RunnerError(format!("adapter {digest} does not lie in the memory of the CPU")));
+    };
+    match packed.layers.len() {
+        given if given == num_layers => Ok(packed),
+        given => Err(RunnerError(format!("adapter {digest} has {given} layers and the model {num_layers}"))),
+    }
+}
+
 /// Fills `list` with the pairs that act on each run of rows.
 fn list_runs<'a, Rows: Iterator<Item = Range<usize>>>(
-    runs: &'a [AdapterRun],
+    runs: &[PackedRun<'a>],
+    adapters: &[(&'a PackedAdapter, f32)],
     list: &mut Vec<LoraRun<'a>>,
     rows: impl Fn(&AdapterRun) -> Rows,
-    pair: impl Fn(&'a DeviceAdapter) -> Option<&'a LoraPair>,
+    pair: impl Fn(&'a PackedAdapter) -> Option<&'a LoraPair>,
 ) {
     list.clear();
     for run in runs {
-        for rows in rows(run).filter(|rows| !rows.is_empty()) {
-            for (adapter, weight) in run.adapters.iter() {
+        for rows in rows(run.run).filter(|rows| !rows.is_empty()) {
+            for (adapter, weight) in &adapters[run.adapters.clone()] {
                 if let Some(pair) = pair(adapter) {
                     list.push(LoraRun { first_row: rows.start, num_rows: rows.len(), pair, weight: *weight });
                 }
@@ -155,8 +213,11 @@ enum NormOfRun<'a> {
     Blended,
 }
 
-fn norm_of<'a>(run: &'a AdapterRun, norm: impl Fn(&'a DeviceAdapter) -> Option<&'a Vec<f32>>) -> NormOfRun<'a> {
-    let mut replacing = run.adapters.iter().filter_map(|(adapter, weight)| Some((norm(adapter)?, *weight)));
+fn norm_of<'a>(
+    adapters: &[(&'a PackedAdapter, f32)],
+    norm: impl Fn(&'a PackedAdapter) -> Option<&'a Vec<f32>>,
+) -> NormOfRun<'a> {
+    let mut replacing = adapters.iter().filter_map(|(adapter, weight)| Some((norm(adapter)?, *weight)));
     match (replacing.next(), replacing.next()) {
         (None, _) => NormOfRun::Base,
         (Some((weights, 1.0)), None) => NormOfRun::Replaced(weights),
@@ -165,10 +226,15 @@ fn norm_of<'a>(run: &'a AdapterRun, norm: impl Fn(&'a DeviceAdapter) -> Option<&
 }
 
 /// Appends base + sum of weight * (adapter's - base).
-fn blend(run: &AdapterRun, base: &[f32], norm: impl Fn(&DeviceAdapter) -> Option<&Vec<f32>>, blended: &mut Vec<f32>) {
+fn blend(
+    adapters: &[(&PackedAdapter, f32)],
+    base: &[f32],
+    norm: impl Fn(&PackedAdapter) -> Option<&Vec<f32>>,
+    blended: &mut Vec<f32>,
+) {
     let first = blended.len();
     blended.extend_from_slice(base);
-    for (adapter, weight) in run.adapters.iter() {
+    for (adapter, weight) in adapters {
         let Some(weights) = norm(adapter) else { continue };
         for ((value, base), replacement) in blended[first..].iter_mut().zip(base).zip(weights) {
             *value += weight * (replacement - base);
@@ -186,9 +252,9 @@ mod tests {
 
     fn run(first_row: usize, num_rows: usize, norms: &[(Option<[f32; 2]>, f32)]) -> AdapterRun {
         let adapter = |(norm, weight): &(Option<[f32; 2]>, f32)| {
-            let mut adapter = DeviceAdapter::empty(Digest::of(b"test"), 0);
+            let mut adapter = PackedAdapter::empty(Digest::of(b"test"), 0);
             adapter.final_norm = norm.map(Vec::from);
-            (Arc::new(adapter), *weight)
+            (Arc::new(Arc::new(adapter).on_cpu()), *weight)
         };
         AdapterRun { first_row, num_rows, adapters: norms.iter().map(adapter).collect() }
     }
@@ -202,7 +268,7 @@ mod tests {
             run(5, 1, &[(Some([3.0, 3.0]), 0.0)]),
         ];
         let mut scratch = LoraScratch::default();
-        let mut adapters = AdapterRuns::new(&runs, &mut AdapterMemory::default(), &mut scratch);
+        let mut adapters = AdapterRuns::new(&runs, 0, &mut AdapterMemory::default(), &mut scratch).unwrap();
         let expected: [(usize, &[f32]); 4] = [(1, &[5.0, 6.0]), (2, &[5.0, 6.0]), (4, &[2.0, 6.5]), (5, &[1.0, 2.0])];
         for _ in 0..2 {
             adapters.with_norm(
@@ -211,6 +277,19 @@ mod tests {
                 |adapter| adapter.final_norm.as_ref(),
                 |overrides| assert_eq!(overrides, expected),
             );
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_another_device_or_base_is_refused_and_named() {
+        let digest = Digest::of(b"test");
+        let elsewhere = DeviceAdapter::new(digest, 0, Vec::new(), Arc::new("slabs of another device"));
+        let deeper = Arc::new(PackedAdapter::empty(digest, 2)).on_cpu();
+        for (adapter, expected) in [(elsewhere, "memory of the CPU"), (deeper, "2 layers and the model 1")] {
+            let runs = [AdapterRun { first_row: 0, num_rows: 1, adapters: Arc::new([(Arc::new(adapter), 1.0)]) }];
+            let error = AdapterRuns::new(&runs, 1, &mut AdapterMemory::default(), &mut LoraScratch::default()).err();
+            let error = error.expect(expected).to_string();
+            assert!(error.contains(expected) && error.contains(&digest.to_string()), "{error}");
         }
     }
 }

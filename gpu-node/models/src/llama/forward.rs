@@ -1,7 +1,9 @@
 //! One pass through the layers.
 
-use souk_kernels::ops::{HeadOutput, NormWeights, OutputMode, RopeTable, RowSelection};
-use souk_kernels::{Cpu, KernelError, KvCache, Matrix, ops};
+use souk_kernels::KernelError;
+use souk_kernels::cpu::RopeTable;
+use souk_kernels::cpu::{Cpu, KvCache, Matrix, ops};
+use souk_kernels::{HeadOutput, NormWeights, OutputMode, RowSelection};
 use souk_runner::Step;
 
 use super::adapter_runs::{AdaptedOutput, AdapterRuns, PairOf, rows_of};

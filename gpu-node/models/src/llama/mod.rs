@@ -9,8 +9,9 @@ mod layout;
 mod profile;
 mod recycle;
 mod runner;
+mod threads;
 mod workspace;
 
 pub use profile::{OpClass, OpFigures, StepProfile, Work};
 pub use runner::{KvBudget, LlamaRunner, ModelError, RunnerConfig};
-pub use souk_kernels::MachineLimits;
+pub use souk_kernels::cpu::MachineLimits;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use souk_kernels::Matrix;
+use souk_kernels::cpu::Matrix;
 
 /// A kind of work in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

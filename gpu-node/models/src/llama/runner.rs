@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use souk_kernels::ops::{LoraScratch, RopeTable};
-use souk_kernels::{Cpu, Isa, KernelError, KvCache, MachineLimits};
+use souk_kernels::KernelError;
+use souk_kernels::cpu::RopeTable;
+use souk_kernels::cpu::ops::LoraScratch;
+use souk_kernels::cpu::{Cpu, Isa, KvCache, MachineLimits};
 use souk_protocol::LlamaShape;
-use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput, Threads};
+use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 use super::adapter_runs::{AdapterMemory, AdapterRuns};
 use super::forward::Forward;
 use super::layout::{Plan, check};
 use super::profile::{Laps, StepProfile};
 use super::recycle::recycle;
+use super::threads::CpuThreads;
 use super::workspace::Workspace;
 use crate::base::LlamaWeights;
 
 /// A llama-family model on the CPU with its KV cache.
 pub struct LlamaRunner {
     limits: RunnerLimits,
-    cpu: Cpu,
+    cpu: CpuThreads,
     weights: Arc<LlamaWeights>,
     rope: RopeTable,
     cache: KvCache,
@@ -109,7 +112,7 @@ impl LlamaRunner {
         };
         Ok(Self {
             limits,
-            cpu,
+            cpu: CpuThreads(cpu),
             rope: RopeTable::new(shape.head_dim, shape.rope_theta, limits.context_length),
             cache: KvCache::new(shape.num_layers, num_blocks, shape.num_kv_heads, shape.head_dim),
             work: Workspace::new(&shape, config.max_rows, config.max_logit_rows),
@@ -130,7 +133,7 @@ impl LlamaRunner {
     /// The instruction set in use.
     #[must_use]
     pub fn isa(&self) -> Isa {
-        self.cpu.isa()
+        self.cpu.0.isa()
     }
 
     /// Books the time of the steps from here on, op by op.
@@ -146,7 +149,7 @@ impl LlamaRunner {
     /// Measures what the machine can do with the runner's threads.
     #[must_use]
     pub fn measure_limits(&self) -> MachineLimits {
-        MachineLimits::measure(&self.cpu)
+        MachineLimits::measure(&self.cpu.0)
     }
 
     /// Memory that the KV cache occupies when every block is in use.
@@ -168,16 +171,18 @@ impl ModelRunner for LlamaRunner {
     }
 
     fn run(&mut self, step: &Step) -> Result<StepOutput<'_>, RunnerError> {
-        check(step, &self.limits, self.weights.layers.len())?;
+        check(step, &self.limits)?;
         if step.tokens.is_empty() {
             return Ok(StepOutput { logits: &mut [], greedy: &[], threads: &self.cpu });
         }
+        let num_layers = self.weights.layers.len();
+        let (runs, memory) = (&step.adapter_runs, &mut self.adapter_memory);
+        let mut adapters = AdapterRuns::new(runs, num_layers, memory, &mut self.lora_scratch)?;
         let laps = Laps::begin(self.profile.as_mut());
-        let _threads_stay_awake = self.cpu.enter();
+        let _threads_stay_awake = self.cpu.0.enter();
         let layout = self.plan.lay_out(step);
-        let mut adapters = AdapterRuns::new(&step.adapter_runs, &mut self.adapter_memory, &mut self.lora_scratch);
         let forward = Forward {
-            cpu: &self.cpu,
+            cpu: &self.cpu.0,
             weights: &self.weights,
             rope: &self.rope,
             cache: &mut self.cache,
@@ -206,16 +211,6 @@ impl ModelRunner for LlamaRunner {
         for block in blocks {
             self.cache.discard(block.0 as usize);
         }
-    }
-}
-
-impl Threads for Cpu {
-    fn num_threads(&self) -> usize {
-        Self::num_threads(self)
-    }
-
-    fn for_each(&self, num_items: usize, work: &(dyn Fn(usize) + Sync)) {
-        self.parallel(num_items, work);
     }
 }
 

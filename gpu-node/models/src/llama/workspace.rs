@@ -1,7 +1,7 @@
 //! The buffers of a forward pass, allocated once for the largest step.
 
-use souk_kernels::ops::{AttentionScratch, HeadScratch};
-use souk_kernels::{Activations, FloatBuffer};
+use souk_kernels::cpu::ops::{AttentionScratch, HeadScratch};
+use souk_kernels::cpu::{Activations, FloatBuffer};
 use souk_protocol::LlamaShape;
 
 /// Rows are adjacent and as wide as the comment says; only the first rows of a step are in use.

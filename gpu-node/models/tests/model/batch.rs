@@ -170,11 +170,12 @@ fn numbers_that_are_not_finite_stay_in_their_own_rows() {
 }
 
 fn poisoned(shape: &LlamaShape, poison: f32) -> Arc<souk_runner::DeviceAdapter> {
-    use souk_kernels::ops::{LoraPair, SlabType};
-    let mut adapter = souk_runner::DeviceAdapter::empty(souk_protocol::Digest::of(b"bad"), shape.num_layers);
+    use souk_kernels::SlabType;
+    use souk_kernels::cpu::LoraPair;
+    let mut adapter = souk_models::adapter::PackedAdapter::empty(souk_protocol::Digest::of(b"bad"), shape.num_layers);
     let (inputs, outputs) = (shape.hidden_size, shape.kv_size());
     let b = vec![poison; outputs * 2];
     let pair = LoraPair::pack(2, inputs, outputs, &vec![0.1; 2 * inputs], &b, 1.0, SlabType::Bf16);
     adapter.layers[0].v = Some(pair.expect("the kernels take any numbers"));
-    Arc::new(adapter)
+    Arc::new(Arc::new(adapter).on_cpu())
 }

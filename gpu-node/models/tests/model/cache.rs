@@ -12,7 +12,7 @@ use souk_protocol::{
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
 
-use crate::driver::runner;
+use crate::driver::{runner, start_engine};
 use crate::fixtures::smollm2;
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
@@ -54,8 +54,8 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(weights: &Arc<LlamaWeights>, prefix_cache: bool) -> Self {
-        let config = EngineConfig { prefix_cache, max_prefill_rows_beside_decode: 9, ..EngineConfig::default() };
-        let (engine, _thread) = Engine::start(Box::new(runner(weights, 2)), config).unwrap();
+        let config = EngineConfig { prefix_cache, max_prefill_tokens_beside_decode: 9, ..EngineConfig::default() };
+        let (engine, _thread) = start_engine(runner(weights, 2), config);
         Self { engine }
     }
 

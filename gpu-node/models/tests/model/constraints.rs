@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use souk_engine::EngineStats;
 use souk_engine::constraint::{ConstraintCompiler, ConstraintLimits};
-use souk_engine::stats::EngineStats;
-use souk_engine::{Engine, EngineConfig, EngineRequest};
+use souk_engine::{EngineConfig, EngineRequest};
 use souk_models::base::{LlamaWeights, LoadedBase};
 use souk_protocol::{
     ConstraintSpec, Digest, FinishReason, GenerateJob, JobFailure, JobId, PoolId, RequestId, SamplingParams, TenantId,
@@ -13,7 +13,7 @@ use souk_protocol::{
 };
 use souk_runner::DeviceAdapter;
 
-use crate::driver::runner;
+use crate::driver::{runner, start_engine};
 use crate::fixtures::smollm2;
 use crate::mixes::{Answer, Reader, plain};
 use crate::tiny::{AdapterParts, Random, random_adapter};
@@ -70,7 +70,7 @@ impl Desk {
         config: EngineConfig,
         requests: &[(GenerateJob, Adapters)],
     ) -> (Vec<Result<Answer, JobFailure>>, EngineStats) {
-        let (engine, thread) = Engine::start(Box::new(runner(&self.weights, 2)), config).unwrap();
+        let (engine, thread) = start_engine(runner(&self.weights, 2), config);
         let submit = |(job, adapters): &(GenerateJob, Adapters)| {
             let compile = async |spec| self.compiler.compile_after(spec, &job.resume).await.unwrap();
             let constraint = job.constraint.as_ref().map(|spec| self.runtime.block_on(compile(spec)));
@@ -153,8 +153,8 @@ fn constrained_and_free_answers_share_steps_without_a_trace() {
     for speculation in [0, 16] {
         let config = EngineConfig {
             max_sequences: 8,
-            max_rows: 48,
-            max_speculative_rows: speculation,
+            max_batch_tokens: 48,
+            max_speculative_tokens: speculation,
             prefix_cache: true,
             ..plain()
         };

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::{Engine, EngineConfig};
 use souk_models::base::{self, FetchConfig, LlamaWeights, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, DeviceAdapter, ModelRunner, Step, StepSequence};
@@ -110,6 +113,12 @@ pub(crate) fn runner(weights: &Arc<LlamaWeights>, num_threads: usize) -> LlamaRu
     let kv = KvBudget::Blocks(160);
     let config = RunnerConfig { max_rows: 256, max_logit_rows: 256, kv, num_threads, isa: None };
     LlamaRunner::new(Arc::clone(weights), &config).expect("the settings are sound")
+}
+
+/// An engine over a runner whose blocks have all the memory that they can take.
+pub(crate) fn start_engine(runner: LlamaRunner, config: EngineConfig) -> (Engine, JoinHandle<()>) {
+    let memory = DeviceMemory::split(runner.kv_bytes(), PAGE_BYTES).expect("there is a page for each side");
+    Engine::start(memory, Box::new(runner), config).expect("there is a thread to be had")
 }
 
 /// Loads a model from a path, remembering digests in `cache`.

@@ -194,5 +194,5 @@ fn fixture_adapter(name: &str, model: &BaseModel, weights: &LlamaWeights) -> Arc
     let file = fs::read(folder.join(WEIGHTS_FILE)).unwrap();
     let plan = AdapterPlan::check(&config, &file, file.len() as u64, model).expect(name);
     let data = &file[plan.data_start as usize..];
-    Arc::new(pack(Digest::of(&file), &plan, data, weights).expect(name))
+    Arc::new(Arc::new(pack(Digest::of(&file), &plan, data, weights).expect(name)).on_cpu())
 }

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
-use souk_engine::stats::EngineStats;
-use souk_engine::{Engine, EngineConfig, EngineRequest};
+use souk_engine::EngineStats;
+use souk_engine::{EngineConfig, EngineRequest};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{
     AdapterUse, Digest, FinishReason, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams,
@@ -14,7 +14,7 @@ use souk_protocol::{
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
 
-use crate::driver::runner;
+use crate::driver::{runner, start_engine};
 use crate::fixtures::smollm2;
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
@@ -23,8 +23,8 @@ pub(crate) fn plain() -> EngineConfig {
     EngineConfig {
         max_sequences: 1,
         max_requests: 99,
-        max_rows: 256,
-        max_speculative_rows: 0,
+        max_batch_tokens: 256,
+        max_speculative_tokens: 0,
         prefix_cache: false,
         ..EngineConfig::default()
     }
@@ -75,7 +75,7 @@ impl Reader {
 
 /// Runs requests that arrive at once.
 fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) -> (Vec<Answer>, EngineStats) {
-    let (engine, thread) = Engine::start(Box::new(runner(weights, 2)), config).unwrap();
+    let (engine, thread) = start_engine(runner(weights, 2), config);
     let submit = |Request { job, adapters }: &Request| {
         let reader = Reader::default();
         let request = EngineRequest {
@@ -178,9 +178,9 @@ impl Mixer {
     fn config(&mut self) -> EngineConfig {
         EngineConfig {
             max_sequences: 1 + self.below(8),
-            max_rows: 8 + self.below(90),
-            max_prefill_rows_beside_decode: 1 + self.below(40),
-            max_speculative_rows: [0, 4, 8, 16][self.below(4)],
+            max_batch_tokens: 8 + self.below(90),
+            max_prefill_tokens_beside_decode: 1 + self.below(40),
+            max_speculative_tokens: [0, 4, 8, 16][self.below(4)],
             prefix_cache: self.one_in(2),
             ..plain()
         }
@@ -234,7 +234,7 @@ fn an_answer_is_the_same_to_the_bit_in_any_mix() {
 fn the_real_model_answers_the_same_to_the_bit_in_any_mix() {
     let weights = Arc::new(smollm2().weights);
     let mut mixer = Mixer::new(&weights.shape, 4);
-    let config = |mixer: &mut Mixer| EngineConfig { max_speculative_rows: 16, prefix_cache: true, ..mixer.config() };
+    let config = |mixer: &mut Mixer| EngineConfig { max_speculative_tokens: 16, prefix_cache: true, ..mixer.config() };
     let used = expect_the_same_alone_and_mixed(&weights, &mut mixer, config, 2, 40);
     assert!(used.num_accepted + used.num_rejected > 0 && used.num_cached > 0);
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use souk_kernels::ops::{LoraPair, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
+use souk_models::adapter::PackedAdapter;
 use souk_models::base::LlamaWeights;
 use souk_protocol::{Digest, LlamaShape};
 use souk_runner::DeviceAdapter;
@@ -254,7 +256,7 @@ pub(crate) fn weights(shape: LlamaShape, dtype: GgmlDType) -> Arc<LlamaWeights> 
 /// A random adapter, strong enough to change every logit.
 pub(crate) fn random_adapter(shape: &LlamaShape, parts: AdapterParts, seed: u64) -> Arc<DeviceAdapter> {
     let mut random = Random::new(seed);
-    let mut adapter = DeviceAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
+    let mut adapter = PackedAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
     let mut pair = |is_on: bool, inputs: usize, outputs: usize| {
         if !is_on {
             return None;
@@ -284,5 +286,5 @@ pub(crate) fn random_adapter(shape: &LlamaShape, parts: AdapterParts, seed: u64)
         adapter.final_norm = norm();
     }
     adapter.size_bytes = adapter.measure_bytes();
-    Arc::new(adapter)
+    Arc::new(Arc::new(adapter).on_cpu())
 }

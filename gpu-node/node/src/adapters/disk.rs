@@ -16,8 +16,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use souk_models::adapter::PackedAdapter;
 use souk_protocol::{Digest, LlamaShape};
-use souk_runner::DeviceAdapter;
 
 use self::index::{FileKey, Index};
 use crate::background::{self, StandBack};
@@ -73,7 +73,7 @@ struct Shared {
 }
 
 enum Work {
-    Write(Arc<DeviceAdapter>),
+    Write(Arc<PackedAdapter>),
     Remove(FileKey),
 }
 
@@ -105,7 +105,7 @@ impl DiskTier {
 
     /// The adapter, if it is on disk and intact. Blocks.
     #[must_use]
-    pub fn read(&self, digest: &Digest) -> Option<DeviceAdapter> {
+    pub fn read(&self, digest: &Digest) -> Option<PackedAdapter> {
         let shared = &self.shared;
         let key = shared.key_of(digest);
         let Some(size_bytes) = shared.lock().touch(&key) else {
@@ -147,7 +147,7 @@ impl DiskTier {
 
     /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last write
     /// has failed so lately, that it is left for the next load.
-    pub fn write(&self, adapter: &Arc<DeviceAdapter>) -> bool {
+    pub fn write(&self, adapter: &Arc<PackedAdapter>) -> bool {
         let mut index = self.shared.lock();
         let key = self.shared.key_of(&adapter.digest);
         if index.is_paused() || index.to_write.contains(&key) {
@@ -196,7 +196,7 @@ impl Shared {
         }
     }
 
-    fn write(&self, adapter: &DeviceAdapter) {
+    fn write(&self, adapter: &PackedAdapter) {
         let key = self.key_of(&adapter.digest);
         {
             let mut index = self.lock();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
 use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
@@ -67,11 +68,25 @@ pub(super) enum State {
     /// The load has its memory.
     Reserved,
     /// Packed, in host memory.
-    Host(Arc<DeviceAdapter>),
+    Host(Arc<PackedAdapter>),
     /// On the device too.
-    Device(Arc<DeviceAdapter>),
+    Device(Resident),
     /// Nothing came of it.
     Failed,
+}
+
+/// An adapter on the device, and what it was made of.
+#[derive(Debug)]
+pub(super) struct Resident {
+    pub(super) packed: Arc<PackedAdapter>,
+    pub(super) on_device: Arc<DeviceAdapter>,
+}
+
+impl Resident {
+    /// Brings a packed adapter to the device, which is the CPU.
+    pub(super) fn new(packed: Arc<PackedAdapter>) -> Self {
+        Self { on_device: Arc::new(Arc::clone(&packed).on_cpu()), packed }
+    }
 }
 
 impl Entry {

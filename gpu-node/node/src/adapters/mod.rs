@@ -18,7 +18,7 @@ pub mod store;
 
 pub use disk::{DiskStats, DiskTier};
 pub use error::{AdapterError, Tier};
-pub use limits::{AdapterLimits, LimitsError};
+pub use limits::{AdapterLimits, AdapterSettings, LimitsError};
 pub use pins::{PinError, Pins};
 pub use source::{AdapterFiles, AdapterSource, FolderSource, SourceError};
 pub use stats::{AdapterStats, AdapterTotals, ResidentAdapter};

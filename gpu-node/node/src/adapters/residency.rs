@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_engine::memory::DeviceMemory;
+use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
 use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
@@ -40,7 +41,7 @@ pub(super) struct Joined {
 /// A load that went well.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) adapter: Arc<DeviceAdapter>,
+    pub(super) adapter: Arc<PackedAdapter>,
     /// What it took, without the waiting for others and for room.
     pub(super) work_time: Duration,
     pub(super) was_on_disk: bool,
@@ -170,7 +171,7 @@ impl Residency {
             self.queue_for_device(id, now);
         }
         match &self.entry(id).state {
-            State::Device(adapter) => Ok(Some(Arc::clone(adapter))),
+            State::Device(resident) => Ok(Some(Arc::clone(&resident.on_device))),
             _ => Ok(None),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use souk_engine::EngineConfig;
 use souk_engine::constraint::ConstraintLimits;
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
 use souk_protocol::{
     AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
     SamplingParams, TenantId, TokenId,
@@ -68,7 +69,8 @@ impl Pool {
         let script = Script::default();
         let runner = Slow(ScriptedRunner::new(limits, script.clone()), step);
         let config = EngineConfig { max_sequences: 4, max_requests: 10, ..EngineConfig::default() };
-        let (engine, _thread) = Engine::start(Box::new(runner), config).unwrap();
+        let memory = DeviceMemory::split(limits.num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
+        let (engine, _thread) = Engine::start(memory, Box::new(runner), config).unwrap();
         let files = [1, 2].map(|rank| adapter_files(rank, &json!({})));
         let (source, adapters) = GatedSource::new(files, num_open);
         let source_of_store: Arc<dyn crate::adapters::AdapterSource> = Arc::<GatedSource>::clone(&source);

@@ -159,8 +159,8 @@ async fn a_source_beyond_the_limit_is_not_even_read() {
 #[tokio::test]
 async fn what_compiles_for_too_long_is_refused_at_the_limit_and_its_thread_is_free_soon() {
     let limits = ConstraintLimits {
-        compile_time: Duration::from_millis(100),
-        concurrent_compiles: 1,
+        compile_timeout: Duration::from_millis(100),
+        max_concurrent_compiles: 1,
         ..ConstraintLimits::default()
     };
     let compiler = ConstraintCompiler::new(Arc::new(base()), limits);
@@ -170,7 +170,7 @@ async fn what_compiles_for_too_long_is_refused_at_the_limit_and_its_thread_is_fr
     let slow = Arc::new(regex(&format!("(?i){}", r"\p{L}".repeat(9000))));
     let begin = Instant::now();
     let error = compiler.compile(&slow).await.err();
-    assert_eq!(error, Some(ConstraintError::TooSlow { limit: limits.compile_time }));
+    assert_eq!(error, Some(ConstraintError::TooSlow { limit: limits.compile_timeout }));
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     // The refusal is remembered while its thread works.
     assert_eq!(compiler.compile(&slow).await.err(), error);
@@ -184,8 +184,8 @@ async fn what_compiles_for_too_long_is_refused_at_the_limit_and_its_thread_is_fr
 #[tokio::test]
 async fn with_every_thread_taken_a_compile_is_put_off() {
     let limits = ConstraintLimits {
-        compile_time: Duration::from_millis(100),
-        concurrent_compiles: 0,
+        compile_timeout: Duration::from_millis(100),
+        max_concurrent_compiles: 0,
         ..ConstraintLimits::default()
     };
     let compiler = ConstraintCompiler::new(Arc::new(base()), limits);

@@ -15,7 +15,7 @@ fn pair(path: &str, dtype: Dtype, width: usize, height: usize) -> [Tensor; 2] {
     ]
 }
 
-fn pack_files(config: &Value, tensors: &[Tensor]) -> Result<DeviceAdapter, PackError> {
+fn pack_files(config: &Value, tensors: &[Tensor]) -> Result<PackedAdapter, PackError> {
     let file = weights_file(tensors);
     let plan = AdapterPlan::check(config.to_string().as_bytes(), &file, file.len() as u64, &base()).unwrap();
     let data_start = usize::try_from(TensorHeader::parse(&file).unwrap().data_start).unwrap();

@@ -13,11 +13,12 @@
 //! Numbers are little-endian. Widths are not written: they are the base's, and a file whose length does not follow from
 //! its records and the base's shape is not read. Nothing is allocated that the file's own length does not cover.
 
-use souk_kernels::ops::{LoraPair, PairSizes, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::{LoraPair, PairSizes};
 use souk_kernels::{KernelError, MAX_RANK};
+use souk_models::adapter::{LayerAdapter, PackedAdapter};
 use souk_protocol::peft::{MAX_INVOCATION_TOKENS, Module};
 use souk_protocol::{Digest, LlamaShape};
-use souk_runner::{DeviceAdapter, LayerAdapter};
 
 /// Version of the file; the slabs in it have a version of their own.
 pub(super) const VERSION: u32 = 1;
@@ -58,7 +59,7 @@ pub(super) enum FormatError {
 }
 
 /// The file of an adapter.
-pub(super) fn encode(adapter: &DeviceAdapter, base: &Digest) -> Vec<u8> {
+pub(super) fn encode(adapter: &PackedAdapter, base: &Digest) -> Vec<u8> {
     let mut records = Vec::new();
     let mut data = Vec::with_capacity(adapter.size_bytes);
     for (layer, changes) in adapter.layers.iter().enumerate() {
@@ -112,9 +113,9 @@ pub(super) fn decode(
     digest: &Digest,
     base: &Digest,
     shape: &LlamaShape,
-) -> Result<DeviceAdapter, FormatError> {
+) -> Result<PackedAdapter, FormatError> {
     let records = check_header(file, digest, base)?;
-    let mut adapter = DeviceAdapter::empty(*digest, shape.num_layers);
+    let mut adapter = PackedAdapter::empty(*digest, shape.num_layers);
     let mut data = Input(&file[RECORDS_FROM + records.len() * RECORD_BYTES..]);
     let sizes: Vec<_> = records.iter().map(|record| record.num_bytes(shape)).collect();
     if let Some(at) = sizes.iter().position(Option::is_none) {
@@ -229,7 +230,7 @@ impl Record {
     }
 
     /// Puts what the bytes hold into its place. False if the place is taken.
-    fn read_into(&self, adapter: &mut DeviceAdapter, bytes: &[u8], shape: &LlamaShape) -> Result<bool, FormatError> {
+    fn read_into(&self, adapter: &mut PackedAdapter, bytes: &[u8], shape: &LlamaShape) -> Result<bool, FormatError> {
         if self.kind == KIND_INVOCATION {
             let is_free = adapter.invocation_tokens.is_empty();
             adapter.invocation_tokens =

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use souk_kernels::ops::LoraPair;
+use souk_kernels::cpu::LoraPair;
 use souk_protocol::Digest;
 
 use super::{DiskStats, UNFINISHED, format};

@@ -1,10 +1,10 @@
-use souk_kernels::ops::LoraPair;
+use souk_kernels::cpu::LoraPair;
 
 use super::*;
 use crate::adapters::samples::{SHAPE, base};
 
-fn adapter(name: &str, rank: usize) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(Digest::of(name.as_bytes()), SHAPE.num_layers);
+fn adapter(name: &str, rank: usize) -> Arc<PackedAdapter> {
+    let mut adapter = PackedAdapter::empty(Digest::of(name.as_bytes()), SHAPE.num_layers);
     let (a, b) = (vec![0.5; rank * SHAPE.hidden_size], vec![0.25; rank * SHAPE.kv_size()]);
     let pair = LoraPair::pack(rank, SHAPE.hidden_size, SHAPE.kv_size(), &a, &b, 1.0, souk_kernels::SlabType::F16);
     adapter.layers[0].v = Some(pair.unwrap());
@@ -17,7 +17,7 @@ fn open(folder: &Path, budget_bytes: u64) -> DiskTier {
 }
 
 /// Writes and waits until it is done.
-fn write(tier: &DiskTier, adapter: &Arc<DeviceAdapter>) {
+fn write(tier: &DiskTier, adapter: &Arc<PackedAdapter>) {
     let done = |stats: DiskStats| stats.writes + stats.write_failures;
     let before = done(tier.stats());
     assert!(tier.write(adapter));

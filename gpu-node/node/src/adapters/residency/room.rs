@@ -1,10 +1,12 @@
 //! Who goes so that another may come: room in the tiers, and give and take with the KV side of the device's memory.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use souk_engine::memory::{PAGE_BYTES, Side, pages_for};
 
 use super::{EntryId, Residency, State, Tier};
+use crate::adapters::entry::Resident;
 
 /// An adapter that is less popular than this gives way to one that is only expected: half a request, which is what one
 /// that was used once is worth after a half-life.
@@ -211,11 +213,11 @@ impl Residency {
     /// Moves a packed adapter to the device. False if its pages are not there.
     fn promote(&mut self, id: EntryId) -> bool {
         let entry = self.entries.get_mut(&id).expect("who is promoted is on the books");
-        let State::Host(adapter) = &entry.state else { return true };
+        let State::Host(packed) = &entry.state else { return true };
         if self.memory.as_ref().is_some_and(|memory| !memory.take(Side::Adapters, pages_for(entry.bytes))) {
             return false;
         }
-        entry.state = State::Device(adapter.clone());
+        entry.state = State::Device(Resident::new(Arc::clone(packed)));
         entry.flight.changed.notify_waiters();
         self.totals.device_bytes += entry.bytes;
         true
@@ -223,8 +225,8 @@ impl Residency {
 
     pub(super) fn demote(&mut self, id: EntryId) {
         let entry = self.entry(id);
-        if let State::Device(adapter) = &entry.state {
-            entry.state = State::Host(adapter.clone());
+        if let State::Device(resident) = &entry.state {
+            entry.state = State::Host(Arc::clone(&resident.packed));
             let bytes = entry.bytes;
             self.totals.device_bytes -= bytes;
             if let Some(memory) = &self.memory {

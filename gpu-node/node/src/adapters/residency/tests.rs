@@ -13,8 +13,8 @@ fn digest(index: usize) -> Digest {
     Digest::of(&index.to_le_bytes())
 }
 
-fn adapter(index: usize, size_bytes: usize) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(digest(index), 0);
+fn adapter(index: usize, size_bytes: usize) -> Arc<PackedAdapter> {
+    let mut adapter = PackedAdapter::empty(digest(index), 0);
     adapter.size_bytes = size_bytes;
     Arc::new(adapter)
 }
@@ -121,7 +121,7 @@ impl Sim {
         for user in &self.users {
             let Some(lease) = &user.lease else { continue };
             let State::Device(resident) = &entries[&user.id].state else { panic!("a leased adapter was evicted") };
-            assert!(Arc::ptr_eq(lease, resident));
+            assert!(Arc::ptr_eq(lease, &resident.on_device));
         }
     }
 

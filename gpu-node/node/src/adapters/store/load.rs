@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use souk_models::adapter::PackedAdapter;
 use souk_models::adapter::{pack, packed_bytes};
 use souk_protocol::peft::AdapterPlan;
 use souk_protocol::{BaseModel, Digest};
-use souk_runner::DeviceAdapter;
 use tokio::sync::SemaphorePermit;
 
 use super::AdapterStore;
@@ -80,7 +80,7 @@ impl Load {
         permit.map_err(|_| AdapterError::Stopped)
     }
 
-    async fn read_from_disk(&self) -> Result<Option<DeviceAdapter>, AdapterError> {
+    async fn read_from_disk(&self) -> Result<Option<PackedAdapter>, AdapterError> {
         let Some(disk) = self.store.0.disk.clone() else { return Ok(None) };
         if !disk.has(&self.digest) {
             disk.missed();

@@ -8,6 +8,8 @@ use souk_engine::memory::{MemoryConfig, SideLimits};
 use super::super::residency::MOST_PASSES;
 use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
 use super::super::source::SourceError;
+use souk_models::adapter::PackedAdapter;
+
 use super::*;
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
@@ -173,7 +175,7 @@ async fn a_take_down_is_at_once_and_running_requests_end_in_peace() {
     until("a new load waits", || source.num_fetches() == 2).await;
     assert!(store.evict(&digests[0]));
     assert!(matches!(waiting.await.unwrap(), Err(AdapterError::TakenDown)));
-    assert_eq!(lease.layers.len(), 2);
+    assert_eq!(lease.slabs::<PackedAdapter>().unwrap().layers.len(), 2);
     drop(lease);
     source.gate.add_permits(1);
     until("all is gone", || store.stats().totals.host_bytes == 0 && store.stats().resident.is_empty()).await;

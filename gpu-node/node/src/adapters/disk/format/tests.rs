@@ -1,17 +1,17 @@
 use proptest::prelude::*;
+use souk_models::adapter::pack;
 use souk_protocol::peft::WeightsIntake;
 
 use super::*;
-use crate::adapters::pack;
 use crate::adapters::samples::{self, SHAPE, adapter_files, base, weights};
 
 /// An adapter with everything that a file can hold.
-fn full() -> DeviceAdapter {
+fn full() -> PackedAdapter {
     let pair = |seed: u64, width: usize, height: usize, slab_type| {
         let (a, b) = (samples::numbers(seed, 3 * width), samples::numbers(seed + 1, height * 3));
         LoraPair::pack(3, width, height, &a, &b, 0.5, slab_type).unwrap()
     };
-    let mut adapter = DeviceAdapter::empty(Digest::of(b"full"), SHAPE.num_layers);
+    let mut adapter = PackedAdapter::empty(Digest::of(b"full"), SHAPE.num_layers);
     let (hidden, wide) = (SHAPE.hidden_size, SHAPE.intermediate_size);
     let first = &mut adapter.layers[0];
     first.q = Some(pair(1, hidden, SHAPE.query_size(), SlabType::F16));
@@ -30,7 +30,7 @@ fn full() -> DeviceAdapter {
     adapter
 }
 
-fn decode_of_base(file: &[u8], digest: &Digest) -> Result<DeviceAdapter, FormatError> {
+fn decode_of_base(file: &[u8], digest: &Digest) -> Result<PackedAdapter, FormatError> {
     decode(file, digest, &base().digest, &SHAPE)
 }
 
@@ -61,7 +61,7 @@ fn what_was_packed_from_files_comes_back_as_well() {
     let adapter = pack(files.manifest.digest(), &plan, data, &weights()).unwrap();
     let file = encode(&adapter, &base().digest);
     let again = decode_of_base(&file, &adapter.digest).unwrap();
-    let b = |adapter: &DeviceAdapter| adapter.layers[1].v.as_ref().unwrap().b_f32();
+    let b = |adapter: &PackedAdapter| adapter.layers[1].v.as_ref().unwrap().b_f32();
     assert_eq!(b(&again), b(&adapter));
 }
 
@@ -95,7 +95,7 @@ fn a_record_twice_and_a_layer_too_many_are_refused_behind_a_right_checksum() {
     seal(&mut file);
     assert_eq!(decode_of_base(&file, &adapter.digest).err(), Some(FormatError::Record(0)));
 
-    let mut twice = DeviceAdapter::empty(adapter.digest, SHAPE.num_layers);
+    let mut twice = PackedAdapter::empty(adapter.digest, SHAPE.num_layers);
     twice.layers[0].k = LoraPair::pack(1, 12, 8, &[0.0; 12], &[0.0; 8], 1.0, SlabType::F16).ok();
     twice.layers[0].v = LoraPair::pack(1, 12, 8, &[0.0; 12], &[0.0; 8], 1.0, SlabType::F16).ok();
     let mut file = encode(&twice, &base().digest);

@@ -14,9 +14,13 @@ fn with_disk(folder: &Path, num_adapters: usize) -> (AdapterStore, Arc<GatedSour
     store_with(num_adapters, Tiers { disk: Some(disk_in(folder)), ..Tiers::default() })
 }
 
+fn b_of(lease: &AdapterLease) -> Vec<f32> {
+    lease.slabs::<PackedAdapter>().unwrap().layers[0].v.as_ref().unwrap().b_f32()
+}
+
 /// Numbers that tell adapters apart.
 async fn numbers_of(store: &AdapterStore, digest: &Digest) -> Vec<f32> {
-    store.acquire(digest).await.unwrap().layers[0].v.as_ref().unwrap().b_f32()
+    b_of(&store.acquire(digest).await.unwrap())
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
@@ -29,7 +33,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let (store, source, digests) = with_disk(folder.path(), 2);
-    let first = store.acquire(&digests[0]).await.unwrap().layers[0].v.as_ref().unwrap().b_f32();
+    let first = b_of(&store.acquire(&digests[0]).await.unwrap());
     drop(store.acquire(&digests[1]).await.unwrap());
     until("both are written", || store.stats().disk.unwrap().writes == 2).await;
     assert_eq!(source.num_fetches(), 2);
@@ -37,7 +41,7 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
 
     let (store, source, _) = with_disk(folder.path(), 2);
     let lease = store.acquire(&digests[0]).await.unwrap();
-    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
+    assert_eq!(b_of(&lease), first);
     assert_eq!(lease.size_bytes, SIZE_PER_RANK);
     drop(lease);
     assert_eq!(source.num_fetches(), 0);
@@ -51,7 +55,7 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
     }
     let (store, source, _) = with_disk(folder.path(), 2);
     let lease = store.acquire(&digests[0]).await.unwrap();
-    assert_eq!(lease.layers[0].v.as_ref().unwrap().b_f32(), first);
+    assert_eq!(b_of(&lease), first);
     assert_eq!(source.num_fetches(), 1);
     until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
     assert_eq!(store.stats().disk.unwrap().corrupt, 1);
