@@ -248,7 +248,10 @@ pub(crate) fn bases() -> Vec<BaseModel> {
 }
 
 fn tiny_base() -> BaseModel {
-    named(base("tiny-base", LlamaShape { hidden_size: 8, intermediate_size: 16, num_heads: 2, num_kv_heads: 1, ..SMALL }))
+    named(base(
+        "tiny-base",
+        LlamaShape { hidden_size: 8, intermediate_size: 16, num_heads: 2, num_kv_heads: 1, ..SMALL },
+    ))
 }
 
 fn smollm2() -> BaseModel {
