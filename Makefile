@@ -40,7 +40,7 @@ soak: setup models ## Half an hour of everything at once, with a look at the mem
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture
 
 bench: build models setup ## Run the standing set and write docs/benchmarks.md; PEERS=1 measures llama.cpp and mistral.rs too, SOAK_S=420 has a soak.
-	$(VENV)/bin/python scripts/bench/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(SOAK_S),--soak-s $(SOAK_S))
+	$(VENV)/bin/python bench/page/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(SOAK_S),--soak-s $(SOAK_S))
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.
 
@@ -53,9 +53,10 @@ models: build ## Fetch the base model into the cache.
 fmt: ## Format the code.
 	cargo fmt --all
 
-lint: ## Check format and lints.
+lint: ## Check format, lints, and that no files of a crate use each other in a circle.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo run --locked --quiet -p souk-layout
 
 openapi: ## Write openapi/*.json from the code.
 	cargo run --locked --bin souk -- openapi

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Talk to a model; with a message, answer it and exit.
     Chat(ChatArgs),
     /// Put a load on an OpenAI-compatible server and report throughput, latency, errors and fairness.
-    Bench(Box<crate::bench::arguments::BenchArgs>),
+    Bench(Box<BenchArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
 }
@@ -195,6 +195,14 @@ pub(crate) struct FormArgs {
     /// Answer with one of these texts; give the flag once for each.
     #[arg(long = "choice", value_name = "TEXT")]
     pub(crate) choices: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) load: souk_bench::BenchArgs,
 }
 
 #[derive(Debug, Args)]

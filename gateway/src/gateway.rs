@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use souk_http::Exporter;
+use souk_http::cors::CorsOrigins;
 use souk_protocol::{BaseModel, Digest, GatewayId, Outcome};
 use souk_queue::{EventHub, JobQueue};
 use tokio::sync::Semaphore;
@@ -26,7 +27,9 @@ pub struct GatewayParts {
     /// Where their events come from.
     pub hub: EventHub,
     /// Renders `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Exporter,
+    /// Which pages of other origins may call the routes that take a key.
+    pub cors: CorsOrigins,
     /// What requests may use.
     pub limits: GatewayLimits,
 }
@@ -44,7 +47,8 @@ struct Shared {
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
     open_jobs: OpenJobs,
-    metrics: PrometheusHandle,
+    metrics: Exporter,
+    cors: CorsOrigins,
     limits: GatewayLimits,
     /// One permit per request that is under way or whose jobs are not settled.
     in_flight: Arc<Semaphore>,
@@ -79,7 +83,8 @@ impl Gateway {
             hub: parts.hub,
             open_jobs,
             metrics: parts.metrics,
-            in_flight: Arc::new(Semaphore::new(parts.limits.in_flight_requests)),
+            cors: parts.cors,
+            in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: unix_now().as_secs(),
@@ -93,7 +98,7 @@ impl Gateway {
     /// [`cut_off`](Self::cut_off) what is left.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        let all = u32::try_from(self.limits().in_flight_requests).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.limits().max_in_flight).unwrap_or(u32::MAX);
         // Fails only if the semaphore is closed, which nothing does.
         let _ = self.shared.in_flight.acquire_many(all).await;
     }
@@ -168,8 +173,12 @@ impl Gateway {
         &self.shared.in_flight
     }
 
-    pub(crate) fn metrics(&self) -> &PrometheusHandle {
+    pub(crate) fn metrics(&self) -> &Exporter {
         &self.shared.metrics
+    }
+
+    pub(crate) fn cors(&self) -> &CorsOrigins {
+        &self.shared.cors
     }
 
     /// When this gateway started; the `created` of base models, which have no date of their own.

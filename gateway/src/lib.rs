@@ -21,7 +21,6 @@ pub mod text;
 
 mod auth;
 mod call;
-mod observe;
 
 pub use catalog::{AuthError, Catalog, ModelEntry};
 pub use error::ApiError;

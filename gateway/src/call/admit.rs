@@ -1,12 +1,11 @@
-//! Lets requests in, a bounded number at a time, and measures how long they stay.
+//! Lets requests in, a bounded number at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, MatchedPath};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -16,8 +15,6 @@ use crate::metrics;
 pub(crate) struct Admission {
     place: Place,
     _in_flight: metrics::InFlight,
-    route: String,
-    started: Instant,
 }
 
 /// A place among the requests under way. The answer holds it, and so does each of the request's jobs until it is settled:
@@ -34,16 +31,8 @@ impl Admission {
 impl FromRequestParts<Gateway> for Admission {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
-        let place = Arc::new(take_place(gateway)?);
-        let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
-        Ok(Self { place, _in_flight: metrics::InFlight::enter(), route, started: Instant::now() })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        metrics::request_duration(&self.route, self.started.elapsed());
+    async fn from_request_parts(_parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
+        Ok(Self { place: Arc::new(take_place(gateway)?), _in_flight: metrics::InFlight::enter() })
     }
 }
 
@@ -52,7 +41,7 @@ fn take_place(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
         return Err(ApiError::Draining);
     }
     Arc::clone(gateway.in_flight()).try_acquire_owned().map_err(|_| ApiError::Overloaded {
-        what: format!("{} requests are under way, which is the limit", gateway.limits().in_flight_requests),
+        what: format!("{} requests are under way, which is the limit", gateway.limits().max_in_flight),
         retry_after: Duration::from_secs(1),
     })
 }

@@ -26,8 +26,8 @@ impl FromRequest<Gateway> for JsonBody {
         }
         let length =
             request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > limits.body_bytes as u64) {
-            return Err(ApiError::BodyTooLarge { limit: limits.body_bytes });
+        if length.is_some_and(|length: u64| length > limits.max_body_bytes as u64) {
+            return Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes });
         }
         let bytes = read(request.into_body(), limits).await?;
         // The parser refuses nesting deeper than 128, so no body overflows the stack.
@@ -46,11 +46,11 @@ fn is_json(content_type: &str) -> bool {
 }
 
 async fn read(body: Body, limits: &GatewayLimits) -> Result<axum::body::Bytes, ApiError> {
-    let read = tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.body_bytes).collect()).await;
+    let read = tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.max_body_bytes).collect()).await;
     let read = read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?;
     match read {
         Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge { limit: limits.body_bytes }),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes }),
         Err(_) => Err(ApiError::BodyCut),
     }
 }

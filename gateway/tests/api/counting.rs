@@ -258,7 +258,7 @@ async fn our_errors_are_free_and_say_whether_something_had_come() {
 #[tokio::test]
 async fn a_request_that_the_queue_refuses_in_part_is_free() {
     let records = Records::listen();
-    let queue = QueueConfig { in_flight_per_tenant: Some(1), ..QueueConfig::default() };
+    let queue = QueueConfig { max_in_flight_per_tenant: Some(1), ..QueueConfig::default() };
     let stack = Stack::with(Arc::new(|_: &GenerateJob, _| vec![Step::Hang]), GatewayLimits::default(), queue).await;
     assert_eq!(stack.post(CHAT, chat(false, json!({"n": 2}))).await.status, 429);
     let booked = records.take_one().await;

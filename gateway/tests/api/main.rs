@@ -4,6 +4,7 @@
 
 mod chat;
 mod completions;
+mod cors;
 mod counting;
 mod errors;
 mod failures;
