@@ -74,8 +74,8 @@ impl Services {
         tasks.extend(keep_pins(config, &registry, adapters));
         let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue, hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
-        let carried = take_downs::carry(registry.take_downs(), gateway.clone());
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));
+        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone());
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(take_downs)));
         Ok(Self { gateway, registry, node, _tasks: tasks })
     }
 

@@ -32,8 +32,7 @@ impl FromRequestParts<Gateway> for Admission {
     type Rejection = ApiError;
 
     async fn from_request_parts(_parts: &mut Parts, gateway: &Gateway) -> Result<Self, ApiError> {
-        let place = Arc::new(take_place(gateway)?);
-        Ok(Self { place, _in_flight: metrics::InFlight::enter() })
+        Ok(Self { place: Arc::new(take_place(gateway)?), _in_flight: metrics::InFlight::enter() })
     }
 }
 

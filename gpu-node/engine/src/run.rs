@@ -160,8 +160,8 @@ impl EngineLoop {
             let id = part.sequence;
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             // What was computed counts, whether anybody takes it or not.
-            if let Ok(progress) = outcome {
-                total = total.plus(progress);
+            if let Ok(advance) = outcome {
+                total = total.plus(advance);
             }
             match answer.deliver().and(outcome) {
                 Ok(_) => self.scheduler.share_computed(id),
