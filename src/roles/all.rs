@@ -47,7 +47,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let address = listener.local_addr().context("the listener has no address")?;
     // Scripts wait for this line: from here on requests are answered.
     terminal::line(&format!("listening on http://{address}"))?;
-    services.serve(listener, stop_signal()?, Duration::from_secs(config.server.drain_timeout_s)).await
+    services.serve(listener, stop_signal()?, config.server.drain_timeout).await
 }
 
 /// Everything that runs.
