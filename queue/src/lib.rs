@@ -16,6 +16,6 @@ pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, OutcomeKind,
-    PoolStats, Progress, QueueConfig, Settlement, Submission, Submitted, Weight,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, NoticeKind,
+    PoolStats, Progress, QueueConfig, Settled, Settlement, Submission, Submitted, Weight,
 };

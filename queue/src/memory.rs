@@ -12,9 +12,10 @@ mod vtc;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -23,7 +24,7 @@ use self::pool::Pool;
 use crate::error::QueueError;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, QueueConfig,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Notice, PoolStats, Progress, QueueConfig,
     Settlement, Submission, Submitted,
 };
 
@@ -31,7 +32,6 @@ use crate::words::{
 pub struct MemoryQueue {
     config: QueueConfig,
     pools: Mutex<HashMap<PoolId, Pool>>,
-    clock: Clock,
     doorbells: Doorbells,
 }
 
@@ -40,24 +40,14 @@ pub struct MemoryQueue {
 struct Doorbells {
     work: Notify,
     cancellations: Notify,
-    outcomes: Notify,
-}
-
-/// Turns deadlines, which travel as wall-clock time, into this process's monotonic time. The offset is taken once, so a
-/// step of the wall clock moves no deadline.
-struct Clock {
-    started: Instant,
-    started_unix_ms: u64,
+    notices: Notify,
 }
 
 impl MemoryQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(config: QueueConfig) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let clock = Clock { started: Instant::now(), started_unix_ms };
-        Self { config, pools: Mutex::default(), clock, doorbells: Doorbells::default() }
+        Self { config, pools: Mutex::default(), doorbells: Doorbells::default() }
     }
 
     /// Runs one atomic step on a pool, after everything that fell due has happened, then rings the bells that the step
@@ -76,8 +66,8 @@ impl MemoryQueue {
         if rings.cancellations {
             self.doorbells.cancellations.notify_waiters();
         }
-        if rings.outcomes {
-            self.doorbells.outcomes.notify_waiters();
+        if rings.notices {
+            self.doorbells.notices.notify_waiters();
         }
         result
     }
@@ -114,18 +104,11 @@ impl MemoryQueue {
     }
 }
 
-impl Clock {
-    fn instant_of(&self, unix_ms: u64) -> Instant {
-        let offset = Duration::from_millis(unix_ms.saturating_sub(self.started_unix_ms));
-        // A deadline beyond what the clock can express is as good as a year away.
-        self.started.checked_add(offset).unwrap_or_else(|| self.started + Duration::from_secs(365 * 24 * 3600))
-    }
-}
-
 #[async_trait]
 impl JobQueue for MemoryQueue {
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError> {
-        let deadline = submission.job.deadline_unix_ms.map(|unix_ms| self.clock.instant_of(unix_ms));
+        let deadline_unix_ms = submission.job.deadline_unix_ms;
+        let deadline = deadline_unix_ms.map(|_| Instant::now() + time_left(deadline_unix_ms, SystemTime::now()));
         self.step(submission.job.pool, |pool, now| pool.submit(submission, deadline, now))
     }
 
@@ -160,13 +143,13 @@ impl JobQueue for MemoryQueue {
         Ok(found.await.unwrap_or_default())
     }
 
-    async fn next_outcomes(
+    async fn next_notices(
         &self,
         pool: PoolId,
         gateway: &GatewayId,
         timeout: Duration,
-    ) -> Result<Vec<Outcome>, QueueError> {
-        let found = self.wait_for(pool, &self.doorbells.outcomes, timeout, |pool, _| pool.outcomes.take(gateway));
+    ) -> Result<Vec<Notice>, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.notices.take(gateway));
         Ok(found.await.unwrap_or_default())
     }
 

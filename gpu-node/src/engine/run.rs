@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
+use souk_protocol::deadline::time_left;
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 
 use super::EngineConfig;
@@ -206,7 +207,7 @@ impl EngineLoop {
             is_plain_greedy: sampler::is_plain_greedy(job),
             max_len: job.max_context_tokens().min(self.limits.context_length),
             eos_tokens: job.eos_tokens.clone(),
-            deadline: job.deadline_unix_ms.map(instant_of),
+            deadline: job.deadline_unix_ms.map(|at| Instant::now() + time_left(Some(at), SystemTime::now())),
             is_complete: false,
             adapters,
             blocks: self.scheduler.pool().empty_list(),
@@ -282,12 +283,4 @@ fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
         max_speculative_rows: config.max_speculative_rows,
         max_adapter_bytes: config.max_adapter_bytes,
     }
-}
-
-/// A wall-clock deadline in monotonic time, taken once so that a step of the wall clock does not move it.
-fn instant_of(unix_ms: u64) -> Instant {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let left_ms = u128::from(unix_ms).saturating_sub(now_ms);
-    let year = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + Duration::from_millis(u64::try_from(left_ms).unwrap_or(u64::MAX)).min(year)
 }

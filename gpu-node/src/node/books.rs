@@ -169,11 +169,6 @@ impl Held {
             entry.num_generated = counter;
         }
     }
-
-    /// Tokens of the answer so far.
-    pub(super) fn num_generated(&self) -> u32 {
-        self.books.lock().held.get(&self.lease).map_or(0, |entry| entry.num_generated.load(Ordering::Relaxed))
-    }
 }
 
 impl Drop for Held {

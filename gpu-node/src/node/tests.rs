@@ -9,7 +9,7 @@ use souk_protocol::{
     AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
     SamplingParams, TenantId, TokenId,
 };
-use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Subscription, Weight};
+use souk_queue::{EventHub, MemoryQueue, NoticeKind, QueueConfig, Submission, Subscription, Weight};
 
 use super::*;
 use crate::adapters::samples::{GatedSource, adapter_files, ample_memory, base, weights};
@@ -400,8 +400,8 @@ async fn an_attempt_that_fails_is_tried_again_here_or_elsewhere() {
     node.script.panic_next.store(true, Ordering::SeqCst);
     let mut broken = pool.submit(job(&[1], 4, &[])).await;
     until("it waits again", async || {
-        let outcomes = pool.queue.next_outcomes(pool_id(), &pool.gateway, SOON).await.unwrap();
-        outcomes.iter().any(|outcome| outcome.job == broken.id && outcome.kind == OutcomeKind::Requeued)
+        let notices = pool.queue.next_notices(pool_id(), &pool.gateway, SOON).await.unwrap();
+        notices.iter().any(|notice| notice.job == broken.id && notice.kind == NoticeKind::Requeued)
     })
     .await;
     let _other = pool.node(9, Duration::ZERO);

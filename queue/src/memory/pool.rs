@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use souk_protocol::{GatewayId, JobId, NodeId, TenantId, TokenId};
+use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, TokenId};
 use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
 use super::vtc::VirtualCounters;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, QueueConfig,
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, PoolStats, QueueConfig,
     Submission, Submitted,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Pool {
     pub(super) num_queued: usize,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
-    pub(super) outcomes: Mailboxes<GatewayId, Outcome>,
+    pub(super) notices: Mailboxes<GatewayId, Notice>,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
     pub(super) rings: Rings,
     pub(super) pace: Pace,
@@ -56,6 +56,8 @@ pub(super) struct Record {
     pub(super) deliveries: u32,
     pub(super) prompt_charged: bool,
     pub(super) output_charged: u32,
+    /// Whether its gateway has been told how it ended.
+    pub(super) is_settled: bool,
     pub(super) phase: Phase,
 }
 
@@ -75,7 +77,7 @@ pub(super) struct Node {
 pub(super) struct Rings {
     pub(super) work: bool,
     pub(super) cancellations: bool,
-    pub(super) outcomes: bool,
+    pub(super) notices: bool,
 }
 
 /// How fast jobs leave the queue lately.
@@ -97,7 +99,7 @@ impl Pool {
             held: HashMap::new(),
             num_queued: 0,
             due: BTreeSet::new(),
-            outcomes: Mailboxes::new(config.remember_over),
+            notices: Mailboxes::new(config.remember_over),
             cancellations: Mailboxes::new(config.remember_over),
             rings: Rings::default(),
             pace: Pace::default(),
@@ -150,6 +152,7 @@ impl Pool {
             deliveries: 0,
             prompt_charged: false,
             output_charged: 0,
+            is_settled: false,
             phase: Phase::Over { forget: now },
         };
         self.next_ticket += 1;
@@ -212,7 +215,7 @@ impl Pool {
             Phase::Over { .. } => Cancelled::Over,
             Phase::Queued { .. } => {
                 self.dequeue(id);
-                self.finish(id, now);
+                self.end_unsaid(id, Outcome::CallerLeft, JobFailure::ShuttingDown, now);
                 Cancelled::Queued
             }
             Phase::Running { node, cancelled, .. } => {
@@ -224,11 +227,6 @@ impl Pool {
                 Cancelled::Running
             }
         }
-    }
-
-    /// Marks a job as over; it is remembered for a while so that a late submission has no effect.
-    pub(super) fn finish(&mut self, id: &JobId, now: Instant) {
-        self.set_phase(id, Phase::Over { forget: now + self.config.remember_over });
     }
 
     pub(super) fn resume(&mut self, id: &JobId, tokens: Vec<TokenId>) -> bool {
@@ -286,6 +284,10 @@ impl Pool {
                 self.enqueue(id, now);
             }
             None => self.insert(letter.submission, None, now),
+        }
+        if let Some(record) = self.jobs.get_mut(id) {
+            // Its gateway was told when it became a dead letter.
+            record.is_settled = true;
         }
         Ok(())
     }

@@ -2,13 +2,15 @@
 //! at once, since the test's clock is paused.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use souk_protocol::{
-    Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
+    Digest, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, RequestId, SamplingParams, TenantId,
+    TokenId, Usage, deadline,
 };
 use souk_queue::{
-    Claim, Delivery, JobQueue, NodeStatus, Progress, QueueConfig, QueueError, Settlement, Submission, Submitted, Weight,
+    Claim, Delivery, JobQueue, NodeStatus, Notice, NoticeKind, Progress, QueueConfig, QueueError, Settled, Settlement,
+    Submission, Submitted, Weight,
 };
 
 pub(crate) type Queue = Arc<dyn JobQueue>;
@@ -71,8 +73,7 @@ pub(crate) fn in_lane(lane: &str, mut submission: Submission) -> Submission {
 }
 
 pub(crate) fn with_deadline(after: Duration, mut submission: Submission) -> Submission {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    submission.job.deadline_unix_ms = Some(u64::try_from((now + after).as_millis()).unwrap());
+    submission.job.deadline_unix_ms = Some(deadline::unix_ms_after(after, SystemTime::now()));
     submission
 }
 
@@ -105,8 +106,52 @@ pub(crate) async fn nothing_to_claim(queue: &Queue, by: &str) {
     assert_eq!(claim(queue, by, 1).await, []);
 }
 
+/// What a node says that read the prompt and computed so many tokens.
+pub(crate) fn usage(delivery: &Delivery, output_tokens: u32) -> Usage {
+    let prompt_tokens = u32::try_from(delivery.job.prompt.len()).unwrap();
+    Usage { prompt_tokens, cached_tokens: 1, completion_tokens: output_tokens, prefill_began: true }
+}
+
+pub(crate) fn over(delivery: &Delivery, outcome: Outcome, output_tokens: u32) -> Settlement {
+    Settlement::Over { outcome, usage: usage(delivery, output_tokens) }
+}
+
 pub(crate) async fn finish(queue: &Queue, delivery: &Delivery, output_tokens: u32) {
-    queue.settle(pool(), &delivery.lease, Settlement::Over { output_tokens }).await.unwrap();
+    end(queue, delivery, Outcome::Stop, output_tokens).await;
+}
+
+pub(crate) async fn end(queue: &Queue, delivery: &Delivery, outcome: Outcome, output_tokens: u32) {
+    queue.settle(pool(), &delivery.lease, over(delivery, outcome, output_tokens)).await.unwrap();
+}
+
+/// The notices of one gateway that are there, or come soon.
+pub(crate) async fn notices(queue: &Queue) -> Vec<Notice> {
+    queue.next_notices(pool(), &gateway(), SOON).await.unwrap()
+}
+
+/// The notice of a job that its node ended in the first attempt.
+pub(crate) fn settled(delivery: &Delivery, outcome: Outcome, output_tokens: u32) -> Notice {
+    let attempts = delivery.lease.attempt;
+    let settled = Settled { outcome, usage: usage(delivery, output_tokens), attempts, untold: None };
+    Notice { job: delivery.lease.job.clone(), kind: NoticeKind::Settled(settled) }
+}
+
+/// The notice of a job that the queue ended, with what was reported of it.
+pub(crate) fn settled_by_queue(
+    job: &JobId,
+    attempts: u32,
+    outcome: Outcome,
+    (prompt_tokens, reported): (u32, u32),
+    untold: JobFailure,
+) -> Notice {
+    let prefill_began = reported > 0;
+    let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: reported, prefill_began };
+    let settled = Settled { outcome, usage, attempts, untold: Some(untold) };
+    Notice { job: job.clone(), kind: NoticeKind::Settled(settled) }
+}
+
+pub(crate) fn requeued(job: &JobId) -> Notice {
+    Notice { job: job.clone(), kind: NoticeKind::Requeued }
 }
 
 pub(crate) async fn fail(queue: &Queue, delivery: &Delivery) {
