@@ -16,6 +16,7 @@ pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, NoticeKind,
-    PoolStats, Progress, QueueConfig, Settled, Settlement, Submission, Submitted, Weight,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeOrder, NodeStatus, Notice,
+    NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Progress, QueueConfig, Settled, Settlement,
+    Submission, Submitted, Weight,
 };
