@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use souk_gateway::{Gateway, GatewayLimits, GatewayParts};
-use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DiskTier, FolderSource, Pins, Tiers};
+use souk_gpu_node::adapters::{AdapterLimits, AdapterStore, DiskTier, FolderSource, Tiers};
 use souk_gpu_node::base::{self, BaseSource, FetchConfig, LoadedBase};
 use souk_gpu_node::constraint::{ConstraintCompiler, ConstraintLimits};
 use souk_gpu_node::engine::{Engine, EngineConfig};
@@ -107,8 +107,8 @@ impl Services {
             .context("the settings of [adapters] do not fit together")?;
         let pinned = config.adapters.pinned.clone();
         let pins = (!pinned.is_empty()).then(|| {
-            let pins = Pins::new(adapters.clone());
-            AbortOnDropHandle::new(tokio::spawn(pins::keep(pinned, registry.clone(), pins)))
+            let (queue, pool) = (Arc::clone(&queue), PoolId(model.digest));
+            AbortOnDropHandle::new(tokio::spawn(pins::keep(pinned, registry.clone(), queue, pool)))
         });
         let node_config = NodeConfig::new(PoolId(model.digest));
         let constraints = ConstraintCompiler::new(Arc::clone(&model), constraint_limits(config));

@@ -16,7 +16,7 @@ use self::room::Room;
 use super::device::DeviceAdapter;
 use super::entry::{Entry, EntryId, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
-use super::failures::Failures;
+use super::failures::{Failures, TakenDown};
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 use super::waiting::{Overtakes, Purpose, RequestId, Waiting};
@@ -48,6 +48,7 @@ pub(super) struct Residency {
     waiting: Waiting,
     room: Room,
     failures: Failures,
+    taken_down: TakenDown,
     news: News,
     next_id: u64,
 }
@@ -58,6 +59,7 @@ impl Residency {
             waiting: Waiting::new(&limits),
             room: Room::new(limits, memory),
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
+            taken_down: TakenDown::default(),
             news: News::default(),
             next_id: 0,
         }
@@ -123,6 +125,9 @@ impl Residency {
 
     /// Adds a user to the adapter's entry, or makes one.
     fn join(&mut self, request: RequestId, digest: &Digest, now: Instant) -> Result<(), AdapterError> {
+        if self.is_taken_down(digest) {
+            return Err(AdapterError::TakenDown);
+        }
         let id = match self.room.by_digest.get(digest).copied() {
             Some(id) => {
                 self.count_request(id, now);
@@ -164,6 +169,9 @@ impl Residency {
 
     /// Prepares for a request that will come, as far as that takes nothing from others that are worth more.
     pub(super) fn prefetch(&mut self, digest: &Digest, now: Instant) {
+        if self.is_taken_down(digest) {
+            return;
+        }
         if let Some(id) = self.room.by_digest.get(digest).copied() {
             let entry = self.room.entry(id);
             let is_idle = matches!(entry.state, State::Host(_)) && entry.users == 0;
@@ -376,15 +384,20 @@ impl Residency {
         }
     }
 
-    /// Makes the adapter unknown at once. Leases that exist stay good until they end; those that wait are refused.
-    /// Returns whether it was there.
+    /// Refuses the adapter from now on. Leases that exist stay good until they end; those that wait are refused. Returns
+    /// whether it was there.
     pub(super) fn take_down(&mut self, digest: &Digest, now: Instant) -> bool {
-        let Some(id) = self.room.by_digest.get(digest).copied() else { return false };
+        self.taken_down.insert(*digest);
         self.news.changed = true;
+        let Some(id) = self.room.by_digest.get(digest).copied() else { return false };
         self.refuse(id, AdapterError::TakenDown);
         self.drop_if_done(id);
         self.admit(now);
         true
+    }
+
+    pub(super) fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.taken_down.contains(digest)
     }
 
     /// Makes an entry unknown to new requests and says why it will not come.

@@ -35,6 +35,7 @@ use souk_protocol::{FinishReason, GenerateJob, JobFailure, Usage};
 use souk_queue::EventSink;
 use tokio::sync::oneshot;
 
+use self::answer::Break;
 use self::inbox::Inbox;
 use self::runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use self::sequence::SequenceId;
@@ -251,6 +252,11 @@ impl Generation {
     /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with [`FinishReason::Cancelled`].
     pub fn cancel(&self) {
         self.inbox.cancel(self.id);
+    }
+
+    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not told.
+    pub fn fail(&self, failure: JobFailure) {
+        self.inbox.leave(self.id, Break::Failed(failure));
     }
 
     /// Waits for the end. Safe to call again if it was interrupted before it returned.

@@ -87,8 +87,16 @@ impl Load {
                 let size_bytes = adapter.size_bytes;
                 tracing::info!(adapter.digest = %digest, size_bytes, from, ?load_time, ?work_time, "adapter loaded");
                 let is_wanted = self.store.change(|residency, now| residency.loaded(self.id, loaded, now));
-                if is_wanted && !was_on_disk && shared.disk.as_ref().is_some_and(|disk| disk.write(&adapter)) {
+                if let Some(disk) = &shared.disk
+                    && is_wanted
+                    && !was_on_disk
+                    && disk.write(&adapter)
+                {
                     self.store.change(|residency, _| residency.kept_on_disk(&digest));
+                    if self.store.is_taken_down(&digest) {
+                        // It was taken down while it was written.
+                        disk.remove(&digest);
+                    }
                 }
             }
             Err(error) => {
