@@ -11,8 +11,8 @@ use super::orders::Orders;
 use super::vtc::VirtualCounters;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, OrderNumber,
-    PoolStats, QueueConfig, Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, OrderNumber, PoolStats,
+    QueueConfig, Submission, Submitted,
 };
 
 /// Most dead letters that are kept.
@@ -244,22 +244,6 @@ impl Pool {
             record.submission.job.resume = tokens;
         }
         waits
-    }
-
-    pub(super) fn order(&mut self, order: NodeOrder, now: Instant) {
-        self.rings.orders = self.orders.post(order);
-        let waiting = self.jobs.iter().filter(|(_, record)| matches!(record.phase, Phase::Queued { .. }));
-        let ids: Vec<_> = waiting.map(|(id, _)| id).filter(|id| self.is_taken_down(id)).cloned().collect();
-        for id in ids {
-            self.dequeue(&id);
-            self.end_unsaid(&id, Outcome::TakenDown, JobFailure::TakenDown, now);
-        }
-    }
-
-    /// Whether a job uses a version that was taken down.
-    pub(super) fn is_taken_down(&self, id: &JobId) -> bool {
-        let adapters = self.jobs.get(id).map(|record| &record.submission.job.adapters);
-        adapters.is_some_and(|adapters| adapters.iter().any(|adapter| self.orders.is_taken_down(&adapter.digest)))
     }
 
     pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) -> OrderNumber {

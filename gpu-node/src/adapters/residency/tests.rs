@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::samples::ample_memory;
+use super::super::waiting::RequestId;
 use super::*;
 use crate::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
