@@ -30,8 +30,6 @@ pub(crate) struct Ports {
 pub(crate) struct RunningNode {
     /// The loop that claims jobs.
     pub(crate) node: Node,
-    /// Its adapters, for pins.
-    pub(crate) adapters: AdapterStore,
     /// The longest context that it takes: the model's own, or less where the floor of the KV side cannot hold one such.
     pub(crate) context_tokens: usize,
 }
@@ -87,8 +85,8 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
         .context("the settings of [adapters] do not fit together")?;
     let constraints = ConstraintCompiler::new(Arc::clone(&model), config.constraints);
     let node_config = NodeConfig::new(PoolId(model.digest));
-    let node = Node::start(node_config, ports.queue, ports.events, adapters.clone(), engine, constraints);
-    Ok(RunningNode { node, adapters, context_tokens })
+    let node = Node::start(node_config, ports.queue, ports.events, adapters, engine, constraints);
+    Ok(RunningNode { node, context_tokens })
 }
 
 /// The disk tier, if it is wanted and its folder can be used: a cache is no reason not to start.

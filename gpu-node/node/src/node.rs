@@ -1,16 +1,17 @@
 //! A node: takes jobs from the queue, has their adapters made resident, hands them to the engine, settles.
 //!
-//! Five tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
+//! Seven tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
 //! other; the engine only ever sees requests that can run at once.
 //!
 //! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
 //! cancelled. A failure that another attempt may not have is given back to the queue as such; any other is told to the
-//! client. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
+//! client. A version that is taken down leaves all tiers, and jobs that use it end. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
 //! that is killed says nothing, and its leases expire.
 
 mod books;
 mod config;
 mod job;
+mod orders;
 mod shared;
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
-use souk_protocol::{NodeId, PoolId};
+use souk_protocol::NodeId;
 use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use self::books::Books;
 pub use self::config::NodeConfig;
+use self::orders::Orders;
 use self::shared::Shared;
 use crate::adapters::AdapterStore;
 
@@ -69,6 +71,7 @@ impl Node {
             engine,
             constraints,
             books: Books::default(),
+            orders: Orders::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             claims_ended: CancellationToken::new(),
@@ -79,6 +82,8 @@ impl Node {
         shared.spawn(Arc::clone(&shared).look_ahead());
         shared.spawn(Arc::clone(&shared).report_progress());
         shared.spawn(Arc::clone(&shared).hear_cancellations());
+        shared.spawn(Arc::clone(&shared).hear_orders());
+        shared.spawn(Arc::clone(&shared).keep_pins());
         Self { shared, _cut_off: cut_off.drop_guard() }
     }
 
@@ -88,15 +93,17 @@ impl Node {
         &self.shared.config.node
     }
 
+    /// Resolves when the node was ordered to drain, or [`drain`](Self::drain) was called. It takes no more jobs then; whoever
+    /// runs it may drain it to the end.
+    pub async fn draining(&self) {
+        self.shared.draining.cancelled().await;
+    }
+
     /// Stops claiming, gives back what has not reached the engine, lets running answers end within `timeout`, cuts off and
     /// gives back the rest. The engine is drained too.
     pub async fn drain(&self, timeout: Duration) {
         let shared = &self.shared;
-        shared.draining.cancel();
-        let NodeConfig { pool, node, .. } = &shared.config;
-        if let Err(error) = shared.queue.retire(*pool, node).await {
-            tracing::warn!(%error, "cannot retire from the queue; its heartbeat will lapse");
-        }
+        shared.take_no_more().await;
         let all_ended = async {
             shared.claims_ended.cancelled().await;
             shared.books.wait_until_empty().await;
@@ -112,6 +119,15 @@ impl Node {
 }
 
 impl Shared {
+    /// Claims no more and gives back what has not reached the engine. The rest may end.
+    async fn take_no_more(&self) {
+        self.draining.cancel();
+        let NodeConfig { pool, node, .. } = &self.config;
+        if let Err(error) = self.queue.retire(*pool, node).await {
+            tracing::warn!(%error, "cannot retire from the queue; its heartbeat will lapse");
+        }
+    }
+
     /// Runs one of the node's own tasks until the node is cut off.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut_off = self.cut_off.clone();
@@ -139,8 +155,9 @@ impl Shared {
                 running: self.books.len(),
                 resident: self.adapters.stats().resident.iter().map(|adapter| adapter.digest).collect(),
             };
-            if let Err(error) = self.queue.heartbeat(status).await {
-                tracing::warn!(%error, "cannot send a heartbeat");
+            match self.queue.heartbeat(status).await {
+                Ok(newest) => self.catch_up(newest).await,
+                Err(error) => tracing::warn!(%error, "cannot send a heartbeat"),
             }
         }
     }

@@ -63,11 +63,30 @@ impl Pins {
         self.leases.values().map(|lease| lease.size_bytes).sum()
     }
 
+    /// Waits until a pinned adapter is taken down, and lets go of it.
+    pub async fn drop_taken_down(&mut self) {
+        self.store.wait_for_take_down(self.leases.keys().copied().collect()).await;
+        self.leases.retain(|digest, _| !self.store.is_taken_down(digest));
+    }
+
+    /// Leases an adapter. What is taken down meanwhile does not wait for it.
+    async fn acquire(&mut self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
+        let store = self.store.clone();
+        let lease = store.acquire(digest);
+        tokio::pin!(lease);
+        loop {
+            tokio::select! {
+                lease = &mut lease => return lease,
+                () = self.drop_taken_down() => {}
+            }
+        }
+    }
+
     async fn pin(&mut self, digest: &Digest) -> Result<(), PinError> {
         if self.leases.contains_key(digest) {
             return Ok(());
         }
-        let lease = self.store.acquire(digest).await?;
+        let lease = self.acquire(digest).await?;
         let (needed_bytes, pinned_bytes) = (lease.size_bytes, self.bytes());
         let limit_bytes = self.store.most_device_bytes() / 2;
         if pinned_bytes + needed_bytes > limit_bytes {

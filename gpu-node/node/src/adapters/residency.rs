@@ -4,9 +4,9 @@
 //! The tiers are inclusive: an adapter on the device is in host memory too, and a device copy can be dropped and made
 //! again from there. What is on the device takes pages of the pool that it shares with K and V.
 
+mod requests;
 mod room;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use souk_runner::DeviceAdapter;
 use self::room::Room;
 use super::entry::{Entry, EntryId, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
-use super::failures::Failures;
+use super::failures::{Failures, TakenDown};
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
-use super::waiting::{Overtakes, Purpose, RequestId, Waiting};
+use super::waiting::{Purpose, Waiting};
 
 /// An adapter on the device, and the entry whose user the caller is until it [releases](Residency::release) it.
 pub(super) type Granted = (EntryId, Arc<DeviceAdapter>);
@@ -49,6 +49,7 @@ pub(super) struct Residency {
     waiting: Waiting,
     room: Room,
     failures: Failures,
+    taken_down: TakenDown,
     news: News,
     next_id: u64,
 }
@@ -59,6 +60,7 @@ impl Residency {
             waiting: Waiting::new(&limits),
             room: Room::new(limits, memory),
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
+            taken_down: TakenDown::default(),
             news: News::default(),
             next_id: 0,
         }
@@ -69,102 +71,11 @@ impl Residency {
         std::mem::take(&mut self.news)
     }
 
-    /// A request for so many adapters comes. It ends when it is granted or [cancelled](Self::cancel).
-    pub(super) fn ask(&mut self, num_adapters: usize, now: Instant) -> RequestId {
-        self.waiting.ask(num_adapters, now)
-    }
-
-    /// The request's adapters, once all of them are on the device. `None`: look again after the next change, or when the
-    /// request has waited for too long.
-    ///
-    /// # Errors
-    /// Why the request is refused. It is to be cancelled then.
-    pub(super) fn poll(
-        &mut self,
-        request: RequestId,
-        digests: &[Digest],
-        now: Instant,
-    ) -> Result<Option<Vec<Granted>>, AdapterError> {
-        let has_entered = !self.waiting.adapters(request).is_empty() || self.enter(request, digests, now)?;
-        let all = self.waiting.adapters(request).to_vec();
-        if has_entered && let Some(granted) = self.grant(request, &all, now)? {
-            self.waiting.leave(request);
-            self.news.changed = true;
-            return Ok(Some(granted));
-        }
-        if !self.waiting.is_late(request, now) {
-            return Ok(None);
-        }
-        let waited = self.waiting.waited(request, now);
-        Err(if has_entered { self.why_waiting(&all, waited) } else { self.why_outside(digests, waited) })
-    }
-
-    /// Joins all adapters of the request, unless others come before it.
-    fn enter(&mut self, request: RequestId, digests: &[Digest], now: Instant) -> Result<bool, AdapterError> {
-        if !self.waiting.enter(request, self.overtakes(digests)) {
-            return Ok(false);
-        }
-        self.news.changed = true;
-        for digest in digests {
-            self.join(request, digest, now)?;
-        }
-        self.admit(now);
-        Ok(true)
-    }
-
-    /// In which tiers the adapters are, and so will be in use.
-    fn overtakes(&self, digests: &[Digest]) -> Overtakes {
-        let mut overtakes = Overtakes::default();
-        for entry in digests.iter().filter_map(|digest| self.entry_of(digest)) {
-            overtakes.host |= entry.is_in_memory();
-            overtakes.device |= entry.is_in(Tier::Device);
-        }
-        overtakes
-    }
-
-    /// Adds a user to the adapter's entry, or makes one.
-    fn join(&mut self, request: RequestId, digest: &Digest, now: Instant) -> Result<(), AdapterError> {
-        let id = match self.room.by_digest.get(digest).copied() {
-            Some(id) => {
-                self.count_request(id, now);
-                id
-            }
-            None => {
-                self.failures.check(digest, now)?;
-                self.room.totals.misses += 1;
-                self.insert(*digest, Purpose::Request, now)
-            }
-        };
-        let holds = self.waiting.holds(request);
-        let entry = self.room.entry(id);
-        entry.users += 1;
-        entry.holds += usize::from(holds);
-        entry.last_used = now;
-        if holds && matches!(entry.state, State::Host(_)) {
-            self.waiting.queue(Tier::Device, id);
-        }
-        self.waiting.join(request, id);
-        Ok(())
-    }
-
-    fn count_request(&mut self, id: EntryId, now: Instant) {
-        let Room { limits, entries, totals, .. } = &mut self.room;
-        let Some(entry) = entries.get_mut(&id) else { return };
-        let was_prefetched = std::mem::take(&mut entry.is_prefetched);
-        if !was_prefetched {
-            // The first request for a prefetched adapter was counted when it was made.
-            entry.popularity.count_use(now, limits.popularity_half_life);
-        }
-        totals.prefetch_hits += u64::from(was_prefetched);
-        *match entry.state {
-            State::Device(_) => &mut totals.device_hits,
-            State::Host(_) => &mut totals.host_hits,
-            _ => &mut totals.misses,
-        } += 1;
-    }
-
     /// Prepares for a request that will come, as far as that takes nothing from others that are worth more.
     pub(super) fn prefetch(&mut self, digest: &Digest, now: Instant) {
+        if self.is_taken_down(digest) {
+            return;
+        }
         if let Some(id) = self.room.by_digest.get(digest).copied() {
             let entry = self.room.entry(id);
             let is_idle = matches!(entry.state, State::Host(_)) && entry.users == 0;
@@ -199,76 +110,6 @@ impl Residency {
         self.waiting.begin_load(id, purpose);
         self.news.loads.push((id, digest));
         id
-    }
-
-    /// The adapters of a request that has entered, if all of them are on the device.
-    fn grant(
-        &mut self,
-        request: RequestId,
-        all: &[EntryId],
-        now: Instant,
-    ) -> Result<Option<Vec<Granted>>, AdapterError> {
-        if let Some(refusal) = all.iter().find_map(|id| self.room.entry(*id).refusal.clone()) {
-            return Err(refusal);
-        }
-        self.check_fit_together(all)?;
-        let entries = &self.room.entries;
-        if self.waiting.hold(request, |id| entries.get(&id).is_some_and(Entry::is_in_memory)) {
-            for id in all {
-                self.room.entry(*id).holds += 1;
-                self.waiting.queue(Tier::Device, *id);
-            }
-            self.admit(now);
-        }
-        let granted = all.iter().map(|id| match &self.room.entry(*id).state {
-            State::Device(resident) => Some((*id, Arc::clone(&resident.on_device))),
-            _ => None,
-        });
-        Ok(granted.collect())
-    }
-
-    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at once.
-    fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
-        let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
-        let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();
-        let budget_bytes = self.room.most_device_bytes();
-        if distinct.len() > 1 && needed_bytes > budget_bytes {
-            return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
-        }
-        Ok(())
-    }
-
-    /// Ends a request that has not been granted. Of one that has, there is nothing left.
-    pub(super) fn cancel(&mut self, request: RequestId, now: Instant) {
-        let Some(left) = self.waiting.leave(request) else { return };
-        self.news.changed = true;
-        for id in left.adapters {
-            self.remove_user(id, left.held, now);
-        }
-    }
-
-    /// Ends the use of an adapter that was granted.
-    pub(super) fn release(&mut self, id: EntryId, now: Instant) {
-        self.remove_user(id, true, now);
-    }
-
-    fn remove_user(&mut self, id: EntryId, held: bool, now: Instant) {
-        let entry = self.room.entry(id);
-        entry.users -= 1;
-        entry.holds -= usize::from(held);
-        entry.last_used = now;
-        let (users, holds) = (entry.users, entry.holds);
-        if holds == 0 {
-            self.waiting.withdraw(Tier::Device, id);
-        }
-        if users == 0 {
-            // Should its load be waiting for memory, it is not worth that any more; see `reserve`.
-            self.waiting.withdraw(Tier::Host, id);
-            self.drop_if_done(id);
-        }
-        if holds == 0 || users == 0 {
-            self.look_again(now);
-        }
     }
 
     /// Looks at who waits and at what the KV side is short of: something has changed.
@@ -377,15 +218,20 @@ impl Residency {
         }
     }
 
-    /// Makes the adapter unknown at once. Leases that exist stay good until they end; those that wait are refused.
-    /// Returns whether it was there.
+    /// Refuses the adapter from now on. Leases that exist stay good until they end; those that wait are refused. Returns
+    /// whether it was there.
     pub(super) fn take_down(&mut self, digest: &Digest, now: Instant) -> bool {
-        let Some(id) = self.room.by_digest.get(digest).copied() else { return false };
+        self.taken_down.insert(*digest);
         self.news.changed = true;
+        let Some(id) = self.room.by_digest.get(digest).copied() else { return false };
         self.refuse(id, AdapterError::TakenDown);
         self.drop_if_done(id);
         self.admit(now);
         true
+    }
+
+    pub(super) fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.taken_down.contains(digest)
     }
 
     /// Makes an entry unknown to new requests and says why it will not come.
@@ -416,25 +262,6 @@ impl Residency {
         let entry = self.room.entry(id);
         if entry.refusal.is_some() && entry.users == 0 && !entry.is_loading() {
             self.room.remove(id);
-        }
-    }
-
-    /// What a wait that lasted too long was for.
-    fn why_waiting(&self, all: &[EntryId], waited: Duration) -> AdapterError {
-        let entries = || all.iter().filter_map(|id| self.room.entries.get(id));
-        let unready = entries().find(|entry| !entry.is_in_memory());
-        match unready.or_else(|| entries().find(|entry| !entry.is_in(Tier::Device))) {
-            Some(Entry { state: State::Host(_), bytes, .. }) => self.room.no_room(Tier::Device, *bytes, waited),
-            Some(Entry { state: State::WaitsForMemory(bytes), .. }) => self.room.no_room(Tier::Host, *bytes, waited),
-            _ => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
-        }
-    }
-
-    /// The same for a request that was not let in before others that wait.
-    fn why_outside(&self, digests: &[Digest], waited: Duration) -> AdapterError {
-        match digests.iter().filter_map(|digest| self.entry_of(digest)).map(|entry| entry.bytes).max() {
-            Some(bytes) => self.room.no_room(Tier::Device, bytes, waited),
-            None => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
         }
     }
 

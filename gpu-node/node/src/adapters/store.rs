@@ -133,18 +133,30 @@ impl AdapterStore {
         self.0.origin.most_device_bytes
     }
 
-    /// Makes the adapter unknown to this node at once, for take-downs. Requests that run keep their lease until they
-    /// end; those that wait are refused. Returns whether it was resident or being loaded.
-    pub fn evict(&self, digest: &Digest) -> bool {
+    /// Takes a version down: those that wait for it are refused, and so is whoever asks for it from now on; no tier keeps
+    /// it. Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
+    /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
+    pub fn take_down(&self, digest: &Digest) -> bool {
         let was_there = self.change(|residency, now| residency.take_down(digest, now));
         if let Some(disk) = &self.0.origin.disk {
             disk.remove(digest);
         }
-        if was_there {
-            tracing::info!(adapter.digest = %digest, "adapter taken down");
-            self.publish();
-        }
+        self.publish();
         was_there
+    }
+
+    /// Whether the version was taken down.
+    #[must_use]
+    pub fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.0.lock().is_taken_down(digest)
+    }
+
+    /// Waits until one of these versions is taken down.
+    pub(super) async fn wait_for_take_down(&self, digests: Vec<Digest>) {
+        let one = |residency: &mut Residency, _| {
+            Ok(digests.iter().any(|digest| residency.is_taken_down(digest)).then_some(()))
+        };
+        self.until(None, one).await.expect("looking does not fail");
     }
 
     /// What is resident, and counts since the start.
@@ -316,8 +328,16 @@ impl Load {
                 let size_bytes = adapter.size_bytes;
                 tracing::info!(adapter.digest = %digest, size_bytes, from, ?load_time, ?work_time, "adapter loaded");
                 let is_wanted = self.store.change(|residency, now| residency.loaded(self.id, loaded, now));
-                if is_wanted && !was_on_disk && disk.as_ref().is_some_and(|disk| disk.write(&adapter)) {
+                if let Some(disk) = disk
+                    && is_wanted
+                    && !was_on_disk
+                    && disk.write(&adapter)
+                {
                     self.store.change(|residency, _| residency.kept_on_disk(&digest));
+                    if self.store.is_taken_down(&digest) {
+                        // It was taken down while it was written.
+                        disk.remove(&digest);
+                    }
                 }
             }
             Err(error) => {

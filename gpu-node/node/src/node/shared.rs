@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::books::Books;
 use super::config::NodeConfig;
+use super::orders::Orders;
 use crate::adapters::AdapterStore;
 
 /// What the node's tasks share.
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) constraints: ConstraintCompiler,
     pub(super) books: Books,
+    pub(super) orders: Orders,
     pub(super) tasks: TaskTracker,
     /// No more claims; jobs that have not reached the engine go back.
     pub(super) draining: CancellationToken,

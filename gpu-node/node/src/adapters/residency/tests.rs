@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 use super::super::samples::ample_memory;
+use super::super::waiting::RequestId;
 use super::*;
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
@@ -232,7 +233,11 @@ proptest! {
                 }
                 Action::Poll(at) if !sim.users.is_empty() => sim.poll(at % sim.users.len()),
                 Action::Release(at) if !sim.users.is_empty() => sim.release(at % sim.users.len()),
-                Action::TakeDown(index) => drop(sim.residency.take_down(&digest(index), sim.now)),
+                Action::TakeDown(index) => {
+                    sim.residency.take_down(&digest(index), sim.now);
+                    // As if the order stood no more, so that what follows is about more than refusals.
+                    sim.residency.taken_down = TakenDown::default();
+                }
                 Action::Prefetch(index) => sim.prefetch(index),
                 Action::TakePages(pages) => if let Some(memory) = &memory {
                     if memory.take(Side::Kv, pages) {
@@ -400,11 +405,15 @@ fn a_take_down_refuses_those_that_wait_and_spares_those_that_run() {
     assert!(!sim.residency.take_down(&digest(0), sim.now));
     sim.check();
     assert_eq!(sim.residency.totals().device_bytes, 20, "its bytes count while it runs");
-    // A new request is a new load, which the source may refuse.
-    assert_ne!(sim.join(0).unwrap(), leased);
+    // A later request is refused, and nothing is brought ahead of one.
+    assert!(matches!(sim.join(0), Err(AdapterError::TakenDown)));
+    sim.prefetch(0);
+    assert!(sim.loads.is_empty());
+    // So are those that wait, and their load.
+    assert_ne!(sim.join(1).unwrap(), leased);
     let User { id, request, .. } = sim.users[1];
-    assert!(sim.residency.take_down(&digest(0), sim.now));
-    let polled = sim.residency.poll(request, &[digest(0)], sim.now);
+    assert!(sim.residency.take_down(&digest(1), sim.now));
+    let polled = sim.residency.poll(request, &[digest(1)], sim.now);
     assert!(matches!(polled, Err(AdapterError::TakenDown)));
     assert!(matches!(sim.residency.reserve(id, 20, sim.now), Err(AdapterError::TakenDown)));
     sim.drain();

@@ -169,21 +169,26 @@ async fn another_base_and_files_that_are_no_adapter_are_refused_with_the_reason(
 
 #[tokio::test]
 async fn a_take_down_is_at_once_and_running_requests_end_in_peace() {
-    let (store, source, digests) = store_of(1, 1, limits(4096, 4096));
+    let (store, source, digests) = store_of(2, 1, limits(4096, 4096));
     let lease = store.acquire(&digests[0]).await.unwrap();
-    assert!(store.evict(&digests[0]));
-    assert!(!store.evict(&digests[0]));
+    assert!(store.take_down(&digests[0]));
+    assert!(!store.take_down(&digests[0]));
+    assert!(matches!(store.acquire(&digests[0]).await, Err(AdapterError::TakenDown)));
+    store.prefetch(&digests[0]);
+    // So is one whose load is under way.
     let waiting = tokio::spawn({
-        let (store, digest) = (store.clone(), digests[0]);
+        let (store, digest) = (store.clone(), digests[1]);
         async move { store.acquire(&digest).await }
     });
-    until("a new load waits", || source.num_fetches() == 2).await;
-    assert!(store.evict(&digests[0]));
+    until("a load waits", || source.num_fetches() == 2).await;
+    assert!(store.take_down(&digests[1]));
     assert!(matches!(waiting.await.unwrap(), Err(AdapterError::TakenDown)));
     assert_eq!(lease.slabs::<PackedAdapter>().unwrap().layers.len(), 2);
+    assert_eq!(store.stats().totals.device_bytes, SIZE_PER_RANK, "what runs counts until it ends");
     drop(lease);
     source.gate.add_permits(1);
     until("all is gone", || store.stats().totals.host_bytes == 0 && store.stats().resident.is_empty()).await;
+    assert_eq!((source.num_fetches(), store.stats().totals.device_bytes), (2, 0), "and nothing was fetched again");
 }
 
 #[tokio::test]

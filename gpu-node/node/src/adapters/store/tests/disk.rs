@@ -59,9 +59,12 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
     assert_eq!(source.num_fetches(), 1);
     until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
     assert_eq!(store.stats().disk.unwrap().corrupt, 1);
-    // A take-down reaches the disk.
-    assert!(store.evict(&digests[0]));
+    // A take-down reaches the disk, also where the adapter is nowhere else.
+    let (later, _, _) = with_disk(folder.path(), 2);
+    assert!(store.take_down(&digests[0]));
     until("it is gone", || store.stats().disk.unwrap().files == 1).await;
+    assert!(!later.take_down(&digests[1]));
+    until("the other is gone too", || files_in(folder.path()).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,7 +267,7 @@ async fn fill_up(folder: &Path) {
     assert_eq!((source.num_fetches() - num_fetches, store.stats().disk.unwrap().hits), (0, 3));
     // Nothing is left that could make way: requests are served without the tier, which does not try again for each.
     for digest in &digests[5..] {
-        store.evict(digest);
+        store.0.origin.disk.as_ref().unwrap().remove(digest);
     }
     until("all are gone", || store.stats().disk.unwrap().files == 0 && names().len() == 1).await;
     fill(folder, 0);
