@@ -15,12 +15,14 @@ mod upload;
 
 mod db;
 mod error;
+mod limits;
 mod objects;
 
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError};
+pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, RecoverError, recover_admin_key};
 pub use catalog::ListedModel;
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};
-pub use http::{openapi, router};
+pub use http::{describe_metrics, openapi, router};
+pub use limits::UploadLimits;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob};
-pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig, UploadLimits};
+pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig};

@@ -4,7 +4,6 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sea_orm::{ColumnTrait as _, DatabaseConnection, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _};
 use souk_migrations::{Migrator, MigratorTrait as _};
@@ -16,6 +15,7 @@ use crate::db::entities::{api_key, idempotent_request, upload};
 use crate::db::{begin_write, now_ms, open_sqlite};
 use crate::error::RegistryError;
 use crate::http::tenants::{insert_tenant, tenant_by_name};
+use crate::limits::UploadLimits;
 use crate::objects::{FolderStore, ObjectStore};
 
 /// The tenant of the installation's operator.
@@ -52,20 +52,6 @@ pub struct RegistryConfig {
     pub uploads: UploadLimits,
 }
 
-/// Bounds on uploads.
-#[derive(Clone, Debug)]
-pub struct UploadLimits {
-    /// Largest `adapter_model.safetensors`. A rank-64 adapter on all layers of an 8B model has about 330 MB in BF16.
-    pub weights_bytes: u64,
-    /// Largest model card.
-    pub card_bytes: u64,
-    /// Uploads that may run at once in this process; more are told to come back. Each holds up to 8 MiB of the body
-    /// and one file handle.
-    pub max_concurrent: usize,
-    /// An upload that sends nothing for this long is given up.
-    pub idle_timeout: Duration,
-}
-
 impl RegistryConfig {
     /// The default limits, with everything below `data_dir`.
     #[must_use]
@@ -77,12 +63,6 @@ impl RegistryConfig {
     #[must_use]
     pub fn objects_dir(&self) -> PathBuf {
         self.data_dir.join("objects")
-    }
-}
-
-impl Default for UploadLimits {
-    fn default() -> Self {
-        Self { weights_bytes: 1 << 30, card_bytes: 1 << 20, max_concurrent: 16, idle_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -149,7 +129,7 @@ impl Registry {
             db,
             objects,
             bases: bases.into(),
-            upload_slots: Arc::new(Semaphore::new(config.uploads.max_concurrent)),
+            upload_slots: Arc::new(Semaphore::new(config.uploads.max_concurrent_uploads)),
             blob_references: Arc::new(RwLock::new(())),
             _folder_lock: Arc::new(folder_lock),
             config: Arc::new(config),

@@ -1,18 +1,16 @@
 //! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`].
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::any;
-use tower_http::catch_panic::CatchPanicLayer;
+use souk_http::put_around;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use super::middleware::{
-    JSON_BODY_BYTES, answer_panic, authenticate, no_such_method, no_such_route, tag_with_request_id,
-};
+use super::middleware::{JSON_BODY_BYTES, SERVICE, authenticate, no_such_method, no_such_route};
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
 use crate::Registry;
 use crate::idempotency::answer_once;
@@ -67,13 +65,10 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         .merge(guarded)
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
-    let routes = open
-        .merge(guarded)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(JSON_BODY_BYTES))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(from_fn(tag_with_request_id));
-    (axum::Router::new().nest(PREFIX, routes).with_state(registry), openapi())
+    let routes =
+        open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
+    let router = put_around(axum::Router::new().nest(PREFIX, routes), &SERVICE);
+    (router.with_state(registry), openapi())
 }
 
 /// The OpenAPI document, without starting anything.

@@ -23,7 +23,7 @@ use souk_protocol::Digest;
 use crate::Registry;
 use crate::db::entities::{adapter, version};
 use crate::error::RegistryError;
-use body::BoundedBody;
+use body::HeldBytes;
 use in_flight::InFlight;
 use receive::{Parts, Received};
 
@@ -50,9 +50,9 @@ impl Upload {
         registry: &Registry,
         adapter: adapter::Model,
         multipart: Multipart,
-        body: &BoundedBody,
+        held_bytes: HeldBytes,
     ) -> Result<Self, RegistryError> {
-        let mut parts = Parts::new(multipart, body.held_bytes(), registry.config.uploads.clone());
+        let mut parts = Parts::new(multipart, held_bytes, registry.config.uploads.clone());
         let number = parts.version().await?;
         Ok(Self { registry: registry.clone(), adapter, number, parts })
     }
@@ -95,11 +95,10 @@ impl Complete {
     }
 }
 
-/// Opens the upload in `request` and lets `work` go on with it. When that fails with part of the body unread, the rest
-/// is read away first: a client that writes before it reads would otherwise see a reset connection, not the answer.
+/// Opens the upload in `request` and lets `work` go on with it.
 pub(crate) async fn with_upload<T, Work, Done>(
     registry: &Registry,
-    adapter: Result<adapter::Model, RegistryError>,
+    adapter: adapter::Model,
     request: Request,
     work: Work,
 ) -> Result<T, RegistryError>
@@ -107,18 +106,10 @@ where
     Work: FnOnce(Upload) -> Done,
     Done: Future<Output = Result<T, RegistryError>>,
 {
-    let (body, request) = BoundedBody::take_from(request);
-    let result = async {
-        let adapter = adapter?;
-        let limit = registry.config.uploads.max_concurrent;
-        let slots = registry.upload_slots.clone();
-        let _slot = slots.try_acquire_owned().map_err(|_| RegistryError::TooManyUploads { limit })?;
-        let multipart = body::multipart(request).await?;
-        work(Upload::open(registry, adapter, multipart, &body).await?).await
-    }
-    .await;
-    if result.is_err() {
-        body.drain().await;
-    }
-    result
+    let limit = registry.config.uploads.max_concurrent_uploads;
+    let slots = registry.upload_slots.clone();
+    let _slot = slots.try_acquire_owned().map_err(|_| RegistryError::TooManyUploads { limit })?;
+    let (held_bytes, request) = body::bounded(request);
+    let multipart = body::multipart(request).await?;
+    work(Upload::open(registry, adapter, multipart, held_bytes).await?).await
 }

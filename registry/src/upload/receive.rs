@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::body::HeldBytes;
 use crate::catalog::parse_version;
 use crate::error::{Finding, RegistryError};
+use crate::limits::UploadLimits;
 use crate::objects::{ObjectStore, StagedBlob};
-use crate::registry::UploadLimits;
 
 /// Name of the first part.
 const VERSION_PART: &str = "version";
@@ -60,7 +60,7 @@ impl Parts {
 
     /// Reads the first part, which is the version number: it is reserved before anything large is taken.
     pub(super) async fn version(&mut self) -> Result<Version, RegistryError> {
-        let idle = self.limits.idle_timeout;
+        let idle = self.limits.upload_idle_timeout;
         let field = next_field(&mut self.multipart, idle).await?;
         let field = field.filter(|field| field.name() == Some(VERSION_PART)).ok_or_else(|| {
             RegistryError::bad_request("version_first", "the first part of an upload is `version`, for example 1.0.0")
@@ -77,7 +77,7 @@ impl Parts {
     /// Reads the files, in any order.
     pub(super) async fn receive(&mut self, objects: &dyn ObjectStore) -> Result<Received, RegistryError> {
         let (mut config, mut weights, mut card) = (None, None, None);
-        let idle = self.limits.idle_timeout;
+        let idle = self.limits.upload_idle_timeout;
         while let Some(field) = next_field(&mut self.multipart, idle).await? {
             let name = field.name().unwrap_or_default().to_owned();
             let part = Part { field, held_bytes: &self.held_bytes, idle };
@@ -86,10 +86,10 @@ impl Parts {
                     config = Some(part.read_all(CONFIG_FILE, MAX_CONFIG_BYTES as u64).await?);
                 }
                 WEIGHTS_FILE if weights.is_none() => {
-                    weights = Some(part.read_weights(objects, self.limits.weights_bytes).await?);
+                    weights = Some(part.read_weights(objects, self.limits.max_adapter_bytes).await?);
                 }
                 CARD_FILE if card.is_none() => {
-                    card = Some(part.read_all(CARD_FILE, self.limits.card_bytes).await?);
+                    card = Some(part.read_all(CARD_FILE, self.limits.max_card_bytes).await?);
                 }
                 _ => return Err(unexpected_part(&name)),
             }

@@ -61,7 +61,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
 
 #[tokio::test]
 async fn a_client_that_sends_nothing_is_given_up() {
-    let stack = Stack::start_with(|config| config.uploads.idle_timeout = Duration::from_millis(200)).await;
+    let stack = Stack::start_with(|config| config.uploads.upload_idle_timeout = Duration::from_millis(200)).await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
     let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
@@ -73,7 +73,7 @@ async fn a_client_that_sends_nothing_is_given_up() {
 
 #[tokio::test]
 async fn as_many_uploads_run_at_once_as_the_operator_allows() {
-    let stack = Stack::start_with(|config| config.uploads.max_concurrent = 1).await;
+    let stack = Stack::start_with(|config| config.uploads.max_concurrent_uploads = 1).await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
     let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));

@@ -3,6 +3,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, Set};
 use serde::Deserialize;
+use souk_http::idempotency::IdempotencyKey;
 use souk_protocol::Scope;
 use souk_protocol::reference::check_name_part;
 use utoipa::ToSchema;
@@ -15,7 +16,6 @@ use crate::db::entities::adapter;
 use crate::db::{is_unique_violation, now_ms};
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
-use crate::idempotency::IdempotencyKey;
 
 /// An adapter to be made.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -3,6 +3,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use souk_http::idempotency::IdempotencyKey;
 use souk_protocol::{Scope, Scopes};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -13,7 +14,7 @@ use crate::auth::{NewKey, insert_key};
 use crate::db::ms_of;
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
-use crate::idempotency::{AnswerToKeep, IdempotencyKey};
+use crate::idempotency::AnswerToKeep;
 
 /// Longest name of a key.
 const MAX_NAME_CHARS: usize = 100;

@@ -2,6 +2,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use souk_http::idempotency::IdempotencyKey;
 use souk_protocol::Scope;
 use souk_protocol::reference::check_name_part;
 use utoipa::ToSchema;
@@ -11,7 +12,6 @@ use crate::Registry;
 use crate::db::is_unique_violation;
 use crate::error::{Finding, RegistryError};
 use crate::http::{Body, Caller, Problems};
-use crate::idempotency::IdempotencyKey;
 
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -2,6 +2,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use souk_http::idempotency::IdempotencyKey;
 use souk_protocol::Scope;
 use utoipa::ToSchema;
 
@@ -11,7 +12,7 @@ use crate::db::entities::adapter;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
 use crate::http::{Caller, PathOf, Problem, Problems};
-use crate::idempotency::{Claim, IdempotencyKey, claim, key_of, route_of};
+use crate::idempotency::{Claim, claim, key_of, route_of};
 use crate::upload::with_upload;
 
 /// The parts of an upload.
@@ -54,7 +55,7 @@ pub(crate) async fn upload_version(
     PathOf(path): PathOf<AdapterPath>,
     request: Request,
 ) -> Result<Response, RegistryError> {
-    let adapter = may_upload(&registry, &caller, &path).await;
+    let adapter = may_upload(&registry, &caller, &path).await?;
     let tenant_id = caller.0.tenant.to_string();
     let (route, key) = (route_of(&request), key_of(request.headers())?);
     with_upload(&registry.clone(), adapter, request, async |upload| {

@@ -1,0 +1,327 @@
+//! Adapters in memory: requests lease them, loads run beside the engine, and what is idle goes when room is needed.
+
+mod load;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_models::base::LlamaWeights;
+use souk_protocol::{BaseModel, Digest};
+use souk_runner::DeviceAdapter;
+use tokio::sync::Notify;
+
+use self::load::Load;
+use super::disk::DiskTier;
+use super::entry::EntryId;
+use super::error::AdapterError;
+use super::limits::{AdapterLimits, LimitsError};
+use super::residency::{News, Residency};
+use super::source::AdapterSource;
+use super::stats::AdapterStats;
+use super::waiting::RequestId;
+
+/// The adapters of a node. Clones are handles to the same store.
+///
+/// There are two tiers with a budget each: host memory, where packed adapters are kept, and the device, where the model
+/// runs. On the CPU the device is host memory, so that an adapter on both is one allocation and coming to the device is
+/// an entry in the books; the device budget then bounds what running requests may hold at once.
+///
+/// A registered adapter costs nothing until it is asked for: the store knows only those that are here or on their way, and
+/// a bounded number that failed a moment ago.
+#[derive(Clone)]
+pub struct AdapterStore(Arc<Shared>);
+
+/// The right to run an adapter. While it lives the adapter stays on the device; what it derefs to should not be kept
+/// longer than the lease, since its bytes are not counted any more then.
+#[derive(Debug)]
+pub struct AdapterLease {
+    // Dropped before the hold, so that memory is free when the budget says so.
+    adapter: Arc<DeviceAdapter>,
+    _hold: Hold,
+}
+
+/// Where a store keeps adapters.
+pub struct Tiers {
+    /// The device's memory, shared with K and V.
+    pub memory: DeviceMemory,
+    /// Packed adapters on disk, if there is such a tier.
+    pub disk: Option<DiskTier>,
+}
+
+struct Shared {
+    source: Arc<dyn AdapterSource>,
+    disk: Option<DiskTier>,
+    base: Arc<BaseModel>,
+    weights: Arc<LlamaWeights>,
+    limits: AdapterLimits,
+    // A std mutex: sections are short and have no await.
+    residency: Mutex<Residency>,
+    /// Rung after each change that somebody may be waiting for. One bell for all: there are about as many that wait as the
+    /// node has places, and a look is short.
+    changed: Notify,
+    /// The most that adapters on the device can ever have.
+    most_device_bytes: usize,
+    /// Rung when there is a reason to look at the pool again.
+    room: Arc<Notify>,
+}
+
+impl AdapterStore {
+    /// An empty store for adapters of `base`, whose weights DoRA is worked out against. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LimitsError`] if the limits contradict themselves.
+    pub fn new(
+        source: Arc<dyn AdapterSource>,
+        base: Arc<BaseModel>,
+        weights: Arc<LlamaWeights>,
+        limits: AdapterLimits,
+        tiers: Tiers,
+    ) -> Result<Self, LimitsError> {
+        limits.check()?;
+        let Tiers { memory, disk } = tiers;
+        let room = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            source,
+            disk,
+            base,
+            weights,
+            limits,
+            residency: Mutex::new(Residency::new(limits, memory.clone())),
+            changed: Notify::new(),
+            most_device_bytes: limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES),
+            room: Arc::clone(&room),
+        });
+        tokio::spawn(watch_room(Arc::downgrade(&shared), Arc::clone(&room)));
+        // The engine's thread rings; evicting is done elsewhere.
+        memory.set_waker(Side::Adapters, Arc::new(move || room.notify_one()));
+        Ok(Self(shared))
+    }
+
+    /// Leases an adapter, loading it first if need be. However many ask for one adapter, it is loaded once. A caller
+    /// that goes away does not stop the load for the others.
+    ///
+    /// An adapter that is on the device is leased at once, past others that wait for room, but not for ever: how often
+    /// anybody is overtaken has a bound, see `waiting.rs`. Do not wait for a lease with another in hand, or two that do may
+    /// deadlock; see [`acquire_all`](Self::acquire_all).
+    ///
+    /// # Errors
+    /// [`AdapterError`] if it cannot be loaded, or does not fit within `max_wait` since others are in use.
+    pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
+        let mut leases = self.lease(std::slice::from_ref(digest), now()).await?;
+        Ok(leases.pop().expect("one adapter was asked for"))
+    }
+
+    /// Leases all adapters of one request. Two requests that each hold one adapter and wait for the other's would
+    /// deadlock, so requests for several gather theirs one after the other.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even alone.
+    pub async fn acquire_all(&self, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
+        match digests {
+            [] => return Ok(Vec::new()),
+            [_] => {}
+            // While others gather theirs these are loaded, as far as nothing else is held up by it.
+            several => several.iter().for_each(|digest| self.prefetch(digest)),
+        }
+        self.lease(digests, now()).await
+    }
+
+    /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that takes
+    /// nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
+    pub fn prefetch(&self, digest: &Digest) {
+        self.change(|residency, now| residency.prefetch(digest, now));
+    }
+
+    /// The most bytes that adapters on the device can ever have.
+    #[must_use]
+    pub fn most_device_bytes(&self) -> usize {
+        self.0.most_device_bytes
+    }
+
+    /// Takes a version down: those that wait for it are refused, and so is whoever asks for it from now on; no tier keeps
+    /// it. Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
+    /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
+    pub fn take_down(&self, digest: &Digest) -> bool {
+        let was_there = self.change(|residency, now| residency.take_down(digest, now));
+        if let Some(disk) = &self.0.disk {
+            disk.remove(digest);
+        }
+        self.publish();
+        was_there
+    }
+
+    /// Whether the version was taken down.
+    #[must_use]
+    pub fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.0.lock().is_taken_down(digest)
+    }
+
+    /// Waits until one of these versions is taken down.
+    pub(super) async fn wait_for_take_down(&self, digests: Vec<Digest>) {
+        let one = |residency: &mut Residency, _| {
+            Ok(digests.iter().any(|digest| residency.is_taken_down(digest)).then_some(()))
+        };
+        self.until(None, one).await.expect("looking does not fail");
+    }
+
+    /// What is resident, and counts since the start.
+    #[must_use]
+    pub fn stats(&self) -> AdapterStats {
+        let disk = self.0.disk.as_ref().map(DiskTier::stats);
+        AdapterStats { disk, ..self.0.lock().stats(now()) }
+    }
+
+    /// Leases the adapters of a request that came at `asked_at`.
+    async fn lease(&self, digests: &[Digest], asked_at: Instant) -> Result<Vec<AdapterLease>, AdapterError> {
+        let id = self.change(|residency, _| residency.ask(digests.len(), asked_at));
+        let request = Request { store: self, id };
+        let deadline = asked_at + self.0.limits.max_wait;
+        let granted = self.until(Some(deadline), |residency, now| residency.poll(request.id, digests, now)).await?;
+        let hold = |id| Hold { store: self.clone(), id };
+        let leases = granted.into_iter().map(|(id, adapter)| AdapterLease { adapter, _hold: hold(id) }).collect();
+        self.publish();
+        Ok(leases)
+    }
+
+    /// Looks again after each change until there is an answer. Whoever gives a deadline has one at the latest then.
+    async fn until<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut Residency, Instant) -> Result<Option<R>, AdapterError>,
+    ) -> Result<R, AdapterError> {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            // Listens before it looks, or a change between the two would be missed.
+            changed.as_mut().enable();
+            if let Some(found) = self.change(&mut look)? {
+                return Ok(found);
+            }
+            match deadline {
+                Some(deadline) => {
+                    let _ = tokio::time::timeout_at(deadline.into(), changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// One step of the books, and what follows from it: loads begin, and those that wait look again.
+    fn change<R>(&self, step: impl FnOnce(&mut Residency, Instant) -> R) -> R {
+        let mut residency = self.0.lock();
+        let result = step(&mut residency, now());
+        let News { changed, loads } = residency.take_news();
+        drop(residency);
+        for (id, digest) in loads {
+            // Not awaited by any request: a load goes on when its request does not.
+            tokio::spawn(Load::new(self.clone(), id, digest).run());
+        }
+        if changed {
+            self.0.changed.notify_waiters();
+        }
+        result
+    }
+
+    fn publish(&self) {
+        let totals = self.0.lock().totals();
+        totals.publish();
+        if let Some(disk) = &self.0.disk {
+            disk.stats().publish();
+        }
+    }
+}
+
+impl fmt::Debug for AdapterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdapterStore").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+impl AdapterLease {
+    /// Digest of the adapter's manifest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.adapter.digest
+    }
+}
+
+impl Deref for AdapterLease {
+    type Target = Arc<DeviceAdapter>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.adapter
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Residency> {
+        // The books are changed in steps that do not panic in between.
+        self.residency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Weights of more bytes than this cannot fit: slabs take at least half of an F32 file's data. A copy of the head,
+    /// which PEFT saves with a pair on it, comes on top.
+    fn max_weights_bytes(&self) -> u64 {
+        let header_bytes = souk_protocol::peft::MAX_HEADER_BYTES as u64 + 8;
+        let head_bytes = (self.base.shape.vocab_size * self.base.shape.hidden_size * size_of::<f32>()) as u64;
+        let slabs = (self.most_device_bytes as u64).saturating_mul(2);
+        slabs.saturating_add(header_bytes).saturating_add(head_bytes)
+    }
+}
+
+/// Looks at the pool whenever it is told to, for as long as there is a store.
+async fn watch_room(store: Weak<Shared>, room: Arc<Notify>) {
+    loop {
+        room.notified().await;
+        let Some(store) = store.upgrade() else { return };
+        AdapterStore(store).change(Residency::look_again);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // So that the watcher sees that there is nothing to watch.
+        self.room.notify_one();
+    }
+}
+
+/// A request until it is granted; cancelled when dropped before.
+struct Request<'a> {
+    store: &'a AdapterStore,
+    id: RequestId,
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.store.change(|residency, now| residency.cancel(self.id, now));
+    }
+}
+
+/// One user of an entry; gone when dropped.
+struct Hold {
+    store: AdapterStore,
+    id: EntryId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.store.change(|residency, now| residency.release(self.id, now));
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hold").field(&self.id).finish()
+    }
+}
+
+/// The time by the runtime's clock, which that of the deadlines is.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests;
