@@ -10,8 +10,7 @@ use souk_protocol::{
 };
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
-
-use crate::hash;
+use souk_testkit::hash;
 
 /// The node under test.
 #[derive(Clone)]

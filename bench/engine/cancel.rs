@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use souk_engine::EngineConfig;
+use souk_testkit::hash;
 
 use crate::Bench;
 use crate::driver::{Driver, Running};
-use crate::random::hash;
 
 const COUNTS: [usize; 2] = [16, 32];
 const NUM_WAITING: usize = 8;

@@ -12,8 +12,7 @@ use souk_protocol::{
 };
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
-
-use crate::random::hash;
+use souk_testkit::hash;
 
 /// An engine under test; it ends with this.
 pub(crate) struct Driver {

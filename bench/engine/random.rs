@@ -1,4 +1,4 @@
-//! Random numbers that are the same in every run, and adapters made of them.
+//! Adapters made of random numbers that are the same in every run.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use souk_kernels::cpu::LoraPair;
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::{Digest, LlamaShape};
 use souk_runner::DeviceAdapter;
+use souk_testkit::Random;
 
 /// Adapters that are dealt out to the sequences in turn; none for the base.
 pub(crate) struct AdapterSet {
@@ -39,15 +40,10 @@ pub(crate) fn adapter_sets(shape: &LlamaShape) -> Vec<AdapterSet> {
 fn adapter(shape: &LlamaShape, rank: usize, targets: Targets, seed: u64) -> Arc<DeviceAdapter> {
     let mut adapter = PackedAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
     let (hidden, ffn) = (shape.hidden_size, shape.intermediate_size);
-    let mut state = hash(seed + 1);
+    let mut random = Random::new(seed);
     let mut pair = |inputs: usize, outputs: usize| {
-        let mut numbers = |count: usize| -> Vec<f32> {
-            let mut next = || {
-                state = hash(state);
-                (state >> 40) as f32 / (1u64 << 24) as f32 * 0.02 - 0.01
-            };
-            (0..count).map(|_| next()).collect()
-        };
+        let mut numbers =
+            |count: usize| -> Vec<f32> { random.floats(count).iter().map(|value| value * 0.01).collect() };
         let (a, b) = (numbers(rank * inputs), numbers(outputs * rank));
         Some(LoraPair::pack(rank, inputs, outputs, &a, &b, 1.0, SlabType::Bf16).expect("the shapes agree"))
     };
@@ -64,12 +60,4 @@ fn adapter(shape: &LlamaShape, rank: usize, targets: Targets, seed: u64) -> Arc<
     }
     adapter.size_bytes = adapter.measure_bytes();
     Arc::new(Arc::new(adapter).on_cpu())
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-pub(crate) fn hash(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use souk_testkit::hash;
 
 use crate::Bench;
 use crate::driver::Driver;
-use crate::random::{AdapterSet, hash};
+use crate::random::AdapterSet;
 
 const NUM_USERS: u64 = 16;
 const PROMPT_TOKENS: usize = 128;

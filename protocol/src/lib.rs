@@ -2,7 +2,8 @@
 //! description. No I/O happens here: bytes come in as slices, facts go out as types.
 //!
 //! Begin with [`job::GenerateJob`], which is what the gateway puts on the queue, and [`event::JobEvent`], which is
-//! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads adapters in the PEFT format and says everything that is wrong with one.
+//! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads
+//! adapters in the PEFT format and says everything that is wrong with one.
 //!
 //! ```text
 //! souk (root) -> registry gateway gpu-node http queue protocol

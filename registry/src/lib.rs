@@ -11,6 +11,7 @@ mod auth;
 mod catalog;
 mod http;
 mod idempotency;
+mod take_downs;
 mod upload;
 
 mod db;
@@ -26,3 +27,4 @@ pub use http::{describe_metrics, openapi, router};
 pub use limits::UploadLimits;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob};
 pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig};
+pub use take_downs::TakeDownListener;

@@ -17,6 +17,7 @@ use crate::error::RegistryError;
 use crate::http::tenants::{insert_tenant, tenant_by_name};
 use crate::limits::UploadLimits;
 use crate::objects::{FolderStore, ObjectStore};
+use crate::take_downs::{TakeDownListener, TakeDowns};
 
 /// The tenant of the installation's operator.
 pub const ADMIN_TENANT: &str = "admin";
@@ -39,6 +40,8 @@ pub struct Registry {
     /// Held for reading while an upload's blobs exist that no row refers to yet, for writing while unreferenced blobs
     /// are removed: without it a removal could take a blob that an upload has just found to be there already.
     pub(crate) blob_references: Arc<RwLock<()>>,
+    /// Tells those who serve versions in this process what was taken down.
+    pub(crate) take_downs: Arc<TakeDowns>,
     /// Keeps a second process out of the data folder.
     _folder_lock: Arc<File>,
 }
@@ -90,6 +93,12 @@ pub enum OpenError {
 }
 
 impl Registry {
+    /// Hears of each version that is taken down from now on, so that running answers can be ended.
+    #[must_use]
+    pub fn take_downs(&self) -> TakeDownListener {
+        self.take_downs.listen()
+    }
+
     /// Opens the embedded shape: a SQLite file and a folder of objects below the data folder.
     ///
     /// # Errors
@@ -131,6 +140,7 @@ impl Registry {
             bases: bases.into(),
             upload_slots: Arc::new(Semaphore::new(config.uploads.max_concurrent_uploads)),
             blob_references: Arc::new(RwLock::new(())),
+            take_downs: Arc::new(TakeDowns::new()),
             _folder_lock: Arc::new(folder_lock),
             config: Arc::new(config),
         };

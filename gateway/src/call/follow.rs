@@ -3,29 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{GenerateJob, JobEvent, JobFailure, JobId, NodeId, PoolId, TokenId};
-use souk_queue::{EventHub, JobQueue, OutcomeKind, Submission, Subscription, Weight};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, TokenId};
+use souk_queue::{EventHub, Submission, Subscription, Weight};
 use tokio::time::Instant;
 
+use super::admit::Place;
+use super::dispatch::Journey;
+use super::open_jobs::News;
+use super::settle::{Account, Opening};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::outcomes::Listener;
 
 /// How much later than its deadline a job is given up here. The node ends it at the deadline and says so; this is for a
 /// node that is lost while the queue cannot be reached.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the last counts of a job that was ended early.
 const LAST_COUNTS: Duration = Duration::from_millis(100);
+/// How long the last event may take that a node has sent, as the queue says: longer, and the stream of events is broken.
+const LAST_EVENT: Duration = Duration::from_secs(5);
 
-/// A submitted job. Dropping it before its last event cancels it, so that it leaves the batch: the client went away, or
-/// the answer is complete.
+/// A submitted job. Dropping it ends it, so that it leaves the batch: the client went away, or the answer is complete.
+/// Either way it is then followed to its settlement, by a task of its own ([`Account`]).
 pub(crate) struct RunningJob {
+    /// Closed first: a node that still sends notices at its next token.
     events: Subscription,
-    outcomes: Listener,
-    guard: CancelOnDrop,
+    account: Account,
     /// The answer so far, to go on from should the node be lost.
     tokens: Vec<TokenId>,
-    give_up_at: Instant,
+    /// When to give up, and what is then said to have happened.
+    give_up: (Instant, JobFailure),
+    /// What the queue has said that no node will say.
+    untold: Option<JobFailure>,
 }
 
 impl RunningJob {
@@ -33,111 +41,107 @@ impl RunningJob {
     pub(crate) async fn submit(
         gateway: &Gateway,
         job: GenerateJob,
-        lane: Option<NodeId>,
+        journey: &Journey,
         weight: Weight,
-        deadline: Instant,
+        place: Place,
     ) -> Result<Self, ApiError> {
-        let (id, pool) = (job.id.clone(), job.pool);
-        let events = gateway.hub().subscribe(id.clone(), EventHub::capacity_for(&job));
-        let outcomes = gateway.outcomes().listen(id.clone());
-        let guard = CancelOnDrop { queue: Arc::clone(gateway.queue()), pool, job: id, over: false };
-        let submission = Submission { job, lane, reply_to: gateway.id().clone(), weight };
-        let mut running = Self { events, outcomes, guard, tokens: Vec::new(), give_up_at: deadline + GRACE };
-        if let Err(error) = gateway.queue().submit(submission).await {
-            running.guard.over = true;
-            return Err(error.into());
-        }
+        let events = gateway.hub().subscribe(job.id.clone(), EventHub::capacity_for(&job));
+        let opening = Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, place };
+        let account = Account::open(opening, Arc::clone(&journey.ending))?;
+        let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
+        let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };
+        let lane = journey.lane.clone();
+        gateway.queue().submit(Submission { job, lane, reply_to: gateway.id().clone(), weight }).await?;
+        running.account.submitted();
         Ok(running)
     }
 
-    /// The next event of the live attempt. After the last event it never returns again.
+    /// The next event of the live attempt. Call it no more after the last event.
     pub(crate) async fn next(&mut self) -> JobEvent {
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = self.events.next() => match event {
-                    Some((_, event)) => event,
-                    // Another subscription took this job's place, which the unique ids rule out.
-                    None => JobEvent::Failed(JobFailure::Internal("the event stream was closed".to_owned())),
-                },
-                outcome = self.outcomes.next() => match self.after(outcome).await {
-                    Some(failure) => JobEvent::Failed(failure),
-                    None => continue,
-                },
-                () = tokio::time::sleep_until(self.give_up_at), if !self.guard.over => {
-                    return JobEvent::Failed(JobFailure::DeadlineExceeded);
-                }
-            };
-            if let JobEvent::Tokens { tokens, .. } = &event {
+        let event = match self.account.ended_as_a_whole() {
+            Some(outcome) => self.end(outcome),
+            None => self.next_of_job().await,
+        };
+        match &event {
+            JobEvent::Started => self.account.began(),
+            JobEvent::PromptLogprobs(_) => {}
+            JobEvent::Tokens { tokens, .. } => {
+                self.account.delivered(tokens.len());
                 self.tokens.extend(tokens.iter().map(|token| token.id));
             }
-            self.guard.over = self.guard.over || event.is_last();
-            return event;
+            // Cancelled, and not by us.
+            JobEvent::Finished { reason: FinishReason::Cancelled, .. } => self.account.ended(Outcome::Drained),
+            JobEvent::Finished { reason, .. } => self.account.ended(reason.outcome()),
+            JobEvent::Failed(failure) => self.account.failed(failure),
         }
+        event
     }
 
-    /// Ends the job before its time and returns how many tokens of its prompt were reused, as far as its node still
+    /// Ends the job before its time: a stop string is complete. `beyond` of the tokens that the last event brought came
+    /// after it and are no part of the answer. Returns how many tokens of its prompt were reused, as far as its node still
     /// says.
-    pub(crate) async fn end_early(&mut self) -> u32 {
-        if self.guard.over {
-            return 0;
-        }
-        if let Err(error) = self.guard.queue.cancel(self.guard.pool, &self.guard.job).await {
-            // The guard tries again when it is dropped.
-            tracing::warn!(error = %error, job = %self.guard.job, "cannot cancel a job");
+    pub(crate) async fn stop(&mut self, beyond: usize) -> u32 {
+        self.account.take_back(beyond);
+        self.account.ended(Outcome::Stop);
+        if !self.account.cancel().await {
             return 0;
         }
         let last_counts = async {
-            loop {
-                match self.next().await {
-                    JobEvent::Finished { usage, .. } => return usage.cached_tokens,
-                    JobEvent::Failed(_) => return 0,
-                    _ => {}
+            while let Some((_, event)) = self.events.next().await {
+                if let JobEvent::Finished { usage, .. } = event {
+                    return usage.cached_tokens;
                 }
             }
+            0
         };
         tokio::time::timeout(LAST_COUNTS, last_counts).await.unwrap_or(0)
     }
 
-    async fn after(&mut self, outcome: OutcomeKind) -> Option<JobFailure> {
-        match outcome {
-            OutcomeKind::Requeued => {
-                // The next node goes on where the last one stopped. Should the queue not take the tokens, the node
-                // generates them again and the fence drops what is repeated.
-                let resume = self.guard.queue.resume(self.guard.pool, &self.guard.job, self.tokens.clone());
-                if let Err(error) = resume.await {
-                    tracing::warn!(error = %error, job = %self.guard.job, "cannot hand in tokens to resume from");
-                }
-                None
+    async fn next_of_job(&mut self) -> JobEvent {
+        loop {
+            if let Some(failure) = &self.untold {
+                // Whatever came before it comes first.
+                return match self.events.try_next() {
+                    Some((_, event)) => event,
+                    None => self.over(JobEvent::Failed(failure.clone())),
+                };
             }
-            OutcomeKind::Expired => Some(JobFailure::DeadlineExceeded),
-            OutcomeKind::DeadLetter { deliveries, reason } => {
-                Some(JobFailure::DeadLetter { attempts: deliveries, reason })
+            let news = tokio::select! {
+                biased;
+                event = self.events.next() => return match event {
+                    Some((_, event)) if event.is_last() => self.over(event),
+                    Some((_, event)) => event,
+                    // Another subscription took this job's place, which the unique ids rule out.
+                    None => JobEvent::Failed(JobFailure::Internal("the event stream was closed".to_owned())),
+                },
+                news = self.account.news() => news,
+                () = tokio::time::sleep_until(self.give_up.0) => return JobEvent::Failed(self.give_up.1.clone()),
+            };
+            match news {
+                News::End => return self.end(self.account.ended_as_a_whole().unwrap_or(Outcome::Drained)),
+                News::Requeued => self.account.resume(self.tokens.clone()).await,
+                News::Settled(settled) => {
+                    self.untold.clone_from(&settled.untold);
+                    self.account.settled(settled);
+                    let broken = JobFailure::Internal("the last event of a job that has ended did not come".to_owned());
+                    self.give_up = (Instant::now() + LAST_EVENT, broken);
+                }
             }
         }
     }
-}
 
-struct CancelOnDrop {
-    queue: Arc<dyn JobQueue>,
-    pool: PoolId,
-    job: JobId,
+    /// The job's request was ended as a whole.
+    fn end(&mut self, outcome: Outcome) -> JobEvent {
+        self.account.ended(outcome);
+        JobEvent::Failed(match outcome {
+            Outcome::TakenDown => JobFailure::TakenDown,
+            _ => JobFailure::ShuttingDown,
+        })
+    }
+
     /// No node works on the job any more.
-    over: bool,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        // Without a runtime the process is ending, and the queue's memory with it.
-        if !self.over
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (queue, pool, job) = (Arc::clone(&self.queue), self.pool, self.job.clone());
-            runtime.spawn(async move {
-                if let Err(error) = queue.cancel(pool, &job).await {
-                    tracing::warn!(error = %error, job = %job, "cannot cancel a job");
-                }
-            });
-        }
+    fn over(&mut self, last: JobEvent) -> JobEvent {
+        self.account.over();
+        last
     }
 }

@@ -1,14 +1,15 @@
-//! Whole answers.
+//! Whole replies.
 
 use futures::StreamExt as _;
 use souk_protocol::{TokenLogprobs, Usage};
 
-use super::{Answers, Finish, Piece, Scored};
+use super::interleave::Replies;
+use super::piece::{Finish, Piece, Scored};
 use crate::error::ApiError;
 
-/// One complete answer.
+/// One complete reply.
 #[derive(Clone, Debug)]
-pub(crate) struct WholeAnswer {
+pub(crate) struct WholeReply {
     pub(crate) prompt: Vec<Option<TokenLogprobs>>,
     pub(crate) text: String,
     pub(crate) tokens: Vec<Scored>,
@@ -16,25 +17,25 @@ pub(crate) struct WholeAnswer {
     pub(crate) usage: Usage,
 }
 
-/// Waits for all answers of a request, in order of their index. The first failure ends them all.
-pub(crate) async fn collect(mut answers: Answers, num_answers: usize) -> Result<Vec<WholeAnswer>, ApiError> {
-    let empty = WholeAnswer {
+/// Waits for all replies of a request, in order of their index. The first failure ends them all.
+pub(crate) async fn collect(mut replies: Replies, num_replies: usize) -> Result<Vec<WholeReply>, ApiError> {
+    let empty = WholeReply {
         prompt: Vec::new(),
         text: String::new(),
         tokens: Vec::new(),
         finish: Finish::Length,
         usage: Usage::default(),
     };
-    let mut whole = vec![empty; num_answers];
-    while let Some((index, piece)) = answers.next().await {
-        let answer = &mut whole[index];
+    let mut whole = vec![empty; num_replies];
+    while let Some((index, piece)) = replies.next().await {
+        let reply = &mut whole[index];
         match piece? {
-            Piece::Prompt(logprobs) => answer.prompt = logprobs,
+            Piece::Prompt(logprobs) => reply.prompt = logprobs,
             Piece::Delta { text, tokens } => {
-                answer.text.push_str(&text);
-                answer.tokens.extend(tokens);
+                reply.text.push_str(&text);
+                reply.tokens.extend(tokens);
             }
-            Piece::End { finish, usage } => (answer.finish, answer.usage) = (finish, usage),
+            Piece::End { finish, usage } => (reply.finish, reply.usage) = (finish, usage),
         }
     }
     Ok(whole)

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use souk_protocol::{TokenId, TokenLogprobs, Vocabulary};
 use utoipa::ToSchema;
 
-use super::Scored;
+use super::piece::Scored;
 use crate::text::Detokenizer;
 
 /// Stands for the logarithm of zero, which JSON cannot write; the official API does the same.

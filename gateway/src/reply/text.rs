@@ -1,23 +1,17 @@
-//! The text of one answer, and the tokens that belong to it.
+//! The text of one reply, and the tokens that belong to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use souk_protocol::{TokenId, TokenLogprobs, TokenOut};
+use souk_protocol::{TokenId, TokenOut};
 
-use super::{AnswerShape, Piece};
+use super::piece::{Piece, Scored};
+use super::rules::ReplyRules;
 use crate::served::ServedBase;
 use crate::text::{Detokenizer, StopMatcher};
 
-/// A token of the answer with its logprobs.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scored {
-    pub(crate) id: TokenId,
-    pub(crate) logprobs: TokenLogprobs,
-}
-
 /// Turns tokens into text, ends at a stop string, and hands out each scored token with the text that it belongs to.
-pub(crate) struct AnswerText {
+pub(crate) struct ReplyText {
     base: Arc<ServedBase>,
     eos_tokens: Vec<TokenId>,
     score_ending: bool,
@@ -34,14 +28,14 @@ pub(crate) struct AnswerText {
     complete: bool,
 }
 
-impl AnswerText {
-    pub(crate) fn new(shape: &AnswerShape<'_>) -> Self {
+impl ReplyText {
+    pub(crate) fn new(rules: &ReplyRules<'_>) -> Self {
         Self {
-            base: Arc::clone(shape.base),
-            eos_tokens: shape.eos_tokens.to_vec(),
-            score_ending: shape.score_ending,
+            base: Arc::clone(rules.base),
+            eos_tokens: rules.eos_tokens.to_vec(),
+            score_ending: rules.score_ending,
             detokenizer: Detokenizer::default(),
-            stops: StopMatcher::new(shape.stops.to_vec()),
+            stops: StopMatcher::new(rules.stops.to_vec()),
             num_decoded: 0,
             num_certain: 0,
             text: String::new(),
@@ -101,6 +95,8 @@ impl AnswerText {
 
 #[cfg(test)]
 mod tests {
+    use souk_protocol::TokenLogprobs;
+
     use super::*;
     use crate::limits::GatewayLimits;
     use crate::testing::tiny::{END, tiny_base};
@@ -109,9 +105,9 @@ mod tests {
         Arc::new(ServedBase::new(&tiny_base(), &GatewayLimits::default()).unwrap())
     }
 
-    fn answer(base: &Arc<ServedBase>, stops: &[&str], score_ending: bool) -> AnswerText {
+    fn answer(base: &Arc<ServedBase>, stops: &[&str], score_ending: bool) -> ReplyText {
         let stops: Vec<String> = stops.iter().map(|&stop| stop.to_owned()).collect();
-        AnswerText::new(&AnswerShape {
+        ReplyText::new(&ReplyRules {
             base,
             stops: &stops,
             eos_tokens: &[END],
@@ -125,7 +121,7 @@ mod tests {
         TokenOut { id, logprobs: Some(TokenLogprobs { logprob: -0.5, top: Vec::new() }) }
     }
 
-    fn taken(text: &mut AnswerText) -> Option<(String, usize)> {
+    fn taken(text: &mut ReplyText) -> Option<(String, usize)> {
         text.take().map(|piece| match piece {
             Piece::Delta { text, tokens } => (text, tokens.len()),
             other => panic!("{other:?}"),

@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn a_prompt_counts_once_and_each_answer_counts() {
         let mut sum = RequestUsage::default();
-        let usage = souk_protocol::Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let usage =
+            souk_protocol::Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, prefill_began: true };
         sum.add(usage, true);
         sum.add(usage, false);
         assert_eq!((sum.prompt_tokens, sum.completion_tokens, sum.total_tokens), (10, 6, 16));

@@ -15,7 +15,8 @@ use crate::limits::GatewayLimits;
 
 /// How to generate, checked.
 #[derive(Clone, Debug, PartialEq, ToSchema)]
-pub struct Generation {
+#[schema(as = Generation)]
+pub struct GenerationParams {
     /// Divides the logits; below 0.00001 always the likeliest token. Default 1.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
@@ -95,7 +96,7 @@ pub(super) const WITHOUT_EFFECT: [&str; 9] = [
 /// Dividing by less would carry a model's ordinary logits beyond what `f32` holds long before it meant anything.
 const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=2.0;
 
-impl Generation {
+impl GenerationParams {
     pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let constraint = take_constraint(fields, limits)?;

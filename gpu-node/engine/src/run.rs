@@ -159,11 +159,12 @@ impl EngineLoop {
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;
             let Some(answer) = self.answers.get_mut(&id) else { continue };
+            // What was computed counts, whether anybody takes it or not.
+            if let Ok(advance) = outcome {
+                total = total.plus(advance);
+            }
             match answer.deliver().and(outcome) {
-                Ok(advance) => {
-                    total = total.plus(advance);
-                    self.scheduler.share_computed(id);
-                }
+                Ok(_) => self.scheduler.share_computed(id),
                 Err(reason) => self.leave(id, reason),
             }
             if let Some(reason) = self.scheduler.running(id).and_then(Sequence::finish_reason) {

@@ -4,10 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use souk_protocol::{
-    Digest, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, RequestId, SamplingParams, TenantId,
-    TokenId, Usage, deadline,
-};
+use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage, deadline};
 use souk_queue::{
     Claim, Delivery, JobQueue, NodeStatus, Notice, NoticeKind, Progress, QueueConfig, QueueError, Settled, Settlement,
     Submission, Submitted, Weight,
@@ -49,21 +46,7 @@ pub(crate) fn gateway() -> GatewayId {
 
 /// A job of this tenant with a prompt of so many tokens, in no lane.
 pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
-    let job = GenerateJob {
-        id: JobId { request: RequestId::new(), index: 0 },
-        tenant: TenantId::from_stored(tenant),
-        pool: pool(),
-        prompt: vec![1; prompt_tokens],
-        resume: Vec::new(),
-        adapters: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        constraint: None,
-        max_tokens: 100,
-        eos_tokens: Vec::new(),
-        logprobs: None,
-        prompt_logprobs: None,
-        deadline_unix_ms: None,
-    };
+    let job = souk_testkit::job::job(tenant, pool(), prompt_tokens);
     Submission { job, lane: None, reply_to: gateway(), weight: Weight::ORDINARY }
 }
 

@@ -46,6 +46,7 @@ pub(crate) async fn take_down_version(
     let mut version = existing_version(&transaction, &adapter, &path.version).await?;
     set_state(&transaction, &version, VersionState::TakenDown, Some(request.reason.clone())).await?;
     transaction.commit().await?;
+    registry.take_downs.tell(&version.digest);
     tracing::warn!(
         adapter.owner = path.owner,
         adapter.name = path.name,
