@@ -10,16 +10,18 @@
 //! A row has as many entries as the vocabulary (49,152 and up), so it is read in few plain passes that the compiler
 //! vectorises, nothing is sorted whole, and no buffer is allocated per row.
 
+mod candidate;
 mod draw;
 mod rule;
 mod scan;
 mod weights;
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use souk_protocol::{GenerateJob, SamplingParams, TokenId, TokenLogprobs, TokenOut};
 
+pub use self::candidate::BadRow;
+use self::candidate::Candidate;
 use self::draw::Truncation;
 use self::rule::{Rule, is_greedy};
 use self::scan::Scan;
@@ -57,26 +59,8 @@ pub struct TokenCounts {
     generated: HashMap<TokenId, u32>,
 }
 
-/// Why nothing can be chosen from a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRow {
-    /// It holds NaN or infinity.
-    #[error("a logit is not finite")]
-    NotFinite,
-    /// A constraint allows no token of the vocabulary.
-    #[error("no token is allowed")]
-    NothingAllowed,
-}
-
 /// Logit of a token that a constraint does not allow; those that it allows are above.
 const FORBIDDEN: f32 = f32::MIN;
-
-/// A token that may be chosen, with its logit or its weight.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Candidate {
-    id: TokenId,
-    value: f32,
-}
 
 impl Sampler {
     /// Chooses a token. Changes `logits` at the tokens that bias and penalties name, and at those that are not allowed.
@@ -216,13 +200,6 @@ fn forbid(logits: &mut [f32], allowed: &[u32]) {
         for (place, logit) in logits.iter_mut().enumerate() {
             *logit = if word >> place & 1 == 1 { logit.max(FORBIDDEN.next_up()) } else { FORBIDDEN };
         }
-    }
-}
-
-impl Candidate {
-    /// Larger values first; among equal ones, as 0 and -0 are, the lower id. A row that has been scanned holds no NaN.
-    fn likelier_first(a: &Self, b: &Self) -> Ordering {
-        b.value.partial_cmp(&a.value).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
     }
 }
 

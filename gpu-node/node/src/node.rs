@@ -9,8 +9,11 @@
 //! that is killed says nothing, and its leases expire.
 
 mod books;
+mod carry_out;
+mod config;
 mod job;
 mod orders;
+mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::books::Books;
+pub use self::config::NodeConfig;
 use self::orders::Orders;
+use self::shared::Shared;
 use crate::adapters::AdapterStore;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
@@ -41,63 +46,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How soon to look again whether the batch has room, if no job has ended before.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Who a node is and how it keeps in touch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeConfig {
-    /// The pool that it serves: the digest of its base model.
-    pub pool: PoolId,
-    /// Its identity, and so its lane.
-    pub node: NodeId,
-    /// Time between two heartbeats; a fraction of the queue's `heartbeat_timeout`.
-    pub heartbeat_every: Duration,
-    /// Longest time between two reports of progress, which renew leases and charge tenants. Shorter if leases are.
-    pub report_every: Duration,
-    /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A few
-    /// keep the batch full while the next claim is under way.
-    pub max_waiting: usize,
-    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
-    /// behind another tenant's long answers. The engine lets them into the batch at once.
-    pub max_newcomers: usize,
-}
-
 /// A running node. Dropping it cuts everything off; [`drain`](Self::drain) first to let answers end.
 pub struct Node {
     shared: Arc<Shared>,
     _cut_off: DropGuard,
-}
-
-/// What the node's tasks share.
-struct Shared {
-    config: NodeConfig,
-    queue: Arc<dyn JobQueue>,
-    events: Arc<dyn EventSinks>,
-    adapters: AdapterStore,
-    engine: Engine,
-    constraints: ConstraintCompiler,
-    books: Books,
-    orders: Orders,
-    tasks: TaskTracker,
-    /// No more claims; jobs that have not reached the engine go back.
-    draining: CancellationToken,
-    /// The claim loop has ended: no more jobs come.
-    claims_ended: CancellationToken,
-    /// Everything stops now.
-    cut_off: CancellationToken,
-}
-
-impl NodeConfig {
-    /// A new node of a pool, with the usual times.
-    #[must_use]
-    pub fn new(pool: PoolId) -> Self {
-        Self {
-            pool,
-            node: NodeId::new(),
-            heartbeat_every: Duration::from_secs(1),
-            report_every: Duration::from_secs(1),
-            max_waiting: 8,
-            max_newcomers: 4,
-        }
-    }
 }
 
 impl Node {

@@ -1,6 +1,6 @@
 //! Truncation, and the number behind a draw.
 
-use super::Candidate;
+use super::candidate::Candidate;
 use super::rule::Rule;
 use super::scan::Scan;
 

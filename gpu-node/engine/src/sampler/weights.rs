@@ -7,7 +7,7 @@
 use souk_kernels::cpu::{Isa, ops};
 use souk_protocol::TokenId;
 
-use super::Candidate;
+use super::candidate::Candidate;
 use super::scan::{BLOCK, LANES, Scan, token_id};
 
 /// Steps of likelihood into which a nucleus is sorted coarsely, before the tokens of a single step are looked at.

@@ -13,12 +13,12 @@ use souk_protocol::{BaseModel, Digest};
 use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
-use self::load::Load;
+use self::load::Origin;
 use super::disk::DiskTier;
 use super::entry::EntryId;
 use super::error::AdapterError;
 use super::limits::{AdapterLimits, LimitsError};
-use super::residency::{News, Residency};
+use super::residency::{Loaded, News, Residency};
 use super::source::AdapterSource;
 use super::stats::AdapterStats;
 use super::waiting::RequestId;
@@ -52,18 +52,13 @@ pub struct Tiers {
 }
 
 struct Shared {
-    source: Arc<dyn AdapterSource>,
-    disk: Option<DiskTier>,
-    base: Arc<BaseModel>,
-    weights: Arc<LlamaWeights>,
+    origin: Origin,
     limits: AdapterLimits,
     // A std mutex: sections are short and have no await.
     residency: Mutex<Residency>,
     /// Rung after each change that somebody may be waiting for. One bell for all: there are about as many that wait as the
     /// node has places, and a look is short.
     changed: Notify,
-    /// The most that adapters on the device can ever have.
-    most_device_bytes: usize,
     /// Rung when there is a reason to look at the pool again.
     room: Arc<Notify>,
 }
@@ -83,15 +78,12 @@ impl AdapterStore {
         limits.check()?;
         let Tiers { memory, disk } = tiers;
         let room = Arc::new(Notify::new());
+        let most_device_bytes = limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES);
         let shared = Arc::new(Shared {
-            source,
-            disk,
-            base,
-            weights,
+            origin: Origin { source, disk, base, weights, most_device_bytes },
             limits,
             residency: Mutex::new(Residency::new(limits, memory.clone())),
             changed: Notify::new(),
-            most_device_bytes: limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES),
             room: Arc::clone(&room),
         });
         tokio::spawn(watch_room(Arc::downgrade(&shared), Arc::clone(&room)));
@@ -138,7 +130,7 @@ impl AdapterStore {
     /// The most bytes that adapters on the device can ever have.
     #[must_use]
     pub fn most_device_bytes(&self) -> usize {
-        self.0.most_device_bytes
+        self.0.origin.most_device_bytes
     }
 
     /// Takes a version down: those that wait for it are refused, and so is whoever asks for it from now on; no tier keeps
@@ -146,7 +138,7 @@ impl AdapterStore {
     /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
     pub fn take_down(&self, digest: &Digest) -> bool {
         let was_there = self.change(|residency, now| residency.take_down(digest, now));
-        if let Some(disk) = &self.0.disk {
+        if let Some(disk) = &self.0.origin.disk {
             disk.remove(digest);
         }
         self.publish();
@@ -170,7 +162,7 @@ impl AdapterStore {
     /// What is resident, and counts since the start.
     #[must_use]
     pub fn stats(&self) -> AdapterStats {
-        let disk = self.0.disk.as_ref().map(DiskTier::stats);
+        let disk = self.0.origin.disk.as_ref().map(DiskTier::stats);
         AdapterStats { disk, ..self.0.lock().stats(now()) }
     }
 
@@ -228,7 +220,7 @@ impl AdapterStore {
     fn publish(&self) {
         let totals = self.0.lock().totals();
         totals.publish();
-        if let Some(disk) = &self.0.disk {
+        if let Some(disk) = &self.0.origin.disk {
             disk.stats().publish();
         }
     }
@@ -261,15 +253,6 @@ impl Shared {
         // The books are changed in steps that do not panic in between.
         self.residency.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Weights of more bytes than this cannot fit: slabs take at least half of an F32 file's data. A copy of the head,
-    /// which PEFT saves with a pair on it, comes on top.
-    fn max_weights_bytes(&self) -> u64 {
-        let header_bytes = souk_protocol::peft::MAX_HEADER_BYTES as u64 + 8;
-        let head_bytes = (self.base.shape.vocab_size * self.base.shape.hidden_size * size_of::<f32>()) as u64;
-        let slabs = (self.most_device_bytes as u64).saturating_mul(2);
-        slabs.saturating_add(header_bytes).saturating_add(head_bytes)
-    }
 }
 
 /// Looks at the pool whenever it is told to, for as long as there is a store.
@@ -285,6 +268,93 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // So that the watcher sees that there is nothing to watch.
         self.room.notify_one();
+    }
+}
+
+/// One load, from wherever the adapter is into host memory. Reports its end exactly once, also if its task is dropped or
+/// panics.
+struct Load {
+    store: AdapterStore,
+    id: EntryId,
+    digest: Digest,
+    started: Instant,
+    is_over: bool,
+}
+
+impl Load {
+    fn new(store: AdapterStore, id: EntryId, digest: Digest) -> Self {
+        Self { store, id, digest, started: Instant::now(), is_over: false }
+    }
+
+    async fn run(mut self) {
+        let result = self.load().await;
+        self.finish(result);
+    }
+
+    /// Read from disk, or fetch, check and pack; and wait for memory.
+    async fn load(&self) -> Result<Loaded, AdapterError> {
+        let origin = &self.store.0.origin;
+        self.store.until(None, |residency, _| Ok(residency.may_load(self.id).then_some(()))).await?;
+        let began = Instant::now();
+        if let Some(adapter) = origin.read_from_disk(self.digest).await? {
+            let work_time = began.elapsed();
+            self.reserve(adapter.size_bytes).await?;
+            return Ok(Loaded { adapter: Arc::new(adapter), work_time, was_on_disk: true });
+        }
+        let fetched = origin.fetch(&self.digest).await?;
+        let fetch_time = began.elapsed();
+        self.reserve(origin.packed_bytes(&fetched)).await?;
+        let began = Instant::now();
+        let adapter = origin.pack(self.digest, fetched).await?;
+        Ok(Loaded { adapter: Arc::new(adapter), work_time: fetch_time + began.elapsed(), was_on_disk: false })
+    }
+
+    async fn reserve(&self, bytes: usize) -> Result<(), AdapterError> {
+        let granted = |residency: &mut Residency, now| Ok(residency.reserve(self.id, bytes, now)?.then_some(()));
+        self.store.until(None, granted).await
+    }
+
+    fn finish(&mut self, result: Result<Loaded, AdapterError>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let (digest, disk) = (self.digest, &self.store.0.origin.disk);
+        match result {
+            Ok(loaded) => {
+                let (adapter, load_time) = (Arc::clone(&loaded.adapter), self.started.elapsed());
+                let (work_time, was_on_disk) = (loaded.work_time, loaded.was_on_disk);
+                let from = if was_on_disk { "disk" } else { "source" };
+                metrics::histogram!("souk_adapter_load_seconds", "from" => from).record(load_time.as_secs_f64());
+                let size_bytes = adapter.size_bytes;
+                tracing::info!(adapter.digest = %digest, size_bytes, from, ?load_time, ?work_time, "adapter loaded");
+                let is_wanted = self.store.change(|residency, now| residency.loaded(self.id, loaded, now));
+                if let Some(disk) = disk
+                    && is_wanted
+                    && !was_on_disk
+                    && disk.write(&adapter)
+                {
+                    self.store.change(|residency, _| residency.kept_on_disk(&digest));
+                    if self.store.is_taken_down(&digest) {
+                        // It was taken down while it was written.
+                        disk.remove(&digest);
+                    }
+                }
+            }
+            Err(error) => {
+                if self.store.change(|residency, now| residency.failed(self.id, error.clone(), now)) {
+                    tracing::warn!(adapter.digest = %digest, %error, "adapter not loaded");
+                } else {
+                    tracing::debug!(adapter.digest = %digest, %error, "adapter not brought ahead of its request");
+                }
+            }
+        }
+        self.store.publish();
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.finish(Err(AdapterError::Stopped));
     }
 }
 

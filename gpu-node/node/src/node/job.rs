@@ -10,8 +10,8 @@ use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
-use super::Shared;
 use super::books::Held;
+use super::shared::Shared;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
 /// How an attempt ended, as far as the queue and the client are concerned.

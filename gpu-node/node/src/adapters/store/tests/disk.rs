@@ -267,7 +267,7 @@ async fn fill_up(folder: &Path) {
     assert_eq!((source.num_fetches() - num_fetches, store.stats().disk.unwrap().hits), (0, 3));
     // Nothing is left that could make way: requests are served without the tier, which does not try again for each.
     for digest in &digests[5..] {
-        store.0.disk.as_ref().unwrap().remove(digest);
+        store.0.origin.disk.as_ref().unwrap().remove(digest);
     }
     until("all are gone", || store.stats().disk.unwrap().files == 0 && names().len() == 1).await;
     fill(folder, 0);
