@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
-use souk_protocol::{NodeId, PoolId};
+use souk_protocol::NodeId;
 use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
