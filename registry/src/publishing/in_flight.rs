@@ -1,87 +1,116 @@
 //! The reservation of a version number while its upload runs.
 
-use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
-    QueryFilter as _, Set,
-};
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use semver::Version;
 use uuid::Uuid;
 
-use crate::catalog::VersionState;
-use crate::db::entities::{adapter, upload, version};
-use crate::db::{begin_write, is_unique_violation, now_ms};
+use crate::Registry;
+use crate::blobs::end_upload;
+use crate::db::{AdapterRow, begin_write, blobs, is_unique_violation, upload_blobs, uploads, versions};
 use crate::error::RegistryError;
+use crate::lease::Renewal;
+use crate::metrics::UploadRuns;
+use crate::objects::ObjectStore;
+use crate::words::VersionState;
 
-/// A row in `uploads`. Dropped without an end, it removes the row in the background.
+/// A row in `uploads` under a lease. Dropped without an end, it ends the upload in the background.
 pub(super) struct InFlight {
     db: DatabaseConnection,
+    objects: Arc<dyn ObjectStore>,
     id: String,
+    /// The blobs that it has begun to put in place.
+    digests: Vec<String>,
     ended: bool,
+    running: UploadRuns,
+    _renewal: Renewal,
 }
 
 impl InFlight {
     /// Reserves the number, or says why it cannot be had.
     pub(super) async fn begin(
-        db: &DatabaseConnection,
-        adapter: &adapter::Model,
+        registry: &Registry,
+        adapter: &AdapterRow,
         number: &Version,
+        running: UploadRuns,
     ) -> Result<Self, RegistryError> {
-        let name = || format!("{}/{}@{number}", adapter.owner, adapter.name);
+        let name = format!("{}/{}@{number}", adapter.owner, adapter.name);
+        let id = format!("upl_{}", Uuid::now_v7().simple());
+        let (db, lease, number) = (&registry.db, registry.config.lease, number.to_string());
         let transaction = begin_write(db).await?;
-        let row = upload::ActiveModel {
-            id: Set(format!("upl_{}", Uuid::now_v7().simple())),
-            adapter_id: Set(adapter.id.clone()),
-            version: Set(number.to_string()),
-            state: Set(VersionState::Uploading.as_str().to_owned()),
-            started_at_ms: Set(now_ms()),
-        };
-        let row = row.insert(&transaction).await.map_err(|error| {
-            if is_unique_violation(&error) { RegistryError::UploadInProgress(name()) } else { error.into() }
+        uploads::insert(&transaction, &id, &adapter.id, &number, &registry.owner, lease).await.map_err(|error| {
+            if is_unique_violation(&error) { RegistryError::UploadInProgress(name.clone()) } else { error.into() }
         })?;
         // Looked up after the reservation: an upload that ended in between has its version visible by now.
-        let existing = version::Entity::find()
-            .filter(version::Column::AdapterId.eq(&adapter.id))
-            .filter(version::Column::Version.eq(number.to_string()))
-            .one(&transaction)
-            .await?;
+        let existing = versions::numbered_ever(&transaction, &adapter.id, &number).await?;
         match existing.map(|version| version.state()) {
             None => {}
-            Some(VersionState::Deleted) => return Err(RegistryError::Retired { what: "version", name: name() }),
-            Some(_) => return Err(RegistryError::AlreadyExists { what: "version", name: name() }),
+            Some(VersionState::Deleted) => return Err(RegistryError::Retired { what: "version", name }),
+            Some(_) => return Err(RegistryError::AlreadyExists { what: "version", name }),
         }
         transaction.commit().await?;
-        Ok(Self { db: db.clone(), id: row.id, ended: false })
+        let renewal = {
+            let (db, id) = (db.clone(), id.clone());
+            Renewal::of(format!("the upload of {name}"), lease, move || {
+                let (db, id) = (db.clone(), id.clone());
+                async move { uploads::renew(&db, &id, lease).await }
+            })
+        };
+        Ok(Self {
+            db: db.clone(),
+            objects: registry.objects.clone(),
+            id,
+            digests: Vec::new(),
+            ended: false,
+            running,
+            _renewal: renewal,
+        })
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// All bytes are here.
-    pub(super) async fn validating(&self) -> Result<(), DbErr> {
-        upload::Entity::update_many()
-            .col_expr(upload::Column::State, VersionState::Validating.as_str().into())
-            .filter(upload::Column::Id.eq(&self.id))
-            .exec(&self.db)
-            .await?;
+    pub(super) async fn validating(&self) -> Result<(), RegistryError> {
+        fence(uploads::set_validating(&self.db, &self.id).await?)
+    }
+
+    /// Makes sure that none of these blobs goes away before the upload ends. To be called before they are put in place.
+    pub(super) async fn count_on(&mut self, digests: Vec<String>) -> Result<(), RegistryError> {
+        let transaction = begin_write(&self.db).await?;
+        // The row of the upload first: it is locked, so that nobody ends it meanwhile.
+        fence(uploads::set_validating(&transaction, &self.id).await?)?;
+        blobs::rely_on(&transaction, &digests).await?;
+        upload_blobs::insert_all(&transaction, &self.id, &digests).await?;
+        transaction.commit().await?;
+        self.digests = digests;
         Ok(())
     }
 
-    /// Removes the row as part of what makes the version visible.
-    pub(super) async fn end_in(&self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-        upload::Entity::delete_by_id(&self.id).exec(transaction).await?;
-        Ok(())
+    /// Ends the upload as part of what makes the version visible, unless somebody has ended it.
+    pub(super) async fn end_in(&self, transaction: &DatabaseTransaction) -> Result<(), RegistryError> {
+        upload_blobs::delete_of(transaction, &self.id).await?;
+        fence(uploads::delete(transaction, &self.id).await?)
     }
 
     /// The transaction of [`Self::end_in`] was committed.
     pub(super) fn published(mut self) {
         self.ended = true;
+        self.running.end("published");
     }
 
     /// Sets the number free before the caller hears of `error`, so that it can try again at once.
     pub(super) async fn end_with(mut self, error: RegistryError) -> RegistryError {
-        match upload::Entity::delete_by_id(&self.id).exec(&self.db).await {
+        match end_upload(&self.db, &*self.objects, &self.id, std::mem::take(&mut self.digests)).await {
             Ok(_) => self.ended = true,
             Err(cause) => {
-                tracing::warn!(%cause, upload.id = self.id, "An ended upload keeps its number until the next start");
+                let id = &self.id;
+                tracing::warn!(%cause, upload.id = id, "Upload {id} keeps its number until its lease lapses");
             }
         }
+        self.running.end(if matches!(error, RegistryError::Rejected(_)) { "rejected" } else { "failed" });
         error
     }
 }
@@ -92,47 +121,16 @@ impl Drop for InFlight {
         if self.ended {
             return;
         }
-        let (db, id) = (self.db.clone(), std::mem::take(&mut self.id));
+        let (db, objects, id) = (self.db.clone(), self.objects.clone(), std::mem::take(&mut self.id));
+        let digests = std::mem::take(&mut self.digests);
         runtime.spawn(async move {
-            if let Err(error) = upload::Entity::delete_by_id(&id).exec(&db).await {
-                tracing::warn!(%error, upload.id = id, "An ended upload keeps its number until the next start");
+            if let Err(error) = end_upload(&db, &*objects, &id, digests).await {
+                tracing::warn!(%error, upload.id = id, "Upload {id} keeps its number until its lease lapses");
             }
         });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use sea_orm::{ConnectionTrait as _, Database, PaginatorTrait as _};
-    use souk_migrations::{Migrator, MigratorTrait as _};
-
-    use super::*;
-
-    /// A handler may be dropped at any await, for example when its server stops.
-    #[tokio::test]
-    async fn a_dropped_upload_sets_its_number_free() {
-        // One connection, because each would have an in-memory database of its own.
-        let db = Database::connect(sea_orm::ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned());
-        let db = db.await.unwrap();
-        Migrator::up(&db, None).await.unwrap();
-        db.execute_unprepared(
-            "INSERT INTO tenants VALUES ('t', 'acme', 0);
-             INSERT INTO adapters VALUES ('a', 't', 'acme', 'sst2', 'private', '', 0, 0, NULL)",
-        )
-        .await
-        .unwrap();
-        let adapter = adapter::Entity::find_by_id("a").one(&db).await.unwrap().unwrap();
-        let number = Version::new(1, 0, 0);
-        let first = InFlight::begin(&db, &adapter, &number).await.unwrap();
-        let second = InFlight::begin(&db, &adapter, &number).await;
-        assert!(matches!(second, Err(RegistryError::UploadInProgress(name)) if name == "acme/sst2@1.0.0"));
-        drop(first);
-        for _ in 0..100 {
-            if upload::Entity::find().count(&db).await.unwrap() == 0 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("the number is still reserved after two seconds");
-    }
+fn fence(is_still_ours: bool) -> Result<(), RegistryError> {
+    if is_still_ours { Ok(()) } else { Err(RegistryError::LeaseLost) }
 }

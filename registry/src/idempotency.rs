@@ -1,0 +1,148 @@
+//! `Idempotency-Key`: a call that makes something can be repeated without making it twice.
+//!
+//! The first request with a key claims (tenant, route, key) with a row under a lease. The answer of a success is kept in
+//! that row, in the transaction that makes what was asked for: either both are there or neither is. It is kept for 24
+//! hours and repeated to the same body; another body is a mismatch, and a request that arrives while the first still
+//! runs is told so. Anything but a success sets the key free. The claim of a registry that is gone is set free when its
+//! lease has lapsed; should that registry only have stalled, its transaction fails (`lease_lost`) and makes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use serde::Serialize;
+use souk_protocol::{Digest, Principal};
+use uuid::Uuid;
+
+use crate::Registry;
+use crate::db::begin_write;
+use crate::db::idempotent_requests::{self, Name};
+use crate::error::RegistryError;
+use crate::lease::Renewal;
+
+/// Every route that keeps answers answers a success with this: it made something.
+const CREATED: u16 = 201;
+
+/// What the first look at a key found.
+pub(crate) enum Claim {
+    /// Nobody used it: go on.
+    New(OpenClaim),
+    /// It was used, and this was the answer.
+    Kept(KeptAnswer),
+}
+
+/// An answer that was given before.
+pub(crate) struct KeptAnswer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// JSON.
+    pub(crate) body: String,
+    body_digest: String,
+}
+
+/// A claim whose request runs. Dropped before an answer was kept, it sets the key free.
+pub(crate) struct OpenClaim {
+    db: DatabaseConnection,
+    name: Name,
+    /// Names this taking of the key.
+    claim: String,
+    _renewal: Renewal,
+}
+
+/// Keeps the answer of one call, if the caller sent a key with it.
+#[derive(Clone, Default)]
+pub(crate) struct Once(Option<Arc<(OpenClaim, Digest)>>);
+
+impl Registry {
+    /// Takes the key that the caller chose for `route`, or finds out what it was used for.
+    pub(crate) async fn claim(
+        &self,
+        principal: &Principal,
+        route: String,
+        key: String,
+    ) -> Result<Claim, RegistryError> {
+        let name = Name { tenant_id: principal.tenant.to_string(), route, key };
+        let claim = format!("clm_{}", Uuid::new_v4().simple());
+        let lease = self.config.lease;
+        let transaction = begin_write(&self.db).await?;
+        if idempotent_requests::insert(&transaction, &name, &claim, lease).await? {
+            transaction.commit().await?;
+            return Ok(Claim::New(OpenClaim::new(self.db.clone(), name, claim, lease)));
+        }
+        transaction.rollback().await?;
+        let row = idempotent_requests::get(&self.db, &name).await?;
+        // A row that is gone again belonged to a request that failed just now: the caller's retry will find it free.
+        let Some(row) = row else { return Err(RegistryError::IdempotencyInFlight) };
+        match (row.status.and_then(|status| u16::try_from(status).ok()), row.body_digest, row.response) {
+            (Some(status), Some(body_digest), Some(body)) => Ok(Claim::Kept(KeptAnswer { status, body, body_digest })),
+            _ => Err(RegistryError::IdempotencyInFlight),
+        }
+    }
+}
+
+impl KeptAnswer {
+    /// The answer once more, if the request is the same.
+    pub(crate) fn for_body(self, digest: &Digest) -> Result<Self, RegistryError> {
+        if self.body_digest == digest.to_string() { Ok(self) } else { Err(RegistryError::IdempotencyMismatch) }
+    }
+}
+
+impl OpenClaim {
+    fn new(db: DatabaseConnection, name: Name, claim: String, lease: Duration) -> Self {
+        let renewal = {
+            let (db, name, claim) = (db.clone(), name.clone(), claim.clone());
+            Renewal::of(format!("{} with an Idempotency-Key", name.route), lease, move || {
+                let (db, name, claim) = (db.clone(), name.clone(), claim.clone());
+                async move { idempotent_requests::renew(&db, &claim, &name, lease).await }
+            })
+        };
+        Self { db, name, claim, _renewal: renewal }
+    }
+
+    /// Sets the key free, unless an answer was kept.
+    async fn release(&self) -> Result<(), DbErr> {
+        idempotent_requests::release(&self.db, &self.name, &self.claim).await
+    }
+}
+
+impl Drop for OpenClaim {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (db, name, claim) = (self.db.clone(), self.name.clone(), self.claim.clone());
+        runtime.spawn(async move {
+            if let Err(error) = idempotent_requests::release(&db, &name, &claim).await {
+                tracing::warn!(%error, "The Idempotency-Key of a failed request stays taken until its lease lapses");
+            }
+        });
+    }
+}
+
+impl Once {
+    /// `claim` for a request whose body has this digest.
+    pub(crate) fn new(claim: Option<OpenClaim>, body_digest: Digest) -> Self {
+        Self(claim.map(|claim| Arc::new((claim, body_digest))))
+    }
+
+    /// Keeps the answer in the transaction that makes what was asked for.
+    pub(crate) async fn keep_in<A: Serialize>(
+        &self,
+        transaction: &DatabaseTransaction,
+        answer: impl FnOnce() -> A,
+    ) -> Result<(), RegistryError> {
+        let Some((claim, body_digest)) = self.0.as_deref() else { return Ok(()) };
+        let body = serde_json::to_string(&answer()).expect("answers have only text keys");
+        let digest = body_digest.to_string();
+        let is_kept =
+            idempotent_requests::keep(transaction, &claim.name, &claim.claim, &digest, CREATED, &body).await?;
+        if is_kept { Ok(()) } else { Err(RegistryError::LeaseLost) }
+    }
+
+    /// Sets the key free before the caller hears of a failure, so that it can try again at once. After a success there
+    /// is nothing to set free.
+    pub(crate) async fn end(self) {
+        let Some((claim, _)) = self.0.as_deref() else { return };
+        if let Err(error) = claim.release().await {
+            tracing::warn!(%error, "The Idempotency-Key of a failed request stays taken until its lease lapses");
+        }
+    }
+}
