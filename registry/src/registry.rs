@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{api_keys, open_sqlite};
+use crate::db::{api_keys, leases, open_sqlite};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
@@ -38,7 +38,7 @@ pub struct Registry {
     /// One permit per upload that may run at once in this process.
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
-    _collector: Arc<AbortOnDropHandle<()>>,
+    collector: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Why the registry cannot start.
@@ -124,9 +124,21 @@ impl Registry {
             objects,
             bases: bases.into(),
             upload_slots: Arc::new(Semaphore::new(config.uploads.max_concurrent)),
-            _collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
+            collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             config: Arc::new(config),
         })
+    }
+
+    /// Ends this registry: its collector, so that another's can begin at once, and its connections to the database. What
+    /// it had begun and not finished is ended by others when its lease lapses.
+    pub async fn close(self) {
+        self.collector.abort();
+        if let Err(error) = leases::give_back(&self.db, &self.owner).await {
+            tracing::warn!(%error, "The leases of this registry lapse by themselves");
+        }
+        if let Err(error) = self.db.close().await {
+            tracing::warn!(%error, "The registry's database was not closed");
+        }
     }
 
     /// Where the embedded shape keeps objects; see [`RegistryConfig::objects_dir`].
