@@ -13,7 +13,7 @@ use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError, seconds};
 use souk_queue::QueueConfig;
-use souk_registry::UploadLimits;
+use souk_registry::RegistrySettings;
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the executable
 /// has to know is read by structs here, the rest by those of the crates that it is for.
@@ -30,7 +30,7 @@ pub(crate) struct Config {
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayLimits,
     pub(crate) cors: CorsConfig,
-    pub(crate) registry: UploadLimits,
+    pub(crate) registry: RegistrySettings,
     pub(crate) log: LogConfig,
 }
 
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(config.engine, EngineConfig::default());
         assert_eq!(config.adapters, AdapterSettings::default());
         assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
-        assert_eq!(format!("{:?}", config.registry), format!("{:?}", UploadLimits::default()));
+        assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
     }
 
     #[test]

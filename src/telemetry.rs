@@ -32,7 +32,7 @@ pub(crate) fn start_logging(config: &Config) -> anyhow::Result<()> {
 pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     let exporter = Exporter::install().context("cannot set up metrics")?;
     souk_gateway::metrics::describe();
-    souk_registry::describe_metrics();
+    souk_registry::metrics::describe();
     souk_engine::figures::describe();
     souk_node::figures::describe();
     Ok(exporter)

@@ -2,21 +2,9 @@
 
 use std::time::Duration;
 
-use axum::response::IntoResponse as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use souk_http::Service;
 use souk_protocol::JobRecord;
 use souk_queue::PoolStats;
-
-use crate::error::ApiError;
-
-/// The gateway as its log and its figures name it.
-pub(crate) static SERVICE: Service = Service {
-    name: "gateway",
-    requests: "souk_gateway_requests_total",
-    request_seconds: "souk_gateway_request_seconds",
-    answer_panic: |message| ApiError::internal(message).into_response(),
-};
 
 const REFUSED: &str = "souk_gateway_refused_total";
 const IN_FLIGHT: &str = "souk_gateway_in_flight_requests";
@@ -33,7 +21,6 @@ const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 
 /// Says what each figure means. Call it after the exporter is installed.
 pub fn describe() {
-    SERVICE.describe();
     describe_counter!(REFUSED, "Requests refused or failed, by error code.");
     describe_gauge!(IN_FLIGHT, "Requests under way, streams included.");
     describe_histogram!(FIRST_TOKEN_SECONDS, Unit::Seconds, "Time from dispatch to the first token of an answer.");

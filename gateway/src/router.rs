@@ -5,7 +5,7 @@ use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use souk_http::panic::answer_panics;
-use souk_http::{health, put_around, request_id};
+use souk_http::{Service, health, put_around, request_id};
 use souk_protocol::RequestId;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -15,8 +15,15 @@ use utoipa_axum::routes;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::metrics::SERVICE;
 use crate::routes::{chat, completions, detokenize, metrics, model, models, ready, tokenize, tokenizer_info};
+
+/// The gateway as its log and its figures name it.
+static SERVICE: Service = Service {
+    name: "gateway",
+    requests: "souk_gateway_requests_total",
+    request_seconds: "souk_gateway_request_seconds",
+    answer_panic: |message| ApiError::internal(message).into_response(),
+};
 
 /// The gateway's routes with their document. Has no fallback, so that it can be merged with other routers; give
 /// [`not_found`] to the whole.

@@ -18,8 +18,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Says what the service's figures mean. Call it after the exporter is installed.
-    pub fn describe(&self) {
+    /// Says what the service's figures mean.
+    pub(crate) fn describe(&self) {
         describe_counter!(
             self.requests,
             "Requests answered, by route, method and status; 499 where the client left before the answer."

@@ -43,11 +43,7 @@ fn service() -> Router {
 /// The exporter is the process', so all tests share it.
 fn exporter() -> &'static Exporter {
     static EXPORTER: OnceLock<Exporter> = OnceLock::new();
-    EXPORTER.get_or_init(|| {
-        let exporter = Exporter::install().unwrap();
-        SERVICE.describe();
-        exporter
-    })
+    EXPORTER.get_or_init(|| Exporter::install().unwrap())
 }
 
 async fn call(request: Request<Body>) -> Response {

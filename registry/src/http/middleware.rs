@@ -26,11 +26,6 @@ pub(crate) static SERVICE: Service = Service {
     },
 };
 
-/// Says what the registry's figures mean. Call it after the exporter is installed.
-pub fn describe_metrics() {
-    SERVICE.describe();
-}
-
 /// Puts the [`souk_protocol::Principal`] beside the request, or answers 401.
 pub(crate) async fn authenticate(
     State(registry): State<Registry>,

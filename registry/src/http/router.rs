@@ -10,10 +10,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, SERVICE, authenticate, no_such_method, no_such_route};
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
 use crate::Registry;
-use crate::idempotency::answer_once;
 
 /// Where all routes live.
 const PREFIX: &str = "/registry/v1";

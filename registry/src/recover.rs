@@ -11,10 +11,11 @@ use sea_orm::DbErr;
 use souk_migrations::{Migrator, MigratorTrait as _};
 use souk_protocol::Scope;
 
-use super::{ApiKey, Authenticator, NewKey, PepperError, Peppers, insert_key};
-use crate::db::{begin_write, open_sqlite};
-use crate::http::tenants::{insert_tenant, tenant_by_name};
-use crate::registry::{ADMIN_TENANT, RegistryConfig};
+use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
+use crate::config::RegistryConfig;
+use crate::db::{begin_write, open_sqlite, tenants};
+use crate::keys::{NewKey, insert_key};
+use crate::tenants::ADMIN_TENANT;
 
 /// Why no admin key can be made on the host.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +61,12 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
     if !Migrator::get_pending_migrations(&db).await?.is_empty() {
         return Err(RecoverError::OldSchema(path));
     }
-    let peppers = Peppers::open(&data_dir.join("key-pepper"), true)?;
+    let peppers = Peppers::open(&config.settings.pepper_source(), data_dir, true)?;
     let authenticator = Authenticator::new(db.clone(), peppers);
     let transaction = begin_write(&db).await?;
-    let tenant = match tenant_by_name(&transaction, ADMIN_TENANT).await? {
+    let tenant = match tenants::named(&transaction, ADMIN_TENANT).await? {
         Some(tenant) => tenant,
-        None => insert_tenant(&transaction, ADMIN_TENANT).await?,
+        None => tenants::insert(&transaction, ADMIN_TENANT).await?,
     };
     let new_key = NewKey {
         tenant_id: tenant.id,

@@ -1,0 +1,78 @@
+//! The header `Idempotency-Key`; what it means is in [`crate::idempotency`].
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, OriginalUri, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use souk_http::idempotency::{self, IDEMPOTENCY_REPLAYED};
+use souk_protocol::{Digest, Principal};
+
+use super::JSON_BODY_BYTES;
+use crate::Registry;
+use crate::auth::AuthError;
+use crate::error::RegistryError;
+use crate::idempotency::{Claim, KeptAnswer, Once};
+
+/// Middleware for routes with a JSON body: claims the key and hands the handler a [`Once`].
+pub(crate) async fn answer_once(
+    State(registry): State<Registry>,
+    request: Request,
+    next: Next,
+) -> Result<Response, RegistryError> {
+    let Some(key) = key_of(request.headers())? else { return Ok(next.run(request).await) };
+    let principal = request.extensions().get::<Principal>().cloned().ok_or(AuthError::Missing)?;
+    let route = route_of(&request);
+    let (parts, body) = request.into_parts();
+    let too_large = |_| RegistryError::TooLarge { what: "the body".to_owned(), limit_bytes: JSON_BODY_BYTES as u64 };
+    let body = to_bytes(body, JSON_BODY_BYTES).await.map_err(too_large)?;
+    let body_digest = Digest::of(&body);
+    let claim = match registry.claim(&principal, route, key).await? {
+        Claim::Kept(kept) => return Ok(kept.for_body(&body_digest)?.into_response()),
+        Claim::New(claim) => claim,
+    };
+    let once = Once::new(Some(claim), body_digest);
+    let mut request = Request::from_parts(parts, Body::from(body));
+    request.extensions_mut().insert(once.clone());
+    // A task of its own: what began is finished and kept also when the client goes away.
+    let work = tokio::spawn(async move {
+        let response = next.run(request).await;
+        once.end().await;
+        response
+    });
+    work.await.map_err(|error| RegistryError::Storage(std::io::Error::other(error)))
+}
+
+/// What [`answer_once`] handed over; without a key in the request it keeps nothing.
+impl<S: Sync> FromRequestParts<S> for Once {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+/// The route that a key belongs to: the method and the path as called.
+pub(crate) fn route_of(request: &Request) -> String {
+    let path = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri().path(), |uri| uri.0.path());
+    format!("{} {path}", request.method())
+}
+
+/// The key that the caller chose.
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, RegistryError> {
+    let key = idempotency::key(headers);
+    let key = key.map_err(|error| RegistryError::bad_request("invalid_idempotency_key", error.to_string()))?;
+    Ok(key.map(str::to_owned))
+}
+
+impl IntoResponse for KeptAnswer {
+    fn into_response(self) -> Response {
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true")),
+        ];
+        (StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK), headers, self.body).into_response()
+    }
+}
