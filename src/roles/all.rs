@@ -48,7 +48,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let address = listener.local_addr().context("the listener has no address")?;
     // Scripts wait for this line: from here on requests are answered.
     terminal::line(&format!("listening on http://{address}"))?;
-    services.serve(listener, stop_signal()?, Duration::from_secs(config.server.drain_timeout_s)).await
+    services.serve(listener, stop_signal()?, config.server.drain_timeout).await
 }
 
 /// Everything that runs.
@@ -74,9 +74,10 @@ impl Services {
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(keep_pins(config, &registry, &queue, pool));
-        let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue, hub };
+        let ports =
+            gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue: Arc::clone(&queue), hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
-        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone());
+        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone(), Arc::clone(&queue), pool);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(take_downs)));
         Ok(Self { gateway, registry, node, _tasks: tasks })
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::admit::Place;
 use super::authorise::CalledModel;
-use super::follow::RunningJob;
+use super::follow::{Journey, RunningJob};
 use super::lanes;
 use super::open_jobs::Ending;
 use super::prepare::Prepared;
@@ -31,16 +31,6 @@ pub(crate) struct Order<'a> {
     pub(crate) prompt_logprobs: Option<u8>,
     pub(crate) params: &'a GenerationParams,
     pub(crate) place: Place,
-}
-
-/// What the jobs of one request have in common on their way through the queue.
-pub(crate) struct Journey {
-    /// The lane that they wait in; `None` leaves them to whoever comes first.
-    pub(crate) lane: Option<NodeId>,
-    /// When their answers stop being wanted.
-    pub(crate) deadline: Instant,
-    /// How the request was ended as a whole, if it was.
-    pub(crate) ending: Arc<Ending>,
 }
 
 /// Queues a job for each choice of each prompt: `index = prompt * n + choice`. If one is refused, those before it are

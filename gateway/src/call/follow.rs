@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, TokenId};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome, TokenId};
 use souk_queue::{EventHub, Submission, Subscription, Weight};
 use tokio::time::Instant;
 
 use super::admit::Place;
-use super::dispatch::Journey;
-use super::open_jobs::News;
+use super::open_jobs::{Ending, News};
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -34,6 +33,16 @@ pub(crate) struct RunningJob {
     give_up: (Instant, JobFailure),
     /// What the queue has said that no node will say.
     untold: Option<JobFailure>,
+}
+
+/// What the jobs of one request have in common on their way through the queue.
+pub(crate) struct Journey {
+    /// The lane that they wait in; `None` leaves them to whoever comes first.
+    pub(crate) lane: Option<NodeId>,
+    /// When their answers stop being wanted.
+    pub(crate) deadline: Instant,
+    /// How the request was ended as a whole, if it was.
+    pub(crate) ending: Arc<Ending>,
 }
 
 impl RunningJob {

@@ -9,6 +9,7 @@ pub(crate) mod one;
 pub(crate) mod piece;
 pub(crate) mod respond;
 pub(crate) mod rules;
+pub(crate) mod shape;
 mod sse;
 mod text;
 pub mod usage;

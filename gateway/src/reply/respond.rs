@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
-use super::collect::{WholeReply, collect};
-use super::piece::Piece;
+use super::collect::collect;
+use super::shape::Shape;
 use super::sse;
 use crate::call::Call;
 use crate::call::admit::Admission;
@@ -16,23 +15,6 @@ use crate::limits::GatewayLimits;
 
 /// Header with the digests of the adapters that answer; absent for the base model.
 const ADAPTER_DIGEST_HEADER: HeaderName = HeaderName::from_static("x-souk-adapter-digest");
-
-/// How an API shapes its answers.
-pub(crate) trait Shape: Send + 'static {
-    /// One event of a stream.
-    type Chunk: Serialize;
-    /// A whole answer.
-    type Whole: Serialize;
-
-    /// The whole answer, from its replies in order of their index.
-    fn whole(self, replies: Vec<WholeReply>) -> Self::Whole;
-
-    /// The chunks for one piece of one reply.
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Self::Chunk>;
-
-    /// What comes after all replies are complete and before `[DONE]`.
-    fn end(&mut self) -> Option<Self::Chunk>;
-}
 
 /// Answers a call. The admission lives as long as the answer.
 pub(crate) async fn respond<S: Shape>(

@@ -10,7 +10,7 @@ use futures::stream;
 use serde::Serialize;
 
 use super::interleave::Replies;
-use super::respond::Shape;
+use super::shape::Shape;
 use crate::call::admit::Admission;
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
