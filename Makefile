@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build test soak bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build install test soak bench setup models fmt lint openapi deny ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,14 @@ stop: ## Stop the server that `make demo` left running.
 
 build: ## Build the executable (release).
 	cargo build --release --locked --bin souk
+
+PREFIX ?= $(HOME)/.local
+
+install: build ## Copy the executable to $(PREFIX)/bin (~/.local/bin unless PREFIX is set).
+	@install -D -m 755 $(SOUK) $(DESTDIR)$(PREFIX)/bin/souk
+	@echo "souk is installed as $(DESTDIR)$(PREFIX)/bin/souk."
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) \
+	    echo "That folder is not on your PATH; for this shell: export PATH=$(PREFIX)/bin:\$$PATH" ;; esac
 
 test: setup ## Set up what the tests need and run them all.
 	cargo build --locked --bin souk

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// List or fetch base models.
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Create, list or revoke API keys.
+    /// Create, list or revoke API keys; make a new admin key when it is lost.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Create or list tenants (admin).
@@ -113,6 +113,17 @@ pub(crate) enum KeysCommand {
         server: ServerArgs,
         /// The key's id, as listed.
         id: String,
+    },
+    /// Make a new admin key on the server's own host, after the last one was lost. Needs no key, but the data folder.
+    ///
+    /// A running server takes the new key at once. Other keys stay: revoke with it what may be in strange hands.
+    Recover {
+        /// Folder of the database and the adapter files, as `souk serve` has it. Default: the setting data.dir.
+        #[arg(long, value_name = "FOLDER")]
+        data_dir: Option<PathBuf>,
+        /// Where to write the key (mode 0600) instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        admin_key_file: Option<PathBuf>,
     },
 }
 

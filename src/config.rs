@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use souk_gateway::GatewayLimits;
 use souk_http::cors::CorsConfig;
 use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
-use souk_protocol::settings::{Checks, PAGE, SettingsError};
+use souk_protocol::settings::{Checks, PAGE, SettingsError, seconds};
 use souk_queue::QueueConfig;
 use souk_registry::UploadLimits;
 
@@ -33,38 +34,53 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
 }
 
+/// The one HTTP port.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
+    /// Address and port; port 0 takes a free one.
     pub(crate) listen: String,
-    pub(crate) drain_timeout_s: u64,
+    /// How long running answers have to end after a signal to stop.
+    #[serde(rename = "drain_timeout_s", deserialize_with = "seconds::deserialize")]
+    pub(crate) drain_timeout: Duration,
 }
 
+/// Where data is kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
+    /// Folder of what must not be lost; empty: see [`Config::data_dir`].
     pub(crate) dir: String,
+    /// Folder of what can be fetched again; empty: see [`Config::cache_dir`].
     pub(crate) cache_dir: String,
 }
 
+/// The base model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelConfig {
+    /// A known name, a path or an id of the hub.
     pub(crate) source: String,
+    /// What callers write in `model`; empty: the model's own name.
     pub(crate) id: String,
 }
 
+/// The log on standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogConfig {
+    /// A tracing filter.
     pub(crate) filter: String,
+    /// How lines are written.
     pub(crate) format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
+    /// For people.
     Text,
+    /// For machines, an object a line.
     Json,
 }
 
@@ -108,7 +124,7 @@ impl Config {
     /// Checks each section by itself and against the others.
     fn check(&self) -> Result<(), SettingsError> {
         let mut checks = Checks::default();
-        checks.within("server.drain_timeout_s", self.server.drain_timeout_s, 0..=86_400);
+        checks.within("server.drain_timeout_s", self.server.drain_timeout.as_secs(), 0..=86_400);
         self.memory.check(&mut checks);
         self.engine.check(&mut checks);
         self.adapters.check(&mut checks);

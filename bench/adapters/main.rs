@@ -135,9 +135,11 @@ impl Bench {
             ..AdapterLimits::default()
         };
         let source = Arc::new(FolderSource::new(self.folder.path()));
-        let tiers = Tiers { memory: None, disk };
+        // Each adapter takes whole pages.
+        let memory = DeviceMemory::split(1, bytes + room * PAGE_BYTES).expect("either side has pages");
+        let tiers = Tiers { memory, disk };
         let (base, weights) = (Arc::clone(&self.base), Arc::clone(&self.weights));
-        let store = AdapterStore::with_tiers(source, base, weights, limits, tiers).expect("the limits agree");
+        let store = AdapterStore::new(source, base, weights, limits, tiers).expect("the limits agree");
         let vocab_size = self.base.shape.vocab_size as u32;
         Node { engine: self.engine.clone(), store, pool: PoolId(self.base.digest), vocab_size }
     }

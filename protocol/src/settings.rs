@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -22,9 +23,10 @@ pub const PAGE: &str = include_str!("../../config/default.toml");
 /// section's crate reads it.
 #[must_use]
 pub fn defaults<T: DeserializeOwned>(section: &str) -> T {
-    let mut page: toml::Table = toml::from_str(PAGE).expect("config/default.toml is TOML");
-    let found = page.remove(section).unwrap_or_else(|| panic!("config/default.toml has no section [{section}]"));
-    found.try_into().unwrap_or_else(|error| panic!("[{section}] of config/default.toml: {error}"))
+    // Read once: tests ask for defaults in every case of a property.
+    static READ: LazyLock<toml::Table> = LazyLock::new(|| toml::from_str(PAGE).expect("config/default.toml is TOML"));
+    let found = READ.get(section).unwrap_or_else(|| panic!("config/default.toml has no section [{section}]"));
+    found.clone().try_into().unwrap_or_else(|error| panic!("[{section}] of config/default.toml: {error}"))
 }
 
 /// A key in whole seconds, as a [`Duration`].

@@ -6,6 +6,7 @@
 mod claim;
 mod lease;
 mod mailbox;
+mod orders;
 mod peek;
 mod pool;
 mod vtc;
@@ -25,8 +26,8 @@ use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Notice, PoolStats, Progress, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
+    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
@@ -42,6 +43,7 @@ struct Doorbells {
     work: Notify,
     cancellations: Notify,
     notices: Notify,
+    orders: Notify,
 }
 
 impl MemoryQueue {
@@ -69,6 +71,9 @@ impl MemoryQueue {
         }
         if rings.notices {
             self.doorbells.notices.notify_waiters();
+        }
+        if rings.orders {
+            self.doorbells.orders.notify_waiters();
         }
         result
     }
@@ -158,9 +163,23 @@ impl JobQueue for MemoryQueue {
         Ok(self.step(pool, |pool, _| pool.resume(job, tokens)))
     }
 
-    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError> {
-        self.step(status.pool, |pool, now| pool.heartbeat(status, now));
+    async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.order(order, now));
         Ok(())
+    }
+
+    async fn next_orders(
+        &self,
+        pool: PoolId,
+        after: OrderNumber,
+        timeout: Duration,
+    ) -> Result<Vec<NumberedOrder>, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.orders, timeout, |pool, _| pool.orders.after(after));
+        Ok(found.await.unwrap_or_default())
+    }
+
+    async fn heartbeat(&self, status: NodeStatus) -> Result<OrderNumber, QueueError> {
+        Ok(self.step(status.pool, |pool, now| pool.heartbeat(status, now)))
     }
 
     async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError> {

@@ -7,8 +7,8 @@ use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Notice, PoolStats, Progress, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
+    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
 };
 
 /// A fair queue of jobs with leases.
@@ -40,6 +40,17 @@ use crate::words::{
 ///   is settled, so what was computed until then is counted.
 /// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
+/// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is each
+///   that is submitted later or whose attempt comes back; running ones are ended by their nodes.
+///
+/// # Orders for nodes
+///
+/// [`order`](Self::order) is for all nodes of a pool. An order stands: a node that starts later, or was cut off, hears of
+/// it too. Orders are numbered, and a node asks for those after the last one that it has carried out, so that none is lost
+/// with an answer that did not arrive, and one may come twice. [`next_orders`](Self::next_orders) brings them at once; the
+/// answer to each heartbeat says the number of the newest, so that a node whose waiting call is dead notices that it has
+/// missed one. A number below what the node knows means that the queue has lost its orders and counts anew; the node then
+/// begins at 0. A pool keeps [`ORDERS_KEPT`](crate::ORDERS_KEPT) orders.
 ///
 /// # An end that is counted
 ///
@@ -107,6 +118,23 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError>;
 
+    /// Hands in an order for the nodes of a pool. One that stands already has no effect.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError>;
+
+    /// Waits for orders with a number above `after`, and returns all that stand, oldest first; empty after `timeout`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_orders(
+        &self,
+        pool: PoolId,
+        after: OrderNumber,
+        timeout: Duration,
+    ) -> Result<Vec<NumberedOrder>, QueueError>;
+
     /// Waits for notices of jobs that this gateway submitted. Each is returned once; empty after `timeout`.
     ///
     /// # Errors
@@ -125,11 +153,11 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError>;
 
-    /// Says that a node lives and how it does.
+    /// Says that a node lives and how it does. Returns the number of the newest order of its pool.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError>;
+    async fn heartbeat(&self, status: NodeStatus) -> Result<OrderNumber, QueueError>;
 
     /// Says that a node takes no more work: its lane is everyone's at once. Its leases stay valid.
     ///

@@ -188,6 +188,35 @@ pub struct NodeStatus {
     pub resident: Vec<Digest>,
 }
 
+/// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long ago,
+/// since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier needs
+/// the room.
+pub const ORDERS_KEPT: usize = 10_000;
+
+/// What the nodes of a pool are to do. Carrying an order out twice comes to the same as once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeOrder {
+    /// A version was taken down: what runs with it ends at once, nothing starts with it, and no tier keeps it.
+    TakeDown(Digest),
+    /// These adapters stay on the device whether they are used or not, and no others. Stands until the next one.
+    Pin(Vec<Digest>),
+    /// This node takes no more jobs and lets those end that it has. Stands until it retires.
+    Drain(NodeId),
+}
+
+/// The place of an order among those of its pool. Grows with each order; 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderNumber(pub u64);
+
+/// An order that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedOrder {
+    /// Its place.
+    pub number: OrderNumber,
+    /// What is to be done.
+    pub order: NodeOrder,
+}
+
 /// A live node and what waits in its lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneStatus {

@@ -19,7 +19,7 @@ mod error;
 mod limits;
 mod objects;
 
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError};
+pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, RecoverError, recover_admin_key};
 pub use catalog::ListedModel;
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};

@@ -219,7 +219,7 @@ mod tests {
         for (body, param) in [
             (with("temperature", json!(2.1)), "temperature"),
             (with("temperature", json!("hot")), "temperature"),
-            (with("top_p", json!(0)), "top_p"),
+            (with("top_p", json!(1.1)), "top_p"),
             (with("top_k", json!(-2)), "top_k"),
             (with("min_p", json!(-0.1)), "min_p"),
             (with("presence_penalty", json!(3)), "presence_penalty"),

@@ -13,3 +13,6 @@ pub use chat::{ChatMessage, ChatRequest, Role};
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{ConstraintFields, RequestedConstraint};
 pub use sampling::{GenerationParams, StreamOptions};
+
+#[cfg(test)]
+mod edges;

@@ -74,12 +74,12 @@ impl EngineLoop {
     /// Takes in new requests and lets go of those that nobody wants. Sleeps while there is nothing to do; false at the
     /// end.
     pub(super) fn take_commands(&mut self) -> bool {
-        let Mail { new, cancelled, is_last } = self.inbox.take(self.is_idle());
+        let Mail { new, leaving, is_last } = self.inbox.take(self.is_idle());
         for request in new {
             self.admit(request);
         }
-        for id in cancelled {
-            self.leave(id, Break::Cancelled);
+        for (id, failure) in leaving {
+            self.leave(id, failure.map_or(Break::Cancelled, Break::Failed));
         }
         let unwanted = self.answers.iter().filter(|(_, answer)| answer.is_unwanted()).map(|(id, _)| *id);
         for id in unwanted.collect::<Vec<_>>() {

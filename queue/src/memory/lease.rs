@@ -83,6 +83,10 @@ impl Pool {
         if record.deadline.is_some_and(|deadline| deadline <= now) {
             return self.end_unsaid(id, Outcome::Deadline, JobFailure::DeadlineExceeded, now);
         }
+        if self.is_taken_down(id) {
+            return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
+        }
+        let Some(record) = self.jobs.get_mut(id) else { return };
         match end {
             AttemptEnd::NotBegun => record.deliveries -= 1,
             AttemptEnd::Failed { reason } if record.deliveries >= self.config.max_deliveries => {

@@ -7,11 +7,13 @@ use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, Tok
 use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
+use super::orders::Orders;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, PoolStats, Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, OrderNumber, PoolStats,
+    Submission, Submitted,
 };
 
 /// Most dead letters that are kept.
@@ -33,6 +35,7 @@ pub(super) struct Pool {
     pub(super) due: BTreeSet<(Instant, JobId)>,
     pub(super) notices: Mailboxes<GatewayId, Notice>,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
+    pub(super) orders: Orders,
     pub(super) rings: Rings,
     pub(super) pace: Pace,
     dead: VecDeque<DeadLetter>,
@@ -78,6 +81,7 @@ pub(super) struct Rings {
     pub(super) work: bool,
     pub(super) cancellations: bool,
     pub(super) notices: bool,
+    pub(super) orders: bool,
 }
 
 /// How fast jobs leave the queue lately.
@@ -101,6 +105,7 @@ impl Pool {
             due: BTreeSet::new(),
             notices: Mailboxes::new(config.remember_over),
             cancellations: Mailboxes::new(config.remember_over),
+            orders: Orders::default(),
             rings: Rings::default(),
             pace: Pace::default(),
             dead: VecDeque::new(),
@@ -122,7 +127,7 @@ impl Pool {
             return Ok(Submitted::Already(record.phase.state()));
         }
         self.admit(&submission.job.tenant)?;
-        self.insert(submission, deadline, now);
+        self.insert(submission, deadline, false, now);
         Ok(Submitted::Queued)
     }
 
@@ -142,7 +147,7 @@ impl Pool {
         Ok(())
     }
 
-    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, now: Instant) {
+    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, is_settled: bool, now: Instant) {
         let id = submission.job.id.clone();
         let record = Record {
             submission,
@@ -152,7 +157,7 @@ impl Pool {
             deliveries: 0,
             prompt_charged: false,
             output_charged: 0,
-            is_settled: false,
+            is_settled,
             phase: Phase::Over { forget: now },
         };
         self.next_ticket += 1;
@@ -160,8 +165,11 @@ impl Pool {
         self.enqueue(&id, now);
     }
 
-    /// Puts a job that is on record into its lane.
+    /// Puts a job that is on record into its lane; ends it if it must not run any more.
     pub(super) fn enqueue(&mut self, id: &JobId, now: Instant) {
+        if self.is_taken_down(id) {
+            return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
+        }
         let Some(record) = self.jobs.get(id) else { return };
         let (lane, tenant) = (record.submission.lane.clone(), record.submission.job.tenant.clone());
         self.lanes.entry(lane).or_default().entry(tenant.clone()).or_default().insert(record.ticket, id.clone());
@@ -239,12 +247,14 @@ impl Pool {
         waits
     }
 
-    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) {
+    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) -> OrderNumber {
         self.nodes.insert(status.node.clone(), Node { status, seen: now });
+        self.orders.last()
     }
 
     pub(super) fn retire(&mut self, node: &NodeId) {
         self.nodes.remove(node);
+        self.orders.forget(node);
         self.rings.work = true;
     }
 
@@ -281,13 +291,11 @@ impl Pool {
             // The record outlives the letter's making, so that attempts of the first life stay fenced off.
             Some(record) => {
                 (record.submission, record.deadline, record.deliveries) = (letter.submission, None, 0);
+                record.is_settled = true;
                 self.enqueue(id, now);
             }
-            None => self.insert(letter.submission, None, now),
-        }
-        if let Some(record) = self.jobs.get_mut(id) {
             // Its gateway was told when it became a dead letter.
-            record.is_settled = true;
+            None => self.insert(letter.submission, None, true, now),
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod endings;
 mod fairness;
 mod leases;
 mod model;
+mod orders;
 mod peeking;
 mod settlements;
 mod stealing;
@@ -73,6 +74,18 @@ on_every_queue! {
         caps::running_jobs_count_where_the_cap_says_so,
         caps::submitting_twice_queues_once,
         caps::a_refused_job_leaves_nothing_behind,
+        orders::an_order_reaches_those_that_wait_at_once,
+        orders::a_node_hears_what_stands_after_the_last_that_it_carried_out,
+        orders::a_heartbeat_says_which_order_is_the_newest,
+        orders::a_call_that_is_dropped_loses_no_order,
+        orders::an_order_that_stands_is_given_once,
+        orders::only_the_newest_pins_stand,
+        orders::an_order_to_drain_stands_until_its_node_retires,
+        orders::beyond_the_bound_the_oldest_order_is_forgotten,
+        orders::waiting_jobs_of_a_version_that_is_taken_down_are_settled_and_never_delivered,
+        orders::a_job_of_a_version_that_was_taken_down_is_settled_when_it_is_submitted,
+        orders::a_running_job_of_a_version_that_is_taken_down_is_its_nodes_to_end,
+        orders::a_job_of_a_version_that_was_taken_down_is_not_tried_again,
         peeking::the_next_jobs_adapters_come_in_the_order_of_their_turn,
         peeking::a_node_sees_its_own_lane_and_those_that_nobody_minds,
         stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,

@@ -148,8 +148,11 @@ pub(crate) async fn renew(queue: &Queue, delivery: &Delivery, output_tokens: u32
 }
 
 pub(crate) async fn heartbeat(queue: &Queue, name: &str) {
-    let status = NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] };
-    queue.heartbeat(status).await.unwrap();
+    queue.heartbeat(status(name)).await.unwrap();
+}
+
+pub(crate) fn status(name: &str) -> NodeStatus {
+    NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] }
 }
 
 pub(crate) async fn pass(duration: Duration) {

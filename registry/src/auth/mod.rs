@@ -5,6 +5,7 @@
 
 mod key;
 mod pepper;
+mod recover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use crate::db::now_ms;
 pub use key::{ApiKey, MalformedKey};
 pub use pepper::PepperError;
 pub(crate) use pepper::Peppers;
+pub use recover::{RecoverError, recover_admin_key};
 
 use pepper::KeyHash;
 

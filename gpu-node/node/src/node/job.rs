@@ -10,8 +10,8 @@ use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
-use super::Shared;
 use super::books::Held;
+use super::shared::Shared;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
@@ -31,7 +31,8 @@ enum End {
 /// Puts the job on the books and starts its task.
 pub(super) fn start(node: &Arc<Shared>, delivery: Delivery) {
     let resumed = count(delivery.job.resume.len());
-    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, resumed);
+    let versions = delivery.job.adapters.iter().map(|adapter| adapter.digest).collect();
+    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
     metrics::histogram!("souk_queue_wait_seconds").record(delivery.waited.as_secs_f64());
     let node_of_task = Arc::clone(node);
     node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });
@@ -81,6 +82,7 @@ async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
     let (leases, constraint) = tokio::select! {
         biased;
         () = held.cancelled.cancelled() => return End::Cancelled(sink),
+        () = held.taken_down.cancelled() => return End::Failed(JobFailure::TakenDown, unbegun, Some(sink)),
         () = node.draining.cancelled(), if !job.adapters.is_empty() => return End::NotHere,
         () = tokio::time::sleep(time_left(job.deadline_unix_ms, SystemTime::now())) => {
             return End::Failed(JobFailure::DeadlineExceeded, unbegun, Some(sink));
@@ -156,6 +158,10 @@ async fn follow(mut generation: Generation, held: &Held) -> End {
         ended = generation.ended() => ended,
         () = held.cancelled.cancelled() => {
             generation.cancel();
+            generation.ended().await
+        }
+        () = held.taken_down.cancelled() => {
+            generation.fail(JobFailure::TakenDown);
             generation.ended().await
         }
     };
