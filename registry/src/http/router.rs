@@ -43,7 +43,7 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
         // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
         .routes(routes!(versions::list_versions))
-        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()).layer(from_fn(read_away)))
+        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(versions::download_file))
         .routes(routes!(versions::yank_version))
