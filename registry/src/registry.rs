@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
 use souk_migrations::{Migrator, MigratorTrait as _};
@@ -18,6 +19,9 @@ use crate::db::{api_keys, leases, open_sqlite};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
+
+/// How long closing waits for connections that are in use.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of processes,
 /// may share one database and one object store; with SQLite and a folder they are on one host.
@@ -136,8 +140,11 @@ impl Registry {
         if let Err(error) = leases::give_back(&self.db, &self.owner).await {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
         }
-        if let Err(error) = self.db.close().await {
-            tracing::warn!(%error, "The registry's database was not closed");
+        // Waits for connections in use; what still has one by then ends with the process.
+        match tokio::time::timeout(CLOSING_TIME, self.db.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "The registry's database was not closed"),
+            Err(_) => tracing::warn!("The registry's database was still in use after {CLOSING_TIME:?}"),
         }
     }
 

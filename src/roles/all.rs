@@ -86,7 +86,7 @@ impl Services {
         drain_timeout: Duration,
     ) -> anyhow::Result<()> {
         let Self { gateway, registry, node, _tasks } = self;
-        let router = routes::router(gateway.clone(), registry);
+        let router = routes::router(gateway.clone(), registry.clone());
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
         let listener = listener.tap_io(|stream| {
@@ -107,10 +107,12 @@ impl Services {
             // Idle connections would keep the server for as long as their clients like.
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = std::future::IntoFuture::into_future(server) => ended.context("the server broke"),
             () = drain => Ok(()),
-        }
+        };
+        registry.close().await;
+        ended
     }
 }
 
