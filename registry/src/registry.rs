@@ -18,6 +18,7 @@ use crate::db::{api_keys, leases, open_sqlite};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
+use crate::take_downs::{TakeDownListener, TakeDowns};
 
 /// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of processes,
 /// may share one database and one object store; with SQLite and a folder they are on one host.
@@ -39,6 +40,8 @@ pub struct Registry {
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
+    /// Tells those who serve versions in this process what was taken down.
+    pub(crate) take_downs: Arc<TakeDowns>,
 }
 
 /// Why the registry cannot start.
@@ -70,6 +73,12 @@ pub enum OpenError {
 }
 
 impl Registry {
+    /// Hears of each version that is taken down from now on, so that running answers can be ended.
+    #[must_use]
+    pub fn take_downs(&self) -> TakeDownListener {
+        self.take_downs.listen()
+    }
+
     /// Opens the embedded shape: a SQLite file and a folder of objects below the data folder.
     ///
     /// # Errors
@@ -125,6 +134,7 @@ impl Registry {
             bases: bases.into(),
             upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
+            take_downs: Arc::new(TakeDowns::new()),
             config: Arc::new(config),
         })
     }

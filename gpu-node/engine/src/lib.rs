@@ -41,6 +41,7 @@ use souk_protocol::{JobFailure, Usage};
 use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use tokio::sync::oneshot;
 
+use self::answer::Break;
 pub use self::config::{EngineConfig, MemorySettings};
 use self::count::count;
 use self::inbox::Inbox;
@@ -154,6 +155,11 @@ impl Generation {
     /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with [`FinishReason::Cancelled`](souk_protocol::FinishReason::Cancelled).
     pub fn cancel(&self) {
         self.inbox.cancel(self.id);
+    }
+
+    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not told.
+    pub fn fail(&self, failure: JobFailure) {
+        self.inbox.leave(self.id, Break::Failed(failure));
     }
 
     /// Waits for the end. Safe to call again if it was interrupted before it returned.
