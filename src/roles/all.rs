@@ -63,6 +63,7 @@ struct Services {
 impl Services {
     fn start(config: &Config, registry: Registry, base: LoadedBase, metrics: Exporter) -> anyhow::Result<Self> {
         let bases = vec![base.model.clone()];
+        let pool = PoolId(base.model.digest);
         let hub = EventHub::new();
         let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(config.queue));
         let ports = node::Ports {
@@ -70,10 +71,9 @@ impl Services {
             events: Arc::new(hub.clone()),
             source: Arc::new(FolderSource::new(registry.objects_dir())),
         };
-        let pool = PoolId(base.model.digest);
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
-        tasks.extend(keep_pins(config, &registry, Arc::clone(&queue), pool));
+        tasks.extend(keep_pins(config, &registry, &queue, pool));
         let ports =
             gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue: Arc::clone(&queue), hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
@@ -120,15 +120,16 @@ impl Services {
     }
 }
 
-/// Keeps the adapters of `adapters.pinned` on the device, if there are any.
+/// Has the adapters of `adapters.pinned` kept on the device, if there are any.
 fn keep_pins(
     config: &Config,
     registry: &Registry,
-    queue: Arc<dyn JobQueue>,
+    queue: &Arc<dyn JobQueue>,
     pool: PoolId,
 ) -> Option<AbortOnDropHandle<()>> {
     let names = config.adapters.pinned.clone();
-    (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(pins::keep(names, registry.clone(), queue, pool))))
+    let keep = |names| pins::keep(names, registry.clone(), Arc::clone(queue), pool);
+    (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {

@@ -12,7 +12,6 @@ use souk_protocol::JobFailure;
 use souk_runner::RunnerLimits;
 use tokio::sync::oneshot;
 
-use super::answer::Break;
 use super::blocks::blocks_for;
 use super::request::{Ended, EngineError, EngineRequest, Rejected};
 use super::sequence::SequenceId;
@@ -30,7 +29,7 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct Letters {
     new: Vec<NewRequest>,
-    leaving: BTreeMap<SequenceId, Break>,
+    leaving: BTreeMap<SequenceId, Option<JobFailure>>,
     /// Requests that were taken and have not ended.
     num_requests: usize,
     next_id: u64,
@@ -53,8 +52,8 @@ pub(super) struct NewRequest {
 #[derive(Default)]
 pub(super) struct Mail {
     pub(super) new: Vec<NewRequest>,
-    /// Those that leave before their answer is complete, and why.
-    pub(super) leaving: BTreeMap<SequenceId, Break>,
+    /// Those that leave before their answer is complete: with this failure, or cancelled.
+    pub(super) leaving: BTreeMap<SequenceId, Option<JobFailure>>,
     /// No more will come, and nothing is left.
     pub(super) is_last: bool,
 }
@@ -117,14 +116,14 @@ impl Inbox {
     }
 
     pub(super) fn cancel(&self, id: SequenceId) {
-        self.leave(id, Break::Cancelled);
+        self.leave(id, None);
     }
 
-    /// Asks that a request leaves before its answer is complete. The first reason counts.
-    pub(super) fn leave(&self, id: SequenceId, reason: Break) {
+    /// Asks that a request leaves before its answer is complete: with a failure, or cancelled. The first call counts.
+    pub(super) fn leave(&self, id: SequenceId, failure: Option<JobFailure>) {
         let mut letters = self.letters();
         if letters.num_requests > 0 && !letters.closed {
-            letters.leaving.entry(id).or_insert(reason);
+            letters.leaving.entry(id).or_insert(failure);
             self.arrived.notify_one();
         }
     }

@@ -41,7 +41,6 @@ use souk_protocol::{JobFailure, Usage};
 use souk_runner::{BLOCK_TOKENS, ModelRunner, RunnerLimits};
 use tokio::sync::oneshot;
 
-use self::answer::Break;
 pub use self::config::{EngineConfig, MemorySettings};
 use self::count::count;
 use self::inbox::Inbox;
@@ -159,7 +158,7 @@ impl Generation {
 
     /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not told.
     pub fn fail(&self, failure: JobFailure) {
-        self.inbox.leave(self.id, Break::Failed(failure));
+        self.inbox.leave(self.id, Some(failure));
     }
 
     /// Waits for the end. Safe to call again if it was interrupted before it returned.

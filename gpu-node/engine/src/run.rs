@@ -78,8 +78,8 @@ impl EngineLoop {
         for request in new {
             self.admit(request);
         }
-        for (id, reason) in leaving {
-            self.leave(id, reason);
+        for (id, failure) in leaving {
+            self.leave(id, failure.map_or(Break::Cancelled, Break::Failed));
         }
         let unwanted = self.answers.iter().filter(|(_, answer)| answer.is_unwanted()).map(|(id, _)| *id);
         for id in unwanted.collect::<Vec<_>>() {

@@ -187,9 +187,9 @@ const fn within_range(modified: f32, was: f32) -> f32 {
     if modified.is_nan() { was } else { modified.clamp(f32::MIN, f32::MAX) }
 }
 
-/// A logit as a logprob. Two ends of the range lie further apart than the range is wide.
+/// A logit as a logprob: of the range, whose two ends lie further apart than it is wide, and of no more than certainty.
 const fn logprob(logit: f32, log_sum_exp: f32) -> f32 {
-    (logit - log_sum_exp).max(f32::MIN)
+    (logit - log_sum_exp).clamp(f32::MIN, 0.0)
 }
 
 /// Keeps the tokens whose bit is set.

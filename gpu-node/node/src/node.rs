@@ -9,6 +9,7 @@
 //! that is killed says nothing, and its leases expire.
 
 mod books;
+mod carry_out;
 mod config;
 mod job;
 mod orders;

@@ -11,8 +11,8 @@ use souk_engine::EngineConfig;
 use souk_engine::constraint::ConstraintLimits;
 use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
 use souk_protocol::{
-    AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
-    SamplingParams, TenantId, TokenId,
+    AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, PoolId,
+    RequestId, SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventHub, MemoryQueue, NoticeKind, QueueConfig, Submission, Subscription, Weight};
 use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};

@@ -102,7 +102,7 @@ async fn a_node_whose_waiting_call_hears_nothing_carries_an_order_out_after_its_
     let pool = Pool::new();
     let node = pool.node(9, Duration::from_millis(5));
     // Its call waits for what comes after an order of a queue that has lost its orders since.
-    node.node.shared.orders.skip_to(OrderNumber(1000));
+    node.node.shared.orders.set_done(OrderNumber(1000));
     let version = node.adapters[0];
     let mut running = pool.submit(job(&[1, 2], 900, &[version])).await;
     running.tokens(3).await;
