@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build test soak bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build install test soak bench setup models fmt lint openapi deny ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,14 @@ stop: ## Stop the server that `make demo` left running.
 build: ## Build the executable (release).
 	cargo build --release --locked --bin souk
 
+PREFIX ?= $(HOME)/.local
+
+install: build ## Copy the executable to $(PREFIX)/bin (~/.local/bin unless PREFIX is set).
+	@install -D -m 755 $(SOUK) $(DESTDIR)$(PREFIX)/bin/souk
+	@echo "souk is installed as $(DESTDIR)$(PREFIX)/bin/souk."
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) \
+	    echo "That folder is not on your PATH; for this shell: export PATH=$(PREFIX)/bin:\$$PATH" ;; esac
+
 test: setup ## Set up what the tests need and run them all.
 	cargo build --locked --bin souk
 	$(CARGO_TARGET_DIR)/debug/souk models pull smollm2-135m-instruct
@@ -40,7 +48,7 @@ soak: setup models ## Half an hour of everything at once, with a look at the mem
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture
 
 bench: build models setup ## Run the standing set and write docs/benchmarks.md; PEERS=1 measures llama.cpp and mistral.rs too, SOAK_S=420 has a soak.
-	$(VENV)/bin/python scripts/bench/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(SOAK_S),--soak-s $(SOAK_S))
+	$(VENV)/bin/python bench/page/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(SOAK_S),--soak-s $(SOAK_S))
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.
 
@@ -53,9 +61,10 @@ models: build ## Fetch the base model into the cache.
 fmt: ## Format the code.
 	cargo fmt --all
 
-lint: ## Check format and lints.
+lint: ## Check format, lints, and that no files of a crate use each other in a circle.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo run --locked --quiet -p souk-layout
 
 openapi: ## Write openapi/*.json from the code.
 	cargo run --locked --bin souk -- openapi

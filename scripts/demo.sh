@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Starts a server in the background with the adapters of examples/adapters, asks each one a question beside the base
-# model and says what to try. `demo.sh stop` ends the server.
+# model and says what to try. `demo.sh stop` ends the server. What was published stays from one demo to the next.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/souk
-home=$cache/demo
+home=${SOUK_DEMO_DIR:-$cache/demo}
 port=${SOUK_DEMO_PORT:-8080}
 export SOUK_URL=http://127.0.0.1:$port
 base=smollm2-135m-instruct
@@ -26,16 +26,15 @@ if [ "${1:-}" = stop ]; then
 fi
 
 stop
-# A fresh data folder each time, so that the demo is the same each time.
-rm -rf "$home"
 mkdir -p "$home"
 
 if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     echo "error: port $port is taken; set SOUK_DEMO_PORT to a free one" >&2
     exit 1
 fi
+: >"$home/server.log"
 "$SOUK" serve --listen "127.0.0.1:$port" --model "$base" --data-dir "$home/data" --admin-key-file "$home/key" \
-    >"$home/server.log" 2>&1 &
+    >>"$home/server.log" 2>&1 &
 echo $! >"$home/pid"
 disown
 
@@ -48,15 +47,32 @@ for _ in $(seq 300); do
     fi
     sleep 0.1
 done
+# The key of the first start lies beside the data. Where it was lost, or is another folder's, a new one is made.
+if ! SOUK_API_KEY=$(cat "$home/key" 2>/dev/null) "$SOUK" keys list >/dev/null 2>&1; then
+    "$SOUK" keys recover --data-dir "$home/data" --admin-key-file "$home/key" 2>>"$home/server.log"
+fi
 SOUK_API_KEY=$(cat "$home/key")
 export SOUK_API_KEY
+
+publish() { # adapter, description; the version may be there from an earlier demo
+    local said
+    if said=$("$SOUK" push "examples/adapters/$1" "admin/$1@1.0.0" --public --description "$2" 2>&1); then
+        echo "$said"
+    elif grep -q 'already exists' <<<"$said"; then
+        echo "admin/$1@1.0.0 is there from an earlier demo"
+    else
+        echo "$said" >&2
+        echo "To begin anew, remove what was published: rm -r $home/data $home/key" >&2
+        return 1
+    fi
+}
 
 ask() { # model, prompt, tokens; the answer on one line of at most 200 characters
     "$SOUK" chat --raw --max-tokens "$3" --model "$1" "$2" | tr -s '\n ' ' ' | cut -c 1-200
 }
 
 show() { # adapter, description, prompt, tokens
-    "$SOUK" push "examples/adapters/$1" "admin/$1@1.0.0" --public --description "$2"
+    publish "$1" "$2"
     printf '\n  %s\n' "$2"
     printf '%s\n' "$3" | sed 's/^/    | /'
     printf '  base:    '
@@ -77,12 +93,23 @@ show address-json "Split a US address into its parts, as JSON." \
     "Address: 250 Oak Avenue Apt 4 Denver CO 80203
 JSON:" 96
 
+# How to call the executable from here on: by name if it is on the PATH.
+if [ "$(command -v souk)" -ef "$SOUK" ] || cmp -s "$(command -v souk)" "$SOUK"; then
+    path_line="souk is $(command -v souk)."
+else
+    path_line="  export PATH=$(dirname "$SOUK"):\$PATH    # or: make install, which copies souk to ~/.local/bin"
+fi
+
 cat <<END
 Souk is running at $SOUK_URL ($((SECONDS - started)) s from start to here). Try:
 
-  export SOUK_API_KEY=$SOUK_API_KEY
+$path_line
+  export SOUK_URL=$SOUK_URL SOUK_API_KEY=$SOUK_API_KEY
 
-  curl $SOUK_URL/v1/completions -H "Authorization: Bearer \$SOUK_API_KEY" -H "Content-Type: application/json" \\
+  souk chat "Name three fruits."
+  souk push path/to/adapter admin/my-task@1.0.0    # yours, trained with PEFT: docs/start.md
+
+  curl \$SOUK_URL/v1/completions -H "Authorization: Bearer \$SOUK_API_KEY" -H "Content-Type: application/json" \\
     -d '{"model": "admin/sst2", "max_tokens": 3, "temperature": 0, "prompt": "Sentence: what a waste of two hours .\\nSentiment (positive or negative):"}'
 
   # pip install openai
@@ -93,7 +120,8 @@ Souk is running at $SOUK_URL ($((SECONDS - started)) s from start to here). Try:
   for chunk in stream:
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-  Models:         curl $SOUK_URL/v1/models -H "Authorization: Bearer \$SOUK_API_KEY"
+  Models:         curl \$SOUK_URL/v1/models -H "Authorization: Bearer \$SOUK_API_KEY"
   Documentation:  $SOUK_URL/docs
+  Published:      stays in $home/data from one demo to the next
   Stop it:        make stop
 END

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// List or fetch base models.
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Create, list or revoke API keys.
+    /// Create, list or revoke API keys; make a new admin key when it is lost.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Create or list tenants (admin).
@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Talk to a model; with a message, answer it and exit.
     Chat(ChatArgs),
     /// Put a load on an OpenAI-compatible server and report throughput, latency, errors and fairness.
-    Bench(Box<crate::bench::arguments::BenchArgs>),
+    Bench(Box<BenchArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
 }
@@ -113,6 +113,17 @@ pub(crate) enum KeysCommand {
         server: ServerArgs,
         /// The key's id, as listed.
         id: String,
+    },
+    /// Make a new admin key on the server's own host, after the last one was lost. Needs no key, but the data folder.
+    ///
+    /// A running server takes the new key at once. Other keys stay: revoke with it what may be in strange hands.
+    Recover {
+        /// Folder of the database and the adapter files, as `souk serve` has it. Default: the setting data.dir.
+        #[arg(long, value_name = "FOLDER")]
+        data_dir: Option<PathBuf>,
+        /// Where to write the key (mode 0600) instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        admin_key_file: Option<PathBuf>,
     },
 }
 
@@ -195,6 +206,14 @@ pub(crate) struct FormArgs {
     /// Answer with one of these texts; give the flag once for each.
     #[arg(long = "choice", value_name = "TEXT")]
     pub(crate) choices: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) load: souk_bench::BenchArgs,
 }
 
 #[derive(Debug, Args)]

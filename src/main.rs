@@ -12,10 +12,9 @@ mod ports;
 
 mod allocator;
 mod client;
+mod private_file;
 mod telemetry;
 mod terminal;
-
-mod bench;
 
 use std::process::ExitCode;
 

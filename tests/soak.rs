@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use stack::random_adapter::{self, Random};
+use souk_protocol::peft::Module;
+use souk_testkit::Random;
+use souk_testkit::base::SMOLLM2;
+use souk_testkit::peft::RandomAdapter;
 use stack::{BASE, Stack};
 
 const NUM_ADAPTERS: u64 = 24;
@@ -87,13 +90,18 @@ fn publish(stack: &Stack) -> Vec<String> {
     stack.push_examples();
     let mut models: Vec<String> = ["sst2", "sarcasm", "address-json"].map(|name| format!("admin/{name}")).into();
     for number in 0..NUM_ADAPTERS {
-        let folder = tempfile::tempdir().unwrap();
-        random_adapter::write(folder.path(), number, [2, 4, 8, 16][number as usize % 4]);
-        stack.push(folder.path(), &format!("admin/random{number}@1.0.0"));
+        push_random(stack, &format!("admin/random{number}@1.0.0"), number, [2, 4, 8, 16][number as usize % 4]);
         models.push(format!("admin/random{number}"));
     }
     models.push(BASE.to_owned());
     models
+}
+
+fn push_random(stack: &Stack, reference: &str, seed: u64, rank: usize) {
+    let (shape, base, modules) = (&SMOLLM2, "HuggingFaceTB/SmolLM2-135M-Instruct", &[Module::Q, Module::V]);
+    let folder = tempfile::tempdir().unwrap();
+    RandomAdapter { shape, base, modules, rank, is_dora: false, size: 0.03 }.files(seed).write(folder.path()).unwrap();
+    stack.push(folder.path(), reference);
 }
 
 async fn first_answers(stack: &Stack, models: &[String]) -> Vec<(Value, Value)> {
@@ -112,7 +120,7 @@ async fn first_answers(stack: &Stack, models: &[String]) -> Vec<(Value, Value)> 
 
 impl Soak {
     async fn user(self: Arc<Self>, seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         while Instant::now() < self.end {
             match random.below(10) {
                 0..=3 => self.ask(&mut random).await,
@@ -218,10 +226,8 @@ impl Soak {
                 return;
             }
             let name = format!("admin/fleeting@1.0.{number}");
-            let folder = tempfile::tempdir().unwrap();
-            random_adapter::write(folder.path(), 1000 + number, 4);
             let (soak, reference) = (Arc::clone(&self), name.clone());
-            tokio::task::spawn_blocking(move || soak.stack.push(folder.path(), &reference)).await.unwrap();
+            tokio::task::spawn_blocking(move || push_random(&soak.stack, &reference, 1000 + number, 4)).await.unwrap();
             let (status, answer) = self.post(&json!({ "model": name, "prompt": "Once", "max_tokens": 3 })).await;
             assert_eq!(status, 200, "{answer}");
             let url = format!("{}/registry/v1/adapters/admin/fleeting/versions/1.0.{number}/take-down", self.stack.url);

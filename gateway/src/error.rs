@@ -207,14 +207,16 @@ impl ApiError {
         Self::Unsupported { param: param.into(), message: message.into() }
     }
 
-    /// A job's failure; one of its constraint names the field that asked for it.
+    /// A job's failure; one of its constraint names the field that asked for it, and a take-down the adapter, if there is
+    /// only one.
     #[must_use]
-    pub fn of_job(failure: JobFailure, constraint: Option<&str>) -> Self {
-        match (constraint, &failure) {
-            (Some(param), JobFailure::Constraint(_) | JobFailure::ConstraintLimit { .. }) => {
+    pub fn of_job(failure: JobFailure, constraint: Option<&str>, adapter: Option<&str>) -> Self {
+        match (failure, constraint, adapter) {
+            (failure @ (JobFailure::Constraint(_) | JobFailure::ConstraintLimit { .. }), Some(param), _) => {
                 Self::Constraint { param: param.to_owned(), failure }
             }
-            _ => Self::Job(failure),
+            (JobFailure::TakenDown, _, Some(adapter)) => Self::ModelTakenDown(adapter.to_owned()),
+            (failure, ..) => Self::Job(failure),
         }
     }
 

@@ -6,16 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{AdapterRef, BaseModel, Digest, GatewayId, ModelRef, Principal, ResolvedAdapter};
+use souk_protocol::{BaseModel, Digest, GatewayId, Outcome};
 use souk_queue::{EventHub, JobQueue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
-use crate::error::ApiError;
 use crate::limits::GatewayLimits;
-use crate::outcomes::Outcomes;
-use crate::request::WeightedAdapter;
 use crate::served::{BaseError, ServedBase};
 
 /// What a gateway is built from.
@@ -48,11 +46,11 @@ struct Shared {
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
-    outcomes: Outcomes,
+    open_jobs: OpenJobs,
     metrics: Exporter,
     cors: CorsOrigins,
     limits: GatewayLimits,
-    /// One permit per request under way.
+    /// One permit per request that is under way or whose jobs are not settled.
     in_flight: Arc<Semaphore>,
     draining: AtomicBool,
     started_unix_s: u64,
@@ -60,16 +58,8 @@ struct Shared {
     _carriers: Vec<AbortOnDropHandle<()>>,
 }
 
-/// What the `model` of a request means.
-#[derive(Clone)]
-pub(crate) struct ResolvedModel {
-    pub(crate) base: Arc<ServedBase>,
-    /// Adapters with their weights, in order of application; none for the base model.
-    pub(crate) adapters: Vec<(ResolvedAdapter, f32)>,
-}
-
 impl Gateway {
-    /// Builds a gateway and starts to read the queue's outcomes. Call it within a tokio runtime.
+    /// Builds a gateway and starts to read the queue's notices. Call it within a tokio runtime.
     ///
     /// # Errors
     /// [`BaseError`] if a base model's tokenizer or template is not supported.
@@ -79,9 +69,9 @@ impl Gateway {
         if bases.is_empty() {
             return Err(BaseError::NoBase);
         }
-        let (id, outcomes) = (GatewayId::new(), Outcomes::default());
+        let (id, open_jobs) = (GatewayId::new(), OpenJobs::default());
         let carry = |base: &Arc<ServedBase>| {
-            let carrier = outcomes.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
+            let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
         let carriers = bases.iter().map(carry).collect();
@@ -91,7 +81,7 @@ impl Gateway {
             catalog: parts.catalog,
             queue: parts.queue,
             hub: parts.hub,
-            outcomes,
+            open_jobs,
             metrics: parts.metrics,
             cors: parts.cors,
             in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
@@ -103,13 +93,37 @@ impl Gateway {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Refuses new requests from now on and returns when the last running one has ended, streams included. Limit the
-    /// wait with a timeout: a client that reads slowly may take long.
+    /// Refuses new requests from now on and returns when the last running one has ended, streams included, and all jobs
+    /// are settled. Limit the wait with a timeout: a client that reads slowly may take long. Then
+    /// [`cut_off`](Self::cut_off) what is left.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
         let all = u32::try_from(self.limits().max_in_flight).unwrap_or(u32::MAX);
         // Fails only if the semaphore is closed, which nothing does.
         let _ = self.shared.in_flight.acquire_many(all).await;
+    }
+
+    /// Ends all running answers at once: whole ones with 503, streams with an error event. Their jobs leave the queue and
+    /// the batches, and are settled as drained.
+    pub async fn cut_off(&self) {
+        self.end_jobs(Which::All, Outcome::Drained).await;
+    }
+
+    /// Ends all running answers that use a version: whole ones with 410, streams with an error event of the same code.
+    /// Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before and
+    /// is not queued yet is refused. Says nothing to nodes about versions that no job of this gateway uses.
+    pub async fn take_down(&self, digest: &Digest) {
+        self.end_jobs(Which::Using(digest), Outcome::TakenDown).await;
+    }
+
+    async fn end_jobs(&self, which: Which<'_>, outcome: Outcome) {
+        // The answers end by themselves, as soon as their clients read on; the jobs do not wait for that.
+        let cancels = self.shared.open_jobs.end(which, outcome).into_iter().map(|(pool, job)| async move {
+            if let Err(error) = self.shared.queue.cancel(pool, &job).await {
+                tracing::warn!(%error, %job, "cannot cancel a job");
+            }
+        });
+        futures::future::join_all(cancels).await;
     }
 
     /// Whether [`drain`](Self::drain) was called.
@@ -118,66 +132,8 @@ impl Gateway {
         self.shared.draining.load(Ordering::Acquire)
     }
 
-    /// Lets a request in. The permit lives as long as its answer.
-    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        if self.is_draining() {
-            return Err(ApiError::Draining);
-        }
-        Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| ApiError::Overloaded {
-            what: format!("{} requests are under way, which is the limit", self.limits().max_in_flight),
-            retry_after: Duration::from_secs(1),
-        })
-    }
-
-    /// What `model` means for this caller now. Nothing is queued that has not been through here.
-    pub(crate) async fn resolve(&self, principal: &Principal, model: &str) -> Result<ResolvedModel, ApiError> {
-        let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());
-        match model.parse::<ModelRef>().map_err(|_| not_found())? {
-            ModelRef::Base(id) => {
-                let base = self.shared.bases.iter().find(|base| base.id == id).ok_or_else(not_found)?;
-                Ok(ResolvedModel { base: Arc::clone(base), adapters: Vec::new() })
-            }
-            ModelRef::Adapter(reference) => {
-                let adapter = self.shared.catalog.resolve(principal, &reference).await?;
-                let base = self.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
-                Ok(ResolvedModel { base, adapters: vec![(adapter, 1.0)] })
-            }
-        }
-    }
-
-    /// What `model` and `adapters` mean together for this caller now.
-    pub(crate) async fn resolve_weighted(
-        &self,
-        principal: &Principal,
-        model: &str,
-        adapters: &[WeightedAdapter],
-    ) -> Result<ResolvedModel, ApiError> {
-        let mut resolved = self.resolve(principal, model).await?;
-        if !adapters.is_empty() && !resolved.adapters.is_empty() {
-            let message = format!("'adapters' takes a base model in 'model'; given '{model}'.");
-            return Err(ApiError::invalid("adapters", message));
-        }
-        for (index, weighted) in adapters.iter().enumerate() {
-            let path = format!("adapters[{index}].id");
-            let reference = weighted.id.parse::<AdapterRef>();
-            let reference = reference.map_err(|error| ApiError::invalid(&path, format!("'{path}': {error}.")))?;
-            let adapter = self.shared.catalog.resolve(principal, &reference).await?;
-            if adapter.base != resolved.base.digest {
-                let message = format!("'{path}' is an adapter of another base model than '{model}'.");
-                return Err(ApiError::invalid(&path, message));
-            }
-            if resolved.adapters.iter().any(|(other, _)| other.digest == adapter.digest) {
-                return Err(ApiError::invalid(
-                    &path,
-                    format!("'{path}' names an adapter that is in the list already."),
-                ));
-            }
-            resolved.adapters.push((adapter, weighted.weight));
-        }
-        Ok(resolved)
-    }
-
-    fn base_with(&self, digest: &Digest) -> Option<Arc<ServedBase>> {
+    /// The base model with these weights.
+    pub(crate) fn base_with(&self, digest: &Digest) -> Option<Arc<ServedBase>> {
         self.shared.bases.iter().find(|base| base.digest == *digest).cloned()
     }
 
@@ -209,8 +165,12 @@ impl Gateway {
         &self.shared.hub
     }
 
-    pub(crate) fn outcomes(&self) -> &Outcomes {
-        &self.shared.outcomes
+    pub(crate) fn open_jobs(&self) -> &OpenJobs {
+        &self.shared.open_jobs
+    }
+
+    pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {
+        &self.shared.in_flight
     }
 
     pub(crate) fn metrics(&self) -> &Exporter {

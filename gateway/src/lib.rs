@@ -4,27 +4,23 @@
 //! deal in token ids. It stores nothing, runs no model and knows no SQL: keys and adapters come through the [`Catalog`]
 //! port, jobs go to the queue and their events come back by the hub.
 //!
-//! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] through `dispatch` (request to
-//! jobs), `running` (one job) and `answer` (events to text).
+//! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] into `call` (one road for every
+//! way of asking, from authorisation to settlement) and `reply` (events to text, whole or streamed).
 
-pub mod answer;
 pub mod catalog;
 pub mod error;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
+pub mod reply;
 pub mod request;
 pub mod router;
 pub mod routes;
 pub mod served;
 pub mod text;
 
-mod admission;
 mod auth;
-mod dispatch;
-mod lanes;
-mod outcomes;
-mod running;
+mod call;
 
 pub use catalog::{AuthError, Catalog, ModelEntry};
 pub use error::ApiError;

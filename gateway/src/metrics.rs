@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use souk_protocol::JobRecord;
 use souk_queue::PoolStats;
 
 const REFUSED: &str = "souk_gateway_refused_total";
@@ -11,6 +12,8 @@ const FIRST_TOKEN_SECONDS: &str = "souk_gateway_time_to_first_token_seconds";
 const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
 const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
+const SETTLED_JOBS: &str = "souk_gateway_settled_jobs_total";
+const SETTLED_TOKENS: &str = "souk_gateway_settled_tokens_total";
 const QUEUED_JOBS: &str = "souk_queue_queued_jobs";
 const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
@@ -24,6 +27,11 @@ pub fn describe() {
     describe_histogram!(INTER_TOKEN_SECONDS, Unit::Seconds, "Time between arrivals of an answer's tokens.");
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
     describe_counter!(COMPLETION_TOKENS, "Tokens generated.");
+    describe_counter!(SETTLED_JOBS, "Jobs that are over and counted, by outcome.");
+    describe_counter!(
+        SETTLED_TOKENS,
+        "Tokens of settled jobs: of their prompts, cached among these, computed, delivered."
+    );
     describe_gauge!(QUEUED_JOBS, "Jobs that wait for a node, by base model.");
     describe_gauge!(RUNNING_JOBS, "Jobs that a node runs, by base model.");
     describe_gauge!(DEAD_LETTERS, "Jobs that were given up, by base model.");
@@ -48,6 +56,16 @@ pub(crate) fn prompt_tokens(num_tokens: usize) {
 
 pub(crate) fn completion_tokens(num_tokens: usize) {
     counter!(COMPLETION_TOKENS).increment(num_tokens as u64);
+}
+
+/// A job that is over, as it counts.
+pub(crate) fn settled(record: &JobRecord) {
+    counter!(SETTLED_JOBS, "outcome" => record.outcome.as_str()).increment(1);
+    let tokens = |kind: &'static str, num: u32| counter!(SETTLED_TOKENS, "kind" => kind).increment(u64::from(num));
+    tokens("prompt", record.usage.prompt_tokens);
+    tokens("cached", record.usage.cached_tokens);
+    tokens("computed", record.usage.completion_tokens);
+    tokens("delivered", record.delivered_tokens);
 }
 
 /// The queue of one base model as it is now.

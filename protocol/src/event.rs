@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::TokenId;
+use crate::base::TokenId;
+use crate::usage::{Outcome, Usage};
 
 /// The logprob of a token beside its likeliest alternatives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,9 @@ pub enum JobFailure {
     /// The deadline passed first.
     #[error("the deadline passed before the answer was complete")]
     DeadlineExceeded,
+    /// A version that the job uses was taken down while it waited or ran.
+    #[error("the model was taken down")]
+    TakenDown,
     /// The node is stopping and no other took the job.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -87,15 +91,34 @@ pub enum JobFailure {
     Internal(String),
 }
 
-/// Exact counts for the ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt_tokens: u32,
-    /// Prompt tokens whose KV was reused.
-    pub cached_tokens: u32,
-    /// Generated tokens, the ending token included.
-    pub completion_tokens: u32,
+impl FinishReason {
+    /// How such a job ended, for its record. A node hears that a job is cancelled and not why; where it was not the caller
+    /// who left, the gateway that cancelled knows.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Stop => Outcome::Stop,
+            Self::Length => Outcome::Length,
+            Self::Cancelled => Outcome::CallerLeft,
+        }
+    }
+}
+
+impl JobFailure {
+    /// How such a job ended, for its record, after so many tokens of its answer. What a model or an adapter does wrong
+    /// (a load that fails, values that are not finite) is not the caller's fault and counts as our error.
+    #[must_use]
+    pub const fn outcome(&self, num_tokens: u32) -> Outcome {
+        let outcome = match self {
+            Self::TooLarge { .. } | Self::Constraint(_) => Outcome::Refused,
+            Self::ConstraintLimit { .. } => Outcome::DeadEnd,
+            Self::DeadlineExceeded => Outcome::Deadline,
+            Self::TakenDown => Outcome::TakenDown,
+            Self::ShuttingDown => Outcome::Drained,
+            Self::Adapter(_) | Self::NotFinite { .. } | Self::DeadLetter { .. } | Self::Internal(_) => Outcome::Failed,
+        };
+        outcome.after(num_tokens)
+    }
 }
 
 /// One message about a job. Order: `Started`, any number of `PromptLogprobs` and `Tokens`, then one `Finished` or

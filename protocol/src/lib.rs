@@ -2,7 +2,8 @@
 //! description. No I/O happens here: bytes come in as slices, facts go out as types.
 //!
 //! Begin with [`job::GenerateJob`], which is what the gateway puts on the queue, and [`event::JobEvent`], which is
-//! what comes back. [`peft`] reads adapters in the PEFT format and says everything that is wrong with one.
+//! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads
+//! adapters in the PEFT format and says everything that is wrong with one.
 //!
 //! ```text
 //! souk (root) -> registry gateway gpu-node http queue protocol
@@ -13,6 +14,7 @@
 
 pub mod base;
 pub mod constraint;
+pub mod deadline;
 pub mod digest;
 pub mod event;
 pub mod identity;
@@ -23,16 +25,18 @@ pub mod peft;
 pub mod reference;
 pub mod sampling;
 pub mod settings;
+pub mod usage;
 pub mod vocabulary;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
-pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
+pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
 pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
 pub use ids::{GatewayId, JobId, KeyId, NodeId, PoolId, RequestId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};
 pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};
 pub use sampling::SamplingParams;
+pub use usage::{Charge, JobRecord, Outcome, Usage};
 pub use vocabulary::{Vocabulary, VocabularyError};

@@ -1,19 +1,21 @@
-//! How the next token is chosen. Values here are already checked; the gateway's request types do the checking.
+//! How the next token is chosen. The gateway's request types check these values; the engine's sampler follows whatever it
+//! gets, and the ranges here are those in which the formulas mean what they say.
 
 use serde::{Deserialize, Serialize};
 
 /// Sampling parameters of one job. The order of application is: penalties, temperature, top_k, min_p, top_p, draw.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
-    /// Divides the logits; 0 means greedy.
+    /// Divides the logits, 0 to 2; below 0.00001 means greedy.
     pub temperature: f32,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all.
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1; 0 keeps the likeliest, 1 all.
     pub top_p: f32,
     /// Keeps this many of the likeliest tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keeps tokens at least this likely relative to the likeliest; 0 keeps all.
+    /// Keeps tokens at least this likely relative to the likeliest, 0 to 1; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive logits of seen tokens and multiplies negative ones (CTRL, arXiv 1909.05858); 1 is off.
+    /// Divides positive logits of seen tokens and multiplies negative ones (CTRL, arXiv 1909.05858), 0.01 to 2;
+    /// 1 is off.
     pub repetition_penalty: f32,
     /// Taken off a token's logit for each time it was generated.
     pub frequency_penalty: f32,

@@ -18,6 +18,7 @@ pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, OutcomeKind,
-    PoolStats, Progress, Settlement, Submission, Submitted, Weight,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeOrder, NodeStatus, Notice,
+    NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Progress, Settled, Settlement, Submission,
+    Submitted, Weight,
 };

@@ -6,15 +6,17 @@
 mod claim;
 mod lease;
 mod mailbox;
+mod orders;
 mod peek;
 mod pool;
 mod vtc;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -24,15 +26,14 @@ use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
+    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
 pub struct MemoryQueue {
     config: QueueConfig,
     pools: Mutex<HashMap<PoolId, Pool>>,
-    clock: Clock,
     doorbells: Doorbells,
 }
 
@@ -41,24 +42,15 @@ pub struct MemoryQueue {
 struct Doorbells {
     work: Notify,
     cancellations: Notify,
-    outcomes: Notify,
-}
-
-/// Turns deadlines, which travel as wall-clock time, into this process's monotonic time. The offset is taken once, so a
-/// step of the wall clock moves no deadline.
-struct Clock {
-    started: Instant,
-    started_unix_ms: u64,
+    notices: Notify,
+    orders: Notify,
 }
 
 impl MemoryQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(config: QueueConfig) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let clock = Clock { started: Instant::now(), started_unix_ms };
-        Self { config, pools: Mutex::default(), clock, doorbells: Doorbells::default() }
+        Self { config, pools: Mutex::default(), doorbells: Doorbells::default() }
     }
 
     /// Runs one atomic step on a pool, after everything that fell due has happened, then rings the bells that the step
@@ -77,8 +69,11 @@ impl MemoryQueue {
         if rings.cancellations {
             self.doorbells.cancellations.notify_waiters();
         }
-        if rings.outcomes {
-            self.doorbells.outcomes.notify_waiters();
+        if rings.notices {
+            self.doorbells.notices.notify_waiters();
+        }
+        if rings.orders {
+            self.doorbells.orders.notify_waiters();
         }
         result
     }
@@ -115,18 +110,11 @@ impl MemoryQueue {
     }
 }
 
-impl Clock {
-    fn instant_of(&self, unix_ms: u64) -> Instant {
-        let offset = Duration::from_millis(unix_ms.saturating_sub(self.started_unix_ms));
-        // A deadline beyond what the clock can express is as good as a year away.
-        self.started.checked_add(offset).unwrap_or_else(|| self.started + Duration::from_secs(365 * 24 * 3600))
-    }
-}
-
 #[async_trait]
 impl JobQueue for MemoryQueue {
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError> {
-        let deadline = submission.job.deadline_unix_ms.map(|unix_ms| self.clock.instant_of(unix_ms));
+        let deadline_unix_ms = submission.job.deadline_unix_ms;
+        let deadline = deadline_unix_ms.map(|_| Instant::now() + time_left(deadline_unix_ms, SystemTime::now()));
         self.step(submission.job.pool, |pool, now| pool.submit(submission, deadline, now))
     }
 
@@ -161,13 +149,13 @@ impl JobQueue for MemoryQueue {
         Ok(found.await.unwrap_or_default())
     }
 
-    async fn next_outcomes(
+    async fn next_notices(
         &self,
         pool: PoolId,
         gateway: &GatewayId,
         timeout: Duration,
-    ) -> Result<Vec<Outcome>, QueueError> {
-        let found = self.wait_for(pool, &self.doorbells.outcomes, timeout, |pool, _| pool.outcomes.take(gateway));
+    ) -> Result<Vec<Notice>, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.notices.take(gateway));
         Ok(found.await.unwrap_or_default())
     }
 
@@ -175,9 +163,23 @@ impl JobQueue for MemoryQueue {
         Ok(self.step(pool, |pool, _| pool.resume(job, tokens)))
     }
 
-    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError> {
-        self.step(status.pool, |pool, now| pool.heartbeat(status, now));
+    async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.order(order, now));
         Ok(())
+    }
+
+    async fn next_orders(
+        &self,
+        pool: PoolId,
+        after: OrderNumber,
+        timeout: Duration,
+    ) -> Result<Vec<NumberedOrder>, QueueError> {
+        let found = self.wait_for(pool, &self.doorbells.orders, timeout, |pool, _| pool.orders.after(after));
+        Ok(found.await.unwrap_or_default())
+    }
+
+    async fn heartbeat(&self, status: NodeStatus) -> Result<OrderNumber, QueueError> {
+        Ok(self.step(status.pool, |pool, now| pool.heartbeat(status, now)))
     }
 
     async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError> {

@@ -7,8 +7,8 @@ use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
+    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
 };
 
 /// A fair queue of jobs with leases.
@@ -28,17 +28,39 @@ use crate::words::{
 /// # What happens when
 ///
 /// - **A node crashes.** Its leases expire; each of its jobs waits again with the place that its age gives it, in the
-///   lane without a preference, and the gateway hears [`Requeued`](crate::OutcomeKind::Requeued). Its lane's waiting jobs
+///   lane without a preference, and the gateway hears [`Requeued`](crate::NoticeKind::Requeued). Its lane's waiting jobs
 ///   are everyone's as soon as its heartbeat lapses.
 /// - **A node is cut off and comes back.** Its renewals and settlements are refused with
 ///   [`LeaseLost`](QueueError::LeaseLost), and its events are dropped by attempt number: it cannot do harm.
-/// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and the gateway hears of it.
+/// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and is settled as failed.
 /// - **A job is delivered twice.** At-least-once means that this can happen, one attempt after the other and never two
 ///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver drops
 ///   what it already has.
-/// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
+/// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told. Either
+///   is settled, so what was computed until then is counted.
 /// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
-/// - **The deadline passes.** A waiting job is dropped and reported; a running one is ended by its node.
+/// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
+/// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is each
+///   that is submitted later or whose attempt comes back; running ones are ended by their nodes.
+///
+/// # Orders for nodes
+///
+/// [`order`](Self::order) is for all nodes of a pool. An order stands: a node that starts later, or was cut off, hears of
+/// it too. Orders are numbered, and a node asks for those after the last one that it has carried out, so that none is lost
+/// with an answer that did not arrive, and one may come twice. [`next_orders`](Self::next_orders) brings them at once; the
+/// answer to each heartbeat says the number of the newest, so that a node whose waiting call is dead notices that it has
+/// missed one. A number below what the node knows means that the queue has lost its orders and counts anew; the node then
+/// begins at 0. A pool keeps [`ORDERS_KEPT`](crate::ORDERS_KEPT) orders.
+///
+/// # An end that is counted
+///
+/// Each job that was queued is settled once: the gateway that submitted it hears [`Settled`](crate::NoticeKind::Settled)
+/// as the last notice of that job, whoever left and whatever broke. Where a node ended the job, the notice has what that
+/// node said; only the live attempt can say it, so a lost attempt that comes back counts nothing. Where no node can say it
+/// (the job never left the queue, its last node was lost, it became a dead letter) the queue says it, with the tokens that
+/// were reported with the last renewal. Tokens that a lost attempt delivered are in the count of the attempt that went on
+/// from them; tokens that it computed and nobody received are in no count. A dead letter that is replayed has been settled
+/// and is not settled again. Notices wait for their gateway for `remember_over`.
 ///
 /// # For implementers
 ///
@@ -78,13 +100,13 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError>;
 
-    /// Gives a lease back.
+    /// Gives a lease back. `Over` settles the job.
     ///
     /// # Errors
     /// [`QueueError::LeaseLost`] if it is not the live one; the settlement then has no effect.
     async fn settle(&self, pool: PoolId, lease: &Lease, settlement: Settlement) -> Result<(), QueueError>;
 
-    /// Ends a job that is no longer wanted.
+    /// Ends a job that is no longer wanted. It is settled: at once where it waits, else as soon as its node has let go.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
@@ -96,16 +118,33 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError>;
 
-    /// Waits for outcomes of jobs that this gateway submitted. Each is returned once; empty after `timeout`.
+    /// Hands in an order for the nodes of a pool. One that stands already has no effect.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn next_outcomes(
+    async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError>;
+
+    /// Waits for orders with a number above `after`, and returns all that stand, oldest first; empty after `timeout`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_orders(
+        &self,
+        pool: PoolId,
+        after: OrderNumber,
+        timeout: Duration,
+    ) -> Result<Vec<NumberedOrder>, QueueError>;
+
+    /// Waits for notices of jobs that this gateway submitted. Each is returned once; empty after `timeout`.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_notices(
         &self,
         pool: PoolId,
         gateway: &GatewayId,
         timeout: Duration,
-    ) -> Result<Vec<Outcome>, QueueError>;
+    ) -> Result<Vec<Notice>, QueueError>;
 
     /// Hands in the tokens of the answer that the client already has, for a job that waits again. Returns whether the
     /// next delivery will carry them; false is harmless, since repeats are dropped by offset.
@@ -114,11 +153,11 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError>;
 
-    /// Says that a node lives and how it does.
+    /// Says that a node lives and how it does. Returns the number of the newest order of its pool.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn heartbeat(&self, status: NodeStatus) -> Result<(), QueueError>;
+    async fn heartbeat(&self, status: NodeStatus) -> Result<OrderNumber, QueueError>;
 
     /// Says that a node takes no more work: its lane is everyone's at once. Its leases stay valid.
     ///

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use souk_protocol::{Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId};
+use souk_protocol::{Digest, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, Usage};
 
 /// A job on its way into the queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Submission {
     pub job: GenerateJob,
     /// The node that should take it because it holds the adapter; `None` leaves it to whoever comes first.
     pub lane: Option<NodeId>,
-    /// Where events and outcomes go.
+    /// Where events and notices go.
     pub reply_to: GatewayId,
     /// The job's share against others.
     pub weight: Weight,
@@ -111,13 +111,16 @@ pub struct Progress {
 /// How a node gives a lease back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// The job is over: answered, failed for good or cancelled. The node has sent the last event itself.
+    /// The job is over: answered, failed for good or cancelled. The node has sent the last event itself. The gateway that
+    /// submitted the job is handed this as [`Settled`], whether anybody still listens to the job's events or not.
     Over {
-        /// Tokens generated in all.
-        output_tokens: u32,
+        /// How it ended. A node that was told to cancel says [`Outcome::CallerLeft`].
+        outcome: Outcome,
+        /// What was computed, over all attempts.
+        usage: Usage,
     },
     /// This attempt failed in a way that another may not. The node has sent no last event: the queue delivers again, or
-    /// reports an outcome.
+    /// ends the job.
     Retry {
         /// What went wrong, for the dead letter.
         reason: String,
@@ -137,30 +140,37 @@ pub enum Cancelled {
     Over,
 }
 
-/// What became of a job without a node saying so.
+/// News of a job for the gateway that submitted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Notice {
     /// The job.
     pub job: JobId,
     /// What happened.
-    pub kind: OutcomeKind,
+    pub kind: NoticeKind,
 }
 
-/// See [`Outcome`].
+/// See [`Notice`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutcomeKind {
+pub enum NoticeKind {
     /// Its attempt failed or its node was lost, and it waits again. The gateway may now hand in the tokens that it has
     /// with [`JobQueue::resume`](crate::JobQueue::resume), so that the next node need not generate them again.
     Requeued,
-    /// Its deadline passed while it waited.
-    Expired,
-    /// It was delivered too often.
-    DeadLetter {
-        /// How often.
-        deliveries: u32,
-        /// What the last attempt said.
-        reason: String,
-    },
+    /// It is over. The last notice of a job, and each job that was queued has one, exactly one.
+    Settled(Settled),
+}
+
+/// How a job ended and what it used: what its node said, or the queue where there is no node to say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was computed, over all attempts. Where no node says it: the tokens that were reported with the last renewal,
+    /// which may be fewer than were computed.
+    pub usage: Usage,
+    /// How often it was delivered.
+    pub attempts: u32,
+    /// What the caller is to be told where no node has sent a last event; `None` where one has.
+    pub untold: Option<JobFailure>,
 }
 
 /// What a node says of itself at each heartbeat.
@@ -176,6 +186,35 @@ pub struct NodeStatus {
     pub running: usize,
     /// Adapters that are ready in its memory.
     pub resident: Vec<Digest>,
+}
+
+/// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long ago,
+/// since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier needs
+/// the room.
+pub const ORDERS_KEPT: usize = 10_000;
+
+/// What the nodes of a pool are to do. Carrying an order out twice comes to the same as once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeOrder {
+    /// A version was taken down: what runs with it ends at once, nothing starts with it, and no tier keeps it.
+    TakeDown(Digest),
+    /// These adapters stay on the device whether they are used or not, and no others. Stands until the next one.
+    Pin(Vec<Digest>),
+    /// This node takes no more jobs and lets those end that it has. Stands until it retires.
+    Drain(NodeId),
+}
+
+/// The place of an order among those of its pool. Grows with each order; 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderNumber(pub u64);
+
+/// An order that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedOrder {
+    /// Its place.
+    pub number: OrderNumber,
+    /// What is to be done.
+    pub order: NodeOrder,
 }
 
 /// A live node and what waits in its lane.

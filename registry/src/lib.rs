@@ -30,7 +30,9 @@ mod blobs;
 mod collector;
 mod idempotency;
 mod lease;
+mod recover;
 mod rights;
+mod take_downs;
 
 mod db;
 mod error;
@@ -47,5 +49,7 @@ pub use error::{Finding, RegistryError};
 pub use http::{openapi, router};
 pub use installation::InstallationError;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
+pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
+pub use take_downs::TakeDownListener;
 pub use tenants::ADMIN_TENANT;

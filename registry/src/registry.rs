@@ -19,6 +19,7 @@ use crate::db::{api_keys, leases, open_sqlite};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
+use crate::take_downs::{TakeDownListener, TakeDowns};
 
 /// How long closing waits for connections that are in use.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
@@ -43,6 +44,8 @@ pub struct Registry {
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
+    /// Tells those who serve versions in this process what was taken down.
+    pub(crate) take_downs: Arc<TakeDowns>,
 }
 
 /// Why the registry cannot start.
@@ -74,6 +77,12 @@ pub enum OpenError {
 }
 
 impl Registry {
+    /// Hears of each version that is taken down from now on, so that running answers can be ended.
+    #[must_use]
+    pub fn take_downs(&self) -> TakeDownListener {
+        self.take_downs.listen()
+    }
+
     /// Opens the embedded shape: a SQLite file and a folder of objects below the data folder.
     ///
     /// # Errors
@@ -129,6 +138,7 @@ impl Registry {
             bases: bases.into(),
             upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
+            take_downs: Arc::new(TakeDowns::new()),
             config: Arc::new(config),
         })
     }

@@ -1,16 +1,20 @@
-//! `souk keys`: create, list and revoke API keys.
+//! `souk keys`: create, list and revoke API keys; make a new admin key on the host.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
+use souk_registry::{RegistryConfig, recover_admin_key};
 
 use crate::cli::KeysCommand;
 use crate::client::Client;
-use crate::terminal;
+use crate::config::Config;
+use crate::private_file::PrivateFile;
+use crate::{telemetry, terminal};
 
-pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeysCommand::Create { server, name, scopes, tenant } => {
             let client = Client::new(&server)?;
@@ -35,8 +39,29 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
             client.send(client.request(Method::DELETE, &format!("/registry/v1/keys/{id}"))).await?;
             terminal::line(&format!("Revoked {id}"))?;
         }
+        KeysCommand::Recover { data_dir, admin_key_file } => {
+            telemetry::start_logging(config)?;
+            let data_dir = data_dir.map_or_else(|| config.data_dir(), Ok)?;
+            let registry = RegistryConfig { data_dir, settings: config.registry.clone() };
+            recover(&registry, admin_key_file.as_deref()).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn recover(registry: &RegistryConfig, file: Option<&Path>) -> anyhow::Result<()> {
+    // Opened first: a key that could then not be written would be lost again.
+    let file = file.map(PrivateFile::open).transpose()?;
+    let key = recover_admin_key(registry).await.context("no admin key was made")?;
+    match file {
+        Some(file) => file.write(key.expose())?,
+        None => {
+            terminal::note("This is an admin key. It is shown once; keep it:");
+            terminal::line(key.expose())?;
+        }
+    }
+    terminal::note("`souk keys list` shows all keys; `souk keys revoke ID` ends those that were lost.");
+    Ok(())
 }
 
 fn key_row(key: &Value) -> Vec<String> {

@@ -26,7 +26,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(arguments) => runtime()?.block_on(serve::run(config, arguments)),
         Command::Models(command) => models::run(&config, command),
-        Command::Keys(command) => small_runtime()?.block_on(keys::run(command)),
+        Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),
         Command::List(arguments) => small_runtime()?.block_on(list::run(arguments)),

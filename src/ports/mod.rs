@@ -2,3 +2,4 @@
 
 pub(crate) mod catalog;
 pub(crate) mod pins;
+pub(crate) mod take_downs;

@@ -14,8 +14,9 @@ use axum::serve::ListenerExt as _;
 use souk_gateway::Gateway;
 use souk_http::Exporter;
 use souk_models::base::LoadedBase;
-use souk_node::adapters::{AdapterStore, FolderSource, Pins};
+use souk_node::adapters::FolderSource;
 use souk_node::node::Node;
+use souk_protocol::PoolId;
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
 use souk_registry::Registry;
 use tokio::net::TcpListener;
@@ -26,7 +27,7 @@ use super::node::RunningNode;
 use super::{gateway, node, registry, routes};
 use crate::config::Config;
 use crate::ports::catalog::InProcessCatalog;
-use crate::ports::pins;
+use crate::ports::{pins, take_downs};
 use crate::{telemetry, terminal};
 
 /// Serves until SIGTERM or Ctrl-C, then drains. The admin key of the first start is also written to `admin_key_file`.
@@ -62,6 +63,7 @@ struct Services {
 impl Services {
     fn start(config: &Config, registry: Registry, base: LoadedBase, metrics: Exporter) -> anyhow::Result<Self> {
         let bases = vec![base.model.clone()];
+        let pool = PoolId(base.model.digest);
         let hub = EventHub::new();
         let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(config.queue));
         let ports = node::Ports {
@@ -69,11 +71,14 @@ impl Services {
             events: Arc::new(hub.clone()),
             source: Arc::new(FolderSource::new(registry.objects_dir())),
         };
-        let RunningNode { node, adapters, context_tokens } = node::start(config, base, ports)?;
+        let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
-        tasks.extend(keep_pins(config, &registry, adapters));
-        let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue, hub };
+        tasks.extend(keep_pins(config, &registry, &queue, pool));
+        let ports =
+            gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue: Arc::clone(&queue), hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
+        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone(), Arc::clone(&queue), pool);
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(take_downs)));
         Ok(Self { gateway, registry, node, _tasks: tasks })
     }
 
@@ -101,6 +106,7 @@ impl Services {
             // The port stays open while answers run, so that late requests hear 503 and not a broken connection.
             if tokio::time::timeout(drain_timeout, gateway.drain()).await.is_err() {
                 tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
+                gateway.cut_off().await;
             }
             node.drain(drain_timeout).await;
             close.send(()).ok();
@@ -116,11 +122,16 @@ impl Services {
     }
 }
 
-/// Keeps the adapters of `adapters.pinned` on the device, if there are any.
-fn keep_pins(config: &Config, registry: &Registry, adapters: AdapterStore) -> Option<AbortOnDropHandle<()>> {
+/// Has the adapters of `adapters.pinned` kept on the device, if there are any.
+fn keep_pins(
+    config: &Config,
+    registry: &Registry,
+    queue: &Arc<dyn JobQueue>,
+    pool: PoolId,
+) -> Option<AbortOnDropHandle<()>> {
     let names = config.adapters.pinned.clone();
-    let keep = |adapters| pins::keep(names.clone(), registry.clone(), Pins::new(adapters));
-    (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(adapters))))
+    let keep = |names| pins::keep(names, registry.clone(), Arc::clone(queue), pool);
+    (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {

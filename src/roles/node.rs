@@ -30,8 +30,6 @@ pub(crate) struct Ports {
 pub(crate) struct RunningNode {
     /// The loop that claims jobs.
     pub(crate) node: Node,
-    /// Its adapters, for pins.
-    pub(crate) adapters: AdapterStore,
     /// The longest context that it takes: the model's own, or less where the floor of the KV side cannot hold one such.
     pub(crate) context_tokens: usize,
 }
@@ -82,13 +80,13 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
     let context_tokens = engine.limits().context_length;
     anyhow::ensure!(context_tokens > 0, "memory.kv_floor_mb does not hold a single block of K and V; raise it");
     let limits = config.adapters.limits(memory.most(Side::Adapters) * PAGE_BYTES);
-    let tiers = Tiers { memory: Some(memory), disk: open_disk_tier(config, &model)? };
-    let adapters = AdapterStore::with_tiers(ports.source, Arc::clone(&model), weights, limits, tiers)
+    let tiers = Tiers { memory, disk: open_disk_tier(config, &model)? };
+    let adapters = AdapterStore::new(ports.source, Arc::clone(&model), weights, limits, tiers)
         .context("the settings of [adapters] do not fit together")?;
     let constraints = ConstraintCompiler::new(Arc::clone(&model), config.constraints);
     let node_config = NodeConfig::new(PoolId(model.digest));
-    let node = Node::start(node_config, ports.queue, ports.events, adapters.clone(), engine, constraints);
-    Ok(RunningNode { node, adapters, context_tokens })
+    let node = Node::start(node_config, ports.queue, ports.events, adapters, engine, constraints);
+    Ok(RunningNode { node, context_tokens })
 }
 
 /// The disk tier, if it is wanted and its folder can be used: a cache is no reason not to start.

@@ -7,6 +7,7 @@ use souk_protocol::BaseModel;
 use souk_registry::{Registry, RegistryConfig};
 
 use crate::config::Config;
+use crate::private_file::PrivateFile;
 use crate::terminal;
 
 /// Opens the embedded shape below the data folder, for uploads that are made for `bases`.
@@ -28,15 +29,7 @@ pub(crate) async fn show_first_key(registry: &Registry, file: Option<&Path>) -> 
     terminal::line("This is the admin key. It is shown once; keep it:")?;
     terminal::line(&format!("  {secret}"))?;
     if let Some(path) = file {
-        write_private(path, secret).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+        PrivateFile::open(path)?.write(secret)?;
     }
     Ok(())
-}
-
-/// Writes a file that only its owner can read.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
 }

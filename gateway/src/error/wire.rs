@@ -96,9 +96,11 @@ impl ApiError {
             }
             Self::Constraint { param, .. } => Some(param),
             Self::MissingParameter(param) | Self::ContextLength { param, .. } => Some(param),
-            Self::ModelNotFound(_) | Self::ModelNotReady { .. } | Self::ModelTakenDown(_) | Self::BaseNotServed(_) => {
-                Some("model")
-            }
+            Self::ModelNotFound(_)
+            | Self::ModelNotReady { .. }
+            | Self::ModelTakenDown(_)
+            | Self::BaseNotServed(_)
+            | Self::Job(JobFailure::TakenDown) => Some("model"),
             _ => None,
         }
     }
@@ -149,6 +151,7 @@ impl ApiError {
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),
                 JobFailure::Constraint(_) => never(StatusCode::BAD_REQUEST, Some("invalid_constraint")),
                 JobFailure::ConstraintLimit { .. } => never(StatusCode::BAD_REQUEST, Some("constraint_limit_exceeded")),
+                JobFailure::TakenDown => never(StatusCode::GONE, Some("model_taken_down")),
                 JobFailure::DeadlineExceeded => failed(StatusCode::GATEWAY_TIMEOUT, "timeout", Retry::Never),
                 JobFailure::ShuttingDown => busy("shutting_down", Duration::from_secs(1)),
                 JobFailure::DeadLetter { .. } => failed(StatusCode::INTERNAL_SERVER_ERROR, "given_up", Retry::Never),

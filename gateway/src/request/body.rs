@@ -1,8 +1,9 @@
 //! Reading a JSON body within its limits.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -45,18 +46,13 @@ fn is_json(content_type: &str) -> bool {
 }
 
 async fn read(body: Body, limits: &GatewayLimits) -> Result<axum::body::Bytes, ApiError> {
-    let read = tokio::time::timeout(limits.body_timeout, to_bytes(body, limits.max_body_bytes)).await;
+    let read = tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.max_body_bytes).collect()).await;
     let read = read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?;
-    read.map_err(|error| {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        while let Some(current) = cause {
-            if current.to_string().contains("length limit exceeded") {
-                return ApiError::BodyTooLarge { limit: limits.max_body_bytes };
-            }
-            cause = current.source();
-        }
-        ApiError::BodyCut
-    })
+    match read {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes }),
+        Err(_) => Err(ApiError::BodyCut),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fields::{Fields, wrong_type};
-use super::sampling::{Generation, WITHOUT_EFFECT, take_max_tokens};
+use super::sampling::{GenerationParams, WITHOUT_EFFECT, take_max_tokens};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 use crate::text::template::TemplateMessage;
@@ -28,7 +28,7 @@ pub struct ChatRequest {
     pub top_logprobs: u8,
     /// The shared parameters, which stand beside these in the body.
     #[serde(flatten)]
-    pub generation: Generation,
+    pub generation: GenerationParams,
 }
 
 /// One message.
@@ -81,7 +81,7 @@ impl ChatRequest {
             let message = "'top_logprobs' is only allowed with 'logprobs': true.";
             return Err(ApiError::invalid("top_logprobs", message));
         }
-        let generation = Generation::take(&mut fields, limits)?;
+        let generation = GenerationParams::take(&mut fields, limits)?;
         refuse_unsupported(&mut fields)?;
         fields.finish(&WITHOUT_EFFECT)?;
         let top_logprobs = top_logprobs.map_or(0, |top| top as u8);
@@ -219,7 +219,7 @@ mod tests {
         for (body, param) in [
             (with("temperature", json!(2.1)), "temperature"),
             (with("temperature", json!("hot")), "temperature"),
-            (with("top_p", json!(0)), "top_p"),
+            (with("top_p", json!(1.1)), "top_p"),
             (with("top_k", json!(-2)), "top_k"),
             (with("min_p", json!(-0.1)), "min_p"),
             (with("presence_penalty", json!(3)), "presence_penalty"),

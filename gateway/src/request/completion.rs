@@ -5,7 +5,7 @@ use souk_protocol::TokenId;
 use utoipa::ToSchema;
 
 use super::fields::{Fields, wrong_type};
-use super::sampling::{Generation, WITHOUT_EFFECT, take_max_tokens, token_id};
+use super::sampling::{GenerationParams, WITHOUT_EFFECT, take_max_tokens, token_id};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
@@ -34,7 +34,7 @@ pub struct CompletionRequest {
     pub echo: bool,
     /// The shared parameters, which stand beside these in the body.
     #[serde(flatten)]
-    pub generation: Generation,
+    pub generation: GenerationParams,
 }
 
 /// One prompt.
@@ -53,7 +53,7 @@ impl CompletionRequest {
         let echo = fields.boolean("echo")?.unwrap_or(false);
         let max_tokens = take_max_tokens(&mut fields, "max_tokens", if echo { 0 } else { 1 })?;
         let logprobs = fields.integer("logprobs", 0..=i64::from(limits.max_top_logprobs))?.map(|top| top as u8);
-        let generation = Generation::take(&mut fields, limits)?;
+        let generation = GenerationParams::take(&mut fields, limits)?;
         let n = generation.n;
         if let Some(best_of) = fields.integer("best_of", i64::MIN..=i64::MAX)?
             && best_of != i64::from(n)

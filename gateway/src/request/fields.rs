@@ -64,15 +64,21 @@ impl Fields {
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let path = self.path(name);
-        let integer = as_integer(&value).ok_or_else(|| wrong_type(&path, "an integer", &value))?;
-        check(&path, integer, &range)
+        match as_integer(&value) {
+            Some(integer) if range.contains(&integer) => Ok(Some(integer)),
+            None if !is_whole(&value) => Err(wrong_type(&path, "an integer", &value)),
+            _ => Err(out_of_range(&path, &range, &value)),
+        }
     }
 
     pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let path = self.path(name);
-        let number = value.as_f64().ok_or_else(|| wrong_type(&path, "a number", &value))?;
-        check(&path, number, &range)
+        match value.as_f64() {
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            Some(_) => Err(out_of_range(&path, &range, &value)),
+            None => Err(wrong_type(&path, "a number", &value)),
+        }
     }
 
     pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, ApiError> {
@@ -106,20 +112,25 @@ impl Fields {
     }
 }
 
-/// A whole number, also where it is written `1.0`.
+/// A whole number of 64 bits, also where it is written `1.0`.
 pub(crate) fn as_integer(value: &Value) -> Option<i64> {
+    // 2^63, the first number that is too large.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     value.as_i64().or_else(|| {
-        let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
+        let float = value.as_f64().filter(|float| float.fract() == 0.0 && (-BEYOND..BEYOND).contains(float))?;
         Some(float as i64)
     })
 }
 
-fn check<T: PartialOrd + Display>(path: &str, value: T, range: &RangeInclusive<T>) -> Result<Option<T>, ApiError> {
-    if range.contains(&value) {
-        return Ok(Some(value));
-    }
-    let (from, to) = (range.start(), range.end());
-    Err(ApiError::invalid(path, format!("'{path}' must be between {from} and {to}; given {value}.")))
+/// Whether a value is a whole number, however large.
+fn is_whole(value: &Value) -> bool {
+    value.as_f64().is_some_and(|float| float.fract() == 0.0)
+}
+
+/// A number that is too small or too large.
+pub(super) fn out_of_range<T: Display>(path: &str, range: &RangeInclusive<T>, given: &Value) -> ApiError {
+    let (from, to, given) = (range.start(), range.end(), brief(given));
+    ApiError::invalid(path, format!("'{path}' must be between {from} and {to}; given {given}."))
 }
 
 /// A value of the wrong JSON type.
@@ -171,6 +182,12 @@ mod tests {
     #[test]
     fn a_whole_number_may_be_written_as_a_float() {
         assert_eq!(fields(json!({"n": 3.0})).integer("n", 1..=16).unwrap(), Some(3));
-        assert!(fields(json!({"n": 1e300})).integer("n", 1..=16).is_err());
+        assert_eq!(fields(json!({"n": -0.0})).integer("n", 0..=16).unwrap(), Some(0));
+        assert_eq!(fields(json!({"n": 1e17})).integer("n", 0..=i64::MAX).unwrap(), Some(100_000_000_000_000_000));
+        for given in [json!(1e300), json!(-1e300), json!(u64::MAX), json!(1e19), json!(0)] {
+            let error = fields(json!({"n": given})).integer("n", 1..=i64::MAX).unwrap_err();
+            let expected = format!("'body.n' must be between 1 and 9223372036854775807; given {given}.");
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

@@ -12,4 +12,7 @@ pub use adapters::WeightedAdapter;
 pub use chat::{ChatMessage, ChatRequest, Role};
 pub use completion::{CompletionRequest, Prompt};
 pub use constraint::{ConstraintFields, RequestedConstraint};
-pub use sampling::{Generation, StreamOptions};
+pub use sampling::{GenerationParams, StreamOptions};
+
+#[cfg(test)]
+mod edges;

@@ -1,5 +1,7 @@
 //! The parameters that chat and text completion share.
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 use souk_protocol::{SamplingParams, TokenId};
 use souk_queue::Weight;
@@ -7,18 +9,19 @@ use utoipa::ToSchema;
 
 use super::adapters::{WeightedAdapter, take_adapters};
 use super::constraint::{ConstraintFields, RequestedConstraint, take_constraint};
-use super::fields::{Fields, as_integer, wrong_type};
+use super::fields::{Fields, as_integer, out_of_range, wrong_type};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
 /// How to generate, checked.
 #[derive(Clone, Debug, PartialEq, ToSchema)]
-pub struct Generation {
-    /// Divides the logits; 0 is greedy. Default 1.
+#[schema(as = Generation)]
+pub struct GenerationParams {
+    /// Divides the logits; below 0.00001 always the likeliest token. Default 1.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum. Default 1.
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    /// Keeps the smallest set of tokens whose probabilities reach this sum; 0 is the likeliest token alone. Default 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
     /// Keeps this many of the likeliest tokens; -1 or 0 keeps all.
     #[schema(minimum = -1)]
@@ -33,7 +36,7 @@ pub struct Generation {
     #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f64>,
     /// Divides the logits of tokens seen before. Default 1.
-    #[schema(exclusive_minimum = 0, maximum = 2)]
+    #[schema(minimum = 0.01, maximum = 2)]
     pub repetition_penalty: Option<f64>,
     /// The same seed and request give the same answer. Choice `i` of several uses `seed + i`.
     pub seed: Option<i64>,
@@ -90,7 +93,10 @@ pub(super) const WITHOUT_EFFECT: [&str; 9] = [
     "lora_path",
 ];
 
-impl Generation {
+/// Dividing by less would carry a model's ordinary logits beyond what `f32` holds long before it meant anything.
+const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=2.0;
+
+impl GenerationParams {
     pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let constraint = take_constraint(fields, limits)?;
@@ -102,12 +108,12 @@ impl Generation {
         }
         Ok(Self {
             temperature: fields.number("temperature", 0.0..=2.0)?,
-            top_p: above_zero("top_p", fields.number("top_p", 0.0..=1.0)?)?,
+            top_p: fields.number("top_p", 0.0..=1.0)?,
             top_k: fields.integer("top_k", -1..=i64::from(u32::MAX))?,
             min_p: fields.number("min_p", 0.0..=1.0)?,
             presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
             frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
-            repetition_penalty: above_zero("repetition_penalty", fields.number("repetition_penalty", 0.0..=2.0)?)?,
+            repetition_penalty: fields.number("repetition_penalty", REPETITION_PENALTY)?,
             seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
             logit_bias: take_logit_bias(fields, limits)?,
             stop: take_stop(fields, limits)?,
@@ -156,16 +162,6 @@ pub(crate) fn for_choice(sampling: &SamplingParams, choice: u32) -> SamplingPara
     SamplingParams { seed: sampling.seed.wrapping_add(u64::from(choice)), ..sampling.clone() }
 }
 
-fn above_zero(path: &str, value: Option<f64>) -> Result<Option<f64>, ApiError> {
-    match value {
-        // As the engine sees it: so small a number would be zero there.
-        Some(value) if (value as f32) <= 0.0 => {
-            Err(ApiError::invalid(path, format!("'{path}' must be greater than 0; given {value}.")))
-        }
-        value => Ok(value),
-    }
-}
-
 /// The weight that `priority` or `service_tier` asks for; an ordinary one without either.
 fn take_priority(fields: &mut Fields) -> Result<Weight, ApiError> {
     let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Weight::percent(percent as u32));
@@ -202,9 +198,7 @@ fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(T
         let path = format!("logit_bias.{id}");
         match value.as_f64() {
             Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((id, bias as f32)),
-            Some(bias) => {
-                Err(ApiError::invalid(&path, format!("'{path}' must be between -100 and 100; given {bias}.")))
-            }
+            Some(_) => Err(out_of_range(&path, &(-100..=100), &value)),
             None => Err(wrong_type(&path, "a number", &value)),
         }
     };

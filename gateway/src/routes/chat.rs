@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use serde::Serialize;
 use souk_protocol::RequestId;
 use utoipa::ToSchema;
 
-use crate::admission::Admission;
-use crate::answer::logprobs::ChatLogprobs;
-use crate::answer::sse::{self, ChunkShape};
-use crate::answer::usage::RequestUsage;
-use crate::answer::{Answer, AnswerShape, Piece, Scored, WholeAnswer, collect, interleave};
 use crate::auth::Caller;
-use crate::dispatch::{Plan, PlannedPrompt, Wanted, dispatch, identify};
+use crate::call::admit::Admission;
+use crate::call::prepare::{Input, Length};
+use crate::call::{self, Ask};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::{Gateway, unix_now};
+use crate::reply::collect::WholeReply;
+use crate::reply::logprobs::ChatLogprobs;
+use crate::reply::piece::{Piece, Scored};
+use crate::reply::respond::respond;
+use crate::reply::shape::Shape;
+use crate::reply::usage::RequestUsage;
 use crate::request::ChatRequest;
 use crate::request::body::JsonBody;
 use crate::served::ServedBase;
@@ -44,52 +47,31 @@ pub(crate) async fn create_chat_completion(
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatRequest::parse(fields, gateway.limits())?;
-    let model = gateway.resolve_weighted(&principal, &request.model, &request.generation.adapters).await?;
-    let messages = request.messages.into_iter().map(Into::into).collect();
-    let tokens = model.base.encode_chat(messages, true).await?;
-    let wanted = request.max_completion_tokens.map_or(Wanted::Rest, Wanted::AtMost);
-    let prompt = PlannedPrompt::new(&model.base, "messages", tokens, wanted)?;
-    let num_prompt_tokens = prompt.tokens.len();
-    let generation = request.generation;
-    let plan = Plan {
-        request: request_id.clone(),
-        tenant: principal.tenant,
-        model: &model,
-        prompts: vec![prompt],
-        generation: &generation,
-        logprobs: request.logprobs.then_some(request.top_logprobs),
-        prompt_logprobs: None,
+    let name = request.model.clone();
+    let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
+    let call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
+    let shape = ChatShape {
+        base: Arc::clone(&call.model.base),
+        head: Head::new(&request_id, name, &call.model.base),
+        logprobs,
+        begun: vec![false; n as usize],
+        usage: options.is_some_and(|options| options.include_usage).then(RequestUsage::default),
     };
-    let jobs = dispatch(&gateway, plan).await?;
-    let eos_tokens = if generation.ignore_eos { &[] } else { model.base.eos_tokens.as_slice() };
-    let shape = AnswerShape {
-        base: &model.base,
-        stops: &generation.stop,
-        eos_tokens,
-        score_ending: false,
-        num_prompt_tokens,
-        prompt_logprobs: false,
-    };
-    let answers =
-        interleave(jobs.into_iter().map(|job| Answer::new(job, &shape)).collect(), generation.constraint.as_ref());
-    let head = Head::new(&request_id, request.model, &model.base);
-    let response = if generation.stream {
-        let answers =
-            if generation.constraint.is_some() { sse::begun(answers, gateway.limits()).await? } else { answers };
-        let include_usage = generation.stream_options.is_some_and(|options| options.include_usage);
-        let chunks = Chunks {
-            base: Arc::clone(&model.base),
-            head,
-            logprobs: request.logprobs,
-            begun: vec![false; generation.n as usize],
-            usage: include_usage.then(RequestUsage::default),
-        };
-        sse::respond(answers, chunks, admission, gateway.limits())
-    } else {
-        let whole = collect(answers, generation.n as usize).await?;
-        Json(completion(head, &model.base, whole, request.logprobs)).into_response()
-    };
-    Ok(identify(response, &model))
+    respond(call, shape, admission, gateway.limits()).await
+}
+
+impl From<ChatRequest> for Ask {
+    fn from(request: ChatRequest) -> Self {
+        Self {
+            model: request.model,
+            input: Input::Chat(request.messages),
+            length: request.max_completion_tokens.map_or(Length::Rest, Length::AtMost),
+            logprobs: request.logprobs.then_some(request.top_logprobs),
+            prompt_logprobs: None,
+            score_ending: false,
+            params: request.generation,
+        }
+    }
 }
 
 /// What every part of an answer begins with.
@@ -199,33 +181,18 @@ pub struct Delta {
     pub content: Option<String>,
 }
 
-fn completion(head: Head, base: &ServedBase, whole: Vec<WholeAnswer>, logprobs: bool) -> ChatCompletion {
-    let mut usage = RequestUsage::default();
-    let choices = whole.into_iter().enumerate().map(|(index, answer)| {
-        usage.add(answer.usage, index == 0);
-        ChatChoice {
-            index,
-            message: AnswerMessage { role: "assistant", content: answer.text, refusal: None },
-            logprobs: logprobs.then(|| ChatLogprobs::new(base.tokenizer.vocabulary(), &answer.tokens)),
-            finish_reason: answer.finish.as_str(),
-        }
-    });
-    let choices = choices.collect();
-    ChatCompletion { object: "chat.completion", head, choices, usage }
-}
-
-/// Shapes a chat's stream.
-struct Chunks {
+/// Shapes a chat's answer.
+struct ChatShape {
     base: Arc<ServedBase>,
     head: Head,
     logprobs: bool,
     /// Whether a choice has sent its first chunk.
     begun: Vec<bool>,
-    /// `None` unless the usage is wanted.
+    /// The sum so far; `None` unless the usage is wanted in the stream.
     usage: Option<RequestUsage>,
 }
 
-impl Chunks {
+impl ChatShape {
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatChunk {
         ChatChunk { object: "chat.completion.chunk", head: self.head.clone(), choices, usage: self.usage.map(|_| None) }
     }
@@ -241,8 +208,24 @@ impl Chunks {
     }
 }
 
-impl ChunkShape for Chunks {
+impl Shape for ChatShape {
     type Chunk = ChatChunk;
+    type Whole = ChatCompletion;
+
+    fn whole(self, replies: Vec<WholeReply>) -> ChatCompletion {
+        let mut usage = RequestUsage::default();
+        let choices = replies.into_iter().enumerate().map(|(index, reply)| {
+            usage.add(reply.usage, index == 0);
+            ChatChoice {
+                index,
+                message: AnswerMessage { role: "assistant", content: reply.text, refusal: None },
+                logprobs: self.logprobs.then(|| ChatLogprobs::new(self.base.tokenizer.vocabulary(), &reply.tokens)),
+                finish_reason: reply.finish.as_str(),
+            }
+        });
+        let choices = choices.collect();
+        ChatCompletion { object: "chat.completion", head: self.head, choices, usage }
+    }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<ChatChunk> {
         let mut chunks = Vec::with_capacity(2);

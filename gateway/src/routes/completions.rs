@@ -2,25 +2,28 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use serde::Serialize;
 use souk_protocol::{RequestId, TokenId};
 use utoipa::ToSchema;
 
-use crate::admission::Admission;
-use crate::answer::logprobs::{CompletionLogprobs, OffsetCounter};
-use crate::answer::sse::{self, ChunkShape};
-use crate::answer::usage::RequestUsage;
-use crate::answer::{Answer, AnswerShape, Piece, Scored, WholeAnswer, collect, interleave};
 use crate::auth::Caller;
-use crate::dispatch::{Plan, PlannedPrompt, Wanted, dispatch, identify};
+use crate::call::admit::Admission;
+use crate::call::prepare::{Input, Length, PreparedPrompt};
+use crate::call::{self, Ask};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::{Gateway, unix_now};
+use crate::reply::collect::WholeReply;
+use crate::reply::logprobs::{CompletionLogprobs, OffsetCounter};
+use crate::reply::piece::{Piece, Scored};
+use crate::reply::respond::respond;
+use crate::reply::shape::Shape;
+use crate::reply::usage::RequestUsage;
+use crate::request::CompletionRequest;
 use crate::request::body::JsonBody;
-use crate::request::{CompletionRequest, Prompt};
-use crate::served::{Begin, ServedBase};
+use crate::served::ServedBase;
 
 /// Continues texts.
 #[utoipa::path(
@@ -43,72 +46,43 @@ pub(crate) async fn create_completion(
     Extension(request_id): Extension<RequestId>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
-    let mut request = CompletionRequest::parse(fields, gateway.limits())?;
-    let model = gateway.resolve_weighted(&principal, &request.model, &request.generation.adapters).await?;
-    let prompts = std::mem::take(&mut request.prompts);
-    let (prompts, echoes) = encode(&model.base, prompts, &request).await?;
-    let prompt_logprobs = request.logprobs.filter(|_| request.echo);
-    let generation = &request.generation;
-    let num_prompt_tokens: Vec<usize> = prompts.iter().map(|prompt| prompt.tokens.len()).collect();
-    let plan = Plan {
-        request: request_id.clone(),
-        tenant: principal.tenant,
-        model: &model,
-        prompts,
-        generation,
-        logprobs: request.logprobs,
-        prompt_logprobs,
+    let request = CompletionRequest::parse(fields, gateway.limits())?;
+    let wishes = Wishes {
+        model: request.model.clone(),
+        echo: request.echo,
+        logprobs: request.logprobs.is_some(),
+        n: request.generation.n as usize,
+        include_usage: request.generation.stream_options.is_some_and(|options| options.include_usage),
     };
-    let jobs = dispatch(&gateway, plan).await?;
-    let eos_tokens = if generation.ignore_eos { &[] } else { model.base.eos_tokens.as_slice() };
-    let n = generation.n as usize;
-    let answers = jobs.into_iter().enumerate().map(|(index, job)| {
-        let shape = AnswerShape {
-            base: &model.base,
-            stops: &generation.stop,
-            eos_tokens,
-            // Whoever sums the logprobs needs each generated token, the ending one too.
-            score_ending: true,
-            num_prompt_tokens: num_prompt_tokens[index / n],
-            prompt_logprobs: prompt_logprobs.is_some(),
-        };
-        Answer::new(job, &shape)
-    });
-    let answers = interleave(answers.collect(), generation.constraint.as_ref());
-    let shape = CompletionShape::new(&request_id, &request, &model.base, echoes);
-    let response = if generation.stream {
-        let answers =
-            if generation.constraint.is_some() { sse::begun(answers, gateway.limits()).await? } else { answers };
-        sse::respond(answers, shape, admission, gateway.limits())
-    } else {
-        let whole = collect(answers, shape.choices.len()).await?;
-        Json(shape.whole(whole)).into_response()
-    };
-    Ok(identify(response, &model))
+    let mut call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
+    let shape = CompletionShape::new(&request_id, wishes, &call.model.base, &mut call.prompts);
+    respond(call, shape, admission, gateway.limits()).await
 }
 
-/// Encodes the prompts, and keeps what is to be echoed of them.
-async fn encode(
-    base: &Arc<ServedBase>,
-    prompts: Vec<Prompt>,
-    request: &CompletionRequest,
-) -> Result<(Vec<PlannedPrompt>, Vec<Echo>), ApiError> {
-    let wanted = if request.max_tokens_given { Wanted::AtMost } else { Wanted::Default };
-    let (mut planned, mut echoes) = (Vec::with_capacity(prompts.len()), Vec::with_capacity(prompts.len()));
-    for prompt in prompts {
-        let (text, tokens) = match prompt {
-            Prompt::Text(text) => {
-                let echoed = if request.echo { text.clone() } else { String::new() };
-                (echoed, base.encode_prompt(text, Begin::AsModelWants).await?)
-            }
-            Prompt::Tokens(tokens) if request.echo => (base.tokenizer.decode(&tokens), tokens),
-            Prompt::Tokens(tokens) => (String::new(), tokens),
-        };
-        let prompt = PlannedPrompt::new(base, "prompt", tokens, wanted(request.max_tokens))?;
-        echoes.push(Echo { text, tokens: if request.echo { prompt.tokens.clone() } else { Vec::new() } });
-        planned.push(prompt);
+impl From<CompletionRequest> for Ask {
+    fn from(request: CompletionRequest) -> Self {
+        let length = if request.max_tokens_given { Length::AtMost } else { Length::Default };
+        Self {
+            model: request.model,
+            length: length(request.max_tokens),
+            logprobs: request.logprobs,
+            prompt_logprobs: request.logprobs.filter(|_| request.echo),
+            // Whoever sums the logprobs needs each generated token, the ending one too.
+            score_ending: true,
+            input: Input::Prompts { prompts: request.prompts, echo: request.echo },
+            params: request.generation,
+        }
     }
-    Ok((planned, echoes))
+}
+
+/// What the shape of the answer depends on.
+struct Wishes {
+    model: String,
+    echo: bool,
+    logprobs: bool,
+    n: usize,
+    /// In a stream.
+    include_usage: bool,
 }
 
 /// What stands before an answer; empty without `echo`.
@@ -174,11 +148,14 @@ struct ChoiceState {
 }
 
 impl CompletionShape {
-    fn new(request_id: &RequestId, request: &CompletionRequest, base: &Arc<ServedBase>, echoes: Vec<Echo>) -> Self {
-        let n = request.generation.n as usize;
+    fn new(request_id: &RequestId, wishes: Wishes, base: &Arc<ServedBase>, prompts: &mut [PreparedPrompt]) -> Self {
+        let Wishes { model, echo, logprobs, n, include_usage } = wishes;
         let id = request_id.as_str().trim_start_matches("req_");
-        let include_usage = request.generation.stream_options.is_some_and(|options| options.include_usage);
-        let choices = echoes.into_iter().flat_map(|echo| std::iter::repeat_n(echo, n));
+        let echoes = prompts.iter_mut().map(|prompt| Echo {
+            text: std::mem::take(&mut prompt.text),
+            tokens: if echo { std::mem::take(&mut prompt.tokens) } else { Vec::new() },
+        });
+        let choices = echoes.flat_map(|echo| std::iter::repeat_n(echo, n));
         let choices = choices.map(|echo| ChoiceState { echo: Some(echo), offsets: OffsetCounter::default() });
         Self {
             base: Arc::clone(base),
@@ -186,13 +163,13 @@ impl CompletionShape {
                 id: format!("cmpl-{id}"),
                 object: "text_completion",
                 created: unix_now().as_secs(),
-                model: request.model.clone(),
+                model,
                 system_fingerprint: base.fingerprint(),
                 choices: Vec::new(),
                 usage: include_usage.then_some(None),
             },
-            echo: request.echo,
-            logprobs: request.logprobs.is_some(),
+            echo,
+            logprobs,
             n,
             choices: choices.collect(),
             usage: include_usage.then(RequestUsage::default),
@@ -230,23 +207,6 @@ impl CompletionShape {
     fn part(&self, choice: CompletionChoice) -> Completion {
         Completion { choices: vec![choice], ..self.head.clone() }
     }
-
-    fn whole(mut self, answers: Vec<WholeAnswer>) -> Completion {
-        let mut usage = RequestUsage::default();
-        let mut choices = Vec::with_capacity(answers.len());
-        for (index, answer) in answers.into_iter().enumerate() {
-            usage.add(answer.usage, index.is_multiple_of(self.n));
-            let echoed = self.echoed(index, &answer.prompt);
-            let generated = self.generated(index, answer.text, &answer.tokens);
-            let mut choice = match echoed {
-                Some(echoed) => joined(echoed, generated),
-                None => generated,
-            };
-            choice.finish_reason = Some(answer.finish.as_str());
-            choices.push(choice);
-        }
-        Completion { choices, usage: Some(Some(usage)), ..self.head }
-    }
 }
 
 fn joined(mut first: CompletionChoice, second: CompletionChoice) -> CompletionChoice {
@@ -257,8 +217,26 @@ fn joined(mut first: CompletionChoice, second: CompletionChoice) -> CompletionCh
     first
 }
 
-impl ChunkShape for CompletionShape {
+impl Shape for CompletionShape {
     type Chunk = Completion;
+    type Whole = Completion;
+
+    fn whole(mut self, replies: Vec<WholeReply>) -> Completion {
+        let mut usage = RequestUsage::default();
+        let mut choices = Vec::with_capacity(replies.len());
+        for (index, reply) in replies.into_iter().enumerate() {
+            usage.add(reply.usage, index.is_multiple_of(self.n));
+            let echoed = self.echoed(index, &reply.prompt);
+            let generated = self.generated(index, reply.text, &reply.tokens);
+            let mut choice = match echoed {
+                Some(echoed) => joined(echoed, generated),
+                None => generated,
+            };
+            choice.finish_reason = Some(reply.finish.as_str());
+            choices.push(choice);
+        }
+        Completion { choices, usage: Some(Some(usage)), ..self.head }
+    }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Completion> {
         let scores = if let Piece::Prompt(scores) = &piece { scores.as_slice() } else { &[] };

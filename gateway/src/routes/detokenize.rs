@@ -7,8 +7,8 @@ use souk_protocol::TokenId;
 use utoipa::ToSchema;
 
 use super::tokenize::base_for;
-use crate::admission::Admission;
 use crate::auth::Caller;
+use crate::call::admit::Admission;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::request::body::JsonBody;

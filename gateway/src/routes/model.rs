@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::models::Model;
 use crate::auth::Caller;
+use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 
@@ -29,11 +30,11 @@ pub(crate) async fn retrieve_model(
     Caller(principal): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ModelDetail>, ApiError> {
-    let resolved = gateway.resolve(&principal, &id).await?;
-    let base = resolved.base.id.clone();
-    let Some((adapter, _)) = resolved.adapters.into_iter().next() else {
-        let model = Model::of_base(&resolved.base, &gateway);
-        let digest = resolved.base.digest.to_string();
+    let called = CalledModel::of(&gateway, &principal, &id).await?;
+    let base = called.base.id.clone();
+    let Some((adapter, _)) = called.adapters.into_iter().next() else {
+        let model = Model::of_base(&called.base, &gateway);
+        let digest = called.base.digest.to_string();
         return Ok(Json(ModelDetail { model, base, digest, version: None }));
     };
     let name = adapter.name.to_string();

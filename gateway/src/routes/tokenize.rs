@@ -8,8 +8,9 @@ use serde::Serialize;
 use souk_protocol::{Principal, TokenId};
 use utoipa::ToSchema;
 
-use crate::admission::Admission;
 use crate::auth::Caller;
+use crate::call::admit::Admission;
+use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::request::ChatMessage;
@@ -58,7 +59,7 @@ pub(super) async fn base_for(
     model: Option<&str>,
 ) -> Result<Arc<ServedBase>, ApiError> {
     match model {
-        Some(model) => Ok(gateway.resolve(principal, model).await?.base),
+        Some(model) => Ok(CalledModel::of(gateway, principal, model).await?.base),
         None => Ok(Arc::clone(&gateway.bases()[0])),
     }
 }

@@ -41,6 +41,7 @@ async fn each_failure_has_its_status() {
             400,
             "constraint_limit_exceeded",
         ),
+        (JobFailure::TakenDown, 410, "model_taken_down"),
         (JobFailure::DeadlineExceeded, 504, "timeout"),
         (JobFailure::ShuttingDown, 503, "shutting_down"),
         (JobFailure::Internal("secret".to_owned()), 500, "internal_error"),

@@ -5,11 +5,14 @@
 mod chat;
 mod completions;
 mod cors;
+mod counting;
 mod errors;
 mod failures;
 mod models;
 mod operations;
+mod records;
 mod stack;
+mod take_down;
 mod tokenizer;
 mod tokens;
 

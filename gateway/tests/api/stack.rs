@@ -1,7 +1,7 @@
 //! Everything a test needs around the router.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +15,11 @@ use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Mod
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{
-    AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, KeyId, NodeId, PoolId, Principal, ResolveError,
-    ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+    AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome, PoolId, Principal,
+    ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt as _;
 
 use crate::support::tiny::{END, tiny_base};
@@ -37,7 +37,7 @@ pub(crate) enum Step {
     Wait(Duration),
     /// Gives the job back as failed, for another attempt.
     Fail(&'static str),
-    /// Does nothing for ever, as a node that is lost.
+    /// Does nothing until the job is cancelled; for ever, if its lease is lost first.
     Hang,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct Stack {
     pub(crate) jobs: mpsc::UnboundedReceiver<GenerateJob>,
     /// Leases that the node was told to end.
     pub(crate) cancelled: mpsc::UnboundedReceiver<Lease>,
+    /// What the node said at the end of each job.
+    pub(crate) settled: mpsc::UnboundedReceiver<(JobId, Outcome, Usage)>,
 }
 
 impl Stack {
@@ -65,17 +67,20 @@ impl Stack {
         let mut stack = Self::without_node(limits, queue);
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
+        let (settled_sender, settled) = mpsc::unbounded_channel();
         let node = Node {
             queue: Arc::clone(&stack.queue),
             hub: stack.hub.clone(),
             pool: pool(),
             id: NodeId::from_stored("node_1"),
             script,
+            stops: Arc::default(),
+            settled: settled_sender,
         };
         node.heartbeat().await;
         tokio::spawn(node.clone().listen(cancelled_sender));
         tokio::spawn(node.run(jobs_sender));
-        (stack.jobs, stack.cancelled) = (jobs, cancelled);
+        (stack.jobs, stack.cancelled, stack.settled) = (jobs, cancelled, settled);
         stack
     }
 
@@ -104,7 +109,8 @@ impl Stack {
         let router = router.fallback(souk_gateway::not_found);
         let (_, jobs) = mpsc::unbounded_channel();
         let (_, cancelled) = mpsc::unbounded_channel();
-        Self { gateway, queue, hub, router, jobs, cancelled }
+        let (_, settled) = mpsc::unbounded_channel();
+        Self { gateway, queue, hub, router, jobs, cancelled, settled }
     }
 
     /// Sends a body to a path with the good key.
@@ -202,10 +208,19 @@ pub(crate) fn answer(job: &GenerateJob, ids: &[TokenId]) -> Vec<Step> {
         steps.push(Step::Send(JobEvent::Tokens { offset, tokens: vec![token] }));
     }
     let reason = if ends && num_tokens == whole { FinishReason::Stop } else { FinishReason::Length };
-    let usage =
-        Usage { prompt_tokens: job.prompt.len() as u32, cached_tokens: 2, completion_tokens: num_tokens as u32 };
+    let usage = usage(job, num_tokens);
     steps.push(Step::Send(JobEvent::Finished { reason, usage }));
     steps
+}
+
+/// What the node says of a job that it began.
+fn usage(job: &GenerateJob, num_tokens: usize) -> Usage {
+    Usage {
+        prompt_tokens: job.prompt.len() as u32,
+        cached_tokens: 2,
+        completion_tokens: num_tokens as u32,
+        prefill_began: true,
+    }
 }
 
 /// Scores that a test can recognise: `-id / 100` for the token, and for each alternative one less.
@@ -223,6 +238,34 @@ struct Node {
     pool: PoolId,
     id: NodeId,
     script: Script,
+    stops: Arc<Stops>,
+    settled: mpsc::UnboundedSender<(JobId, Outcome, Usage)>,
+}
+
+/// Which leases are cancelled.
+#[derive(Default)]
+struct Stops {
+    leases: Mutex<HashSet<Lease>>,
+    rung: Notify,
+}
+
+impl Stops {
+    fn stop(&self, lease: Lease) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(lease);
+        self.rung.notify_waiters();
+    }
+
+    async fn wait_for(&self, lease: &Lease) {
+        loop {
+            let rung = self.rung.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if self.leases.lock().unwrap_or_else(PoisonError::into_inner).contains(lease) {
+                return;
+            }
+            rung.await;
+        }
+    }
 }
 
 impl Node {
@@ -248,6 +291,7 @@ impl Node {
         loop {
             let leases = self.queue.next_cancelled(self.pool, &self.id, Duration::from_secs(1)).await.unwrap();
             for lease in leases {
+                self.stops.stop(lease.clone());
                 let _ = cancelled.send(lease);
             }
         }
@@ -255,24 +299,45 @@ impl Node {
 
     async fn play(self, delivery: souk_queue::Delivery) {
         let sink = self.hub.sink(&delivery.reply_to, &delivery.job.id, delivery.lease.attempt);
+        // Until the script says otherwise: the caller leaves.
+        let (mut outcome, mut num_tokens, mut said) = (Outcome::CallerLeft, delivery.job.resume.len(), None);
         for step in (self.script)(&delivery.job, delivery.lease.attempt) {
             match step {
                 Step::Send(event) => {
+                    match &event {
+                        // Computed, whether it can be sent or not.
+                        JobEvent::Tokens { offset, tokens } => num_tokens = *offset as usize + tokens.len(),
+                        JobEvent::Finished { reason, usage } => (outcome, said) = (reason.outcome(), Some(*usage)),
+                        JobEvent::Failed(failure) => outcome = failure.outcome(num_tokens as u32),
+                        JobEvent::Started | JobEvent::PromptLogprobs(_) => {}
+                    }
                     if sink.send(event).is_err() {
+                        outcome = Outcome::CallerLeft;
                         break;
                     }
                 }
-                Step::Wait(time) => tokio::time::sleep(time).await,
+                Step::Wait(time) => {
+                    let stop = self.stops.wait_for(&delivery.lease);
+                    if tokio::time::timeout(time, stop).await.is_ok() {
+                        break;
+                    }
+                }
                 Step::Fail(reason) => {
                     let retry = Settlement::Retry { reason: reason.to_owned() };
                     self.queue.settle(self.pool, &delivery.lease, retry).await.unwrap();
                     return;
                 }
-                Step::Hang => std::future::pending().await,
+                Step::Hang => {
+                    self.stops.wait_for(&delivery.lease).await;
+                    break;
+                }
             }
         }
-        // The lease is lost where the gateway has cancelled meanwhile.
-        let _ = self.queue.settle(self.pool, &delivery.lease, Settlement::Over { output_tokens: 0 }).await;
+        let usage = said.unwrap_or_else(|| usage(&delivery.job, num_tokens));
+        // Refused where the lease was lost meanwhile.
+        if self.queue.settle(self.pool, &delivery.lease, Settlement::Over { outcome, usage }).await.is_ok() {
+            let _ = self.settled.send((delivery.job.id, outcome, usage));
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use serde::Deserialize;
 use souk_gateway::text::template::TemplateMessage;
 use souk_gateway::text::{ChatTemplate, TemplateLimits, Tokenizer};
-use souk_protocol::{BaseModel, Digest, LlamaShape, TokenId, TokenizerSpec};
+use souk_protocol::{BaseModel, TokenId, TokenizerSpec};
+use souk_testkit::base::{SMOLLM2, base};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -37,35 +38,18 @@ fn smollm2() -> BaseModel {
     };
     let kinds = value("tokenizer.ggml.token_type").to_vec().unwrap();
     let control_tokens = (0..).zip(kinds).filter(|(_, kind)| matches!(kind, Value::I32(3))).map(|(id, _)| id).collect();
-    let tokens = strings("tokenizer.ggml.tokens");
     BaseModel {
-        id: "smollm2-135m-instruct".to_owned(),
-        digest: Digest::of(b"smollm2"),
-        aliases: Vec::new(),
-        shape: LlamaShape {
-            num_layers: 30,
-            hidden_size: 576,
-            intermediate_size: 1536,
-            num_heads: 9,
-            num_kv_heads: 3,
-            head_dim: 64,
-            vocab_size: tokens.len(),
-            context_length: 8192,
-            rope_theta: 100_000.0,
-            rms_norm_eps: 1e-5,
-            tie_word_embeddings: true,
-        },
         tokenizer: TokenizerSpec::ByteLevelBpe {
-            tokens,
             control_tokens,
             merges: strings("tokenizer.ggml.merges"),
             pre: value("tokenizer.ggml.pre").to_string().unwrap().clone(),
+            tokens: strings("tokenizer.ggml.tokens"),
         },
         chat_template: Some(value("tokenizer.chat_template").to_string().unwrap().clone()),
         eos_tokens: vec![2],
         bos_token: Some(1),
-        add_bos: false,
         pad_token: Some(2),
+        ..base("smollm2-135m-instruct", SMOLLM2)
     }
 }
 

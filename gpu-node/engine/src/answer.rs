@@ -235,27 +235,29 @@ impl Answer {
 
     /// The answer is complete, or nobody wants it.
     pub(super) fn finish(self, sequence: &Sequence, reason: FinishReason) {
-        let usage = usage(sequence);
+        let usage = self.usage(sequence);
         // If the reader is gone it has no use for the end either.
         let _ = self.sink.send(JobEvent::Finished { reason, usage });
         self.end(usage, Ok(reason));
     }
 
     pub(super) fn fail(self, sequence: &Sequence, failure: JobFailure) {
-        self.end(usage(sequence), Err(failure));
+        let usage = self.usage(sequence);
+        self.end(usage, Err(failure));
+    }
+
+    fn usage(&self, sequence: &Sequence) -> Usage {
+        Usage {
+            prompt_tokens: count(sequence.num_prompt),
+            cached_tokens: count(sequence.num_cached),
+            completion_tokens: count(sequence.num_generated()),
+            prefill_began: self.started || sequence.num_generated() > 0,
+        }
     }
 
     fn end(self, usage: Usage, outcome: Result<FinishReason, JobFailure>) {
         // Whoever dropped the generation does not ask how it ended.
         let _ = self.ended.send(Ended { outcome, usage, sink: Some(self.sink) });
-    }
-}
-
-fn usage(sequence: &Sequence) -> Usage {
-    Usage {
-        prompt_tokens: count(sequence.num_prompt),
-        cached_tokens: count(sequence.num_cached),
-        completion_tokens: count(sequence.num_generated()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! variable while it has nothing to do. The lists are bounded: requests by `max_requests`, cancellations by the requests
 //! that live.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +29,7 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct Letters {
     new: Vec<NewRequest>,
-    cancelled: BTreeSet<SequenceId>,
+    leaving: BTreeMap<SequenceId, Option<JobFailure>>,
     /// Requests that were taken and have not ended.
     num_requests: usize,
     next_id: u64,
@@ -52,7 +52,8 @@ pub(super) struct NewRequest {
 #[derive(Default)]
 pub(super) struct Mail {
     pub(super) new: Vec<NewRequest>,
-    pub(super) cancelled: BTreeSet<SequenceId>,
+    /// Those that leave before their answer is complete: with this failure, or cancelled.
+    pub(super) leaving: BTreeMap<SequenceId, Option<JobFailure>>,
     /// No more will come, and nothing is left.
     pub(super) is_last: bool,
 }
@@ -115,9 +116,14 @@ impl Inbox {
     }
 
     pub(super) fn cancel(&self, id: SequenceId) {
+        self.leave(id, None);
+    }
+
+    /// Asks that a request leaves before its answer is complete: with a failure, or cancelled. The first call counts.
+    pub(super) fn leave(&self, id: SequenceId, failure: Option<JobFailure>) {
         let mut letters = self.letters();
         if letters.num_requests > 0 && !letters.closed {
-            letters.cancelled.insert(id);
+            letters.leaving.entry(id).or_insert(failure);
             self.arrived.notify_one();
         }
     }
@@ -158,14 +164,14 @@ impl Inbox {
     pub(super) fn take(&self, is_idle: bool) -> Mail {
         let mut letters = self.letters();
         while is_idle && letters.new.is_empty() && !letters.draining && !letters.memory_wanted {
-            letters.cancelled.clear();
+            letters.leaving.clear();
             letters = self.arrived.wait(letters).unwrap_or_else(PoisonError::into_inner);
         }
         letters.memory_wanted = false;
         Mail {
             is_last: is_idle && letters.new.is_empty() && letters.draining,
             new: std::mem::take(&mut letters.new),
-            cancelled: std::mem::take(&mut letters.cancelled),
+            leaving: std::mem::take(&mut letters.leaving),
         }
     }
 
@@ -179,7 +185,7 @@ impl Inbox {
         let mut letters = self.letters();
         letters.closed = true;
         letters.new.clear();
-        letters.cancelled.clear();
+        letters.leaving.clear();
     }
 
     fn letters(&self) -> MutexGuard<'_, Letters> {

@@ -156,6 +156,11 @@ impl Generation {
         self.inbox.cancel(self.id);
     }
 
+    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not told.
+    pub fn fail(&self, failure: JobFailure) {
+        self.inbox.leave(self.id, Some(failure));
+    }
+
     /// Waits for the end. Safe to call again if it was interrupted before it returned.
     pub async fn ended(&mut self) -> Ended {
         match (&mut self.ended).await {

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
+use souk_protocol::deadline::time_left;
 use souk_protocol::{FinishReason, GenerateJob, JobFailure};
 use souk_runner::{ModelRunner, RunnerLimits};
 
@@ -73,12 +74,12 @@ impl EngineLoop {
     /// Takes in new requests and lets go of those that nobody wants. Sleeps while there is nothing to do; false at the
     /// end.
     pub(super) fn take_commands(&mut self) -> bool {
-        let Mail { new, cancelled, is_last } = self.inbox.take(self.is_idle());
+        let Mail { new, leaving, is_last } = self.inbox.take(self.is_idle());
         for request in new {
             self.admit(request);
         }
-        for id in cancelled {
-            self.leave(id, Break::Cancelled);
+        for (id, failure) in leaving {
+            self.leave(id, failure.map_or(Break::Cancelled, Break::Failed));
         }
         let unwanted = self.answers.iter().filter(|(_, answer)| answer.is_unwanted()).map(|(id, _)| *id);
         for id in unwanted.collect::<Vec<_>>() {
@@ -158,11 +159,12 @@ impl EngineLoop {
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;
             let Some(answer) = self.answers.get_mut(&id) else { continue };
+            // What was computed counts, whether anybody takes it or not.
+            if let Ok(advance) = outcome {
+                total = total.plus(advance);
+            }
             match answer.deliver().and(outcome) {
-                Ok(advance) => {
-                    total = total.plus(advance);
-                    self.scheduler.share_computed(id);
-                }
+                Ok(_) => self.scheduler.share_computed(id),
                 Err(reason) => self.leave(id, reason),
             }
             if let Some(reason) = self.scheduler.running(id).and_then(Sequence::finish_reason) {
@@ -205,7 +207,7 @@ impl EngineLoop {
             is_plain_greedy: sampler::is_plain_greedy(job),
             max_len: job.max_context_tokens().min(self.limits.context_length),
             eos_tokens: job.eos_tokens.clone(),
-            deadline: job.deadline_unix_ms.map(instant_of),
+            deadline: job.deadline_unix_ms.map(|at| Instant::now() + time_left(Some(at), SystemTime::now())),
             is_complete: false,
             adapters,
             blocks: self.scheduler.pool().empty_list(),
@@ -281,12 +283,4 @@ fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
         max_speculative_rows: config.max_guessing_rows(),
         max_adapter_bytes: config.max_adapter_bytes_per_step,
     }
-}
-
-/// A wall-clock deadline in monotonic time, taken once so that a step of the wall clock does not move it.
-fn instant_of(unix_ms: u64) -> Instant {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let left_ms = u128::from(unix_ms).saturating_sub(now_ms);
-    let year = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + Duration::from_millis(u64::try_from(left_ms).unwrap_or(u64::MAX)).min(year)
 }

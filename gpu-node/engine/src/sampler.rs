@@ -4,19 +4,26 @@
 //! Logprobs are those of the unmodified distribution, also under a constraint. All ties go to the lower id. The draw is a function of (seed, position) and the
 //! row alone, so a token does not depend on what else is in the batch, and a continued answer equals the uninterrupted one.
 //!
+//! Parameters are followed whatever they are, since a job may come from a queue: [`Rule`] says what is meant by those that
+//! no formula can use. From a finite row a token comes that the constraint allows, with logprobs that are finite.
+//!
 //! A row has as many entries as the vocabulary (49,152 and up), so it is read in few plain passes that the compiler
 //! vectorises, nothing is sorted whole, and no buffer is allocated per row.
 
+mod candidate;
 mod draw;
+mod rule;
 mod scan;
 mod weights;
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use souk_protocol::{GenerateJob, SamplingParams, TokenId, TokenLogprobs, TokenOut};
 
+pub use self::candidate::BadRow;
+use self::candidate::Candidate;
 use self::draw::Truncation;
+use self::rule::{Rule, is_greedy};
 use self::scan::Scan;
 use self::weights::Weights;
 
@@ -52,26 +59,8 @@ pub struct TokenCounts {
     generated: HashMap<TokenId, u32>,
 }
 
-/// Why nothing can be chosen from a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRow {
-    /// It holds NaN or infinity.
-    #[error("a logit is not finite")]
-    NotFinite,
-    /// A constraint allows no token of the vocabulary.
-    #[error("no token is allowed")]
-    NothingAllowed,
-}
-
-/// Logit of a token that may not be chosen.
+/// Logit of a token that a constraint does not allow; those that it allows are above.
 const FORBIDDEN: f32 = f32::MIN;
-
-/// A token that may be chosen, with its logit or its weight.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Candidate {
-    id: TokenId,
-    value: f32,
-}
 
 impl Sampler {
     /// Chooses a token. Changes `logits` at the tokens that bias and penalties name, and at those that are not allowed.
@@ -88,10 +77,10 @@ impl Sampler {
         if !self.unmodified.is_empty() || context.allowed.is_some() {
             self.scan.read(logits)?;
         }
-        if self.scan.max() == FORBIDDEN {
+        if context.allowed.is_some() && self.scan.max() == FORBIDDEN {
             return Err(BadRow::NothingAllowed);
         }
-        let id = if context.params.temperature <= 0.0 {
+        let id = if is_greedy(context.params) {
             self.scan.argmax(logits)
         } else {
             let uniform = draw::uniform(context.params.seed, context.position);
@@ -99,7 +88,7 @@ impl Sampler {
         };
         let logit =
             self.unmodified.iter().find(|(changed, _)| *changed == id).map_or(logits[id as usize], |(_, was)| *was);
-        let logprobs = unmodified.map(|(log_sum_exp, top)| TokenLogprobs { logprob: logit - log_sum_exp, top });
+        let logprobs = unmodified.map(|(log_sum_exp, top)| TokenLogprobs { logprob: logprob(logit, log_sum_exp), top });
         Ok(TokenOut { id, logprobs })
     }
 
@@ -110,7 +99,7 @@ impl Sampler {
     pub fn score(&mut self, logits: &[f32], token: TokenId, num_top: u8) -> Result<TokenLogprobs, BadRow> {
         self.scan.read(logits)?;
         let (log_sum_exp, top) = self.top(logits, num_top);
-        Ok(TokenLogprobs { logprob: logits[token as usize] - log_sum_exp, top })
+        Ok(TokenLogprobs { logprob: logprob(logits[token as usize], log_sum_exp), top })
     }
 
     /// The logarithm of the sum of all exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
@@ -123,7 +112,7 @@ impl Sampler {
         }
         self.scan.largest(logits, usize::from(num_top), &mut self.candidates);
         self.candidates.sort_unstable_by(Candidate::likelier_first);
-        let top = self.candidates.iter().map(|candidate| (candidate.id, candidate.value - log_sum_exp));
+        let top = self.candidates.iter().map(|candidate| (candidate.id, logprob(candidate.value, log_sum_exp)));
         (log_sum_exp, top.collect())
     }
 
@@ -133,34 +122,30 @@ impl Sampler {
         for (id, bias) in &params.logit_bias {
             let Some(logit) = logits.get_mut(*id as usize) else { continue };
             self.unmodified.push((*id, *logit));
-            *logit += bias;
+            *logit = within_range(*logit + bias, *logit);
         }
         for (id, generated) in counts.into_iter().flat_map(|counts| &counts.generated) {
             let Some(logit) = logits.get_mut(*id as usize) else { continue };
             // A biased token is listed already; the first entry is the one that is found.
             self.unmodified.push((*id, *logit));
-            if *logit > 0.0 {
-                *logit /= params.repetition_penalty;
-            } else {
-                *logit *= params.repetition_penalty;
-            }
+            let penalty = params.repetition_penalty;
+            *logit = within_range(if *logit > 0.0 { *logit / penalty } else { *logit * penalty }, *logit);
             if *generated > 0 {
-                *logit -= params.presence_penalty + params.frequency_penalty * *generated as f32;
+                let taken_off = params.presence_penalty + params.frequency_penalty * *generated as f32;
+                *logit = within_range(*logit - taken_off, *logit);
             }
         }
     }
 
     /// Draws from the distribution that temperature and truncation leave. The row has been scanned.
     fn draw(&mut self, logits: &[f32], context: ChoiceContext<'_>, uniform: f64) -> TokenId {
-        let params = context.params;
-        let inverse_temperature = 1.0 / params.temperature;
-        let truncation = Truncation::new(params, logits.len());
-        let by_truncation = truncation.last(&mut self.scan, logits, &mut self.candidates);
+        let rule = Rule::new(context.params);
+        let by_truncation = Truncation::new(&rule, logits.len()).last(&mut self.scan, logits, &mut self.candidates);
         let by_constraint = context.allowed.map(|_| Candidate { id: TokenId::MAX, value: FORBIDDEN.next_up() });
         let last = by_truncation.into_iter().chain(by_constraint).min_by(Candidate::likelier_first);
-        self.weights.weigh(&self.scan, logits, inverse_temperature, last);
-        if params.top_p < 1.0 {
-            self.weights.cut_to_nucleus(&self.scan, logits, inverse_temperature, f64::from(params.top_p));
+        self.weights.weigh(&self.scan, logits, rule.inverse_temperature(), last);
+        if let Some(top_p) = rule.top_p {
+            self.weights.cut_to_nucleus(&self.scan, logits, rule.inverse_temperature(), f64::from(top_p));
         }
         self.weights.draw(uniform)
     }
@@ -172,7 +157,7 @@ pub fn is_plain_greedy(job: &GenerateJob) -> bool {
     let params = &job.sampling;
     let reports_nothing = job.logprobs.is_none() && job.prompt_logprobs.is_none();
     let is_free = job.constraint.is_none() && params.logit_bias.is_empty() && has_no_penalty(params);
-    params.temperature <= 0.0 && is_free && reports_nothing
+    is_greedy(params) && is_free && reports_nothing
 }
 
 fn has_no_penalty(params: &SamplingParams) -> bool {
@@ -197,23 +182,28 @@ impl TokenCounts {
     }
 }
 
+/// A modified logit: at the end of the range if it lies beyond, and as it `was` if the modification gives no number.
+const fn within_range(modified: f32, was: f32) -> f32 {
+    if modified.is_nan() { was } else { modified.clamp(f32::MIN, f32::MAX) }
+}
+
+/// A logit as a logprob: of the range, whose two ends lie further apart than it is wide, and of no more than certainty.
+const fn logprob(logit: f32, log_sum_exp: f32) -> f32 {
+    (logit - log_sum_exp).clamp(f32::MIN, 0.0)
+}
+
 /// Keeps the tokens whose bit is set.
 fn forbid(logits: &mut [f32], allowed: &[u32]) {
     let (within, beyond) = logits.split_at_mut(logits.len().min(32 * allowed.len()));
     beyond.fill(FORBIDDEN);
     for (logits, word) in within.chunks_mut(32).zip(allowed) {
         for (place, logit) in logits.iter_mut().enumerate() {
-            *logit = if word >> place & 1 == 1 { *logit } else { FORBIDDEN };
+            *logit = if word >> place & 1 == 1 { logit.max(FORBIDDEN.next_up()) } else { FORBIDDEN };
         }
     }
 }
 
-impl Candidate {
-    /// Larger values first; among equal ones, as 0 and -0 are, the lower id. A row that has been scanned holds no NaN.
-    fn likelier_first(a: &Self, b: &Self) -> Ordering {
-        b.value.partial_cmp(&a.value).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
-    }
-}
-
+#[cfg(test)]
+mod edges;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,19 @@
 //! A node: takes jobs from the queue, has their adapters made resident, hands them to the engine, settles.
 //!
-//! Five tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
+//! Seven tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
 //! other; the engine only ever sees requests that can run at once.
 //!
 //! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
 //! cancelled. A failure that another attempt may not have is given back to the queue as such; any other is told to the
-//! client. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
+//! client. A version that is taken down leaves all tiers, and jobs that use it end. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
 //! that is killed says nothing, and its leases expire.
 
 mod books;
+mod carry_out;
+mod config;
 mod job;
+mod orders;
+mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +23,16 @@ use std::time::Duration;
 
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
-use souk_protocol::{NodeId, PoolId};
+use souk_protocol::NodeId;
 use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::books::Books;
+pub use self::config::NodeConfig;
+use self::orders::Orders;
+use self::shared::Shared;
 use crate::adapters::AdapterStore;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
@@ -39,62 +46,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How soon to look again whether the batch has room, if no job has ended before.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Who a node is and how it keeps in touch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeConfig {
-    /// The pool that it serves: the digest of its base model.
-    pub pool: PoolId,
-    /// Its identity, and so its lane.
-    pub node: NodeId,
-    /// Time between two heartbeats; a fraction of the queue's `heartbeat_timeout`.
-    pub heartbeat_every: Duration,
-    /// Longest time between two reports of progress, which renew leases and charge tenants. Shorter if leases are.
-    pub report_every: Duration,
-    /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A few
-    /// keep the batch full while the next claim is under way.
-    pub max_waiting: usize,
-    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
-    /// behind another tenant's long answers. The engine lets them into the batch at once.
-    pub max_newcomers: usize,
-}
-
 /// A running node. Dropping it cuts everything off; [`drain`](Self::drain) first to let answers end.
 pub struct Node {
     shared: Arc<Shared>,
     _cut_off: DropGuard,
-}
-
-/// What the node's tasks share.
-struct Shared {
-    config: NodeConfig,
-    queue: Arc<dyn JobQueue>,
-    events: Arc<dyn EventSinks>,
-    adapters: AdapterStore,
-    engine: Engine,
-    constraints: ConstraintCompiler,
-    books: Books,
-    tasks: TaskTracker,
-    /// No more claims; jobs that have not reached the engine go back.
-    draining: CancellationToken,
-    /// The claim loop has ended: no more jobs come.
-    claims_ended: CancellationToken,
-    /// Everything stops now.
-    cut_off: CancellationToken,
-}
-
-impl NodeConfig {
-    /// A new node of a pool, with the usual times.
-    #[must_use]
-    pub fn new(pool: PoolId) -> Self {
-        Self {
-            pool,
-            node: NodeId::new(),
-            heartbeat_every: Duration::from_secs(1),
-            report_every: Duration::from_secs(1),
-            max_waiting: 8,
-            max_newcomers: 4,
-        }
-    }
 }
 
 impl Node {
@@ -117,6 +72,7 @@ impl Node {
             engine,
             constraints,
             books: Books::default(),
+            orders: Orders::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             claims_ended: CancellationToken::new(),
@@ -127,6 +83,8 @@ impl Node {
         shared.spawn(Arc::clone(&shared).look_ahead());
         shared.spawn(Arc::clone(&shared).report_progress());
         shared.spawn(Arc::clone(&shared).hear_cancellations());
+        shared.spawn(Arc::clone(&shared).hear_orders());
+        shared.spawn(Arc::clone(&shared).keep_pins());
         Self { shared, _cut_off: cut_off.drop_guard() }
     }
 
@@ -136,15 +94,17 @@ impl Node {
         &self.shared.config.node
     }
 
+    /// Resolves when the node was ordered to drain, or [`drain`](Self::drain) was called. It takes no more jobs then; whoever
+    /// runs it may drain it to the end.
+    pub async fn draining(&self) {
+        self.shared.draining.cancelled().await;
+    }
+
     /// Stops claiming, gives back what has not reached the engine, lets running answers end within `timeout`, cuts off and
     /// gives back the rest. The engine is drained too.
     pub async fn drain(&self, timeout: Duration) {
         let shared = &self.shared;
-        shared.draining.cancel();
-        let NodeConfig { pool, node, .. } = &shared.config;
-        if let Err(error) = shared.queue.retire(*pool, node).await {
-            tracing::warn!(%error, "cannot retire from the queue; its heartbeat will lapse");
-        }
+        shared.take_no_more().await;
         let all_ended = async {
             shared.claims_ended.cancelled().await;
             shared.books.wait_until_empty().await;
@@ -160,6 +120,15 @@ impl Node {
 }
 
 impl Shared {
+    /// Claims no more and gives back what has not reached the engine. The rest may end.
+    async fn take_no_more(&self) {
+        self.draining.cancel();
+        let NodeConfig { pool, node, .. } = &self.config;
+        if let Err(error) = self.queue.retire(*pool, node).await {
+            tracing::warn!(%error, "cannot retire from the queue; its heartbeat will lapse");
+        }
+    }
+
     /// Runs one of the node's own tasks until the node is cut off.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut_off = self.cut_off.clone();
@@ -187,8 +156,9 @@ impl Shared {
                 running: self.books.len(),
                 resident: self.adapters.stats().resident.iter().map(|adapter| adapter.digest).collect(),
             };
-            if let Err(error) = self.queue.heartbeat(status).await {
-                tracing::warn!(%error, "cannot send a heartbeat");
+            match self.queue.heartbeat(status).await {
+                Ok(newest) => self.catch_up(newest).await,
+                Err(error) => tracing::warn!(%error, "cannot send a heartbeat"),
             }
         }
     }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
+use souk_engine::memory::DeviceMemory;
 use souk_kernels::SlabType;
 use souk_kernels::cpu::LoraPair;
 use souk_models::adapter::{LayerAdapter, PackedAdapter};
 use souk_models::base::{self, FetchConfig, LoadedBase};
-use souk_node::adapters::{AdapterLimits, AdapterStore, FolderSource, Tier};
+use souk_node::adapters::{AdapterLimits, AdapterStore, FolderSource, Tier, Tiers};
 use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
 use souk_protocol::{AdapterManifest, Digest, FileEntry};
 
@@ -120,7 +121,8 @@ async fn every_reference_adapter_is_loaded_with_the_ranks_and_scales_of_its_conf
     let folder = tempfile::tempdir().unwrap();
     let digests = FIXTURES.map(|(name, _)| publish(folder.path(), &shared(name), model.digest));
     let source = Arc::new(FolderSource::new(folder.path()));
-    let store = AdapterStore::new(source, Arc::new(model), Arc::new(weights), AdapterLimits::default()).unwrap();
+    let tiers = Tiers { memory: DeviceMemory::split(1, 1 << 30).unwrap(), disk: None };
+    let store = AdapterStore::new(source, Arc::new(model), Arc::new(weights), AdapterLimits::default(), tiers).unwrap();
     let mut leases = Vec::new();
     for (digest, (name, expected)) in digests.iter().zip(FIXTURES) {
         let lease = store.acquire(digest).await.unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,11 +1,11 @@
-//! What ends a lease: settlement, expiry; and what time does to jobs.
+//! What ends a lease: settlement, expiry; what time does to jobs; and the one place where a job ends.
 
-use souk_protocol::{JobId, TenantId};
+use souk_protocol::{JobFailure, JobId, Outcome, TenantId, Usage};
 use tokio::time::Instant;
 
 use super::pool::{Phase, Pool, Record};
 use crate::error::QueueError;
-use crate::words::{DeadLetter, Lease, Outcome, OutcomeKind, Progress, Settlement};
+use crate::words::{DeadLetter, Lease, Notice, NoticeKind, Progress, Settled, Settlement};
 
 /// How an attempt ended without the job being over.
 enum AttemptEnd {
@@ -26,8 +26,7 @@ impl Pool {
             match record.phase {
                 Phase::Queued { .. } => {
                     self.dequeue(&id);
-                    self.finish(&id, now);
-                    self.report(&id, OutcomeKind::Expired, now);
+                    self.end_unsaid(&id, Outcome::Deadline, JobFailure::DeadlineExceeded, now);
                 }
                 Phase::Running { .. } => {
                     let reason = "its node was lost: the lease expired".to_owned();
@@ -63,10 +62,10 @@ impl Pool {
             return Err(QueueError::LeaseLost { job: lease.job.clone(), attempt: lease.attempt });
         }
         match settlement {
-            Settlement::Over { output_tokens } => {
-                self.charge_output(&lease.job, output_tokens);
+            Settlement::Over { outcome, usage } => {
+                self.charge_output(&lease.job, usage.completion_tokens);
                 self.stop_running(&lease.job);
-                self.finish(&lease.job, now);
+                self.end(&lease.job, outcome, usage, None, now);
             }
             Settlement::Retry { reason } => self.end_attempt(&lease.job, AttemptEnd::Failed { reason }, now),
             Settlement::GiveBack => self.end_attempt(&lease.job, AttemptEnd::NotBegun, now),
@@ -79,27 +78,52 @@ impl Pool {
         self.stop_running(id);
         let Some(record) = self.jobs.get_mut(id) else { return };
         if matches!(record.phase, Phase::Running { cancelled: true, .. }) {
-            return self.finish(id, now);
+            return self.end_unsaid(id, Outcome::CallerLeft, JobFailure::ShuttingDown, now);
         }
         if record.deadline.is_some_and(|deadline| deadline <= now) {
-            self.finish(id, now);
-            return self.report(id, OutcomeKind::Expired, now);
+            return self.end_unsaid(id, Outcome::Deadline, JobFailure::DeadlineExceeded, now);
         }
+        if self.is_taken_down(id) {
+            return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
+        }
+        let Some(record) = self.jobs.get_mut(id) else { return };
         match end {
             AttemptEnd::NotBegun => record.deliveries -= 1,
             AttemptEnd::Failed { reason } if record.deliveries >= self.config.max_deliveries => {
                 let deliveries = record.deliveries;
                 let letter = DeadLetter { submission: record.submission.clone(), deliveries, reason: reason.clone() };
                 self.bury(letter);
-                self.finish(id, now);
-                return self.report(id, OutcomeKind::DeadLetter { deliveries, reason }, now);
+                let failure = JobFailure::DeadLetter { attempts: deliveries, reason };
+                return self.end_unsaid(id, Outcome::Failed, failure, now);
             }
             AttemptEnd::Failed { .. } => {}
         }
         // Whoever comes first takes it: the lane's own node has just failed it.
         record.submission.lane = None;
         self.enqueue(id, now);
-        self.report(id, OutcomeKind::Requeued, now);
+        self.report(id, NoticeKind::Requeued, now);
+    }
+
+    /// Ends a job of which no node says how it ended.
+    pub(super) fn end_unsaid(&mut self, id: &JobId, outcome: Outcome, untold: JobFailure, now: Instant) {
+        let Some(record) = self.jobs.get(id) else { return };
+        let usage = Usage {
+            prompt_tokens: u32::try_from(record.submission.job.prompt.len()).unwrap_or(u32::MAX),
+            cached_tokens: 0,
+            completion_tokens: record.output_charged,
+            prefill_began: record.output_charged > 0,
+        };
+        self.end(id, outcome.after(usage.completion_tokens), usage, Some(untold), now);
+    }
+
+    /// Ends a job: tells its gateway, once, and remembers the job for a while so that a late submission has no effect.
+    fn end(&mut self, id: &JobId, outcome: Outcome, usage: Usage, untold: Option<JobFailure>, now: Instant) {
+        self.set_phase(id, Phase::Over { forget: now + self.config.remember_over });
+        let Some(record) = self.jobs.get_mut(id) else { return };
+        let settled = Settled { outcome, usage, attempts: record.attempt, untold };
+        if !std::mem::replace(&mut record.is_settled, true) {
+            self.report(id, NoticeKind::Settled(settled), now);
+        }
     }
 
     fn live(&self, lease: &Lease) -> Option<&Record> {
@@ -127,9 +151,9 @@ impl Pool {
         }
     }
 
-    fn report(&mut self, id: &JobId, kind: OutcomeKind, now: Instant) {
+    fn report(&mut self, id: &JobId, kind: NoticeKind, now: Instant) {
         let Some(record) = self.jobs.get(id) else { return };
-        self.outcomes.post(&record.submission.reply_to, Outcome { job: id.clone(), kind }, now);
-        self.rings.outcomes = true;
+        self.notices.post(&record.submission.reply_to, Notice { job: id.clone(), kind }, now);
+        self.rings.notices = true;
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use souk_protocol::{GatewayId, JobId, NodeId, TenantId, TokenId};
+use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, TokenId};
 use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
+use super::orders::Orders;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Submission,
-    Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, OrderNumber, PoolStats,
+    Submission, Submitted,
 };
 
 /// Most dead letters that are kept.
@@ -32,8 +33,9 @@ pub(super) struct Pool {
     pub(super) num_queued: usize,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
-    pub(super) outcomes: Mailboxes<GatewayId, Outcome>,
+    pub(super) notices: Mailboxes<GatewayId, Notice>,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
+    pub(super) orders: Orders,
     pub(super) rings: Rings,
     pub(super) pace: Pace,
     dead: VecDeque<DeadLetter>,
@@ -57,6 +59,8 @@ pub(super) struct Record {
     pub(super) deliveries: u32,
     pub(super) prompt_charged: bool,
     pub(super) output_charged: u32,
+    /// Whether its gateway has been told how it ended.
+    pub(super) is_settled: bool,
     pub(super) phase: Phase,
 }
 
@@ -76,7 +80,8 @@ pub(super) struct Node {
 pub(super) struct Rings {
     pub(super) work: bool,
     pub(super) cancellations: bool,
-    pub(super) outcomes: bool,
+    pub(super) notices: bool,
+    pub(super) orders: bool,
 }
 
 /// How fast jobs leave the queue lately.
@@ -98,8 +103,9 @@ impl Pool {
             held: HashMap::new(),
             num_queued: 0,
             due: BTreeSet::new(),
-            outcomes: Mailboxes::new(config.remember_over),
+            notices: Mailboxes::new(config.remember_over),
             cancellations: Mailboxes::new(config.remember_over),
+            orders: Orders::default(),
             rings: Rings::default(),
             pace: Pace::default(),
             dead: VecDeque::new(),
@@ -121,7 +127,7 @@ impl Pool {
             return Ok(Submitted::Already(record.phase.state()));
         }
         self.admit(&submission.job.tenant)?;
-        self.insert(submission, deadline, now);
+        self.insert(submission, deadline, false, now);
         Ok(Submitted::Queued)
     }
 
@@ -141,7 +147,7 @@ impl Pool {
         Ok(())
     }
 
-    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, now: Instant) {
+    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, is_settled: bool, now: Instant) {
         let id = submission.job.id.clone();
         let record = Record {
             submission,
@@ -151,6 +157,7 @@ impl Pool {
             deliveries: 0,
             prompt_charged: false,
             output_charged: 0,
+            is_settled,
             phase: Phase::Over { forget: now },
         };
         self.next_ticket += 1;
@@ -158,8 +165,11 @@ impl Pool {
         self.enqueue(&id, now);
     }
 
-    /// Puts a job that is on record into its lane.
+    /// Puts a job that is on record into its lane; ends it if it must not run any more.
     pub(super) fn enqueue(&mut self, id: &JobId, now: Instant) {
+        if self.is_taken_down(id) {
+            return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
+        }
         let Some(record) = self.jobs.get(id) else { return };
         let (lane, tenant) = (record.submission.lane.clone(), record.submission.job.tenant.clone());
         self.lanes.entry(lane).or_default().entry(tenant.clone()).or_default().insert(record.ticket, id.clone());
@@ -213,7 +223,7 @@ impl Pool {
             Phase::Over { .. } => Cancelled::Over,
             Phase::Queued { .. } => {
                 self.dequeue(id);
-                self.finish(id, now);
+                self.end_unsaid(id, Outcome::CallerLeft, JobFailure::ShuttingDown, now);
                 Cancelled::Queued
             }
             Phase::Running { node, cancelled, .. } => {
@@ -227,11 +237,6 @@ impl Pool {
         }
     }
 
-    /// Marks a job as over; it is remembered for a while so that a late submission has no effect.
-    pub(super) fn finish(&mut self, id: &JobId, now: Instant) {
-        self.set_phase(id, Phase::Over { forget: now + self.config.remember_over });
-    }
-
     pub(super) fn resume(&mut self, id: &JobId, tokens: Vec<TokenId>) -> bool {
         let Some(record) = self.jobs.get_mut(id) else { return false };
         let waits = matches!(record.phase, Phase::Queued { .. });
@@ -242,12 +247,14 @@ impl Pool {
         waits
     }
 
-    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) {
+    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) -> OrderNumber {
         self.nodes.insert(status.node.clone(), Node { status, seen: now });
+        self.orders.last()
     }
 
     pub(super) fn retire(&mut self, node: &NodeId) {
         self.nodes.remove(node);
+        self.orders.forget(node);
         self.rings.work = true;
     }
 
@@ -284,9 +291,11 @@ impl Pool {
             // The record outlives the letter's making, so that attempts of the first life stay fenced off.
             Some(record) => {
                 (record.submission, record.deadline, record.deliveries) = (letter.submission, None, 0);
+                record.is_settled = true;
                 self.enqueue(id, now);
             }
-            None => self.insert(letter.submission, None, now),
+            // Its gateway was told when it became a dead letter.
+            None => self.insert(letter.submission, None, true, now),
         }
         Ok(())
     }

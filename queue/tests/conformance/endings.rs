@@ -1,9 +1,9 @@
-//! Cancellation, deadlines, outcomes and doorbells.
+//! Cancellation, deadlines, notices and doorbells.
 
 use std::time::Duration;
 
-use souk_protocol::GatewayId;
-use souk_queue::{Cancelled, Outcome, OutcomeKind, Settlement};
+use souk_protocol::{GatewayId, JobFailure, Outcome};
+use souk_queue::{Cancelled, Settlement};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -48,9 +48,9 @@ pub(crate) async fn a_job_past_its_deadline_is_dropped_and_reported(queue: Queue
     let late = submit(&queue, with_deadline(Duration::from_millis(100), job("a", 10))).await;
     let in_time = submit(&queue, with_deadline(Duration::from_secs(60), job("a", 10))).await;
     let asked = Instant::now();
-    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
+    let notices = notices(&queue).await;
     assert!(asked.elapsed() < SOON / 2, "nobody claims meanwhile, and still it comes: {:?}", asked.elapsed());
-    assert_eq!(outcomes, [Outcome { job: late, kind: OutcomeKind::Expired }]);
+    assert_eq!(notices, [settled_by_queue(&late, 0, Outcome::TimedOut, (10, 0), JobFailure::DeadlineExceeded)]);
     assert_eq!(claim_one(&queue, "n").await.lease.job, in_time);
     nothing_to_claim(&queue, "n").await;
 }
@@ -58,17 +58,17 @@ pub(crate) async fn a_job_past_its_deadline_is_dropped_and_reported(queue: Queue
 pub(crate) async fn a_deadline_that_passes_during_a_lost_attempt_is_reported(queue: Queue) {
     let id = submit(&queue, with_deadline(LEASE / 2, job("a", 10))).await;
     claim_one(&queue, "n").await;
-    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
-    assert_eq!(outcomes, [Outcome { job: id, kind: OutcomeKind::Expired }]);
+    let settled = settled_by_queue(&id, 1, Outcome::TimedOut, (10, 0), JobFailure::DeadlineExceeded);
+    assert_eq!(notices(&queue).await, [settled]);
     nothing_to_claim(&queue, "n").await;
 }
 
-pub(crate) async fn an_outcome_reaches_only_its_own_gateway(queue: Queue) {
+pub(crate) async fn a_notice_reaches_only_its_own_gateway(queue: Queue) {
     submit(&queue, with_deadline(Duration::from_millis(50), job("a", 10))).await;
     let other = GatewayId::from_stored("another gateway");
-    assert_eq!(queue.next_outcomes(pool(), &other, Duration::from_millis(200)).await.unwrap(), []);
-    assert_eq!(queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap().len(), 1);
-    assert_eq!(queue.next_outcomes(pool(), &gateway(), Duration::from_millis(20)).await.unwrap(), [], "told once");
+    assert_eq!(queue.next_notices(pool(), &other, Duration::from_millis(200)).await.unwrap(), []);
+    assert_eq!(queue.next_notices(pool(), &gateway(), SOON).await.unwrap().len(), 1);
+    assert_eq!(queue.next_notices(pool(), &gateway(), Duration::from_millis(20)).await.unwrap(), [], "told once");
 }
 
 pub(crate) async fn the_doorbell_rings_when_work_comes(queue: Queue) {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use souk_queue::{Outcome, OutcomeKind, QueueError, Settlement};
+use souk_protocol::{JobFailure, Outcome};
+use souk_queue::{QueueError, Settlement};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -37,8 +38,7 @@ pub(crate) async fn an_expired_lease_is_delivered_again_with_the_next_attempt(qu
     assert!(asked.elapsed() < LEASE * 2, "{:?}", asked.elapsed());
     let again = claim_one(&queue, "n2").await;
     assert_eq!((again.lease.job.clone(), again.lease.attempt), (id.clone(), 2));
-    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
-    assert_eq!(outcomes, [Outcome { job: id, kind: OutcomeKind::Requeued }]);
+    assert_eq!(notices(&queue).await, [requeued(&id)]);
 }
 
 pub(crate) async fn a_stale_attempt_can_do_nothing(queue: Queue) {
@@ -48,13 +48,13 @@ pub(crate) async fn a_stale_attempt_can_do_nothing(queue: Queue) {
     let live = claim_one(&queue, "n2").await;
     assert!(!renew(&queue, &stale, 3).await, "the renewal says that the lease is lost");
     for settlement in
-        [Settlement::Over { output_tokens: 9 }, Settlement::Retry { reason: "late".to_owned() }, Settlement::GiveBack]
+        [over(&stale, Outcome::Stop, 9), Settlement::Retry { reason: "late".to_owned() }, Settlement::GiveBack]
     {
         assert!(is_lease_lost(&queue.settle(pool(), &stale.lease, settlement).await));
     }
     assert!(renew(&queue, &live, 3).await, "the live attempt is untouched");
     finish(&queue, &live, 5).await;
-    assert!(is_lease_lost(&queue.settle(pool(), &live.lease, Settlement::Over { output_tokens: 5 }).await));
+    assert!(is_lease_lost(&queue.settle(pool(), &live.lease, over(&live, Outcome::Stop, 5)).await));
 }
 
 pub(crate) async fn a_failed_attempt_is_tried_again_in_its_place(queue: Queue) {
@@ -90,9 +90,9 @@ pub(crate) async fn after_three_deliveries_the_job_is_a_dead_letter(queue: Queue
     assert_eq!(letters.len(), 1);
     assert_eq!((&letters[0].submission.job.id, letters[0].deliveries), (&id, 3));
     assert_eq!(letters[0].reason, "disk on fire");
-    let outcomes = queue.next_outcomes(pool(), &gateway(), SOON).await.unwrap();
-    let kind = OutcomeKind::DeadLetter { deliveries: 3, reason: "disk on fire".to_owned() };
-    assert_eq!(outcomes.last(), Some(&Outcome { job: id, kind }));
+    let failure = JobFailure::DeadLetter { attempts: 3, reason: "disk on fire".to_owned() };
+    let settled = settled_by_queue(&id, 3, Outcome::Failed, (10, 0), failure);
+    assert_eq!(notices(&queue).await.last(), Some(&settled));
 }
 
 pub(crate) async fn a_dead_letter_can_be_replayed(queue: Queue) {

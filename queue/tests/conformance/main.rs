@@ -7,7 +7,9 @@ mod endings;
 mod fairness;
 mod leases;
 mod model;
+mod orders;
 mod peeking;
+mod settlements;
 mod stealing;
 mod support;
 
@@ -54,14 +56,36 @@ on_every_queue! {
         endings::a_cancelled_job_whose_node_is_lost_is_not_tried_again,
         endings::a_job_past_its_deadline_is_dropped_and_reported,
         endings::a_deadline_that_passes_during_a_lost_attempt_is_reported,
-        endings::an_outcome_reaches_only_its_own_gateway,
+        endings::a_notice_reaches_only_its_own_gateway,
         endings::the_doorbell_rings_when_work_comes,
         endings::the_doorbell_stays_silent_for_a_lane_of_others,
+        settlements::what_a_node_says_reaches_the_gateway_once,
+        settlements::a_job_that_is_cancelled_while_it_runs_is_settled_by_its_node,
+        settlements::a_job_that_is_cancelled_while_it_waits_is_settled_with_nothing,
+        settlements::a_job_that_a_node_ends_at_its_deadline_is_settled_with_what_it_computed,
+        settlements::a_job_that_no_node_took_in_time_is_settled_with_nothing,
+        settlements::only_the_live_attempt_is_counted,
+        settlements::a_lost_node_is_counted_with_what_it_reported,
+        settlements::a_cancelled_job_whose_node_is_lost_is_settled,
+        settlements::a_dead_letter_is_settled_and_its_replay_is_not,
+        settlements::a_refused_job_is_not_settled,
         caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
         caps::a_full_pool_refuses_everyone,
         caps::running_jobs_count_where_the_cap_says_so,
         caps::submitting_twice_queues_once,
         caps::a_refused_job_leaves_nothing_behind,
+        orders::an_order_reaches_those_that_wait_at_once,
+        orders::a_node_hears_what_stands_after_the_last_that_it_carried_out,
+        orders::a_heartbeat_says_which_order_is_the_newest,
+        orders::a_call_that_is_dropped_loses_no_order,
+        orders::an_order_that_stands_is_given_once,
+        orders::only_the_newest_pins_stand,
+        orders::an_order_to_drain_stands_until_its_node_retires,
+        orders::beyond_the_bound_the_oldest_order_is_forgotten,
+        orders::waiting_jobs_of_a_version_that_is_taken_down_are_settled_and_never_delivered,
+        orders::a_job_of_a_version_that_was_taken_down_is_settled_when_it_is_submitted,
+        orders::a_running_job_of_a_version_that_is_taken_down_is_its_nodes_to_end,
+        orders::a_job_of_a_version_that_was_taken_down_is_not_tried_again,
         peeking::the_next_jobs_adapters_come_in_the_order_of_their_turn,
         peeking::a_node_sees_its_own_lane_and_those_that_nobody_minds,
         stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,

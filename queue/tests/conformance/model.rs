@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use souk_protocol::JobId;
-use souk_queue::{Cancelled, Delivery, MemoryQueue, OutcomeKind, QueueConfig, Settlement};
+use souk_protocol::{JobFailure, JobId, Outcome};
+use souk_queue::{Cancelled, Delivery, MemoryQueue, NoticeKind, QueueConfig, Settled, Settlement};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -125,19 +125,19 @@ impl Model {
 async fn run(ops: Vec<Op>) {
     let config = QueueConfig { remember_over: Duration::from_secs(3600), ..config() };
     let queue: Queue = Arc::new(MemoryQueue::new(config));
-    let (mut model, started) = (Model::default(), Instant::now());
-    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let mut model = Model::default();
     for (number, op) in ops.into_iter().enumerate() {
         model.settle_time(config.max_deliveries);
         match op {
             Op::Submit { tenant, lane, prompt, deadline_ms } => {
                 let mut submission = in_lane(&lane.to_string(), job(&tenant.to_string(), prompt.into()));
-                // Deadlines far from any moment at which something happens: the two clocks start a little apart.
-                let elapsed = Instant::now() - started;
-                let after = deadline_ms.map(|millis| elapsed + Duration::from_millis(u64::from(millis) * 100 + 50));
-                submission.job.deadline_unix_ms = after.map(|after| epoch + after.as_millis() as u64);
+                // Deadlines far from any moment at which something happens: the wall clock goes on a little meanwhile.
+                let after = deadline_ms.map(|millis| Duration::from_millis(u64::from(millis) * 100 + 50));
+                if let Some(after) = after {
+                    submission = with_deadline(after, submission);
+                }
                 let id = submit(&queue, submission).await;
-                let deadline = after.map(|after| started + after);
+                let deadline = after.map(|after| Instant::now() + after);
                 let known = Known { number, tenant, deadline, attempt: 0, deliveries: 0, state: State::Queued };
                 model.jobs.insert(id, known);
             }
@@ -157,7 +157,8 @@ async fn run(ops: Vec<Op>) {
                 }
             }
             Op::Finish { pick, output } => {
-                let settlement = Settlement::Over { output_tokens: output.into() };
+                let Some(delivery) = model.pick(pick) else { continue };
+                let settlement = over(&delivery, Outcome::Length, output.into());
                 settle(&queue, &mut model, pick, settlement, config.max_deliveries).await;
             }
             Op::Fail { pick } => {
@@ -241,9 +242,19 @@ async fn drain(queue: Queue, mut model: Model, config: QueueConfig) {
     assert!(in_order.values().all(|numbers| numbers.is_sorted()), "first in, first out inside a tenant: {in_order:?}");
     model.on_claim(left, config.lease);
     assert_eq!(model.count(|state| *state == State::Queued), 0, "nothing is lost");
-    let outcomes = queue.next_outcomes(pool(), &gateway(), Duration::ZERO).await.unwrap();
+    let mut settled: BTreeMap<JobId, Vec<Settled>> = BTreeMap::new();
+    for notice in queue.next_notices(pool(), &gateway(), Duration::ZERO).await.unwrap() {
+        if let NoticeKind::Settled(how) = notice.kind {
+            settled.entry(notice.job).or_default().push(how);
+        }
+    }
+    for (id, known) in &model.jobs {
+        let num_settled = settled.get(id).map_or(0, Vec::len);
+        assert_eq!(num_settled, usize::from(known.state == State::Over), "each job that is over is settled once: {id}");
+    }
+    let is_expired = |how: &Settled| how.untold == Some(JobFailure::DeadlineExceeded);
     let expired: BTreeSet<_> =
-        outcomes.iter().filter(|o| o.kind == OutcomeKind::Expired).map(|o| o.job.clone()).collect();
+        settled.iter().filter(|(_, how)| how.iter().any(is_expired)).map(|(id, _)| id.clone()).collect();
     assert_eq!(expired, model.expired);
     let dead: BTreeSet<_> =
         queue.dead_letters(pool()).await.unwrap().into_iter().map(|letter| letter.submission.job.id).collect();

@@ -2,13 +2,12 @@
 //! at once, since the test's clock is paused.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use souk_protocol::{
-    Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
-};
+use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage, deadline};
 use souk_queue::{
-    Claim, Delivery, JobQueue, NodeStatus, Progress, QueueConfig, QueueError, Settlement, Submission, Submitted, Weight,
+    Claim, Delivery, JobQueue, NodeStatus, Notice, NoticeKind, Progress, QueueConfig, QueueError, Settled, Settlement,
+    Submission, Submitted, Weight,
 };
 
 pub(crate) type Queue = Arc<dyn JobQueue>;
@@ -47,21 +46,7 @@ pub(crate) fn gateway() -> GatewayId {
 
 /// A job of this tenant with a prompt of so many tokens, in no lane.
 pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
-    let job = GenerateJob {
-        id: JobId { request: RequestId::new(), index: 0 },
-        tenant: TenantId::from_stored(tenant),
-        pool: pool(),
-        prompt: vec![1; prompt_tokens],
-        resume: Vec::new(),
-        adapters: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        constraint: None,
-        max_tokens: 100,
-        eos_tokens: Vec::new(),
-        logprobs: None,
-        prompt_logprobs: None,
-        deadline_unix_ms: None,
-    };
+    let job = souk_testkit::job::job(tenant, pool(), prompt_tokens);
     Submission { job, lane: None, reply_to: gateway(), weight: Weight::ORDINARY }
 }
 
@@ -71,8 +56,7 @@ pub(crate) fn in_lane(lane: &str, mut submission: Submission) -> Submission {
 }
 
 pub(crate) fn with_deadline(after: Duration, mut submission: Submission) -> Submission {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    submission.job.deadline_unix_ms = Some(u64::try_from((now + after).as_millis()).unwrap());
+    submission.job.deadline_unix_ms = Some(deadline::unix_ms_after(after, SystemTime::now()));
     submission
 }
 
@@ -105,8 +89,52 @@ pub(crate) async fn nothing_to_claim(queue: &Queue, by: &str) {
     assert_eq!(claim(queue, by, 1).await, []);
 }
 
+/// What a node says that read the prompt and computed so many tokens.
+pub(crate) fn usage(delivery: &Delivery, output_tokens: u32) -> Usage {
+    let prompt_tokens = u32::try_from(delivery.job.prompt.len()).unwrap();
+    Usage { prompt_tokens, cached_tokens: 1, completion_tokens: output_tokens, prefill_began: true }
+}
+
+pub(crate) fn over(delivery: &Delivery, outcome: Outcome, output_tokens: u32) -> Settlement {
+    Settlement::Over { outcome, usage: usage(delivery, output_tokens) }
+}
+
 pub(crate) async fn finish(queue: &Queue, delivery: &Delivery, output_tokens: u32) {
-    queue.settle(pool(), &delivery.lease, Settlement::Over { output_tokens }).await.unwrap();
+    end(queue, delivery, Outcome::Stop, output_tokens).await;
+}
+
+pub(crate) async fn end(queue: &Queue, delivery: &Delivery, outcome: Outcome, output_tokens: u32) {
+    queue.settle(pool(), &delivery.lease, over(delivery, outcome, output_tokens)).await.unwrap();
+}
+
+/// The notices of one gateway that are there, or come soon.
+pub(crate) async fn notices(queue: &Queue) -> Vec<Notice> {
+    queue.next_notices(pool(), &gateway(), SOON).await.unwrap()
+}
+
+/// The notice of a job that its node ended in the first attempt.
+pub(crate) fn settled(delivery: &Delivery, outcome: Outcome, output_tokens: u32) -> Notice {
+    let attempts = delivery.lease.attempt;
+    let settled = Settled { outcome, usage: usage(delivery, output_tokens), attempts, untold: None };
+    Notice { job: delivery.lease.job.clone(), kind: NoticeKind::Settled(settled) }
+}
+
+/// The notice of a job that the queue ended, with what was reported of it.
+pub(crate) fn settled_by_queue(
+    job: &JobId,
+    attempts: u32,
+    outcome: Outcome,
+    (prompt_tokens, reported): (u32, u32),
+    untold: JobFailure,
+) -> Notice {
+    let prefill_began = reported > 0;
+    let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: reported, prefill_began };
+    let settled = Settled { outcome, usage, attempts, untold: Some(untold) };
+    Notice { job: job.clone(), kind: NoticeKind::Settled(settled) }
+}
+
+pub(crate) fn requeued(job: &JobId) -> Notice {
+    Notice { job: job.clone(), kind: NoticeKind::Requeued }
 }
 
 pub(crate) async fn fail(queue: &Queue, delivery: &Delivery) {
@@ -120,8 +148,11 @@ pub(crate) async fn renew(queue: &Queue, delivery: &Delivery, output_tokens: u32
 }
 
 pub(crate) async fn heartbeat(queue: &Queue, name: &str) {
-    let status = NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] };
-    queue.heartbeat(status).await.unwrap();
+    queue.heartbeat(status(name)).await.unwrap();
+}
+
+pub(crate) fn status(name: &str) -> NodeStatus {
+    NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] }
 }
 
 pub(crate) async fn pass(duration: Duration) {

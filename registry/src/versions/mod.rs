@@ -134,6 +134,7 @@ impl Registry {
         let mut version = existing_version(&transaction, &adapter, number).await?;
         versions::set_state(&transaction, &version.id, VersionState::TakenDown, Some(&reason)).await?;
         transaction.commit().await?;
+        self.take_downs.tell(&version.digest);
         tracing::warn!(
             adapter.owner = owner,
             adapter.name = name,

@@ -8,8 +8,10 @@ use futures::StreamExt as _;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use souk_protocol::{BaseModel, Digest, LlamaShape, Principal, TokenizerSpec};
+use souk_protocol::{BaseModel, LlamaShape, Principal};
 use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, open_sqlite};
+use souk_testkit::base::{SMALL, SMOLLM2, base};
+pub(crate) use souk_testkit::peft::with_header;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -279,10 +281,6 @@ impl AdapterFiles {
     }
 }
 
-pub(crate) fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
-}
-
 pub(crate) fn form(version: &str, config: Vec<u8>, weights: Vec<u8>) -> Form {
     Form::new()
         .text("version", version.to_owned())
@@ -316,54 +314,17 @@ pub(crate) fn bases() -> Vec<BaseModel> {
 }
 
 fn tiny_base() -> BaseModel {
-    base(
+    named(base(
         "tiny-base",
-        LlamaShape {
-            num_layers: 2,
-            hidden_size: 8,
-            intermediate_size: 16,
-            num_heads: 2,
-            num_kv_heads: 1,
-            head_dim: 4,
-            vocab_size: 32,
-            context_length: 64,
-            rope_theta: 10_000.0,
-            rms_norm_eps: 1e-5,
-            tie_word_embeddings: true,
-        },
-    )
+        LlamaShape { hidden_size: 8, intermediate_size: 16, num_heads: 2, num_kv_heads: 1, ..SMALL },
+    ))
 }
 
 fn smollm2() -> BaseModel {
-    base(
-        "smollm2-135m-instruct",
-        LlamaShape {
-            num_layers: 30,
-            hidden_size: 576,
-            intermediate_size: 1536,
-            num_heads: 9,
-            num_kv_heads: 3,
-            head_dim: 64,
-            vocab_size: 49_152,
-            context_length: 8192,
-            rope_theta: 100_000.0,
-            rms_norm_eps: 1e-5,
-            tie_word_embeddings: true,
-        },
-    )
+    named(base("smollm2-135m-instruct", SMOLLM2))
 }
 
-fn base(id: &str, shape: LlamaShape) -> BaseModel {
-    BaseModel {
-        id: id.to_owned(),
-        digest: Digest::of(id.as_bytes()),
-        aliases: vec![id.to_owned()],
-        shape,
-        tokenizer: TokenizerSpec::TokenizerJson(String::new()),
-        chat_template: None,
-        eos_tokens: vec![0],
-        bos_token: None,
-        add_bos: false,
-        pad_token: None,
-    }
+/// The model, which is found by its id too.
+fn named(base: BaseModel) -> BaseModel {
+    BaseModel { aliases: vec![base.id.clone()], ..base }
 }

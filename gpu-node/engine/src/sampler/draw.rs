@@ -1,37 +1,42 @@
 //! Truncation, and the number behind a draw.
 
-use souk_protocol::SamplingParams;
-
-use super::Candidate;
+use super::candidate::Candidate;
+use super::rule::Rule;
 use super::scan::Scan;
 
 /// Which tokens may be drawn, as far as it can be said without their weights.
 pub(super) struct Truncation {
     /// `None` keeps all.
     top_k: Option<usize>,
-    /// Logit below the largest at which `min_p` cuts; `None` keeps all.
-    min_p_gap: Option<f32>,
+    /// How far below the largest logit `min_p` cuts; `None` keeps all.
+    min_p_gap: Option<f64>,
 }
 
 impl Truncation {
-    pub(super) fn new(params: &SamplingParams, vocab_size: usize) -> Self {
-        let top_k = params.top_k as usize;
+    pub(super) fn new(rule: &Rule, vocab_size: usize) -> Self {
         Self {
-            top_k: (0 < top_k && top_k < vocab_size).then_some(top_k),
+            top_k: rule.top_k.filter(|top_k| *top_k < vocab_size),
             // p_i / p_max >= min_p, written for logits.
-            min_p_gap: (params.min_p > 0.0).then(|| -params.min_p.ln() * params.temperature),
+            min_p_gap: rule.min_p.map(|min_p| -f64::from(min_p).ln() * f64::from(rule.temperature)),
         }
     }
 
     /// The least likely token that stays; `None` if all do. The row has been scanned.
     pub(super) fn last(&self, scan: &mut Scan, logits: &[f32], candidates: &mut Vec<Candidate>) -> Option<Candidate> {
-        let by_min_p = self.min_p_gap.map(|gap| Candidate { id: u32::MAX, value: scan.max() - gap });
+        let max = f64::from(scan.max());
+        let by_min_p = self.min_p_gap.map(|gap| Candidate { id: u32::MAX, value: rounded_up(max - gap) });
         let by_top_k = self.top_k.and_then(|top_k| {
             scan.largest(logits, top_k, candidates);
             candidates.iter().copied().max_by(Candidate::likelier_first)
         });
         by_min_p.into_iter().chain(by_top_k).min_by(Candidate::likelier_first)
     }
+}
+
+/// The least `f32` that is not below `x`, so that comparing with it is comparing with `x`.
+const fn rounded_up(x: f64) -> f32 {
+    let near = x as f32;
+    if (near as f64) < x { near.next_up() } else { near }
 }
 
 /// A number in [0, 1) that depends on seed and position alone. Two rounds of SplitMix64 (Steele et al. 2014), which passes

@@ -2,7 +2,7 @@
 
 use souk_protocol::TokenId;
 
-use super::{BadRow, Candidate};
+use super::candidate::{BadRow, Candidate};
 
 /// Entries per block. The maxima of blocks give a lower bound for the k-th largest entry, so that only a few entries need
 /// comparing; 256 makes about 200 blocks of a usual vocabulary.

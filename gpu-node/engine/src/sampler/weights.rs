@@ -7,7 +7,7 @@
 use souk_kernels::cpu::{Isa, ops};
 use souk_protocol::TokenId;
 
-use super::Candidate;
+use super::candidate::Candidate;
 use super::scan::{BLOCK, LANES, Scan, token_id};
 
 /// Steps of likelihood into which a nucleus is sorted coarsely, before the tokens of a single step are looked at.
@@ -178,6 +178,7 @@ mod tests {
     use souk_protocol::SamplingParams;
 
     use super::super::draw::{Truncation, uniform};
+    use super::super::rule::Rule;
     use super::*;
 
     /// Rows that are flat, peaked or full of ties, some of them no multiple of a block long.
@@ -187,12 +188,12 @@ mod tests {
     }
 
     fn truncated(logits: &[f32], params: &SamplingParams) -> Weights {
-        let (mut scan, mut weights) = (Scan::default(), Weights::default());
+        let (mut scan, mut weights, rule) = (Scan::default(), Weights::default(), Rule::new(params));
         scan.read(logits).unwrap();
-        let last = Truncation::new(params, logits.len()).last(&mut scan, logits, &mut Vec::new());
-        weights.weigh(&scan, logits, 1.0 / params.temperature, last);
-        if params.top_p < 1.0 {
-            weights.cut_to_nucleus(&scan, logits, 1.0 / params.temperature, f64::from(params.top_p));
+        let last = Truncation::new(&rule, logits.len()).last(&mut scan, logits, &mut Vec::new());
+        weights.weigh(&scan, logits, rule.inverse_temperature(), last);
+        if let Some(top_p) = rule.top_p {
+            weights.cut_to_nucleus(&scan, logits, rule.inverse_temperature(), f64::from(top_p));
         }
         weights
     }

@@ -19,7 +19,7 @@ fn an_eos_token_ends_the_answer_and_is_counted() {
     let mut watch = lab.submit(stopped);
     lab.run();
     assert_eq!(watch.tokens(), expected[..length]);
-    let usage = Usage { prompt_tokens: 5, cached_tokens: 0, completion_tokens: length as u32 };
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 0, completion_tokens: length as u32, prefill_began: true };
     let ended = watch.ended();
     assert_eq!((ended.outcome, ended.usage), (Ok(FinishReason::Stop), usage));
     let events = watch.reader.events.lock().unwrap();

@@ -74,7 +74,8 @@ fn a_job_of_no_tokens_only_scores() {
         assert_eq!(watch.prompt_logprobs(), scores(&watch.job.prompt), "{num_prompt}");
         assert_eq!(watch.tokens(), [0_u32; 0]);
         let ended = watch.ended();
-        let usage = Usage { prompt_tokens: num_prompt as u32, cached_tokens: 0, completion_tokens: 0 };
+        let usage =
+            Usage { prompt_tokens: num_prompt as u32, cached_tokens: 0, completion_tokens: 0, prefill_began: true };
         assert_eq!((ended.outcome, ended.usage), (Ok(FinishReason::Length), usage));
     }
 }

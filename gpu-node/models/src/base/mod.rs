@@ -9,8 +9,10 @@
 mod digests;
 mod error;
 mod fetch;
+mod files;
 mod gguf;
 mod hub;
+mod loaded;
 mod lock;
 mod package;
 mod progress;
@@ -19,22 +21,13 @@ mod source;
 mod tensors;
 mod weights;
 
-use souk_protocol::BaseModel;
-
 pub use error::BaseError;
-pub use fetch::{FetchConfig, FetchedBase, ModelFiles, fetch};
+pub use fetch::fetch;
+pub use files::{FetchConfig, FetchedBase, ModelFiles};
+pub use loaded::LoadedBase;
 pub use progress::{OnProgress, Progress, Stage};
 pub use source::{BaseSource, KNOWN_MODELS, KnownModel, ModelNames};
 pub use weights::{LayerWeights, LlamaWeights};
-
-/// A base model in memory.
-#[derive(Debug)]
-pub struct LoadedBase {
-    /// Identity, shape and tokenizer.
-    pub model: BaseModel,
-    /// Weights, packed for the kernels.
-    pub weights: LlamaWeights,
-}
 
 /// Fetches `source` if it is not in the cache yet, and reads it. Blocks; call it from a thread that may.
 ///

@@ -7,6 +7,7 @@
 
 mod format;
 mod index;
+mod stats;
 
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::{Digest, LlamaShape};
 
-use self::index::{FileKey, Index};
+use self::index::{FileKey, Index, UNFINISHED};
+pub use self::stats::DiskStats;
 use crate::background::{self, StandBack};
 
 /// Adapters that wait to be written. Each keeps its slabs in memory; those beyond it are written when they are next
@@ -30,36 +32,12 @@ const MAX_WAITING_WRITES: usize = 16;
 const MAX_WRITE_ATTEMPTS: usize = 4;
 /// Pause after a write that failed: a full disk does not get better by trying again for each adapter.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(60);
-/// How the names of unfinished files begin.
-const UNFINISHED: &str = ".unfinished-";
-
 /// The disk tier of a node. Clones are handles to the same folder.
 #[derive(Clone, Debug)]
 pub struct DiskTier {
     shared: Arc<Shared>,
     /// To the thread that writes, which ends with the last handle.
     work: SyncSender<Work>,
-}
-
-/// Counts since the start, and what is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskStats {
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Number of files.
-    pub files: usize,
-    /// Adapters that were read from disk.
-    pub hits: u64,
-    /// Adapters that were not there.
-    pub misses: u64,
-    /// Files that were written.
-    pub writes: u64,
-    /// Files that could not be written.
-    pub write_failures: u64,
-    /// Files that had to go to make room.
-    pub evictions: u64,
-    /// Files that were not what they should be.
-    pub corrupt: u64,
 }
 
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! One adapter in the books of the tiers, and what evicting it would cost.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
 use souk_runner::DeviceAdapter;
-use tokio::sync::Notify;
 
 use super::error::{AdapterError, Tier};
 
@@ -14,31 +13,20 @@ use super::error::{AdapterError, Tier};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct EntryId(pub(super) u64);
 
-/// What those that wait for an entry hold on to.
-#[derive(Debug, Default)]
-pub(super) struct Flight {
-    /// Told at every change of the entry.
-    pub(super) changed: Notify,
-    /// Told when a request joins: a load that was only expected is in a hurry now.
-    pub(super) requested: Notify,
-    /// Set if the adapter will not come.
-    pub(super) outcome: OnceLock<AdapterError>,
-}
-
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) digest: Digest,
-    pub(super) flight: Arc<Flight>,
     pub(super) state: State,
-    /// Leases and those that wait for one. Nothing with users is evicted.
+    /// Leases and requests that wait for one. They keep the adapter in host memory.
     pub(super) users: usize,
-    /// No request finds it any more; it goes when its last user does.
-    pub(super) detached: bool,
+    /// Those of the users that keep it on the device, or wait for it to come there.
+    pub(super) holds: usize,
+    /// Why it will not come. No request finds it any more; it goes when its last user does.
+    pub(super) refusal: Option<AdapterError>,
     /// It came ahead of its first request.
-    pub(super) is_expected: bool,
+    pub(super) is_prefetched: bool,
     /// Bytes that it holds of the host budget, reserved or in use.
     pub(super) bytes: usize,
-    pub(super) queued_for_device: bool,
     pub(super) popularity: Popularity,
     pub(super) last_used: Instant,
     pub(super) reload: Reload,
@@ -98,11 +86,15 @@ impl Entry {
     }
 
     pub(super) fn is_evictable(&self, tier: Tier) -> bool {
-        let is_there = match tier {
-            Tier::Host => matches!(self.state, State::Host(_) | State::Device(_)),
-            Tier::Device => matches!(self.state, State::Device(_)),
-        };
-        is_there && self.users == 0
+        match tier {
+            Tier::Host => self.is_in_memory() && self.users == 0,
+            Tier::Device => matches!(self.state, State::Device(_)) && self.holds == 0,
+        }
+    }
+
+    /// Whether it is packed, in host memory or on the device too.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.state, State::Host(_) | State::Device(_))
     }
 
     /// Whether a load works on it.

@@ -108,7 +108,7 @@ pub enum AdapterError {
         /// What the last attempt said.
         reason: Arc<AdapterError>,
     },
-    /// It was evicted by order while it was loaded.
+    /// It was taken down, now or before.
     #[error("the adapter was taken down")]
     TakenDown,
     /// The load ended without a result: the node is shutting down, or a bug.

@@ -1,10 +1,12 @@
-//! Loads that failed a moment ago, so that a broken adapter in demand is not read again for each request.
+//! Which adapters are not loaded: what failed a moment ago, so that a broken adapter in demand is not read again for each
+//! request, and what was taken down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_protocol::Digest;
+use souk_queue::ORDERS_KEPT;
 
 use super::error::{AdapterError, as_ms};
 
@@ -57,6 +59,31 @@ impl Failures {
     }
 }
 
+/// What was taken down. Of more than [`ORDERS_KEPT`] the oldest is forgotten, as it is in the queue.
+#[derive(Debug, Default)]
+pub(super) struct TakenDown {
+    digests: HashSet<Digest>,
+    oldest_first: VecDeque<Digest>,
+}
+
+impl TakenDown {
+    pub(super) fn contains(&self, digest: &Digest) -> bool {
+        self.digests.contains(digest)
+    }
+
+    pub(super) fn insert(&mut self, digest: Digest) {
+        if !self.digests.insert(digest) {
+            return;
+        }
+        self.oldest_first.push_back(digest);
+        if self.oldest_first.len() > ORDERS_KEPT
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.digests.remove(&oldest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +104,19 @@ mod tests {
         failures.forget(&digest);
         failures.remember(digest, AdapterError::Stopped, now);
         assert!(failures.check(&digest, now + Duration::from_millis(100)).is_ok());
+    }
+
+    #[test]
+    fn memory_of_take_downs_is_bounded() {
+        let mut taken_down = TakenDown::default();
+        let digest = |index: usize| Digest::of(&index.to_le_bytes());
+        for index in (0..=ORDERS_KEPT).chain(0..=ORDERS_KEPT).filter(|index| *index > 0) {
+            taken_down.insert(digest(index));
+        }
+        assert!(taken_down.contains(&digest(1)), "naming one twice forgets none");
+        taken_down.insert(digest(0));
+        assert_eq!((taken_down.digests.len(), taken_down.oldest_first.len()), (ORDERS_KEPT, ORDERS_KEPT));
+        assert!(!taken_down.contains(&digest(1)) && taken_down.contains(&digest(2)));
     }
 
     #[test]

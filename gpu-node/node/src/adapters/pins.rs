@@ -63,11 +63,30 @@ impl Pins {
         self.leases.values().map(|lease| lease.size_bytes).sum()
     }
 
+    /// Waits until a pinned adapter is taken down, and lets go of it.
+    pub async fn drop_taken_down(&mut self) {
+        self.store.wait_for_take_down(self.leases.keys().copied().collect()).await;
+        self.leases.retain(|digest, _| !self.store.is_taken_down(digest));
+    }
+
+    /// Leases an adapter. What is taken down meanwhile does not wait for it.
+    async fn acquire(&mut self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
+        let store = self.store.clone();
+        let lease = store.acquire(digest);
+        tokio::pin!(lease);
+        loop {
+            tokio::select! {
+                lease = &mut lease => return lease,
+                () = self.drop_taken_down() => {}
+            }
+        }
+    }
+
     async fn pin(&mut self, digest: &Digest) -> Result<(), PinError> {
         if self.leases.contains_key(digest) {
             return Ok(());
         }
-        let lease = self.store.acquire(digest).await?;
+        let lease = self.acquire(digest).await?;
         let (needed_bytes, pinned_bytes) = (lease.size_bytes, self.bytes());
         let limit_bytes = self.store.most_device_bytes() / 2;
         if pinned_bytes + needed_bytes > limit_bytes {
@@ -85,13 +104,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::adapters::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, weights};
-    use crate::adapters::{AdapterLimits, Tier};
+    use crate::adapters::samples::{GatedSource, SIZE_PER_RANK, adapter_files, ample_memory, base, weights};
+    use crate::adapters::{AdapterLimits, Tier, Tiers};
 
     fn pins(device_bytes: usize, ranks: &[usize]) -> (Pins, AdapterStore, Vec<Digest>) {
         let (source, digests) = GatedSource::new(ranks.iter().map(|rank| adapter_files(*rank, &json!({}))), 100);
         let limits = AdapterLimits { device_bytes, host_bytes: device_bytes, ..AdapterLimits::default() };
-        let store = AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits).unwrap();
+        let tiers = Tiers { memory: ample_memory(), disk: None };
+        let store = AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap();
         (Pins::new(store.clone()), store, digests)
     }
 

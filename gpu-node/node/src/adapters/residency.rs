@@ -1,14 +1,12 @@
-//! The bookkeeping of the tiers: who is where, who waits, who goes. No I/O and no clock of its own: `now` comes in, and
-//! those that wait are told through their [`Flight`].
+//! The bookkeeping of the tiers: who is where, and who goes. No I/O and no clock of its own: `now` comes in. Who waits
+//! behind whom is [`Waiting`]'s to say.
 //!
 //! The tiers are inclusive: an adapter on the device is in host memory too, and a device copy can be dropped and made
-//! again from there. What is on the device takes pages of the pool that it shares with K and V. Entries live by id rather
-//! than digest, since after a take-down an old one may still be in use while a new one of the same digest is loaded.
+//! again from there. What is on the device takes pages of the pool that it shares with K and V.
 
-mod line;
+mod requests;
 mod room;
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,27 +14,17 @@ use souk_engine::memory::DeviceMemory;
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
 use souk_runner::DeviceAdapter;
-use tokio::sync::Notify;
 
-use self::line::Line;
-use self::room::Guest;
-use super::entry::{DiskPace, Entry, EntryId, Flight, Popularity, Reload, State};
+use self::room::Room;
+use super::entry::{Entry, EntryId, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
-use super::failures::Failures;
+use super::failures::{Failures, TakenDown};
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
+use super::waiting::{Purpose, Waiting};
 
-#[cfg(test)]
-pub(super) use self::line::MOST_PASSES;
-
-/// What [`Residency::join`] found.
-#[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) id: EntryId,
-    pub(super) flight: Arc<Flight>,
-    /// The caller is the first and must start a load.
-    pub(super) must_load: bool,
-}
+/// An adapter on the device, and the entry whose user the caller is until it [releases](Residency::release) it.
+pub(super) type Granted = (EntryId, Arc<DeviceAdapter>);
 
 /// A load that went well.
 #[derive(Debug)]
@@ -47,285 +35,238 @@ pub(super) struct Loaded {
     pub(super) was_on_disk: bool,
 }
 
+/// What the caller of the books has to do after a change.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Those that wait should look again.
+    pub(super) changed: bool,
+    /// Loads that are to be started, each of which ends with [`Residency::loaded`] or [`Residency::failed`].
+    pub(super) loads: Vec<(EntryId, Digest)>,
+}
+
 #[derive(Debug)]
 pub(super) struct Residency {
-    limits: AdapterLimits,
-    /// The pool that the device tier shares with K and V; `None` bounds the tier by its own budget alone.
-    memory: Option<DeviceMemory>,
-    entries: HashMap<EntryId, Entry>,
-    by_digest: HashMap<Digest, EntryId>,
+    waiting: Waiting,
+    room: Room,
     failures: Failures,
-    totals: AdapterTotals,
-    disk_pace: DiskPace,
-    /// Loads under way that no request has asked for.
-    num_expected: usize,
-    /// Packed adapters with users that are not on the device yet.
-    device_line: Line,
-    /// Loads that wait for host memory.
-    host_line: Line,
-    /// Adapters of the one request that gathers several; it comes before the lines.
-    gathering: Vec<EntryId>,
-    /// Rung whenever a line has another first.
-    pub(super) moved: Arc<Notify>,
+    taken_down: TakenDown,
+    news: News,
     next_id: u64,
 }
 
 impl Residency {
-    pub(super) fn new(limits: AdapterLimits, memory: Option<DeviceMemory>) -> Self {
+    pub(super) fn new(limits: AdapterLimits, memory: DeviceMemory) -> Self {
         Self {
-            limits,
-            memory,
-            entries: HashMap::new(),
-            by_digest: HashMap::new(),
+            waiting: Waiting::new(&limits),
+            room: Room::new(limits, memory),
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
-            totals: AdapterTotals::default(),
-            disk_pace: DiskPace::default(),
-            num_expected: 0,
-            device_line: Line::default(),
-            host_line: Line::default(),
-            gathering: Vec::new(),
-            moved: Arc::default(),
+            taken_down: TakenDown::default(),
+            news: News::default(),
             next_id: 0,
         }
     }
 
-    /// Adds a user. Each join is ended by one [`Self::release`].
-    pub(super) fn join(&mut self, digest: &Digest, now: Instant) -> Result<Joined, AdapterError> {
-        if let Some(&id) = self.by_digest.get(digest) {
-            let half_life = self.limits.popularity_half_life;
-            let entry = self.entry(id);
-            entry.users += 1;
-            let was_expected = std::mem::take(&mut entry.is_expected);
-            if !was_expected {
-                // The first request for an expected adapter has been counted.
-                entry.popularity.count_use(now, half_life);
-            }
-            entry.last_used = now;
-            entry.flight.requested.notify_one();
-            let is_loading = entry.is_loading();
-            let flight = Arc::clone(&entry.flight);
-            let counter = match entry.state {
-                State::Device(_) => &mut self.totals.device_hits,
-                State::Host(_) => &mut self.totals.host_hits,
-                _ => &mut self.totals.misses,
-            };
-            *counter += 1;
-            self.totals.prefetch_hits += u64::from(was_expected);
-            self.num_expected -= usize::from(was_expected && is_loading);
-            return Ok(Joined { id, flight, must_load: false });
-        }
-        self.failures.check(digest, now)?;
-        self.totals.misses += 1;
-        Ok(self.insert(*digest, now, Guest::Requested))
+    /// What is to be done after the changes since the last call.
+    pub(super) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
     }
 
-    /// Prepares for a request that will come. Whoever is told of a load must start it.
-    pub(super) fn expect(&mut self, digest: &Digest, now: Instant) -> Option<Joined> {
-        if let Some(&id) = self.by_digest.get(digest) {
-            let entry = self.entry(id);
-            let (bytes, is_packed) = (entry.bytes, matches!(entry.state, State::Host(_)));
-            if is_packed && !entry.queued_for_device && self.move_to_device(id, bytes, Guest::Expected, now) {
-                self.totals.prefetches += 1;
-                self.entry(id).is_expected = true;
+    /// Prepares for a request that will come, as far as that takes nothing from others that are worth more.
+    pub(super) fn prefetch(&mut self, digest: &Digest, now: Instant) {
+        if self.is_taken_down(digest) {
+            return;
+        }
+        if let Some(id) = self.room.by_digest.get(digest).copied() {
+            let entry = self.room.entry(id);
+            let is_idle = matches!(entry.state, State::Host(_)) && entry.users == 0;
+            if is_idle && self.room.admit_to_device(id, Purpose::Prefetch, now) {
+                self.room.totals.prefetches += 1;
+                self.room.entry(id).is_prefetched = true;
             }
-            return None;
+        } else if self.waiting.has_prefetch_slot() && self.failures.check(digest, now).is_ok() {
+            self.room.totals.prefetches += 1;
+            self.insert(*digest, Purpose::Prefetch, now);
         }
-        if self.num_expected >= self.limits.max_prefetches || self.failures.check(digest, now).is_err() {
-            return None;
-        }
-        self.totals.prefetches += 1;
-        self.num_expected += 1;
-        Some(self.insert(*digest, now, Guest::Expected))
     }
 
-    fn insert(&mut self, digest: Digest, now: Instant, guest: Guest) -> Joined {
-        self.totals.loads += 1;
+    fn insert(&mut self, digest: Digest, purpose: Purpose, now: Instant) -> EntryId {
         let id = EntryId(self.next_id);
         self.next_id += 1;
-        let flight = Arc::new(Flight::default());
         let entry = Entry {
             digest,
-            flight: Arc::clone(&flight),
             state: State::Loading,
-            users: usize::from(guest == Guest::Requested),
-            is_expected: guest == Guest::Expected,
-            detached: false,
+            users: 0,
+            holds: 0,
+            refusal: None,
+            is_prefetched: purpose == Purpose::Prefetch,
             bytes: 0,
-            queued_for_device: false,
             popularity: Popularity::new(now),
             last_used: now,
             reload: Reload::default(),
         };
-        self.entries.insert(id, entry);
-        self.by_digest.insert(digest, id);
-        Joined { id, flight, must_load: true }
-    }
-
-    /// The adapter, once it is on the device. `None`: wait for the flight.
-    pub(super) fn poll(&mut self, id: EntryId, now: Instant) -> Result<Option<Arc<DeviceAdapter>>, AdapterError> {
-        let entry = self.entry(id);
-        if let Some(error) = entry.flight.outcome.get() {
-            return Err(error.clone());
-        }
-        if matches!(entry.state, State::Host(_)) {
-            self.queue_for_device(id, now);
-        }
-        match &self.entry(id).state {
-            State::Device(resident) => Ok(Some(Arc::clone(&resident.on_device))),
-            _ => Ok(None),
-        }
-    }
-
-    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at once.
-    pub(super) fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
-        let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
-        let needed_bytes = distinct.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.bytes).sum();
-        let budget_bytes = self.most_device_bytes();
-        if distinct.len() > 1 && needed_bytes > budget_bytes {
-            return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
-        }
-        Ok(())
-    }
-
-    /// Takes a user away.
-    pub(super) fn release(&mut self, id: EntryId, now: Instant) {
-        let entry = self.entry(id);
-        entry.users -= 1;
-        entry.last_used = now;
-        if entry.users == 0 {
-            self.drop_if_done(id);
-            self.look_again(now);
-        }
+        self.room.totals.loads += 1;
+        self.room.entries.insert(id, entry);
+        self.room.by_digest.insert(digest, id);
+        self.waiting.begin_load(id, purpose);
+        self.news.loads.push((id, digest));
+        id
     }
 
     /// Looks at who waits and at what the KV side is short of: something has changed.
     pub(super) fn look_again(&mut self, now: Instant) {
         self.admit(now);
-        self.give_way(now);
+        self.room.give_way(now);
+        self.news.changed = true;
     }
 
-    /// Asks for memory for a load; asked again, says whether it was granted.
+    /// Grants room to those that wait, as far as there is any.
+    fn admit(&mut self, now: Instant) {
+        let Self { waiting, room, news, .. } = self;
+        news.changed |= waiting.admit(Tier::Device, |id| room.admit_to_device(id, Purpose::Request, now));
+        if !waiting.is_queued(Tier::Device) {
+            // Nobody waits for pages, so none are kept from the KV side.
+            room.ask_for(0);
+        }
+        news.changed |= waiting.admit(Tier::Host, |id| room.admit_to_host(id, Purpose::Request, now));
+    }
+
+    /// Whether a load may begin. Asked again after each change.
+    pub(super) fn may_load(&self, id: EntryId) -> bool {
+        self.waiting.may_load(id)
+    }
+
+    /// Asks for memory for a load; asked again after each change, says whether it was granted. A load waits as long as a
+    /// request waits for it.
+    ///
+    /// # Errors
+    /// Why the load is to be broken off.
     pub(super) fn reserve(&mut self, id: EntryId, bytes: usize, now: Instant) -> Result<bool, AdapterError> {
-        for (tier, budget_bytes) in [(Tier::Device, self.most_device_bytes()), (Tier::Host, self.limits.host_bytes)] {
+        let budgets = [(Tier::Device, self.room.most_device_bytes()), (Tier::Host, self.room.limits.host_bytes)];
+        for (tier, budget_bytes) in budgets {
             if bytes > budget_bytes {
                 return Err(AdapterError::TooLarge { needed_bytes: bytes, tier, budget_bytes });
             }
         }
-        let entry = self.entry(id);
-        if entry.detached {
-            return Err(AdapterError::TakenDown);
+        let entry = self.room.entry(id);
+        if let Some(refusal) = &entry.refusal {
+            return Err(refusal.clone());
         }
-        if entry.is_expected {
-            // Not worth waiting for: should it be asked for later, it is loaded then.
-            if !self.make_room(Tier::Host, bytes, Guest::Expected, now) {
-                return Err(self.no_room(Tier::Host, bytes, Duration::ZERO));
-            }
-            self.grant(id, bytes);
-            return Ok(true);
-        }
-        let entry = self.entry(id);
         if matches!(entry.state, State::Loading) {
             entry.state = State::WaitsForMemory(bytes);
-            self.host_line.join(id);
-            self.admit(now);
         }
-        Ok(matches!(self.entry(id).state, State::Reserved))
+        if entry.users > 0 && matches!(entry.state, State::WaitsForMemory(_)) {
+            self.waiting.queue(Tier::Host, id);
+            self.admit(now);
+        } else if !self.room.admit_to_host(id, Purpose::Prefetch, now) {
+            // Nobody waits for it: should it be asked for later, it is loaded then.
+            return Err(self.room.no_room(Tier::Host, bytes, Duration::ZERO));
+        }
+        Ok(matches!(self.room.entry(id).state, State::Reserved))
     }
 
-    /// Ends a load well. The adapter has the size that was reserved.
-    pub(super) fn loaded(&mut self, id: EntryId, loaded: Loaded, now: Instant) {
+    /// Ends a load well. The adapter has the size that was reserved. Returns whether it is wanted.
+    pub(super) fn loaded(&mut self, id: EntryId, loaded: Loaded, now: Instant) -> bool {
         let Loaded { adapter, work_time, was_on_disk } = loaded;
-        self.settle_expectation(id);
-        let size_bytes = adapter.size_bytes;
-        let entry = self.entry(id);
+        self.news.changed = true;
+        self.waiting.end_load(id);
+        let entry = self.room.entry(id);
         debug_assert_eq!(entry.bytes, adapter.size_bytes, "the packed size is known before packing");
-        if entry.detached {
+        if entry.refusal.is_some() {
             self.abandon(id, now);
-            return;
+            return false;
         }
+        let size_bytes = adapter.size_bytes;
         entry.state = State::Host(adapter);
         entry.reload = Reload { measured: work_time, was_on_disk, is_on_disk: was_on_disk };
-        let is_expected = entry.is_expected;
-        let (digest, flight, users) = (entry.digest, Arc::clone(&entry.flight), entry.users);
-        self.totals.load_time += work_time;
+        let (digest, is_held) = (entry.digest, entry.holds > 0);
+        let is_prefetched = entry.is_prefetched;
+        self.room.totals.load_time += work_time;
         if was_on_disk {
-            self.disk_pace.measured(work_time, size_bytes);
+            self.room.disk_pace.measured(work_time, size_bytes);
         }
         self.failures.forget(&digest);
-        if users > 0 {
-            self.queue_for_device(id, now);
-        } else {
-            self.admit(now);
-            if is_expected {
-                self.move_to_device(id, size_bytes, Guest::Expected, now);
-            }
+        if is_held {
+            self.waiting.queue(Tier::Device, id);
         }
-        flight.changed.notify_waiters();
+        self.admit(now);
+        if is_prefetched {
+            self.room.admit_to_device(id, Purpose::Prefetch, now);
+        }
+        true
     }
 
-    /// Ends a load badly: its waiters get the reason, and nobody else.
-    pub(super) fn failed(&mut self, id: EntryId, error: AdapterError, now: Instant) {
-        self.settle_expectation(id);
-        // What was only expected and found no room has not failed.
-        self.totals.load_failures += u64::from(!self.entry(id).is_expected || error.calls_for_pause());
-        let digest = self.entry(id).digest;
+    /// Ends a load badly: its requests get the reason, and nobody else. Returns whether anything is amiss: what nobody
+    /// waits for and finds no room has not failed.
+    pub(super) fn failed(&mut self, id: EntryId, error: AdapterError, now: Instant) -> bool {
+        self.news.changed = true;
+        self.waiting.end_load(id);
+        let entry = self.room.entry(id);
+        let (digest, is_failure) = (entry.digest, entry.users > 0 || error.calls_for_pause());
+        self.room.totals.load_failures += u64::from(is_failure);
         if error.calls_for_pause() {
             self.failures.remember(digest, error.clone(), now);
         }
-        self.detach(id, error);
+        self.refuse(id, error);
         self.abandon(id, now);
+        is_failure
     }
 
     /// Notes that the adapter can be read from disk from now on.
     pub(super) fn kept_on_disk(&mut self, digest: &Digest) {
-        if let Some(id) = self.by_digest.get(digest) {
-            let id = *id;
-            self.entry(id).reload.is_on_disk = true;
+        if let Some(id) = self.room.by_digest.get(digest).copied() {
+            self.room.entry(id).reload.is_on_disk = true;
         }
     }
 
-    /// Makes the adapter unknown at once. Leases that exist stay good until they end; those that wait are refused.
-    /// Returns whether it was there.
+    /// Refuses the adapter from now on. Leases that exist stay good until they end; those that wait are refused. Returns
+    /// whether it was there.
     pub(super) fn take_down(&mut self, digest: &Digest, now: Instant) -> bool {
-        let Some(&id) = self.by_digest.get(digest) else { return false };
-        self.detach(id, AdapterError::TakenDown);
+        self.taken_down.insert(*digest);
+        self.news.changed = true;
+        let Some(id) = self.room.by_digest.get(digest).copied() else { return false };
+        self.refuse(id, AdapterError::TakenDown);
         self.drop_if_done(id);
         self.admit(now);
         true
     }
 
-    /// What a wait that lasted too long was for.
-    pub(super) fn why_waiting(&self, id: EntryId, waited: Duration) -> AdapterError {
-        let waited_ms = as_ms(waited);
-        match &self.entries[&id] {
-            Entry { state: State::Host(_), bytes, .. } => self.no_room(Tier::Device, *bytes, waited),
-            Entry { state: State::WaitsForMemory(bytes), .. } => self.no_room(Tier::Host, *bytes, waited),
-            _ => AdapterError::LoadTimeout { waited_ms },
+    pub(super) fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.taken_down.contains(digest)
+    }
+
+    /// Makes an entry unknown to new requests and says why it will not come.
+    fn refuse(&mut self, id: EntryId, error: AdapterError) {
+        self.waiting.withdraw(Tier::Host, id);
+        self.waiting.withdraw(Tier::Device, id);
+        let entry = self.room.entry(id);
+        // Only the first reason counts: a load that fails after a take-down was taken down.
+        entry.refusal.get_or_insert(error);
+        let digest = entry.digest;
+        if self.room.by_digest.get(&digest) == Some(&id) {
+            self.room.by_digest.remove(&digest);
         }
     }
 
-    /// The same for a request that was not let in before others that wait.
-    pub(super) fn why_at_the_door(&self, digests: &[Digest], waited: Duration) -> AdapterError {
-        let known = digests.iter().filter_map(|digest| self.entries.get(self.by_digest.get(digest)?));
-        match known.map(|entry| entry.bytes).max() {
-            Some(bytes) => self.no_room(Tier::Device, bytes, waited),
-            None => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
-        }
+    /// Ends the load of a refused entry and gives its memory back.
+    fn abandon(&mut self, id: EntryId, now: Instant) {
+        let entry = self.room.entry(id);
+        entry.state = State::Failed;
+        let bytes = std::mem::take(&mut entry.bytes);
+        self.room.totals.host_bytes -= bytes;
+        self.drop_if_done(id);
+        self.admit(now);
     }
 
-    fn no_room(&self, tier: Tier, needed_bytes: usize, waited: Duration) -> AdapterError {
-        let budget_bytes = match tier {
-            Tier::Device => self.device_bytes_now(),
-            Tier::Host => self.limits.host_bytes,
-        };
-        let waited_ms = as_ms(waited);
-        let in_use = self.entries.values().filter(|entry| entry.is_in(tier) && !entry.is_evictable(tier));
-        let in_use_bytes = in_use.map(|entry| entry.bytes).sum();
-        AdapterError::NoRoom { needed_bytes, tier, budget_bytes, in_use_bytes, waited_ms }
+    /// Removes a refused entry that nobody uses and no load works on.
+    fn drop_if_done(&mut self, id: EntryId) {
+        let entry = self.room.entry(id);
+        if entry.refusal.is_some() && entry.users == 0 && !entry.is_loading() {
+            self.room.remove(id);
+        }
     }
 
     pub(super) fn stats(&self, now: Instant) -> AdapterStats {
-        let resident = self.entries.values().filter_map(|entry| {
+        let resident = self.room.entries.values().filter_map(|entry| {
             let tier = match entry.state {
                 State::Device(_) => Tier::Device,
                 State::Host(_) => Tier::Host,
@@ -336,68 +277,21 @@ impl Residency {
         });
         let mut resident: Vec<_> = resident.collect();
         resident.sort_by_key(|adapter| adapter.digest);
-        AdapterStats { resident, totals: self.totals, disk: None }
+        AdapterStats { resident, totals: self.room.totals, disk: None }
     }
 
     pub(super) fn totals(&self) -> AdapterTotals {
-        self.totals
+        self.room.totals
     }
 
-    fn queue_for_device(&mut self, id: EntryId, now: Instant) {
-        let entry = self.entry(id);
-        if !entry.queued_for_device {
-            entry.queued_for_device = true;
-            self.device_line.join(id);
-        }
-        self.admit(now);
+    /// Whether an adapter waits for room in a tier.
+    #[cfg(test)]
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.waiting.is_queued(Tier::Host) || self.waiting.is_queued(Tier::Device)
     }
 
-    /// A load under way has ended.
-    fn settle_expectation(&mut self, id: EntryId) {
-        let was_expected = self.entry(id).is_expected;
-        self.num_expected -= usize::from(was_expected);
-    }
-
-    /// Makes an entry unknown to new requests and tells those that wait why.
-    fn detach(&mut self, id: EntryId, error: AdapterError) {
-        let entry = self.entry(id);
-        entry.detached = true;
-        // Only the first reason counts: a load that fails after a take-down was taken down.
-        let _ = entry.flight.outcome.set(error);
-        entry.flight.changed.notify_waiters();
-        let digest = entry.digest;
-        if self.by_digest.get(&digest) == Some(&id) {
-            self.by_digest.remove(&digest);
-        }
-    }
-
-    /// Ends the load of a detached entry and gives its memory back.
-    fn abandon(&mut self, id: EntryId, now: Instant) {
-        let entry = self.entry(id);
-        entry.state = State::Failed;
-        let bytes = std::mem::take(&mut entry.bytes);
-        self.totals.host_bytes -= bytes;
-        self.drop_if_done(id);
-        self.admit(now);
-    }
-
-    /// Removes a detached entry that nobody uses and no load works on.
-    fn drop_if_done(&mut self, id: EntryId) {
-        let entry = self.entry(id);
-        if entry.detached && entry.users == 0 && !entry.is_loading() {
-            self.demote(id);
-            self.remove(id);
-        }
-    }
-
-    fn remove(&mut self, id: EntryId) {
-        if let Some(entry) = self.entries.remove(&id) {
-            self.totals.host_bytes -= entry.bytes;
-        }
-    }
-
-    fn entry(&mut self, id: EntryId) -> &mut Entry {
-        self.entries.get_mut(&id).expect("an entry stays while it has a user or a load works on it")
+    fn entry_of(&self, digest: &Digest) -> Option<&Entry> {
+        self.room.entries.get(self.room.by_digest.get(digest)?)
     }
 }
 

@@ -7,11 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
 pub(crate) use souk_models::samples::{SHAPE, Tensor, base, numbers, weights, weights_file};
 use souk_protocol::{AdapterManifest, Digest, FileEntry};
 use tokio::sync::Semaphore;
 
 use super::source::{AdapterFiles, AdapterSource, SourceError};
+
+/// A pool with more room for adapters than any test needs.
+pub(crate) fn ample_memory() -> DeviceMemory {
+    DeviceMemory::split(PAGE_BYTES, 1 << 30).expect("either side has pages")
+}
 
 /// An adapter on `v_proj` of both layers. Its packed size grows with the rank: see [`SIZE_PER_RANK`].
 pub(crate) fn adapter_files(rank: usize, changes: &Value) -> AdapterFiles {

@@ -11,16 +11,17 @@ use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{BaseModel, Digest};
 use souk_runner::DeviceAdapter;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
-use self::load::Load;
+use self::load::Origin;
 use super::disk::DiskTier;
-use super::entry::{EntryId, Flight};
-use super::error::{AdapterError, as_ms};
+use super::entry::EntryId;
+use super::error::AdapterError;
 use super::limits::{AdapterLimits, LimitsError};
-use super::residency::{Joined, Residency};
+use super::residency::{Loaded, News, Residency};
 use super::source::AdapterSource;
 use super::stats::AdapterStats;
+use super::waiting::RequestId;
 
 /// The adapters of a node. Clones are handles to the same store.
 ///
@@ -37,46 +38,33 @@ pub struct AdapterStore(Arc<Shared>);
 /// longer than the lease, since its bytes are not counted any more then.
 #[derive(Debug)]
 pub struct AdapterLease {
-    // Dropped before the ticket, so that memory is free when the budget says so.
+    // Dropped before the hold, so that memory is free when the budget says so.
     adapter: Arc<DeviceAdapter>,
-    _ticket: Ticket,
+    _hold: Hold,
 }
 
-/// What a store has beside its memory.
-#[derive(Default)]
+/// Where a store keeps adapters.
 pub struct Tiers {
-    /// The device's memory, shared with K and V. `None`: the device tier is bounded by `device_bytes` alone.
-    pub memory: Option<DeviceMemory>,
-    /// Packed adapters on disk.
+    /// The device's memory, shared with K and V.
+    pub memory: DeviceMemory,
+    /// Packed adapters on disk, if there is such a tier.
     pub disk: Option<DiskTier>,
 }
 
 struct Shared {
-    source: Arc<dyn AdapterSource>,
-    disk: Option<DiskTier>,
-    base: Arc<BaseModel>,
-    weights: Arc<LlamaWeights>,
+    origin: Origin,
     limits: AdapterLimits,
     // A std mutex: sections are short and have no await.
     residency: Mutex<Residency>,
-    /// Bounds loads, and with them the memory that files take while they are packed.
-    loads: Semaphore,
-    /// The same for loads that no request waits for; apart, so that they never stand before those.
-    prefetches: Semaphore,
-    /// Held by the request for several adapters whose turn it is to gather them.
-    turn: tokio::sync::Mutex<()>,
-    /// Held by who would pass those that wait for room and may not yet; others of its kind stand behind it.
-    door: tokio::sync::Mutex<()>,
-    /// Rung when others may pass again.
-    moved: Arc<Notify>,
-    /// The most that adapters on the device can ever have.
-    most_device_bytes: usize,
+    /// Rung after each change that somebody may be waiting for. One bell for all: there are about as many that wait as the
+    /// node has places, and a look is short.
+    changed: Notify,
     /// Rung when there is a reason to look at the pool again.
     room: Arc<Notify>,
 }
 
 impl AdapterStore {
-    /// An empty store for adapters of `base`, whose weights DoRA is worked out against.
+    /// An empty store for adapters of `base`, whose weights DoRA is worked out against. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`LimitsError`] if the limits contradict themselves.
@@ -85,46 +73,22 @@ impl AdapterStore {
         base: Arc<BaseModel>,
         weights: Arc<LlamaWeights>,
         limits: AdapterLimits,
-    ) -> Result<Self, LimitsError> {
-        Self::with_tiers(source, base, weights, limits, Tiers::default())
-    }
-
-    /// The same with memory that is shared with K and V, and a disk tier. Needs a tokio runtime if there is memory.
-    ///
-    /// # Errors
-    /// [`LimitsError`] if the limits contradict themselves.
-    pub fn with_tiers(
-        source: Arc<dyn AdapterSource>,
-        base: Arc<BaseModel>,
-        weights: Arc<LlamaWeights>,
-        limits: AdapterLimits,
         tiers: Tiers,
     ) -> Result<Self, LimitsError> {
         limits.check()?;
         let Tiers { memory, disk } = tiers;
-        let most = memory.as_ref().map_or(usize::MAX, |memory| memory.most(Side::Adapters) * PAGE_BYTES);
         let room = Arc::new(Notify::new());
-        let residency = Residency::new(limits, memory.clone());
+        let most_device_bytes = limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES);
         let shared = Arc::new(Shared {
-            source,
-            disk,
-            base,
-            weights,
+            origin: Origin { source, disk, base, weights, most_device_bytes },
             limits,
-            moved: Arc::clone(&residency.moved),
-            residency: Mutex::new(residency),
-            loads: Semaphore::new(limits.max_concurrent_loads.min(Semaphore::MAX_PERMITS)),
-            prefetches: Semaphore::new(limits.max_prefetches.min(Semaphore::MAX_PERMITS)),
-            turn: tokio::sync::Mutex::default(),
-            door: tokio::sync::Mutex::default(),
-            most_device_bytes: limits.device_bytes.min(most),
+            residency: Mutex::new(Residency::new(limits, memory.clone())),
+            changed: Notify::new(),
             room: Arc::clone(&room),
         });
-        if let Some(memory) = memory {
-            tokio::spawn(watch_room(Arc::downgrade(&shared), Arc::clone(&room)));
-            // The engine's thread rings; evicting is done elsewhere.
-            memory.set_waker(Side::Adapters, Arc::new(move || room.notify_one()));
-        }
+        tokio::spawn(watch_room(Arc::downgrade(&shared), Arc::clone(&room)));
+        // The engine's thread rings; evicting is done elsewhere.
+        memory.set_waker(Side::Adapters, Arc::new(move || room.notify_one()));
         Ok(Self(shared))
     }
 
@@ -132,162 +96,131 @@ impl AdapterStore {
     /// that goes away does not stop the load for the others.
     ///
     /// An adapter that is on the device is leased at once, past others that wait for room, but not for ever: how often
-    /// anybody is passed has a bound, see `residency/line.rs`. Do not wait for a lease with another in hand; see
-    /// [`acquire_all`](Self::acquire_all).
+    /// anybody is overtaken has a bound, see `waiting.rs`. Do not wait for a lease with another in hand, or two that do may
+    /// deadlock; see [`acquire_all`](Self::acquire_all).
     ///
     /// # Errors
     /// [`AdapterError`] if it cannot be loaded, or does not fit within `max_wait` since others are in use.
     pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
-        let started = Instant::now();
-        let mut leases = Vec::with_capacity(1);
-        for ticket in self.enter(std::slice::from_ref(digest), started).await? {
-            let adapter = self.wait(&ticket, &[ticket.id], started).await?;
-            leases.push(AdapterLease { adapter, _ticket: ticket });
-        }
-        self.publish();
+        let mut leases = self.lease(std::slice::from_ref(digest), now()).await?;
         Ok(leases.pop().expect("one adapter was asked for"))
     }
 
-    /// Leases all adapters of one request. Whoever waits for one with others in hand could wait for another who does the
-    /// same, so requests for several take turns, and whose turn it is comes before those that wait for one: these hold
-    /// nothing while they wait, and may be waiting for what it has in hand.
+    /// Leases all adapters of one request. Two requests that each hold one adapter and wait for the other's would
+    /// deadlock, so requests for several gather theirs one after the other.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even alone.
     pub async fn acquire_all(&self, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
-        if let [] | [_] = digests {
-            return futures::future::try_join_all(digests.iter().map(|digest| self.acquire(digest))).await;
+        match digests {
+            [] => return Ok(Vec::new()),
+            [_] => {}
+            // While others gather theirs these are loaded, as far as nothing else is held up by it.
+            several => several.iter().for_each(|digest| self.prefetch(digest)),
         }
-        // Loads run side by side meanwhile, and hold nothing.
-        digests.iter().for_each(|digest| self.prefetch(digest));
-        let started = Instant::now();
-        let turn = tokio::time::timeout(self.0.limits.max_wait, self.0.turn.lock()).await;
-        let _turn = turn.map_err(|_| AdapterError::LoadTimeout { waited_ms: as_ms(started.elapsed()) })?;
-        let started = Instant::now();
-        let tickets = self.enter(digests, started).await?;
-        let all: Vec<EntryId> = tickets.iter().map(|ticket| ticket.id).collect();
-        let _gathering = Gathering::begin(&self.0, &all);
-        let mut leases = Vec::new();
-        for ticket in tickets {
-            let adapter = self.wait(&ticket, &all, started).await?;
-            leases.push(AdapterLease { adapter, _ticket: ticket });
-        }
-        self.publish();
-        Ok(leases)
+        self.lease(digests, now()).await
     }
 
     /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that takes
     /// nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
     pub fn prefetch(&self, digest: &Digest) {
-        let expected = self.0.lock().expect(digest, Instant::now());
-        if let Some(Joined { id, flight, .. }) = expected {
-            tokio::spawn(Load::new(self.clone(), id, *digest, true).run(flight));
-        }
+        self.change(|residency, now| residency.prefetch(digest, now));
     }
 
     /// The most bytes that adapters on the device can ever have.
     #[must_use]
     pub fn most_device_bytes(&self) -> usize {
-        self.0.most_device_bytes
+        self.0.origin.most_device_bytes
     }
 
-    /// Makes the adapter unknown to this node at once, for take-downs. Requests that run keep their lease until they
-    /// end; those that wait are refused. Returns whether it was resident or being loaded.
-    pub fn evict(&self, digest: &Digest) -> bool {
-        let was_there = self.0.lock().take_down(digest, Instant::now());
-        if let Some(disk) = &self.0.disk {
+    /// Takes a version down: those that wait for it are refused, and so is whoever asks for it from now on; no tier keeps
+    /// it. Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
+    /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
+    pub fn take_down(&self, digest: &Digest) -> bool {
+        let was_there = self.change(|residency, now| residency.take_down(digest, now));
+        if let Some(disk) = &self.0.origin.disk {
             disk.remove(digest);
         }
-        if was_there {
-            tracing::info!(adapter.digest = %digest, "adapter taken down");
-            self.publish();
-        }
+        self.publish();
         was_there
+    }
+
+    /// Whether the version was taken down.
+    #[must_use]
+    pub fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.0.lock().is_taken_down(digest)
+    }
+
+    /// Waits until one of these versions is taken down.
+    pub(super) async fn wait_for_take_down(&self, digests: Vec<Digest>) {
+        let one = |residency: &mut Residency, _| {
+            Ok(digests.iter().any(|digest| residency.is_taken_down(digest)).then_some(()))
+        };
+        self.until(None, one).await.expect("looking does not fail");
     }
 
     /// What is resident, and counts since the start.
     #[must_use]
     pub fn stats(&self) -> AdapterStats {
-        let disk = self.0.disk.as_ref().map(DiskTier::stats);
-        AdapterStats { disk, ..self.0.lock().stats(Instant::now()) }
+        let disk = self.0.origin.disk.as_ref().map(DiskTier::stats);
+        AdapterStats { disk, ..self.0.lock().stats(now()) }
     }
 
-    /// Joins all of a request's adapters at once. Holds nothing while it may not pass others that wait for room.
-    async fn enter(&self, digests: &[Digest], started: Instant) -> Result<Vec<Ticket>, AdapterError> {
-        let shared = &self.0;
-        let mut door = shared.door.try_lock().ok();
-        if let Some(tickets) = self.try_enter(digests, door.is_some()) {
-            return tickets;
-        }
-        let deadline = tokio::time::Instant::from_std(started) + shared.limits.max_wait;
-        let too_late = |_| shared.lock().why_at_the_door(digests, started.elapsed());
-        if door.is_none() {
-            door = Some(tokio::time::timeout_at(deadline, shared.door.lock()).await.map_err(too_late)?);
-        }
-        loop {
-            let moved = shared.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if let Some(tickets) = self.try_enter(digests, door.is_some()) {
-                return tickets;
-            }
-            tokio::time::timeout_at(deadline, moved).await.map_err(too_late)?;
-        }
+    /// Leases the adapters of a request that came at `asked_at`.
+    async fn lease(&self, digests: &[Digest], asked_at: Instant) -> Result<Vec<AdapterLease>, AdapterError> {
+        let id = self.change(|residency, _| residency.ask(digests.len(), asked_at));
+        let request = Request { store: self, id };
+        let deadline = asked_at + self.0.limits.max_wait;
+        let granted = self.until(Some(deadline), |residency, now| residency.poll(request.id, digests, now)).await?;
+        let hold = |id| Hold { store: self.clone(), id };
+        let leases = granted.into_iter().map(|(id, adapter)| AdapterLease { adapter, _hold: hold(id) }).collect();
+        self.publish();
+        Ok(leases)
     }
 
-    /// Joins the adapters, unless the request would pass others and may not.
-    fn try_enter(&self, digests: &[Digest], is_at_the_door: bool) -> Option<Result<Vec<Ticket>, AdapterError>> {
-        let now = Instant::now();
-        let mut residency = self.0.lock();
-        if residency.passes_others(digests) && !(is_at_the_door && residency.lets_pass(digests)) {
-            return None;
-        }
-        residency.count_pass(digests);
-        let joined: Vec<_> = digests.iter().map(|digest| (digest, residency.join(digest, now))).collect();
-        drop(residency);
-        // All of them before the first error is looked at: each join is ended by its ticket.
-        let tickets: Vec<_> =
-            joined.into_iter().map(|(digest, joined)| joined.map(|joined| self.ticket(digest, joined))).collect();
-        Some(tickets.into_iter().collect())
-    }
-
-    /// The caller's part in an entry. Starts the load if the caller is the first.
-    fn ticket(&self, digest: &Digest, joined: Joined) -> Ticket {
-        let ticket = Ticket { shared: Arc::clone(&self.0), id: joined.id, flight: joined.flight };
-        if joined.must_load {
-            // Not awaited by the request: the load goes on when the request does not.
-            tokio::spawn(Load::new(self.clone(), joined.id, *digest, false).run(Arc::clone(&ticket.flight)));
-        }
-        ticket
-    }
-
-    /// Waits until the adapter is on the device, beside `all` that its request asks for.
-    async fn wait(
+    /// Looks again after each change until there is an answer. Whoever gives a deadline has one at the latest then.
+    async fn until<R>(
         &self,
-        ticket: &Ticket,
-        all: &[EntryId],
-        started: Instant,
-    ) -> Result<Arc<DeviceAdapter>, AdapterError> {
-        let deadline = tokio::time::Instant::from_std(started) + self.0.limits.max_wait;
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut Residency, Instant) -> Result<Option<R>, AdapterError>,
+    ) -> Result<R, AdapterError> {
         loop {
-            let changed = ticket.flight.changed.notified();
+            let changed = self.0.changed.notified();
             tokio::pin!(changed);
             // Listens before it looks, or a change between the two would be missed.
             changed.as_mut().enable();
-            if let Some(adapter) = self.0.lock().poll(ticket.id, Instant::now())? {
-                return Ok(adapter);
+            if let Some(found) = self.change(&mut look)? {
+                return Ok(found);
             }
-            self.0.lock().check_fit_together(all)?;
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(self.0.lock().why_waiting(ticket.id, started.elapsed()));
+            match deadline {
+                Some(deadline) => {
+                    let _ = tokio::time::timeout_at(deadline.into(), changed).await;
+                }
+                None => changed.await,
             }
         }
+    }
+
+    /// One step of the books, and what follows from it: loads begin, and those that wait look again.
+    fn change<R>(&self, step: impl FnOnce(&mut Residency, Instant) -> R) -> R {
+        let mut residency = self.0.lock();
+        let result = step(&mut residency, now());
+        let News { changed, loads } = residency.take_news();
+        drop(residency);
+        for (id, digest) in loads {
+            // Not awaited by any request: a load goes on when its request does not.
+            tokio::spawn(Load::new(self.clone(), id, digest).run());
+        }
+        if changed {
+            self.0.changed.notify_waiters();
+        }
+        result
     }
 
     fn publish(&self) {
         let totals = self.0.lock().totals();
         totals.publish();
-        if let Some(disk) = &self.0.disk {
+        if let Some(disk) = &self.0.origin.disk {
             disk.stats().publish();
         }
     }
@@ -320,15 +253,6 @@ impl Shared {
         // The books are changed in steps that do not panic in between.
         self.residency.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Weights of more bytes than this cannot fit: slabs take at least half of an F32 file's data. A copy of the head,
-    /// which PEFT saves with a pair on it, comes on top.
-    fn max_weights_bytes(&self) -> u64 {
-        let header_bytes = souk_protocol::peft::MAX_HEADER_BYTES as u64 + 8;
-        let head_bytes = (self.base.shape.vocab_size * self.base.shape.hidden_size * size_of::<f32>()) as u64;
-        let slabs = (self.most_device_bytes as u64).saturating_mul(2);
-        slabs.saturating_add(header_bytes).saturating_add(head_bytes)
-    }
 }
 
 /// Looks at the pool whenever it is told to, for as long as there is a store.
@@ -336,7 +260,7 @@ async fn watch_room(store: Weak<Shared>, room: Arc<Notify>) {
     loop {
         room.notified().await;
         let Some(store) = store.upgrade() else { return };
-        store.lock().look_again(Instant::now());
+        AdapterStore(store).change(Residency::look_again);
     }
 }
 
@@ -347,41 +271,126 @@ impl Drop for Shared {
     }
 }
 
-/// The turn of a request for several adapters, from its entrance to its last lease.
-struct Gathering<'a>(&'a Shared);
+/// One load, from wherever the adapter is into host memory. Reports its end exactly once, also if its task is dropped or
+/// panics.
+struct Load {
+    store: AdapterStore,
+    id: EntryId,
+    digest: Digest,
+    started: Instant,
+    is_over: bool,
+}
 
-impl<'a> Gathering<'a> {
-    fn begin(shared: &'a Shared, all: &[EntryId]) -> Self {
-        let mut residency = shared.lock();
-        residency.set_gathering(all.to_vec());
-        residency.look_again(Instant::now());
-        Self(shared)
+impl Load {
+    fn new(store: AdapterStore, id: EntryId, digest: Digest) -> Self {
+        Self { store, id, digest, started: Instant::now(), is_over: false }
+    }
+
+    async fn run(mut self) {
+        let result = self.load().await;
+        self.finish(result);
+    }
+
+    /// Read from disk, or fetch, check and pack; and wait for memory.
+    async fn load(&self) -> Result<Loaded, AdapterError> {
+        let origin = &self.store.0.origin;
+        self.store.until(None, |residency, _| Ok(residency.may_load(self.id).then_some(()))).await?;
+        let began = Instant::now();
+        if let Some(adapter) = origin.read_from_disk(self.digest).await? {
+            let work_time = began.elapsed();
+            self.reserve(adapter.size_bytes).await?;
+            return Ok(Loaded { adapter: Arc::new(adapter), work_time, was_on_disk: true });
+        }
+        let fetched = origin.fetch(&self.digest).await?;
+        let fetch_time = began.elapsed();
+        self.reserve(origin.packed_bytes(&fetched)).await?;
+        let began = Instant::now();
+        let adapter = origin.pack(self.digest, fetched).await?;
+        Ok(Loaded { adapter: Arc::new(adapter), work_time: fetch_time + began.elapsed(), was_on_disk: false })
+    }
+
+    async fn reserve(&self, bytes: usize) -> Result<(), AdapterError> {
+        let granted = |residency: &mut Residency, now| Ok(residency.reserve(self.id, bytes, now)?.then_some(()));
+        self.store.until(None, granted).await
+    }
+
+    fn finish(&mut self, result: Result<Loaded, AdapterError>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let (digest, disk) = (self.digest, &self.store.0.origin.disk);
+        match result {
+            Ok(loaded) => {
+                let (adapter, load_time) = (Arc::clone(&loaded.adapter), self.started.elapsed());
+                let (work_time, was_on_disk) = (loaded.work_time, loaded.was_on_disk);
+                let from = if was_on_disk { "disk" } else { "source" };
+                metrics::histogram!("souk_adapter_load_seconds", "from" => from).record(load_time.as_secs_f64());
+                let size_bytes = adapter.size_bytes;
+                tracing::info!(adapter.digest = %digest, size_bytes, from, ?load_time, ?work_time, "adapter loaded");
+                let is_wanted = self.store.change(|residency, now| residency.loaded(self.id, loaded, now));
+                if let Some(disk) = disk
+                    && is_wanted
+                    && !was_on_disk
+                    && disk.write(&adapter)
+                {
+                    self.store.change(|residency, _| residency.kept_on_disk(&digest));
+                    if self.store.is_taken_down(&digest) {
+                        // It was taken down while it was written.
+                        disk.remove(&digest);
+                    }
+                }
+            }
+            Err(error) => {
+                if self.store.change(|residency, now| residency.failed(self.id, error.clone(), now)) {
+                    tracing::warn!(adapter.digest = %digest, %error, "adapter not loaded");
+                } else {
+                    tracing::debug!(adapter.digest = %digest, %error, "adapter not brought ahead of its request");
+                }
+            }
+        }
+        self.store.publish();
     }
 }
 
-impl Drop for Gathering<'_> {
+impl Drop for Load {
     fn drop(&mut self) {
-        self.0.lock().set_gathering(Vec::new());
+        self.finish(Err(AdapterError::Stopped));
+    }
+}
+
+/// A request until it is granted; cancelled when dropped before.
+struct Request<'a> {
+    store: &'a AdapterStore,
+    id: RequestId,
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.store.change(|residency, now| residency.cancel(self.id, now));
     }
 }
 
 /// One user of an entry; gone when dropped.
-struct Ticket {
-    shared: Arc<Shared>,
+struct Hold {
+    store: AdapterStore,
     id: EntryId,
-    flight: Arc<Flight>,
 }
 
-impl Drop for Ticket {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.shared.lock().release(self.id, Instant::now());
+        self.store.change(|residency, now| residency.release(self.id, now));
     }
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.id).finish()
+        f.debug_tuple("Hold").field(&self.id).finish()
     }
+}
+
+/// The time by the runtime's clock, which that of the deadlines is.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use souk_protocol::JobEvent;
+use souk_protocol::{Digest, JobEvent};
 use souk_queue::{EventSink, Gone, Lease, Progress};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,10 @@ struct Pages {
 
 struct Entry {
     lease_for: Duration,
+    /// The versions that the job uses.
+    versions: Vec<Digest>,
     cancelled: CancellationToken,
+    taken_down: CancellationToken,
     is_lost: Arc<AtomicBool>,
     num_generated: Arc<AtomicU32>,
 }
@@ -44,6 +47,8 @@ pub(super) struct Held {
     lease: Lease,
     /// The job is to stop: it is cancelled, or the lease is lost.
     pub(super) cancelled: CancellationToken,
+    /// The job is to stop: a version that it uses was taken down.
+    pub(super) taken_down: CancellationToken,
     is_lost: Arc<AtomicBool>,
 }
 
@@ -65,19 +70,26 @@ impl EventSink for WhileHeld {
 }
 
 impl Books {
-    /// Puts a job on the books that has `num_generated` tokens from earlier attempts.
-    pub(super) fn hold(&self, lease: Lease, lease_for: Duration, num_generated: u32) -> Held {
-        let cancelled = CancellationToken::new();
+    /// Puts a job on the books that uses these versions and has `num_generated` tokens from earlier attempts.
+    pub(super) fn hold(&self, lease: Lease, lease_for: Duration, versions: Vec<Digest>, num_generated: u32) -> Held {
+        let (cancelled, taken_down) = (CancellationToken::new(), CancellationToken::new());
         let is_lost = Arc::new(AtomicBool::new(false));
         let num_generated = Arc::new(AtomicU32::new(num_generated));
         let mut pages = self.lock();
         if pages.early.contains(&lease) {
             cancelled.cancel();
         }
-        let entry = Entry { lease_for, cancelled: cancelled.clone(), is_lost: Arc::clone(&is_lost), num_generated };
+        let entry = Entry {
+            lease_for,
+            versions,
+            cancelled: cancelled.clone(),
+            taken_down: taken_down.clone(),
+            is_lost: Arc::clone(&is_lost),
+            num_generated,
+        };
         pages.held.insert(lease.clone(), entry);
         drop(pages);
-        Held { books: self.clone(), lease, cancelled, is_lost }
+        Held { books: self.clone(), lease, cancelled, taken_down, is_lost }
     }
 
     /// The queue has given the job to another attempt: after a pause of the whole process, for one.
@@ -86,6 +98,13 @@ impl Books {
             entry.is_lost.store(true, Ordering::Release);
             entry.cancelled.cancel();
         }
+    }
+
+    /// Ends the jobs that use this version. Returns how many there are.
+    pub(super) fn take_down(&self, version: &Digest) -> usize {
+        let pages = self.lock();
+        let using = pages.held.values().filter(|entry| entry.versions.contains(version));
+        using.inspect(|entry| entry.taken_down.cancel()).count()
     }
 
     pub(super) fn cancel(&self, lease: &Lease) {
@@ -169,11 +188,6 @@ impl Held {
             entry.num_generated = counter;
         }
     }
-
-    /// Tokens of the answer so far.
-    pub(super) fn num_generated(&self) -> u32 {
-        self.books.lock().held.get(&self.lease).map_or(0, |entry| entry.num_generated.load(Ordering::Relaxed))
-    }
 }
 
 impl Drop for Held {
@@ -194,7 +208,7 @@ mod tests {
         let books = Books::default();
         let lease = |attempt| Lease { job: JobId { request: RequestId::from_stored("r"), index: 0 }, attempt };
         books.cancel(&lease(1));
-        assert!(books.hold(lease(1), Duration::ZERO, 0).cancelled.is_cancelled());
-        assert!(!books.hold(lease(2), Duration::ZERO, 0).cancelled.is_cancelled());
+        assert!(books.hold(lease(1), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
+        assert!(!books.hold(lease(2), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
     }
 }

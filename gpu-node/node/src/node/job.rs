@@ -1,24 +1,25 @@
 //! One job on this node, from delivery to settlement.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use futures::TryFutureExt;
 use souk_engine::constraint::{Constraint, ConstraintError};
 use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
-use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Usage};
+use souk_protocol::deadline::time_left;
+use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
-use super::Shared;
 use super::books::Held;
+use super::shared::Shared;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
 enum End {
     /// In good order; the client has been told.
-    Finished { output_tokens: u32 },
+    Finished(FinishReason, Usage),
     /// For good; the client is to be told.
-    Failed(JobFailure, Option<Box<dyn EventSink>>),
+    Failed(JobFailure, Usage, Option<Box<dyn EventSink>>),
     /// Before it reached the engine, because nobody wants it.
     Cancelled(Box<dyn EventSink>),
     /// In a way that another attempt may not.
@@ -30,31 +31,32 @@ enum End {
 /// Puts the job on the books and starts its task.
 pub(super) fn start(node: &Arc<Shared>, delivery: Delivery) {
     let resumed = count(delivery.job.resume.len());
-    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, resumed);
+    let versions = delivery.job.adapters.iter().map(|adapter| adapter.digest).collect();
+    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
     metrics::histogram!("souk_queue_wait_seconds").record(delivery.waited.as_secs_f64());
     let node_of_task = Arc::clone(node);
     node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });
 }
 
 async fn work(node: &Shared, delivery: Delivery, held: Held) {
-    let (prompt_tokens, resumed) = (count(delivery.job.prompt.len()), count(delivery.job.resume.len()));
+    let unbegun = unbegun(&delivery.job);
     let end = tokio::select! {
         biased;
         () = node.cut_off.cancelled() => End::NotHere,
         end = run(node, delivery, &held) => end,
     };
     let settlement = match end {
-        End::Finished { output_tokens } => Settlement::Over { output_tokens },
-        End::Failed(failure, sink) => {
+        End::Finished(reason, usage) => Settlement::Over { outcome: reason.outcome(), usage },
+        End::Failed(failure, usage, sink) => {
             tracing::info!(job = %held.lease().job, %failure, "job failed");
+            let outcome = failure.outcome(usage.completion_tokens);
             // If the client is gone it has no use for the failure either.
             let _ = sink.map(|sink| sink.send(JobEvent::Failed(failure)));
-            Settlement::Over { output_tokens: held.num_generated() }
+            Settlement::Over { outcome, usage }
         }
         End::Cancelled(sink) => {
-            let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: resumed };
-            let _ = sink.send(JobEvent::Finished { reason: FinishReason::Cancelled, usage });
-            Settlement::Over { output_tokens: resumed }
+            let _ = sink.send(JobEvent::Finished { reason: FinishReason::Cancelled, usage: unbegun });
+            Settlement::Over { outcome: Outcome::CallerLeft, usage: unbegun }
         }
         End::Retry(reason) => {
             tracing::warn!(job = %held.lease().job, attempt = held.lease().attempt, reason, "attempt failed");
@@ -76,14 +78,18 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
 async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
     let Delivery { job, lease, reply_to, .. } = delivery;
     let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
+    let unbegun = unbegun(&job);
     let (leases, constraint) = tokio::select! {
         biased;
         () = held.cancelled.cancelled() => return End::Cancelled(sink),
+        () = held.taken_down.cancelled() => return End::Failed(JobFailure::TakenDown, unbegun, Some(sink)),
         () = node.draining.cancelled(), if !job.adapters.is_empty() => return End::NotHere,
-        () = tokio::time::sleep(time_left(&job)) => return End::Failed(JobFailure::DeadlineExceeded, Some(sink)),
+        () = tokio::time::sleep(time_left(job.deadline_unix_ms, SystemTime::now())) => {
+            return End::Failed(JobFailure::DeadlineExceeded, unbegun, Some(sink));
+        }
         ready = make_ready(node, &job) => match ready {
             Ok(ready) => ready,
-            Err(unready) => return unready.end(sink),
+            Err(unready) => return unready.end(unbegun, sink),
         },
     };
     let weights = job.adapters.iter().map(|adapter| adapter.weight);
@@ -91,7 +97,9 @@ async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
     let request = EngineRequest { job, adapters, constraint, sink };
     match node.engine.submit(request) {
         Ok(generation) => follow(generation, held).await,
-        Err(Rejected { error: EngineError::Refused(failure), request }) => End::Failed(failure, Some(request.sink)),
+        Err(Rejected { error: EngineError::Refused(failure), request }) => {
+            End::Failed(failure, unbegun, Some(request.sink))
+        }
         Err(Rejected { error: EngineError::Full { .. } | EngineError::Stopping | EngineError::Thread(_), .. }) => {
             End::NotHere
         }
@@ -106,12 +114,13 @@ enum Unready {
 }
 
 impl Unready {
-    fn end(self, sink: Box<dyn EventSink>) -> End {
+    fn end(self, usage: Usage, sink: Box<dyn EventSink>) -> End {
         match self {
             Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
-            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), Some(sink)),
+            Self::Adapter(AdapterError::TakenDown) => End::Failed(JobFailure::TakenDown, usage, Some(sink)),
+            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), usage, Some(sink)),
             Self::Constraint(error) => match error.refusal() {
-                Some(failure) => End::Failed(failure, Some(sink)),
+                Some(failure) => End::Failed(failure, usage, Some(sink)),
                 None => End::Retry(error.to_string()),
             },
         }
@@ -151,11 +160,15 @@ async fn follow(mut generation: Generation, held: &Held) -> End {
             generation.cancel();
             generation.ended().await
         }
+        () = held.taken_down.cancelled() => {
+            generation.fail(JobFailure::TakenDown);
+            generation.ended().await
+        }
     };
     match ended.outcome {
-        Ok(_) => End::Finished { output_tokens: ended.usage.completion_tokens },
+        Ok(reason) => End::Finished(reason, ended.usage),
         Err(JobFailure::Internal(reason)) => End::Retry(reason),
-        Err(failure) => End::Failed(failure, ended.sink),
+        Err(failure) => End::Failed(failure, ended.usage, ended.sink),
     }
 }
 
@@ -177,12 +190,14 @@ fn is_transient(error: &AdapterError) -> bool {
     }
 }
 
-/// Time until the job's deadline; a year where it has none.
-fn time_left(job: &GenerateJob) -> Duration {
-    let year = Duration::from_secs(365 * 24 * 3600);
-    let Some(deadline_unix_ms) = job.deadline_unix_ms else { return year };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(deadline_unix_ms).saturating_sub(now).min(year)
+/// What a job has used that has not reached this node's engine: what earlier attempts delivered.
+fn unbegun(job: &GenerateJob) -> Usage {
+    Usage {
+        prompt_tokens: count(job.prompt.len()),
+        cached_tokens: 0,
+        completion_tokens: count(job.resume.len()),
+        prefill_began: !job.resume.is_empty(),
+    }
 }
 
 fn count(num_tokens: usize) -> u32 {

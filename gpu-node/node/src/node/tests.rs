@@ -1,5 +1,7 @@
 //! The node between a real queue, a real event hub, a real adapter store and the real engine; only the model is scripted.
 
+mod orders;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,16 +11,16 @@ use souk_engine::EngineConfig;
 use souk_engine::constraint::ConstraintLimits;
 use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
 use souk_protocol::{
-    AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, RequestId,
-    SamplingParams, TenantId, TokenId,
+    AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, PoolId,
+    RequestId, SamplingParams, TenantId, TokenId,
 };
-use souk_queue::{EventHub, MemoryQueue, OutcomeKind, QueueConfig, Submission, Subscription, Weight};
+use souk_queue::{EventHub, MemoryQueue, NoticeKind, QueueConfig, Submission, Subscription, Weight};
 use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
 use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
 use super::*;
-use crate::adapters::AdapterLimits;
-use crate::adapters::samples::{GatedSource, adapter_files, base, weights};
+use crate::adapters::samples::{GatedSource, adapter_files, ample_memory, base, weights};
+use crate::adapters::{AdapterLimits, DiskTier, Tiers};
 
 const LEASE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(10);
@@ -36,6 +38,7 @@ struct TestNode {
     script: Script,
     source: Arc<GatedSource>,
     adapters: Vec<Digest>,
+    _disk: tempfile::TempDir,
 }
 
 /// The scripted model at a pace that leaves time to meddle.
@@ -74,13 +77,17 @@ impl Pool {
         let files = [1, 2].map(|rank| adapter_files(rank, &json!({})));
         let (source, adapters) = GatedSource::new(files, num_open);
         let source_of_store: Arc<dyn crate::adapters::AdapterSource> = Arc::<GatedSource>::clone(&source);
-        let store = AdapterStore::new(source_of_store, Arc::new(base()), Arc::new(weights()), AdapterLimits::default())
-            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let disk = DiskTier::open(folder.path(), 1 << 20, base().digest, base().shape).unwrap();
+        let tiers = Tiers { memory: ample_memory(), disk: Some(disk) };
+        let (base_of_store, weights) = (Arc::new(base()), Arc::new(weights()));
+        let limits = AdapterLimits::default();
+        let store = AdapterStore::new(source_of_store, base_of_store, weights, limits, tiers).unwrap();
         let config = NodeConfig { heartbeat_every: LEASE / 5, ..NodeConfig::new(pool_id()) };
         let constraints = ConstraintCompiler::new(Arc::new(base()), ConstraintLimits::default());
         let events = Arc::new(self.hub.clone());
         let node = Node::start(config, Arc::clone(&self.queue), events, store, engine, constraints);
-        TestNode { node, script, source, adapters }
+        TestNode { node, script, source, adapters, _disk: folder }
     }
 
     async fn submit(&self, job: GenerateJob) -> Answer {
@@ -196,7 +203,7 @@ async fn jobs_are_claimed_answered_and_settled() {
 #[tokio::test]
 async fn a_cold_adapter_delays_its_own_job_only() {
     let pool = Pool::new();
-    let TestNode { node: _node, source, adapters, script } = pool.node(0, Duration::ZERO);
+    let TestNode { node: _node, source, adapters, script, .. } = pool.node(0, Duration::ZERO);
     let mut cold = pool.submit(job(&[1, 2], 3, &adapters)).await;
     until("the loads wait", async || source.num_fetches() == 2).await;
     let mut base_only = pool.submit(job(&[1, 2], 3, &[])).await;
@@ -404,8 +411,8 @@ async fn an_attempt_that_fails_is_tried_again_here_or_elsewhere() {
     node.script.panic_next.store(true, Ordering::SeqCst);
     let mut broken = pool.submit(job(&[1], 4, &[])).await;
     until("it waits again", async || {
-        let outcomes = pool.queue.next_outcomes(pool_id(), &pool.gateway, SOON).await.unwrap();
-        outcomes.iter().any(|outcome| outcome.job == broken.id && outcome.kind == OutcomeKind::Requeued)
+        let notices = pool.queue.next_notices(pool_id(), &pool.gateway, SOON).await.unwrap();
+        notices.iter().any(|notice| notice.job == broken.id && notice.kind == NoticeKind::Requeued)
     })
     .await;
     let _other = pool.node(9, Duration::ZERO);

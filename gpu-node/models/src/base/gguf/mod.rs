@@ -12,11 +12,12 @@ use souk_protocol::{BaseModel, LlamaShape, TokenizerSpec};
 
 use self::header::{Header, TensorEntry, Value};
 use super::digests::digest_of;
-use super::fetch::{FetchConfig, FetchedBase};
+use super::files::{FetchConfig, FetchedBase};
+use super::loaded::LoadedBase;
 use super::source::KNOWN_MODELS;
 use super::tensors::{TensorFiles, TensorReader};
 use super::weights::{LlamaWeights, RowOrder, TensorNames, check_shape};
-use super::{BaseError, LoadedBase, OnProgress};
+use super::{BaseError, OnProgress};
 
 const NAMES: TensorNames = TensorNames {
     embedding: "token_embd.weight",

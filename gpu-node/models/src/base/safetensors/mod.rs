@@ -1,35 +1,31 @@
 //! Llama models in a Hugging Face folder: `config.json`, `tokenizer.json`, `*.safetensors`.
 
 mod config;
+mod index;
+mod text;
 mod tokenizer;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use souk_kernels::WeightType;
 use souk_protocol::{BaseModel, Digest};
 
 use self::config::ModelConfig;
+pub(super) use self::index::{INDEX_FILE, SINGLE_FILE, shards_of};
+use self::text::read_json;
 use self::tokenizer::Tokenizer;
 use super::digests::digest_of;
-use super::fetch::{FetchConfig, FetchedBase};
+use super::files::{FetchConfig, FetchedBase};
+use super::loaded::LoadedBase;
 use super::tensors::{TensorFiles, TensorReader};
 use super::weights::{LlamaWeights, TensorNames, check_shape};
-use super::{BaseError, LoadedBase, OnProgress};
+use super::{BaseError, OnProgress};
 
-/// The weights of a model that has one file of them.
-pub(super) const SINGLE_FILE: &str = "model.safetensors";
-/// Says which file has which tensor, in a model that has several.
-pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
-
-/// Longest JSON file that is read; the largest tokenizers in use have about 35 MB.
-const MAX_JSON_BYTES: u64 = 128 << 20;
 /// Longest header of a weights file that is read; real ones have a few hundred kilobytes.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
@@ -86,22 +82,6 @@ pub(super) fn read(
     Ok(LoadedBase { model, weights })
 }
 
-/// The names of the weights files that an index names, sorted.
-pub(super) fn shards_of(index: &Path) -> Result<Vec<String>, BaseError> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let Index { weight_map } = read_json(index)?;
-    let shards: BTreeSet<String> = weight_map.into_values().collect();
-    // An index comes from the same stranger as the weights; it may name files of its own folder only.
-    match shards.iter().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        Some(name) => Err(BaseError::malformed(index, format!("`{name}` is not the name of a file beside it"))),
-        None if shards.is_empty() => Err(BaseError::malformed(index, "it names no weights")),
-        None => Ok(shards.into_iter().collect()),
-    }
-}
-
 /// The digest of the only file, or the digest of the list of files with their digests, as `sha256sum` prints it.
 fn digest_of_shards(
     folder: &Path,
@@ -118,25 +98,6 @@ fn digest_of_shards(
         list += &format!("{}  {name}\n", digest.hex());
     }
     Ok(Digest::of(list.as_bytes()))
-}
-
-/// Reads a JSON file that a stranger wrote.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, BaseError> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| BaseError::malformed(path, error.to_string()))
-}
-
-fn read_optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, BaseError> {
-    if path.exists() { read_json(path) } else { Ok(T::default()) }
-}
-
-fn read_text(path: &Path) -> Result<String, BaseError> {
-    let file = File::open(path).map_err(BaseError::io("open", path))?;
-    let mut text = String::new();
-    let len = file.take(MAX_JSON_BYTES).read_to_string(&mut text).map_err(BaseError::io("read", path))?;
-    if len as u64 == MAX_JSON_BYTES {
-        return Err(BaseError::malformed(path, format!("it has more than {MAX_JSON_BYTES} bytes")));
-    }
-    Ok(text)
 }
 
 /// The open weights files of a model.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use souk_protocol::{TokenId, TokenizerSpec};
 
 use super::config::{ModelConfig, TokenIds};
-use super::{read_optional_json, read_text};
+use super::text::{read_optional_json, read_text};
 use crate::base::BaseError;
 
 /// What the files say about text.

@@ -10,7 +10,11 @@ use std::time::{Instant, SystemTime};
 use souk_kernels::cpu::LoraPair;
 use souk_protocol::Digest;
 
-use super::{DiskStats, UNFINISHED, format};
+use super::format;
+use super::stats::DiskStats;
+
+/// How the names of unfinished files begin.
+pub(super) const UNFINISHED: &str = ".unfinished-";
 
 /// Bytes of the base's digest that a name has.
 const BASE_BYTES: usize = 6;

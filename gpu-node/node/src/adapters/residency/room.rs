@@ -1,24 +1,34 @@
-//! Who goes so that another may come: room in the tiers, and give and take with the KV side of the device's memory.
+//! What the tiers hold: their bytes, who goes so that another may come, and give and take with the KV side of the device's
+//! memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use souk_engine::memory::{PAGE_BYTES, Side, pages_for};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side, pages_for};
+use souk_protocol::Digest;
 
-use super::{EntryId, Residency, State, Tier};
-use crate::adapters::entry::Resident;
+use super::super::entry::{DiskPace, Entry, EntryId, Resident, State};
+use super::super::error::{AdapterError, Tier, as_ms};
+use super::super::limits::AdapterLimits;
+use super::super::stats::AdapterTotals;
+use super::super::waiting::Purpose;
 
-/// An adapter that is less popular than this gives way to one that is only expected: half a request, which is what one
-/// that was used once is worth after a half-life.
+/// An adapter that is less popular than this gives way to a prefetch: half a request, which is what one that was used once
+/// is worth after a half-life.
 const WORTH_KEEPING: f64 = 0.5;
 
-/// For whom room is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guest {
-    /// Requests that wait.
-    Requested,
-    /// One that is expected: it displaces only what is below [`WORTH_KEEPING`], and asks nobody for room.
-    Expected,
+/// The tiers and who is in them. Entries live by id rather than digest, since after a take-down an old one may still be in
+/// use while a new one of the same digest is loaded.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) limits: AdapterLimits,
+    /// The pool that the device tier shares with K and V.
+    pub(super) memory: DeviceMemory,
+    pub(super) entries: HashMap<EntryId, Entry>,
+    pub(super) by_digest: HashMap<Digest, EntryId>,
+    pub(super) totals: AdapterTotals,
+    pub(super) disk_pace: DiskPace,
 }
 
 /// An idle adapter and what its eviction costs and frees.
@@ -28,96 +38,44 @@ struct Candidate {
     bytes: usize,
 }
 
-impl Residency {
-    /// Serves both lines as far as there is room, and the request that gathers several adapters. Nobody in a line is
-    /// overtaken by others in it, so a large adapter comes to its turn although small ones would fit all the time.
-    pub(super) fn admit(&mut self, now: Instant) {
-        if self.admit_to_device(now) {
-            // Nobody waits for pages, so none are kept from the KV side.
-            self.ask_for(0);
-        }
-        while let Some(id) = self.host_line.first() {
-            if !self.admit_to_host(id, now) {
-                break;
-            }
-            self.host_line.first_leaves();
-            self.moved.notify_waiters();
-        }
-        for id in self.gathering.clone() {
-            if self.waits_for_host(id).is_some() && self.admit_to_host(id, now) {
-                self.host_line.leave(id);
-                self.moved.notify_waiters();
-            }
+impl Room {
+    pub(super) fn new(limits: AdapterLimits, memory: DeviceMemory) -> Self {
+        Self {
+            limits,
+            memory,
+            entries: HashMap::new(),
+            by_digest: HashMap::new(),
+            totals: AdapterTotals::default(),
+            disk_pace: DiskPace::default(),
         }
     }
 
-    /// Serves those that wait for the device; false if one of them does not fit yet.
-    fn admit_to_device(&mut self, now: Instant) -> bool {
-        while let Some(id) = self.device_line.first() {
-            if let Some(bytes) = self.waits_for_device(id)
-                && !self.move_to_device(id, bytes, Guest::Requested, now)
-            {
-                break;
-            }
-            self.device_line.first_leaves();
-            self.moved.notify_waiters();
-            self.leaves_device_line(id);
-        }
-        for id in self.gathering.clone() {
-            if let Some(bytes) = self.waits_for_device(id)
-                && self.move_to_device(id, bytes, Guest::Requested, now)
-            {
-                self.device_line.leave(id);
-                self.moved.notify_waiters();
-                self.leaves_device_line(id);
-            }
-        }
-        self.device_line.first().is_none()
+    pub(super) fn entry(&mut self, id: EntryId) -> &mut Entry {
+        self.entries.get_mut(&id).expect("an entry stays while it has a user or a load works on it")
     }
 
-    /// Gives a load its memory; false if it waits for that and there is none.
-    fn admit_to_host(&mut self, id: EntryId, now: Instant) -> bool {
-        let Some(bytes) = self.waits_for_host(id) else { return true };
-        let has_room = self.make_room(Tier::Host, bytes, Guest::Requested, now);
-        if has_room {
-            self.grant(id, bytes);
+    /// Takes host memory for a load, making room if need be; false if there is none. True if it waits for none.
+    pub(super) fn admit_to_host(&mut self, id: EntryId, purpose: Purpose, now: Instant) -> bool {
+        let State::WaitsForMemory(bytes) = self.entry(id).state else { return true };
+        if !self.make_room(Tier::Host, bytes, purpose, now) {
+            return false;
         }
-        has_room
-    }
-
-    /// The size of a load that waits for host memory.
-    fn waits_for_host(&self, id: EntryId) -> Option<usize> {
-        match self.entries.get(&id)?.state {
-            State::WaitsForMemory(bytes) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// The size of a packed adapter that waits for the device, for somebody who still wants it.
-    fn waits_for_device(&self, id: EntryId) -> Option<usize> {
-        let entry = self.entries.get(&id)?;
-        let waits = entry.queued_for_device && entry.users > 0 && matches!(entry.state, State::Host(_));
-        waits.then_some(entry.bytes)
-    }
-
-    fn leaves_device_line(&mut self, id: EntryId) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.queued_for_device = false;
-        }
-    }
-
-    /// Gives host memory to a load.
-    pub(super) fn grant(&mut self, id: EntryId, bytes: usize) {
         self.totals.host_bytes += bytes;
         let entry = self.entry(id);
         entry.bytes = bytes;
         entry.state = State::Reserved;
-        entry.flight.changed.notify_waiters();
+        true
     }
 
-    /// Makes room on the device and moves a packed adapter there, if that is possible now.
-    pub(super) fn move_to_device(&mut self, id: EntryId, bytes: usize, guest: Guest, now: Instant) -> bool {
-        while self.make_room(Tier::Device, bytes, guest, now) {
+    /// Moves a packed adapter to the device, making room if need be; false if there is none. True if it is not one that
+    /// could move.
+    pub(super) fn admit_to_device(&mut self, id: EntryId, purpose: Purpose, now: Instant) -> bool {
+        let entry = self.entry(id);
+        if !matches!(entry.state, State::Host(_)) {
+            return true;
+        }
+        let bytes = entry.bytes;
+        while self.make_room(Tier::Device, bytes, purpose, now) {
             if self.promote(id) {
                 return true;
             }
@@ -128,27 +86,27 @@ impl Residency {
 
     /// Evicts the least valuable adapters until `bytes` fit. Evicts none if that would not be enough; should only pages be
     /// missing then, the KV side is asked for them.
-    pub(super) fn make_room(&mut self, tier: Tier, bytes: usize, guest: Guest, now: Instant) -> bool {
+    fn make_room(&mut self, tier: Tier, bytes: usize, purpose: Purpose, now: Instant) -> bool {
         let (used, budget) = match tier {
             Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
             Tier::Device => (self.totals.device_bytes, self.limits.device_bytes),
         };
         let mut missing_bytes = (used + bytes).saturating_sub(budget);
-        let mut missing_pages = match (&self.memory, tier) {
-            (Some(memory), Tier::Device) => pages_for(bytes).saturating_sub(memory.available(Side::Adapters)),
-            _ => 0,
+        let mut missing_pages = match tier {
+            Tier::Host => 0,
+            Tier::Device => pages_for(bytes).saturating_sub(self.memory.available(Side::Adapters)),
         };
         if missing_bytes == 0 && missing_pages == 0 {
             return true;
         }
-        let candidates = self.candidates(tier, guest, now);
+        let candidates = self.candidates(tier, purpose, now);
         let (idle_bytes, idle_pages) =
             candidates.iter().fold((0, 0), |(bytes, pages), one| (bytes + one.bytes, pages + pages_for(one.bytes)));
         if idle_bytes < missing_bytes {
             return false;
         }
         if idle_pages < missing_pages {
-            if guest == Guest::Requested {
+            if purpose == Purpose::Request {
                 // Once so many are there, evicting the idle ones makes up the rest.
                 self.ask_for(pages_for(bytes) - idle_pages);
             }
@@ -167,11 +125,11 @@ impl Residency {
 
     /// Gives up idle adapters for what the KV side is short of, the least valuable first.
     pub(super) fn give_way(&mut self, now: Instant) {
-        let mut owed = self.memory.as_ref().map_or(0, |memory| memory.owes(Side::Adapters));
+        let mut owed = self.memory.owes(Side::Adapters);
         if owed == 0 {
             return;
         }
-        for one in self.candidates(Tier::Device, Guest::Requested, now) {
+        for one in self.candidates(Tier::Device, Purpose::Request, now) {
             if owed == 0 {
                 break;
             }
@@ -180,12 +138,12 @@ impl Residency {
         }
     }
 
-    /// What may be evicted for the guest, the least valuable first.
-    fn candidates(&self, tier: Tier, guest: Guest, now: Instant) -> Vec<Candidate> {
+    /// What may be evicted for this purpose, the least valuable first.
+    fn candidates(&self, tier: Tier, purpose: Purpose, now: Instant) -> Vec<Candidate> {
         let half_life = self.limits.popularity_half_life;
         let evictable = self.entries.iter().filter(|(_, entry)| entry.is_evictable(tier));
         let evictable = evictable
-            .filter(|(_, entry)| guest == Guest::Requested || entry.popularity.at(now, half_life) < WORTH_KEEPING);
+            .filter(|(_, entry)| purpose == Purpose::Request || entry.popularity.at(now, half_life) < WORTH_KEEPING);
         let mut candidates: Vec<_> = evictable
             .map(|(id, entry)| Candidate {
                 value: entry.value(tier, self.disk_pace, now, half_life),
@@ -199,14 +157,15 @@ impl Residency {
     }
 
     fn evict(&mut self, tier: Tier, id: EntryId) {
-        self.demote(id);
-        if tier == Tier::Host {
-            self.totals.host_evictions += 1;
-            let digest = self.entry(id).digest;
-            self.by_digest.remove(&digest);
-            self.remove(id);
-        } else {
-            self.totals.device_evictions += 1;
+        match tier {
+            Tier::Host => {
+                self.totals.host_evictions += 1;
+                self.remove(id);
+            }
+            Tier::Device => {
+                self.totals.device_evictions += 1;
+                self.demote(id);
+            }
         }
     }
 
@@ -214,57 +173,70 @@ impl Residency {
     fn promote(&mut self, id: EntryId) -> bool {
         let entry = self.entries.get_mut(&id).expect("who is promoted is on the books");
         let State::Host(packed) = &entry.state else { return true };
-        if self.memory.as_ref().is_some_and(|memory| !memory.take(Side::Adapters, pages_for(entry.bytes))) {
+        if !self.memory.take(Side::Adapters, pages_for(entry.bytes)) {
             return false;
         }
         entry.state = State::Device(Resident::new(Arc::clone(packed)));
-        entry.flight.changed.notify_waiters();
         self.totals.device_bytes += entry.bytes;
         true
     }
 
-    pub(super) fn demote(&mut self, id: EntryId) {
+    fn demote(&mut self, id: EntryId) {
         let entry = self.entry(id);
         if let State::Device(resident) = &entry.state {
             entry.state = State::Host(Arc::clone(&resident.packed));
             let bytes = entry.bytes;
             self.totals.device_bytes -= bytes;
-            if let Some(memory) = &self.memory {
-                memory.give_back(Side::Adapters, pages_for(bytes));
+            self.memory.give_back(Side::Adapters, pages_for(bytes));
+        }
+    }
+
+    /// Gives an entry's memory back and forgets it.
+    pub(super) fn remove(&mut self, id: EntryId) {
+        self.demote(id);
+        if let Some(entry) = self.entries.remove(&id) {
+            self.totals.host_bytes -= entry.bytes;
+            if self.by_digest.get(&entry.digest) == Some(&id) {
+                self.by_digest.remove(&entry.digest);
             }
         }
     }
 
+    /// Why `needed_bytes` do not fit into a tier.
+    pub(super) fn no_room(&self, tier: Tier, needed_bytes: usize, waited: Duration) -> AdapterError {
+        let budget_bytes = match tier {
+            Tier::Device => self.device_bytes_now(),
+            Tier::Host => self.limits.host_bytes,
+        };
+        let in_use = self.entries.values().filter(|entry| entry.is_in(tier) && !entry.is_evictable(tier));
+        let in_use_bytes = in_use.map(|entry| entry.bytes).sum();
+        AdapterError::NoRoom { needed_bytes, tier, budget_bytes, in_use_bytes, waited_ms: as_ms(waited) }
+    }
+
     /// The most bytes that adapters on the device can ever have.
     pub(super) fn most_device_bytes(&self) -> usize {
-        let pool = self.memory.as_ref().map_or(usize::MAX, |memory| memory.most(Side::Adapters) * PAGE_BYTES);
-        self.limits.device_bytes.min(pool)
+        self.limits.device_bytes.min(self.memory.most(Side::Adapters) * PAGE_BYTES)
     }
 
     /// What the adapters on the device can have as long as the KV side keeps what it has.
-    pub(super) fn device_bytes_now(&self) -> usize {
-        let pool = self
-            .memory
-            .as_ref()
-            .map_or(usize::MAX, |memory| (memory.used(Side::Adapters) + memory.available(Side::Adapters)) * PAGE_BYTES);
-        self.limits.device_bytes.min(pool)
+    fn device_bytes_now(&self) -> usize {
+        let pages = self.memory.used(Side::Adapters) + self.memory.available(Side::Adapters);
+        self.limits.device_bytes.min(pages * PAGE_BYTES)
     }
 
     /// Tells the pool how many pages are missing, if that has changed.
-    fn ask_for(&self, pages: usize) {
-        if let Some(memory) = &self.memory
-            && memory.wanted(Side::Adapters) != pages
-        {
-            memory.ask(Side::Adapters, pages);
+    pub(super) fn ask_for(&self, pages: usize) {
+        if self.memory.wanted(Side::Adapters) != pages {
+            self.memory.ask(Side::Adapters, pages);
         }
     }
 }
 
-impl Drop for Residency {
+impl Drop for Room {
     fn drop(&mut self) {
         // The pool may outlive the store.
-        let on_device: Vec<_> = self.entries.keys().copied().collect();
-        on_device.into_iter().for_each(|id| self.demote(id));
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.demote(id));
         self.ask_for(0);
     }
 }

@@ -1,8 +1,8 @@
-mod line;
-
 use proptest::prelude::*;
 use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
+use super::super::samples::ample_memory;
+use super::super::waiting::RequestId;
 use super::*;
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
@@ -19,6 +19,11 @@ fn adapter(index: usize, size_bytes: usize) -> Arc<PackedAdapter> {
     Arc::new(adapter)
 }
 
+/// The index of each digest, up to as many as a test has.
+fn index_of(wanted: &Digest) -> usize {
+    (0..100).find(|index| digest(*index) == *wanted).expect("tests have few adapters")
+}
+
 /// A residency with the loads and users that a store would run, moved by hand.
 struct Sim {
     residency: Residency,
@@ -29,43 +34,71 @@ struct Sim {
 }
 
 struct User {
+    request: RequestId,
+    /// The adapter that it asks for.
+    digest: Digest,
+    /// Where that is on the books.
     id: EntryId,
     lease: Option<Arc<DeviceAdapter>>,
 }
 
 impl Sim {
     fn new(limits: AdapterLimits, sizes: &[usize]) -> Self {
-        Self::in_pool(limits, None, sizes)
+        Self::in_pool(limits, ample_memory(), sizes)
     }
 
-    fn in_pool(limits: AdapterLimits, memory: Option<DeviceMemory>, sizes: &[usize]) -> Self {
+    fn in_pool(limits: AdapterLimits, memory: DeviceMemory, sizes: &[usize]) -> Self {
         let residency = Residency::new(limits, memory);
         Self { residency, now: Instant::now(), sizes: sizes.to_vec(), loads: Vec::new(), users: Vec::new() }
     }
 
+    /// A request comes, and looks once.
     fn join(&mut self, index: usize) -> Result<EntryId, AdapterError> {
-        let joined = self.residency.join(&digest(index), self.now)?;
-        if joined.must_load {
-            self.loads.push((joined.id, index));
-        }
-        self.users.push(User { id: joined.id, lease: None });
-        Ok(joined.id)
+        let (digest, request) = (digest(index), self.residency.ask(1, self.now));
+        let polled = self.residency.poll(request, &[digest], self.now);
+        self.begin_loads();
+        let granted = match polled {
+            Ok(granted) => granted.and_then(|mut granted| granted.pop()),
+            Err(error) => {
+                self.residency.cancel(request, self.now);
+                return Err(error);
+            }
+        };
+        let id = match &granted {
+            Some((id, _)) => *id,
+            None => *self.residency.waiting.adapters(request).first().expect("nobody is kept out in these tests"),
+        };
+        self.users.push(User { request, digest, id, lease: granted.map(|(_, adapter)| adapter) });
+        Ok(id)
+    }
+
+    fn prefetch(&mut self, index: usize) {
+        self.residency.prefetch(&digest(index), self.now);
+        self.begin_loads();
+    }
+
+    fn begin_loads(&mut self) {
+        let News { loads, .. } = self.residency.take_news();
+        self.loads.extend(loads.into_iter().map(|(id, digest)| (id, index_of(&digest))));
     }
 
     /// Lets a load go on as far as it can; `error` makes it fail.
     fn step_load(&mut self, at: usize, error: Option<AdapterError>) {
         let (id, index) = self.loads[at];
         let size = self.sizes[index];
+        if error.is_none() && !self.residency.may_load(id) {
+            return;
+        }
         match self.residency.reserve(id, size, self.now) {
             Ok(false) if error.is_none() => return,
             Ok(true) if error.is_none() => {
                 let work_time = Duration::from_millis(10 + index as u64);
                 let loaded = Loaded { adapter: adapter(index, size), work_time, was_on_disk: false };
-                self.residency.loaded(id, loaded, self.now);
+                self.residency.loaded(id, loaded, self.now)
             }
             Ok(_) => self.residency.failed(id, error.unwrap_or(AdapterError::Stopped), self.now),
             Err(refused) => self.residency.failed(id, refused, self.now),
-        }
+        };
         self.loads.remove(at);
     }
 
@@ -74,15 +107,19 @@ impl Sim {
         if self.users[at].lease.is_some() {
             return;
         }
-        match self.residency.poll(self.users[at].id, self.now) {
-            Ok(lease) => self.users[at].lease = lease,
+        let User { request, digest, .. } = self.users[at];
+        match self.residency.poll(request, &[digest], self.now) {
+            Ok(granted) => self.users[at].lease = granted.and_then(|mut granted| granted.pop()).map(|(_, lease)| lease),
             Err(_) => self.release(at),
         }
     }
 
     fn release(&mut self, at: usize) {
         let user = self.users.swap_remove(at);
-        self.residency.release(user.id, self.now);
+        match user.lease {
+            Some(_) => self.residency.release(user.id, self.now),
+            None => self.residency.cancel(user.request, self.now),
+        }
     }
 
     /// Joins, loads and leases in one go, and gives the lease back.
@@ -106,18 +143,14 @@ impl Sim {
 
     /// What must hold at every moment.
     fn check(&self) {
-        let Residency { entries, totals, limits, .. } = &self.residency;
+        let Room { entries, totals, limits, memory, .. } = &self.residency.room;
         let on_device = |entry: &&Entry| matches!(entry.state, State::Device(_));
         assert_eq!(totals.host_bytes, entries.values().map(|entry| entry.bytes).sum::<usize>());
         assert_eq!(totals.device_bytes, entries.values().filter(on_device).map(|entry| entry.bytes).sum::<usize>());
         assert!(totals.host_bytes <= limits.host_bytes, "{} > {}", totals.host_bytes, limits.host_bytes);
         assert!(totals.device_bytes <= limits.device_bytes);
-        if let Some(memory) = &self.residency.memory {
-            let pages: usize = entries.values().filter(on_device).map(|entry| pages_for(entry.bytes)).sum();
-            assert_eq!(memory.used(Side::Adapters), pages, "the pool and the books agree");
-        }
-        let expected = entries.values().filter(|entry| entry.is_expected && entry.is_loading());
-        assert_eq!(self.residency.num_expected, expected.count());
+        let pages: usize = entries.values().filter(on_device).map(|entry| pages_for(entry.bytes)).sum();
+        assert_eq!(memory.used(Side::Adapters), pages, "the pool and the books agree");
         for user in &self.users {
             let Some(lease) = &user.lease else { continue };
             let State::Device(resident) = &entries[&user.id].state else { panic!("a leased adapter was evicted") };
@@ -140,6 +173,7 @@ impl Sim {
             }
         }
         assert!(self.users.is_empty() && self.loads.is_empty(), "somebody waits for ever");
+        assert!(self.residency.waiting.is_empty(), "something is left: {:?}", self.residency.waiting);
     }
 }
 
@@ -151,7 +185,7 @@ enum Action {
     Poll(usize),
     Release(usize),
     TakeDown(usize),
-    Expect(usize),
+    Prefetch(usize),
     /// The KV side takes or gives back pages; it asks for what it does not get.
     TakePages(usize),
     GiveBackPages(usize),
@@ -166,7 +200,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         5 => any::<usize>().prop_map(Action::Poll),
         4 => any::<usize>().prop_map(Action::Release),
         1 => (0usize..6).prop_map(Action::TakeDown),
-        2 => (0usize..6).prop_map(Action::Expect),
+        2 => (0usize..6).prop_map(Action::Prefetch),
         2 => (0usize..20).prop_map(Action::TakePages),
         2 => (0usize..20).prop_map(Action::GiveBackPages),
         1 => (0u64..100_000).prop_map(Action::Sleep),
@@ -189,7 +223,7 @@ proptest! {
         });
         let mut kv_pages = 0;
         let limits = limits(device * PAGE_BYTES, (device + extra) * PAGE_BYTES);
-        let mut sim = Sim::in_pool(limits, memory.clone(), &sizes);
+        let mut sim = Sim::in_pool(limits, memory.clone().unwrap_or_else(ample_memory), &sizes);
         for action in actions {
             match action {
                 Action::Join(index) => drop(sim.join(index)),
@@ -199,12 +233,12 @@ proptest! {
                 }
                 Action::Poll(at) if !sim.users.is_empty() => sim.poll(at % sim.users.len()),
                 Action::Release(at) if !sim.users.is_empty() => sim.release(at % sim.users.len()),
-                Action::TakeDown(index) => drop(sim.residency.take_down(&digest(index), sim.now)),
-                Action::Expect(index) => {
-                    if let Some(joined) = sim.residency.expect(&digest(index), sim.now) {
-                        sim.loads.push((joined.id, index));
-                    }
+                Action::TakeDown(index) => {
+                    sim.residency.take_down(&digest(index), sim.now);
+                    // As if the order stood no more, so that what follows is about more than refusals.
+                    sim.residency.taken_down = TakenDown::default();
                 }
+                Action::Prefetch(index) => sim.prefetch(index),
                 Action::TakePages(pages) => if let Some(memory) = &memory {
                     if memory.take(Side::Kv, pages) {
                         kv_pages += pages;
@@ -243,7 +277,7 @@ proptest! {
         let memory = DeviceMemory::new(config).unwrap();
         let bytes = 60 * PAGE_BYTES;
         let sizes = [4 * PAGE_BYTES; 16];
-        let mut sim = Sim::in_pool(limits(bytes, bytes), Some(memory.clone()), &sizes);
+        let mut sim = Sim::in_pool(limits(bytes, bytes), memory.clone(), &sizes);
         for index in 0..leased {
             sim.join(index).unwrap();
             sim.step_load(0, None);
@@ -322,7 +356,7 @@ fn a_large_adapter_that_waits_is_not_overtaken_by_small_ones() {
     sim.step_load(0, None);
     sim.poll(3);
     assert!(sim.users[2].lease.is_none() && sim.users[3].lease.is_none());
-    let waiting = sim.residency.why_waiting(large, Duration::from_millis(7));
+    let waiting = sim.residency.why_waiting(&[large], Duration::from_millis(7));
     assert_eq!(
         waiting.to_string(),
         "no room for the adapter within 7 ms: it takes 30 bytes, and of the 30 bytes of the device tier 20 are in use"
@@ -346,7 +380,7 @@ fn nothing_is_evicted_in_vain() {
     sim.join(2).unwrap();
     sim.step_load(0, None);
     assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Device)]);
-    let reason = sim.residency.why_waiting(sim.users[1].id, Duration::ZERO);
+    let reason = sim.residency.why_waiting(&[sim.users[1].id], Duration::ZERO);
     assert!(matches!(reason, AdapterError::NoRoom { tier: Tier::Host, in_use_bytes: 10, needed_bytes: 30, .. }));
     sim.drain();
 }
@@ -371,15 +405,20 @@ fn a_take_down_refuses_those_that_wait_and_spares_those_that_run() {
     assert!(!sim.residency.take_down(&digest(0), sim.now));
     sim.check();
     assert_eq!(sim.residency.totals().device_bytes, 20, "its bytes count while it runs");
-    // A new request is a new load, which the source may refuse.
-    assert_ne!(sim.join(0).unwrap(), leased);
-    let id = sim.users[1].id;
-    assert!(sim.residency.take_down(&digest(0), sim.now));
-    assert!(matches!(sim.residency.poll(id, sim.now), Err(AdapterError::TakenDown)));
+    // A later request is refused, and nothing is brought ahead of one.
+    assert!(matches!(sim.join(0), Err(AdapterError::TakenDown)));
+    sim.prefetch(0);
+    assert!(sim.loads.is_empty());
+    // So are those that wait, and their load.
+    assert_ne!(sim.join(1).unwrap(), leased);
+    let User { id, request, .. } = sim.users[1];
+    assert!(sim.residency.take_down(&digest(1), sim.now));
+    let polled = sim.residency.poll(request, &[digest(1)], sim.now);
+    assert!(matches!(polled, Err(AdapterError::TakenDown)));
     assert!(matches!(sim.residency.reserve(id, 20, sim.now), Err(AdapterError::TakenDown)));
     sim.drain();
     assert_eq!(sim.residency.totals().host_bytes, 0);
-    assert!(sim.residency.entries.is_empty());
+    assert!(sim.residency.room.entries.is_empty());
 }
 
 #[test]
@@ -389,7 +428,8 @@ fn a_failed_load_ends_its_waiters_and_is_tried_again_after_the_pause() {
     sim.join(0).unwrap();
     sim.step_load(0, Some(AdapterError::Stopped));
     for _ in 0..2 {
-        assert!(matches!(sim.residency.poll(sim.users[0].id, sim.now), Err(AdapterError::Stopped)));
+        let polled = sim.residency.poll(sim.users[0].request, &[digest(0)], sim.now);
+        assert!(matches!(polled, Err(AdapterError::Stopped)));
         sim.release(0);
     }
     assert!(matches!(sim.join(0), Err(AdapterError::BackingOff { .. })));
@@ -401,11 +441,12 @@ fn a_failed_load_ends_its_waiters_and_is_tried_again_after_the_pause() {
 fn an_adapter_that_disk_gives_back_quickly_goes_before_one_that_must_be_fetched_again() {
     let mut sim = Sim::new(limits(30, 30), &[10, 10, 10, 10]);
     let load = |sim: &mut Sim, index: usize, work_ms: u64, was_on_disk: bool| {
-        let joined = sim.residency.join(&digest(index), sim.now).unwrap();
-        assert!(sim.residency.reserve(joined.id, 10, sim.now).unwrap());
+        let id = sim.join(index).unwrap();
+        assert!(sim.residency.reserve(id, 10, sim.now).unwrap());
         let work_time = Duration::from_millis(work_ms);
-        sim.residency.loaded(joined.id, Loaded { adapter: adapter(index, 10), work_time, was_on_disk }, sim.now);
-        sim.residency.release(joined.id, sim.now);
+        sim.residency.loaded(id, Loaded { adapter: adapter(index, 10), work_time, was_on_disk }, sim.now);
+        sim.loads.clear();
+        sim.release(0);
     };
     // Equally large and equally often asked for: what it takes to have them back decides.
     load(&mut sim, 0, 40, false);
@@ -420,24 +461,23 @@ fn an_adapter_that_disk_gives_back_quickly_goes_before_one_that_must_be_fetched_
 }
 
 #[test]
-fn what_is_expected_takes_free_room_and_that_of_forgotten_adapters_only() {
+fn a_prefetch_takes_free_room_and_that_of_forgotten_adapters_only() {
     let mut sim = Sim::new(limits(20, 20), &[10, 10, 10, 10]);
     sim.use_once(0);
     sim.use_once(1);
-    let expect = |sim: &mut Sim, index: usize| {
-        let joined = sim.residency.expect(&digest(index), sim.now);
-        sim.loads.extend(joined.map(|joined| (joined.id, index)));
+    let prefetch = |sim: &mut Sim, index: usize| {
+        sim.prefetch(index);
         if let Some(at) = sim.loads.len().checked_sub(1) {
             sim.step_load(at, None);
         }
         sim.check();
     };
-    expect(&mut sim, 2);
+    prefetch(&mut sim, 2);
     assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Device)], "both were used a moment ago");
     assert_eq!(sim.residency.totals().load_failures, 0, "no room for a guess is no failure");
     sim.now += AdapterLimits::default().popularity_half_life * 2;
     sim.use_once(1);
-    expect(&mut sim, 2);
+    prefetch(&mut sim, 2);
     assert_eq!(sim.resident(), [(1, Tier::Device), (2, Tier::Device)]);
     // Its request finds it there.
     sim.use_once(2);
@@ -447,15 +487,15 @@ fn what_is_expected_takes_free_room_and_that_of_forgotten_adapters_only() {
 }
 
 #[test]
-fn a_request_that_joins_an_expected_load_waits_for_room_like_any_other() {
+fn a_request_that_joins_a_prefetch_waits_for_room_like_any_other() {
     let mut sim = Sim::new(limits(10, 10), &[10, 10]);
     sim.join(0).unwrap();
     sim.step_load(0, None);
     sim.poll(0);
-    let joined = sim.residency.expect(&digest(1), sim.now).unwrap();
-    assert!(sim.residency.expect(&digest(1), sim.now).is_none(), "one load is enough");
-    sim.loads.push((joined.id, 1));
-    assert_eq!(sim.join(1).unwrap(), joined.id);
+    sim.prefetch(1);
+    sim.prefetch(1);
+    assert_eq!(sim.loads.len(), 1, "one load is enough");
+    assert_eq!(sim.join(1).unwrap(), sim.loads[0].0);
     sim.step_load(0, None);
     assert_eq!(sim.loads.len(), 1, "it waits, since the lease on the other lasts");
     sim.release(0);
@@ -463,7 +503,8 @@ fn a_request_that_joins_an_expected_load_waits_for_room_like_any_other() {
     sim.poll(0);
     assert!(sim.users[0].lease.is_some());
     sim.release(0);
-    assert_eq!((sim.residency.totals().prefetch_hits, sim.residency.num_expected), (1, 0));
+    assert_eq!(sim.residency.totals().prefetch_hits, 1);
+    assert!(sim.residency.waiting.is_empty());
 }
 
 #[test]
@@ -472,7 +513,7 @@ fn when_idle_adapters_are_not_enough_the_kv_side_is_asked_for_the_rest() {
     let config = MemoryConfig { total_bytes: 20 * PAGE_BYTES, kv: floor(2), adapters: floor(2) };
     let memory = DeviceMemory::new(config).unwrap();
     let bytes = 20 * PAGE_BYTES;
-    let mut sim = Sim::in_pool(limits(bytes, bytes), Some(memory.clone()), &[4 * PAGE_BYTES, 10 * PAGE_BYTES]);
+    let mut sim = Sim::in_pool(limits(bytes, bytes), memory.clone(), &[4 * PAGE_BYTES, 10 * PAGE_BYTES]);
     sim.use_once(0);
     assert!(memory.take(Side::Kv, 14));
     sim.join(1).unwrap();
@@ -481,7 +522,7 @@ fn when_idle_adapters_are_not_enough_the_kv_side_is_asked_for_the_rest() {
     // Two pages are free, four are the idle adapter's: four are missing.
     assert_eq!((memory.wanted(Side::Adapters), memory.owes(Side::Kv)), (6, 4));
     assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Host)], "nothing is evicted in vain");
-    let reason = sim.residency.why_waiting(sim.users[0].id, Duration::from_millis(3)).to_string();
+    let reason = sim.residency.why_waiting(&[sim.users[0].id], Duration::from_millis(3)).to_string();
     assert!(
         reason.contains("it takes 40960 bytes, and of the 24576 bytes of the device tier 0 are in use"),
         "{reason}"

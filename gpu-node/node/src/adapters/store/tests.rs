@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use souk_engine::memory::{MemoryConfig, SideLimits};
 
-use super::super::residency::MOST_PASSES;
-use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, base, files_of, weights};
+use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, ample_memory, base, files_of, weights};
 use super::super::source::SourceError;
+use super::super::waiting::MAX_OVERTAKES;
 use souk_models::adapter::PackedAdapter;
 
 use super::*;
@@ -18,7 +18,12 @@ fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
 }
 
 fn store(source: Arc<GatedSource>, limits: AdapterLimits) -> AdapterStore {
-    AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits).unwrap()
+    AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, in_memory()).unwrap()
+}
+
+/// No disk, and more device memory than any test needs.
+fn in_memory() -> Tiers {
+    Tiers { memory: ample_memory(), disk: None }
 }
 
 /// A store over adapters of ranks 1, 2, 3, ... whose source is open for `num_open` fetches.
@@ -164,27 +169,33 @@ async fn another_base_and_files_that_are_no_adapter_are_refused_with_the_reason(
 
 #[tokio::test]
 async fn a_take_down_is_at_once_and_running_requests_end_in_peace() {
-    let (store, source, digests) = store_of(1, 1, limits(4096, 4096));
+    let (store, source, digests) = store_of(2, 1, limits(4096, 4096));
     let lease = store.acquire(&digests[0]).await.unwrap();
-    assert!(store.evict(&digests[0]));
-    assert!(!store.evict(&digests[0]));
+    assert!(store.take_down(&digests[0]));
+    assert!(!store.take_down(&digests[0]));
+    assert!(matches!(store.acquire(&digests[0]).await, Err(AdapterError::TakenDown)));
+    store.prefetch(&digests[0]);
+    // So is one whose load is under way.
     let waiting = tokio::spawn({
-        let (store, digest) = (store.clone(), digests[0]);
+        let (store, digest) = (store.clone(), digests[1]);
         async move { store.acquire(&digest).await }
     });
-    until("a new load waits", || source.num_fetches() == 2).await;
-    assert!(store.evict(&digests[0]));
+    until("a load waits", || source.num_fetches() == 2).await;
+    assert!(store.take_down(&digests[1]));
     assert!(matches!(waiting.await.unwrap(), Err(AdapterError::TakenDown)));
     assert_eq!(lease.slabs::<PackedAdapter>().unwrap().layers.len(), 2);
+    assert_eq!(store.stats().totals.device_bytes, SIZE_PER_RANK, "what runs counts until it ends");
     drop(lease);
     source.gate.add_permits(1);
     until("all is gone", || store.stats().totals.host_bytes == 0 && store.stats().resident.is_empty()).await;
+    assert_eq!((source.num_fetches(), store.stats().totals.device_bytes), (2, 0), "and nothing was fetched again");
 }
 
 #[tokio::test]
 async fn limits_that_contradict_themselves_are_refused() {
     let (source, _) = GatedSource::new([], 0);
-    let new = |limits| AdapterStore::new(source.clone(), Arc::new(base()), Arc::new(weights()), limits).err();
+    let new =
+        |limits| AdapterStore::new(source.clone(), Arc::new(base()), Arc::new(weights()), limits, in_memory()).err();
     assert_eq!(new(limits(2, 1)), Some(LimitsError::HostBelowDevice { host_bytes: 1, device_bytes: 2 }));
     let no_loads = AdapterLimits { max_concurrent_loads: 0, ..limits(1, 1) };
     assert_eq!(new(no_loads), Some(LimitsError::Zero("max_concurrent_loads")));
@@ -279,7 +290,7 @@ async fn who_would_pass_those_that_wait_too_often_stands_at_the_door_with_nothin
         async move { store.acquire(&digest).await.map(drop) }
     });
     until("it is in the line", || store.0.lock().somebody_waits()).await;
-    for _ in 0..MOST_PASSES {
+    for _ in 0..MAX_OVERTAKES {
         running.push(store.acquire(&digests[1]).await.unwrap());
     }
     let at_the_door: Vec<_> = (0..3)
@@ -291,7 +302,7 @@ async fn who_would_pass_those_that_wait_too_often_stands_at_the_door_with_nothin
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(at_the_door.iter().all(|task| !task.is_finished()));
     let users = store.stats().resident.iter().find(|adapter| adapter.digest == digests[1]).unwrap().users;
-    assert_eq!(users, MOST_PASSES + 1);
+    assert_eq!(users, MAX_OVERTAKES + 1);
     // What is not in memory passes nobody: its load begins.
     drop(tokio::time::timeout(Duration::from_millis(20), store.acquire(&digests[0])).await);
     assert_eq!(store.stats().totals.loads, 3);
@@ -313,8 +324,11 @@ async fn who_stands_at_the_door_for_too_long_is_refused_with_the_numbers() {
         async move { while store.acquire(&digest).await.is_err() {} }
     });
     until("it is in the line", || store.0.lock().somebody_waits()).await;
-    (0..MOST_PASSES).for_each(|_| store.0.lock().count_pass(&digests[1..2]));
-    let refused = store.enter(&digests[1..2], Instant::now() - Duration::from_millis(290)).await.unwrap_err();
+    let mut running = Vec::new();
+    for _ in 0..MAX_OVERTAKES {
+        running.push(store.acquire(&digests[1]).await.unwrap());
+    }
+    let refused = store.lease(&digests[1..2], now() - Duration::from_millis(290)).await.unwrap_err();
     assert!(
         matches!(refused, AdapterError::NoRoom { needed_bytes, in_use_bytes, .. }
             if needed_bytes == 2 * SIZE_PER_RANK && in_use_bytes == 2 * SIZE_PER_RANK),
@@ -342,8 +356,7 @@ async fn adapters_that_never_fit_side_by_side_are_refused_at_once_with_the_numbe
 fn store_with(num_adapters: usize, tiers: Tiers) -> (AdapterStore, Arc<GatedSource>, Vec<Digest>) {
     let (source, digests) = GatedSource::new((1..=num_adapters).map(|rank| adapter_files(rank, &json!({}))), 100);
     let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
-    let store =
-        AdapterStore::with_tiers(of_store, Arc::new(base()), Arc::new(weights()), limits(1 << 20, 1 << 20), tiers);
+    let store = AdapterStore::new(of_store, Arc::new(base()), Arc::new(weights()), limits(1 << 20, 1 << 20), tiers);
     (store.unwrap(), source, digests)
 }
 
@@ -352,7 +365,7 @@ async fn adapters_and_kv_share_the_pool_and_each_hears_of_the_others_need() {
     let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
     let memory = DeviceMemory::new(MemoryConfig { total_bytes: 4 * PAGE_BYTES, kv: floor(1), adapters: floor(1) });
     let memory = memory.unwrap();
-    let (store, _, digests) = store_with(4, Tiers { memory: Some(memory.clone()), disk: None });
+    let (store, _, digests) = store_with(4, Tiers { memory: memory.clone(), disk: None });
     // Three adapters of a page each are all that fits beside the floor of the KV side.
     for digest in &digests[..3] {
         drop(store.acquire(digest).await.unwrap());
@@ -405,14 +418,25 @@ async fn a_prefetched_adapter_is_there_for_its_request_and_guesses_never_hold_up
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guess_that_waits_its_turn_is_hurried_by_a_request() {
+async fn what_could_not_be_prefetched_is_loaded_by_its_request_at_once() {
     let limits = AdapterLimits { max_prefetches: 2, ..limits(1 << 20, 1 << 20) };
-    let (store, source, digests) = store_of(2, 0, limits);
-    // All places for guesses are taken, so that the second one waits.
-    let _places = store.0.prefetches.acquire_many(2).await.unwrap();
+    let (store, source, digests) = store_of(4, 0, limits);
+    // All places for prefetches are taken, one of them by a load that a request has joined meanwhile.
     store.prefetch(&digests[0]);
+    store.prefetch(&digests[1]);
+    let joined = tokio::spawn({
+        let (store, digest) = (store.clone(), digests[1]);
+        async move { store.acquire(&digest).await }
+    });
+    until("both are loaded", || source.num_fetches() == 2 && store.stats().totals.prefetch_hits == 1).await;
+    store.prefetch(&digests[2]);
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!(source.num_fetches(), 0);
+    assert_eq!((source.num_fetches(), store.stats().totals.prefetches), (2, 2));
+    source.gate.add_permits(3);
+    assert!(store.acquire(&digests[2]).await.is_ok());
+    assert!(joined.await.unwrap().is_ok());
+    // Those places are free again.
     source.gate.add_permits(1);
-    assert!(store.acquire(&digests[0]).await.is_ok());
+    store.prefetch(&digests[3]);
+    until("it is on the device", || store.stats().resident.iter().any(|adapter| adapter.digest == digests[3])).await;
 }

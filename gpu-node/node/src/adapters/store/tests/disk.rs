@@ -11,7 +11,7 @@ fn disk_in(folder: &std::path::Path) -> DiskTier {
 }
 
 fn with_disk(folder: &Path, num_adapters: usize) -> (AdapterStore, Arc<GatedSource>, Vec<Digest>) {
-    store_with(num_adapters, Tiers { disk: Some(disk_in(folder)), ..Tiers::default() })
+    store_with(num_adapters, Tiers { disk: Some(disk_in(folder)), ..in_memory() })
 }
 
 fn b_of(lease: &AdapterLease) -> Vec<f32> {
@@ -59,9 +59,12 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
     assert_eq!(source.num_fetches(), 1);
     until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
     assert_eq!(store.stats().disk.unwrap().corrupt, 1);
-    // A take-down reaches the disk.
-    assert!(store.evict(&digests[0]));
+    // A take-down reaches the disk, also where the adapter is nowhere else.
+    let (later, _, _) = with_disk(folder.path(), 2);
+    assert!(store.take_down(&digests[0]));
     until("it is gone", || store.stats().disk.unwrap().files == 1).await;
+    assert!(!later.take_down(&digests[1]));
+    until("the other is gone too", || files_in(folder.path()).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,11 +82,11 @@ async fn thousands_of_registered_adapters_cost_nothing_until_they_are_used_and_l
     for index in 12..NUM_KNOWN {
         fs::write(folder.path().join(Digest::of(&index.to_le_bytes()).hex() + &suffix), b"not opened").unwrap();
     }
-    let tiers = || Tiers { disk: Some(disk_in(folder.path())), ..Tiers::default() };
+    let tiers = || Tiers { disk: Some(disk_in(folder.path())), ..in_memory() };
     let (source, _) = GatedSource::new([], 0);
     let room = limits(12 * SIZE_PER_RANK, 30 * SIZE_PER_RANK);
     let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
-    let store = AdapterStore::with_tiers(of_store, Arc::new(base()), Arc::new(weights()), room, tiers()).unwrap();
+    let store = AdapterStore::new(of_store, Arc::new(base()), Arc::new(weights()), room, tiers()).unwrap();
     let stats = store.stats();
     assert_eq!((stats.disk.unwrap().files, stats.resident.len(), stats.totals.host_bytes), (NUM_KNOWN, 0, 0));
     for digest in &digests {
@@ -138,7 +141,7 @@ async fn whatever_damage_a_file_has_it_is_seen_and_the_adapter_fetched_and_writt
             let opened = while_open.then(|| disk_in(folder.path()));
             damage(&path, &other);
             let disk = Some(opened.unwrap_or_else(|| disk_in(folder.path())));
-            let (store, source, _) = store_with(2, Tiers { disk, ..Tiers::default() });
+            let (store, source, _) = store_with(2, Tiers { disk, ..in_memory() });
             assert_eq!(numbers_of(&store, &digests[0]).await, expected, "{what}");
             assert_eq!((source.num_fetches(), store.stats().disk.unwrap().corrupt), (1, 1), "{what}");
             until("it is written again", || store.stats().disk.unwrap().writes == 1).await;
@@ -163,7 +166,7 @@ async fn a_folder_in_the_place_of_a_file_and_what_a_crash_has_left_cost_no_reque
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     for (disk, num_corrupt) in [(disk, 1), (disk_in(folder.path()), 0)] {
-        let (store, source, _) = store_with(2, Tiers { disk: Some(disk), ..Tiers::default() });
+        let (store, source, _) = store_with(2, Tiers { disk: Some(disk), ..in_memory() });
         assert_eq!(numbers_of(&store, &digests[0]).await, expected);
         until("it was tried to write it", || store.stats().disk.unwrap().write_failures == 1).await;
         assert_eq!((source.num_fetches(), store.stats().disk.unwrap().corrupt), (1, num_corrupt));
@@ -239,8 +242,8 @@ async fn fill_up(folder: &Path) {
         let disk = DiskTier::open(folder, 1 << 30, base().digest, base().shape).unwrap();
         let source: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
         let limits = limits(1 << 20, 1 << 20);
-        let tiers = Tiers { disk: Some(disk), ..Tiers::default() };
-        AdapterStore::with_tiers(source, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap()
+        let tiers = Tiers { disk: Some(disk), ..in_memory() };
+        AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap()
     };
     // Each takes 28 KiB and is no larger than those before it: there is room for three, and the budget has no part in it.
     fill(folder, 100 << 10);
@@ -264,7 +267,7 @@ async fn fill_up(folder: &Path) {
     assert_eq!((source.num_fetches() - num_fetches, store.stats().disk.unwrap().hits), (0, 3));
     // Nothing is left that could make way: requests are served without the tier, which does not try again for each.
     for digest in &digests[5..] {
-        store.evict(digest);
+        store.0.origin.disk.as_ref().unwrap().remove(digest);
     }
     until("all are gone", || store.stats().disk.unwrap().files == 0 && names().len() == 1).await;
     fill(folder, 0);

@@ -1,0 +1,174 @@
+//! The engine in process, on the real model: tokens per second of the base and with many different adapters, where the time
+//! of a step goes, what a step of more rows costs, what guessing ahead brings, what users get, how soon a cancelled answer
+//! is gone. Prints Markdown tables.
+//!
+//! `cargo bench -p souk-bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
+//! and [`PARTS`], which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model must be in
+//! the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]
+
+mod cancel;
+mod driver;
+mod profile;
+mod random;
+mod rows;
+mod throughput;
+mod users;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+use souk_engine::EngineConfig;
+use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_protocol::BaseModel;
+
+use self::driver::Driver;
+use self::random::AdapterSet;
+
+const KV_POOL_MB: usize = 256;
+
+/// A name and what prints the tables under it and returns their figures.
+type Section = (&'static str, fn(&Bench) -> Value);
+
+/// Measured in this order.
+const SECTIONS: [Section; 7] = [
+    ("throughput", throughput::all),
+    ("contexts", throughput::long_contexts),
+    ("rows", rows::measure),
+    ("guessing", throughput::guessing),
+    ("profile", profile::measure),
+    ("cancel", cancel::measure),
+    ("users", users::measure),
+];
+/// Parts of `throughput`, for comparing with others in turns.
+const PARTS: [Section; 2] = [("base", throughput::base), ("decode16", throughput::decode_16)];
+
+fn main() {
+    let options = Options::read();
+    let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
+    let started = Instant::now();
+    let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
+    let load_ms = started.elapsed().as_millis();
+    let sets = random::adapter_sets(&loaded.model.shape);
+    let bench = Bench { model: loaded.model, weights: Arc::new(loaded.weights), sets, options };
+    let options = &bench.options;
+    let isa = format!("{:?}", bench.runner().isa());
+    let is_whole = options.only.is_none();
+    if is_whole {
+        println!("Loading and packing the model: {load_ms} ms");
+        println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, options.rounds);
+    }
+    let mut figures =
+        Map::from_iter([("threads".to_owned(), json!(options.num_threads)), ("isa".to_owned(), json!(isa))]);
+    let named_parts = PARTS.iter().filter(|(name, _)| !is_whole && options.wants(name));
+    for (name, measure) in SECTIONS.iter().filter(|(name, _)| options.wants(name)).chain(named_parts) {
+        figures.insert((*name).to_owned(), measure(&bench));
+    }
+    if is_whole {
+        println!("Peak memory: {} MiB, of which a KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, format!("{:#}\n", Value::Object(figures))).expect("the file can be written");
+    }
+}
+
+/// What the command line asks for.
+struct Options {
+    quick: bool,
+    /// How often every figure is taken.
+    rounds: usize,
+    only: Option<Vec<String>>,
+    json: Option<PathBuf>,
+    num_threads: usize,
+}
+
+impl Options {
+    fn read() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let value = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1).cloned()
+        };
+        let number = |name: &str| value(name).and_then(|text| text.parse().ok());
+        let quick = arguments.iter().any(|argument| argument == "--quick");
+        let threads = std::env::var("SOUK_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
+        Self {
+            quick,
+            rounds: number("--rounds").unwrap_or(if quick { 1 } else { 3 }).max(1),
+            only: value("--only").map(|names| names.split(',').map(str::to_owned).collect()),
+            json: value("--json").map(PathBuf::from),
+            num_threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|names| names.iter().any(|one| one == name))
+    }
+}
+
+/// What every section measures.
+struct Bench {
+    model: BaseModel,
+    weights: Arc<LlamaWeights>,
+    /// The first is the base without adapters.
+    sets: Vec<AdapterSet>,
+    options: Options,
+}
+
+impl Bench {
+    /// The model with a pool of its own.
+    fn runner(&self) -> LlamaRunner {
+        let config = RunnerConfig {
+            max_rows: 512,
+            max_logit_rows: 64,
+            kv: KvBudget::Bytes(KV_POOL_MB << 20),
+            num_threads: self.options.num_threads,
+            isa: None,
+        };
+        LlamaRunner::new(Arc::clone(&self.weights), &config).expect("the runner is set up")
+    }
+
+    /// An engine in which nothing is guessed and nothing found again, so that each token is a row that is computed.
+    fn plain_engine(&self) -> Driver {
+        let config = EngineConfig { prefix_cache: false, max_speculative_tokens: 0, ..wide() };
+        Driver::start(self.runner(), config, &self.model)
+    }
+
+    /// An engine that guesses ahead and is otherwise as plain.
+    fn guessing_engine(&self) -> Driver {
+        let config = EngineConfig { prefix_cache: false, ..wide() };
+        Driver::start(self.runner(), config, &self.model)
+    }
+
+    /// An engine with the settings that a server has by default.
+    fn server_engine(&self) -> Driver {
+        Driver::start(self.runner(), EngineConfig::default(), &self.model)
+    }
+}
+
+/// Bounds that are in nothing's way.
+fn wide() -> EngineConfig {
+    EngineConfig { max_batch_tokens: 512, max_sequences: 64, max_requests: 128, ..EngineConfig::default() }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn cache_dir() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    cache.or_else(home).expect("a home folder").join("souk")
+}
+
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+//! What a caller's `model` and `adapters` mean, for this caller and now. Nothing is queued that has not been through here.
+
+use std::sync::Arc;
+
+use souk_protocol::{AdapterRef, ModelRef, Principal, ResolvedAdapter};
+
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::request::WeightedAdapter;
+use crate::served::ServedBase;
+
+/// What the `model` of a request means.
+#[derive(Clone)]
+pub(crate) struct CalledModel {
+    pub(crate) base: Arc<ServedBase>,
+    /// Adapters with their weights, in order of application; none for the base model.
+    pub(crate) adapters: Vec<(ResolvedAdapter, f32)>,
+}
+
+impl CalledModel {
+    /// What `model` alone means.
+    pub(crate) async fn of(gateway: &Gateway, caller: &Principal, model: &str) -> Result<Self, ApiError> {
+        let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());
+        match model.parse::<ModelRef>().map_err(|_| not_found())? {
+            ModelRef::Base(id) => {
+                let base = gateway.bases().iter().find(|base| base.id == id).ok_or_else(not_found)?;
+                Ok(Self { base: Arc::clone(base), adapters: Vec::new() })
+            }
+            ModelRef::Adapter(reference) => {
+                let adapter = gateway.catalog().resolve(caller, &reference).await?;
+                let base = gateway.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
+                Ok(Self { base, adapters: vec![(adapter, 1.0)] })
+            }
+        }
+    }
+
+    /// What `model` and `adapters` mean together.
+    pub(crate) async fn with_adapters(
+        gateway: &Gateway,
+        caller: &Principal,
+        model: &str,
+        adapters: &[WeightedAdapter],
+    ) -> Result<Self, ApiError> {
+        let mut called = Self::of(gateway, caller, model).await?;
+        if !adapters.is_empty() && !called.adapters.is_empty() {
+            let message = format!("'adapters' takes a base model in 'model'; given '{model}'.");
+            return Err(ApiError::invalid("adapters", message));
+        }
+        for (index, weighted) in adapters.iter().enumerate() {
+            let path = format!("adapters[{index}].id");
+            let reference = weighted.id.parse::<AdapterRef>();
+            let reference = reference.map_err(|error| ApiError::invalid(&path, format!("'{path}': {error}.")))?;
+            let adapter = gateway.catalog().resolve(caller, &reference).await?;
+            if adapter.base != called.base.digest {
+                let message = format!("'{path}' is an adapter of another base model than '{model}'.");
+                return Err(ApiError::invalid(&path, message));
+            }
+            if called.adapters.iter().any(|(other, _)| other.digest == adapter.digest) {
+                let message = format!("'{path}' names an adapter that is in the list already.");
+                return Err(ApiError::invalid(&path, message));
+            }
+            called.adapters.push((adapter, weighted.weight));
+        }
+        Ok(called)
+    }
+
+    /// The adapter as the caller named it, if there is one and no other.
+    pub(crate) fn only_adapter(&self, model: &str, adapters: &[WeightedAdapter]) -> Option<String> {
+        match (self.adapters.len(), adapters) {
+            (1, []) => Some(model.to_owned()),
+            (1, [only]) => Some(only.id.clone()),
+            _ => None,
+        }
+    }
+}

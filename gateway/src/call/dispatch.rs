@@ -1,0 +1,84 @@
+//! From a prepared request to jobs on the queue.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use souk_protocol::deadline::unix_ms_after;
+use souk_protocol::{AdapterUse, GenerateJob, JobId, NodeId, Outcome, RequestId, TenantId};
+use tokio::time::Instant;
+
+use super::admit::Place;
+use super::authorise::CalledModel;
+use super::follow::{Journey, RunningJob};
+use super::lanes;
+use super::open_jobs::Ending;
+use super::prepare::Prepared;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::metrics;
+use crate::request::GenerationParams;
+use crate::request::sampling::for_choice;
+
+/// All jobs of one request.
+pub(crate) struct Order<'a> {
+    pub(crate) request: RequestId,
+    pub(crate) tenant: TenantId,
+    pub(crate) model: &'a CalledModel,
+    pub(crate) prepared: &'a Prepared,
+    /// Alternatives to report per generated token; `None` reports no logprobs.
+    pub(crate) logprobs: Option<u8>,
+    /// The same for prompt tokens.
+    pub(crate) prompt_logprobs: Option<u8>,
+    pub(crate) params: &'a GenerationParams,
+    pub(crate) place: Place,
+}
+
+/// Queues a job for each choice of each prompt: `index = prompt * n + choice`. If one is refused, those before it are
+/// cancelled as they are dropped, and count as refused.
+pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<RunningJob>, ApiError> {
+    let (base, timeout) = (&order.model.base, gateway.limits().request_timeout);
+    let deadline_unix_ms = Some(unix_ms_after(timeout, SystemTime::now()));
+    let adapters = order.model.adapters.iter();
+    let adapters: Vec<AdapterUse> =
+        adapters.map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight }).collect();
+    let journey = Journey {
+        lane: lane_for(gateway, order.model).await?,
+        deadline: Instant::now() + timeout,
+        ending: Arc::new(Ending::default()),
+    };
+    let mut running = Vec::with_capacity(order.prepared.prompts.len() * order.params.n as usize);
+    for prompt in &order.prepared.prompts {
+        metrics::prompt_tokens(prompt.tokens.len());
+        for choice in 0..order.params.n {
+            let job = GenerateJob {
+                id: JobId { request: order.request.clone(), index: u32::try_from(running.len()).unwrap_or(u32::MAX) },
+                tenant: order.tenant.clone(),
+                pool: base.pool(),
+                prompt: prompt.tokens.clone(),
+                resume: Vec::new(),
+                adapters: adapters.clone(),
+                sampling: for_choice(&order.prepared.sampling, choice),
+                constraint: order.params.constraint.as_ref().map(|constraint| Arc::clone(&constraint.spec)),
+                max_tokens: prompt.max_tokens,
+                eos_tokens: order.prepared.eos_tokens.clone(),
+                logprobs: order.logprobs,
+                prompt_logprobs: order.prompt_logprobs,
+                deadline_unix_ms,
+            };
+            let place = Arc::clone(&order.place);
+            let submitted = RunningJob::submit(gateway, job, &journey, order.params.priority, place).await;
+            running.push(submitted.inspect_err(|_| journey.ending.set(Outcome::Refused))?);
+        }
+    }
+    Ok(running)
+}
+
+/// One lane for all jobs of a request, which share adapters and prompts. Any node will do for the base model itself.
+async fn lane_for(gateway: &Gateway, model: &CalledModel) -> Result<Option<NodeId>, ApiError> {
+    let lanes = gateway.queue().lanes(model.base.pool()).await?;
+    if lanes.is_empty() {
+        return Err(ApiError::NoNode(model.base.id.clone()));
+    }
+    let first = model.adapters.first();
+    Ok(first.and_then(|(adapter, _)| lanes::choose(&adapter.digest, &lanes).cloned()))
+}

@@ -1,0 +1,205 @@
+//! The jobs that this gateway has on the queue: each hears what the queue says of it, and what ends it from outside.
+//!
+//! What a job has not read yet waits in its slot, and later news takes nothing away from earlier, so a reader that pauses
+//! misses nothing and costs nothing. Of all that the slot holds the settlement alone comes once and is the last.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use souk_protocol::{Digest, GatewayId, JobId, Outcome, PoolId};
+use souk_queue::{JobQueue, Notice, NoticeKind, Settled};
+
+/// Longest wait in one call; only bounds how long a dead connection can go unnoticed.
+const WAIT: Duration = Duration::from_secs(30);
+/// Pause after the queue could not be reached.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Take-downs that are remembered, for requests that were resolved before and are not queued yet. Whoever resolves later
+/// is refused by the registry.
+const TAKE_DOWNS_KEPT: usize = 1024;
+
+/// The table of open jobs. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct OpenJobs {
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Default)]
+struct Table {
+    jobs: HashMap<JobId, OpenJob>,
+    taken_down: VecDeque<Digest>,
+}
+
+struct OpenJob {
+    pool: PoolId,
+    adapters: Arc<[Digest]>,
+    ending: Arc<Ending>,
+    slot: Arc<Slot>,
+}
+
+/// Which jobs are to end.
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
+    All,
+    /// Those that use a version.
+    Using(&'a Digest),
+}
+
+/// How a request was ended as a whole, other than by the ends of its jobs: from outside, or because one of its jobs
+/// failed and the others are of no use without it. The first word counts. All jobs of the request share it.
+#[derive(Debug, Default)]
+pub(crate) struct Ending(OnceLock<Outcome>);
+
+impl Ending {
+    pub(crate) fn set(&self, outcome: Outcome) {
+        // Only the first counts.
+        let _ = self.0.set(outcome);
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.0.get().copied()
+    }
+}
+
+/// What a job hears.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Its [`Ending`] was set from outside.
+    End,
+    /// It waits again for a node.
+    Requeued,
+    /// It is over. The last news.
+    Settled(Settled),
+}
+
+/// A version that the job would use was taken down.
+#[derive(Debug)]
+pub(crate) struct WasTakenDown;
+
+impl OpenJobs {
+    /// Opens a job, before it is submitted, until the result is dropped.
+    ///
+    /// # Errors
+    /// [`WasTakenDown`] if a take-down came between the request's resolution and now.
+    pub(crate) fn open(
+        &self,
+        job: JobId,
+        pool: PoolId,
+        adapters: Arc<[Digest]>,
+        ending: Arc<Ending>,
+    ) -> Result<Listener, WasTakenDown> {
+        let mut table = self.lock();
+        if adapters.iter().any(|digest| table.taken_down.contains(digest)) {
+            return Err(WasTakenDown);
+        }
+        let slot = Arc::new(Slot::default());
+        table.jobs.insert(job.clone(), OpenJob { pool, adapters, ending, slot: Arc::clone(&slot) });
+        drop(table);
+        Ok(Listener { open_jobs: self.clone(), job, slot })
+    }
+
+    /// Ends jobs from outside and says which, so that they can be cancelled.
+    pub(crate) fn end(&self, which: Which<'_>, outcome: Outcome) -> Vec<(PoolId, JobId)> {
+        let mut table = self.lock();
+        if let Which::Using(digest) = which {
+            if table.taken_down.len() == TAKE_DOWNS_KEPT {
+                table.taken_down.pop_front();
+            }
+            table.taken_down.push_back(*digest);
+        }
+        let meant = |open: &OpenJob| match which {
+            Which::All => true,
+            Which::Using(digest) => open.adapters.contains(digest),
+        };
+        let ended = table.jobs.iter().filter(|(_, open)| meant(open)).map(|(job, open)| {
+            open.ending.set(outcome);
+            open.slot.put(|unread| unread.end = true);
+            (open.pool, job.clone())
+        });
+        ended.collect()
+    }
+
+    /// Carries the notices of one pool to their jobs, for ever.
+    pub(crate) async fn carry(self, queue: Arc<dyn JobQueue>, pool: PoolId, gateway: GatewayId) {
+        loop {
+            match queue.next_notices(pool, &gateway, WAIT).await {
+                Ok(notices) => notices.into_iter().for_each(|notice| self.tell(notice)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the queue's notices");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, Notice { job, kind }: Notice) {
+        // A job that is not here was settled without the queue's word, and has said so in the log.
+        let Some(slot) = self.lock().jobs.get(&job).map(|open| Arc::clone(&open.slot)) else { return };
+        slot.put(|unread| match kind {
+            NoticeKind::Requeued => unread.requeued = true,
+            NoticeKind::Settled(settled) => unread.settled = Some(settled),
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job's end of the table; it leaves the table when dropped.
+pub(crate) struct Listener {
+    open_jobs: OpenJobs,
+    job: JobId,
+    slot: Arc<Slot>,
+}
+
+impl Listener {
+    /// The next news; waits for ever after the last. Dropping the wait loses nothing.
+    pub(crate) async fn next(&mut self) -> News {
+        std::future::poll_fn(|context| {
+            // Registered before looking, so that what comes in between is not missed.
+            self.slot.reader.register(context.waker());
+            self.slot.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.open_jobs.lock().jobs.remove(&self.job);
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    unread: Mutex<Unread>,
+    reader: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Unread {
+    end: bool,
+    requeued: bool,
+    settled: Option<Settled>,
+}
+
+impl Slot {
+    fn put(&self, note: impl FnOnce(&mut Unread)) {
+        note(&mut self.unread.lock().unwrap_or_else(PoisonError::into_inner));
+        self.reader.wake();
+    }
+
+    fn take(&self) -> Option<News> {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut unread.end) {
+            return Some(News::End);
+        }
+        if std::mem::take(&mut unread.requeued) {
+            return Some(News::Requeued);
+        }
+        unread.settled.take().map(News::Settled)
+    }
+}

@@ -1,0 +1,122 @@
+//! From what a caller wrote to what a node can run: token ids that fit, and how to choose what follows them.
+
+use std::sync::Arc;
+
+use souk_protocol::{SamplingParams, TokenId};
+
+use crate::error::{ApiError, PromptLength};
+use crate::request::{ChatMessage, GenerationParams, Prompt};
+use crate::served::{Begin, ServedBase};
+
+/// What is to be answered.
+pub(crate) enum Input {
+    /// A conversation, rendered by the model's template.
+    Chat(Vec<ChatMessage>),
+    /// Texts or tokens to continue.
+    Prompts {
+        prompts: Vec<Prompt>,
+        /// Whether their text is wanted back.
+        echo: bool,
+    },
+}
+
+/// How long an answer is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    /// Exactly this, or an error if it does not fit.
+    AtMost(u64),
+    /// This, or what the context leaves if that is less.
+    Default(u64),
+    /// What the context leaves.
+    Rest,
+}
+
+/// What the jobs of one request are made of.
+pub(crate) struct Prepared {
+    pub(crate) prompts: Vec<PreparedPrompt>,
+    /// Before the choices' seeds are set.
+    pub(crate) sampling: SamplingParams,
+    /// Tokens that end an answer; none with `ignore_eos`.
+    pub(crate) eos_tokens: Vec<TokenId>,
+}
+
+/// A prompt that fits, with the length that its answers may have.
+pub(crate) struct PreparedPrompt {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) max_tokens: u32,
+    /// Its text where that is wanted back, else empty.
+    pub(crate) text: String,
+}
+
+/// Encodes the prompts and checks them against vocabulary and context.
+pub(crate) async fn prepare(
+    base: &Arc<ServedBase>,
+    input: Input,
+    length: Length,
+    params: &GenerationParams,
+) -> Result<Prepared, ApiError> {
+    let prompts = match input {
+        Input::Chat(messages) => {
+            let tokens = base.encode_chat(messages.into_iter().map(Into::into).collect(), true).await?;
+            vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]
+        }
+        Input::Prompts { prompts, echo } => encode_prompts(base, prompts, echo, length).await?,
+    };
+    params.check_vocabulary(base.tokenizer.vocabulary().len())?;
+    let eos_tokens = if params.ignore_eos { Vec::new() } else { base.eos_tokens.clone() };
+    Ok(Prepared { prompts, sampling: params.sampling(), eos_tokens })
+}
+
+async fn encode_prompts(
+    base: &Arc<ServedBase>,
+    prompts: Vec<Prompt>,
+    echo: bool,
+    length: Length,
+) -> Result<Vec<PreparedPrompt>, ApiError> {
+    let mut prepared = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        let (text, tokens) = match prompt {
+            Prompt::Text(text) => {
+                let echoed = if echo { text.clone() } else { String::new() };
+                (echoed, base.encode_prompt(text, Begin::AsModelWants).await?)
+            }
+            Prompt::Tokens(tokens) if echo => (base.tokenizer.decode(&tokens), tokens),
+            Prompt::Tokens(tokens) => (String::new(), tokens),
+        };
+        prepared.push(PreparedPrompt::new(base, "prompt", tokens, text, length)?);
+    }
+    Ok(prepared)
+}
+
+impl PreparedPrompt {
+    /// Checks a prompt against vocabulary and context. `param` is the field that it came from.
+    fn new(
+        base: &ServedBase,
+        param: &'static str,
+        tokens: Vec<TokenId>,
+        text: String,
+        length: Length,
+    ) -> Result<Self, ApiError> {
+        let vocab_size = base.tokenizer.vocabulary().len();
+        if tokens.is_empty() {
+            return Err(ApiError::invalid(param, format!("'{param}' must have at least one token.")));
+        }
+        if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab_size) {
+            let message = format!("'{param}' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
+            return Err(ApiError::invalid(param, message));
+        }
+        let (limit, given) = (base.context_tokens, tokens.len());
+        let too_long =
+            |completion| ApiError::ContextLength { param, limit, prompt: PromptLength::Tokens(given), completion };
+        let rest = limit.checked_sub(given).ok_or_else(|| too_long(None))? as u64;
+        let max_tokens = match length {
+            Length::AtMost(0) => 0,
+            _ if rest == 0 => return Err(too_long(None)),
+            Length::AtMost(wanted) if wanted > rest => return Err(too_long(Some(wanted))),
+            Length::AtMost(wanted) => wanted,
+            Length::Default(default) => default.min(rest),
+            Length::Rest => rest,
+        };
+        Ok(Self { tokens, max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), text })
+    }
+}

@@ -1,0 +1,201 @@
+//! A request's way through the books: it asks, enters, waits, and is granted, refused or cancelled.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use souk_protocol::Digest;
+
+use super::room::Room;
+use super::{Granted, Residency};
+use crate::adapters::entry::{Entry, EntryId, State};
+use crate::adapters::error::{AdapterError, Tier, as_ms};
+use crate::adapters::waiting::{Overtakes, Purpose, RequestId};
+
+impl Residency {
+    /// A request for so many adapters comes. It ends when it is granted or [cancelled](Self::cancel).
+    pub(in crate::adapters) fn ask(&mut self, num_adapters: usize, now: Instant) -> RequestId {
+        self.waiting.ask(num_adapters, now)
+    }
+
+    /// The request's adapters, once all of them are on the device. `None`: look again after the next change, or when the
+    /// request has waited for too long.
+    ///
+    /// # Errors
+    /// Why the request is refused. It is to be cancelled then.
+    pub(in crate::adapters) fn poll(
+        &mut self,
+        request: RequestId,
+        digests: &[Digest],
+        now: Instant,
+    ) -> Result<Option<Vec<Granted>>, AdapterError> {
+        let has_entered = !self.waiting.adapters(request).is_empty() || self.enter(request, digests, now)?;
+        let all = self.waiting.adapters(request).to_vec();
+        if has_entered && let Some(granted) = self.grant(request, &all, now)? {
+            self.waiting.leave(request);
+            self.news.changed = true;
+            return Ok(Some(granted));
+        }
+        if !self.waiting.is_late(request, now) {
+            return Ok(None);
+        }
+        let waited = self.waiting.waited(request, now);
+        Err(if has_entered { self.why_waiting(&all, waited) } else { self.why_outside(digests, waited) })
+    }
+
+    /// Joins all adapters of the request, unless others come before it.
+    fn enter(&mut self, request: RequestId, digests: &[Digest], now: Instant) -> Result<bool, AdapterError> {
+        if !self.waiting.enter(request, self.overtakes(digests)) {
+            return Ok(false);
+        }
+        self.news.changed = true;
+        for digest in digests {
+            self.join(request, digest, now)?;
+        }
+        self.admit(now);
+        Ok(true)
+    }
+
+    /// In which tiers the adapters are, and so will be in use.
+    fn overtakes(&self, digests: &[Digest]) -> Overtakes {
+        let mut overtakes = Overtakes::default();
+        for entry in digests.iter().filter_map(|digest| self.entry_of(digest)) {
+            overtakes.host |= entry.is_in_memory();
+            overtakes.device |= entry.is_in(Tier::Device);
+        }
+        overtakes
+    }
+
+    /// Adds a user to the adapter's entry, or makes one.
+    fn join(&mut self, request: RequestId, digest: &Digest, now: Instant) -> Result<(), AdapterError> {
+        if self.is_taken_down(digest) {
+            return Err(AdapterError::TakenDown);
+        }
+        let id = match self.room.by_digest.get(digest).copied() {
+            Some(id) => {
+                self.count_request(id, now);
+                id
+            }
+            None => {
+                self.failures.check(digest, now)?;
+                self.room.totals.misses += 1;
+                self.insert(*digest, Purpose::Request, now)
+            }
+        };
+        let holds = self.waiting.holds(request);
+        let entry = self.room.entry(id);
+        entry.users += 1;
+        entry.holds += usize::from(holds);
+        entry.last_used = now;
+        if holds && matches!(entry.state, State::Host(_)) {
+            self.waiting.queue(Tier::Device, id);
+        }
+        self.waiting.join(request, id);
+        Ok(())
+    }
+
+    fn count_request(&mut self, id: EntryId, now: Instant) {
+        let Room { limits, entries, totals, .. } = &mut self.room;
+        let Some(entry) = entries.get_mut(&id) else { return };
+        let was_prefetched = std::mem::take(&mut entry.is_prefetched);
+        if !was_prefetched {
+            // The first request for a prefetched adapter was counted when it was made.
+            entry.popularity.count_use(now, limits.popularity_half_life);
+        }
+        totals.prefetch_hits += u64::from(was_prefetched);
+        *match entry.state {
+            State::Device(_) => &mut totals.device_hits,
+            State::Host(_) => &mut totals.host_hits,
+            _ => &mut totals.misses,
+        } += 1;
+    }
+
+    /// The adapters of a request that has entered, if all of them are on the device.
+    fn grant(
+        &mut self,
+        request: RequestId,
+        all: &[EntryId],
+        now: Instant,
+    ) -> Result<Option<Vec<Granted>>, AdapterError> {
+        if let Some(refusal) = all.iter().find_map(|id| self.room.entry(*id).refusal.clone()) {
+            return Err(refusal);
+        }
+        self.check_fit_together(all)?;
+        let entries = &self.room.entries;
+        if self.waiting.hold(request, |id| entries.get(&id).is_some_and(Entry::is_in_memory)) {
+            for id in all {
+                self.room.entry(*id).holds += 1;
+                self.waiting.queue(Tier::Device, *id);
+            }
+            self.admit(now);
+        }
+        let granted = all.iter().map(|id| match &self.room.entry(*id).state {
+            State::Device(resident) => Some((*id, Arc::clone(&resident.on_device))),
+            _ => None,
+        });
+        Ok(granted.collect())
+    }
+
+    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at once.
+    fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
+        let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
+        let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();
+        let budget_bytes = self.room.most_device_bytes();
+        if distinct.len() > 1 && needed_bytes > budget_bytes {
+            return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
+        }
+        Ok(())
+    }
+
+    /// Ends a request that has not been granted. Of one that has, there is nothing left.
+    pub(in crate::adapters) fn cancel(&mut self, request: RequestId, now: Instant) {
+        let Some(left) = self.waiting.leave(request) else { return };
+        self.news.changed = true;
+        for id in left.adapters {
+            self.remove_user(id, left.held, now);
+        }
+    }
+
+    /// Ends the use of an adapter that was granted.
+    pub(in crate::adapters) fn release(&mut self, id: EntryId, now: Instant) {
+        self.remove_user(id, true, now);
+    }
+
+    fn remove_user(&mut self, id: EntryId, held: bool, now: Instant) {
+        let entry = self.room.entry(id);
+        entry.users -= 1;
+        entry.holds -= usize::from(held);
+        entry.last_used = now;
+        let (users, holds) = (entry.users, entry.holds);
+        if holds == 0 {
+            self.waiting.withdraw(Tier::Device, id);
+        }
+        if users == 0 {
+            // Should its load be waiting for memory, it is not worth that any more; see `reserve`.
+            self.waiting.withdraw(Tier::Host, id);
+            self.drop_if_done(id);
+        }
+        if holds == 0 || users == 0 {
+            self.look_again(now);
+        }
+    }
+
+    /// What a wait that lasted too long was for.
+    pub(super) fn why_waiting(&self, all: &[EntryId], waited: Duration) -> AdapterError {
+        let entries = || all.iter().filter_map(|id| self.room.entries.get(id));
+        let unready = entries().find(|entry| !entry.is_in_memory());
+        match unready.or_else(|| entries().find(|entry| !entry.is_in(Tier::Device))) {
+            Some(Entry { state: State::Host(_), bytes, .. }) => self.room.no_room(Tier::Device, *bytes, waited),
+            Some(Entry { state: State::WaitsForMemory(bytes), .. }) => self.room.no_room(Tier::Host, *bytes, waited),
+            _ => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
+        }
+    }
+
+    /// The same for a request that was not let in before others that wait.
+    fn why_outside(&self, digests: &[Digest], waited: Duration) -> AdapterError {
+        match digests.iter().filter_map(|digest| self.entry_of(digest)).map(|entry| entry.bytes).max() {
+            Some(bytes) => self.room.no_room(Tier::Device, bytes, waited),
+            None => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Orders for the nodes of one pool, as they stand.
+
+use std::collections::{BTreeMap, HashMap};
+
+use souk_protocol::{Digest, JobFailure, JobId, NodeId, Outcome};
+use tokio::time::Instant;
+
+use super::pool::{Phase, Pool};
+use crate::words::{NodeOrder, NumberedOrder, ORDERS_KEPT, OrderNumber};
+
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    last: OrderNumber,
+    standing: BTreeMap<OrderNumber, NodeOrder>,
+    /// Those of them that take a version down.
+    taken_down: HashMap<Digest, OrderNumber>,
+}
+
+impl Orders {
+    /// Adds an order; false if it stands already.
+    pub(super) fn post(&mut self, order: NodeOrder) -> bool {
+        let stands = match &order {
+            NodeOrder::TakeDown(digest) => self.taken_down.contains_key(digest),
+            NodeOrder::Pin(_) | NodeOrder::Drain(_) => self.standing.values().any(|standing| *standing == order),
+        };
+        if stands {
+            return false;
+        }
+        self.last = OrderNumber(self.last.0 + 1);
+        match &order {
+            NodeOrder::TakeDown(digest) => drop(self.taken_down.insert(*digest, self.last)),
+            // Only the newest says what is pinned.
+            NodeOrder::Pin(_) => self.standing.retain(|_, standing| !matches!(standing, NodeOrder::Pin(_))),
+            NodeOrder::Drain(_) => {}
+        }
+        self.standing.insert(self.last, order);
+        if self.standing.len() > ORDERS_KEPT
+            && let Some((_, NodeOrder::TakeDown(digest))) = self.standing.pop_first()
+        {
+            self.taken_down.remove(&digest);
+        }
+        true
+    }
+
+    pub(super) fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.taken_down.contains_key(digest)
+    }
+
+    /// What stands with a higher number, oldest first; `None` if nothing does.
+    pub(super) fn after(&self, after: OrderNumber) -> Option<Vec<NumberedOrder>> {
+        let newer = self.standing.range(OrderNumber(after.0.saturating_add(1))..);
+        let newer: Vec<_> =
+            newer.map(|(number, order)| NumberedOrder { number: *number, order: order.clone() }).collect();
+        (!newer.is_empty()).then_some(newer)
+    }
+
+    /// The number of the newest order.
+    pub(super) const fn last(&self) -> OrderNumber {
+        self.last
+    }
+
+    /// A node is gone for good, and with it what only it was told.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        self.standing.retain(|_, order| !matches!(order, NodeOrder::Drain(drained) if drained == node));
+    }
+}
+
+impl Pool {
+    pub(super) fn order(&mut self, order: NodeOrder, now: Instant) {
+        self.rings.orders = self.orders.post(order);
+        let waiting = self.jobs.iter().filter(|(_, record)| matches!(record.phase, Phase::Queued { .. }));
+        let ids: Vec<_> = waiting.map(|(id, _)| id).filter(|id| self.is_taken_down(id)).cloned().collect();
+        for id in ids {
+            self.dequeue(&id);
+            self.end_unsaid(&id, Outcome::TakenDown, JobFailure::TakenDown, now);
+        }
+    }
+
+    /// Whether a job uses a version that was taken down.
+    pub(super) fn is_taken_down(&self, id: &JobId) -> bool {
+        let adapters = self.jobs.get(id).map(|record| &record.submission.job.adapters);
+        adapters.is_some_and(|adapters| adapters.iter().any(|adapter| self.orders.is_taken_down(&adapter.digest)))
+    }
+}

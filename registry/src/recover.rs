@@ -1,0 +1,81 @@
+//! A way back in for an operator who has lost every admin key: whoever can read the pepper and write the database can
+//! make a key anyway, so the command that does it asks for nothing else.
+//!
+//! The data folder is not locked: a server may be running on it, and takes the new key with the next request that
+//! presents it, since it does not know it yet and asks the database.
+
+use std::io;
+use std::path::PathBuf;
+
+use sea_orm::DbErr;
+use souk_migrations::{Migrator, MigratorTrait as _};
+use souk_protocol::Scope;
+
+use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
+use crate::config::RegistryConfig;
+use crate::db::{begin_write, open_sqlite, tenants};
+use crate::keys::{NewKey, insert_key};
+use crate::tenants::ADMIN_TENANT;
+
+/// Why no admin key can be made on the host.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// There is no database: nothing was ever served from this folder.
+    #[error("{0} does not exist: this is not the data folder of an installation; name it with --data-dir")]
+    NoDatabase(PathBuf),
+    /// The database is older than this program.
+    #[error("the database at {0} is of an older version; start `souk serve` once, which brings it up to date")]
+    OldSchema(PathBuf),
+    /// The file system does not let the database be looked for.
+    #[error("the data folder {path} cannot be used")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("the registry's database cannot be used")]
+    Database(#[from] DbErr),
+    /// The pepper cannot be used.
+    #[error(transparent)]
+    Pepper(#[from] PepperError),
+}
+
+/// Makes an admin key with all scopes in the embedded installation that `config` describes, whether or not a server runs
+/// there. Keys that exist stay as they are.
+///
+/// # Errors
+/// [`RecoverError`], and then no key was made.
+pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, RecoverError> {
+    let data_dir = &config.data_dir;
+    let path = data_dir.join("registry.sqlite");
+    // Opening would make an empty one.
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(RecoverError::NoDatabase(path)),
+        Err(source) => return Err(RecoverError::Folder { path: data_dir.clone(), source }),
+    }
+    let db = open_sqlite(&path).await?;
+    if !Migrator::get_pending_migrations(&db).await?.is_empty() {
+        return Err(RecoverError::OldSchema(path));
+    }
+    let peppers = Peppers::open(&config.settings.pepper_source(), data_dir, true)?;
+    let authenticator = Authenticator::new(db.clone(), peppers);
+    let transaction = begin_write(&db).await?;
+    let tenant = match tenants::named(&transaction, ADMIN_TENANT).await? {
+        Some(tenant) => tenant,
+        None => tenants::insert(&transaction, ADMIN_TENANT).await?,
+    };
+    let new_key = NewKey {
+        tenant_id: tenant.id,
+        name: "recovered admin key".to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        expires_at_ms: None,
+    };
+    let (row, key) = insert_key(&transaction, &authenticator, new_key).await?;
+    transaction.commit().await?;
+    tracing::warn!(key.id = row.id, "Made an admin key on the host, without asking for one");
+    Ok(key)
+}

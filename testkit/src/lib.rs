@@ -1,0 +1,11 @@
+//! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]), the
+//! files of an adapter ([`peft`]) and jobs ([`job`]). Only tests and benchmarks depend on it.
+//!
+//! `has_shared.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
+
+pub mod base;
+pub mod job;
+pub mod peft;
+mod random;
+
+pub use self::random::{Random, hash};
