@@ -143,7 +143,7 @@ impl Config {
         folder(&self.data.dir, "XDG_DATA_HOME", ".local/share", "data.dir")
     }
 
-    /// Where packed adapters are kept between runs: below the data folder, which one process has for itself.
+    /// Where packed adapters are kept between runs: below the data folder. Several processes may share it.
     ///
     /// # Errors
     /// If there is no data folder.

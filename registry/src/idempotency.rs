@@ -7,6 +7,7 @@
 //! lease has lapsed; should that registry only have stalled, its transaction fails (`lease_lost`) and makes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
@@ -46,6 +47,8 @@ pub(crate) struct OpenClaim {
     name: Name,
     /// Names this taking of the key.
     claim: String,
+    /// It has been released, so that dropping it does nothing.
+    is_over: AtomicBool,
     _renewal: Renewal,
 }
 
@@ -96,18 +99,23 @@ impl OpenClaim {
                 async move { idempotent_requests::renew(&db, &claim, &name, lease).await }
             })
         };
-        Self { db, name, claim, _renewal: renewal }
+        Self { db, name, claim, is_over: AtomicBool::new(false), _renewal: renewal }
     }
 
     /// Sets the key free, unless an answer was kept.
     async fn release(&self) -> Result<(), DbErr> {
-        idempotent_requests::release(&self.db, &self.name, &self.claim).await
+        idempotent_requests::release(&self.db, &self.name, &self.claim).await?;
+        self.is_over.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 impl Drop for OpenClaim {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
         let (db, name, claim) = (self.db.clone(), self.name.clone(), self.claim.clone());
         runtime.spawn(async move {
             if let Err(error) = idempotent_requests::release(&db, &name, &claim).await {
@@ -144,5 +152,71 @@ impl Once {
         if let Err(error) = claim.release().await {
             tracing::warn!(%error, "The Idempotency-Key of a failed request stays taken until its lease lapses");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait as _;
+    use souk_protocol::{KeyId, Scope, TenantId};
+
+    use super::*;
+    use crate::RegistryConfig;
+    use crate::adapters::NewAdapter;
+    use crate::db::tenants;
+    use crate::words::Visibility;
+
+    async fn registry(folder: &std::path::Path) -> (Registry, Principal) {
+        let registry = Registry::open_embedded(RegistryConfig::new(folder), Vec::new()).await.unwrap();
+        let tenant = tenants::insert(&registry.db, "acme").await.unwrap();
+        let principal = Principal {
+            tenant: TenantId::from_stored(tenant.id),
+            tenant_name: tenant.name,
+            key: KeyId::from_stored("key"),
+            scopes: Scope::ALL.into_iter().collect(),
+        };
+        (registry, principal)
+    }
+
+    async fn once(registry: &Registry, principal: &Principal) -> Once {
+        let claim = registry.claim(principal, "POST /x".to_owned(), "k".to_owned()).await.unwrap();
+        let Claim::New(claim) = claim else { panic!("the key is in use") };
+        Once::new(Some(claim), Digest::of(b"body"))
+    }
+
+    async fn create(registry: &Registry, principal: &Principal, once: &Once) -> Result<(), RegistryError> {
+        let (name, visibility) = ("sst2".to_owned(), Visibility::Private);
+        let new = NewAdapter { name, owner: None, visibility, description: String::new() };
+        registry.create_adapter(principal, new, once, |_| "made").await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_claim_was_ended_makes_nothing_though_another_has_the_key_by_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let (registry, principal) = registry(folder.path()).await;
+        let stalled = once(&registry, &principal).await;
+        // What the collector does with a claim that has lapsed; a repetition then takes the key.
+        registry.db.execute_unprepared("DELETE FROM idempotent_requests").await.unwrap();
+        let repeated = once(&registry, &principal).await;
+        let lost = create(&registry, &principal, &stalled).await;
+        assert!(matches!(lost, Err(RegistryError::LeaseLost)), "{lost:?}");
+        stalled.end().await;
+        // The stalled call neither made the adapter nor set free what is another's.
+        create(&registry, &principal, &repeated).await.unwrap();
+        repeated.end().await;
+        let kept = registry.claim(&principal, "POST /x".to_owned(), "k".to_owned()).await.unwrap();
+        assert!(matches!(kept, Claim::Kept(kept) if kept.status == CREATED && kept.body == "\"made\""));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_failed_sets_its_key_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let (registry, principal) = registry(folder.path()).await;
+        create(&registry, &principal, &Once::default()).await.unwrap();
+        let failed = once(&registry, &principal).await;
+        let second = create(&registry, &principal, &failed).await;
+        assert!(matches!(second, Err(RegistryError::AlreadyExists { .. })));
+        failed.end().await;
+        once(&registry, &principal).await.end().await;
     }
 }

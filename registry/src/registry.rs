@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
 use souk_migrations::{Migrator, MigratorTrait as _};
@@ -19,6 +20,9 @@ use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
 use crate::take_downs::{TakeDownListener, TakeDowns};
+
+/// How long closing waits for connections that are in use.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
 
 /// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of processes,
 /// may share one database and one object store; with SQLite and a folder they are on one host.
@@ -38,10 +42,10 @@ pub struct Registry {
     pub(crate) authenticator: Arc<Authenticator>,
     /// One permit per upload that may run at once in this process.
     pub(crate) upload_slots: Arc<Semaphore>,
-    /// Tells those who serve versions in this process what was taken down.
-    pub(crate) take_downs: Arc<TakeDowns>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
+    /// Tells those who serve versions in this process what was taken down.
+    pub(crate) take_downs: Arc<TakeDowns>,
 }
 
 /// Why the registry cannot start.
@@ -132,9 +136,9 @@ impl Registry {
             db,
             objects,
             bases: bases.into(),
-            take_downs: Arc::new(TakeDowns::new()),
             upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
+            take_downs: Arc::new(TakeDowns::new()),
             config: Arc::new(config),
         })
     }
@@ -146,8 +150,11 @@ impl Registry {
         if let Err(error) = leases::give_back(&self.db, &self.owner).await {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
         }
-        if let Err(error) = self.db.close().await {
-            tracing::warn!(%error, "The registry's database was not closed");
+        // Waits for connections in use; what still has one by then ends with the process.
+        match tokio::time::timeout(CLOSING_TIME, self.db.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "The registry's database was not closed"),
+            Err(_) => tracing::warn!("The registry's database was still in use after {CLOSING_TIME:?}"),
         }
     }
 

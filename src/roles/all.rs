@@ -74,10 +74,9 @@ impl Services {
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(keep_pins(config, &registry, &queue, pool));
-        let ports =
-            gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue: Arc::clone(&queue), hub };
+        let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue, hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
-        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone(), Arc::clone(&queue), pool);
+        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(take_downs)));
         Ok(Self { gateway, registry, node, _tasks: tasks })
     }
@@ -91,7 +90,7 @@ impl Services {
         drain_timeout: Duration,
     ) -> anyhow::Result<()> {
         let Self { gateway, registry, node, _tasks } = self;
-        let router = routes::router(gateway.clone(), registry);
+        let router = routes::router(gateway.clone(), registry.clone());
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
         let listener = listener.tap_io(|stream| {
@@ -113,10 +112,12 @@ impl Services {
             // Idle connections would keep the server for as long as their clients like.
             tokio::time::sleep(Duration::from_secs(1)).await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = std::future::IntoFuture::into_future(server) => ended.context("the server broke"),
             () = drain => Ok(()),
-        }
+        };
+        registry.close().await;
+        ended
     }
 }
 

@@ -39,3 +39,33 @@ pub(crate) async fn hold(
         .filter(Condition::any().add(Column::Owner.eq(owner)).add(is_free));
     Ok(update.exec(connection).await?.rows_affected > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectOptions, Database};
+    use souk_migrations::{Migrator, MigratorTrait as _};
+
+    use super::*;
+    use crate::db::now_ms;
+
+    #[tokio::test]
+    async fn one_at_a_time_holds_a_lease_until_it_lapses_or_is_given_back() {
+        // One connection, because each would have an in-memory database of its own.
+        let db = Database::connect(ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned()).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        let hold = async |owner: &str, ms: u64| hold(&db, "collector", owner, Duration::from_millis(ms)).await.unwrap();
+        assert!(hold("first", 300).await);
+        assert!(!hold("second", 300).await);
+        let row = Entity::find_by_id("collector").one(&db).await.unwrap().unwrap();
+        let left_ms = row.expires_at_ms - now_ms();
+        assert!((0..=300).contains(&left_ms), "the database's clock is this host's; {left_ms} ms are left of 300");
+        assert!(hold("first", 300).await, "it is renewed by who has it");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(hold("second", 60_000).await);
+        assert!(!hold("first", 300).await);
+        give_back(&db, "first").await.unwrap();
+        assert!(!hold("first", 300).await);
+        give_back(&db, "second").await.unwrap();
+        assert!(hold("first", 300).await);
+    }
+}

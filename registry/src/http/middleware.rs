@@ -21,7 +21,7 @@ pub(crate) static SERVICE: Service = Service {
     requests: "souk_registry_requests_total",
     request_seconds: "souk_registry_request_seconds",
     answer_panic: |message| {
-        tracing::error!(panic = message, "a handler panicked");
+        tracing::error!(panic = message, "A handler panicked");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the registry cannot answer now").into_response()
     },
 };

@@ -46,7 +46,7 @@ fn problem(error: RegistryError) -> Problem {
     let (status, code) = status_and_code(&error);
     if status.is_server_error() {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, code, "a request failed");
+        tracing::error!(%error, cause, code, "A request failed");
     }
     let problem = Problem::new(status, code, error.to_string());
     match error {
