@@ -105,6 +105,8 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(given.base)
     # In float32: a CPU without bfloat16 instructions is many times slower in the model's own type.
     model = AutoModelForCausalLM.from_pretrained(given.base).float()
+    # What PEFT writes down as the base: which model this is and not where it lay. Souk compares it with its own.
+    model.name_or_path = model.config._name_or_path = BASE
     config = LoraConfig(
         r=given.rank, lora_alpha=2 * given.rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
     )
@@ -117,8 +119,6 @@ def main():
     train(model, examples, tokenizer.eos_token_id, given.epochs, given.batch_size, given.learning_rate)
     print(f"after: {share_right(model, tokenizer, valid):.0%} of {len(valid)} answers right", flush=True)
 
-    # Souk compares this name with its base model's, so it says which model this is and not where it lay.
-    model.peft_config["default"].base_model_name_or_path = BASE
     model.save_pretrained(given.out)
     print(f"The adapter is in {given.out}")
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{BaseModel, Digest, GatewayId, Outcome};
-use souk_queue::{EventHub, JobQueue};
+use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -111,9 +111,14 @@ impl Gateway {
 
     /// Ends all running answers that use a version: whole ones with 410, streams with an error event of the same code.
     /// Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before and
-    /// is not queued yet is refused. Says nothing to nodes about versions that no job of this gateway uses.
+    /// is not queued yet is refused. Nodes are ordered to let go of the version, whoever else's jobs use it.
     pub async fn take_down(&self, digest: &Digest) {
         self.end_jobs(Which::Using(digest), Outcome::TakenDown).await;
+        for base in self.bases() {
+            if let Err(error) = self.shared.queue.order(base.pool(), NodeOrder::TakeDown(*digest)).await {
+                tracing::error!(%error, adapter.digest = %digest, "cannot order a take-down; nodes keep the version");
+            }
+        }
     }
 
     async fn end_jobs(&self, which: Which<'_>, outcome: Outcome) {

@@ -9,6 +9,7 @@ mod mailbox;
 mod orders;
 mod peek;
 mod pool;
+mod take_down;
 mod vtc;
 
 use std::collections::HashMap;

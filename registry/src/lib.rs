@@ -21,6 +21,7 @@ mod adapters;
 mod catalog;
 mod keys;
 mod publishing;
+mod recover;
 mod tags;
 mod tenants;
 mod versions;
@@ -30,7 +31,6 @@ mod blobs;
 mod collector;
 mod idempotency;
 mod lease;
-mod recover;
 mod rights;
 mod take_downs;
 

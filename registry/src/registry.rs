@@ -38,10 +38,10 @@ pub struct Registry {
     pub(crate) authenticator: Arc<Authenticator>,
     /// One permit per upload that may run at once in this process.
     pub(crate) upload_slots: Arc<Semaphore>,
-    /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
-    collector: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve versions in this process what was taken down.
     pub(crate) take_downs: Arc<TakeDowns>,
+    /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
+    collector: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Why the registry cannot start.
@@ -132,9 +132,9 @@ impl Registry {
             db,
             objects,
             bases: bases.into(),
+            take_downs: Arc::new(TakeDowns::new()),
             upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
-            take_downs: Arc::new(TakeDowns::new()),
             config: Arc::new(config),
         })
     }

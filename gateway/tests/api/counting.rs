@@ -17,7 +17,7 @@ const TEXT: &str = "/v1/completions";
 /// Seven tokens, the ending one included.
 const SAYING: &str = "hello world";
 
-fn chat(stream: bool, more: Value) -> Value {
+fn chat(stream: bool, more: &Value) -> Value {
     let mut body = json!({"model": "acme/sst2", "messages": [{"role": "user", "content": "hello"}], "stream": stream});
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
@@ -39,7 +39,7 @@ fn slowly(pause: Duration) -> Script {
 
 /// Reads a stream until `num_chunks` of its chunks bring text, and leaves. The node has taken the job by then.
 async fn leave_after(stack: &mut Stack, num_chunks: usize) {
-    let mut body = stack.open(CHAT, chat(true, json!({}))).await;
+    let mut body = stack.open(CHAT, chat(true, &json!({}))).await;
     stack.jobs.recv().await.unwrap();
     let mut seen = 0;
     while seen < num_chunks {
@@ -73,7 +73,7 @@ async fn a_client_that_leaves_before_a_node_takes_its_job_is_not_charged() {
     let records = Records::listen();
     let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default());
     full_node(&stack).await;
-    let body = stack.open(CHAT, chat(true, json!({"n": 2}))).await;
+    let body = stack.open(CHAT, chat(true, &json!({"n": 2}))).await;
     drop(body);
     for booked in records.take(2).await {
         assert_eq!((booked.text("outcome"), booked.number("attempts")), ("caller_left", 0));
@@ -115,7 +115,7 @@ async fn whole_answers_and_streams_are_counted_alike_and_as_the_caller_is_told()
             if stream {
                 more["stream_options"] = json!({"include_usage": true});
             }
-            let reply = stack.post(CHAT, chat(stream, more.clone())).await;
+            let reply = stack.post(CHAT, chat(stream, &more)).await;
             let (prompt, completion) = usage_of(&reply, stream);
             let booked = records.take_one().await;
             let computed = booked.number("tokens.computed");
@@ -145,7 +145,7 @@ async fn tokens_behind_a_stop_string_are_not_delivered_even_if_they_came_with_it
     });
     for stream in [false, true] {
         let stack = Stack::start(Arc::clone(&script)).await;
-        stack.post(CHAT, chat(stream, json!({"stop": " w"}))).await;
+        stack.post(CHAT, chat(stream, &json!({"stop": " w"}))).await;
         let booked = records.take_one().await;
         assert_eq!((booked.number("tokens.computed"), booked.number("tokens.delivered")), (num_tokens(), 2));
     }
@@ -184,7 +184,7 @@ async fn a_deadline_is_counted_by_what_had_come_until_then() {
     for (num_tokens, outcome) in [(0, "timed_out"), (3, "deadline")] {
         for stream in [false, true] {
             let stack = Stack::with(late(num_tokens), limits, QueueConfig::default()).await;
-            let reply = stack.post(CHAT, chat(stream, json!({}))).await;
+            let reply = stack.post(CHAT, chat(stream, &json!({}))).await;
             assert!(reply.text.contains("timeout"), "{}", reply.text);
             let booked = records.take_one().await;
             let num_tokens = num_tokens as u32;
@@ -196,7 +196,7 @@ async fn a_deadline_is_counted_by_what_had_come_until_then() {
     }
     let stack = Stack::without_node(limits, QueueConfig::default());
     full_node(&stack).await;
-    assert_eq!(stack.post(CHAT, chat(false, json!({}))).await.status, 504);
+    assert_eq!(stack.post(CHAT, chat(false, &json!({}))).await.status, 504);
     let booked = records.take_one().await;
     assert_eq!((booked.text("outcome"), booked.number("attempts")), ("timed_out", 0), "no node took it");
 }
@@ -214,7 +214,7 @@ async fn a_lost_node_counts_its_tokens_once() {
     });
     let queue = QueueConfig { lease: Duration::from_millis(300), ..QueueConfig::default() };
     let stack = Stack::with(script, GatewayLimits::default(), queue).await;
-    let reply = stack.post(CHAT, chat(true, json!({}))).await;
+    let reply = stack.post(CHAT, chat(true, &json!({}))).await;
     assert_eq!(reply.streamed_text(0), SAYING);
     let booked = records.take_one().await;
     assert_eq!(booked.summary(), ("stop", booked.number("tokens.prompt"), num_tokens(), num_tokens()));
@@ -241,7 +241,7 @@ async fn our_errors_are_free_and_say_whether_something_had_come() {
     ] {
         let stack = Stack::start(fails(after, failure)).await;
         // The other choice is of no use without the one that fails, and ends as it does.
-        stack.post(CHAT, chat(false, json!({"n": 2}))).await;
+        stack.post(CHAT, chat(false, &json!({"n": 2}))).await;
         let booked = records.take(2).await;
         assert!(booked.iter().any(|line| line.text("outcome") == outcome), "{booked:?}");
         assert!(booked.iter().all(|line| line.text("outcome") != "caller_left"), "{booked:?}");
@@ -250,7 +250,7 @@ async fn our_errors_are_free_and_say_whether_something_had_come() {
     }
     let gives_up: Script = Arc::new(|_, _| vec![Step::Fail("the disk is on fire")]);
     let stack = Stack::start(gives_up).await;
-    assert_eq!(stack.post(CHAT, chat(false, json!({}))).await.status, 500);
+    assert_eq!(stack.post(CHAT, chat(false, &json!({}))).await.status, 500);
     let booked = records.take_one().await;
     assert_eq!((booked.text("outcome"), booked.number("attempts")), ("failed", 3));
 }
@@ -260,7 +260,7 @@ async fn a_request_that_the_queue_refuses_in_part_is_free() {
     let records = Records::listen();
     let queue = QueueConfig { max_in_flight_per_tenant: Some(1), ..QueueConfig::default() };
     let stack = Stack::with(Arc::new(|_: &GenerateJob, _| vec![Step::Hang]), GatewayLimits::default(), queue).await;
-    assert_eq!(stack.post(CHAT, chat(false, json!({"n": 2}))).await.status, 429);
+    assert_eq!(stack.post(CHAT, chat(false, &json!({"n": 2}))).await.status, 429);
     let booked = records.take_one().await;
     assert_eq!((booked.text("outcome"), booked.number("charge.input")), ("refused", 0));
 }
@@ -269,7 +269,7 @@ async fn a_request_that_the_queue_refuses_in_part_is_free() {
 async fn what_is_cut_off_at_the_end_of_a_drain_is_counted_as_drained() {
     let records = Records::listen();
     let stack = Stack::start(slowly(Duration::from_millis(50))).await;
-    let mut body = stack.open(CHAT, chat(true, json!({}))).await;
+    let mut body = stack.open(CHAT, chat(true, &json!({}))).await;
     crate::stack::read_until(&mut body, "hello").await;
     let drained = tokio::time::timeout(Duration::from_millis(20), stack.gateway.drain()).await;
     assert!(drained.is_err(), "the answer is under way");

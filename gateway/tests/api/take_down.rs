@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
 use souk_protocol::Digest;
-use souk_queue::{JobQueue as _, NodeStatus, QueueConfig};
+use souk_queue::{JobQueue as _, NodeOrder, NodeStatus, OrderNumber, QueueConfig};
 
 use crate::records::Records;
 use crate::stack::{Script, Stack, Step, answer, pool, read_until, sst2, tokenizer};
@@ -109,4 +109,13 @@ async fn a_request_that_was_resolved_before_the_take_down_is_refused_after_it() 
         let reply = stack.post(CHAT, body("acme/sst2", stream)).await;
         assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (410, Some("model_taken_down")));
     }
+}
+
+#[tokio::test]
+async fn nodes_are_ordered_to_let_go_of_the_version() {
+    let stack = Stack::start(pauses()).await;
+    stack.gateway.take_down(&sst2()).await;
+    let orders = stack.queue.next_orders(pool(), OrderNumber::default(), WITHIN).await.unwrap();
+    let orders: Vec<_> = orders.into_iter().map(|order| order.order).collect();
+    assert_eq!(orders, [NodeOrder::TakeDown(sst2())]);
 }

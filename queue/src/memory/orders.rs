@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use souk_protocol::{Digest, JobFailure, JobId, NodeId, Outcome};
-use tokio::time::Instant;
+use souk_protocol::{Digest, NodeId};
 
-use super::pool::{Phase, Pool};
 use crate::words::{NodeOrder, NumberedOrder, ORDERS_KEPT, OrderNumber};
 
 #[derive(Debug, Default)]
@@ -62,23 +60,5 @@ impl Orders {
     /// A node is gone for good, and with it what only it was told.
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.standing.retain(|_, order| !matches!(order, NodeOrder::Drain(drained) if drained == node));
-    }
-}
-
-impl Pool {
-    pub(super) fn order(&mut self, order: NodeOrder, now: Instant) {
-        self.rings.orders = self.orders.post(order);
-        let waiting = self.jobs.iter().filter(|(_, record)| matches!(record.phase, Phase::Queued { .. }));
-        let ids: Vec<_> = waiting.map(|(id, _)| id).filter(|id| self.is_taken_down(id)).cloned().collect();
-        for id in ids {
-            self.dequeue(&id);
-            self.end_unsaid(&id, Outcome::TakenDown, JobFailure::TakenDown, now);
-        }
-    }
-
-    /// Whether a job uses a version that was taken down.
-    pub(super) fn is_taken_down(&self, id: &JobId) -> bool {
-        let adapters = self.jobs.get(id).map(|record| &record.submission.job.adapters);
-        adapters.is_some_and(|adapters| adapters.iter().any(|adapter| self.orders.is_taken_down(&adapter.digest)))
     }
 }

@@ -109,7 +109,7 @@ fn is_allowed(mask: Option<&[u32]>, id: usize) -> bool {
 fn modified(logits: &[f32], params: &SamplingParams, counts: Option<&TokenCounts>) -> Vec<f32> {
     let within = |value: f64, was: f32| match value as f32 {
         value if value.is_nan() => was,
-        value => value.max(f32::MIN).min(f32::MAX),
+        value => value.clamp(f32::MIN, f32::MAX),
     };
     let mut row = logits.to_vec();
     for (id, bias) in &params.logit_bias {

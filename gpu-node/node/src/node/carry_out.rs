@@ -32,13 +32,14 @@ impl Shared {
 
     /// Carries out what was missed, if the newest order is not the last one that was carried out.
     pub(super) async fn catch_up(&self, newest: OrderNumber) {
-        let done = self.orders.done();
-        if newest == done {
+        if newest < self.orders.done() {
+            // The queue has lost its orders and counts anew.
+            self.orders.set_done(OrderNumber::default());
+        }
+        if newest == self.orders.done() {
             return;
         }
-        // A smaller number: the queue has lost its orders and counts anew.
-        let after = if newest < done { OrderNumber::default() } else { done };
-        match self.queue.next_orders(self.config.pool, after, Duration::ZERO).await {
+        match self.queue.next_orders(self.config.pool, self.orders.done(), Duration::ZERO).await {
             Ok(orders) => self.carry_out(orders).await,
             Err(error) => tracing::warn!(%error, "cannot hear orders"),
         }
