@@ -4,9 +4,8 @@ import subprocess
 
 from llama_server import LlamaServer
 from peers import LLAMA_CPP_PYTHON, MISTRALRS
-from random_adapters import QUERY_VALUE
 from server import Server
-from sitting import Failed, shell, table
+from sitting import QUERY_VALUE, Failed, shell, table
 
 FIGURES = (("prefill 512", "prefill 512"), ("decode 1", "decode, 1 sequence"), ("decode 4", "decode, 4"), ("decode 16", "decode, 16"))
 

@@ -1,8 +1,7 @@
 """Loads through HTTP on `souk serve`: the standing set."""
 
-from random_adapters import ALL_LINEAR, QUERY_VALUE
 from server import Server
-from sitting import shell, table
+from sitting import ALL_LINEAR, QUERY_VALUE, shell, table
 
 #: Room for 64 adapters of rank 8 on queries and values, 0.88 MiB each.
 ROOM_FOR_64 = {"SOUK_ADAPTERS__DEVICE_MB": "58", "SOUK_ADAPTERS__HOST_MB": "128"}

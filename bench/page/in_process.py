@@ -1,8 +1,7 @@
 """The same users through HTTP and in process, in turns: what gateway, queue, sockets and the driver of the load take."""
 
-from random_adapters import QUERY_VALUE
 from server import Server
-from sitting import median, shell, table
+from sitting import QUERY_VALUE, median, shell, table
 
 LOADS = (("base", []), ("16 adapters r=8 q,v", ["--adapters", "admin/r8-{0..15}"]))
 

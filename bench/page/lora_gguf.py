@@ -6,10 +6,18 @@ from pathlib import Path
 import gguf
 import numpy
 
-import random_adapters
-
-NAMES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
-         "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"}
+# SmolLM2-135M.
+LAYERS, HIDDEN, KV, INNER = 30, 576, 192, 1536
+#: llama.cpp's name of each matrix, and its inputs and outputs.
+MODULES = {
+    "q_proj": ("attn_q", HIDDEN, HIDDEN),
+    "k_proj": ("attn_k", HIDDEN, KV),
+    "v_proj": ("attn_v", HIDDEN, KV),
+    "o_proj": ("attn_output", HIDDEN, HIDDEN),
+    "gate_proj": ("ffn_gate", HIDDEN, INNER),
+    "up_proj": ("ffn_up", HIDDEN, INNER),
+    "down_proj": ("ffn_down", INNER, HIDDEN),
+}
 
 
 def main(folder, count, rank, targets):
@@ -19,12 +27,12 @@ def main(folder, count, rank, targets):
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 2.0 * rank)
-        for layer in range(random_adapters.LAYERS):
+        for layer in range(LAYERS):
             for target in targets:
-                _, inputs, outputs = random_adapters.MODULES[target]
+                name, inputs, outputs = MODULES[target]
                 for half, shape in (("lora_a", (rank, inputs)), ("lora_b", (outputs, rank))):
                     weights = numbers.normal(0.0, 0.004, shape).astype(numpy.float16)
-                    writer.add_tensor(f"blk.{layer}.{NAMES[target]}.weight.{half}", weights)
+                    writer.add_tensor(f"blk.{layer}.{name}.weight.{half}", weights)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

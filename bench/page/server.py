@@ -14,8 +14,7 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-import random_adapters
-from sitting import LONGEST_RUN_S, Failed
+from sitting import LONGEST_RUN_S, Failed, write_adapters
 
 BASE = "smollm2-135m-instruct"
 
@@ -59,14 +58,15 @@ class Server:
 
     def publish(self, names, rank, targets):
         """Publishes a random adapter under each name."""
-        for name in names:
+        folder = Path(self.home.name) / f"adapters-{uuid.uuid4().hex}"
+        write_adapters(folder, len(names), rank, targets)
+        for name, adapter in zip(names, sorted(folder.iterdir()), strict=True):
             self.call("POST", "/registry/v1/adapters", json.dumps(
                 {"name": name, "visibility": "private", "description": "random numbers"}).encode())
             boundary = uuid.uuid4().hex
             fields = {
                 "version": b"1.0.0",
-                "adapter_config.json": random_adapters.config(rank, targets),
-                "adapter_model.safetensors": random_adapters.weights(rank, targets),
+                **{file: (adapter / file).read_bytes() for file in ("adapter_config.json", "adapter_model.safetensors")},
             }
             body = b"".join(
                 f'--{boundary}\r\ncontent-disposition: form-data; name="{field}"'.encode()

@@ -15,6 +15,8 @@ THREADS = 2
 #: Longest run of one program; what hangs fails, and the other parts go on.
 LONGEST_RUN_S = 600
 BENCHMARKS = ("engine", "adapters", "sampler")
+QUERY_VALUE = ["q_proj", "v_proj"]
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class Sitting:
@@ -67,6 +69,12 @@ def run(command, **options):
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
         raise Failed(f"{Path(command[0]).name} ended with {done.returncode}:\n{last}")
     return done.stdout
+
+
+def write_adapters(folder, count, rank, targets):
+    """Writes adapters of random numbers as PEFT folders `000`, `001` and so on."""
+    run(["cargo", "run", "--release", "--locked", "--quiet", "-p", "souk-testkit", "--example", "write_adapters", "--",
+         folder, str(count), str(rank), ",".join(targets)], cwd=ROOT)
 
 
 def machine():

@@ -1,7 +1,7 @@
 //! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]), the
 //! files of an adapter ([`peft`]) and jobs ([`job`]). Only tests and benchmarks depend on it.
 //!
-//! `has_shared.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
+//! `what_is_there.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
 
 pub mod base;
 pub mod job;

@@ -34,6 +34,11 @@ impl Random {
         (0..count).map(|_| self.float()).collect()
     }
 
+    /// So many bytes of any value.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.bits() >> 56) as u8).collect()
+    }
+
     /// One of `items`, the n-th 1/n times as often as the first (Zipf's law with exponent 1).
     pub fn zipf<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let total: f64 = (1..=items.len()).map(|rank| 1.0 / rank as f64).sum();

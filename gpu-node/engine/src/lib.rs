@@ -29,8 +29,6 @@ mod stats;
 mod step;
 
 #[cfg(test)]
-mod samples;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

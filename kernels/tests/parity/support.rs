@@ -1,36 +1,9 @@
-//! Made-up numbers that repeat, comparisons, and the backends to run on.
+//! Matrices of made-up numbers, comparisons, and the backends to run on.
 
 use half::f16;
 use souk_kernels::WeightType;
 use souk_kernels::cpu::{Activations, Cpu, Isa, Matrix, ops};
-
-/// A generator whose numbers depend on the seed alone.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1)
-    }
-
-    pub(crate) fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mixed = (self.0 ^ self.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed >> 32) as u32
-    }
-
-    /// Even over -1 .. 1.
-    pub(crate) fn float(&mut self) -> f32 {
-        self.bits() as f32 / (u32::MAX as f32) * 2.0 - 1.0
-    }
-
-    pub(crate) fn floats(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.float()).collect()
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.bits() as u8).collect()
-    }
-}
+pub(crate) use souk_testkit::Random;
 
 /// One backend per instruction set and number of threads.
 pub(crate) fn backends() -> Vec<Cpu> {

@@ -8,12 +8,10 @@ use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, Meta, Token, UseTree, Visibility};
 
-use crate::tokens;
+use crate::tokens::{self, Words};
 
 pub(crate) type FileId = usize;
 pub(crate) type ModuleId = usize;
-/// The words of `a::b::c`.
-pub(crate) type Words = Vec<String>;
 
 /// What was read of a crate; its tests are left out.
 #[derive(Debug, Default)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use souk_protocol::{BaseModel, ConstraintSpec, JobFailure, TokenId, TokenizerSpec};
+use souk_testkit::base::{self, SMALL, byte_alphabet};
 
 use super::{Constraint, ConstraintCompiler, ConstraintError, ConstraintLimits};
-use crate::samples;
 
 /// Ends answers; a control token like the one after it.
 const EOS: TokenId = 256;
@@ -24,17 +24,12 @@ const VOCAB_SIZE: usize = 300;
 
 /// Each byte is a token, by its value; then come two control tokens, and words.
 fn base() -> BaseModel {
-    let mut shifted = '\u{100}'..;
-    let byte = |byte: u8| match byte {
-        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => char::from(byte),
-        _ => shifted.next().unwrap(),
-    };
-    let alphabet: Vec<char> = (0..=u8::MAX).map(byte).collect();
+    let alphabet = byte_alphabet();
     let written = |text: &str| text.bytes().map(|byte| alphabet[usize::from(byte)]).collect::<String>();
     let bytes = alphabet.iter().map(|character| character.to_string());
     let controls = ["<|end|>", "<|other|>"].map(str::to_owned);
     let tokens = bytes.chain(controls).chain(WORDS.iter().map(|word| written(word))).collect();
-    let mut base = samples::base();
+    let mut base = base::base("tiny", SMALL);
     base.shape.vocab_size = VOCAB_SIZE;
     base.eos_tokens = vec![EOS];
     base.tokenizer = TokenizerSpec::ByteLevelBpe {
@@ -330,7 +325,7 @@ async fn unusual_sources_mean_what_they_say() {
 
 #[tokio::test]
 async fn a_vocabulary_that_cannot_be_read_fails_the_job_and_not_the_node() {
-    let compiler = ConstraintCompiler::new(Arc::new(samples::base()), ConstraintLimits::default());
+    let compiler = ConstraintCompiler::new(Arc::new(base::base("tiny", SMALL)), ConstraintLimits::default());
     let error = compiler.compile(&Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
     assert!(matches!(&error, ConstraintError::Internal(cause) if cause.contains("decoder")), "{error}");
     assert!(matches!(error.refusal(), Some(JobFailure::Internal(_))), "it is not the caller's fault");

@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 
 use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TokenId, TokenizerSpec};
 use souk_runner::scripted::{VOCAB, answer};
+use souk_testkit::base::{SMALL, base};
 
 use super::lab::*;
 use crate::EngineConfig;
 use crate::constraint::{Constraint, ConstraintCompiler, ConstraintLimits};
-use crate::samples;
 
 const EOS: TokenId = 62;
 
 /// The constraint over tokens that are the characters from `A` on.
 fn compiled(spec: &ConstraintSpec) -> Constraint {
-    let mut base = samples::base();
+    let mut base = base("tiny", SMALL);
     base.shape.vocab_size = VOCAB;
     base.eos_tokens = vec![EOS];
     let mut tokens: Vec<String> = ('A'..='~').take(62).map(String::from).collect();
