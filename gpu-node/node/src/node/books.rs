@@ -172,6 +172,11 @@ impl Held {
         &self.lease
     }
 
+    /// Lets the client hear no more of this attempt.
+    pub(super) fn fall_silent(&self) {
+        self.is_lost.store(true, Ordering::Release);
+    }
+
     /// Whether another attempt has the job now.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)

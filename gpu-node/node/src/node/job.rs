@@ -42,7 +42,7 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
     let unbegun = unbegun(&delivery.job);
     let end = tokio::select! {
         biased;
-        () = node.cut_off.cancelled() => End::NotHere,
+        () = cut_off(node, &held) => End::NotHere,
         end = run(node, delivery, &held) => end,
     };
     let settlement = match end {
@@ -72,6 +72,13 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
         // The lease expires, and the queue delivers again; the receiver knows repeats.
         Err(error) => tracing::warn!(%error, job = %held.lease().job, "cannot settle"),
     }
+}
+
+/// Resolves when everything stops. What the engine says of the job from then on is not the client's business: another
+/// attempt goes on.
+async fn cut_off(node: &Shared, held: &Held) {
+    node.cut_off.cancelled().await;
+    held.fall_silent();
 }
 
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.

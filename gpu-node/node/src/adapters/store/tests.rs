@@ -282,6 +282,35 @@ async fn a_request_for_several_is_served_past_one_that_waits_for_what_it_has_in_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_several_and_a_load_that_needs_what_it_has_in_hand_do_not_deadlock() {
+    // In the first case the other adapter comes into host memory and waits for the device, in the second its load has the
+    // only slot and waits for host memory.
+    for (host_ranks, max_concurrent_loads, max_prefetches) in [(8, 4, 1), (6, 1, 0)] {
+        let max_wait = Duration::from_secs(3600);
+        let room = limits(6 * SIZE_PER_RANK, host_ranks * SIZE_PER_RANK);
+        let limits = AdapterLimits { max_wait, max_concurrent_loads, max_prefetches, ..room };
+        let (store, source, digests) = store_of(5, 1, limits);
+        drop(store.acquire(&digests[1]).await.unwrap());
+        let other = tokio::spawn({
+            let (store, digest) = (store.clone(), digests[4]);
+            async move { store.acquire(&digest).await.map(drop) }
+        });
+        until("the other is fetched", || source.num_fetches() == 2).await;
+        let several = tokio::spawn({
+            let (store, digests) = (store.clone(), [digests[1], digests[2]]);
+            async move { store.acquire_all(&digests).await.map(drop) }
+        });
+        until("the second of several is fetched too", || source.num_fetches() == 3).await;
+        source.gate.add_permits(1);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        source.gate.add_permits(1);
+        let both = async { (several.await.unwrap(), other.await.unwrap()) };
+        let both = tokio::time::timeout(Duration::from_secs(20), both).await.expect("no deadlock");
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_would_pass_those_that_wait_too_often_stands_at_the_door_with_nothing_in_hand() {
     let (store, _, digests) = store_of(3, 100, limits(3 * SIZE_PER_RANK, 30 * SIZE_PER_RANK));
     let mut running = vec![store.acquire(&digests[1]).await.unwrap()];
