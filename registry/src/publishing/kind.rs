@@ -8,6 +8,7 @@ use souk_protocol::peft::{MAX_CONFIG_BYTES, WeightsIntake};
 use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
 
 use super::judge::judge;
+use super::parts::{Goes, PartSpec, Scanner};
 use super::receive::Received;
 use crate::config::RegistrySettings;
 use crate::error::RegistryError;
@@ -21,33 +22,6 @@ const MANIFEST_FILE: &str = "manifest.json";
 pub(crate) enum Kind {
     /// What PEFT's `save_pretrained` writes.
     Adapter,
-}
-
-/// A part that an artefact has beside its version number.
-pub(crate) struct PartSpec {
-    /// The part's name, which is the file's.
-    pub(crate) name: &'static str,
-    /// Whether an upload without it is refused.
-    pub(crate) is_required: bool,
-    /// Longest that it may be.
-    pub(crate) limit_bytes: u64,
-    /// Where its bytes go.
-    pub(crate) goes: Goes,
-}
-
-/// Where the bytes of a part go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goes {
-    /// Into memory, whole: it is small.
-    IntoMemory,
-    /// Into a staged blob, through the kind's scanner. A kind has at most one such part.
-    IntoBlob,
-}
-
-/// Looks at the bytes of the staged part while they pass.
-pub(crate) enum Scanner {
-    /// Reads the header of a safetensors file and looks at every number.
-    Weights(Box<WeightsIntake>),
 }
 
 /// A checked artefact: what becomes blobs, and what becomes the rows of its version.
@@ -111,15 +85,6 @@ impl Kind {
     pub(crate) async fn check(self, received: Received, bases: Arc<[BaseModel]>) -> Result<Artefact, RegistryError> {
         match self {
             Self::Adapter => check_adapter(received, bases).await,
-        }
-    }
-}
-
-impl Scanner {
-    /// Takes the next bytes; answers whether further ones are worth looking at.
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> bool {
-        match self {
-            Self::Weights(intake) => intake.push(chunk).is_ok(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Upload {
     /// Reserves the number and takes everything in.
     pub(crate) async fn receive(self, parts: &mut dyn Parts) -> Result<Complete, RegistryError> {
         let running = metrics::UploadRuns::begin(self.kind.as_str());
-        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.settings);
+        let mut receiver = self.receiver(parts);
         let number = receiver.version().await?;
         let in_flight = InFlight::begin(&self.registry, &self.adapter, &number, running).await?;
         match receiver.receive(Some((&*self.registry.objects, in_flight.id()))).await {
@@ -85,9 +85,14 @@ impl Upload {
         }
     }
 
+    fn receiver<'a>(&self, parts: &'a mut dyn Parts) -> Receiver<'a> {
+        let settings = &self.registry.config.settings;
+        Receiver::new(parts, self.kind.parts(settings), self.kind.scanner(), settings.upload_idle_timeout)
+    }
+
     /// Takes everything in and keeps nothing; answers the digest over all that was sent.
     pub(crate) async fn fingerprint(self, parts: &mut dyn Parts) -> Result<Digest, RegistryError> {
-        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.settings);
+        let mut receiver = self.receiver(parts);
         let number = receiver.version().await?;
         Ok(receiver.receive(None).await?.fingerprint(&number))
     }

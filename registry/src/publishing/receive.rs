@@ -9,9 +9,7 @@ use sha2::{Digest as _, Sha256};
 use souk_protocol::{Digest, FileEntry};
 use tokio::time::timeout;
 
-use super::kind::{Goes, Kind, PartSpec, Scanner};
-use super::parts::Parts;
-use crate::config::RegistrySettings;
+use super::parts::{Goes, PartSpec, Parts, Scanner};
 use crate::error::{Finding, RegistryError};
 use crate::objects::{ObjectStore, StagedBlob};
 use crate::words::parse_version;
@@ -24,8 +22,9 @@ const VERSION_BYTES: u64 = 256;
 /// Reads the parts of one upload, in the order in which they come.
 pub(super) struct Receiver<'a> {
     parts: &'a mut dyn Parts,
-    kind: Kind,
     specs: Vec<PartSpec>,
+    /// For the one part that is staged.
+    scanner: Option<Scanner>,
     idle: Duration,
 }
 
@@ -68,8 +67,9 @@ impl Received {
 }
 
 impl<'a> Receiver<'a> {
-    pub(super) fn new(parts: &'a mut dyn Parts, kind: Kind, settings: &RegistrySettings) -> Self {
-        Self { parts, kind, specs: kind.parts(settings), idle: settings.upload_idle_timeout }
+    /// `scanner` looks at the part that is staged; a source of parts that sends nothing for `idle` is given up.
+    pub(super) fn new(parts: &'a mut dyn Parts, specs: Vec<PartSpec>, scanner: Scanner, idle: Duration) -> Self {
+        Self { parts, specs, scanner: Some(scanner), idle }
     }
 
     /// Reads the first part, which is the version number: it is reserved before anything large is taken.
@@ -132,7 +132,7 @@ impl<'a> Receiver<'a> {
             None => Box::new(Nowhere),
         };
         let mut sha256 = Sha256::new();
-        let mut scanner = self.kind.scanner();
+        let mut scanner = self.scanner.take().ok_or_else(|| unexpected_part(what, &self.specs))?;
         let mut is_worth_scanning = true;
         let mut size_bytes = 0;
         while let Some(chunk) = self.chunk().await? {
