@@ -98,7 +98,10 @@ mod tests {
         let zipf = Choice::zipf(100, 1.0);
         let chosen: Vec<usize> = (0..4).map(|_| zipf.draw(&mut generator)).collect();
         let gap = Arrivals::new(ArrivalPattern::Poisson, 1.0, 1).gap().as_micros();
-        assert_eq!((drawn.as_slice(), chosen.as_slice(), gap), (&[549, 402, 984, 80][..], &[10, 1, 4, 49][..], 802_958));
+        assert_eq!(
+            (drawn.as_slice(), chosen.as_slice(), gap),
+            (&[549, 402, 984, 80][..], &[10, 1, 4, 49][..], 802_958)
+        );
     }
 
     #[test]
