@@ -1,7 +1,7 @@
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde_json::json;
-use souk_registry::ApiKey;
+use souk_registry::{ApiKey, RegistryConfig};
 
 use crate::support::{Stack, body, problem};
 
