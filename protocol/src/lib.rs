@@ -12,6 +12,7 @@
 //! ```
 
 pub mod base;
+pub mod base_name;
 pub mod constraint;
 pub mod digest;
 pub mod event;
@@ -25,6 +26,7 @@ pub mod sampling;
 pub mod vocabulary;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
+pub use base_name::{BaseClaim, BaseName};
 pub use constraint::ConstraintSpec;
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};

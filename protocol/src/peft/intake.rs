@@ -1,11 +1,12 @@
 //! Checks a weights file while it arrives, holding its header and nothing else.
 
 use super::config::LoraConfig;
+use super::effect::{Effect, EffectSums};
 use super::plan::AdapterPlan;
 use super::problem::{ProblemList, Problems};
-use super::scan::FiniteScan;
+use super::scan::WeightsScan;
 use super::tensors::{LENGTH_BYTES, TensorHeader};
-use crate::BaseModel;
+use crate::{BaseClaim, BaseModel};
 
 /// Takes `adapter_model.safetensors` in pieces, in order. A file of another format, or with a header that is wrong,
 /// is refused as soon as the pieces show it; the rest comes out at the end.
@@ -25,7 +26,7 @@ enum State {
 #[derive(Debug)]
 struct Data {
     header: TensorHeader,
-    scan: FiniteScan,
+    scan: WeightsScan,
 }
 
 impl WeightsIntake {
@@ -55,7 +56,7 @@ impl WeightsIntake {
                     return Ok(());
                 }
                 let header = TensorHeader::parse(start)?;
-                let mut scan = FiniteScan::new(&header);
+                let mut scan = WeightsScan::new(&header);
                 scan.push(rest);
                 self.state = State::Data(Box::new(Data { header, scan }));
             }
@@ -63,25 +64,50 @@ impl WeightsIntake {
         Ok(())
     }
 
-    /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`.
+    /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`. Comes with what the adapter does,
+    /// even if that is nothing.
     ///
     /// # Errors
-    /// Everything that is wrong with either file.
-    pub fn finish(self, config: &[u8], base: &BaseModel) -> Result<AdapterPlan, Problems> {
+    /// Everything that is wrong with either file, and with what `claim` says of the base.
+    pub fn judge(
+        self,
+        config: &[u8],
+        base: &BaseModel,
+        claim: BaseClaim<'_>,
+    ) -> Result<(AdapterPlan, Effect), Problems> {
+        let mut problems = ProblemList::default();
         let (header, scan) = match self.state {
-            State::Header(start) => return AdapterPlan::check(config, &start, self.file_len, base),
+            State::Header(start) => {
+                let judged = AdapterPlan::check_claimed(config, &start, self.file_len, base, claim);
+                // A header that ends with the file describes no data.
+                return judged.map(|plan| {
+                    let effect = EffectSums::default().of_plan(&plan);
+                    (plan, effect)
+                });
+            }
             State::Data(data) => (data.header, data.scan),
         };
-        let mut problems = ProblemList::default();
         let config = LoraConfig::read(config, &mut problems);
         if let Err(problem) = header.check_file_len(self.file_len) {
             problems.push(problem);
         }
-        let plan = AdapterPlan::match_up(config.as_ref(), &header, base, &mut problems);
-        if let Err(found) = scan.finish() {
-            problems.append(found);
-        }
-        problems.into_result(plan)
+        let plan = AdapterPlan::match_up(config.as_ref(), &header, base, claim, &mut problems);
+        let effect = match scan.finish() {
+            Ok(sums) => sums.of_plan(&plan),
+            Err(found) => {
+                problems.append(found);
+                EffectSums::default().of_plan(&plan)
+            }
+        };
+        problems.into_result((plan, effect))
+    }
+
+    /// As [`Self::judge`], for a version that was judged when it was published.
+    ///
+    /// # Errors
+    /// Everything that is wrong with either file.
+    pub fn finish(self, config: &[u8], base: &BaseModel) -> Result<AdapterPlan, Problems> {
+        self.judge(config, base, BaseClaim::Settled).map(|(plan, _)| plan)
     }
 }
 

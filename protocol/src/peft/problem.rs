@@ -45,6 +45,8 @@ pub enum ProblemCode {
     UnknownOption,
     /// The adapter was made for another base model.
     WrongBase,
+    /// The configuration's name of the base model says nothing, and neither does the publisher.
+    BaseNotNamed,
     /// The configuration asks for a tensor that the file lacks.
     MissingTensor,
     /// The file has a tensor that the configuration does not ask for.
