@@ -7,6 +7,7 @@
 //! the Unix epoch in columns named `…_at_ms`, which sort and compare alike in both.
 
 mod m20261124_000001_registry;
+mod m20261128_000002_leases;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -18,7 +19,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261124_000001_registry::Migration)]
+        vec![Box::new(m20261124_000001_registry::Migration), Box::new(m20261128_000002_leases::Migration)]
     }
 }
 
@@ -36,6 +37,37 @@ mod tests {
         Migrator::down(&db, None).await.unwrap();
         Migrator::up(&db, None).await.unwrap();
         assert!(SchemaManager::new(&db).has_table("versions").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_schema_keeps_its_rows_and_what_was_open_has_lapsed() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        Migrator::up(&db, Some(1)).await.unwrap();
+        db.execute_unprepared(
+            "INSERT INTO tenants (id, name, created_at_ms) VALUES ('t', 'acme', 0);
+             INSERT INTO adapters (id, tenant_id, owner, name, visibility, description, created_at_ms, updated_at_ms)
+             VALUES ('a', 't', 'acme', 'sst2', 'private', '', 0, 0);
+             INSERT INTO versions (id, adapter_id, version, state, digest, base_digest, rank, created_at_ms, state_changed_at_ms)
+             VALUES ('v', 'a', '1.0.0', 'ready', 'd', 'b', 1, 0, 0);
+             INSERT INTO version_files (version_id, name, digest, size_bytes) VALUES ('v', 'x', 'd1', 1), ('v', 'y', 'd1', 1);
+             INSERT INTO uploads (id, adapter_id, version, state, started_at_ms) VALUES ('u', 'a', '2.0.0', 'uploading', 0);
+             INSERT INTO idempotent_requests (tenant_id, route, idempotency_key, created_at_ms) VALUES ('t', 'r', 'open', 0);
+             INSERT INTO idempotent_requests (tenant_id, route, idempotency_key, body_digest, status, response, created_at_ms)
+             VALUES ('t', 'r', 'kept', 'd', 201, '{}', 0)",
+        )
+        .await
+        .unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        for (what, expected) in [
+            ("SELECT count(*) AS n FROM blobs WHERE digest = 'd1' AND released_at_ms IS NULL", 1),
+            ("SELECT count(*) AS n FROM uploads WHERE lease_expires_at_ms = 0 AND owner = ''", 1),
+            ("SELECT count(*) AS n FROM idempotent_requests WHERE lease_expires_at_ms = 0", 1),
+            ("SELECT count(*) AS n FROM leases WHERE name = 'collector'", 1),
+        ] {
+            let query = sea_orm_migration::sea_orm::Statement::from_string(db.get_database_backend(), what);
+            let found: i64 = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap();
+            assert_eq!(found, expected, "{what}");
+        }
     }
 
     #[tokio::test]

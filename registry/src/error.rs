@@ -115,6 +115,9 @@ pub enum RegistryError {
     /// The first request with this `Idempotency-Key` has not ended.
     #[error("a request with this Idempotency-Key is still running; retry later")]
     IdempotencyInFlight,
+    /// This registry stalled for longer than its lease, and another ended what it was doing.
+    #[error("this registry stalled and another one has ended the request; nothing was made, send it again")]
+    LeaseLost,
     /// No room left for blobs or rows.
     #[error("the registry's storage is full; nothing was stored. The operator has to free disk space")]
     StorageFull,

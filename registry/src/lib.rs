@@ -2,25 +2,50 @@
 //! It never runs a model, and it knows nothing of the gateway or the nodes: they ask it what a reference means
 //! ([`Registry::resolve`]), who presents a key ([`Registry::authenticate`]) and for files.
 //!
-//! Begin with [`Registry`], then read `http/router.rs`, the table of contents of the API, and `upload/mod.rs`, the one
-//! action that is more than a query.
+//! A registry never believes that it is alone: whatever it begins is a row under a lease (`lease.rs`), and what nobody
+//! works on any more is ended by one collector among all registries of a database (`collector/`).
+//!
+//! Begin with [`Registry`], then read `http/router.rs`, the table of contents of the API, and `publishing/mod.rs`, the one
+//! action that is more than a few queries. Handlers extract, call and shape; rules are in the folders named after their
+//! nouns; SQL is in `db/`, a file for each table.
 
+mod config;
 mod registry;
 
-mod auth;
-mod catalog;
+mod folder_lock;
+mod installation;
+
 mod http;
+
+mod adapters;
+mod catalog;
+mod keys;
+mod publishing;
+mod tags;
+mod tenants;
+mod versions;
+
+mod auth;
+mod blobs;
+mod collector;
 mod idempotency;
-mod upload;
+mod lease;
+mod rights;
 
 mod db;
 mod error;
+pub mod metrics;
 mod objects;
+mod slice;
+mod words;
 
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError};
+pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
 pub use catalog::ListedModel;
+pub use config::{CollectorConfig, RegistryConfig, UploadLimits};
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, router};
-pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob};
-pub use registry::{ADMIN_TENANT, OpenError, Registry, RegistryConfig, UploadLimits};
+pub use installation::InstallationError;
+pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
+pub use registry::{OpenError, Registry};
+pub use tenants::ADMIN_TENANT;

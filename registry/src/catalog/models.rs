@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
+use sea_orm::DbErr;
 use semver::Version;
 use souk_protocol::{AdapterName, Principal};
 
-use super::lookup::visible_to;
-use super::{VersionState, version_of};
 use crate::Registry;
-use crate::db::entities::{adapter, version};
+use crate::db::{adapters, versions};
 
 /// An adapter with at least one version that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,28 +26,12 @@ impl Registry {
     /// # Errors
     /// What the database says.
     pub async fn list_models(&self, principal: &Principal) -> Result<Vec<ListedModel>, DbErr> {
-        let adapters = adapter::Entity::find()
-            .filter(visible_to(principal))
-            .filter(adapter::Column::DeletedAtMs.is_null())
-            .all(&self.db)
-            .await?;
-        // Versions of hidden adapters are left out by the subquery rather than by a list of ids, which SQL bounds.
-        let visible_ids = sea_orm::QuerySelect::query(
-            &mut adapter::Entity::find()
-                .select_only()
-                .column(adapter::Column::Id)
-                .filter(visible_to(principal))
-                .filter(adapter::Column::DeletedAtMs.is_null()),
-        )
-        .to_owned();
-        let ready = version::Entity::find()
-            .filter(version::Column::State.eq(VersionState::Ready.as_str()))
-            .filter(version::Column::AdapterId.in_subquery(visible_ids))
-            .all(&self.db)
-            .await?;
+        let tenant_id = principal.tenant.as_str();
+        let adapters = adapters::all_visible(&self.db, tenant_id).await?;
+        let ready = versions::ready_visible(&self.db, tenant_id).await?;
         let mut versions_of = BTreeMap::<String, Vec<Version>>::new();
         for row in ready {
-            versions_of.entry(row.adapter_id.clone()).or_default().push(version_of(&row));
+            versions_of.entry(row.adapter_id.clone()).or_default().push(row.number());
         }
         let mut models = Vec::new();
         for adapter in adapters {

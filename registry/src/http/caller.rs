@@ -2,7 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use souk_protocol::{Principal, Scope};
+use souk_protocol::Principal;
 
 use crate::auth::AuthError;
 use crate::error::RegistryError;
@@ -10,13 +10,6 @@ use crate::error::RegistryError;
 /// Who calls. A handler that takes it can only run behind authentication.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) Principal);
-
-impl Caller {
-    /// Ends the request with 403 unless the caller's key carries `scope`.
-    pub(crate) fn require(&self, scope: Scope) -> Result<(), RegistryError> {
-        if self.0.may(scope) { Ok(()) } else { Err(RegistryError::MissingScope(scope)) }
-    }
-}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = RegistryError;

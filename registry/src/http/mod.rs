@@ -4,7 +4,9 @@
 pub(crate) mod adapters;
 pub(crate) mod base_models;
 mod caller;
+mod drain;
 mod extract;
+mod idempotency;
 mod middleware;
 mod page;
 mod problem;
@@ -17,6 +19,7 @@ pub(crate) mod versions;
 
 pub(crate) use caller::Caller;
 pub(crate) use extract::{Body, PathOf, QueryOf};
+pub(crate) use idempotency::{IdempotencyKey, key_of, route_of};
 pub(crate) use middleware::JSON_BODY_BYTES;
 pub(crate) use page::{Page, PageQuery};
 pub(crate) use problem::{Problem, Problems};

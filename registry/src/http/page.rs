@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::RegistryError;
+use crate::slice::{Slice, wrong_cursor};
 
 const DEFAULT_LIMIT: u64 = 20;
 const MAX_LIMIT: u64 = 100;
@@ -37,7 +38,12 @@ impl PageQuery {
         Self { limit, cursor }
     }
 
-    pub(crate) fn limit(&self) -> Result<u64, RegistryError> {
+    /// The same for the rules.
+    pub(crate) fn slice(&self) -> Result<Slice, RegistryError> {
+        Ok(Slice { after: self.after()?, limit: self.limit()? })
+    }
+
+    fn limit(&self) -> Result<u64, RegistryError> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
         if (1..=MAX_LIMIT).contains(&limit) {
             return Ok(limit);
@@ -46,12 +52,11 @@ impl PageQuery {
     }
 
     /// The sort key after which the page begins.
-    pub(crate) fn after(&self) -> Result<Option<String>, RegistryError> {
+    fn after(&self) -> Result<Option<String>, RegistryError> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        let detail = "`cursor` is not one that a page ended with";
-        key.map(Some).ok_or_else(|| RegistryError::bad_request("invalid_query", detail))
+        key.map(Some).ok_or_else(wrong_cursor)
     }
 }
 

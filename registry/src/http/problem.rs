@@ -157,6 +157,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
         RegistryError::IdempotencyInFlight => (StatusCode::CONFLICT, "idempotency_in_flight"),
         RegistryError::TooManyUploads { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads"),
+        RegistryError::LeaseLost => (StatusCode::SERVICE_UNAVAILABLE, "lease_lost"),
         RegistryError::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         RegistryError::Database(_) | RegistryError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }

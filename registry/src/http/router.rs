@@ -10,12 +10,13 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::drain::read_away;
+use super::idempotency::answer_once;
 use super::middleware::{
     JSON_BODY_BYTES, answer_panic, authenticate, no_such_method, no_such_route, tag_with_request_id,
 };
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
 use crate::Registry;
-use crate::idempotency::answer_once;
 
 /// Where all routes live.
 const PREFIX: &str = "/registry/v1";
@@ -45,7 +46,7 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
         // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
         .routes(routes!(versions::list_versions))
-        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()).layer(from_fn(read_away)))
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(versions::download_file))
         .routes(routes!(versions::yank_version))

@@ -1,4 +1,5 @@
-//! Blobs as files: `sha256/ab/abcdef…` beside `staging/`, on one file system so that a rename is atomic.
+//! Blobs as files: `sha256/ab/abcdef…` beside `staging/<upload>.<random>`, on one file system so that a rename is
+//! atomic, and `installation`, a file with the id of whose objects these are.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,13 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::{BlobReader, ObjectStore, StagedBlob};
+use super::{BlobReader, ObjectStore, StagedBlob, StoredBlob};
 
 /// Bytes gathered before a write reaches the file system: network chunks are often a few KiB.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
+
+/// The file with the id of the installation.
+const INSTALLATION_FILE: &str = "installation";
 
 /// An object store in a folder of the local file system.
 #[derive(Clone, Debug)]
@@ -40,8 +44,8 @@ impl FolderStore {
 
 #[async_trait]
 impl ObjectStore for FolderStore {
-    async fn stage(&self) -> io::Result<Box<dyn StagedBlob>> {
-        let path = self.staging().join(Uuid::new_v4().simple().to_string());
+    async fn stage(&self, upload: &str) -> io::Result<Box<dyn StagedBlob>> {
+        let path = self.staging().join(format!("{upload}.{}", Uuid::new_v4().simple()));
         let file = fs::OpenOptions::new().write(true).create_new(true).open(&path).await?;
         Ok(Box::new(StagedFile {
             file: tokio::io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, file),
@@ -55,37 +59,79 @@ impl ObjectStore for FolderStore {
     }
 
     async fn remove(&self, digest: &Digest) -> io::Result<()> {
-        match fs::remove_file(self.root.join(blob_path(digest))).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_if_there(&self.root.join(blob_path(digest))).await.map(|_| ())
     }
 
-    async fn list(&self) -> io::Result<Vec<Digest>> {
-        let mut digests = Vec::new();
-        let mut shards = fs::read_dir(self.root.join("sha256")).await?;
-        while let Some(shard) = shards.next_entry().await? {
-            if !shard.file_type().await?.is_dir() {
-                continue;
-            }
-            let mut blobs = fs::read_dir(shard.path()).await?;
-            while let Some(blob) = blobs.next_entry().await? {
-                // A file that is not named like a blob is not ours to judge.
-                let name = blob.file_name();
-                digests.extend(name.to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
-            }
+    async fn staged(&self) -> io::Result<Vec<String>> {
+        let mut uploads = Vec::new();
+        let mut entries = fs::read_dir(self.staging()).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            uploads.extend(upload_of(&entry.file_name()).map(str::to_owned));
         }
-        Ok(digests)
+        uploads.sort_unstable();
+        uploads.dedup();
+        Ok(uploads)
     }
 
-    async fn discard_abandoned(&self) -> io::Result<usize> {
+    async fn discard(&self, upload: &str) -> io::Result<usize> {
         let mut num_discarded = 0;
         let mut entries = fs::read_dir(self.staging()).await?;
         while let Some(entry) = entries.next_entry().await? {
-            fs::remove_file(entry.path()).await?;
-            num_discarded += 1;
+            if upload_of(&entry.file_name()) == Some(upload) {
+                num_discarded += usize::from(remove_if_there(&entry.path()).await?);
+            }
         }
         Ok(num_discarded)
+    }
+
+    async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
+        let mut found = Vec::new();
+        let mut blobs = match fs::read_dir(self.root.join("sha256").join(format!("{shard:02x}"))).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            blobs => blobs?,
+        };
+        while let Some(blob) = blobs.next_entry().await? {
+            // A file that is not named like a blob is not ours to judge, and one that is gone is nobody's.
+            let name = blob.file_name();
+            let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            let (Some(digest), Ok(metadata)) = (digest, blob.metadata().await) else { continue };
+            // A moment in the future, after a step of the clock, is no age at all.
+            let age = metadata.modified()?.elapsed().unwrap_or_default();
+            found.push(StoredBlob { digest, age });
+        }
+        Ok(found)
+    }
+
+    async fn installation(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.root.join(INSTALLATION_FILE)).await {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_installation(&self, id: &str) -> io::Result<()> {
+        // Under another name first: a crash leaves no half id behind.
+        let partial = self.root.join(format!("{INSTALLATION_FILE}.{}", Uuid::new_v4().simple()));
+        let mut file = fs::File::create(&partial).await?;
+        file.write_all(format!("{id}\n").as_bytes()).await?;
+        file.sync_all().await?;
+        fs::rename(&partial, self.root.join(INSTALLATION_FILE)).await?;
+        sync_folder(&self.root).await
+    }
+}
+
+/// The upload that a staged file belongs to, by its name.
+fn upload_of(file_name: &std::ffi::OsStr) -> Option<&str> {
+    file_name.to_str()?.split('.').next()
+}
+
+/// Answers whether there was a file.
+async fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -126,7 +172,7 @@ impl Drop for DiscardOnDrop {
     fn drop(&mut self) {
         match std::fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.0.display(), %error, "A staged file could not be removed; the next start removes it");
+                tracing::warn!(path = %self.0.display(), %error, "A staged file could not be removed; the collector tries again");
             }
             _ => {}
         }
@@ -137,11 +183,12 @@ impl Drop for DiscardOnDrop {
 mod tests {
     use tokio::io::AsyncReadExt as _;
 
+    use super::super::has_blobs;
     use super::*;
 
     async fn put(store: &FolderStore, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
-        let mut blob = store.stage().await.unwrap();
+        let mut blob = store.stage("upl_1").await.unwrap();
         blob.write(bytes).await.unwrap();
         blob.commit(&digest).await.unwrap();
         digest
@@ -151,27 +198,45 @@ mod tests {
     async fn a_committed_blob_reads_back_and_the_same_content_is_stored_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::open(folder.path()).await.unwrap();
+        assert!(!has_blobs(&store).await.unwrap());
         let digest = put(&store, b"weights").await;
         assert_eq!(put(&store, b"weights").await, digest);
         let mut text = String::new();
         store.open(&digest).await.unwrap().read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "weights");
-        assert_eq!(store.list().await.unwrap(), [digest]);
+        assert!(has_blobs(&store).await.unwrap());
+        for shard in 0..=u8::MAX {
+            let found: Vec<_> = store.list(shard).await.unwrap().into_iter().map(|blob| blob.digest).collect();
+            assert_eq!(found, if digest.as_bytes()[0] == shard { vec![digest] } else { vec![] });
+        }
         store.remove(&digest).await.unwrap();
         store.remove(&digest).await.unwrap();
         assert_eq!(store.open(&digest).await.err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]
-    async fn a_dropped_blob_leaves_nothing_and_an_abandoned_one_is_discarded() {
+    async fn a_dropped_blob_leaves_nothing_and_what_one_upload_staged_is_discarded_alone() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::open(folder.path()).await.unwrap();
-        let mut blob = store.stage().await.unwrap();
+        let mut blob = store.stage("upl_1").await.unwrap();
         blob.write(b"half").await.unwrap();
         drop(blob);
-        assert_eq!(store.discard_abandoned().await.unwrap(), 0);
-        std::fs::write(folder.path().join("staging/left-by-a-killed-process"), b"half").unwrap();
-        assert_eq!(store.discard_abandoned().await.unwrap(), 1);
-        assert!(store.list().await.unwrap().is_empty());
+        assert!(store.staged().await.unwrap().is_empty());
+        for upload in ["upl_1", "upl_1", "upl_2"] {
+            std::mem::forget(store.stage(upload).await.unwrap());
+        }
+        assert_eq!(store.staged().await.unwrap(), ["upl_1", "upl_2"]);
+        assert_eq!(store.discard("upl_1").await.unwrap(), 2);
+        assert_eq!(store.staged().await.unwrap(), ["upl_2"]);
+        assert!(!has_blobs(&store).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_store_carries_the_id_of_its_installation() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(folder.path()).await.unwrap();
+        assert_eq!(store.installation().await.unwrap(), None);
+        store.set_installation("ins_1").await.unwrap();
+        assert_eq!(store.installation().await.unwrap().as_deref(), Some("ins_1"));
     }
 }

@@ -1,12 +1,13 @@
 //! Where the bytes of adapters live: immutable blobs, each named by its own SHA-256.
 //!
 //! A blob is staged first, out of sight, and appears under its digest in one step when it is complete. Who writes the
-//! same content twice finds it already there.
+//! same content twice finds it already there. Several registries may use one store at a time.
 
 mod folder;
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use souk_protocol::Digest;
@@ -20,8 +21,14 @@ pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
 /// A content-addressed store of blobs.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
-    /// Begins a blob that nobody sees until it is committed.
-    async fn stage(&self) -> io::Result<Box<dyn StagedBlob>>;
+    /// Begins a blob of an upload that nobody sees until it is committed.
+    async fn stage(&self, upload: &str) -> io::Result<Box<dyn StagedBlob>>;
+
+    /// The uploads that have something staged, each once.
+    async fn staged(&self) -> io::Result<Vec<String>>;
+
+    /// Discards what an upload has staged; answers how much. Only for an upload that was ended.
+    async fn discard(&self, upload: &str) -> io::Result<usize>;
 
     /// Opens a blob to read it from its start. `NotFound` if there is none.
     async fn open(&self, digest: &Digest) -> io::Result<BlobReader>;
@@ -29,12 +36,23 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Removes a blob; no error if there is none.
     async fn remove(&self, digest: &Digest) -> io::Result<()>;
 
-    /// All blobs, in no order.
-    async fn list(&self) -> io::Result<Vec<Digest>>;
+    /// All blobs whose digest begins with the byte `shard`, in no order.
+    async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>>;
 
-    /// Removes what earlier processes staged and never committed; answers how many. Only for a process that is alone
-    /// with the store and has nothing staged itself.
-    async fn discard_abandoned(&self) -> io::Result<usize>;
+    /// The id of the installation whose objects these are, if one was written.
+    async fn installation(&self) -> io::Result<Option<String>>;
+
+    /// Writes the id of the installation whose objects these are.
+    async fn set_installation(&self, id: &str) -> io::Result<()>;
+}
+
+/// A blob in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Its name.
+    pub digest: Digest,
+    /// How long it has been there, by the store's own account.
+    pub age: Duration,
 }
 
 /// A blob that is being written. Dropping it discards it.
@@ -45,6 +63,16 @@ pub trait StagedBlob: Send {
 
     /// Makes the blob durable and visible under `digest`, which the caller computed over exactly the written bytes.
     async fn commit(self: Box<Self>, digest: &Digest) -> io::Result<()>;
+}
+
+/// Whether there is any blob.
+pub(crate) async fn has_blobs(store: &dyn ObjectStore) -> io::Result<bool> {
+    for shard in 0..=u8::MAX {
+        if !store.list(shard).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether `error` says that there is no room left.

@@ -1,21 +1,16 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sea_orm::{ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, QueryFilter as _, Set};
 use serde::Deserialize;
-use souk_protocol::Scope;
-use souk_protocol::reference::check_name_part;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::{Adapter, check_description};
+use super::Adapter;
 use crate::Registry;
-use crate::catalog::Visibility;
-use crate::db::entities::adapter;
-use crate::db::{is_unique_violation, now_ms};
-use crate::error::{Finding, RegistryError};
-use crate::http::{Body, Caller, Problems};
-use crate::idempotency::IdempotencyKey;
+use crate::adapters::NewAdapter;
+use crate::error::RegistryError;
+use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::idempotency::Once;
+use crate::words::Visibility;
 
 /// An adapter to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,50 +42,11 @@ pub(crate) struct CreateAdapter {
 pub(crate) async fn create_adapter(
     State(registry): State<Registry>,
     caller: Caller,
+    once: Once,
     Body(request): Body<CreateAdapter>,
 ) -> Result<(StatusCode, Json<Adapter>), RegistryError> {
-    caller.require(Scope::AdaptersWrite)?;
-    let name = check_name_part("name", &request.name).err().map(|error| Finding::field("name", error.to_string()));
-    let tenant = &caller.0.tenant_name;
-    let owner = request.owner.as_ref().filter(|owner| *owner != tenant);
-    let owner = owner.map(|owner| Finding::field("owner", format!("your key's tenant is `{tenant}`, given `{owner}`")));
-    let findings = [name, owner, check_description(&request.description)];
-    RegistryError::unless_valid(findings.into_iter().flatten().collect())?;
-    let now_ms = now_ms();
-    let row = adapter::ActiveModel {
-        id: Set(format!("adp_{}", Uuid::now_v7().simple())),
-        tenant_id: Set(caller.0.tenant.to_string()),
-        owner: Set(caller.0.tenant_name.clone()),
-        name: Set(request.name.clone()),
-        visibility: Set(request.visibility.as_str().to_owned()),
-        description: Set(request.description),
-        created_at_ms: Set(now_ms),
-        updated_at_ms: Set(now_ms),
-        deleted_at_ms: Set(None),
-    };
-    match row.insert(&registry.db).await {
-        Ok(row) => {
-            tracing::info!(adapter.owner = row.owner, adapter.name = row.name, "Made an adapter");
-            Ok((StatusCode::CREATED, Json(Adapter::new(row, None))))
-        }
-        Err(error) if is_unique_violation(&error) => {
-            Err(name_in_use(&registry, &caller.0.tenant_name, &request.name).await?)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Tells a name that is in use from one that was.
-async fn name_in_use(registry: &Registry, owner: &str, name: &str) -> Result<RegistryError, RegistryError> {
-    let deleted = adapter::Entity::find()
-        .filter(adapter::Column::Owner.eq(owner))
-        .filter(adapter::Column::Name.eq(name))
-        .filter(adapter::Column::DeletedAtMs.is_not_null())
-        .one(&registry.db)
-        .await?;
-    let name = format!("{owner}/{name}");
-    Ok(match deleted {
-        Some(_) => RegistryError::Retired { what: "adapter", name },
-        None => RegistryError::AlreadyExists { what: "adapter", name },
-    })
+    let CreateAdapter { name, owner, visibility, description } = request;
+    let new = NewAdapter { name, owner, visibility, description };
+    let adapter = registry.create_adapter(&caller.0, new, &once, Adapter::from).await?;
+    Ok((StatusCode::CREATED, Json(adapter.into())))
 }

@@ -1,8 +1,7 @@
 use axum::Json;
 use axum::extract::State;
-use souk_protocol::Scope;
 
-use super::{Adapter, AdapterPath, shown};
+use super::{Adapter, AdapterPath};
 use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::{Caller, PathOf, Problems};
@@ -20,7 +19,6 @@ pub(crate) async fn get_adapter(
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
 ) -> Result<Json<Adapter>, RegistryError> {
-    caller.require(Scope::AdaptersRead)?;
-    let row = registry.visible_adapter(&caller.0, &path.owner, &path.name).await?;
-    Ok(Json(shown(&registry, row).await?))
+    let adapter = registry.get_adapter(&caller.0, &path.owner, &path.name).await?;
+    Ok(Json(adapter.into()))
 }

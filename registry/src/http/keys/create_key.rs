@@ -1,22 +1,16 @@
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use souk_protocol::{Scope, Scopes};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::{Key, tenant_of_keys};
+use super::Key;
 use crate::Registry;
-use crate::auth::{NewKey, insert_key};
-use crate::db::ms_of;
-use crate::error::{Finding, RegistryError};
-use crate::http::{Body, Caller, Problems};
-use crate::idempotency::{AnswerToKeep, IdempotencyKey};
-
-/// Longest name of a key.
-const MAX_NAME_CHARS: usize = 100;
+use crate::error::RegistryError;
+use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::idempotency::Once;
+use crate::keys::KeyRequest;
 
 /// A key to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -58,44 +52,13 @@ pub(crate) struct CreatedKey {
 pub(crate) async fn create_key(
     State(registry): State<Registry>,
     caller: Caller,
+    once: Once,
     Body(request): Body<CreateKey>,
-) -> Result<Response, RegistryError> {
-    caller.require(Scope::KeysManage)?;
-    let new_key = NewKey {
-        scopes: check_fields(&request)?,
-        tenant_id: tenant_of_keys(&registry, &caller.0, request.tenant.as_deref()).await?,
-        name: request.name,
-        expires_at_ms: request.expires_at.map(ms_of),
-    };
-    if let Some(missing) = new_key.scopes.iter().find(|scope| !caller.0.may(**scope)) {
-        return Err(RegistryError::ScopeNotHeld(*missing));
-    }
-    let (row, secret) = insert_key(&registry.db, &registry.authenticator, new_key).await?;
-    tracing::info!(key.id = row.id, key.scopes = row.scopes, "Made a key");
-    let shown = CreatedKey { secret: Some(secret.expose().to_owned()), key: row.clone().into() };
-    let kept = CreatedKey { secret: None, key: row.into() };
-    Ok((StatusCode::CREATED, Extension(AnswerToKeep::new(&kept)), Json(shown)).into_response())
-}
-
-fn check_fields(request: &CreateKey) -> Result<Scopes, RegistryError> {
-    let mut findings = Vec::new();
-    let num_chars = request.name.chars().count();
-    if !(1..=MAX_NAME_CHARS).contains(&num_chars) {
-        findings.push(Finding::field("name", format!("1 to {MAX_NAME_CHARS} characters, given {num_chars}")));
-    }
-    let mut scopes = Scopes::new();
-    for (index, text) in request.scopes.iter().enumerate() {
-        match text.parse::<Scope>() {
-            Ok(scope) => _ = scopes.insert(scope),
-            Err(error) => findings.push(Finding::field(format!("scopes[{index}]"), error.to_string())),
-        }
-    }
-    if request.scopes.is_empty() {
-        findings.push(Finding::field("scopes", "at least one scope, given none"));
-    }
-    if request.expires_at.is_some_and(|moment| moment <= OffsetDateTime::now_utc()) {
-        findings.push(Finding::field("expires_at", "a moment in the future"));
-    }
-    RegistryError::unless_valid(findings)?;
-    Ok(scopes)
+) -> Result<(StatusCode, Json<CreatedKey>), RegistryError> {
+    let CreateKey { name, scopes, expires_at, tenant } = request;
+    let request = KeyRequest { name, scopes, expires_at, tenant };
+    // The answer that is kept has no secret.
+    let kept = |row| CreatedKey { secret: None, key: Key::from(row) };
+    let (row, secret) = registry.create_key(&caller.0, request, &once, kept).await?;
+    Ok((StatusCode::CREATED, Json(CreatedKey { secret: Some(secret.expose().to_owned()), key: row.into() })))
 }

@@ -1,13 +1,10 @@
 use axum::Json;
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::Deserialize;
-use souk_protocol::Scope;
 use utoipa::IntoParams;
 
-use super::{Key, tenant_of_keys};
+use super::Key;
 use crate::Registry;
-use crate::db::entities::api_key;
 use crate::error::RegistryError;
 use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
 
@@ -37,17 +34,8 @@ pub(crate) async fn list_keys(
     caller: Caller,
     QueryOf(request): QueryOf<ListKeys>,
 ) -> Result<Json<Page<Key>>, RegistryError> {
-    caller.require(Scope::KeysManage)?;
-    let tenant_id = tenant_of_keys(&registry, &caller.0, request.tenant.as_deref()).await?;
-    let page = PageQuery::new(request.limit, request.cursor);
-    let limit = page.limit()?;
-    let mut query = api_key::Entity::find()
-        .filter(api_key::Column::TenantId.eq(tenant_id))
-        .order_by_asc(api_key::Column::Id)
-        .limit(limit + 1);
-    if let Some(id) = page.after()? {
-        query = query.filter(api_key::Column::Id.gt(id));
-    }
-    let rows = query.all(&registry.db).await?;
+    let slice = PageQuery::new(request.limit, request.cursor).slice()?;
+    let limit = slice.limit;
+    let rows = registry.list_keys(&caller.0, request.tenant.as_deref(), slice).await?;
     Ok(Json(Page::from_rows(rows, limit, |row| row.id.clone(), Key::from)))
 }

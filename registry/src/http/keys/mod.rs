@@ -5,16 +5,12 @@ mod list_keys;
 mod revoke_key;
 
 use serde::Serialize;
-use souk_protocol::{Principal, Scope};
+use souk_protocol::Scope;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::tenants::tenant_by_name;
-use crate::Registry;
 use crate::auth::scopes_from_column;
-use crate::db::entities::api_key;
-use crate::db::moment;
-use crate::error::RegistryError;
+use crate::db::{KeyRow, moment};
 
 pub(crate) use create_key::*;
 pub(crate) use list_keys::*;
@@ -46,8 +42,8 @@ pub(crate) struct Key {
     last_used_at: Option<OffsetDateTime>,
 }
 
-impl From<api_key::Model> for Key {
-    fn from(row: api_key::Model) -> Self {
+impl From<KeyRow> for Key {
+    fn from(row: KeyRow) -> Self {
         Self {
             scopes: scopes_from_column(&row.scopes).into_iter().map(Scope::as_str).collect(),
             id: row.id,
@@ -57,24 +53,6 @@ impl From<api_key::Model> for Key {
             expires_at: row.expires_at_ms.map(moment),
             revoked_at: row.revoked_at_ms.map(moment),
             last_used_at: row.last_used_at_ms.map(moment),
-        }
-    }
-}
-
-/// The id of the tenant whose keys are meant: the caller's own, or for an operator the one named.
-async fn tenant_of_keys(
-    registry: &Registry,
-    principal: &Principal,
-    named: Option<&str>,
-) -> Result<String, RegistryError> {
-    match named {
-        None => Ok(principal.tenant.to_string()),
-        Some(name) if name == principal.tenant_name => Ok(principal.tenant.to_string()),
-        Some(_) if !principal.may(Scope::Admin) => Err(RegistryError::MissingScope(Scope::Admin)),
-        Some(name) => {
-            let found = tenant_by_name(&registry.db, name).await?;
-            let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-            Ok(found.ok_or_else(not_found)?.id)
         }
     }
 }

@@ -1,9 +1,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
-use sea_orm::ModelTrait as _;
-use souk_protocol::Scope;
 
-use super::{TagPath, existing_tag};
+use super::TagPath;
 use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::{Caller, PathOf, Problems};
@@ -21,8 +19,6 @@ pub(crate) async fn delete_tag(
     caller: Caller,
     PathOf(path): PathOf<TagPath>,
 ) -> Result<StatusCode, RegistryError> {
-    caller.require(Scope::AdaptersWrite)?;
-    let adapter = registry.owned_adapter(&caller.0, &path.owner, &path.name).await?;
-    existing_tag(&registry, &adapter, &path.tag).await?.delete(&registry.db).await?;
+    registry.delete_tag(&caller.0, &path.owner, &path.name, &path.tag).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,11 +1,8 @@
 use axum::Json;
 use axum::extract::State;
-use sea_orm::EntityTrait as _;
-use souk_protocol::Scope;
 
-use super::{Tag, TagPath, existing_tag};
+use super::{Tag, TagPath};
 use crate::Registry;
-use crate::db::entities::version;
 use crate::error::RegistryError;
 use crate::http::{Caller, PathOf, Problems};
 
@@ -22,10 +19,6 @@ pub(crate) async fn get_tag(
     caller: Caller,
     PathOf(path): PathOf<TagPath>,
 ) -> Result<Json<Tag>, RegistryError> {
-    caller.require(Scope::AdaptersRead)?;
-    let adapter = registry.visible_adapter(&caller.0, &path.owner, &path.name).await?;
-    let tag = existing_tag(&registry, &adapter, &path.tag).await?;
-    let version = version::Entity::find_by_id(&tag.version_id).one(&registry.db).await?;
-    let version = version.ok_or(RegistryError::NotFound { what: "tag", name: path.tag })?;
-    Ok(Json(Tag::new(&adapter, tag, version)))
+    let tag = registry.get_tag(&caller.0, &path.owner, &path.name, &path.tag).await?;
+    Ok(Json(tag.into()))
 }

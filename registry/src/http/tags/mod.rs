@@ -5,15 +5,12 @@ mod get_tag;
 mod list_tags;
 mod put_tag;
 
-use sea_orm::EntityTrait as _;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Registry;
-use crate::db::entities::{adapter, tag, version};
 use crate::db::moment;
-use crate::error::RegistryError;
+use crate::tags::TagDetails;
 
 pub(crate) use delete_tag::*;
 pub(crate) use get_tag::*;
@@ -48,20 +45,14 @@ pub(crate) struct Tag {
     updated_at: OffsetDateTime,
 }
 
-impl Tag {
-    fn new(adapter: &adapter::Model, tag: tag::Model, version: version::Model) -> Self {
+impl From<TagDetails> for Tag {
+    fn from(TagDetails { adapter, row, version }: TagDetails) -> Self {
         Self {
-            id: format!("{}/{}:{}", adapter.owner, adapter.name, tag.tag),
-            tag: tag.tag,
+            id: format!("{adapter}:{}", row.tag),
+            tag: row.tag,
             version: version.version,
             digest: version.digest,
-            updated_at: moment(tag.updated_at_ms),
+            updated_at: moment(row.updated_at_ms),
         }
     }
-}
-
-async fn existing_tag(registry: &Registry, adapter: &adapter::Model, tag: &str) -> Result<tag::Model, RegistryError> {
-    let found = tag::Entity::find_by_id((adapter.id.clone(), tag.to_owned())).one(&registry.db).await?;
-    let name = || format!("{}/{}:{tag}", adapter.owner, adapter.name);
-    found.ok_or_else(|| RegistryError::NotFound { what: "tag", name: name() })
 }

@@ -2,16 +2,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use souk_protocol::Scope;
-use souk_protocol::reference::check_name_part;
 use utoipa::ToSchema;
 
-use super::{Tenant, insert_tenant};
+use super::Tenant;
 use crate::Registry;
-use crate::db::is_unique_violation;
-use crate::error::{Finding, RegistryError};
-use crate::http::{Body, Caller, Problems};
-use crate::idempotency::IdempotencyKey;
+use crate::error::RegistryError;
+use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::idempotency::Once;
 
 /// A tenant to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -33,19 +30,9 @@ pub(crate) struct CreateTenant {
 pub(crate) async fn create_tenant(
     State(registry): State<Registry>,
     caller: Caller,
+    once: Once,
     Body(request): Body<CreateTenant>,
 ) -> Result<(StatusCode, Json<Tenant>), RegistryError> {
-    caller.require(Scope::Admin)?;
-    let name = check_name_part("name", &request.name);
-    RegistryError::unless_valid(
-        name.err().map(|error| Finding::field("name", error.to_string())).into_iter().collect(),
-    )?;
-    let tenant = insert_tenant(&registry.db, &request.name).await.map_err(|error| {
-        if is_unique_violation(&error) {
-            return RegistryError::AlreadyExists { what: "tenant", name: request.name };
-        }
-        error.into()
-    })?;
-    tracing::info!(tenant.name = tenant.name, "Made a tenant");
+    let tenant = registry.create_tenant(&caller.0, &request.name, &once, Tenant::from).await?;
     Ok((StatusCode::CREATED, Json(tenant.into())))
 }

@@ -1,11 +1,8 @@
 use axum::Json;
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
-use souk_protocol::Scope;
 
 use super::Tenant;
 use crate::Registry;
-use crate::db::entities::tenant;
 use crate::error::RegistryError;
 use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
 
@@ -22,12 +19,8 @@ pub(crate) async fn list_tenants(
     caller: Caller,
     QueryOf(page): QueryOf<PageQuery>,
 ) -> Result<Json<Page<Tenant>>, RegistryError> {
-    caller.require(Scope::Admin)?;
-    let limit = page.limit()?;
-    let mut query = tenant::Entity::find().order_by_asc(tenant::Column::Name).limit(limit + 1);
-    if let Some(name) = page.after()? {
-        query = query.filter(tenant::Column::Name.gt(name));
-    }
-    let rows = query.all(&registry.db).await?;
+    let slice = page.slice()?;
+    let limit = slice.limit;
+    let rows = registry.list_tenants(&caller.0, slice).await?;
     Ok(Json(Page::from_rows(rows, limit, |row| row.name.clone(), Tenant::from)))
 }

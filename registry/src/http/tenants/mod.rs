@@ -3,16 +3,11 @@
 mod create_tenant;
 mod list_tenants;
 
-use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, Set,
-};
 use serde::Serialize;
-use souk_protocol::TenantId;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::db::entities::tenant;
-use crate::db::{moment, now_ms};
+use crate::db::{TenantRow, moment};
 
 pub(crate) use create_tenant::*;
 pub(crate) use list_tenants::*;
@@ -29,24 +24,8 @@ pub(crate) struct Tenant {
     created_at: OffsetDateTime,
 }
 
-impl From<tenant::Model> for Tenant {
-    fn from(row: tenant::Model) -> Self {
+impl From<TenantRow> for Tenant {
+    fn from(row: TenantRow) -> Self {
         Self { id: row.id, name: row.name, created_at: moment(row.created_at_ms) }
     }
-}
-
-pub(crate) async fn tenant_by_name(
-    connection: &impl ConnectionTrait,
-    name: &str,
-) -> Result<Option<tenant::Model>, DbErr> {
-    tenant::Entity::find().filter(tenant::Column::Name.eq(name)).one(connection).await
-}
-
-pub(crate) async fn insert_tenant(connection: &impl ConnectionTrait, name: &str) -> Result<tenant::Model, DbErr> {
-    let row = tenant::ActiveModel {
-        id: Set(TenantId::new().to_string()),
-        name: Set(name.to_owned()),
-        created_at_ms: Set(now_ms()),
-    };
-    row.insert(connection).await
 }

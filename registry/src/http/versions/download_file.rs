@@ -3,15 +3,11 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use sea_orm::EntityTrait as _;
 use serde::Deserialize;
-use souk_protocol::{Digest, Scope};
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
 use crate::Registry;
-use crate::catalog::{VersionState, existing_version};
-use crate::db::entities::version_file;
 use crate::error::RegistryError;
 use crate::http::{Caller, PathOf, Problem, Problems};
 
@@ -52,20 +48,13 @@ pub(crate) async fn download_file(
     PathOf(path): PathOf<FilePath>,
     headers: HeaderMap,
 ) -> Result<Response, RegistryError> {
-    caller.require(Scope::AdaptersRead)?;
-    let adapter = registry.visible_adapter(&caller.0, &path.owner, &path.name).await?;
-    let version = existing_version(&registry.db, &adapter, &path.version).await?;
-    if version.state() == VersionState::TakenDown {
-        return Err(RegistryError::TakenDown(format!("{}/{}@{}", path.owner, path.name, path.version)));
-    }
-    let file = version_file::Entity::find_by_id((version.id, path.file.clone())).one(&registry.db).await?;
-    let file = file.ok_or(RegistryError::NotFound { what: "file", name: path.file })?;
+    let FilePath { owner, name, version, file } = path;
+    let file = registry.version_file(&caller.0, &owner, &name, &version, &file).await?;
     let etag = format!("\"{}\"", file.digest);
     if headers.get(IF_NONE_MATCH).is_some_and(|given| matches_etag(given, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
-    let digest = file.digest.parse::<Digest>().map_err(std::io::Error::other)?;
-    let bytes = ReaderStream::with_capacity(registry.objects.open(&digest).await?, READ_BYTES);
+    let bytes = ReaderStream::with_capacity(registry.open_file(&file).await?, READ_BYTES);
     let headers = [
         (CONTENT_TYPE, content_type(&file.name).to_owned()),
         (CONTENT_LENGTH, file.size_bytes.to_string()),

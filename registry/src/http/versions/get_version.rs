@@ -1,10 +1,8 @@
 use axum::Json;
 use axum::extract::State;
-use souk_protocol::Scope;
 
-use super::{AdapterVersion, VersionPath, shown_one};
+use super::{AdapterVersion, VersionPath};
 use crate::Registry;
-use crate::catalog::existing_version;
 use crate::error::RegistryError;
 use crate::http::{Caller, PathOf, Problems};
 
@@ -21,8 +19,6 @@ pub(crate) async fn get_version(
     caller: Caller,
     PathOf(path): PathOf<VersionPath>,
 ) -> Result<Json<AdapterVersion>, RegistryError> {
-    caller.require(Scope::AdaptersRead)?;
-    let adapter = registry.visible_adapter(&caller.0, &path.owner, &path.name).await?;
-    let row = existing_version(&registry.db, &adapter, &path.version).await?;
-    Ok(Json(shown_one(&registry, &adapter, row).await?))
+    let version = registry.get_version(&caller.0, &path.owner, &path.name, &path.version).await?;
+    Ok(Json(version.into()))
 }

@@ -2,24 +2,20 @@
 
 mod delete_version;
 mod download_file;
+mod form;
 mod get_version;
 mod list_versions;
 mod take_down_version;
 mod upload_version;
 mod yank_version;
 
-use std::collections::HashMap;
-
-use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Registry;
-use crate::catalog::VersionState;
-use crate::db::entities::{adapter, tag, version, version_file};
-use crate::db::{moment, now_ms};
-use crate::error::RegistryError;
+use crate::db::{FileRow, moment};
+use crate::versions::VersionDetails;
+use crate::words::VersionState;
 
 pub(crate) use delete_version::*;
 pub(crate) use download_file::*;
@@ -78,67 +74,25 @@ pub(crate) struct VersionFile {
     size_bytes: i64,
 }
 
-/// Versions of one adapter as the API shows them, in the given order.
-async fn shown(
-    registry: &Registry,
-    adapter: &adapter::Model,
-    rows: Vec<version::Model>,
-) -> Result<Vec<AdapterVersion>, RegistryError> {
-    let ids: Vec<_> = rows.iter().map(|row| row.id.clone()).collect();
-    let mut files_of = HashMap::<String, Vec<VersionFile>>::new();
-    let of_rows = version_file::Entity::find().filter(version_file::Column::VersionId.is_in(&ids));
-    for file in of_rows.all(&registry.db).await? {
-        let shown = VersionFile { name: file.name, digest: file.digest, size_bytes: file.size_bytes };
-        files_of.entry(file.version_id).or_default().push(shown);
-    }
-    let mut tags_of = HashMap::<String, Vec<String>>::new();
-    for tag in tag::Entity::find().filter(tag::Column::VersionId.is_in(&ids)).all(&registry.db).await? {
-        tags_of.entry(tag.version_id).or_default().push(tag.tag);
-    }
-    let show = |row: version::Model| {
-        let mut files = files_of.remove(&row.id).unwrap_or_default();
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut tags = tags_of.remove(&row.id).unwrap_or_default();
-        tags.sort();
-        AdapterVersion {
-            id: format!("{}/{}@{}", adapter.owner, adapter.name, row.version),
+impl From<VersionDetails> for AdapterVersion {
+    fn from(VersionDetails { adapter, row, files, tags }: VersionDetails) -> Self {
+        Self {
+            id: format!("{adapter}@{}", row.version),
             state: row.state(),
-            state_reason: row.state_reason,
             version: row.version,
+            state_reason: row.state_reason,
             digest: row.digest,
             base_digest: row.base_digest,
             rank: row.rank,
-            files,
+            files: files.into_iter().map(VersionFile::from).collect(),
             tags,
             created_at: moment(row.created_at_ms),
         }
-    };
-    Ok(rows.into_iter().map(show).collect())
+    }
 }
 
-/// One version as the API shows it.
-async fn shown_one(
-    registry: &Registry,
-    adapter: &adapter::Model,
-    row: version::Model,
-) -> Result<AdapterVersion, RegistryError> {
-    let mut shown = shown(registry, adapter, vec![row]).await?;
-    Ok(shown.pop().expect("one row makes one answer"))
-}
-
-/// Puts a version in another state.
-async fn set_state(
-    connection: &impl ConnectionTrait,
-    version: &version::Model,
-    state: VersionState,
-    reason: Option<String>,
-) -> Result<(), RegistryError> {
-    version::Entity::update_many()
-        .col_expr(version::Column::State, state.as_str().into())
-        .col_expr(version::Column::StateReason, reason.into())
-        .col_expr(version::Column::StateChangedAtMs, now_ms().into())
-        .filter(version::Column::Id.eq(&version.id))
-        .exec(connection)
-        .await?;
-    Ok(())
+impl From<FileRow> for VersionFile {
+    fn from(row: FileRow) -> Self {
+        Self { name: row.name, digest: row.digest, size_bytes: row.size_bytes }
+    }
 }

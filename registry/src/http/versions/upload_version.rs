@@ -2,17 +2,16 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use souk_protocol::Scope;
 use utoipa::ToSchema;
 
-use super::{AdapterVersion, shown_one};
+use super::AdapterVersion;
+use super::form::FormParts;
 use crate::Registry;
-use crate::db::entities::adapter;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
-use crate::http::{Caller, PathOf, Problem, Problems};
-use crate::idempotency::{Claim, IdempotencyKey, claim, key_of, route_of};
-use crate::upload::with_upload;
+use crate::http::{Caller, IdempotencyKey, PathOf, Problem, Problems, key_of, route_of};
+use crate::idempotency::{Claim, Once};
+use crate::publishing::Kind;
 
 /// The parts of an upload.
 #[derive(ToSchema)]
@@ -54,37 +53,29 @@ pub(crate) async fn upload_version(
     PathOf(path): PathOf<AdapterPath>,
     request: Request,
 ) -> Result<Response, RegistryError> {
-    let adapter = may_upload(&registry, &caller, &path).await;
-    let tenant_id = caller.0.tenant.to_string();
+    let upload = registry.begin_upload(&caller.0, &path.owner, &path.name, Kind::Adapter).await?;
     let (route, key) = (route_of(&request), key_of(request.headers())?);
-    with_upload(&registry.clone(), adapter, request, async |upload| {
-        let claim = match key {
-            Some(key) => Some(claim(&registry.db, tenant_id, route, key).await?),
-            None => None,
-        };
-        let claim = match claim {
-            Some(Claim::Kept(kept)) => return kept.answer(&upload.only_fingerprint().await?),
-            Some(Claim::New(claim)) => Some(claim),
-            None => None,
-        };
-        let complete = upload.receive().await?;
-        // A task of its own: the client has sent all that it has to, and its going away changes nothing now.
-        let work = tokio::spawn(async move {
-            let fingerprint = complete.fingerprint();
-            let (adapter, version) = complete.publish().await?;
-            let version = shown_one(&registry, &adapter, version).await?;
-            let response = (StatusCode::CREATED, Json(version)).into_response();
-            match claim {
-                Some(claim) => claim.keep_success(&fingerprint, response).await,
-                None => Ok(response),
-            }
-        });
-        work.await.map_err(std::io::Error::other)?
-    })
-    .await
-}
-
-async fn may_upload(registry: &Registry, caller: &Caller, path: &AdapterPath) -> Result<adapter::Model, RegistryError> {
-    caller.require(Scope::AdaptersWrite)?;
-    registry.owned_adapter(&caller.0, &path.owner, &path.name).await
+    let mut parts = FormParts::of(request)?;
+    let claim = match key {
+        Some(key) => Some(registry.claim(&caller.0, route, key).await?),
+        None => None,
+    };
+    let claim = match claim {
+        Some(Claim::Kept(kept)) => {
+            let sent = upload.fingerprint(&mut parts).await?;
+            return Ok(kept.for_body(&sent)?.into_response());
+        }
+        Some(Claim::New(claim)) => Some(claim),
+        None => None,
+    };
+    let complete = upload.receive(&mut parts).await?;
+    let once = Once::new(claim, complete.fingerprint());
+    // A task of its own: the client has sent all that it has to, and its going away changes nothing now.
+    let work = tokio::spawn(async move {
+        let published = complete.publish(&once, AdapterVersion::from).await;
+        once.end().await;
+        published
+    });
+    let version = work.await.map_err(std::io::Error::other)??;
+    Ok((StatusCode::CREATED, Json(AdapterVersion::from(version))).into_response())
 }

@@ -1,10 +1,8 @@
-//! The fixed words of adapters and versions, and version numbers as rows hold them.
+//! The fixed words of adapters and versions, and version numbers.
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use crate::db::entities::version;
 
 /// Who may see and call an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -71,12 +69,6 @@ impl VersionState {
     }
 }
 
-impl version::Model {
-    pub(crate) fn state(&self) -> VersionState {
-        VersionState::from_column(&self.state)
-    }
-}
-
 /// Reads a version number. Build metadata is refused: `1.0.0+a` and `1.0.0+b` would be two names of equal rank.
 pub(crate) fn parse_version(text: &str) -> Result<Version, String> {
     const MAX_BYTES: usize = 64;
@@ -89,11 +81,6 @@ pub(crate) fn parse_version(text: &str) -> Result<Version, String> {
     } else {
         Err(format!("`{text}` has build metadata (`+…`); leave it out"))
     }
-}
-
-/// The number of a stored version.
-pub(crate) fn version_of(row: &version::Model) -> Version {
-    Version::parse(&row.version).expect("only parsed versions are stored")
 }
 
 #[cfg(test)]

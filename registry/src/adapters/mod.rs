@@ -1,0 +1,203 @@
+//! Adapters: a name, who may see it, and its versions.
+
+mod lookup;
+
+use std::collections::HashMap;
+
+use semver::Version;
+use serde::Serialize;
+use souk_protocol::reference::check_name_part;
+use souk_protocol::{Principal, Scope};
+use uuid::Uuid;
+
+use crate::Registry;
+use crate::db::adapters::Filter;
+use crate::db::{AdapterRow, adapters, begin_write, is_unique_violation, now_ms, tags, version_files, versions};
+use crate::error::{Finding, RegistryError};
+use crate::idempotency::Once;
+use crate::rights::require;
+use crate::slice::{Slice, wrong_cursor};
+use crate::words::Visibility;
+use crate::{blobs, db};
+
+pub(crate) use lookup::{adapter_not_found, existing_version};
+
+/// Longest description.
+const MAX_DESCRIPTION_CHARS: usize = 4000;
+
+/// An adapter as a caller asks for it, unchecked.
+pub(crate) struct NewAdapter {
+    pub(crate) name: String,
+    /// The tenant that should own it: the caller's own, which is also meant by `None`.
+    pub(crate) owner: Option<String>,
+    pub(crate) visibility: Visibility,
+    pub(crate) description: String,
+}
+
+/// An adapter and the version that its name means.
+#[derive(Clone)]
+pub(crate) struct AdapterDetails {
+    pub(crate) row: AdapterRow,
+    /// The highest ready version that is not a pre-release.
+    pub(crate) latest: Option<Version>,
+}
+
+impl Registry {
+    /// Makes an adapter without versions. `shape` makes the answer that is kept for an `Idempotency-Key`.
+    pub(crate) async fn create_adapter<A: Serialize>(
+        &self,
+        principal: &Principal,
+        new: NewAdapter,
+        once: &Once,
+        shape: impl FnOnce(AdapterDetails) -> A,
+    ) -> Result<AdapterDetails, RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let tenant = &principal.tenant_name;
+        let name = check_name_part("name", &new.name).err().map(|error| Finding::field("name", error.to_string()));
+        let owner = new
+            .owner
+            .filter(|owner| owner != tenant)
+            .map(|owner| Finding::field("owner", format!("your key's tenant is `{tenant}`, given `{owner}`")));
+        let findings = [name, owner, check_description(&new.description)];
+        RegistryError::unless_valid(findings.into_iter().flatten().collect())?;
+        let now_ms = now_ms();
+        let row = AdapterRow {
+            id: format!("adp_{}", Uuid::now_v7().simple()),
+            tenant_id: principal.tenant.to_string(),
+            owner: tenant.clone(),
+            name: new.name,
+            visibility: new.visibility.as_str().to_owned(),
+            description: new.description,
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+            deleted_at_ms: None,
+        };
+        let transaction = begin_write(&self.db).await?;
+        let row = match adapters::insert(&transaction, row.clone()).await {
+            Ok(row) => row,
+            Err(error) if is_unique_violation(&error) => {
+                transaction.rollback().await?;
+                return Err(self.name_in_use(&row).await?);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let made = AdapterDetails { row, latest: None };
+        once.keep_in(&transaction, || shape(made.clone())).await?;
+        transaction.commit().await?;
+        let AdapterRow { owner, name, .. } = &made.row;
+        tracing::info!(adapter.owner = owner, adapter.name = name, "Made adapter {owner}/{name}");
+        Ok(made)
+    }
+
+    /// Tells a name that is in use from one that was.
+    async fn name_in_use(&self, row: &AdapterRow) -> Result<RegistryError, RegistryError> {
+        let name = format!("{}/{}", row.owner, row.name);
+        Ok(if adapters::is_retired(&self.db, &row.owner, &row.name).await? {
+            RegistryError::Retired { what: "adapter", name }
+        } else {
+            RegistryError::AlreadyExists { what: "adapter", name }
+        })
+    }
+
+    /// The adapters that the caller may see, by owner and name; a sort key is `owner/name`.
+    pub(crate) async fn list_adapters(
+        &self,
+        principal: &Principal,
+        filter: Filter,
+        slice: Slice,
+    ) -> Result<Vec<AdapterDetails>, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let limit = slice.with_one_more();
+        let after = match &slice.after {
+            Some(key) => key.split_once('/').map(|(owner, name)| Some((owner.to_owned(), name.to_owned()))),
+            None => Some(None),
+        };
+        let filter = Filter { after: after.ok_or_else(wrong_cursor)?, ..filter };
+        let rows = adapters::list(&self.db, principal.tenant.as_str(), filter, limit).await?;
+        let mut latest = self.latest_versions(&rows).await?;
+        let details = |row: AdapterRow| AdapterDetails { latest: latest.remove(&row.id), row };
+        Ok(rows.into_iter().map(details).collect())
+    }
+
+    /// One adapter.
+    pub(crate) async fn get_adapter(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+    ) -> Result<AdapterDetails, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let row = self.visible_adapter(principal, owner, name).await?;
+        self.adapter_details(row).await
+    }
+
+    /// Changes an adapter's visibility or description; what is `None` stays.
+    pub(crate) async fn update_adapter(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        visibility: Option<Visibility>,
+        description: Option<String>,
+    ) -> Result<AdapterDetails, RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let mut row = self.owned_adapter(principal, owner, name).await?;
+        let finding = description.as_deref().and_then(check_description);
+        RegistryError::unless_valid(finding.into_iter().collect())?;
+        row.updated_at_ms = now_ms();
+        if let Some(visibility) = visibility {
+            row.visibility = visibility.as_str().to_owned();
+        }
+        if let Some(description) = description {
+            row.description = description;
+        }
+        adapters::update(&self.db, &row).await?;
+        self.adapter_details(row).await
+    }
+
+    /// Deletes an adapter with its versions and tags, and the bytes that nothing else refers to. Its name can never be
+    /// used again.
+    pub(crate) async fn delete_adapter(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+    ) -> Result<(), RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let transaction = begin_write(&self.db).await?;
+        adapters::delete(&transaction, &adapter.id).await?;
+        tags::delete_of_adapter(&transaction, &adapter.id).await?;
+        let digests = version_files::delete_of_adapter(&transaction, &adapter.id).await?;
+        versions::delete_of_adapter(&transaction, &adapter.id).await?;
+        db::blobs::release(&transaction, &digests).await?;
+        transaction.commit().await?;
+        tracing::info!(adapter.owner = owner, adapter.name = name, "Deleted adapter {owner}/{name}");
+        blobs::remove_released(&self.db, &*self.objects, digests).await;
+        Ok(())
+    }
+
+    async fn adapter_details(&self, row: AdapterRow) -> Result<AdapterDetails, RegistryError> {
+        let mut latest = self.latest_versions(std::slice::from_ref(&row)).await?;
+        Ok(AdapterDetails { latest: latest.remove(&row.id), row })
+    }
+
+    /// The latest version of each of the adapters that has one, by the adapter's id.
+    async fn latest_versions(&self, adapters: &[AdapterRow]) -> Result<HashMap<String, Version>, RegistryError> {
+        let ready = versions::ready_of(&self.db, adapters.iter().map(|adapter| adapter.id.as_str())).await?;
+        let mut latest = HashMap::<String, Version>::new();
+        for row in ready {
+            let version = row.number();
+            if version.pre.is_empty() && latest.get(&row.adapter_id).is_none_or(|best| *best < version) {
+                latest.insert(row.adapter_id, version);
+            }
+        }
+        Ok(latest)
+    }
+}
+
+fn check_description(description: &str) -> Option<Finding> {
+    let num_chars = description.chars().count();
+    let detail = format!("at most {MAX_DESCRIPTION_CHARS} characters, given {num_chars}");
+    (num_chars > MAX_DESCRIPTION_CHARS).then(|| Finding::field("description", detail))
+}

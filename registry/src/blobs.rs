@@ -1,0 +1,85 @@
+//! When a blob may go: never while a version or an upload refers to it, whichever registry began that.
+//!
+//! References are rows, of versions (`version_files`) and of uploads that have begun to put blobs in place
+//! (`upload_blobs`). Whoever begins to refer to a blob, and whoever removes it, first locks the blob's own row, and the
+//! object is removed before that lock is given back: an upload that finds a blob there never loses it to a removal that
+//! had looked before.
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use souk_protocol::Digest;
+
+use crate::db::{begin_write, blobs, upload_blobs, uploads, version_files};
+use crate::error::RegistryError;
+use crate::objects::ObjectStore;
+
+/// Removes those of `digests` that nothing refers to any more; answers how many. The transaction that ended the
+/// references has noted them ([`blobs::release`]), so a failure leaves them to the collector.
+pub(crate) async fn remove_released(db: &DatabaseConnection, objects: &dyn ObjectStore, digests: Vec<String>) -> usize {
+    let mut num_removed = 0;
+    for digest in digests {
+        match remove_unless_referred_to(db, objects, &digest).await {
+            Ok(is_removed) => num_removed += usize::from(is_removed),
+            Err(error) => {
+                tracing::warn!(blob = digest, %error, "Blob {digest} stays until the collector tries again");
+            }
+        }
+    }
+    num_removed
+}
+
+/// Removes a blob that nothing refers to; answers whether it did.
+pub(crate) async fn remove_unless_referred_to(
+    db: &DatabaseConnection,
+    objects: &dyn ObjectStore,
+    digest: &str,
+) -> Result<bool, RegistryError> {
+    let transaction = begin_write(db).await?;
+    // Gone already: another registry did it, or another file of the same version has the same content.
+    if !blobs::lock(&transaction, digest).await? {
+        return Ok(false);
+    }
+    // Looked up after the lock: what is referred to from now on waits for it.
+    let one = [digest.to_owned()];
+    let is_referred_to = version_files::referred_to(&transaction, &one).await?.contains(digest)
+        || upload_blobs::counted_on(&transaction, &one).await?.contains(digest);
+    if is_referred_to {
+        blobs::keep(&transaction, digest).await?;
+    } else {
+        if let Ok(digest) = digest.parse::<Digest>() {
+            objects.remove(&digest).await?;
+        }
+        blobs::delete(&transaction, digest).await?;
+    }
+    transaction.commit().await?;
+    Ok(!is_referred_to)
+}
+
+/// Ends an upload that did not succeed: sets its number free and removes what it put in place, unless something else
+/// refers to it. `digests` are what its owner knows to have put there, which is more than the rows say when another
+/// registry ended it first.
+pub(crate) async fn end_upload(
+    db: &DatabaseConnection,
+    objects: &dyn ObjectStore,
+    id: &str,
+    digests: Vec<String>,
+) -> Result<(), DbErr> {
+    let transaction = begin_write(db).await?;
+    let digests = end_upload_in(&transaction, id, digests).await?;
+    transaction.commit().await?;
+    remove_released(db, objects, digests).await;
+    Ok(())
+}
+
+/// The rows of [`end_upload`]. Answers the blobs to which a reference ended, for [`remove_released`].
+pub(crate) async fn end_upload_in(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    mut digests: Vec<String>,
+) -> Result<Vec<String>, DbErr> {
+    digests.extend(upload_blobs::delete_of(transaction, id).await?);
+    digests.sort_unstable();
+    digests.dedup();
+    blobs::release(transaction, &digests).await?;
+    uploads::delete(transaction, id).await?;
+    Ok(digests)
+}

@@ -1,0 +1,168 @@
+//! Ends and removes what nobody works on any more. Every registry has a collector; one at a time works, whoever has the
+//! lease named `collector`. Nothing here depends on that: each act checks in its own transaction that what it ends has
+//! lapsed and that nothing refers to what it removes.
+//!
+//! Starting a registry removes nothing. A lapsed lease is ended at its second sight (see [`crate::lease`]), an object
+//! without references long after its first ([`orphans`]).
+
+mod orphans;
+mod sights;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+use tokio::time::Instant;
+
+use crate::blobs::{end_upload_in, remove_released};
+use crate::config::CollectorConfig;
+use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, uploads};
+use crate::error::RegistryError;
+use crate::lease::time_between_sights;
+use crate::metrics;
+use crate::objects::ObjectStore;
+use sights::Sights;
+
+/// The name of its lease.
+const LEASE: &str = "collector";
+
+/// What the collector works with.
+pub(crate) struct Collector {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// The registry that it belongs to.
+    pub(crate) owner: Arc<str>,
+    pub(crate) lease: Duration,
+    pub(crate) config: CollectorConfig,
+}
+
+/// What was seen lapsed, and when.
+struct Seen {
+    /// Uploads, by id, with the end of their lease.
+    uploads: Sights<String, i64>,
+    /// Claims of an `Idempotency-Key`, by their name, with the end of their lease.
+    claims: Sights<String, Option<i64>>,
+    /// Uploads that have something staged and no row.
+    staged: Sights<String, ()>,
+}
+
+impl Collector {
+    /// Works until it is dropped.
+    pub(crate) async fn run(self) {
+        let mut seen = Seen::new(time_between_sights(self.lease));
+        let mut swept_at = None::<Instant>;
+        loop {
+            tokio::time::sleep(self.config.interval).await;
+            match self.has_the_lease().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Another registry collects. What was seen here may have changed owners by the next time.
+                    seen = Seen::new(time_between_sights(self.lease));
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "The collector cannot get at its lease");
+                    continue;
+                }
+            }
+            if let Err(error) = self.collect(&mut seen).await {
+                tracing::warn!(%error, "The collector could not finish its round");
+            }
+            if swept_at.is_none_or(|at| at.elapsed() >= self.config.sweep_interval) {
+                swept_at = Some(Instant::now());
+                if let Err(error) = self.sweep_orphans().await {
+                    tracing::warn!(%error, "The collector could not compare the objects with the database");
+                }
+            }
+        }
+    }
+
+    /// Takes or renews the collector's lease; answers whether it is this registry's now.
+    async fn has_the_lease(&self) -> Result<bool, RegistryError> {
+        // Long enough for a round that follows the pause.
+        let lease = self.lease.max(self.config.interval * 3);
+        Ok(leases::hold(&self.db, LEASE, &self.owner, lease).await?)
+    }
+
+    async fn collect(&self, seen: &mut Seen) -> Result<(), RegistryError> {
+        self.end_lapsed_uploads(seen).await?;
+        self.end_lapsed_claims(seen).await?;
+        self.discard_staged(seen).await?;
+        self.remove_released_blobs().await?;
+        idempotent_requests::delete_old(&self.db).await?;
+        Ok(())
+    }
+
+    async fn end_lapsed_uploads(&self, seen: &mut Seen) -> Result<(), RegistryError> {
+        let lapsed = uploads::lapsed(&self.db).await?;
+        let lapsed = lapsed.into_iter().map(|row| (row.id, row.lease_expires_at_ms));
+        for (id, expires_at_ms) in seen.uploads.twice(lapsed) {
+            if !self.take_over_upload(&id, expires_at_ms).await? {
+                continue;
+            }
+            let num_staged = self.objects.discard(&id).await?;
+            metrics::collected("upload", 1);
+            tracing::info!(upload.id = id, num_staged, "Ended upload {id}, which nobody worked on any more");
+        }
+        Ok(())
+    }
+
+    /// Ends an upload whose lease was not renewed; answers whether it was still there to be ended.
+    async fn take_over_upload(&self, id: &str, expires_at_ms: i64) -> Result<bool, RegistryError> {
+        let transaction = begin_write(&self.db).await?;
+        if !uploads::lock_lapsed(&transaction, id, expires_at_ms).await? {
+            return Ok(false);
+        }
+        let digests = end_upload_in(&transaction, id, Vec::new()).await?;
+        transaction.commit().await?;
+        remove_released(&self.db, &*self.objects, digests).await;
+        Ok(true)
+    }
+
+    async fn end_lapsed_claims(&self, seen: &mut Seen) -> Result<(), RegistryError> {
+        let lapsed = idempotent_requests::lapsed(&self.db).await?;
+        let name =
+            |row: &idempotent_requests::Model| format!("{}\n{}\n{}", row.tenant_id, row.route, row.idempotency_key);
+        let twice = seen.claims.twice(lapsed.iter().map(|row| (name(row), row.lease_expires_at_ms)));
+        for (seen_name, _) in twice {
+            let Some(row) = lapsed.iter().find(|row| name(row) == seen_name) else { continue };
+            if idempotent_requests::delete_lapsed(&self.db, row).await? {
+                metrics::collected("claim", 1);
+                let route = &row.route;
+                tracing::info!(
+                    route,
+                    "Set an Idempotency-Key of {route} free, whose request nobody worked on any more"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Discards what is staged for uploads that are no more. A file that is staged has a row from before to after, so
+    /// one without is what a killed process left.
+    async fn discard_staged(&self, seen: &mut Seen) -> Result<(), RegistryError> {
+        let staged = self.objects.staged().await?;
+        // Looked up after the files: an upload that began in between is not among them.
+        let running = uploads::ids(&self.db).await?;
+        let ownerless = staged.into_iter().filter(|upload| !running.contains(upload)).map(|upload| (upload, ()));
+        for (upload, ()) in seen.staged.twice(ownerless) {
+            let num_discarded = self.objects.discard(&upload).await?;
+            metrics::collected("staged", num_discarded);
+            tracing::info!(upload.id = upload, num_discarded, "Discarded what ended upload {upload} had staged");
+        }
+        Ok(())
+    }
+
+    async fn remove_released_blobs(&self) -> Result<(), RegistryError> {
+        let released = blobs::released(&self.db, MAX_IN as u64).await?;
+        let num_removed = remove_released(&self.db, &*self.objects, released).await;
+        metrics::collected("blob", num_removed);
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn new(apart: Duration) -> Self {
+        Self { uploads: Sights::new(apart), claims: Sights::new(apart), staged: Sights::new(apart) }
+    }
+}

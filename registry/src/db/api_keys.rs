@@ -1,0 +1,96 @@
+//! Table `api_keys`.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+
+use super::clock::now_ms;
+use super::tenants;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "api_keys")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub tenant_id: String,
+    pub name: String,
+    pub scopes: String,
+    pub secret_hash: Vec<u8>,
+    pub pepper_version: i32,
+    pub last_four: String,
+    pub created_at_ms: i64,
+    pub expires_at_ms: Option<i64>,
+    pub revoked_at_ms: Option<i64>,
+    pub last_used_at_ms: Option<i64>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {
+    #[sea_orm(belongs_to = "tenants::Entity", from = "Column::TenantId", to = "tenants::Column::Id")]
+    Tenant,
+}
+
+impl Related<tenants::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Tenant.def()
+    }
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+pub(crate) async fn any_exist(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    Ok(Entity::find().limit(1).one(connection).await?.is_some())
+}
+
+pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
+}
+
+/// A key and whose it is, in one question.
+pub(crate) async fn with_tenant(
+    connection: &impl ConnectionTrait,
+    id: &str,
+) -> Result<Option<(Model, tenants::Model)>, DbErr> {
+    let found = Entity::find_by_id(id).find_also_related(tenants::Entity).one(connection).await?;
+    Ok(found.and_then(|(key, tenant)| Some((key, tenant?))))
+}
+
+/// All keys of a tenant that were not revoked.
+pub(crate) async fn unrevoked_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant_id));
+    of_tenant.filter(Column::RevokedAtMs.is_null()).all(connection).await
+}
+
+/// The next `limit` keys of a tenant after the id `after`, by id.
+pub(crate) async fn list(
+    connection: &impl ConnectionTrait,
+    tenant_id: &str,
+    after: Option<String>,
+    limit: u64,
+) -> Result<Vec<Model>, DbErr> {
+    let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id)).order_by_asc(Column::Id).limit(limit);
+    if let Some(id) = after {
+        query = query.filter(Column::Id.gt(id));
+    }
+    query.all(connection).await
+}
+
+pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<Model, DbErr> {
+    row.into_active_model().reset_all().insert(connection).await
+}
+
+/// Revokes a key; one that was revoked keeps the moment of the first time.
+pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::RevokedAtMs, now_ms().into())
+        .filter(Column::Id.eq(id))
+        .filter(Column::RevokedAtMs.is_null())
+        .exec(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn note_use(connection: &impl ConnectionTrait, id: &str, at_ms: i64) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::LastUsedAtMs, at_ms.into());
+    update.filter(Column::Id.eq(id)).exec(connection).await?;
+    Ok(())
+}

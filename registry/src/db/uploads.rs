@@ -1,0 +1,104 @@
+//! Table `uploads`: uploads in flight, each with the registry that works on it and the moment at which another may end
+//! it. The id is the fence: who ends an upload deletes its row, so that nothing can be committed under it any more.
+
+use std::time::Duration;
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{QuerySelect as _, Set};
+
+use super::clock::{clock_ms, clock_ms_in, now_ms};
+use crate::words::VersionState;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "uploads")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub adapter_id: String,
+    pub version: String,
+    pub state: String,
+    pub started_at_ms: i64,
+    pub owner: String,
+    pub lease_expires_at_ms: i64,
+}
+no_relations!();
+
+/// Reserves a number for one upload. A unique violation says that another upload has it.
+pub(crate) async fn insert(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    adapter_id: &str,
+    number: &str,
+    owner: &str,
+    lease: Duration,
+) -> Result<(), DbErr> {
+    let row = ActiveModel {
+        id: Set(id.to_owned()),
+        adapter_id: Set(adapter_id.to_owned()),
+        version: Set(number.to_owned()),
+        state: Set(VersionState::Uploading.as_str().to_owned()),
+        started_at_ms: Set(now_ms()),
+        owner: Set(owner.to_owned()),
+        // The row is not visible before the transaction ends, with the right moment in it.
+        lease_expires_at_ms: Set(0),
+    };
+    Entity::insert(row).exec_without_returning(connection).await?;
+    renew(connection, id, lease).await.map(|_| ())
+}
+
+/// Puts the end of the lease off; answers whether the upload still is.
+pub(crate) async fn renew(connection: &impl ConnectionTrait, id: &str, lease: Duration) -> Result<bool, DbErr> {
+    let update = Entity::update_many().col_expr(Column::LeaseExpiresAtMs, clock_ms_in(connection, lease));
+    Ok(update.filter(Column::Id.eq(id)).exec(connection).await?.rows_affected > 0)
+}
+
+/// Notes that all bytes are here; answers whether the upload still is.
+pub(crate) async fn set_validating(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
+    let update = Entity::update_many().col_expr(Column::State, VersionState::Validating.as_str().into());
+    Ok(update.filter(Column::Id.eq(id)).exec(connection).await?.rows_affected > 0)
+}
+
+/// Ends an upload; answers whether it still was. `upload_blobs` of it have to be gone.
+pub(crate) async fn delete(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
+    Ok(Entity::delete_by_id(id).exec(connection).await?.rows_affected > 0)
+}
+
+/// Locks the row of an upload whose lease was not renewed since it was seen to end at `expires_at_ms` and has lapsed.
+/// Answers whether there is one.
+pub(crate) async fn lock_lapsed(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    expires_at_ms: i64,
+) -> Result<bool, DbErr> {
+    let found = Entity::find_by_id(id)
+        .filter(Column::LeaseExpiresAtMs.eq(expires_at_ms))
+        .filter(Expr::col(Column::LeaseExpiresAtMs).lt(clock_ms(connection)))
+        .lock_exclusive()
+        .one(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Uploads whose lease has lapsed.
+pub(crate) async fn lapsed(connection: &impl ConnectionTrait) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Expr::col(Column::LeaseExpiresAtMs).lt(clock_ms(connection))).all(connection).await
+}
+
+/// An upload for an adapter: of this number, or of any.
+pub(crate) async fn of_adapter(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+    number: Option<&str>,
+) -> Result<Option<Model>, DbErr> {
+    let mut query = Entity::find().filter(Column::AdapterId.eq(adapter_id));
+    if let Some(number) = number {
+        query = query.filter(Column::Version.eq(number));
+    }
+    query.one(connection).await
+}
+
+/// The ids of all uploads.
+pub(crate) async fn ids(connection: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+    Entity::find().select_only().column(Column::Id).into_tuple().all(connection).await
+}

@@ -1,0 +1,74 @@
+//! Table `version_files`: the files of versions. A blob is referred to while a row here names its digest.
+
+use std::collections::HashSet;
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{IntoActiveModel as _, QuerySelect as _, QueryTrait as _};
+
+use super::versions;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "version_files")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub version_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    pub digest: String,
+    pub size_bytes: i64,
+}
+no_relations!();
+
+pub(crate) async fn of_versions(
+    connection: &impl ConnectionTrait,
+    version_ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::VersionId.is_in(version_ids)).all(connection).await
+}
+
+pub(crate) async fn get(
+    connection: &impl ConnectionTrait,
+    version_id: &str,
+    name: &str,
+) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id((version_id.to_owned(), name.to_owned())).one(connection).await
+}
+
+pub(crate) async fn insert_all(connection: &impl ConnectionTrait, rows: &[Model]) -> Result<(), DbErr> {
+    let rows = rows.iter().map(|row| row.clone().into_active_model().reset_all());
+    Entity::insert_many(rows).exec_without_returning(connection).await.map(|_| ())
+}
+
+/// Ends a version's references to its files; answers their digests.
+pub(crate) async fn delete_of_version(
+    connection: &impl ConnectionTrait,
+    version_id: &str,
+) -> Result<Vec<String>, DbErr> {
+    delete_where(connection, Column::VersionId.eq(version_id)).await
+}
+
+/// Ends the references of all versions of an adapter; answers their digests.
+pub(crate) async fn delete_of_adapter(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+) -> Result<Vec<String>, DbErr> {
+    let of_adapter = versions::Entity::find().filter(versions::Column::AdapterId.eq(adapter_id));
+    let ids = of_adapter.select_only().column(versions::Column::Id).into_query();
+    delete_where(connection, Column::VersionId.in_subquery(ids)).await
+}
+
+async fn delete_where(connection: &impl ConnectionTrait, condition: Expr) -> Result<Vec<String>, DbErr> {
+    let files = Entity::find().filter(condition.clone()).all(connection).await?;
+    Entity::delete_many().filter(condition).exec(connection).await?;
+    Ok(files.into_iter().map(|file| file.digest).collect())
+}
+
+/// Those of `digests` that some version refers to.
+pub(crate) async fn referred_to(
+    connection: &impl ConnectionTrait,
+    digests: &[String],
+) -> Result<HashSet<String>, DbErr> {
+    let query = Entity::find().select_only().column(Column::Digest).distinct();
+    let found: Vec<String> = query.filter(Column::Digest.is_in(digests)).into_tuple().all(connection).await?;
+    Ok(found.into_iter().collect())
+}

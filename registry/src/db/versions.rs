@@ -1,0 +1,138 @@
+//! Table `versions`. A deleted version keeps its row, and with it its number.
+
+use sea_orm::IntoActiveModel as _;
+use sea_orm::entity::prelude::*;
+use semver::Version;
+use souk_protocol::Digest;
+
+use super::adapters;
+use super::clock::now_ms;
+use crate::words::VersionState;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "versions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub adapter_id: String,
+    pub version: String,
+    pub state: String,
+    pub digest: String,
+    pub base_digest: String,
+    pub rank: i32,
+    pub state_reason: Option<String>,
+    pub created_at_ms: i64,
+    pub state_changed_at_ms: i64,
+}
+no_relations!();
+
+impl Model {
+    pub(crate) fn state(&self) -> VersionState {
+        VersionState::from_column(&self.state)
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> Version {
+        Version::parse(&self.version).expect("only parsed versions are stored")
+    }
+}
+
+/// All versions of an adapter that were not deleted, in no order: SQL cannot order by the rules of semantic versions.
+pub(crate) async fn of_adapter(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<Vec<Model>, DbErr> {
+    existing(adapter_id).all(connection).await
+}
+
+/// The version with this number, unless it was deleted.
+pub(crate) async fn numbered(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+    number: &str,
+) -> Result<Option<Model>, DbErr> {
+    existing(adapter_id).filter(Column::Version.eq(number)).one(connection).await
+}
+
+/// The version with this number, also if it was deleted.
+pub(crate) async fn numbered_ever(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+    number: &str,
+) -> Result<Option<Model>, DbErr> {
+    let of_adapter = Entity::find().filter(Column::AdapterId.eq(adapter_id));
+    of_adapter.filter(Column::Version.eq(number)).one(connection).await
+}
+
+/// The versions with this content that were not deleted.
+pub(crate) async fn with_digest(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+    digest: &Digest,
+) -> Result<Vec<Model>, DbErr> {
+    existing(adapter_id).filter(Column::Digest.eq(digest.to_string())).all(connection).await
+}
+
+/// The version that a tag's row names, if a tag may choose it.
+pub(crate) async fn tagged(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    let states = [VersionState::Ready.as_str(), VersionState::TakenDown.as_str()];
+    Entity::find_by_id(id).filter(Column::State.is_in(states)).one(connection).await
+}
+
+pub(crate) async fn by_ids(
+    connection: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
+}
+
+/// The ready versions of these adapters.
+pub(crate) async fn ready_of(
+    connection: &impl ConnectionTrait,
+    adapter_ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    ready().filter(Column::AdapterId.is_in(adapter_ids)).all(connection).await
+}
+
+/// The ready versions of every adapter that the tenant may see.
+pub(crate) async fn ready_visible(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
+    ready().filter(Column::AdapterId.in_subquery(adapters::visible_ids(tenant_id))).all(connection).await
+}
+
+pub(crate) async fn any_exist(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    Ok(Entity::find().one(connection).await?.is_some())
+}
+
+pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<Model, DbErr> {
+    row.into_active_model().reset_all().insert(connection).await
+}
+
+/// Puts a version in another state.
+pub(crate) async fn set_state(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    state: VersionState,
+    reason: Option<&str>,
+) -> Result<(), DbErr> {
+    changed_to(state).col_expr(Column::StateReason, reason.into()).filter(Column::Id.eq(id)).exec(connection).await?;
+    Ok(())
+}
+
+/// Puts all versions of an adapter in the state `deleted`.
+pub(crate) async fn delete_of_adapter(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<(), DbErr> {
+    let update = changed_to(VersionState::Deleted).filter(Column::AdapterId.eq(adapter_id));
+    update.filter(Column::State.ne(VersionState::Deleted.as_str())).exec(connection).await?;
+    Ok(())
+}
+
+fn existing(adapter_id: &str) -> Select<Entity> {
+    let of_adapter = Entity::find().filter(Column::AdapterId.eq(adapter_id));
+    of_adapter.filter(Column::State.ne(VersionState::Deleted.as_str()))
+}
+
+fn ready() -> Select<Entity> {
+    Entity::find().filter(Column::State.eq(VersionState::Ready.as_str()))
+}
+
+fn changed_to(state: VersionState) -> sea_orm::UpdateMany<Entity> {
+    Entity::update_many()
+        .col_expr(Column::State, state.as_str().into())
+        .col_expr(Column::StateChangedAtMs, now_ms().into())
+}

@@ -1,0 +1,65 @@
+//! What the registry counts. Names and meanings are in [`describe`].
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+const UPLOADS: &str = "souk_registry_uploads_total";
+const RUNNING: &str = "souk_registry_uploads_running";
+const COLLECTED: &str = "souk_registry_collected_total";
+const ORPHANS: &str = "souk_registry_orphaned_objects_total";
+
+/// Describes every metric of the registry to the installed recorder.
+pub fn describe() {
+    describe_counter!(
+        UPLOADS,
+        Unit::Count,
+        "Uploads that ended, by kind and by outcome: published, rejected (the artefact cannot be used), failed (the \
+         request or the storage), abandoned (the client went away)"
+    );
+    describe_gauge!(RUNNING, Unit::Count, "Uploads that run now, by kind");
+    describe_counter!(
+        COLLECTED,
+        Unit::Count,
+        "What the collector ended or removed because nobody works on it any more, by what: upload, claim, staged, blob, \
+         orphan"
+    );
+    describe_counter!(
+        ORPHANS,
+        Unit::Count,
+        "Objects that were found with nothing that refers to them, and are kept for a while"
+    );
+}
+
+/// Counts one upload from its begin to its end.
+pub(crate) struct UploadRuns {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+impl UploadRuns {
+    pub(crate) fn begin(kind: &'static str) -> Self {
+        gauge!(RUNNING, "kind" => kind).increment(1.0);
+        Self { kind, outcome: "abandoned" }
+    }
+
+    /// How it ended, to be counted when this is dropped.
+    pub(crate) fn end(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for UploadRuns {
+    fn drop(&mut self) {
+        gauge!(RUNNING, "kind" => self.kind).decrement(1.0);
+        counter!(UPLOADS, "kind" => self.kind, "outcome" => self.outcome).increment(1);
+    }
+}
+
+/// Counts what the collector did.
+pub(crate) fn collected(what: &'static str, number: usize) {
+    counter!(COLLECTED, "what" => what).increment(number as u64);
+}
+
+/// Counts an object that was found with nothing that refers to it.
+pub(crate) fn found_orphan() {
+    counter!(ORPHANS).increment(1);
+}

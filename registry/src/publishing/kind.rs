@@ -1,0 +1,160 @@
+//! Kinds of artefact: which parts one has, how large they may be, and how it is checked. A new kind is a variant here, a
+//! judge beside `judge.rs`, and a route that names it.
+
+use std::sync::Arc;
+
+use souk_protocol::manifest::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE};
+use souk_protocol::peft::{MAX_CONFIG_BYTES, WeightsIntake};
+use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
+
+use super::judge::judge;
+use super::receive::Received;
+use crate::config::UploadLimits;
+use crate::error::RegistryError;
+use crate::objects::StagedBlob;
+
+/// Name of the manifest among a version's files.
+const MANIFEST_FILE: &str = "manifest.json";
+
+/// What can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What PEFT's `save_pretrained` writes.
+    Adapter,
+}
+
+/// A part that an artefact has beside its version number.
+pub(crate) struct PartSpec {
+    /// The part's name, which is the file's.
+    pub(crate) name: &'static str,
+    /// Whether an upload without it is refused.
+    pub(crate) is_required: bool,
+    /// Longest that it may be.
+    pub(crate) limit_bytes: u64,
+    /// Where its bytes go.
+    pub(crate) goes: Goes,
+}
+
+/// Where the bytes of a part go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goes {
+    /// Into memory, whole: it is small.
+    IntoMemory,
+    /// Into a staged blob, through the kind's scanner. A kind has at most one such part.
+    IntoBlob,
+}
+
+/// Looks at the bytes of the staged part while they pass.
+pub(crate) enum Scanner {
+    /// Reads the header of a safetensors file and looks at every number.
+    Weights(Box<WeightsIntake>),
+}
+
+/// A checked artefact: what becomes blobs, and what becomes the rows of its version.
+pub(crate) struct Artefact {
+    /// SHA-256 of the manifest: the version's identity.
+    pub(crate) digest: Digest,
+    /// The base model that it is for.
+    pub(crate) base: Digest,
+    /// The highest rank among its pairs.
+    pub(crate) rank: usize,
+    /// The files of the version, the manifest included.
+    pub(crate) files: Vec<(&'static str, FileEntry)>,
+    /// The contents of the files that are not in `staged`.
+    pub(crate) contents: Vec<Vec<u8>>,
+    /// The staged file.
+    pub(crate) staged: (Box<dyn StagedBlob>, Digest),
+}
+
+impl Kind {
+    /// The word in metrics and logs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adapter => "adapter",
+        }
+    }
+
+    /// The parts that an upload of this kind may have.
+    pub(crate) fn parts(self, limits: &UploadLimits) -> Vec<PartSpec> {
+        match self {
+            Self::Adapter => vec![
+                PartSpec {
+                    name: CONFIG_FILE,
+                    is_required: true,
+                    limit_bytes: MAX_CONFIG_BYTES as u64,
+                    goes: Goes::IntoMemory,
+                },
+                PartSpec {
+                    name: WEIGHTS_FILE,
+                    is_required: true,
+                    limit_bytes: limits.weights_bytes,
+                    goes: Goes::IntoBlob,
+                },
+                PartSpec {
+                    name: CARD_FILE,
+                    is_required: false,
+                    limit_bytes: limits.card_bytes,
+                    goes: Goes::IntoMemory,
+                },
+            ],
+        }
+    }
+
+    /// What looks at the staged part.
+    pub(crate) fn scanner(self) -> Scanner {
+        match self {
+            Self::Adapter => Scanner::Weights(Box::new(WeightsIntake::new())),
+        }
+    }
+
+    /// Everything that is wrong with what was received, or what is to be published.
+    pub(crate) async fn check(self, received: Received, bases: Arc<[BaseModel]>) -> Result<Artefact, RegistryError> {
+        match self {
+            Self::Adapter => check_adapter(received, bases).await,
+        }
+    }
+}
+
+impl Scanner {
+    /// Takes the next bytes; answers whether further ones are worth looking at.
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> bool {
+        match self {
+            Self::Weights(intake) => intake.push(chunk).is_ok(),
+        }
+    }
+}
+
+async fn check_adapter(mut received: Received, bases: Arc<[BaseModel]>) -> Result<Artefact, RegistryError> {
+    let config = received.take(CONFIG_FILE)?;
+    let card = received.take(CARD_FILE).ok();
+    let staged = received.take_staged(WEIGHTS_FILE)?;
+    let Scanner::Weights(intake) = staged.scanner;
+    // Off the async threads: a configuration full of patterns takes a while to match.
+    let judging = tokio::task::spawn_blocking(move || {
+        let (plan, base) = judge(&config, *intake, &bases)?;
+        let rank = plan.pairs.iter().map(|pair| pair.rank).max().unwrap_or(0);
+        Ok::<_, RegistryError>((config, base.digest, rank))
+    });
+    let (config, base, rank) = judging.await.map_err(std::io::Error::other)??;
+
+    let manifest = AdapterManifest::new(base, entry_of(&config), staged.entry.clone());
+    let manifest_bytes = manifest.canonical_bytes();
+    let mut files = vec![
+        (CONFIG_FILE, manifest.config.clone()),
+        (WEIGHTS_FILE, manifest.weights.clone()),
+        (MANIFEST_FILE, entry_of(&manifest_bytes)),
+    ];
+    files.extend(card.as_deref().map(|card| (CARD_FILE, entry_of(card))));
+    Ok(Artefact {
+        digest: manifest.digest(),
+        base,
+        rank,
+        files,
+        contents: [Some(config), Some(manifest_bytes), card].into_iter().flatten().collect(),
+        staged: (staged.blob, staged.entry.digest),
+    })
+}
+
+fn entry_of(bytes: &[u8]) -> FileEntry {
+    FileEntry { digest: Digest::of(bytes), size_bytes: bytes.len() as u64 }
+}

@@ -1,0 +1,126 @@
+//! Publishing: from named parts to a visible version. It knows kinds of artefact and nothing of HTTP; parts may come
+//! from a form, or from whatever else can name and stream them.
+//!
+//! 1. [`Registry::begin_upload`] checks the caller's right and takes one of the places for uploads.
+//! 2. [`Upload::receive`] reads the version number and reserves it (`in_flight`): of two uploads of one number, one goes
+//!    on. Then it streams the parts (`receive`): large ones into a staged blob, hashed and scanned on the way, small ones
+//!    into memory.
+//! 3. [`Complete::publish`] lists everything that is wrong with the artefact (`kind`, `judge`), puts the blobs in place,
+//!    then makes the version visible in one transaction (`publish`).
+//!
+//! Whatever fails, and whenever the client goes away, dropping the pieces undoes them. What a killed registry had begun
+//! is undone by the collector of another, or of its own next start, when its lease has lapsed; a registry that stalled for
+//! that long cannot publish any more. No half version is ever visible.
+
+mod kind;
+mod parts;
+
+mod in_flight;
+mod judge;
+mod publish;
+mod receive;
+
+use semver::Version;
+use serde::Serialize;
+use souk_protocol::{Digest, Principal, Scope};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::Registry;
+use crate::db::AdapterRow;
+use crate::error::RegistryError;
+use crate::idempotency::Once;
+use crate::metrics;
+use crate::rights::require;
+use crate::versions::VersionDetails;
+use in_flight::InFlight;
+use receive::{Received, Receiver};
+
+pub(crate) use kind::Kind;
+pub(crate) use parts::Parts;
+
+/// An upload that may begin.
+pub(crate) struct Upload {
+    registry: Registry,
+    adapter: AdapterRow,
+    kind: Kind,
+    place: OwnedSemaphorePermit,
+}
+
+/// An upload of which everything has arrived. Nobody waits for the client any more.
+pub(crate) struct Complete {
+    upload: Upload,
+    number: Version,
+    received: Received,
+    in_flight: InFlight,
+}
+
+impl Registry {
+    /// Checks that the caller may publish under `owner/name` and that one more upload may run.
+    pub(crate) async fn begin_upload(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        kind: Kind,
+    ) -> Result<Upload, RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let limit = self.config.uploads.max_concurrent;
+        let place = self.upload_slots.clone().try_acquire_owned();
+        let place = place.map_err(|_| RegistryError::TooManyUploads { limit })?;
+        Ok(Upload { registry: self.clone(), adapter, kind, place })
+    }
+}
+
+impl Upload {
+    /// Reserves the number and takes everything in.
+    pub(crate) async fn receive(self, parts: &mut dyn Parts) -> Result<Complete, RegistryError> {
+        let running = metrics::UploadRuns::begin(self.kind.as_str());
+        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.uploads);
+        let number = receiver.version().await?;
+        let in_flight = InFlight::begin(&self.registry, &self.adapter, &number, running).await?;
+        match receiver.receive(Some((&*self.registry.objects, in_flight.id()))).await {
+            Ok(received) => Ok(Complete { upload: self, number, received, in_flight }),
+            Err(error) => Err(in_flight.end_with(error).await),
+        }
+    }
+
+    /// Takes everything in and keeps nothing; answers the digest over all that was sent.
+    pub(crate) async fn fingerprint(self, parts: &mut dyn Parts) -> Result<Digest, RegistryError> {
+        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.uploads);
+        let number = receiver.version().await?;
+        Ok(receiver.receive(None).await?.fingerprint(&number))
+    }
+}
+
+impl Complete {
+    /// A digest over all that was sent.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        self.received.fingerprint(&self.number)
+    }
+
+    /// Makes the version visible, or says everything that is wrong with it. To be run in a task of its own: the client
+    /// has sent all that it has to, and its going away changes nothing now. `shape` makes the answer that is kept for an
+    /// `Idempotency-Key`.
+    pub(crate) async fn publish<A: Serialize>(
+        self,
+        once: &Once,
+        shape: impl FnOnce(VersionDetails) -> A,
+    ) -> Result<VersionDetails, RegistryError> {
+        let Self { upload, number, received, mut in_flight } = self;
+        let Upload { registry, adapter, kind, place } = upload;
+        let _until_the_end = place;
+        let published = async {
+            in_flight.validating().await?;
+            let artefact = kind.check(received, registry.bases.clone()).await?;
+            publish::publish(&registry, &adapter, &number, artefact, &mut in_flight, once, shape).await
+        };
+        match published.await {
+            Ok(version) => {
+                in_flight.published();
+                Ok(version)
+            }
+            Err(error) => Err(in_flight.end_with(error).await),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! From a checked artefact to a visible version.
+
+use semver::Version;
+use serde::Serialize;
+use souk_protocol::Digest;
+use uuid::Uuid;
+
+use super::in_flight::InFlight;
+use super::kind::Artefact;
+use crate::Registry;
+use crate::adapters::adapter_not_found;
+use crate::db::{AdapterRow, FileRow, VersionRow, adapters, begin_write, now_ms, version_files, versions};
+use crate::error::RegistryError;
+use crate::idempotency::Once;
+use crate::versions::VersionDetails;
+use crate::words::VersionState;
+
+/// Puts the blobs in place, then makes the version visible: all rows or none, and only while the upload's lease was not
+/// ended.
+pub(super) async fn publish<A: Serialize>(
+    registry: &Registry,
+    adapter: &AdapterRow,
+    number: &Version,
+    artefact: Artefact,
+    in_flight: &mut InFlight,
+    once: &Once,
+    shape: impl FnOnce(VersionDetails) -> A,
+) -> Result<VersionDetails, RegistryError> {
+    let digests: Vec<_> = artefact.files.iter().map(|(_, entry)| entry.digest.to_string()).collect();
+    in_flight.count_on(unique(digests)).await?;
+    let version = rows_of(adapter, number, &artefact);
+    let (staged, staged_digest) = artefact.staged;
+    staged.commit(&staged_digest).await?;
+    for bytes in artefact.contents {
+        let mut blob = registry.objects.stage(in_flight.id()).await?;
+        blob.write(&bytes).await?;
+        blob.commit(&Digest::of(&bytes)).await?;
+    }
+    let transaction = begin_write(&registry.db).await?;
+    // This also locks the adapter's row, so that it cannot be deleted before the version is in.
+    if !adapters::touch(&transaction, &adapter.id).await? {
+        return Err(adapter_not_found(&adapter.owner, &adapter.name));
+    }
+    in_flight.end_in(&transaction).await?;
+    versions::insert(&transaction, version.row.clone()).await?;
+    version_files::insert_all(&transaction, &version.files).await?;
+    once.keep_in(&transaction, || shape(version.clone())).await?;
+    transaction.commit().await?;
+    let (name, digest) = (&version.adapter, &version.row.digest);
+    tracing::info!(
+        adapter.owner = adapter.owner,
+        adapter.name = adapter.name,
+        version.number = %number,
+        version.digest = digest,
+        "Published {name}@{number}"
+    );
+    Ok(version)
+}
+
+fn rows_of(adapter: &AdapterRow, number: &Version, artefact: &Artefact) -> VersionDetails {
+    let now_ms = now_ms();
+    let row = VersionRow {
+        id: format!("ver_{}", Uuid::now_v7().simple()),
+        adapter_id: adapter.id.clone(),
+        version: number.to_string(),
+        state: VersionState::Ready.as_str().to_owned(),
+        digest: artefact.digest.to_string(),
+        base_digest: artefact.base.to_string(),
+        rank: i32::try_from(artefact.rank).expect("ranks are at most MAX_RANK"),
+        state_reason: None,
+        created_at_ms: now_ms,
+        state_changed_at_ms: now_ms,
+    };
+    let files = artefact.files.iter().map(|(name, entry)| FileRow {
+        version_id: row.id.clone(),
+        name: (*name).to_owned(),
+        digest: entry.digest.to_string(),
+        size_bytes: i64::try_from(entry.size_bytes).expect("files are within the upload limit"),
+    });
+    let files = files.collect();
+    VersionDetails::new(adapter, row, files, Vec::new())
+}
+
+/// Two files of a version may have the same content.
+fn unique(mut digests: Vec<String>) -> Vec<String> {
+    digests.sort_unstable();
+    digests.dedup();
+    digests
+}

@@ -1,0 +1,205 @@
+//! Takes the parts of an upload in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use semver::Version;
+use sha2::{Digest as _, Sha256};
+use souk_protocol::{Digest, FileEntry};
+use tokio::time::timeout;
+
+use super::kind::{Goes, Kind, PartSpec, Scanner};
+use super::parts::Parts;
+use crate::config::UploadLimits;
+use crate::error::{Finding, RegistryError};
+use crate::objects::{ObjectStore, StagedBlob};
+use crate::words::parse_version;
+
+/// Name of the first part.
+const VERSION_PART: &str = "version";
+/// Longest version number that is read; what is longer is refused by the parser of versions.
+const VERSION_BYTES: u64 = 256;
+
+/// Reads the parts of one upload, in the order in which they come.
+pub(super) struct Receiver<'a> {
+    parts: &'a mut dyn Parts,
+    kind: Kind,
+    specs: Vec<PartSpec>,
+    idle: Duration,
+}
+
+/// All parts, checked for presence and size and nothing else.
+pub(crate) struct Received {
+    /// Parts in memory, by name.
+    held: BTreeMap<&'static str, Vec<u8>>,
+    /// The part that went to the object store, with its name.
+    staged: Option<(&'static str, Staged)>,
+}
+
+/// A large part, staged and not visible yet.
+pub(crate) struct Staged {
+    pub(crate) blob: Box<dyn StagedBlob>,
+    pub(crate) entry: FileEntry,
+    pub(crate) scanner: Scanner,
+}
+
+impl Received {
+    /// A digest over all that was sent, however it was cut into parts and chunks.
+    pub(super) fn fingerprint(&self, number: &Version) -> Digest {
+        let held = self.held.iter().map(|(name, bytes)| (*name, Digest::of(bytes)));
+        let staged = self.staged.iter().map(|(name, staged)| (*name, staged.entry.digest));
+        let mut parts: Vec<_> = held.chain(staged).collect();
+        parts.sort_unstable();
+        let lines = parts.iter().map(|(name, digest)| format!("{name}: {digest}\n"));
+        Digest::of(format!("{number}\n{}", lines.collect::<String>()).as_bytes())
+    }
+
+    /// A part that is held in memory.
+    pub(super) fn take(&mut self, name: &'static str) -> Result<Vec<u8>, RegistryError> {
+        self.held.remove(name).ok_or_else(|| missing_parts([name]))
+    }
+
+    /// The part that was staged.
+    pub(super) fn take_staged(&mut self, name: &'static str) -> Result<Staged, RegistryError> {
+        let staged = self.staged.take().filter(|(staged, _)| *staged == name);
+        staged.map(|(_, staged)| staged).ok_or_else(|| missing_parts([name]))
+    }
+}
+
+impl<'a> Receiver<'a> {
+    pub(super) fn new(parts: &'a mut dyn Parts, kind: Kind, limits: &UploadLimits) -> Self {
+        Self { parts, kind, specs: kind.parts(limits), idle: limits.idle_timeout }
+    }
+
+    /// Reads the first part, which is the version number: it is reserved before anything large is taken.
+    pub(super) async fn version(&mut self) -> Result<Version, RegistryError> {
+        if self.next_part().await?.as_deref() != Some(VERSION_PART) {
+            let detail = "the first part of an upload is `version`, for example 1.0.0";
+            return Err(RegistryError::bad_request("version_first", detail));
+        }
+        let bytes = self.read_all(VERSION_PART, VERSION_BYTES).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        parse_version(&text).map_err(|detail| RegistryError::BadRequest {
+            code: "invalid_version",
+            detail: detail.clone(),
+            findings: vec![Finding::field(VERSION_PART, detail)],
+        })
+    }
+
+    /// Reads the files, in any order. Large ones are staged in `store` for the upload of this id; without a store they
+    /// are only hashed.
+    pub(super) async fn receive(&mut self, store: Option<(&dyn ObjectStore, &str)>) -> Result<Received, RegistryError> {
+        let mut received = Received { held: BTreeMap::new(), staged: None };
+        let mut seen = Vec::new();
+        while let Some(name) = self.next_part().await? {
+            let spec = self.specs.iter().find(|spec| spec.name == name && !seen.contains(&spec.name));
+            let Some(&PartSpec { name, limit_bytes, goes, .. }) = spec else {
+                return Err(unexpected_part(&name, &self.specs));
+            };
+            seen.push(name);
+            match goes {
+                Goes::IntoMemory => _ = received.held.insert(name, self.read_all(name, limit_bytes).await?),
+                Goes::IntoBlob => received.staged = Some((name, self.read_staged(name, limit_bytes, store).await?)),
+            }
+        }
+        let missing = self.specs.iter().filter(|spec| spec.is_required && !seen.contains(&spec.name));
+        let missing: Vec<_> = missing.map(|spec| spec.name).collect();
+        if missing.is_empty() { Ok(received) } else { Err(missing_parts(missing)) }
+    }
+
+    /// A small part, in memory.
+    async fn read_all(&mut self, what: &'static str, limit_bytes: u64) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if (bytes.len() + chunk.len()) as u64 > limit_bytes {
+                return Err(RegistryError::TooLarge { what: what.to_owned(), limit_bytes });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// A large part, straight into a staged blob.
+    async fn read_staged(
+        &mut self,
+        what: &'static str,
+        limit_bytes: u64,
+        store: Option<(&dyn ObjectStore, &str)>,
+    ) -> Result<Staged, RegistryError> {
+        let mut blob: Box<dyn StagedBlob> = match store {
+            Some((objects, upload_id)) => objects.stage(upload_id).await?,
+            None => Box::new(Nowhere),
+        };
+        let mut sha256 = Sha256::new();
+        let mut scanner = self.kind.scanner();
+        let mut is_worth_scanning = true;
+        let mut size_bytes = 0;
+        while let Some(chunk) = self.chunk().await? {
+            size_bytes += chunk.len() as u64;
+            if size_bytes > limit_bytes {
+                return Err(RegistryError::TooLarge { what: what.to_owned(), limit_bytes });
+            }
+            // After a wrong header the rest is taken but not looked at: the author is to hear of the other parts'
+            // problems too. The scanner repeats what is wrong when it is finished.
+            is_worth_scanning = is_worth_scanning && scanner.push(&chunk);
+            sha256.update(&chunk);
+            blob.write(&chunk).await?;
+        }
+        let digest = Digest::from_bytes(sha256.finalize().into());
+        Ok(Staged { blob, entry: FileEntry { digest, size_bytes }, scanner })
+    }
+
+    async fn next_part(&mut self) -> Result<Option<String>, RegistryError> {
+        timeout(self.idle, self.parts.next_part()).await.map_err(|_| too_slow(self.idle))?
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        timeout(self.idle, self.parts.chunk()).await.map_err(|_| too_slow(self.idle))?
+    }
+}
+
+/// Takes the bytes of an upload that is only hashed.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl StagedBlob for Nowhere {
+    async fn write(&mut self, _bytes: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, _digest: &Digest) -> std::io::Result<()> {
+        Err(std::io::Error::other("an upload that is only hashed was to be stored"))
+    }
+}
+
+fn too_slow(idle: Duration) -> RegistryError {
+    RegistryError::TooSlow { idle_seconds: idle.as_secs() }
+}
+
+fn unexpected_part(name: &str, specs: &[PartSpec]) -> RegistryError {
+    let shown: String = name.chars().take(80).collect();
+    let list = |is_required: bool| {
+        let names = specs.iter().filter(|spec| spec.is_required == is_required).map(|spec| spec.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let detail = format!(
+        "part `{shown}` is unknown or there twice; an upload has {VERSION_PART}, {} and optionally {}",
+        list(true),
+        list(false)
+    );
+    RegistryError::bad_request("unexpected_part", detail)
+}
+
+fn missing_parts(names: impl IntoIterator<Item = &'static str>) -> RegistryError {
+    let findings = names.into_iter().map(|part| Finding {
+        code: "missing_part".to_owned(),
+        subject: part.to_owned(),
+        message: format!("an upload has a part `{part}`"),
+    });
+    RegistryError::BadRequest {
+        code: "missing_part",
+        detail: "the upload lacks a file".to_owned(),
+        findings: findings.collect(),
+    }
+}

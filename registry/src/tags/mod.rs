@@ -1,0 +1,115 @@
+//! Tags: mutable names for versions, such as `prod`.
+
+use std::collections::HashMap;
+
+use souk_protocol::reference::check_name_part;
+use souk_protocol::{Principal, Scope};
+
+use crate::Registry;
+use crate::adapters::existing_version;
+use crate::db::{AdapterRow, TagRow, VersionRow, begin_write, now_ms, tags, versions};
+use crate::error::{Finding, RegistryError};
+use crate::rights::require;
+use crate::slice::Slice;
+use crate::words::VersionState;
+
+/// A tag and the version that it points at.
+pub(crate) struct TagDetails {
+    /// `owner/name` of the adapter.
+    pub(crate) adapter: String,
+    pub(crate) row: TagRow,
+    pub(crate) version: VersionRow,
+}
+
+impl Registry {
+    /// An adapter's tags, by name.
+    pub(crate) async fn list_tags(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        slice: Slice,
+    ) -> Result<Vec<TagDetails>, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let limit = slice.with_one_more();
+        let rows = tags::list(&self.db, &adapter.id, slice.after, limit).await?;
+        let found = versions::by_ids(&self.db, rows.iter().map(|row| row.version_id.as_str())).await?;
+        let found: HashMap<_, _> = found.into_iter().map(|version| (version.id.clone(), version)).collect();
+        // A version that was deleted between the two queries took its tags with it.
+        let details = |row: TagRow| {
+            let version = found.get(&row.version_id)?.clone();
+            Some(TagDetails::new(&adapter, row, version))
+        };
+        Ok(rows.into_iter().filter_map(details).collect())
+    }
+
+    /// Where a tag points.
+    pub(crate) async fn get_tag(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        tag: &str,
+    ) -> Result<TagDetails, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let not_found = || tag_not_found(&adapter, tag);
+        let row = tags::get(&self.db, &adapter.id, tag).await?.ok_or_else(not_found)?;
+        let version = versions::by_ids(&self.db, [row.version_id.as_str()]).await?.pop().ok_or_else(not_found)?;
+        Ok(TagDetails::new(&adapter, row, version))
+    }
+
+    /// Points a tag at a ready version, making it if it does not exist.
+    pub(crate) async fn put_tag(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        tag: &str,
+        number: &str,
+    ) -> Result<TagDetails, RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let finding = check_name_part("tag", tag).err().map(|error| Finding::field("tag", error.to_string()));
+        RegistryError::unless_valid(finding.into_iter().collect())?;
+        let transaction = begin_write(&self.db).await?;
+        let version = existing_version(&transaction, &adapter, number).await?;
+        if version.state() != VersionState::Ready {
+            let name = format!("{owner}/{name}@{number}");
+            return Err(RegistryError::WrongState { name, state: version.state, action: "tagged" });
+        }
+        let row = TagRow {
+            adapter_id: adapter.id.clone(),
+            tag: tag.to_owned(),
+            version_id: version.id.clone(),
+            updated_at_ms: now_ms(),
+        };
+        tags::put(&transaction, &row).await?;
+        transaction.commit().await?;
+        Ok(TagDetails::new(&adapter, row, version))
+    }
+
+    /// Deletes a tag. The version that it pointed at stays; the tag's name may be used again.
+    pub(crate) async fn delete_tag(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        tag: &str,
+    ) -> Result<(), RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        if tags::delete(&self.db, &adapter.id, tag).await? { Ok(()) } else { Err(tag_not_found(&adapter, tag)) }
+    }
+}
+
+impl TagDetails {
+    fn new(adapter: &AdapterRow, row: TagRow, version: VersionRow) -> Self {
+        Self { adapter: format!("{}/{}", adapter.owner, adapter.name), row, version }
+    }
+}
+
+fn tag_not_found(adapter: &AdapterRow, tag: &str) -> RegistryError {
+    RegistryError::NotFound { what: "tag", name: format!("{}/{}:{tag}", adapter.owner, adapter.name) }
+}

@@ -1,0 +1,210 @@
+//! Versions: immutable once ready. How one comes to be is in [`crate::publishing`].
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use semver::Version;
+use souk_protocol::{Digest, Principal, Scope};
+
+use crate::Registry;
+use crate::adapters::existing_version;
+use crate::db::{AdapterRow, FileRow, VersionRow, begin_write, tags, version_files, versions};
+use crate::error::{Finding, RegistryError};
+use crate::objects::BlobReader;
+use crate::rights::require;
+use crate::slice::{Slice, wrong_cursor};
+use crate::words::VersionState;
+use crate::{blobs, db};
+
+const MAX_REASON_CHARS: usize = 1000;
+
+/// A version with what belongs to it.
+#[derive(Clone)]
+pub(crate) struct VersionDetails {
+    /// `owner/name` of its adapter.
+    pub(crate) adapter: String,
+    pub(crate) row: VersionRow,
+    /// By name.
+    pub(crate) files: Vec<FileRow>,
+    /// The tags that point at it, by name.
+    pub(crate) tags: Vec<String>,
+}
+
+impl Registry {
+    /// An adapter's versions, highest number first; a sort key is a number.
+    pub(crate) async fn list_versions(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        slice: Slice,
+    ) -> Result<Vec<VersionDetails>, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let below = slice.after.as_deref().map(Version::parse).transpose().map_err(|_| wrong_cursor())?;
+        let mut rows = versions::of_adapter(&self.db, &adapter.id).await?;
+        rows.retain(|row| below.as_ref().is_none_or(|below| row.number() < *below));
+        rows.sort_by_key(|row| Reverse(row.number()));
+        rows.truncate(usize::try_from(slice.with_one_more()).unwrap_or(usize::MAX));
+        self.version_details(&adapter, rows).await
+    }
+
+    /// One version.
+    pub(crate) async fn get_version(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        number: &str,
+    ) -> Result<VersionDetails, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let row = existing_version(&self.db, &adapter, number).await?;
+        self.one_version(&adapter, row).await
+    }
+
+    /// A file of a version that was not taken down.
+    pub(crate) async fn version_file(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        number: &str,
+        file: &str,
+    ) -> Result<FileRow, RegistryError> {
+        require(principal, Scope::AdaptersRead)?;
+        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let version = existing_version(&self.db, &adapter, number).await?;
+        if version.state() == VersionState::TakenDown {
+            return Err(RegistryError::TakenDown(format!("{owner}/{name}@{number}")));
+        }
+        let found = version_files::get(&self.db, &version.id, file).await?;
+        found.ok_or_else(|| RegistryError::NotFound { what: "file", name: file.to_owned() })
+    }
+
+    /// The bytes of a file.
+    pub(crate) async fn open_file(&self, file: &FileRow) -> Result<BlobReader, RegistryError> {
+        let digest = file.digest.parse::<Digest>().map_err(std::io::Error::other)?;
+        Ok(self.objects.open(&digest).await?)
+    }
+
+    /// Yanks a version, or makes a yanked one ready again.
+    pub(crate) async fn set_yanked(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        number: &str,
+        is_yanked: bool,
+    ) -> Result<VersionDetails, RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let (state, action) =
+            if is_yanked { (VersionState::Yanked, "yanked") } else { (VersionState::Ready, "unyanked") };
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let transaction = begin_write(&self.db).await?;
+        let mut version = existing_version(&transaction, &adapter, number).await?;
+        if !matches!(version.state(), VersionState::Ready | VersionState::Yanked) {
+            let name = format!("{owner}/{name}@{number}");
+            return Err(RegistryError::WrongState { name, state: version.state, action });
+        }
+        if version.state() != state {
+            versions::set_state(&transaction, &version.id, state, None).await?;
+            version.state = state.as_str().to_owned();
+        }
+        transaction.commit().await?;
+        self.one_version(&adapter, version).await
+    }
+
+    /// Takes any tenant's version down, for a reason of 1 to 1,000 characters.
+    pub(crate) async fn take_down(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        number: &str,
+        reason: String,
+    ) -> Result<VersionDetails, RegistryError> {
+        require(principal, Scope::Admin)?;
+        let num_chars = reason.chars().count();
+        let finding = Finding::field("reason", format!("1 to {MAX_REASON_CHARS} characters, given {num_chars}"));
+        let is_good = (1..=MAX_REASON_CHARS).contains(&num_chars);
+        RegistryError::unless_valid((!is_good).then_some(finding).into_iter().collect())?;
+        let adapter = self.any_adapter(owner, name).await?;
+        let transaction = begin_write(&self.db).await?;
+        let mut version = existing_version(&transaction, &adapter, number).await?;
+        versions::set_state(&transaction, &version.id, VersionState::TakenDown, Some(&reason)).await?;
+        transaction.commit().await?;
+        tracing::warn!(
+            adapter.owner = owner,
+            adapter.name = name,
+            version.number = number,
+            reason,
+            "Took {owner}/{name}@{number} down"
+        );
+        version.state = VersionState::TakenDown.as_str().to_owned();
+        version.state_reason = Some(reason);
+        self.one_version(&adapter, version).await
+    }
+
+    /// Deletes a version with its tags, and the bytes that nothing else refers to. Its number can never be used again.
+    pub(crate) async fn delete_version(
+        &self,
+        principal: &Principal,
+        owner: &str,
+        name: &str,
+        number: &str,
+    ) -> Result<(), RegistryError> {
+        require(principal, Scope::AdaptersWrite)?;
+        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let transaction = begin_write(&self.db).await?;
+        let version = existing_version(&transaction, &adapter, number).await?;
+        tags::delete_of_version(&transaction, &version.id).await?;
+        let digests = version_files::delete_of_version(&transaction, &version.id).await?;
+        versions::set_state(&transaction, &version.id, VersionState::Deleted, None).await?;
+        db::blobs::release(&transaction, &digests).await?;
+        transaction.commit().await?;
+        tracing::info!(
+            adapter.owner = owner,
+            adapter.name = name,
+            version.number = number,
+            "Deleted {owner}/{name}@{number}"
+        );
+        blobs::remove_released(&self.db, &*self.objects, digests).await;
+        Ok(())
+    }
+
+    /// What belongs to versions of one adapter, in the order of `rows`.
+    async fn version_details(
+        &self,
+        adapter: &AdapterRow,
+        rows: Vec<VersionRow>,
+    ) -> Result<Vec<VersionDetails>, RegistryError> {
+        let ids = || rows.iter().map(|row| row.id.as_str());
+        let mut files_of = HashMap::<String, Vec<FileRow>>::new();
+        for file in version_files::of_versions(&self.db, ids()).await? {
+            files_of.entry(file.version_id.clone()).or_default().push(file);
+        }
+        let mut tags_of = HashMap::<String, Vec<String>>::new();
+        for tag in tags::of_versions(&self.db, ids()).await? {
+            tags_of.entry(tag.version_id).or_default().push(tag.tag);
+        }
+        let details = |row: VersionRow| {
+            let (files, tags) = (files_of.remove(&row.id), tags_of.remove(&row.id));
+            VersionDetails::new(adapter, row, files.unwrap_or_default(), tags.unwrap_or_default())
+        };
+        Ok(rows.into_iter().map(details).collect())
+    }
+
+    async fn one_version(&self, adapter: &AdapterRow, row: VersionRow) -> Result<VersionDetails, RegistryError> {
+        let mut details = self.version_details(adapter, vec![row]).await?;
+        Ok(details.pop().expect("one row has one set of details"))
+    }
+}
+
+impl VersionDetails {
+    pub(crate) fn new(adapter: &AdapterRow, row: VersionRow, mut files: Vec<FileRow>, mut tags: Vec<String>) -> Self {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        tags.sort();
+        Self { adapter: format!("{}/{}", adapter.owner, adapter.name), row, files, tags }
+    }
+}
