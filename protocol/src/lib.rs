@@ -13,6 +13,7 @@
 
 pub mod base;
 pub mod base_name;
+pub mod chat;
 pub mod constraint;
 pub mod digest;
 pub mod event;

@@ -202,8 +202,9 @@ pub(super) struct Measure {
     width: usize,
     /// The rows of A so far, or the row of B that is being read; empty where no small matrix is made.
     rows: Vec<f32>,
-    /// Elements so far.
-    count: usize,
+    /// Where the next element stands.
+    row: usize,
+    column: usize,
 }
 
 impl Measure {
@@ -222,7 +223,7 @@ impl Measure {
         let is_small = !is_a || rank.checked_mul(width).is_some_and(|held| held <= MAX_HELD_ELEMENTS);
         let gram = is_small.then(|| vec![0.0; rank * rank]);
         let half = Half { squares: vec![0.0; rank], gram, largest: 0.0 };
-        Some(Self { site, is_a, half, width, rows: Vec::new(), count: 0 })
+        Some(Self { site, is_a, half, width, rows: Vec::new(), row: 0, column: 0 })
     }
 
     /// Takes the next elements, whole ones.
@@ -241,30 +242,51 @@ impl Measure {
     }
 
     fn take(&mut self, value: f32) {
-        let (row, column) = (self.count / self.width, self.count % self.width);
-        self.count += 1;
         self.half.largest = self.half.largest.max(value.abs());
-        self.half.squares[if self.is_a { row } else { column }] += f64::from(value) * f64::from(value);
-        let Some(gram) = &mut self.half.gram else { return };
-        self.rows.push(value);
-        if column + 1 < self.width {
-            return;
+        self.half.squares[if self.is_a { self.row } else { self.column }] += f64::from(value) * f64::from(value);
+        if self.half.gram.is_some() {
+            self.rows.push(value);
         }
+        self.column += 1;
+        if self.column == self.width {
+            self.end_row();
+            self.column = 0;
+            self.row += 1;
+        }
+    }
+
+    fn end_row(&mut self) {
+        let Some(gram) = &mut self.half.gram else { return };
         if self.is_a {
             let rank = self.half.squares.len();
-            let (earlier, last) = self.rows.split_at(row * self.width);
-            for (other, cell) in earlier.chunks_exact(self.width).chain([last]).zip(&mut gram[row * rank..]) {
-                *cell = other.iter().zip(last).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let (earlier, last) = self.rows.split_at(self.row * self.width);
+            for (other, cell) in earlier.chunks_exact(self.width).chain([last]).zip(&mut gram[self.row * rank..]) {
+                *cell = dot(other, last);
             }
         } else {
             for (index, factor) in self.rows.iter().enumerate() {
-                for (cell, value) in gram[index * self.width..][..=index].iter_mut().zip(&self.rows) {
+                let cells = &mut gram[index * self.width..][..=index];
+                for (cell, value) in cells.iter_mut().zip(&self.rows) {
                     *cell += f64::from(*factor) * f64::from(*value);
                 }
             }
             self.rows.clear();
         }
     }
+}
+
+/// Inner product in double precision, in eight sums so that it does not wait for each addition.
+fn dot(one: &[f32], two: &[f32]) -> f64 {
+    let (one, one_rest) = one.as_chunks::<8>();
+    let (two, two_rest) = two.as_chunks::<8>();
+    let mut sums = [0.0f64; 8];
+    for (one, two) in one.iter().zip(two) {
+        for lane in 0..8 {
+            sums[lane] += f64::from(one[lane]) * f64::from(two[lane]);
+        }
+    }
+    let rest = one_rest.iter().zip(two_rest).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 #[cfg(test)]

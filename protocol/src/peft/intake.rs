@@ -13,8 +13,14 @@ use crate::{BaseClaim, BaseModel};
 #[derive(Debug)]
 pub struct WeightsIntake {
     file_len: u64,
+    /// Whether it measures what the adapter does, which takes a while where ranks are high.
+    measures: bool,
     state: State,
 }
+
+/// An intake that also measures what the adapter does, for its publisher.
+#[derive(Debug)]
+pub struct MeasuredIntake(WeightsIntake);
 
 #[derive(Debug)]
 enum State {
@@ -33,7 +39,7 @@ impl WeightsIntake {
     /// An intake that has seen nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { file_len: 0, state: State::Header(Vec::new()) }
+        Self { file_len: 0, measures: false, state: State::Header(Vec::new()) }
     }
 
     /// Takes the next piece.
@@ -56,12 +62,61 @@ impl WeightsIntake {
                     return Ok(());
                 }
                 let header = TensorHeader::parse(start)?;
-                let mut scan = WeightsScan::new(&header);
+                let mut scan = WeightsScan::new(&header, self.measures);
                 scan.push(rest);
                 self.state = State::Data(Box::new(Data { header, scan }));
             }
         }
         Ok(())
+    }
+
+    /// Ends the file and judges an adapter that was judged when it was published: `config` is all of
+    /// `adapter_config.json`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with either file.
+    pub fn finish(self, config: &[u8], base: &BaseModel) -> Result<AdapterPlan, Problems> {
+        self.end(config, base, BaseClaim::Settled).map(|(plan, _)| plan)
+    }
+
+    fn end(self, config: &[u8], base: &BaseModel, claim: BaseClaim<'_>) -> Result<(AdapterPlan, EffectSums), Problems> {
+        let mut problems = ProblemList::default();
+        let (header, scan) = match self.state {
+            State::Header(start) => {
+                // A header that ends with the file describes no data.
+                let plan = AdapterPlan::check_claimed(config, &start, self.file_len, base, claim)?;
+                return Ok((plan, EffectSums::default()));
+            }
+            State::Data(data) => (data.header, data.scan),
+        };
+        let config = LoraConfig::read(config, &mut problems);
+        if let Err(problem) = header.check_file_len(self.file_len) {
+            problems.push(problem);
+        }
+        let plan = AdapterPlan::match_up(config.as_ref(), &header, base, claim, &mut problems);
+        match scan.finish() {
+            Ok(sums) => problems.into_result((plan, sums)),
+            Err(found) => {
+                problems.append(found);
+                Err(problems.into_problems().expect("a number that is not finite is a problem"))
+            }
+        }
+    }
+}
+
+impl MeasuredIntake {
+    /// An intake that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(WeightsIntake { measures: true, ..WeightsIntake::new() })
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// As for [`WeightsIntake::push`].
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Problems> {
+        self.0.push(piece)
     }
 
     /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`. Comes with what the adapter does,
@@ -75,39 +130,15 @@ impl WeightsIntake {
         base: &BaseModel,
         claim: BaseClaim<'_>,
     ) -> Result<(AdapterPlan, Effect), Problems> {
-        let mut problems = ProblemList::default();
-        let (header, scan) = match self.state {
-            State::Header(start) => {
-                let judged = AdapterPlan::check_claimed(config, &start, self.file_len, base, claim);
-                // A header that ends with the file describes no data.
-                return judged.map(|plan| {
-                    let effect = EffectSums::default().of_plan(&plan);
-                    (plan, effect)
-                });
-            }
-            State::Data(data) => (data.header, data.scan),
-        };
-        let config = LoraConfig::read(config, &mut problems);
-        if let Err(problem) = header.check_file_len(self.file_len) {
-            problems.push(problem);
-        }
-        let plan = AdapterPlan::match_up(config.as_ref(), &header, base, claim, &mut problems);
-        let effect = match scan.finish() {
-            Ok(sums) => sums.of_plan(&plan),
-            Err(found) => {
-                problems.append(found);
-                EffectSums::default().of_plan(&plan)
-            }
-        };
-        problems.into_result((plan, effect))
+        let (plan, sums) = self.0.end(config, base, claim)?;
+        let effect = sums.of_plan(&plan);
+        Ok((plan, effect))
     }
+}
 
-    /// As [`Self::judge`], for a version that was judged when it was published.
-    ///
-    /// # Errors
-    /// Everything that is wrong with either file.
-    pub fn finish(self, config: &[u8], base: &BaseModel) -> Result<AdapterPlan, Problems> {
-        self.judge(config, base, BaseClaim::Settled).map(|(plan, _)| plan)
+impl Default for MeasuredIntake {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

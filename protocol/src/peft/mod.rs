@@ -2,7 +2,7 @@
 //! touches them. Bytes come in, a plan or the list of everything that is wrong comes out; nothing here reads files.
 //!
 //! Begin with [`AdapterPlan::check`], which judges an adapter against one base model. [`WeightsIntake`] is the same
-//! for an upload that arrives in pieces: it holds the header, never the body.
+//! for files that arrive in pieces: it holds the header, never the body. [`MeasuredIntake`] also says what the adapter does.
 //!
 //! A file that passes can be used with no further checks of shape: every pair is complete, fits its matrix, and has
 //! the rank and scale that the configuration gives it.
@@ -25,15 +25,15 @@ pub mod tensors;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 pub use crate::base_name::BaseClaim;
 pub use config::LoraConfig;
 pub use effect::{Effect, ModuleEffect, PairEffect};
-pub use intake::WeightsIntake;
+pub use intake::{MeasuredIntake, WeightsIntake};
 pub use modules::{Module, ModuleSite, NormSite};
 pub use plan::{AdapterPlan, NormPlan, PairPlan};
-pub use problem::{Problem, ProblemCode, Problems};
+pub use problem::{MAX_LISTED_PROBLEMS, Problem, ProblemCode, Problems};
 pub use scan::WeightsScan;
 pub use tensors::{TensorEntry, TensorHeader, TensorType};
 

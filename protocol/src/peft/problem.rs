@@ -61,6 +61,16 @@ pub enum ProblemCode {
     LayerOutOfRange,
     /// Nothing of the base model is changed.
     NoEffect,
+    /// Some pairs change nothing. A warning.
+    DeadPairs,
+    /// The chat template does not compile, or fails on a simple conversation.
+    TemplateInvalid,
+    /// A file beside the adapter is not what its name says.
+    FileInvalid,
+    /// A token that the base model's vocabulary does not have. A warning, unless the chat template writes it.
+    AddedTokens,
+    /// A file, or a part of one, that makes no difference. A warning.
+    NotUsed,
 }
 
 /// One thing that is wrong.

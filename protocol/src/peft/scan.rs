@@ -11,7 +11,8 @@ pub struct WeightsScan {
     tensors: std::vec::IntoIter<TensorEntry>,
     current: Option<Scanned>,
     problems: ProblemList,
-    sums: EffectSums,
+    /// `None` where nothing is measured.
+    sums: Option<EffectSums>,
 }
 
 #[derive(Debug)]
@@ -28,11 +29,12 @@ struct Scanned {
 }
 
 impl WeightsScan {
-    /// A scan of the file that `header` describes.
+    /// A scan of the file that `header` describes; with `measures` it sums up what the pairs do, too.
     #[must_use]
-    pub fn new(header: &TensorHeader) -> Self {
+    pub fn new(header: &TensorHeader, measures: bool) -> Self {
+        let sums = measures.then(EffectSums::default);
         let tensors = header.tensors.clone().into_iter();
-        let mut scan = Self { tensors, current: None, problems: ProblemList::default(), sums: EffectSums::default() };
+        let mut scan = Self { tensors, current: None, problems: ProblemList::default(), sums };
         scan.next_tensor();
         scan
     }
@@ -58,15 +60,17 @@ impl WeightsScan {
     /// # Errors
     /// One [`ProblemCode::NotFinite`] for each tensor that has such a number.
     pub(super) fn finish(self) -> Result<EffectSums, Problems> {
-        self.problems.into_result(self.sums)
+        self.problems.into_result(self.sums.unwrap_or_default())
     }
 
     fn next_tensor(&mut self) {
-        if let Some(measure) = self.current.take().and_then(|scanned| scanned.measure) {
-            self.sums.add(measure);
+        let measured = self.current.take().and_then(|scanned| scanned.measure);
+        if let (Some(sums), Some(measure)) = (&mut self.sums, measured) {
+            sums.add(measure);
         }
+        let measures = self.sums.is_some();
         self.current = self.tensors.find(|tensor| !tensor.range.is_empty()).map(|tensor| Scanned {
-            measure: Measure::of(&tensor),
+            measure: if measures { Measure::of(&tensor) } else { None },
             remaining_bytes: tensor.range.end - tensor.range.start,
             tensor,
             num_scanned: 0,
@@ -151,7 +155,7 @@ mod tests {
         let file = weights_file(tensors);
         let header = TensorHeader::parse(&file).unwrap();
         let mut data = &file[usize::try_from(header.data_start).unwrap()..];
-        let mut scan = WeightsScan::new(&header);
+        let mut scan = WeightsScan::new(&header, false);
         for len in pieces {
             let (piece, rest) = data.split_at(len.min(data.len()));
             scan.push(piece);

@@ -2,11 +2,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::samples::{SampleTensor, config_file, pairs, small_base, weights_file};
-use super::super::{BaseClaim, Problems, WeightsIntake};
+use super::super::{BaseClaim, MeasuredIntake, Problems};
 use super::*;
 
 fn effect_of(changes: &Value, tensors: &[SampleTensor], piece_len: usize) -> Result<Effect, Problems> {
-    let mut intake = WeightsIntake::new();
+    let mut intake = MeasuredIntake::new();
     weights_file(tensors).chunks(piece_len).for_each(|piece| intake.push(piece).unwrap());
     intake.judge(&config_file(changes), &small_base(), BaseClaim::Unstated).map(|(_, effect)| effect)
 }
