@@ -21,6 +21,7 @@ mod adapters;
 mod catalog;
 mod keys;
 mod publishing;
+mod report;
 mod tags;
 mod tenants;
 mod versions;

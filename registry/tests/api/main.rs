@@ -10,4 +10,5 @@ mod idempotency;
 mod isolation;
 mod keys;
 mod recovery;
+mod reports;
 mod versions;
