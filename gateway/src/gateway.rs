@@ -16,6 +16,7 @@ use crate::limits::GatewayLimits;
 use crate::outcomes::Outcomes;
 use crate::request::WeightedAdapter;
 use crate::served::{BaseError, ServedBase};
+use crate::version_templates::{VersionTemplate, VersionTemplates};
 
 /// What a gateway is built from.
 pub struct GatewayParts {
@@ -46,6 +47,7 @@ struct Shared {
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
     outcomes: Outcomes,
+    version_templates: VersionTemplates,
     metrics: PrometheusHandle,
     limits: GatewayLimits,
     /// One permit per request under way.
@@ -88,6 +90,7 @@ impl Gateway {
             queue: parts.queue,
             hub: parts.hub,
             outcomes,
+            version_templates: VersionTemplates::default(),
             metrics: parts.metrics,
             in_flight: Arc::new(Semaphore::new(parts.limits.in_flight_requests)),
             limits: parts.limits,
@@ -170,6 +173,14 @@ impl Gateway {
             resolved.adapters.push((adapter, weighted.weight));
         }
         Ok(resolved)
+    }
+
+    /// The chat template that the adapters of `model` bring along.
+    pub(crate) async fn version_template(
+        &self,
+        model: &ResolvedModel,
+    ) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
+        self.shared.version_templates.of(&model.adapters, &model.base, self.catalog()).await
     }
 
     fn base_with(&self, digest: &Digest) -> Option<Arc<ServedBase>> {

@@ -26,6 +26,7 @@ mod lanes;
 mod observe;
 mod outcomes;
 mod running;
+mod version_templates;
 
 pub use catalog::{AuthError, Catalog, ModelEntry};
 pub use error::ApiError;

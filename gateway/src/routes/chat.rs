@@ -46,7 +46,8 @@ pub(crate) async fn create_chat_completion(
     let request = ChatRequest::parse(fields, gateway.limits())?;
     let model = gateway.resolve_weighted(&principal, &request.model, &request.generation.adapters).await?;
     let messages = request.messages.into_iter().map(Into::into).collect();
-    let tokens = model.base.encode_chat(messages, true).await?;
+    let own = gateway.version_template(&model).await?;
+    let tokens = model.base.encode_chat(messages, own, true).await?;
     let wanted = request.max_completion_tokens.map_or(Wanted::Rest, Wanted::AtMost);
     let prompt = PlannedPrompt::new(&model.base, "messages", tokens, wanted)?;
     let num_prompt_tokens = prompt.tokens.len();

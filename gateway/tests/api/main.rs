@@ -11,6 +11,7 @@ mod operations;
 mod stack;
 mod tokenizer;
 mod tokens;
+mod version_templates;
 
 #[path = "../support/mod.rs"]
 mod support;
