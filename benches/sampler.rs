@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use souk_gpu_node::engine::sampler::{ChoiceContext, Sampler};
+use souk_engine::sampler::{ChoiceContext, Sampler};
 use souk_protocol::SamplingParams;
 
 const VOCAB_SIZE: usize = 49_152;

@@ -2,135 +2,85 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use souk_protocol::AdapterRef;
+use souk_engine::{EngineConfig, MemorySettings};
+use souk_gateway::GatewayLimits;
+use souk_http::cors::CorsConfig;
+use souk_node::adapters::AdapterSettings;
+use souk_protocol::ConstraintLimits;
+use souk_protocol::settings::{Checks, PAGE, SettingsError, seconds};
+use souk_queue::QueueConfig;
+use souk_registry::RegistrySettings;
 
-/// Every setting with its default; compiled in, and the reference page.
-const DEFAULTS: &str = include_str!("../config/default.toml");
-
-/// All settings, one field per section of `config/default.toml`, which says what each one bounds.
+/// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the executable
+/// has to know is read by structs here, the rest by those of the crates that it is for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) data: DataConfig,
     pub(crate) model: ModelConfig,
-    pub(crate) memory: MemoryConfig,
+    pub(crate) memory: MemorySettings,
     pub(crate) engine: EngineConfig,
-    pub(crate) adapters: AdaptersConfig,
-    pub(crate) constraints: ConstraintsConfig,
+    pub(crate) adapters: AdapterSettings,
+    pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
-    pub(crate) gateway: GatewayConfig,
-    pub(crate) registry: RegistryConfig,
+    pub(crate) gateway: GatewayLimits,
+    pub(crate) cors: CorsConfig,
+    pub(crate) registry: RegistrySettings,
     pub(crate) log: LogConfig,
 }
 
+/// The one HTTP port.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
+    /// Address and port; port 0 takes a free one.
     pub(crate) listen: String,
-    pub(crate) drain_timeout_s: u64,
+    /// How long running answers have to end after a signal to stop.
+    #[serde(rename = "drain_timeout_s", deserialize_with = "seconds::deserialize")]
+    pub(crate) drain_timeout: Duration,
 }
 
+/// Where data is kept.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
+    /// Folder of what must not be lost; empty: see [`Config::data_dir`].
     pub(crate) dir: String,
+    /// Folder of what can be fetched again; empty: see [`Config::cache_dir`].
     pub(crate) cache_dir: String,
 }
 
+/// The base model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelConfig {
+    /// A known name, a path or an id of the hub.
     pub(crate) source: String,
+    /// What callers write in `model`; empty: the model's own name.
     pub(crate) id: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MemoryConfig {
-    pub(crate) device_mb: usize,
-    pub(crate) kv_floor_mb: usize,
-    pub(crate) adapters_floor_mb: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EngineConfig {
-    pub(crate) threads: usize,
-    pub(crate) max_batch_tokens: usize,
-    pub(crate) max_prefill_tokens_beside_decode: usize,
-    pub(crate) max_sequences: usize,
-    pub(crate) max_requests: usize,
-    pub(crate) max_logit_rows: usize,
-    pub(crate) speculation: bool,
-    pub(crate) max_speculative_tokens: usize,
-    pub(crate) kv_cache_mb: usize,
-    pub(crate) prefix_cache: bool,
-    pub(crate) max_adapter_mb_per_step: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AdaptersConfig {
-    pub(crate) device_mb: usize,
-    pub(crate) host_mb: usize,
-    pub(crate) max_concurrent_loads: usize,
-    pub(crate) max_wait_ms: u64,
-    pub(crate) max_prefetches: usize,
-    pub(crate) disk_mb: u64,
-    pub(crate) pinned: Vec<AdapterRef>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ConstraintsConfig {
-    pub(crate) max_source_bytes: usize,
-    pub(crate) max_choices: usize,
-    pub(crate) compile_timeout_ms: u64,
-    pub(crate) max_concurrent_compiles: usize,
-    pub(crate) max_compile_work: u64,
-    pub(crate) max_mask_work: u64,
-    pub(crate) max_compiled_mb: usize,
-    pub(crate) max_cached: usize,
-    pub(crate) max_cached_mb: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct QueueConfig {
-    pub(crate) max_queued_per_tenant: usize,
-    pub(crate) max_queued: usize,
-    pub(crate) lease_s: u64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GatewayConfig {
-    pub(crate) max_body_bytes: usize,
-    pub(crate) request_timeout_s: u64,
-    pub(crate) max_in_flight: usize,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RegistryConfig {
-    pub(crate) max_adapter_bytes: u64,
-}
-
+/// The log on standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogConfig {
+    /// A tracing filter.
     pub(crate) filter: String,
+    /// How lines are written.
     pub(crate) format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
+    /// For people.
     Text,
+    /// For machines, an object a line.
     Json,
 }
 
@@ -143,21 +93,25 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
-        let mut builder =
-            config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        // Only names with a section are settings: SOUK_API_KEY and SOUK_URL belong to the commands.
+        let settings = environment.filter(|(name, _)| name.starts_with("SOUK_") && name.contains("__")).collect();
+        Self::read(PAGE, file, settings)
+    }
+
+    fn read(page: &str, file: Option<&Path>, environment: HashMap<String, String>) -> anyhow::Result<Self> {
+        let page = config::File::from_str(page, config::FileFormat::Toml);
+        let mut builder = config::Config::builder().add_source(page);
         if let Some(path) = file {
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
-        // Only names with a section are settings: SOUK_API_KEY and SOUK_URL belong to the commands.
-        let settings: HashMap<String, String> =
-            environment.filter(|(name, _)| name.starts_with("SOUK_") && name.contains("__")).collect();
         let environment = config::Environment::with_prefix("SOUK")
             .prefix_separator("_")
             .separator("__")
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("adapters.pinned")
-            .source(Some(settings));
+            .with_list_parse_key("cors.origins")
+            .source(Some(environment));
         let loaded: Self = builder
             .add_source(environment)
             .build()
@@ -167,33 +121,18 @@ impl Config {
         Ok(loaded)
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        at_least("engine.max_batch_tokens", self.engine.max_batch_tokens as u64, 1)?;
-        at_least("engine.max_prefill_tokens_beside_decode", self.engine.max_prefill_tokens_beside_decode as u64, 1)?;
-        at_least("engine.max_sequences", self.engine.max_sequences as u64, 1)?;
-        at_least("engine.max_requests", self.engine.max_requests as u64, 1)?;
-        at_least("engine.max_logit_rows", self.engine.max_logit_rows as u64, 1)?;
-        at_least("engine.max_speculative_tokens", self.engine.max_speculative_tokens as u64, 1)?;
-        at_least("memory.device_mb", self.memory.device_mb as u64, 2)?;
-        at_least("memory.kv_floor_mb", self.memory.kv_floor_mb as u64, 1)?;
-        at_least("memory.adapters_floor_mb", self.memory.adapters_floor_mb as u64, 1)?;
-        at_least("adapters.host_mb", self.adapters.host_mb as u64, 1)?;
-        at_least("adapters.max_concurrent_loads", self.adapters.max_concurrent_loads as u64, 1)?;
-        self.constraints.check()?;
-        at_least("queue.max_queued", self.queue.max_queued as u64, 1)?;
-        at_least("queue.max_queued_per_tenant", self.queue.max_queued_per_tenant as u64, 1)?;
-        at_least("queue.lease_s", self.queue.lease_s, 1)?;
-        at_least("gateway.max_in_flight", self.gateway.max_in_flight as u64, 1)?;
-        at_least("gateway.request_timeout_s", self.gateway.request_timeout_s, 1)?;
-        Ok(())
-    }
-
-    /// Compute threads after resolving 0.
-    pub(crate) fn num_threads(&self) -> usize {
-        match self.engine.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+    /// Checks each section by itself and against the others.
+    fn check(&self) -> Result<(), SettingsError> {
+        let mut checks = Checks::default();
+        checks.within("server.drain_timeout_s", self.server.drain_timeout.as_secs(), 0..=86_400);
+        self.memory.check(&mut checks);
+        self.engine.check(&mut checks);
+        self.adapters.check(&mut checks);
+        self.constraints.check(&mut checks);
+        self.queue.check(&mut checks);
+        self.gateway.check(&mut checks);
+        self.registry.check(&mut checks);
+        checks.finish()
     }
 
     /// The data folder after resolving the default.
@@ -221,33 +160,6 @@ impl Config {
     }
 }
 
-impl ConstraintsConfig {
-    fn check(&self) -> anyhow::Result<()> {
-        let within = |name: &str, value: u64, most: u64| {
-            let name = format!("constraints.{name}");
-            at_least(&name, value, 1)?;
-            anyhow::ensure!(value <= most, "{name} must be at most {most}; given {value}");
-            Ok(())
-        };
-        // Sources of this length take half of the stack that compiling has.
-        within("max_source_bytes", self.max_source_bytes as u64, 128 << 10)?;
-        within("max_choices", self.max_choices as u64, 1 << 20)?;
-        within("compile_timeout_ms", self.compile_timeout_ms, 600_000)?;
-        // Each has 128 MiB of address space.
-        within("max_concurrent_compiles", self.max_concurrent_compiles as u64, 64)?;
-        within("max_compile_work", self.max_compile_work, 1 << 40)?;
-        within("max_mask_work", self.max_mask_work, 1 << 40)?;
-        within("max_compiled_mb", self.max_compiled_mb as u64, 1 << 20)?;
-        within("max_cached", self.max_cached as u64, 1 << 20)?;
-        within("max_cached_mb", self.max_cached_mb as u64, 1 << 20)
-    }
-}
-
-fn at_least(name: &str, value: u64, least: u64) -> anyhow::Result<()> {
-    anyhow::ensure!(value >= least, "{name} must be at least {least}; given {value}");
-    Ok(())
-}
-
 fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow::Result<PathBuf> {
     if !setting.is_empty() {
         return Ok(PathBuf::from(setting));
@@ -261,6 +173,8 @@ fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use souk_http::cors::CorsOrigins;
+
     use super::*;
 
     fn load(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
@@ -274,13 +188,39 @@ mod tests {
         assert_eq!(config.model.source, "smollm2-135m-instruct");
     }
 
+    /// The page as a table, changed.
+    fn page(change: impl FnOnce(&mut toml::Table)) -> String {
+        let mut page = toml::from_str(PAGE).unwrap();
+        change(&mut page);
+        toml::to_string(&page).unwrap()
+    }
+
     #[test]
-    fn the_defaults_of_constraints_are_those_of_the_crates_that_use_them() {
+    fn every_default_is_on_the_page_and_nowhere_else() {
+        let whole: toml::Table = toml::from_str(PAGE).unwrap();
+        for (section, keys) in &whole {
+            let keys = keys.as_table().unwrap();
+            for key in keys.keys() {
+                let without = page(|page| drop(page[section].as_table_mut().unwrap().remove(key)));
+                let error = Config::read(&without, None, HashMap::new()).expect_err(&format!("{section}.{key}"));
+                assert!(format!("{error:#}").contains(key), "{section}.{key}: {error:#}");
+            }
+            let with = page(|page| drop(page[section].as_table_mut().unwrap().insert("another".to_owned(), 1.into())));
+            let error = Config::read(&with, None, HashMap::new()).expect_err(section);
+            assert!(format!("{error:#}").contains("another"), "{section}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn what_tests_of_crates_take_for_defaults_is_what_a_server_runs_with() {
         let config = load(&[]).unwrap();
-        assert_eq!(crate::serve::constraint_limits(&config), souk_gpu_node::constraint::ConstraintLimits::default());
-        let gateway = souk_gateway::GatewayLimits::default();
-        assert_eq!(config.constraints.max_source_bytes, gateway.constraint_bytes);
-        assert_eq!(config.constraints.max_choices, gateway.constraint_choices);
+        assert_eq!(config.constraints, ConstraintLimits::default());
+        assert_eq!(config.queue, QueueConfig::default());
+        assert_eq!(config.memory, MemorySettings::default());
+        assert_eq!(config.engine, EngineConfig::default());
+        assert_eq!(config.adapters, AdapterSettings::default());
+        assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
+        assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
     }
 
     #[test]
@@ -316,6 +256,19 @@ mod tests {
         assert_eq!(names, ["acme/tone", "acme/sql:prod"]);
         let error = format!("{:#}", load(&[("SOUK_ADAPTERS__PINNED", "tone")]).unwrap_err());
         assert!(error.contains("`tone` is not an adapter reference"), "{error}");
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_a_list_and_one_that_is_no_origin_is_named() {
+        assert_eq!(load(&[]).unwrap().cors.origins, CorsOrigins::Off);
+        assert_eq!(load(&[("SOUK_CORS__ORIGINS", "*")]).unwrap().cors.origins, CorsOrigins::Any);
+        let config = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,http://localhost:3000")]).unwrap();
+        assert!(matches!(config.cors.origins, CorsOrigins::List(list) if list.len() == 2));
+        let error =
+            load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("`https://app.example.com/page` is not an origin"), "{error}");
+        assert!(error.contains("cors.origins"), "{error}");
     }
 
     #[test]

@@ -1,26 +1,28 @@
 //! The `souk` executable: every role of a LoRA adapter marketplace in one process, and the commands around it.
 //!
-//! Begin with [`serve::run`], which builds the services and wires their ports; [`cli`] lists the commands.
+//! Begin with [`roles::all`], which builds the services and wires their ports; [`cli`] lists the commands.
+
+mod cli;
+mod config;
+
+mod commands;
+mod roles;
+
+mod ports;
+
+mod allocator;
+mod client;
+mod telemetry;
+mod terminal;
 
 mod bench;
-mod catalog;
-mod cli;
-mod client;
-mod commands;
-mod config;
-mod late_body;
-mod memory;
-mod pins;
-mod routes;
-mod serve;
-mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    memory::return_what_is_freed();
+    allocator::return_what_is_freed();
     let cli = cli::Cli::parse();
     match commands::run(cli) {
         Ok(code) => code,

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use souk_gpu_node::base::{Progress, Stage};
+use souk_models::base::{Progress, Stage};
 
 /// Prints a result line.
 ///

@@ -4,7 +4,7 @@ mod stack;
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::Stack;
 
 #[test]
@@ -35,9 +35,36 @@ async fn documentation_health_and_metrics_are_served_from_the_executable() {
     }
     get("/health").await;
     get("/ready").await;
+    stack.push_examples();
+    let question = json!({ "model": "admin/sst2", "prompt": "Good", "max_tokens": 2, "guided_regex": "[a-z ]+" });
+    assert_eq!(stack.post("/v1/completions", &question).await.0, 200);
     let metrics = get("/metrics").await;
     for name in ["souk_engine_free_kv_blocks", "souk_queue_queued_jobs", "# HELP souk_queue_queued_jobs"] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+    }
+    let described = |name: &str| metrics.contains(&format!("# HELP {name} "));
+    let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let silent: Vec<&str> = names.filter(|name| !described(name)).collect();
+    assert!(silent.is_empty(), "nothing says what these figures mean: {silent:?}");
+    assert!(metrics.contains("souk_registry_requests_total{"), "the registry is counted too: {metrics}");
+}
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_call_models_and_nothing_else() {
+    let stack = Stack::start_with(&[("SOUK_CORS__ORIGINS", "https://app.example.com")]);
+    let http = reqwest::Client::new();
+    let preflight = async |path: &str, origin: &str| {
+        let request = http.request(reqwest::Method::OPTIONS, format!("{}{path}", stack.url));
+        let request = request.header("origin", origin).header("access-control-request-method", "GET");
+        let headers = request.send().await.expect("an answer").headers().clone();
+        headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())
+    };
+    let page = "https://app.example.com";
+    assert_eq!(preflight("/v1/models", page).await.as_deref(), Some(page));
+    assert_eq!(preflight("/v1/models", "https://other.example.com").await, None);
+    let registry = ["/registry/v1/adapters", "/registry/v1/tenants", "/registry/v1/base-models", "/registry/v1/none"];
+    for path in registry.into_iter().chain(["/", "/docs/", "/openapi/registry.json", "/metrics", "/health", "/none"]) {
+        assert_eq!(preflight(path, page).await, None, "{path}");
     }
 }
 

@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use souk_gpu_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, LlamaWeights};
-use souk_gpu_node::engine::{Engine, EngineConfig};
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::{Engine, EngineConfig};
+use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
 use souk_protocol::{BaseModel, Digest, PoolId};
 
 use self::files::{ALL_LINEAR, DORA, Kind, QUERY_VALUE, publish};
@@ -88,15 +89,16 @@ impl Bench {
         let runner = LlamaRunner::new(Arc::clone(&weights), &config).expect("the runner is set up");
         println!("Threads: {}; instruction set: {:?}\n", options.num_threads, runner.isa());
         let config = EngineConfig {
-            max_rows: 256,
+            max_batch_tokens: 256,
             max_sequences: 64,
             max_requests: 128,
             // Random prompts repeat nothing, and every token should cost the same.
-            max_speculative_rows: 0,
+            max_speculative_tokens: 0,
             prefix_cache: false,
             ..EngineConfig::default()
         };
-        let (engine, _thread) = Engine::start(Box::new(runner), config).expect("the engine starts");
+        let memory = DeviceMemory::split(runner.kv_bytes(), PAGE_BYTES).expect("there is a page for each side");
+        let (engine, _thread) = Engine::start(memory, Box::new(runner), config).expect("the engine starts");
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         Self { options, base: Arc::new(loaded.model), weights, engine, folder, results: Map::new() }
     }
@@ -148,7 +150,7 @@ impl Bench {
     fn size_bytes(&self, kind: Kind) -> usize {
         let pairs = kind.modules.iter().map(|module| {
             let (width, height) = (module.in_features(&self.base.shape), module.out_features(&self.base.shape));
-            souk_gpu_node::adapters::LoraPair::packed_bytes(kind.rank, width, height, kind.is_dora)
+            souk_kernels::cpu::LoraPair::packed_bytes(kind.rank, width, height, kind.is_dora)
         });
         self.base.shape.num_layers * pairs.sum::<usize>()
     }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use souk_gpu_node::adapters::{AdapterStore, DeviceAdapter};
-use souk_gpu_node::engine::{Engine, EngineRequest, Generation};
+use souk_engine::{Engine, EngineRequest, Generation};
+use souk_node::adapters::AdapterStore;
 use souk_protocol::{
     AdapterUse, Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::DeviceAdapter;
 
 use crate::hash;
 

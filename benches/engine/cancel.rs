@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use souk_gpu_node::engine::EngineConfig;
+use souk_engine::EngineConfig;
 
+use crate::Bench;
 use crate::driver::{Driver, Running};
 use crate::random::hash;
-use crate::{Bench, server_config};
 
 const COUNTS: [usize; 2] = [16, 32];
 const NUM_WAITING: usize = 8;
@@ -41,7 +41,7 @@ pub(crate) fn measure(bench: &Bench) -> Value {
 
 /// Milliseconds to the end of the cancelled answer, and to the first token of the one that waited longest.
 fn cancels(bench: &Bench, num_running: usize, num_cancels: u64) -> (Vec<f64>, Vec<f64>) {
-    let config = EngineConfig { max_sequences: num_running, ..server_config() };
+    let config = EngineConfig { max_sequences: num_running, ..EngineConfig::default() };
     let driver = Driver::start(bench.runner(), config, &bench.model);
     let ask = |seed: u64| driver.submit(driver.job(driver.prompt(seed, PROMPT_TOKENS), OUTPUT_TOKENS), None);
     let mut seeds = 0..;

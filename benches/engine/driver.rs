@@ -4,13 +4,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::engine::{Engine, EngineConfig, EngineRequest, Generation};
-use souk_gpu_node::model::LlamaRunner;
+use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_models::llama::LlamaRunner;
 use souk_protocol::{
     AdapterUse, BaseModel, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
 };
 use souk_queue::{EventSink, Gone};
+use souk_runner::DeviceAdapter;
 
 use crate::random::hash;
 
@@ -31,7 +32,8 @@ pub(crate) struct Running {
 
 impl Driver {
     pub(crate) fn start(runner: LlamaRunner, config: EngineConfig, model: &BaseModel) -> Self {
-        let (engine, thread) = Engine::start(Box::new(runner), config).expect("the engine starts");
+        let memory = DeviceMemory::split(runner.kv_bytes(), PAGE_BYTES).expect("there is a page for each side");
+        let (engine, thread) = Engine::start(memory, Box::new(runner), config).expect("the engine starts");
         let vocab_size = u32::try_from(model.shape.vocab_size).expect("token ids have 32 bits");
         Self { engine, thread: Some(thread), pool: PoolId(model.digest), vocab_size }
     }

@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, LlamaWeights};
-use souk_gpu_node::engine::EngineConfig;
-use souk_gpu_node::model::{KvBudget, LlamaRunner, RunnerConfig};
+use souk_engine::EngineConfig;
+use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_protocol::BaseModel;
 
 use self::driver::Driver;
@@ -135,7 +135,7 @@ impl Bench {
 
     /// An engine in which nothing is guessed and nothing found again, so that each token is a row that is computed.
     fn plain_engine(&self) -> Driver {
-        let config = EngineConfig { prefix_cache: false, max_speculative_rows: 0, ..wide() };
+        let config = EngineConfig { prefix_cache: false, max_speculative_tokens: 0, ..wide() };
         Driver::start(self.runner(), config, &self.model)
     }
 
@@ -147,31 +147,13 @@ impl Bench {
 
     /// An engine with the settings that a server has by default.
     fn server_engine(&self) -> Driver {
-        Driver::start(self.runner(), server_config(), &self.model)
+        Driver::start(self.runner(), EngineConfig::default(), &self.model)
     }
 }
 
 /// Bounds that are in nothing's way.
 fn wide() -> EngineConfig {
-    EngineConfig { max_rows: 512, max_sequences: 64, max_requests: 128, ..EngineConfig::default() }
-}
-
-/// What config/default.toml says.
-fn server_config() -> EngineConfig {
-    let text = include_str!("../../config/default.toml");
-    let file = config::File::from_str(text, config::FileFormat::Toml);
-    let settings = config::Config::builder().add_source(file).build().expect("the defaults are sound");
-    let number = |name: &str| settings.get::<usize>(&format!("engine.{name}")).expect("a setting of the server");
-    let is_on = |name: &str| settings.get_bool(&format!("engine.{name}")).expect("a setting of the server");
-    EngineConfig {
-        max_sequences: number("max_sequences"),
-        max_requests: number("max_requests"),
-        max_rows: number("max_batch_tokens"),
-        max_prefill_rows_beside_decode: number("max_prefill_tokens_beside_decode"),
-        max_speculative_rows: if is_on("speculation") { number("max_speculative_tokens") } else { 0 },
-        prefix_cache: is_on("prefix_cache"),
-        max_adapter_bytes: number("max_adapter_mb_per_step") << 20,
-    }
+    EngineConfig { max_batch_tokens: 512, max_sequences: 64, max_requests: 128, ..EngineConfig::default() }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use souk_gpu_node::adapters::DeviceAdapter;
-use souk_gpu_node::engine::runner::{AdapterRun, BLOCK_TOKENS, BlockId, ModelRunner, Step, StepSequence};
-use souk_gpu_node::model::{LlamaRunner, MachineLimits, OpClass, StepProfile, Work};
+use souk_models::llama::{LlamaRunner, MachineLimits, OpClass, StepProfile, Work};
+use souk_runner::{AdapterRun, BLOCK_TOKENS, BlockId, DeviceAdapter, ModelRunner, Step, StepSequence};
 
 use crate::Bench;
 use crate::throughput::PREFILL_TOKENS;

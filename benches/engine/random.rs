@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use souk_gpu_node::adapters::{DeviceAdapter, LoraPair, SlabType};
+use souk_kernels::SlabType;
+use souk_kernels::cpu::LoraPair;
+use souk_models::adapter::PackedAdapter;
 use souk_protocol::{Digest, LlamaShape};
+use souk_runner::DeviceAdapter;
 
 /// Adapters that are dealt out to the sequences in turn; none for the base.
 pub(crate) struct AdapterSet {
@@ -34,7 +37,7 @@ pub(crate) fn adapter_sets(shape: &LlamaShape) -> Vec<AdapterSet> {
 }
 
 fn adapter(shape: &LlamaShape, rank: usize, targets: Targets, seed: u64) -> Arc<DeviceAdapter> {
-    let mut adapter = DeviceAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
+    let mut adapter = PackedAdapter::empty(Digest::of(&seed.to_le_bytes()), shape.num_layers);
     let (hidden, ffn) = (shape.hidden_size, shape.intermediate_size);
     let mut state = hash(seed + 1);
     let mut pair = |inputs: usize, outputs: usize| {
@@ -60,7 +63,7 @@ fn adapter(shape: &LlamaShape, rank: usize, targets: Targets, seed: u64) -> Arc<
         }
     }
     adapter.size_bytes = adapter.measure_bytes();
-    Arc::new(adapter)
+    Arc::new(Arc::new(adapter).on_cpu())
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).

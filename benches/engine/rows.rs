@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use souk_gpu_node::engine::runner::{ModelRunner as _, Step};
+use souk_runner::{ModelRunner as _, Step};
 
 use crate::profile::{CONTEXT_TOKENS, Rows, step};
 use crate::{Bench, median};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use souk_gpu_node::adapters::DeviceAdapter;
 use souk_protocol::SamplingParams;
+use souk_runner::DeviceAdapter;
 
 use crate::driver::Driver;
 use crate::random::AdapterSet;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use souk_http::Exporter;
+use souk_http::cors::CorsOrigins;
 use souk_protocol::{AdapterRef, BaseModel, Digest, GatewayId, ModelRef, Principal, ResolvedAdapter};
 use souk_queue::{EventHub, JobQueue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,7 +30,9 @@ pub struct GatewayParts {
     /// Where their events come from.
     pub hub: EventHub,
     /// Renders `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Exporter,
+    /// Which pages of other origins may call the routes that take a key.
+    pub cors: CorsOrigins,
     /// What requests may use.
     pub limits: GatewayLimits,
 }
@@ -48,7 +51,8 @@ struct Shared {
     hub: EventHub,
     outcomes: Outcomes,
     version_templates: VersionTemplates,
-    metrics: PrometheusHandle,
+    metrics: Exporter,
+    cors: CorsOrigins,
     limits: GatewayLimits,
     /// One permit per request under way.
     in_flight: Arc<Semaphore>,
@@ -92,7 +96,8 @@ impl Gateway {
             outcomes,
             version_templates: VersionTemplates::default(),
             metrics: parts.metrics,
-            in_flight: Arc::new(Semaphore::new(parts.limits.in_flight_requests)),
+            cors: parts.cors,
+            in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: unix_now().as_secs(),
@@ -105,7 +110,7 @@ impl Gateway {
     /// wait with a timeout: a client that reads slowly may take long.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        let all = u32::try_from(self.limits().in_flight_requests).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.limits().max_in_flight).unwrap_or(u32::MAX);
         // Fails only if the semaphore is closed, which nothing does.
         let _ = self.shared.in_flight.acquire_many(all).await;
     }
@@ -122,7 +127,7 @@ impl Gateway {
             return Err(ApiError::Draining);
         }
         Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| ApiError::Overloaded {
-            what: format!("{} requests are under way, which is the limit", self.limits().in_flight_requests),
+            what: format!("{} requests are under way, which is the limit", self.limits().max_in_flight),
             retry_after: Duration::from_secs(1),
         })
     }
@@ -219,8 +224,12 @@ impl Gateway {
         &self.shared.outcomes
     }
 
-    pub(crate) fn metrics(&self) -> &PrometheusHandle {
+    pub(crate) fn metrics(&self) -> &Exporter {
         &self.shared.metrics
+    }
+
+    pub(crate) fn cors(&self) -> &CorsOrigins {
+        &self.shared.cors
     }
 
     /// When this gateway started; the `created` of base models, which have no date of their own.

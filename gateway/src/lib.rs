@@ -23,7 +23,6 @@ mod admission;
 mod auth;
 mod dispatch;
 mod lanes;
-mod observe;
 mod outcomes;
 mod running;
 mod version_templates;

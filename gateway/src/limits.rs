@@ -1,74 +1,94 @@
-//! What one gateway and one request may use.
+//! What one gateway and one request may use: the section `[gateway]` of the settings.
 
 use std::time::Duration;
+
+use serde::Deserialize;
+use souk_protocol::ConstraintLimits;
+use souk_protocol::settings::{self, Checks, seconds};
 
 use crate::text::TemplateLimits;
 
 /// Bounds on requests. Each is checked before the work that it bounds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GatewayLimits {
-    /// Longest request body; longer ones are answered 413. The default holds the 8192 tokens of the demo's model some
-    /// fifty times over.
-    pub body_bytes: usize,
+    /// Bytes of the longest request body; longer ones are answered 413. The default holds the 8192 tokens of the demo's
+    /// model some fifty times over.
+    pub max_body_bytes: usize,
     /// How long a client may take to send its body; then 408.
+    #[serde(rename = "body_timeout_s", deserialize_with = "seconds::deserialize")]
     pub body_timeout: Duration,
     /// Requests that may be under way at once, streams included; past it 503. Each holds its parsed body, its prompt and
-    /// up to its answer in memory: some 100 KiB at 8192 tokens, so the default is about 100 MiB.
-    pub in_flight_requests: usize,
+    /// up to its answer in memory: some 100 KiB at 8192 tokens, so the default is about 50 MiB.
+    pub max_in_flight: usize,
     /// How long an answer may take from the arrival of its request, waiting included. Travels with the job as its
     /// deadline.
+    #[serde(rename = "request_timeout_s", deserialize_with = "seconds::deserialize")]
     pub request_timeout: Duration,
     /// Silence on a stream after which a comment is sent, so that proxies keep the connection.
+    #[serde(rename = "keep_alive_s", deserialize_with = "seconds::deserialize")]
     pub keep_alive: Duration,
-    /// Caps the model's own context length, prompt and answer together. `None` leaves the model's.
-    pub context_tokens: Option<usize>,
     /// Messages in one chat.
-    pub messages: usize,
+    pub max_messages: usize,
     /// Prompts in one completion request.
-    pub prompts: usize,
+    pub max_prompts: usize,
     /// Choices (`n`) for one prompt.
-    pub choices: u32,
+    pub max_choices: u32,
     /// Prompts times choices: the jobs of one request.
-    pub jobs: usize,
+    pub max_jobs: usize,
     /// Adapters that may act on one request together.
-    pub adapters: usize,
+    pub max_adapters: usize,
     /// Stop strings in one request.
-    pub stops: usize,
-    /// Longest stop string.
-    pub stop_bytes: usize,
+    pub max_stops: usize,
+    /// Bytes of the longest stop string.
+    pub max_stop_bytes: usize,
     /// Entries in `logit_bias`.
-    pub logit_biases: usize,
-    /// Bytes of a constraint's source: a JSON schema, regular expression, grammar, or all choices together.
-    pub constraint_bytes: usize,
-    /// Entries in `guided_choice`.
-    pub constraint_choices: usize,
+    pub max_logit_biases: usize,
     /// Alternatives reported per token.
-    pub top_logprobs: u8,
-    /// What rendering a chat template may use.
+    pub max_top_logprobs: u8,
+    /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
+    /// the nodes have room for, and no setting.
+    #[serde(skip)]
+    pub context_tokens: Option<usize>,
+    /// What constraints may cost, which has a section of its own: here the gateway's part of it counts.
+    #[serde(skip)]
+    pub constraints: ConstraintLimits,
+    /// What rendering a chat template may use; no setting.
+    #[serde(skip)]
     pub template: TemplateLimits,
 }
 
 impl Default for GatewayLimits {
     fn default() -> Self {
-        Self {
-            body_bytes: 4 << 20,
-            body_timeout: Duration::from_secs(30),
-            in_flight_requests: 1024,
-            request_timeout: Duration::from_secs(600),
-            keep_alive: Duration::from_secs(15),
-            context_tokens: None,
-            messages: 2048,
-            prompts: 128,
-            choices: 16,
-            jobs: 128,
-            adapters: 8,
-            stops: 16,
-            stop_bytes: 1024,
-            logit_biases: 300,
-            constraint_bytes: 64 << 10,
-            constraint_choices: 1024,
-            top_logprobs: 20,
-            template: TemplateLimits::default(),
-        }
+        settings::defaults("gateway")
+    }
+}
+
+impl GatewayLimits {
+    /// Says which of them cannot be used.
+    pub fn check(&self, checks: &mut Checks) {
+        checks.within("gateway.max_body_bytes", self.max_body_bytes, 1024..=1 << 30);
+        checks.within("gateway.body_timeout_s", self.body_timeout.as_secs(), 1..=3600);
+        checks.within("gateway.max_in_flight", self.max_in_flight, 1..=1 << 20);
+        checks.within("gateway.request_timeout_s", self.request_timeout.as_secs(), 1..=86_400);
+        checks.within("gateway.keep_alive_s", self.keep_alive.as_secs(), 1..=3600);
+        checks.at_least("gateway.max_messages", self.max_messages, 1);
+        checks.at_least("gateway.max_prompts", self.max_prompts, 1);
+        checks.within("gateway.max_choices", self.max_choices, 1..=1 << 20);
+        checks.at_least("gateway.max_jobs", self.max_jobs, 1);
+        checks.at_least("gateway.max_adapters", self.max_adapters, 1);
+        checks.at_least("gateway.max_stop_bytes", self.max_stop_bytes, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_page_and_can_be_used() {
+        let mut checks = Checks::default();
+        GatewayLimits::default().check(&mut checks);
+        assert_eq!(checks.finish(), Ok(()));
     }
 }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use souk_queue::PoolStats;
 
-const REQUESTS: &str = "souk_gateway_requests_total";
 const REFUSED: &str = "souk_gateway_refused_total";
 const IN_FLIGHT: &str = "souk_gateway_in_flight_requests";
-const REQUEST_SECONDS: &str = "souk_gateway_request_seconds";
 const FIRST_TOKEN_SECONDS: &str = "souk_gateway_time_to_first_token_seconds";
 const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
@@ -19,31 +16,12 @@ const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
 const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 
-/// From a decode step to the longest timeout, each about double the one before.
-const SECONDS: [f64; 16] =
-    [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
-
-/// An exporter with this crate's histogram buckets, to be installed by whoever owns the process.
-#[must_use]
-pub fn prometheus_builder() -> PrometheusBuilder {
-    [REQUEST_SECONDS, FIRST_TOKEN_SECONDS, INTER_TOKEN_SECONDS].into_iter().fold(
-        PrometheusBuilder::new(),
-        |builder, name| {
-            builder
-                .set_buckets_for_metric(Matcher::Full(name.to_owned()), &SECONDS)
-                .expect("the list of buckets is not empty")
-        },
-    )
-}
-
 /// Says what each figure means. Call it after the exporter is installed.
 pub fn describe() {
-    describe_counter!(REQUESTS, "Requests answered, by route, method and status.");
     describe_counter!(REFUSED, "Requests refused or failed, by error code.");
     describe_gauge!(IN_FLIGHT, "Requests under way, streams included.");
-    describe_histogram!(REQUEST_SECONDS, "Time from arrival to the end of the answer, streams included.");
-    describe_histogram!(FIRST_TOKEN_SECONDS, "Time from dispatch to the first token of an answer.");
-    describe_histogram!(INTER_TOKEN_SECONDS, "Time between arrivals of an answer's tokens.");
+    describe_histogram!(FIRST_TOKEN_SECONDS, Unit::Seconds, "Time from dispatch to the first token of an answer.");
+    describe_histogram!(INTER_TOKEN_SECONDS, Unit::Seconds, "Time between arrivals of an answer's tokens.");
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
     describe_counter!(COMPLETION_TOKENS, "Tokens generated.");
     describe_gauge!(QUEUED_JOBS, "Jobs that wait for a node, by base model.");
@@ -52,16 +30,8 @@ pub fn describe() {
     describe_gauge!(OLDEST_JOB_AGE, "Seconds that the oldest waiting job has waited, by base model.");
 }
 
-pub(crate) fn request(route: &str, method: &'static str, status: u16) {
-    counter!(REQUESTS, "route" => route.to_owned(), "method" => method, "status" => status.to_string()).increment(1);
-}
-
 pub(crate) fn refused(code: &'static str) {
     counter!(REFUSED, "code" => code).increment(1);
-}
-
-pub(crate) fn request_duration(route: &str, duration: Duration) {
-    histogram!(REQUEST_SECONDS, "route" => route.to_owned()).record(duration);
 }
 
 pub(crate) fn first_token(after: Duration) {

@@ -2,11 +2,11 @@
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use souk_http::panic::answer_panics;
+use souk_http::{Service, health, put_around, request_id};
 use souk_protocol::RequestId;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
@@ -15,39 +15,53 @@ use utoipa_axum::routes;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::observe::{observe, panicked, set_request_id};
-use crate::routes::{chat, completions, detokenize, health, metrics, model, models, ready, tokenize, tokenizer_info};
+use crate::routes::{chat, completions, detokenize, metrics, model, models, ready, tokenize, tokenizer_info};
+
+/// The gateway as its log and its figures name it.
+static SERVICE: Service = Service {
+    name: "gateway",
+    requests: "souk_gateway_requests_total",
+    request_seconds: "souk_gateway_request_seconds",
+    answer_panic: |message| ApiError::internal(message).into_response(),
+};
 
 /// The gateway's routes with their document. Has no fallback, so that it can be merged with other routers; give
 /// [`not_found`] to the whole.
 pub fn router(gateway: Gateway) -> (Router, OpenApi) {
-    let (router, document) = open_api_router().split_for_parts();
-    let router = router
+    let (tenants, _) = tenants_routes().split_for_parts();
+    let mut tenants = tenants
         // A catch-all path, which the document cannot express.
         .route("/v1/models/{*id}", get(model::retrieve_model))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(observe))
-        .with_state(gateway);
-    (router, document)
+        .method_not_allowed_fallback(method_not_allowed);
+    if let Some(cors) = gateway.cors().layer() {
+        // A page can read only what this layer has passed, so panics must have become answers before.
+        tenants = tenants.layer(answer_panics(SERVICE.answer_panic)).layer(cors);
+    }
+    let (operators, _) = operators_routes().split_for_parts();
+    let operators = operators.method_not_allowed_fallback(method_not_allowed);
+    (put_around(tenants.merge(operators), &SERVICE).with_state(gateway), openapi())
 }
 
 /// The document of the gateway's routes.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    open_api_router().into_openapi()
+    OpenApiRouter::with_openapi(Document::openapi()).merge(tenants_routes()).merge(operators_routes()).into_openapi()
 }
 
-fn open_api_router() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        // Tenants, with a key of scope `inference`.
+/// For tenants, with a key of scope `inference`. Pages of other origins may call them where the settings say so.
+fn tenants_routes() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
         .routes(routes!(chat::create_chat_completion))
         .routes(routes!(completions::create_completion))
         .routes(routes!(models::list_models))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(detokenize::detokenize))
         .routes(routes!(tokenizer_info::tokenizer_info))
-        // Operators, without a key.
+}
+
+/// For operators, without a key.
+fn operators_routes() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
         .routes(routes!(health::health))
         .routes(routes!(ready::ready))
         .routes(routes!(metrics::render_metrics))
@@ -82,7 +96,7 @@ impl Modify for ApiKey {
 pub async fn not_found(method: Method, uri: Uri) -> Response {
     let error = ApiError::UnknownUrl { method: method.to_string(), path: brief(&uri) };
     let mut response = error.into_response();
-    set_request_id(&mut response, &RequestId::new());
+    request_id::show(&mut response, &RequestId::new());
     response
 }
 

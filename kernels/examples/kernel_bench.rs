@@ -11,11 +11,13 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use souk_kernels::ops::{
-    AttentionScratch, AttentionSpan, LoraRun, LoraScratch, MatmulTarget, NormWeights, OutputMode, RopeTable,
-    RowSelection, attention, matmul, quantize, rms_norm, rope_store, swiglu,
+use souk_kernels::cpu::ops::{
+    AttentionScratch, LoraScratch, MatmulTarget, attention, matmul, quantize, rms_norm, rope_store, swiglu,
 };
-use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, LoraPair, Matrix, SlabType, WeightType, reference};
+use souk_kernels::cpu::{Activations, Cpu, Isa, KvCache, LoraPair, Matrix};
+use souk_kernels::cpu::{LoraRun, RopeTable};
+use souk_kernels::{AttentionSpan, NormWeights, OutputMode, RowSelection};
+use souk_kernels::{KernelError, SlabType, WeightType, reference};
 
 const HIDDEN: usize = 576;
 const INNER: usize = 1536;

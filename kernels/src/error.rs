@@ -1,6 +1,6 @@
 //! The one error of this crate: a shape, a limit or an instruction set that does not fit.
 
-use crate::Isa;
+use crate::cpu::isa::Isa;
 
 /// Why an op or a constructor refused its arguments. Nothing has been written when it is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

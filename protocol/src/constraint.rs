@@ -1,6 +1,10 @@
 //! What an answer must look like.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::settings::{self, Checks, mebibytes, milliseconds};
 
 /// A condition on an answer's text. Each generated token must leave a way to meet it, and the answer may end only where it
 /// is met. Sources travel as text: a node compiles them, under limits, and refuses what it cannot
@@ -40,6 +44,60 @@ impl ConstraintSpec {
             Self::JsonSchema(source) | Self::Regex(source) | Self::Grammar(source) => source.len(),
             Self::Choice(texts) => texts.iter().map(String::len).sum(),
         }
+    }
+}
+
+/// What constraints may cost: the section `[constraints]` of the settings. The gateway holds requests to the first two, the
+/// nodes to all but `max_choices`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConstraintLimits {
+    /// Bytes of a source: a JSON schema, a regular expression, a grammar, or all choices together.
+    pub max_source_bytes: usize,
+    /// Texts in a choice.
+    pub max_choices: usize,
+    /// Time to compile one; also how long to wait for a free thread.
+    #[serde(rename = "compile_timeout_ms", deserialize_with = "milliseconds::deserialize")]
+    pub compile_timeout: Duration,
+    /// Constraints that are compiled at once, each on a thread of its own. One that goes beyond its time is refused at
+    /// once, and its thread is free when the counted limits end it, within about a second.
+    pub max_concurrent_compiles: usize,
+    /// Work of writing a constraint's expressions down, of finding out which of them match anything, and of the first move
+    /// from each: 50,000 units are about a millisecond, and a schema of 64 KiB needs some 40,000.
+    pub max_compile_work: u64,
+    /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An answer
+    /// that needs more ends with a failure. Usual masks need some hundred.
+    pub max_mask_work: u64,
+    /// Memory of a compiled lexer; each answer has a copy.
+    #[serde(rename = "max_compiled_mb", deserialize_with = "mebibytes::deserialize")]
+    pub max_compiled_bytes: usize,
+    /// Compiled constraints, and refusals, that are kept.
+    pub max_cached: usize,
+    /// Memory of those.
+    #[serde(rename = "max_cached_mb", deserialize_with = "mebibytes::deserialize")]
+    pub max_cached_bytes: usize,
+}
+
+impl Default for ConstraintLimits {
+    fn default() -> Self {
+        settings::defaults("constraints")
+    }
+}
+
+impl ConstraintLimits {
+    /// Says which of them cannot be used.
+    pub fn check(&self, checks: &mut Checks) {
+        // Sources of this length take half of the stack that compiling has.
+        checks.within("constraints.max_source_bytes", self.max_source_bytes, 1..=128 << 10);
+        checks.within("constraints.max_choices", self.max_choices, 1..=1 << 20);
+        checks.within("constraints.compile_timeout_ms", self.compile_timeout.as_millis(), 1..=600_000);
+        // Each has 128 MiB of address space.
+        checks.within("constraints.max_concurrent_compiles", self.max_concurrent_compiles, 1..=64);
+        checks.within("constraints.max_compile_work", self.max_compile_work, 1..=1 << 40);
+        checks.within("constraints.max_mask_work", self.max_mask_work, 1..=1 << 40);
+        checks.within("constraints.max_compiled_mb", self.max_compiled_bytes >> 20, 1..=1 << 20);
+        checks.within("constraints.max_cached", self.max_cached, 1..=1 << 20);
+        checks.within("constraints.max_cached_mb", self.max_cached_bytes >> 20, 1..=1 << 20);
     }
 }
 

@@ -5,8 +5,8 @@
 //! what comes back. [`peft`] reads adapters in the PEFT format and says everything that is wrong with one.
 //!
 //! ```text
-//! souk (root) -> registry gateway gpu-node queue migrations protocol
-//! registry -> protocol queue migrations      gateway -> protocol queue
+//! souk (root) -> registry gateway gpu-node http queue protocol
+//! registry -> http protocol migrations       gateway -> http protocol queue        http -> protocol
 //! gpu-node -> protocol queue kernels         queue -> protocol
 //! protocol, kernels, migrations -> none of ours
 //! ```
@@ -24,11 +24,12 @@ pub mod manifest;
 pub mod peft;
 pub mod reference;
 pub mod sampling;
+pub mod settings;
 pub mod vocabulary;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use base_name::{BaseClaim, BaseName};
-pub use constraint::ConstraintSpec;
+pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
 pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};

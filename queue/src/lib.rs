@@ -5,17 +5,19 @@
 //! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`]. `tests/conformance` is the
 //! contract that every implementation has to pass.
 
+pub mod config;
 pub mod error;
 pub mod events;
 pub mod memory;
 pub mod port;
 pub mod words;
 
+pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
 pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
     Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, OutcomeKind,
-    PoolStats, Progress, QueueConfig, Settlement, Submission, Submitted, Weight,
+    PoolStats, Progress, Settlement, Submission, Submitted, Weight,
 };

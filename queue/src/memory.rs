@@ -20,11 +20,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use self::pool::Pool;
+use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, QueueConfig,
-    Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Progress, Settlement,
+    Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.

@@ -5,47 +5,6 @@ use std::time::Duration;
 
 use souk_protocol::{Digest, GatewayId, GenerateJob, JobId, NodeId, PoolId};
 
-/// Caps and times of a queue.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct QueueConfig {
-    /// Most jobs of one tenant that wait in one pool.
-    pub queued_per_tenant: usize,
-    /// Most jobs that wait in one pool.
-    pub queued_per_pool: usize,
-    /// Most jobs of one tenant that wait or run in one pool; `None` sets no such cap.
-    pub in_flight_per_tenant: Option<usize>,
-    /// How long a delivery is the node's without renewal. Nodes renew at a third of it.
-    pub lease: Duration,
-    /// A node that was silent for this long is taken for lost: its lane is everyone's.
-    pub heartbeat_timeout: Duration,
-    /// A lane is behind when its oldest job has waited for this long: idle nodes may then take from it.
-    pub steal_after: Duration,
-    /// A job that was delivered this often without an end goes to the dead letters.
-    pub max_deliveries: u32,
-    /// How long a job that is over is remembered, so that submitting it again has no effect.
-    pub remember_over: Duration,
-    /// Price of a generated token in the fair share, where a prompt token costs 1.
-    pub output_token_cost: f64,
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        Self {
-            queued_per_tenant: 256,
-            queued_per_pool: 4096,
-            in_flight_per_tenant: None,
-            lease: Duration::from_secs(15),
-            heartbeat_timeout: Duration::from_secs(5),
-            // Long against a round trip, so that a lane's own node with the warm adapter comes first; short against
-            // the time to a first token.
-            steal_after: Duration::from_millis(100),
-            max_deliveries: 3,
-            remember_over: Duration::from_secs(120),
-            output_token_cost: 2.0,
-        }
-    }
-}
-
 /// A job on its way into the queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {

@@ -1,63 +1,64 @@
-//! What an operator can set.
+//! What an operator can set: the section `[registry]` of the settings, and where the data is.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+use souk_protocol::settings::{self, Checks, seconds};
+
 use crate::auth::PepperSource;
 
-/// What an operator can set.
+/// What a registry is opened with.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
-    /// The folder of the lock and, unless `pepper` says otherwise, of the pepper; in the embedded shape of the database
+    /// The folder of the lock and, unless the settings say otherwise, of the pepper; in the embedded shape of the database
     /// and the objects too.
     pub data_dir: PathBuf,
-    /// Where the secret in the hashes of API keys comes from.
-    pub pepper: PepperSource,
-    /// Bounds on uploads.
-    pub uploads: UploadLimits,
-    /// How long a registry may go silent before what it had begun is ended by another; renewed three times in it.
-    pub lease: Duration,
-    /// When what nobody works on any more is removed.
-    pub collector: CollectorConfig,
+    /// What the operator set.
+    pub settings: RegistrySettings,
 }
 
-/// Bounds on uploads.
-#[derive(Clone, Debug)]
-pub struct UploadLimits {
-    /// Largest `adapter_model.safetensors`. A rank-64 adapter on all layers of an 8B model has about 330 MB in BF16.
-    pub weights_bytes: u64,
-    /// Largest model card.
-    pub card_bytes: u64,
+/// The section `[registry]` of the settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Bytes of the largest `adapter_model.safetensors`. A rank-64 adapter on all layers of an 8B model has about 330 MB in
+    /// BF16.
+    pub max_adapter_bytes: u64,
+    /// Bytes of the largest model card.
+    pub max_card_bytes: u64,
     /// Uploads that may run at once in this process; more are told to come back. Each holds up to 8 MiB of the body
     /// and one file handle.
-    pub max_concurrent: usize,
+    pub max_concurrent_uploads: usize,
     /// An upload that sends nothing for this long is given up.
-    pub idle_timeout: Duration,
-}
-
-/// When what nobody works on any more is removed.
-#[derive(Clone, Debug)]
-pub struct CollectorConfig {
+    #[serde(rename = "upload_idle_timeout_s", deserialize_with = "seconds::deserialize")]
+    pub upload_idle_timeout: Duration,
+    /// The peppers themselves, separated by line ends or spaces; empty: they are in a file.
+    #[serde(deserialize_with = "secret")]
+    pub pepper: SecretString,
+    /// The file of the peppers, which is never made; empty: the one in the data folder, which the first start makes.
+    pub pepper_file: PathBuf,
+    /// How long a registry may go silent before what it had begun is ended by another; renewed three times in it.
+    #[serde(rename = "lease_s", deserialize_with = "seconds::deserialize")]
+    pub lease: Duration,
     /// How often lapsed leases are looked for.
-    pub interval: Duration,
+    #[serde(rename = "collect_every_s", deserialize_with = "seconds::deserialize")]
+    pub collect_every: Duration,
     /// How often the whole object store is compared with the database.
-    pub sweep_interval: Duration,
+    #[serde(rename = "sweep_every_s", deserialize_with = "seconds::deserialize")]
+    pub sweep_every: Duration,
     /// How long an object to which nothing refers is kept after it was first found so. It has been there for as long,
     /// too. This is the time in which an older database can be replaced by the right one and lose nothing.
+    #[serde(rename = "orphans_kept_s", deserialize_with = "seconds::deserialize")]
     pub orphans_kept: Duration,
 }
 
 impl RegistryConfig {
-    /// The default limits, with everything below `data_dir`.
+    /// The default settings, with everything below `data_dir`.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            pepper: PepperSource::default(),
-            uploads: UploadLimits::default(),
-            lease: Duration::from_secs(15),
-            collector: CollectorConfig::default(),
-        }
+        Self { data_dir: data_dir.into(), settings: RegistrySettings::default() }
     }
 
     /// Where the embedded shape keeps objects: each blob at [`souk_protocol::manifest::blob_path`] below it.
@@ -67,18 +68,72 @@ impl RegistryConfig {
     }
 }
 
-impl Default for UploadLimits {
+impl Default for RegistrySettings {
     fn default() -> Self {
-        Self { weights_bytes: 1 << 30, card_bytes: 1 << 20, max_concurrent: 16, idle_timeout: Duration::from_secs(30) }
+        settings::defaults("registry")
     }
 }
 
-impl Default for CollectorConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(5),
-            sweep_interval: Duration::from_secs(60 * 60),
-            orphans_kept: Duration::from_secs(7 * 24 * 60 * 60),
+impl RegistrySettings {
+    /// Says which of them cannot be used.
+    pub fn check(&self, checks: &mut Checks) {
+        checks.at_least("registry.max_adapter_bytes", self.max_adapter_bytes, 1);
+        // The card is held in memory while it is read.
+        checks.within("registry.max_card_bytes", self.max_card_bytes, 0..=64 << 20);
+        checks.within("registry.max_concurrent_uploads", self.max_concurrent_uploads, 1..=4096);
+        checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
+        checks.rule(self.pepper.expose_secret().is_empty() || self.pepper_file.as_os_str().is_empty(), || {
+            let file = self.pepper_file.display();
+            format!("registry.pepper and registry.pepper_file are both set, the latter to {file}; set one of them")
+        });
+        checks.within("registry.lease_s", self.lease.as_secs(), 1..=3600);
+        checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
+        checks.at_least("registry.sweep_every_s", self.sweep_every.as_secs(), 1);
+    }
+
+    /// Where the secret in the hashes of API keys comes from.
+    #[must_use]
+    pub fn pepper_source(&self) -> PepperSource {
+        if !self.pepper.expose_secret().is_empty() {
+            PepperSource::Text(self.pepper.clone())
+        } else if self.pepper_file.as_os_str().is_empty() {
+            PepperSource::DataFolder
+        } else {
+            PepperSource::File(self.pepper_file.clone())
         }
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(settings: &RegistrySettings) -> Option<String> {
+        let mut checks = Checks::default();
+        settings.check(&mut checks);
+        checks.finish().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_page_and_can_be_used() {
+        let settings = RegistrySettings::default();
+        assert_eq!(problems(&settings), None);
+        assert!(matches!(settings.pepper_source(), PepperSource::DataFolder));
+    }
+
+    #[test]
+    fn the_pepper_has_one_place_and_is_never_shown() {
+        let pepper = SecretString::from("1:00".to_owned());
+        let mut settings = RegistrySettings { pepper, ..RegistrySettings::default() };
+        assert!(matches!(settings.pepper_source(), PepperSource::Text(_)));
+        assert!(!format!("{settings:?}").contains("1:00"));
+        settings.pepper_file = "/run/secrets/pepper".into();
+        assert!(problems(&settings).unwrap().contains("are both set, the latter to /run/secrets/pepper"));
+        settings.pepper = SecretString::default();
+        assert!(matches!(settings.pepper_source(), PepperSource::File(_)));
     }
 }

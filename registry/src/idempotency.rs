@@ -63,7 +63,7 @@ impl Registry {
     ) -> Result<Claim, RegistryError> {
         let name = Name { tenant_id: principal.tenant.to_string(), route, key };
         let claim = format!("clm_{}", Uuid::new_v4().simple());
-        let lease = self.config.lease;
+        let lease = self.config.settings.lease;
         let transaction = begin_write(&self.db).await?;
         if idempotent_requests::insert(&transaction, &name, &claim, lease).await? {
             transaction.commit().await?;

@@ -42,7 +42,7 @@ mod words;
 
 pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
 pub use catalog::ListedModel;
-pub use config::{CollectorConfig, RegistryConfig, UploadLimits};
+pub use config::{RegistryConfig, RegistrySettings};
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, router};

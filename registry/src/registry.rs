@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{api_keys, open_sqlite};
+use crate::db::{api_keys, leases, open_sqlite};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
@@ -38,7 +38,7 @@ pub struct Registry {
     /// One permit per upload that may run at once in this process.
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
-    _collector: Arc<AbortOnDropHandle<()>>,
+    collector: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Why the registry cannot start.
@@ -108,14 +108,14 @@ impl Registry {
     ) -> Result<Self, OpenError> {
         Migrator::up(&db, None).await?;
         installation::tie(&db, &*objects).await?;
-        let peppers = Peppers::open(&config.pepper, &config.data_dir, api_keys::any_exist(&db).await?)?;
+        let peppers =
+            Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
         let collector = Collector {
             db: db.clone(),
             objects: objects.clone(),
             owner: owner.clone(),
-            lease: config.lease,
-            config: config.collector.clone(),
+            settings: config.settings.clone(),
         };
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
@@ -123,10 +123,22 @@ impl Registry {
             db,
             objects,
             bases: bases.into(),
-            upload_slots: Arc::new(Semaphore::new(config.uploads.max_concurrent)),
-            _collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
+            upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
+            collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             config: Arc::new(config),
         })
+    }
+
+    /// Ends this registry: its collector, so that another's can begin at once, and its connections to the database. What
+    /// it had begun and not finished is ended by others when its lease lapses.
+    pub async fn close(self) {
+        self.collector.abort();
+        if let Err(error) = leases::give_back(&self.db, &self.owner).await {
+            tracing::warn!(%error, "The leases of this registry lapse by themselves");
+        }
+        if let Err(error) = self.db.close().await {
+            tracing::warn!(%error, "The registry's database was not closed");
+        }
     }
 
     /// Where the embedded shape keeps objects; see [`RegistryConfig::objects_dir`].

@@ -7,6 +7,7 @@ mod list;
 mod models;
 mod openapi;
 mod push;
+mod serve;
 mod tenants;
 
 use std::process::ExitCode;
@@ -15,7 +16,6 @@ use anyhow::Context as _;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
-use crate::serve;
 
 /// Runs the command that was given.
 ///
@@ -24,7 +24,7 @@ use crate::serve;
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), std::env::vars())?;
     match cli.command {
-        Command::Serve(arguments) => runtime()?.block_on(serve::run(serve::with_flags(config, &arguments), arguments)),
+        Command::Serve(arguments) => runtime()?.block_on(serve::run(config, arguments)),
         Command::Models(command) => models::run(&config, command),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use souk_gpu_node::base::{self, BaseSource, FetchConfig, KNOWN_MODELS, ModelFiles};
+use souk_models::base::{self, BaseSource, FetchConfig, KNOWN_MODELS, ModelFiles};
 
 use crate::cli::ModelsCommand;
 use crate::config::Config;

@@ -23,8 +23,8 @@ pub struct WeightedAdapter {
 /// Takes the list; empty if it is absent.
 pub(super) fn take_adapters(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<WeightedAdapter>, ApiError> {
     let Some(entries) = fields.list("adapters")? else { return Ok(Vec::new()) };
-    if entries.is_empty() || entries.len() > limits.adapters {
-        let message = format!("'adapters' must have 1 to {} entries; given {}.", limits.adapters, entries.len());
+    if entries.is_empty() || entries.len() > limits.max_adapters {
+        let message = format!("'adapters' must have 1 to {} entries; given {}.", limits.max_adapters, entries.len());
         return Err(ApiError::invalid("adapters", message));
     }
     entries.into_iter().enumerate().map(parse_entry).collect()

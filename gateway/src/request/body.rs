@@ -25,8 +25,8 @@ impl FromRequest<Gateway> for JsonBody {
         }
         let length =
             request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > limits.body_bytes as u64) {
-            return Err(ApiError::BodyTooLarge { limit: limits.body_bytes });
+        if length.is_some_and(|length: u64| length > limits.max_body_bytes as u64) {
+            return Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes });
         }
         let bytes = read(request.into_body(), limits).await?;
         // The parser refuses nesting deeper than 128, so no body overflows the stack.
@@ -45,13 +45,13 @@ fn is_json(content_type: &str) -> bool {
 }
 
 async fn read(body: Body, limits: &GatewayLimits) -> Result<axum::body::Bytes, ApiError> {
-    let read = tokio::time::timeout(limits.body_timeout, to_bytes(body, limits.body_bytes)).await;
+    let read = tokio::time::timeout(limits.body_timeout, to_bytes(body, limits.max_body_bytes)).await;
     let read = read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?;
     read.map_err(|error| {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(current) = cause {
             if current.to_string().contains("length limit exceeded") {
-                return ApiError::BodyTooLarge { limit: limits.body_bytes };
+                return ApiError::BodyTooLarge { limit: limits.max_body_bytes };
             }
             cause = current.source();
         }

@@ -76,7 +76,7 @@ impl ChatRequest {
         let max_tokens = take_max_tokens(&mut fields, "max_tokens", 1)?;
         let max_completion_tokens = take_max_tokens(&mut fields, "max_completion_tokens", 1)?.or(max_tokens);
         let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
-        let top_logprobs = fields.integer("top_logprobs", 0..=i64::from(limits.top_logprobs))?;
+        let top_logprobs = fields.integer("top_logprobs", 0..=i64::from(limits.max_top_logprobs))?;
         if top_logprobs.is_some() && !logprobs {
             let message = "'top_logprobs' is only allowed with 'logprobs': true.";
             return Err(ApiError::invalid("top_logprobs", message));
@@ -105,8 +105,8 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
 /// The messages of a chat or tokenize request.
 pub(crate) fn parse_messages(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<ChatMessage>, ApiError> {
     let messages = fields.list("messages")?.ok_or(ApiError::MissingParameter("messages"))?;
-    if messages.is_empty() || messages.len() > limits.messages {
-        let (limit, given) = (limits.messages, messages.len());
+    if messages.is_empty() || messages.len() > limits.max_messages {
+        let (limit, given) = (limits.max_messages, messages.len());
         let message = format!("'messages' must have 1 to {limit} entries; given {given}.");
         return Err(ApiError::invalid("messages", message));
     }

@@ -52,7 +52,7 @@ impl CompletionRequest {
         let prompts = parse_prompts(&mut fields, limits)?;
         let echo = fields.boolean("echo")?.unwrap_or(false);
         let max_tokens = take_max_tokens(&mut fields, "max_tokens", if echo { 0 } else { 1 })?;
-        let logprobs = fields.integer("logprobs", 0..=i64::from(limits.top_logprobs))?.map(|top| top as u8);
+        let logprobs = fields.integer("logprobs", 0..=i64::from(limits.max_top_logprobs))?.map(|top| top as u8);
         let generation = Generation::take(&mut fields, limits)?;
         let n = generation.n;
         if let Some(best_of) = fields.integer("best_of", i64::MIN..=i64::MAX)?
@@ -63,8 +63,8 @@ impl CompletionRequest {
             return Err(ApiError::unsupported("best_of", message));
         }
         let num_jobs = prompts.len() * n as usize;
-        if num_jobs > limits.jobs {
-            let (limit, num_prompts) = (limits.jobs, prompts.len());
+        if num_jobs > limits.max_jobs {
+            let (limit, num_prompts) = (limits.max_jobs, prompts.len());
             let message =
                 format!("{num_prompts} prompts with 'n' = {n} are {num_jobs} answers; at most {limit} are allowed.");
             return Err(ApiError::invalid("prompt", message));
@@ -93,8 +93,8 @@ fn parse_prompts(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<Prom
         Value::Array(values) => values,
         other => return Err(wrong_type("prompt", "a string, a list of strings or lists of token ids", &other)),
     };
-    if values.is_empty() || values.len() > limits.prompts {
-        let message = format!("'prompt' must have 1 to {} entries; given {}.", limits.prompts, values.len());
+    if values.is_empty() || values.len() > limits.max_prompts {
+        let message = format!("'prompt' must have 1 to {} entries; given {}.", limits.max_prompts, values.len());
         return Err(ApiError::invalid("prompt", message));
     }
     let prompt = |(index, value): (usize, Value)| {

@@ -59,7 +59,7 @@ pub(super) fn take_constraint(
         return Err(ApiError::invalid(second, message));
     }
     let Some(constraint) = found.pop() else { return Ok(None) };
-    let (limit, given) = (limits.constraint_bytes, constraint.spec.source_bytes());
+    let (limit, given) = (limits.constraints.max_source_bytes, constraint.spec.source_bytes());
     if given > limit {
         let field = &constraint.field;
         return Err(ApiError::invalid(field, format!("'{field}' may have {limit} bytes; given {given}.")));
@@ -118,8 +118,8 @@ fn schema_spec(path: &str, schema: Value) -> Result<ConstraintSpec, ApiError> {
 }
 
 fn choice_spec(path: &str, texts: Vec<Value>, limits: &GatewayLimits) -> Result<ConstraintSpec, ApiError> {
-    if texts.is_empty() || texts.len() > limits.constraint_choices {
-        let (limit, given) = (limits.constraint_choices, texts.len());
+    if texts.is_empty() || texts.len() > limits.constraints.max_choices {
+        let (limit, given) = (limits.constraints.max_choices, texts.len());
         return Err(ApiError::invalid(path, format!("'{path}' must have 1 to {limit} entries; given {given}.")));
     }
     let text = |(index, text): (usize, Value)| match text {

@@ -111,7 +111,7 @@ impl Generation {
             seed: fields.integer("seed", i64::MIN..=i64::MAX)?,
             logit_bias: take_logit_bias(fields, limits)?,
             stop: take_stop(fields, limits)?,
-            n: fields.integer("n", 1..=i64::from(limits.choices))?.map_or(1, |n| n as u32),
+            n: fields.integer("n", 1..=i64::from(limits.max_choices))?.map_or(1, |n| n as u32),
             ignore_eos,
             stream_options: take_stream_options(fields, stream)?,
             stream,
@@ -189,8 +189,8 @@ fn take_priority(fields: &mut Fields) -> Result<Weight, ApiError> {
 fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let Some(value) = fields.take("logit_bias") else { return Ok(Vec::new()) };
     let Value::Object(entries) = value else { return Err(wrong_type("logit_bias", "an object", &value)) };
-    if entries.len() > limits.logit_biases {
-        let (limit, given) = (limits.logit_biases, entries.len());
+    if entries.len() > limits.max_logit_biases {
+        let (limit, given) = (limits.max_logit_biases, entries.len());
         let message = format!("'logit_bias' may have at most {limit} entries; given {given}.");
         return Err(ApiError::invalid("logit_bias", message));
     }
@@ -222,15 +222,15 @@ fn take_stop(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<String>,
         Some(Value::Array(stops)) => stops,
         Some(other) => return Err(wrong_type("stop", "a string or a list of strings", &other)),
     };
-    if stops.len() > limits.stops {
-        let message = format!("'stop' may have at most {} entries; given {}.", limits.stops, stops.len());
+    if stops.len() > limits.max_stops {
+        let message = format!("'stop' may have at most {} entries; given {}.", limits.max_stops, stops.len());
         return Err(ApiError::invalid("stop", message));
     }
     let check = |(index, stop): (usize, Value)| {
         let path = format!("stop[{index}]");
         let Value::String(stop) = stop else { return Err(wrong_type(&path, "a string", &stop)) };
-        if stop.is_empty() || stop.len() > limits.stop_bytes {
-            let (limit, given) = (limits.stop_bytes, stop.len());
+        if stop.is_empty() || stop.len() > limits.max_stop_bytes {
+            let (limit, given) = (limits.max_stop_bytes, stop.len());
             return Err(ApiError::invalid(&path, format!("'{path}' must have 1 to {limit} bytes; given {given}.")));
         }
         Ok(stop)

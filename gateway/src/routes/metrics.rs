@@ -1,8 +1,7 @@
 //! `GET /metrics`.
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::Response;
 
 use crate::gateway::Gateway;
 use crate::metrics;
@@ -14,14 +13,12 @@ use crate::metrics;
     tag = "operations",
     responses((status = 200, description = "The figures", body = String, content_type = "text/plain"))
 )]
-pub(crate) async fn render_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
+pub(crate) async fn render_metrics(State(gateway): State<Gateway>) -> Response {
     for base in gateway.bases() {
         // A queue that cannot be reached leaves the last figures; requests will say so themselves.
         if let Ok(stats) = gateway.queue().stats(base.pool()).await {
             metrics::queue(&base.id, &stats);
         }
     }
-    let handle = gateway.metrics();
-    handle.run_upkeep();
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
+    gateway.metrics().answer()
 }

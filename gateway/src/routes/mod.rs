@@ -3,7 +3,6 @@
 pub mod chat;
 pub mod completions;
 pub mod detokenize;
-pub mod health;
 pub mod metrics;
 pub mod model;
 pub mod models;

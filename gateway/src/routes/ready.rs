@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use souk_http::health::readiness;
 use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
@@ -25,14 +26,14 @@ pub(crate) async fn ready(State(gateway): State<Gateway>) -> (StatusCode, Json<R
         let nodes = gateway.queue().lanes(base.pool()).await.map_or(0, |lanes| lanes.len());
         bases.push(BaseReadiness { id: base.id.clone(), nodes });
     }
-    let (code, status) = if gateway.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting_down")
+    let status = if gateway.is_draining() {
+        "shutting_down"
     } else if bases.iter().any(|base| base.nodes == 0) {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting_for_nodes")
+        "waiting_for_nodes"
     } else {
-        (StatusCode::OK, "ready")
+        "ready"
     };
-    (code, Json(Readiness { status, bases }))
+    readiness(status == "ready", Readiness { status, bases })
 }
 
 /// Whether models can be called.

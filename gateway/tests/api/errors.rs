@@ -26,7 +26,7 @@ fn chat(more: &Value) -> String {
 }
 
 fn limits() -> GatewayLimits {
-    GatewayLimits { body_bytes: 4096, body_timeout: Duration::from_millis(200), ..GatewayLimits::default() }
+    GatewayLimits { max_body_bytes: 4096, body_timeout: Duration::from_millis(200), ..GatewayLimits::default() }
 }
 
 async fn stack() -> Stack {
@@ -127,8 +127,8 @@ async fn without_a_node_requests_are_refused_at_once() {
 async fn a_full_queue_is_429_for_the_tenant_and_503_for_all() {
     let hang = || std::sync::Arc::new(|_: &souk_protocol::GenerateJob, _| vec![Step::Hang]);
     for (queue, status, code) in [
-        (QueueConfig { in_flight_per_tenant: Some(1), ..QueueConfig::default() }, 429, "rate_limit_exceeded"),
-        (QueueConfig { queued_per_pool: 0, ..QueueConfig::default() }, 503, "overloaded"),
+        (QueueConfig { max_in_flight_per_tenant: Some(1), ..QueueConfig::default() }, 429, "rate_limit_exceeded"),
+        (QueueConfig { max_queued: 0, ..QueueConfig::default() }, 503, "overloaded"),
     ] {
         let stack = Stack::with(hang(), GatewayLimits::default(), queue).await;
         let body = chat(&json!({"n": 2}));
@@ -141,7 +141,7 @@ async fn a_full_queue_is_429_for_the_tenant_and_503_for_all() {
 
 #[tokio::test]
 async fn more_requests_than_the_limit_are_refused() {
-    let limits = GatewayLimits { in_flight_requests: 1, ..GatewayLimits::default() };
+    let limits = GatewayLimits { max_in_flight: 1, ..GatewayLimits::default() };
     let hang = std::sync::Arc::new(|_: &souk_protocol::GenerateJob, _| vec![Step::Hang]);
     let stack = Stack::with(hang, limits, QueueConfig::default()).await;
     let body: Value = serde_json::from_str(&chat(&json!({"stream": true}))).unwrap();

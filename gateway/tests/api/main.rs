@@ -4,6 +4,7 @@
 
 mod chat;
 mod completions;
+mod cors;
 mod errors;
 mod failures;
 mod models;

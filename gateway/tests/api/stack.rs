@@ -9,10 +9,11 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use futures::StreamExt as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
 use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, ModelEntry};
+use souk_http::Exporter;
+use souk_http::cors::CorsOrigins;
 use souk_protocol::{
     AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, KeyId, NodeId, PoolId, Principal, ResolveError,
     ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
@@ -79,6 +80,15 @@ impl Stack {
     }
 
     pub(crate) fn without_node(limits: GatewayLimits, config: QueueConfig) -> Self {
+        Self::without_node_for(CorsOrigins::Off, limits, config)
+    }
+
+    /// A gateway that pages of these origins may call.
+    pub(crate) fn with_cors(cors: CorsOrigins) -> Self {
+        Self::without_node_for(cors, GatewayLimits::default(), QueueConfig::default())
+    }
+
+    fn without_node_for(cors: CorsOrigins, limits: GatewayLimits, config: QueueConfig) -> Self {
         let (queue, hub) = (Arc::new(MemoryQueue::new(config)), EventHub::new());
         let gateway = Gateway::new(GatewayParts {
             bases: vec![tiny_base()],
@@ -86,6 +96,7 @@ impl Stack {
             queue: Arc::clone(&queue) as Arc<dyn JobQueue>,
             hub: hub.clone(),
             metrics: exporter(),
+            cors,
             limits,
         });
         let gateway = gateway.unwrap();
@@ -334,13 +345,13 @@ impl Catalog for FewAdapters {
 }
 
 /// The exporter of the test process: the recorder is global, so all tests share it.
-fn exporter() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE
+fn exporter() -> Exporter {
+    static EXPORTER: OnceLock<Exporter> = OnceLock::new();
+    EXPORTER
         .get_or_init(|| {
-            let handle = souk_gateway::metrics::prometheus_builder().install_recorder().unwrap();
+            let exporter = Exporter::install().unwrap();
             souk_gateway::metrics::describe();
-            handle
+            exporter
         })
         .clone()
 }

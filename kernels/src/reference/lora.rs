@@ -1,6 +1,6 @@
 //! The contribution of one adapter to one row.
 
-use crate::LoraPair;
+use crate::cpu::LoraPair;
 
 /// `B A x`, or with a gain `g * (base + B A x) - base`.
 pub fn lora_delta(pair: &LoraPair, x: &[f32], base: &[f32]) -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! `W x`.
 
-use crate::Matrix;
+use crate::cpu::Matrix;
 
 /// `out[j] = sum over k of W[j, k] * x[k]` for one row.
 pub fn matmul(matrix: &Matrix, x: &[f32]) -> Vec<f64> {

@@ -1,15 +1,15 @@
 //! The plain truth of every op, for tests: loops over `f64`, no lanes, no threads, no layout.
 
 mod attention;
+mod exp;
 mod lora;
 mod matmul;
 mod rope;
 mod rows;
-mod weights;
 
 pub use attention::{AttentionRow, attention};
+pub use exp::exp_weights;
 pub use lora::lora_delta;
 pub use matmul::matmul;
 pub use rope::rope;
 pub use rows::{rms_norm, swiglu};
-pub use weights::exp_weights;

@@ -1,7 +1,10 @@
 //! Products with adapters: LoRA and DoRA, grouped.
 
-use souk_kernels::ops::{LoraRun, LoraScratch, MatmulTarget, OutputMode, matmul};
-use souk_kernels::{Cpu, Isa, KernelError, LoraPair, Matrix, SlabType, WeightType, reference};
+use souk_kernels::OutputMode;
+use souk_kernels::cpu::LoraRun;
+use souk_kernels::cpu::ops::{LoraScratch, MatmulTarget, matmul};
+use souk_kernels::cpu::{Cpu, Isa, LoraPair, Matrix};
+use souk_kernels::{KernelError, SlabType, WeightType, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends, matrix};
 

@@ -1,9 +1,10 @@
 //! Attention over the paged cache.
 
 use half::f16;
-use souk_kernels::ops::{AttentionScratch, AttentionSpan, RopeTable, attention, rope_store};
+use souk_kernels::cpu::ops::{AttentionScratch, attention, rope_store};
+use souk_kernels::cpu::{Cpu, Isa, KvCache, RopeTable};
 use souk_kernels::reference::{self, AttentionRow};
-use souk_kernels::{Cpu, Isa, KernelError, KvCache};
+use souk_kernels::{AttentionSpan, KernelError};
 
 use crate::support::{Random, assert_close, assert_same_bits, backends};
 

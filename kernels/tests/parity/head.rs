@@ -1,7 +1,10 @@
 //! The output head with a choice instead of logits.
 
-use souk_kernels::ops::{HeadOutput, HeadScratch, LoraRun, LoraScratch, MatmulTarget, OutputMode, head, matmul};
-use souk_kernels::{Cpu, KernelError, LoraPair, Matrix, SlabType, WeightType};
+use souk_kernels::cpu::LoraRun;
+use souk_kernels::cpu::ops::{HeadScratch, LoraScratch, MatmulTarget, head, matmul};
+use souk_kernels::cpu::{Cpu, LoraPair, Matrix};
+use souk_kernels::{HeadOutput, OutputMode};
+use souk_kernels::{KernelError, SlabType, WeightType};
 
 use crate::support::{Random, activations, assert_same_bits, backends, matrix, matrix_bytes};
 

@@ -1,7 +1,9 @@
 //! Matmul over every weight type.
 
-use souk_kernels::ops::{LoraScratch, MatmulTarget, OutputMode, matmul};
-use souk_kernels::{Cpu, Isa, KernelError, Matrix, WeightType, reference};
+use souk_kernels::OutputMode;
+use souk_kernels::cpu::ops::{LoraScratch, MatmulTarget, matmul};
+use souk_kernels::cpu::{Cpu, Isa, Matrix};
+use souk_kernels::{KernelError, WeightType, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends, matrix, nmse};
 

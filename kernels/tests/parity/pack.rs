@@ -3,8 +3,9 @@
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device};
 use proptest::prelude::*;
-use souk_kernels::ops::embed;
-use souk_kernels::{Cpu, KernelError, Matrix, WeightType};
+use souk_kernels::cpu::ops::embed;
+use souk_kernels::cpu::{Cpu, Matrix};
+use souk_kernels::{KernelError, WeightType};
 
 use crate::support::{Random, assert_same_bits, backends, matrix_bytes};
 

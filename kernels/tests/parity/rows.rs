@@ -1,8 +1,9 @@
 //! RMS norm, SwiGLU, quantisation, RoPE, softmax weights.
 
 use half::f16;
-use souk_kernels::ops::{NormWeights, RopeTable, RowSelection, exp_weights, quantize, rms_norm, rope_store, swiglu};
-use souk_kernels::{Activations, Cpu, Isa, KernelError, KvCache, reference};
+use souk_kernels::cpu::ops::{exp_weights, quantize, rms_norm, rope_store, swiglu};
+use souk_kernels::cpu::{Activations, Cpu, Isa, KvCache, RopeTable};
+use souk_kernels::{KernelError, NormWeights, RowSelection, reference};
 
 use crate::support::{Random, activations, assert_close, assert_same_bits, backends};
 

@@ -1,7 +1,8 @@
 //! Made-up numbers that repeat, comparisons, and the backends to run on.
 
 use half::f16;
-use souk_kernels::{Activations, Cpu, Isa, Matrix, WeightType, ops};
+use souk_kernels::WeightType;
+use souk_kernels::cpu::{Activations, Cpu, Isa, Matrix, ops};
 
 /// A generator whose numbers depend on the seed alone.
 pub(crate) struct Random(u64);

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
 use super::vtc::VirtualCounters;
+use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, QueueConfig,
-    Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Outcome, PoolStats, Submission,
+    Submitted,
 };
 
 /// Most dead letters that are kept.
@@ -128,9 +129,9 @@ impl Pool {
         let queued = self.counters.queued(tenant);
         let in_flight = queued + self.running.get(tenant).copied().unwrap_or(0);
         let caps = [
-            (FullScope::TenantQueued, Some(self.config.queued_per_tenant), queued),
-            (FullScope::TenantInFlight, self.config.in_flight_per_tenant, in_flight),
-            (FullScope::PoolQueued, Some(self.config.queued_per_pool), self.num_queued),
+            (FullScope::TenantQueued, Some(self.config.max_queued_per_tenant), queued),
+            (FullScope::TenantInFlight, self.config.max_in_flight_per_tenant, in_flight),
+            (FullScope::PoolQueued, Some(self.config.max_queued), self.num_queued),
         ];
         for (scope, limit, queued) in caps {
             if let Some(limit) = limit.filter(|limit| queued >= *limit) {

@@ -21,9 +21,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(2);
 
 pub(crate) fn config() -> QueueConfig {
     QueueConfig {
-        queued_per_tenant: 60,
-        queued_per_pool: 100,
-        in_flight_per_tenant: Some(70),
+        max_queued_per_tenant: 60,
+        max_queued: 100,
+        max_in_flight_per_tenant: Some(70),
         lease: LEASE,
         heartbeat_timeout: HEARTBEAT_TIMEOUT,
         steal_after: STEAL_AFTER,

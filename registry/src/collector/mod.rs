@@ -15,7 +15,7 @@ use sea_orm::DatabaseConnection;
 use tokio::time::Instant;
 
 use crate::blobs::{end_upload_in, remove_released};
-use crate::config::CollectorConfig;
+use crate::config::RegistrySettings;
 use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, uploads};
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
@@ -32,8 +32,7 @@ pub(crate) struct Collector {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// The registry that it belongs to.
     pub(crate) owner: Arc<str>,
-    pub(crate) lease: Duration,
-    pub(crate) config: CollectorConfig,
+    pub(crate) settings: RegistrySettings,
 }
 
 /// What was seen lapsed, and when.
@@ -49,15 +48,15 @@ struct Seen {
 impl Collector {
     /// Works until it is dropped.
     pub(crate) async fn run(self) {
-        let mut seen = Seen::new(time_between_sights(self.lease));
+        let mut seen = Seen::new(time_between_sights(self.settings.lease));
         let mut swept_at = None::<Instant>;
         loop {
-            tokio::time::sleep(self.config.interval).await;
+            tokio::time::sleep(self.settings.collect_every).await;
             match self.has_the_lease().await {
                 Ok(true) => {}
                 Ok(false) => {
                     // Another registry collects. What was seen here may have changed owners by the next time.
-                    seen = Seen::new(time_between_sights(self.lease));
+                    seen = Seen::new(time_between_sights(self.settings.lease));
                     continue;
                 }
                 Err(error) => {
@@ -68,7 +67,7 @@ impl Collector {
             if let Err(error) = self.collect(&mut seen).await {
                 tracing::warn!(%error, "The collector could not finish its round");
             }
-            if swept_at.is_none_or(|at| at.elapsed() >= self.config.sweep_interval) {
+            if swept_at.is_none_or(|at| at.elapsed() >= self.settings.sweep_every) {
                 swept_at = Some(Instant::now());
                 if let Err(error) = self.sweep_orphans().await {
                     tracing::warn!(%error, "The collector could not compare the objects with the database");
@@ -80,7 +79,7 @@ impl Collector {
     /// Takes or renews the collector's lease; answers whether it is this registry's now.
     async fn has_the_lease(&self) -> Result<bool, RegistryError> {
         // Long enough for a round that follows the pause.
-        let lease = self.lease.max(self.config.interval * 3);
+        let lease = self.settings.lease.max(self.settings.collect_every * 3);
         Ok(leases::hold(&self.db, LEASE, &self.owner, lease).await?)
     }
 

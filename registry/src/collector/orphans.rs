@@ -27,8 +27,8 @@ impl Collector {
                     if blobs::note_orphan(&self.db, name).await? {
                         num_found += 1;
                         metrics::found_orphan();
-                    } else if blob.age >= self.config.orphans_kept
-                        && blobs::is_old_orphan(&self.db, name, self.config.orphans_kept).await?
+                    } else if blob.age >= self.settings.orphans_kept
+                        && blobs::is_old_orphan(&self.db, name, self.settings.orphans_kept).await?
                         && remove_unless_referred_to(&self.db, &*self.objects, name).await?
                     {
                         num_removed += 1;
@@ -38,7 +38,7 @@ impl Collector {
         }
         metrics::collected("orphan", num_removed);
         if num_found > 0 {
-            let kept = self.config.orphans_kept;
+            let kept = self.settings.orphans_kept;
             tracing::warn!(
                 num_found,
                 "Found {num_found} objects that no version refers to; they are kept for {kept:?}. If the database is older than the objects, restore the right one in that time"

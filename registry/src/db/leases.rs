@@ -18,6 +18,12 @@ pub struct Model {
 }
 no_relations!();
 
+/// Ends every lease that `owner` has.
+pub(crate) async fn give_back(connection: &impl ConnectionTrait, owner: &str) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::ExpiresAtMs, 0.into()).filter(Column::Owner.eq(owner));
+    update.exec(connection).await.map(|_| ())
+}
+
 /// Takes or renews the lease `name` for `owner`; answers whether `owner` has it now.
 pub(crate) async fn hold(
     connection: &impl ConnectionTrait,

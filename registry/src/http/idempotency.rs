@@ -4,35 +4,17 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, OriginalUri, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use souk_http::idempotency::{self, IDEMPOTENCY_REPLAYED};
 use souk_protocol::{Digest, Principal};
-use utoipa::IntoParams;
 
 use super::JSON_BODY_BYTES;
 use crate::Registry;
 use crate::auth::AuthError;
 use crate::error::RegistryError;
 use crate::idempotency::{Claim, KeptAnswer, Once};
-
-/// Longest key, as Stripe has it.
-const MAX_KEY_CHARS: usize = 255;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// The header, for the OpenAPI document.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "only its shape is read, by the derive")]
-pub(crate) struct IdempotencyKey {
-    /// 1 to 255 characters of the caller's choice. A repetition with the same key and body within 24 hours makes nothing
-    /// and hears the first answer, with `idempotency-replayed: true`; with another body it is 422
-    /// `idempotency_mismatch`, and 409 `idempotency_in_flight` while the first still runs.
-    #[param(rename = "Idempotency-Key")]
-    idempotency_key: Option<String>,
-}
 
 /// Middleware for routes with a JSON body: claims the key and hands the handler a [`Once`].
 pub(crate) async fn answer_once(
@@ -78,16 +60,11 @@ pub(crate) fn route_of(request: &Request) -> String {
     format!("{} {path}", request.method())
 }
 
-/// The key that the caller chose, bare or in quotes.
+/// The key that the caller chose.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, RegistryError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default();
-    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    if (1..=MAX_KEY_CHARS).contains(&key.len()) {
-        return Ok(Some(key.to_owned()));
-    }
-    let detail = format!("Idempotency-Key is 1 to {MAX_KEY_CHARS} ASCII characters, given {}", value.len());
-    Err(RegistryError::bad_request("invalid_idempotency_key", detail))
+    let key = idempotency::key(headers);
+    let key = key.map_err(|error| RegistryError::bad_request("invalid_idempotency_key", error.to_string()))?;
+    Ok(key.map(str::to_owned))
 }
 
 impl IntoResponse for KeptAnswer {

@@ -4,7 +4,6 @@
 pub(crate) mod adapters;
 pub(crate) mod base_models;
 mod caller;
-mod drain;
 mod extract;
 mod idempotency;
 mod middleware;
@@ -19,8 +18,10 @@ pub(crate) mod versions;
 
 pub(crate) use caller::Caller;
 pub(crate) use extract::{Body, PathOf, QueryOf};
-pub(crate) use idempotency::{IdempotencyKey, key_of, route_of};
+pub(crate) use idempotency::{key_of, route_of};
 pub(crate) use middleware::JSON_BODY_BYTES;
 pub(crate) use page::{Page, PageQuery};
-pub(crate) use problem::{Problem, Problems};
+pub(crate) use problem::Problems;
 pub use router::{openapi, router};
+pub(crate) use souk_http::idempotency::IdempotencyKey;
+pub(crate) use souk_http::problem::Problem;

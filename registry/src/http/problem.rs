@@ -2,47 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use souk_http::problem::{PROBLEM_JSON, Problem, ProblemItem};
+use utoipa::IntoResponses;
 use utoipa::openapi::{self, RefOr};
-use utoipa::{IntoResponses, ToSchema};
 
 use crate::auth::AuthError;
 use crate::error::{Finding, RegistryError};
-
-const PROBLEM_JSON: &str = "application/problem+json";
-
-/// An error, as RFC 9457 writes it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Problem {
-    /// `urn:souk:problem:` and the code.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The status in words.
-    title: &'static str,
-    /// The HTTP status.
-    status: u16,
-    /// Stable name of the cause, for programs.
-    code: String,
-    /// What happened, in a sentence.
-    detail: String,
-    /// Each thing that is wrong, where there can be several. Empty otherwise.
-    errors: Vec<ProblemItem>,
-}
-
-/// One of several things that are wrong with a request.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct ProblemItem {
-    /// Stable name of the cause, for programs.
-    code: String,
-    /// The field, file or tensor that it concerns.
-    subject: String,
-    /// A sentence with what was expected and what was given.
-    message: String,
-}
 
 /// The errors that any route may answer with, for the OpenAPI document.
 pub(crate) struct Problems;
@@ -69,68 +36,29 @@ impl IntoResponses for Problems {
     }
 }
 
-impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:souk:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code: code.to_owned(),
-            detail: detail.into(),
-            errors: Vec::new(),
-        }
-    }
-
-    /// A fault of ours. The log has the cause.
-    pub(crate) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the registry cannot answer now")
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).expect("it was made from a status");
-        let mut response = (status, Json(&self)).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        match status {
-            // The scheme that the caller has to use, as RFC 9110 asks for.
-            StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"souk\""));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            _ => {}
-        }
-        response
-    }
-}
-
 impl IntoResponse for RegistryError {
     fn into_response(self) -> Response {
-        Problem::from(self).into_response()
+        problem(self).into_response()
     }
 }
 
-impl From<RegistryError> for Problem {
-    fn from(error: RegistryError) -> Self {
-        let (status, code) = status_and_code(&error);
-        if status.is_server_error() {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(%error, cause, code, "A request failed");
+fn problem(error: RegistryError) -> Problem {
+    let (status, code) = status_and_code(&error);
+    if status.is_server_error() {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, code, "A request failed");
+    }
+    let problem = Problem::new(status, code, error.to_string());
+    match error {
+        RegistryError::Rejected(findings) | RegistryError::BadRequest { findings, .. } => {
+            problem.with_items(findings.into_iter().map(item))
         }
-        let mut problem = Self::new(status, code, error.to_string());
-        if let RegistryError::Rejected(findings) | RegistryError::BadRequest { findings, .. } = error {
-            problem.errors = findings.into_iter().map(ProblemItem::from).collect();
-        }
-        problem
+        _ => problem,
     }
 }
 
-impl From<Finding> for ProblemItem {
-    fn from(finding: Finding) -> Self {
-        Self { code: finding.code, subject: finding.subject, message: finding.message }
-    }
+fn item(finding: Finding) -> ProblemItem {
+    ProblemItem { code: finding.code, subject: finding.subject, message: finding.message }
 }
 
 fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {

@@ -1,20 +1,17 @@
 //! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`].
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::any;
-use tower_http::catch_panic::CatchPanicLayer;
+use souk_http::put_around;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use super::drain::read_away;
 use super::idempotency::answer_once;
-use super::middleware::{
-    JSON_BODY_BYTES, answer_panic, authenticate, no_such_method, no_such_route, tag_with_request_id,
-};
+use super::middleware::{JSON_BODY_BYTES, SERVICE, authenticate, no_such_method, no_such_route};
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
 use crate::Registry;
 
@@ -46,7 +43,7 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
         // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
         .routes(routes!(versions::list_versions))
-        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()).layer(from_fn(read_away)))
+        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(versions::download_file))
         .routes(routes!(versions::yank_version))
@@ -68,13 +65,10 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         .merge(guarded)
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
-    let routes = open
-        .merge(guarded)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(JSON_BODY_BYTES))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(from_fn(tag_with_request_id));
-    (axum::Router::new().nest(PREFIX, routes).with_state(registry), openapi())
+    let routes =
+        open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
+    let router = put_around(axum::Router::new().nest(PREFIX, routes), &SERVICE);
+    (router.with_state(registry), openapi())
 }
 
 /// The OpenAPI document, without starting anything.

@@ -37,7 +37,7 @@ impl InFlight {
     ) -> Result<Self, RegistryError> {
         let name = format!("{}/{}@{number}", adapter.owner, adapter.name);
         let id = format!("upl_{}", Uuid::now_v7().simple());
-        let (db, lease, number) = (&registry.db, registry.config.lease, number.to_string());
+        let (db, lease, number) = (&registry.db, registry.config.settings.lease, number.to_string());
         let transaction = begin_write(db).await?;
         uploads::insert(&transaction, &id, &adapter.id, &number, &registry.owner, lease).await.map_err(|error| {
             if is_unique_violation(&error) { RegistryError::UploadInProgress(name.clone()) } else { error.into() }

@@ -12,7 +12,7 @@ use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
 
 use super::judge::{Judged, judge};
 use super::receive::Received;
-use crate::config::UploadLimits;
+use crate::config::RegistrySettings;
 use crate::error::RegistryError;
 use crate::objects::StagedBlob;
 use crate::report::VersionReport;
@@ -81,17 +81,17 @@ impl Kind {
     }
 
     /// The parts that an upload of this kind may have.
-    pub(crate) fn parts(self, limits: &UploadLimits) -> Vec<PartSpec> {
+    pub(crate) fn parts(self, settings: &RegistrySettings) -> Vec<PartSpec> {
         match self {
             Self::Adapter => {
                 let held =
                     |name, limit_bytes| PartSpec { name, is_required: false, limit_bytes, goes: Goes::IntoMemory };
                 let required = |part| PartSpec { is_required: true, ..part };
-                let weights = PartSpec { goes: Goes::IntoBlob, ..held(WEIGHTS_FILE, limits.weights_bytes) };
+                let weights = PartSpec { goes: Goes::IntoBlob, ..held(WEIGHTS_FILE, settings.max_adapter_bytes) };
                 vec![
                     required(held(CONFIG_FILE, MAX_CONFIG_BYTES as u64)),
                     required(weights),
-                    held(CARD_FILE, limits.card_bytes),
+                    held(CARD_FILE, settings.max_card_bytes),
                     held(TEMPLATE_FILE, MAX_TEMPLATE_BYTES as u64),
                     held(TOKENIZER_CONFIG_FILE, MAX_TOKENIZER_FILE_BYTES),
                     held(ADDED_TOKENS_FILE, MAX_TOKENIZER_FILE_BYTES),

@@ -65,7 +65,7 @@ impl Registry {
     ) -> Result<Upload, RegistryError> {
         require(principal, Scope::AdaptersWrite)?;
         let adapter = self.owned_adapter(principal, owner, name).await?;
-        let limit = self.config.uploads.max_concurrent;
+        let limit = self.config.settings.max_concurrent_uploads;
         let place = self.upload_slots.clone().try_acquire_owned();
         let place = place.map_err(|_| RegistryError::TooManyUploads { limit })?;
         Ok(Upload { registry: self.clone(), adapter, kind, place })
@@ -76,7 +76,7 @@ impl Upload {
     /// Reserves the number and takes everything in.
     pub(crate) async fn receive(self, parts: &mut dyn Parts) -> Result<Complete, RegistryError> {
         let running = metrics::UploadRuns::begin(self.kind.as_str());
-        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.uploads);
+        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.settings);
         let number = receiver.version().await?;
         let in_flight = InFlight::begin(&self.registry, &self.adapter, &number, running).await?;
         match receiver.receive(Some((&*self.registry.objects, in_flight.id()))).await {
@@ -87,7 +87,7 @@ impl Upload {
 
     /// Takes everything in and keeps nothing; answers the digest over all that was sent.
     pub(crate) async fn fingerprint(self, parts: &mut dyn Parts) -> Result<Digest, RegistryError> {
-        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.uploads);
+        let mut receiver = Receiver::new(parts, self.kind, &self.registry.config.settings);
         let number = receiver.version().await?;
         Ok(receiver.receive(None).await?.fingerprint(&number))
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::kind::{Goes, Kind, PartSpec, Scanner};
 use super::parts::Parts;
-use crate::config::UploadLimits;
+use crate::config::RegistrySettings;
 use crate::error::{Finding, RegistryError};
 use crate::objects::{ObjectStore, StagedBlob};
 use crate::words::parse_version;
@@ -73,8 +73,8 @@ impl Received {
 }
 
 impl<'a> Receiver<'a> {
-    pub(super) fn new(parts: &'a mut dyn Parts, kind: Kind, limits: &UploadLimits) -> Self {
-        Self { parts, kind, specs: kind.parts(limits), idle: limits.idle_timeout }
+    pub(super) fn new(parts: &'a mut dyn Parts, kind: Kind, settings: &RegistrySettings) -> Self {
+        Self { parts, kind, specs: kind.parts(settings), idle: settings.upload_idle_timeout }
     }
 
     /// Reads the first part, which is the version number: it is reserved before anything large is taken.

@@ -187,8 +187,8 @@ async fn a_rejected_number_can_be_used_again() {
 #[tokio::test]
 async fn a_file_above_its_limit_is_413_and_leaves_nothing() {
     let stack = Stack::start_with(|config| {
-        config.uploads.weights_bytes = 2048;
-        config.uploads.card_bytes = 1024;
+        config.settings.max_adapter_bytes = 2048;
+        config.settings.max_card_bytes = 1024;
     });
     let refused = Refused::on(stack.await).await;
     let large = with_weights(|files| [files.weights_bytes(), vec![0; 4096]].concat());

@@ -1,8 +1,9 @@
 use reqwest::StatusCode;
+use secrecy::SecretString;
 use serde_json::json;
-use souk_registry::{ApiKey, Registry, RegistryConfig};
+use souk_registry::ApiKey;
 
-use crate::support::{Stack, bases, body, problem};
+use crate::support::{Stack, body, problem};
 
 #[tokio::test]
 async fn the_first_start_makes_an_admin_key_and_the_next_does_not() {
@@ -24,11 +25,14 @@ async fn an_installation_without_a_usable_admin_key_gets_a_new_one_at_the_next_s
 }
 
 #[tokio::test]
-async fn a_second_process_is_kept_out_of_the_folder() {
-    let stack = Stack::start().await;
-    let second = Registry::open_embedded(RegistryConfig::new(stack.folder.path()), bases()).await;
-    let message = second.err().unwrap().to_string();
-    assert!(message.contains("in use by another process"), "{message}");
+async fn a_pepper_of_the_settings_serves_the_keys_that_were_made_under_it() {
+    let pepper = SecretString::from(format!("1:{}", "ab".repeat(32)));
+    let stack = Stack::start_with(|config| config.settings.pepper = pepper.clone()).await;
+    assert!(!stack.folder.path().join("key-pepper").exists());
+    let key = stack.admin.key.clone();
+    let folder = stack.kill().await;
+    let again = Stack::start_in(folder, |config| config.settings.pepper = pepper).await;
+    assert_eq!(again.user(&key).get("/tenants").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -5,44 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectOptions, ConnectionTrait as _, Database};
 use serde_json::json;
 use souk_protocol::{AdapterRef, Digest, ResolveError};
-use souk_registry::{BlobReader, FolderStore, ObjectStore, Registry, RegistryConfig, StagedBlob, open_sqlite};
+use souk_registry::{
+    BlobReader, FolderStore, ObjectStore, Registry, RegistryConfig, StagedBlob, StoredBlob, open_sqlite,
+};
 
 use crate::faults::num_uploads;
-use crate::support::{AdapterFiles, Stack, bases, body, problem};
-
-/// A form whose weights stop half way and never go on.
-fn stalled_form(version: &str) -> Form {
-    let weights = AdapterFiles::tiny(1).weights_bytes();
-    let half = bytes::Bytes::from(weights[..weights.len() / 2].to_vec());
-    let stream = futures::stream::once(async move { Ok::<_, io::Error>(half) }).chain(futures::stream::pending());
-    Form::new()
-        .text("version", version.to_owned())
-        .part("adapter_config.json", Part::bytes(AdapterFiles::tiny(1).config_bytes()))
-        .part("adapter_model.safetensors", Part::stream(reqwest::Body::wrap_stream(stream)))
-}
-
-async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..200 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("after five seconds: {what}");
-}
+use crate::support::{AdapterFiles, LEASE, Stack, bases, body, halting_form, in_haste, problem, wait_until};
 
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_nothing() {
     let stack = Stack::start().await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
-    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let (form, _never) = halting_form("1.0.0", 1);
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
     let upload = tokio::spawn(request.send());
     wait_until("the upload has begun", async || num_uploads(&stack).await == 1 && stack.num_objects() == 1).await;
 
@@ -61,10 +41,11 @@ async fn a_client_that_goes_away_leaves_nothing() {
 
 #[tokio::test]
 async fn a_client_that_sends_nothing_is_given_up() {
-    let stack = Stack::start_with(|config| config.uploads.idle_timeout = Duration::from_millis(200)).await;
+    let stack = Stack::start_with(|config| config.settings.upload_idle_timeout = Duration::from_millis(200)).await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
-    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let (form, _never) = halting_form("1.0.0", 1);
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
     let upload = tokio::spawn(request.send());
     wait_until("the upload has begun", async || num_uploads(&stack).await == 1).await;
     wait_until("nothing is left", async || num_uploads(&stack).await == 0 && stack.num_objects() == 0).await;
@@ -73,10 +54,11 @@ async fn a_client_that_sends_nothing_is_given_up() {
 
 #[tokio::test]
 async fn as_many_uploads_run_at_once_as_the_operator_allows() {
-    let stack = Stack::start_with(|config| config.uploads.max_concurrent = 1).await;
+    let stack = Stack::start_with(|config| config.settings.max_concurrent_uploads = 1).await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
-    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(stalled_form("1.0.0"));
+    let (form, _never) = halting_form("1.0.0", 1);
+    let request = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
     let upload = tokio::spawn(request.send());
     wait_until("the upload has begun", async || num_uploads(&stack).await == 1).await;
     let second = acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await;
@@ -89,50 +71,63 @@ async fn as_many_uploads_run_at_once_as_the_operator_allows() {
     .await;
 }
 
+/// What a process leaves that is killed after its blob is in place and before its row is.
+async fn leave_behind(stack: &Stack) {
+    let db = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
+    let blob = Digest::of(b"begun");
+    db.execute_unprepared(&format!(
+        "INSERT INTO uploads (id, adapter_id, version, state, started_at_ms, owner, lease_expires_at_ms)
+         SELECT 'upl_dead', id, '2.0.0', 'validating', 0, 'reg_dead', 1 FROM adapters;
+         INSERT INTO blobs (digest) VALUES ('{blob}');
+         INSERT INTO upload_blobs (upload_id, digest) VALUES ('upl_dead', '{blob}');
+         INSERT INTO idempotent_requests (tenant_id, route, idempotency_key, created_at_ms, claim, lease_expires_at_ms)
+         SELECT tenant_id, 'POST /registry/v1/adapters', 'k', 0, 'clm_dead', 1 FROM adapters"
+    ))
+    .await
+    .unwrap();
+    let store = FolderStore::open(stack.folder.path().join("objects")).await.unwrap();
+    for content in [b"begun".as_slice(), b"orphan"] {
+        let mut blob = store.stage("upl_dead").await.unwrap();
+        blob.write(content).await.unwrap();
+        blob.commit(&Digest::of(content)).await.unwrap();
+    }
+    for upload in ["upl_dead", "upl_long_dead"] {
+        std::fs::write(stack.folder.path().join(format!("objects/staging/{upload}.1")), b"half").unwrap();
+    }
+}
+
 #[tokio::test]
-async fn a_start_after_a_kill_removes_what_was_half_done_and_nothing_else() {
+async fn a_start_removes_nothing_and_the_collector_what_a_killed_registry_had_begun() {
     let stack = Stack::start().await;
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
     let kept = acme.publish("acme/sst2", "1.0.0", 1).await;
     let num_objects = stack.num_objects();
-    let adapter_id = {
-        let db = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
-        let row =
-            db.query_one_raw(sea_orm::Statement::from_string(db.get_database_backend(), "SELECT id FROM adapters"));
-        let id: String = row.await.unwrap().unwrap().try_get("", "id").unwrap();
-        // What a process leaves that is killed after its blob is in place and before its row is.
-        db.execute_unprepared(&format!(
-            "INSERT INTO uploads VALUES ('upl_dead', '{id}', '2.0.0', 'validating', 0);
-             INSERT INTO idempotent_requests VALUES ('t', 'POST /x', 'k', NULL, NULL, NULL, 0)"
-        ))
-        .await
-        .unwrap();
-        id
-    };
-    assert!(adapter_id.starts_with("adp_"));
-    let store = FolderStore::open(stack.folder.path().join("objects")).await.unwrap();
-    let mut orphan = store.stage().await.unwrap();
-    orphan.write(b"orphan").await.unwrap();
-    orphan.commit(&Digest::of(b"orphan")).await.unwrap();
-    std::fs::write(stack.folder.path().join("objects/staging/half"), b"half").unwrap();
-    assert_eq!(stack.num_objects(), num_objects + 2);
-
+    leave_behind(&stack).await;
+    assert_eq!(stack.num_objects(), num_objects + 4);
     let key = acme.key.clone();
-    drop(acme);
-    let folder = stack.kill().await;
-    let config = RegistryConfig::new(folder.path());
-    let registry = loop {
-        // Connections of the aborted server let go of the folder a moment later.
-        match Registry::open_embedded(config.clone(), bases()).await {
-            Ok(registry) => break registry,
-            Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    let stack = Stack::serve(registry, folder).await;
+    let folder = stack.close().await;
+
+    let calm = Stack::start_in(folder, |_| {}).await;
+    assert_eq!((calm.num_objects(), num_uploads(&calm).await), (num_objects + 4, 1));
+    let acme = calm.user(&key);
+    let answer = acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await;
+    problem(answer, StatusCode::CONFLICT, "upload_in_progress").await;
+    let folder = calm.close().await;
+
+    let stack = Stack::start_in(folder, |config| {
+        in_haste(config);
+        config.settings.orphans_kept = 2 * LEASE;
+    })
+    .await;
     let acme = stack.user(&key);
-    assert_eq!(stack.num_objects(), num_objects);
+    wait_until("the upload, its blob and what it had staged are gone", async || {
+        (stack.num_objects(), num_uploads(&stack).await) == (num_objects + 1, 0)
+    })
+    .await;
+    let request = acme.request(Method::POST, "/adapters").header("idempotency-key", "k").json(&json!({ "name": "x" }));
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::CREATED);
+    wait_until("the orphan is gone", async || stack.num_objects() == num_objects).await;
     assert_eq!(body(acme.get("/adapters/acme/sst2/versions/1.0.0").await, StatusCode::OK).await, kept);
     let weights = acme.get("/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors").await;
     assert_eq!(weights.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
@@ -222,8 +217,8 @@ fn take_one(operations_left: &AtomicUsize) -> io::Result<()> {
 
 #[async_trait::async_trait]
 impl ObjectStore for FillingStore {
-    async fn stage(&self) -> io::Result<Box<dyn StagedBlob>> {
-        let inner = self.inner.stage().await?;
+    async fn stage(&self, upload: &str) -> io::Result<Box<dyn StagedBlob>> {
+        let inner = self.inner.stage(upload).await?;
         Ok(Box::new(FillingBlob { inner, operations_left: self.operations_left.clone() }))
     }
 
@@ -235,12 +230,24 @@ impl ObjectStore for FillingStore {
         self.inner.remove(digest).await
     }
 
-    async fn list(&self) -> io::Result<Vec<Digest>> {
-        self.inner.list().await
+    async fn staged(&self) -> io::Result<Vec<String>> {
+        self.inner.staged().await
     }
 
-    async fn discard_abandoned(&self) -> io::Result<usize> {
-        self.inner.discard_abandoned().await
+    async fn discard(&self, upload: &str) -> io::Result<usize> {
+        self.inner.discard(upload).await
+    }
+
+    async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
+        self.inner.list(shard).await
+    }
+
+    async fn installation(&self) -> io::Result<Option<String>> {
+        self.inner.installation().await
+    }
+
+    async fn set_installation(&self, id: &str) -> io::Result<()> {
+        self.inner.set_installation(id).await
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use souk_protocol::{BaseModel, Digest, LlamaShape, Principal, TokenizerSpec};
 use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, open_sqlite};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 /// A running registry.
 pub(crate) struct Stack {
@@ -33,7 +36,11 @@ impl Stack {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut RegistryConfig)) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), change).await
+    }
+
+    /// A registry in a folder where others may have been or are.
+    pub(crate) async fn start_in(folder: Arc<TempDir>, change: impl FnOnce(&mut RegistryConfig)) -> Self {
         let mut config = RegistryConfig::new(folder.path());
         change(&mut config);
         let registry = Registry::open_embedded(config, bases()).await.unwrap();
@@ -55,7 +62,7 @@ impl Stack {
         let base_url = format!("http://{}/registry/v1", listener.local_addr().unwrap());
         let (router, _) = souk_registry::router(registry.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let admin = User { base_url: base_url.clone(), key: key.unwrap_or_default(), client: Client::new() };
+        let admin = User::new(&base_url, &key.unwrap_or_default());
         Self { registry, admin, base_url, folder, server }
     }
 
@@ -64,6 +71,14 @@ impl Stack {
         self.server.abort();
         let _ = (&mut self.server).await;
         self.folder.clone()
+    }
+
+    /// Ends the server and its connections to the database, and gives its folder back.
+    pub(crate) async fn close(self) -> Arc<TempDir> {
+        let registry = self.registry.clone();
+        let folder = self.kill().await;
+        registry.close().await;
+        folder
     }
 
     /// A new tenant with a key that has all scopes but `admin`.
@@ -80,7 +95,7 @@ impl Stack {
     }
 
     pub(crate) fn user(&self, key: &str) -> User {
-        User { base_url: self.base_url.clone(), key: key.to_owned(), client: Client::new() }
+        User::new(&self.base_url, key)
     }
 
     pub(crate) async fn principal(&self, user: &User) -> Principal {
@@ -89,7 +104,7 @@ impl Stack {
 
     /// How many files are in the object store, staged ones included.
     pub(crate) fn num_objects(&self) -> usize {
-        count_files(&self.folder.path().join("objects"))
+        num_objects(self.folder.path())
     }
 }
 
@@ -99,12 +114,42 @@ impl Drop for Stack {
     }
 }
 
-pub(crate) fn count_files(folder: &Path) -> usize {
+/// Leases of a third of a second or so, and a collector that is at it all the time.
+pub(crate) fn in_haste(config: &mut RegistryConfig) {
+    config.settings.lease = LEASE;
+    config.settings.collect_every = Duration::from_millis(50);
+    config.settings.sweep_every = Duration::from_millis(200);
+}
+
+/// The lease of registries that are [`in_haste`].
+pub(crate) const LEASE: Duration = Duration::from_millis(1500);
+
+/// How many files are in the object store of a data folder, staged ones included.
+pub(crate) fn num_objects(data_dir: &Path) -> usize {
+    ["sha256", "staging"].map(|folder| count_files(&data_dir.join("objects").join(folder))).into_iter().sum()
+}
+
+/// Waits for what must come within some seconds.
+pub(crate) async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..800 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("after twenty seconds: {what}");
+}
+
+fn count_files(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { count_files(&path) } else { 1 }).sum()
 }
 
 impl User {
+    pub(crate) fn new(base_url: &str, key: &str) -> Self {
+        Self { base_url: base_url.to_owned(), key: key.to_owned(), client: Client::new() }
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base_url)).bearer_auth(&self.key)
     }
@@ -243,6 +288,27 @@ pub(crate) fn form(version: &str, config: Vec<u8>, weights: Vec<u8>) -> Form {
         .text("version", version.to_owned())
         .part("adapter_config.json", Part::bytes(config))
         .part("adapter_model.safetensors", Part::bytes(weights))
+}
+
+/// A form whose weights stop half way and go on when the sender says so. Dropping the sender leaves them there.
+pub(crate) fn halting_form(version: &str, seed: u8) -> (Form, oneshot::Sender<()>) {
+    let files = AdapterFiles::tiny(seed);
+    let mut weights = bytes::Bytes::from(files.weights_bytes());
+    let rest = weights.split_off(weights.len() / 2);
+    let (go_on, told) = oneshot::channel();
+    let second = async move {
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, std::io::Error>(rest)
+    };
+    let stream = futures::stream::once(async move { Ok(weights) }).chain(futures::stream::once(second));
+    let weights = Part::stream(reqwest::Body::wrap_stream(stream));
+    let form = Form::new()
+        .text("version", version.to_owned())
+        .part("adapter_config.json", Part::bytes(files.config_bytes()))
+        .part("adapter_model.safetensors", weights);
+    (form, go_on)
 }
 
 pub(crate) fn bases() -> Vec<BaseModel> {

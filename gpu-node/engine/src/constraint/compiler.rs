@@ -1,0 +1,171 @@
+//! Compiles constraints for one base model, under limits.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use llguidance::api::GrammarInit;
+use llguidance::{Matcher, ParserFactory};
+use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TokenId};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::cache::{Cache, Compiled, Outcome};
+use super::error::ConstraintError;
+use super::live::Constraint;
+use super::source::grammar;
+use super::vocabulary::prepare;
+use super::work;
+
+/// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
+/// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes memory.
+const STACK_BYTES: usize = 128 << 20;
+
+/// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then takes
+/// some 16 MiB for 49,152 tokens.
+#[derive(Clone)]
+pub struct ConstraintCompiler(Arc<Shared>);
+
+struct Shared {
+    base: Arc<BaseModel>,
+    limits: ConstraintLimits,
+    factory: OnceCell<Result<Arc<ParserFactory>, ConstraintError>>,
+    permits: Arc<Semaphore>,
+    cache: Mutex<Cache>,
+}
+
+impl ConstraintCompiler {
+    /// A compiler for the vocabulary of `base`.
+    #[must_use]
+    pub fn new(base: Arc<BaseModel>, limits: ConstraintLimits) -> Self {
+        Self(Arc::new(Shared {
+            base,
+            limits,
+            factory: OnceCell::new(),
+            permits: Arc::new(Semaphore::new(limits.max_concurrent_compiles)),
+            cache: Mutex::new(Cache::new(limits.max_cached, limits.max_cached_bytes)),
+        }))
+    }
+
+    /// A constraint that stands after `begun`, the beginning of an answer that another attempt has made.
+    ///
+    /// # Errors
+    /// As for [`compile`](Self::compile); [`ConstraintError::NotAllowed`] if the beginning does not meet it.
+    pub async fn compile_after(
+        &self,
+        spec: &Arc<ConstraintSpec>,
+        begun: &[TokenId],
+    ) -> Result<Constraint, ConstraintError> {
+        let mut constraint = self.compile(spec).await?;
+        if begun.is_empty() {
+            return Ok(constraint);
+        }
+        let begun = begun.to_vec();
+        let following = tokio::task::spawn_blocking(move || constraint.follow(&begun).map(|()| constraint));
+        following.await.unwrap_or_else(|error| Err(ConstraintError::Internal(error.to_string())))
+    }
+
+    /// Compiles `spec`, or takes what was compiled before. May be dropped at any point.
+    ///
+    /// # Errors
+    /// [`ConstraintError`] within the limits' time, whatever the source.
+    pub async fn compile(&self, spec: &Arc<ConstraintSpec>) -> Result<Constraint, ConstraintError> {
+        let started = Instant::now();
+        let result = self.compiled(spec).await;
+        metrics::histogram!("souk_constraint_compile_seconds", "kind" => spec.kind())
+            .record(started.elapsed().as_secs_f64());
+        match result {
+            Ok(compiled) => Ok(Constraint::new(&compiled.grammar, &self.0.base.eos_tokens)),
+            Err(error) => {
+                metrics::counter!("souk_constraint_errors_total", "reason" => error.word()).increment(1);
+                Err(error)
+            }
+        }
+    }
+
+    async fn compiled(&self, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
+        let (limit, given) = (self.0.limits.max_source_bytes, spec.source_bytes());
+        if given > limit {
+            return Err(ConstraintError::TooLong { limit, given });
+        }
+        let slot = self.cache().slot(spec, Instant::now());
+        let result = if slot.initialized() { "hit" } else { "miss" };
+        metrics::counter!("souk_constraint_cache_total", "result" => result).increment(1);
+        let outcome = slot.get_or_try_init(|| self.compile_anew(spec)).await?;
+        self.cache().trim();
+        outcome.result.clone()
+    }
+
+    /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
+    async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Outcome, ConstraintError> {
+        let factory = self.factory().await?;
+        let limit = self.0.limits.compile_timeout;
+        let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) | Err(_) => return Err(ConstraintError::Busy),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let spec = Arc::clone(spec);
+        let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);
+        let work = move || {
+            let result = build(&factory, &spec, &base, &limits);
+            // If nobody waits any more, the answer was "too slow".
+            let _ = sender.send(result);
+            drop::<OwnedSemaphorePermit>(permit);
+        };
+        let thread = thread::Builder::new().name("souk-constraint".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        if let Err(error) = thread {
+            tracing::warn!(%error, "cannot start a thread to compile a constraint");
+            return Err(ConstraintError::Busy);
+        }
+        let result = match timeout(limit, receiver).await {
+            Ok(Ok(result)) => result.map(Arc::new),
+            Ok(Err(_)) => Err(ConstraintError::breaks_the_compiler()),
+            Err(_) => Err(ConstraintError::TooSlow { limit }),
+        };
+        Ok(Outcome { result, at: Instant::now() })
+    }
+
+    /// The prepared vocabulary. Not counted against the time of whoever is first.
+    async fn factory(&self) -> Result<Arc<ParserFactory>, ConstraintError> {
+        let prepared = self.0.factory.get_or_init(|| async {
+            let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);
+            match tokio::task::spawn_blocking(move || prepare(&base, &limits)).await {
+                Ok(factory) => factory.map(Arc::new),
+                Err(error) => Err(ConstraintError::Internal(error.to_string())),
+            }
+        });
+        prepared.await.clone()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compiles and tries out. Blocks, for about a second at most whatever the source: each part of it is counted.
+fn build(
+    factory: &ParserFactory,
+    spec: &ConstraintSpec,
+    base: &BaseModel,
+    limits: &ConstraintLimits,
+) -> Result<Compiled, ConstraintError> {
+    let source = GrammarInit::Serialized(grammar(spec)?);
+    let (rules, lexer) =
+        source.to_internal(Some(factory.tok_env().clone()), factory.limits().clone()).map_err(at_build)?;
+    work::check(&lexer, factory.limits())?;
+    let parser = factory.create_parser_from_init_default(GrammarInit::Internal(rules, lexer)).map_err(at_build)?;
+    let lexer = parser.parser.lexer_stats();
+    if lexer.num_bytes > limits.max_compiled_bytes {
+        let (limit, given) = (limits.max_compiled_bytes, lexer.num_bytes);
+        return Err(ConstraintError::TooComplex(format!("its lexer has {given} bytes of at most {limit}")));
+    }
+    let grammar = Matcher::new(Ok(parser));
+    Constraint::new(&grammar, &base.eos_tokens).try_out()?;
+    Ok(Compiled { grammar, size_bytes: lexer.num_bytes })
+}
+
+fn at_build(error: impl Display) -> ConstraintError {
+    ConstraintError::at_build(&error.to_string())
+}

@@ -1,0 +1,67 @@
+//! What the engine takes, how it refuses, and how what it took ends.
+
+use std::fmt;
+use std::sync::Arc;
+
+use souk_protocol::{FinishReason, GenerateJob, JobFailure, Usage};
+use souk_queue::EventSink;
+use souk_runner::DeviceAdapter;
+
+use crate::constraint::Constraint;
+
+/// A generation for the engine.
+pub struct EngineRequest {
+    /// What to do.
+    pub job: GenerateJob,
+    /// The job's adapters, resident, in its order, with their weights. The caller keeps them leased until
+    /// [`Generation::ended`](crate::Generation::ended).
+    pub adapters: Vec<(Arc<DeviceAdapter>, f32)>,
+    /// What the answer must look like; it stands after `job.resume` already.
+    pub constraint: Option<Constraint>,
+    /// Takes the events, up to and including `Finished`. A failure is left to the caller, who may want to try elsewhere.
+    pub sink: Box<dyn EventSink>,
+}
+
+/// Why the engine did not take a request.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It can never run here.
+    #[error(transparent)]
+    Refused(JobFailure),
+    /// As many requests as are allowed are in the engine.
+    #[error("the engine has {limit} requests already; raise node.max_requests or add a node")]
+    Full {
+        /// The cap.
+        limit: usize,
+    },
+    /// The engine takes no more requests: it is draining, or its thread ended.
+    #[error("the engine is stopping")]
+    Stopping,
+    /// The operating system gave no thread.
+    #[error("the engine's thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A request that the engine did not take, with the reason.
+pub struct Rejected {
+    /// Why.
+    pub error: EngineError,
+    /// The request as it was, with its sink.
+    pub request: Box<EngineRequest>,
+}
+
+/// How a generation ended.
+pub struct Ended {
+    /// In good order, which the sink has been told; or not, which it has not.
+    pub outcome: Result<FinishReason, JobFailure>,
+    /// Exact counts.
+    pub usage: Usage,
+    /// The request's sink, for a last event. `None` if the engine's thread died with it.
+    pub sink: Option<Box<dyn EventSink>>,
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("error", &self.error).field("job", &self.request.job.id).finish()
+    }
+}

@@ -1,0 +1,358 @@
+//! Between tenants, between adapters, and between prompts and answers.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use souk_protocol::{GenerateJob, TenantId};
+use souk_runner::RunnerLimits;
+use souk_runner::scripted::{ADAPTER_BYTES, adapter, answer};
+
+use super::lab::*;
+use crate::EngineConfig;
+
+fn job_of(tenant: &str, num_prompt: usize, max_tokens: u32) -> GenerateJob {
+    GenerateJob { tenant: TenantId::from_stored(tenant), ..job(num_prompt, max_tokens) }
+}
+
+/// Whether a step has rows of this sequence.
+fn runs(step: &str, sequence: u64) -> bool {
+    step.split(' ').any(|part| part.starts_with(&format!("{sequence}:")))
+}
+
+/// Rows that a step has of this sequence.
+fn num_rows(step: &str, sequence: u64) -> usize {
+    let of_part = |part: &str| {
+        let (_, positions) = part.split_once(':').filter(|(id, _)| *id == sequence.to_string())?;
+        let Some((first, end)) = positions.split_once("..") else { return Some(1) };
+        Some(end.parse::<usize>().unwrap() - first.parse::<usize>().unwrap())
+    };
+    step.split(' ').filter_map(of_part).sum()
+}
+
+#[test]
+fn a_full_batch_makes_way_for_another_tenants_first_sequence_at_once() {
+    let mut lab = Lab::with(EngineConfig { max_sequences: 4, ..CONFIG }, LIMITS);
+    let flood: Vec<_> = (0..10).map(|_| lab.submit(job_of("flood", 5, 30))).collect();
+    lab.steps(4);
+    let other = lab.submit(job_of("other", 4, 2));
+    assert_eq!(lab.step(), "-3 0:8 1:8 2:8 10:0..4");
+    assert_eq!(lab.step(), "0:9 1:9 2:9 10:4");
+    assert_eq!(other.tokens(), answer(&other.job.prompt, &[], 2));
+    // The one that made way is at the front of its tenant's line again.
+    assert!(runs(&lab.step(), 3));
+    lab.run();
+    for watch in flood {
+        assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], 30));
+    }
+    assert_eq!(lab.stats().num_preempted, 1);
+}
+
+#[test]
+fn a_tenants_second_sequence_waits_for_a_place() {
+    let mut lab = Lab::with(EngineConfig { max_sequences: 3, ..CONFIG }, LIMITS);
+    for _ in 0..5 {
+        lab.submit(job_of("flood", 5, 12));
+    }
+    lab.steps(2);
+    lab.submit(job_of("other", 4, 4));
+    lab.submit(job_of("other", 4, 4));
+    let trace = lab.run();
+    let first = |sequence| trace.iter().position(|step| runs(step, sequence)).unwrap();
+    assert_eq!(first(5), 0);
+    // A place comes free when 5 ends; whoever has fewest comes first, and that is 6 of the other tenant again.
+    assert!(first(6) > 3 && first(6) < first(3), "{trace:?}");
+    assert_eq!(lab.stats().num_preempted, 1);
+}
+
+#[test]
+fn a_sequence_makes_way_only_once() {
+    let mut lab = Lab::with(EngineConfig { max_sequences: 2, ..CONFIG }, LIMITS);
+    for _ in 0..2 {
+        lab.submit(job_of("flood", 5, 60));
+    }
+    lab.steps(2);
+    for number in 0..6 {
+        let other = lab.submit(job_of(&format!("other {number}"), 5, 3));
+        lab.steps(4);
+        assert!(number > 0 || !other.tokens().is_empty(), "the first comes in at once");
+    }
+    lab.run();
+    assert_eq!(lab.stats().num_preempted, 1);
+}
+
+#[test]
+fn prompts_of_two_tenants_take_turns() {
+    let mut lab = Lab::new();
+    for number in 0..7 {
+        lab.submit(job_of("flood", 200 + number, 2));
+    }
+    lab.steps(2);
+    lab.submit(job_of("other", 30, 2));
+    let step = lab.step();
+    assert!(step.contains("7:0..16"), "half of the step is the other tenant's: {step}");
+}
+
+#[test]
+fn a_lone_prompt_gets_its_share_of_a_step_that_is_full_of_anothers_answers() {
+    let mut lab = Lab::with(EngineConfig { max_batch_tokens: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    let flood: Vec<_> = (0..8).map(|_| lab.submit(job_of("flood", 2, 40))).collect();
+    lab.steps(4);
+    let other = lab.submit(job_of("other", 7, 2));
+    // Sequence 7 has made way. Of the seven left four have a row, and then those first that had none.
+    assert_eq!(lab.step(), "-7 0:5 1:5 2:5 3:4 8:0..4");
+    assert_eq!(lab.step(), "0:6 1:6 4:4 5:4 6:3 8:4..7");
+    assert_eq!(other.tokens().len(), 1);
+    let trace = lab.run();
+    assert!(trace[..30].iter().all(|step| step.split(' ').count() == 8), "no row is left empty: {trace:?}");
+    for watch in flood {
+        assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], 40));
+    }
+}
+
+#[test]
+fn rows_kept_for_a_prompt_that_waits_for_a_block_are_not_lost() {
+    let mut lab = Lab::with(EngineConfig { max_batch_tokens: 8, max_sequences: 8, ..CONFIG }, LIMITS);
+    (0..6).for_each(|_| drop(lab.submit(job_of("flood", 2, 60))));
+    lab.steps(8);
+    // Both prompts of 40 tokens are the same: the second leaves its blocks to the first, and its rows to the answers.
+    lab.submit(job_of("other", 40, 2));
+    lab.submit(job_of("other", 40, 2));
+    for step in lab.steps(6) {
+        let num_rows: usize = (0..8).map(|sequence| num_rows(&step, sequence)).sum();
+        assert_eq!(num_rows, 8, "{step}");
+    }
+}
+
+#[test]
+fn blocks_run_out_at_the_cost_of_the_tenant_with_the_most() {
+    let mut lab = Lab::with(CONFIG, RunnerLimits { num_blocks: 10, ..LIMITS });
+    let flood: Vec<_> = (0..3).map(|_| lab.submit(job_of("flood", 17, 60))).collect();
+    let other = lab.submit(job_of("other", 20, 60));
+    let trace = lab.run();
+    assert!(lab.stats().num_preempted > 0);
+    assert!(!trace.iter().any(|step| step.contains("-3")), "the youngest is the only one of its tenant: {trace:?}");
+    for watch in flood.iter().chain([&other]) {
+        assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], 60));
+    }
+}
+
+#[test]
+fn a_step_reads_no_more_bytes_of_adapters_than_it_may_and_all_take_turns() {
+    let run = |num_fitting: usize| {
+        let config = EngineConfig { max_adapter_bytes_per_step: num_fitting * ADAPTER_BYTES, ..CONFIG };
+        let mut lab = Lab::with(config, LIMITS);
+        let mut watches = vec![(lab.submit(job(2, 12)), vec![])];
+        for name in 0..6 {
+            let set = vec![(adapter(&name.to_string()), 1.0)];
+            watches.push((lab.submit_with(job(2, 12), set.clone()), set));
+        }
+        let trace = lab.run();
+        for (watch, set) in &watches {
+            assert_eq!(watch.tokens(), answer(&watch.job.prompt, set, 12));
+        }
+        let most = lab.script.adapter_runs.lock().unwrap().iter().map(|step| step.split(' ').count()).max();
+        assert_eq!(most, Some(num_fitting.clamp(1, 6)), "a single one runs even if it is above the bound");
+        trace
+    };
+    assert_eq!(run(6).len(), 12);
+    let trace = run(2);
+    // Six adapters, two a step: each runs in every third step, and the base in every one.
+    for steps in trace[3..30].windows(3) {
+        assert!((1..=6).all(|sequence| steps.iter().any(|step| runs(step, sequence))), "{steps:?}");
+    }
+    assert!(trace[..12].iter().all(|step| runs(step, 0)));
+    assert_eq!(run(0).len(), run(1).len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However full the engine is of one tenant, another's first sequence has rows in the next step.
+    #[test]
+    fn a_newcomer_runs_in_the_next_step(
+        flood in prop::collection::vec((1..50_usize, 1..50_u32), 1..24),
+        max_sequences in 2..8_usize,
+        num_blocks in 16..64_usize,
+        num_steps in 1..30_usize,
+        num_prompt in 1..50_usize,
+    ) {
+        let mut lab = Lab::with(EngineConfig { max_sequences, ..CONFIG }, RunnerLimits { num_blocks, ..LIMITS });
+        let watches: Vec<_> = flood.iter().map(|(prompt, tokens)| lab.submit(job_of("flood", *prompt, *tokens))).collect();
+        for _ in 0..num_steps {
+            if !lab.is_idle() {
+                lab.step();
+            }
+        }
+        let newcomer = lab.submit(job_of("other", num_prompt, 3));
+        let step = lab.step();
+        prop_assert!(runs(&step, flood.len() as u64), "{step}");
+        lab.run();
+        for watch in watches.iter().chain([&newcomer]) {
+            prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
+        }
+    }
+
+    /// A lone request's first token is as many steps away as its prompt has shares of rows, whatever another tenant has in
+    /// the batch; and that one's answers take turns. Its prompts are computed in order: one sits out only where an older one
+    /// has rows (it may compute a block for both), or where the tenant has had its share of the step.
+    #[test]
+    fn a_lone_request_waits_for_its_own_prompt_alone(
+        flood in prop::collection::vec((1..30_usize, 10..80_u32), 1..24),
+        max_sequences in 2..16_usize,
+        spare_rows in 0..8_usize,
+        num_steps in 1..30_usize,
+        num_prompt in 1..50_usize,
+    ) {
+        let max_rows = max_sequences + spare_rows;
+        let config = EngineConfig { max_sequences, max_batch_tokens: max_rows, max_prefill_tokens_beside_decode: max_rows, ..CONFIG };
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks: 200, ..LIMITS });
+        let watches: Vec<_> = flood.iter().map(|(prompt, tokens)| lab.submit(job_of("flood", *prompt, *tokens))).collect();
+        for _ in 0..num_steps {
+            if !lab.is_idle() {
+                lab.step();
+            }
+        }
+        let lone = lab.submit(job_of("lone", num_prompt, 3));
+        let mut sat_out = HashMap::new();
+        for _ in 0..num_prompt.div_ceil(max_rows / 2) {
+            if !lone.tokens().is_empty() {
+                // Sooner, because the others need less than their share.
+                break;
+            }
+            let prompts = watches.iter().filter(|watch| !lab.is_answering(watch));
+            let prompts: Vec<u64> = prompts.map(|watch| watch.id.0).collect();
+            let step = lab.step();
+            let num_flood: usize = watches.iter().map(|watch| num_rows(&step, watch.id.0)).sum();
+            for watch in watches.iter().filter(|watch| lab.is_in_batch(watch)) {
+                let id = watch.id.0;
+                if prompts.contains(&id) {
+                    let is_behind = prompts.iter().any(|prompt| *prompt < id && runs(&step, *prompt));
+                    let has_reason = is_behind || num_flood >= max_rows / 2;
+                    prop_assert!(runs(&step, id) || has_reason, "{id} sat out in vain: {step}");
+                } else {
+                    let steps = sat_out.entry(id).or_insert(0_usize);
+                    *steps = if runs(&step, id) { 0 } else { *steps + 1 };
+                    prop_assert!(*steps < max_sequences, "{id} sat out {steps} steps: {step}");
+                }
+            }
+        }
+        prop_assert!(!lone.tokens().is_empty());
+        lab.run();
+        for watch in watches.iter().chain([&lone]) {
+            prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
+        }
+    }
+
+    /// An answer has a row in every step, whatever comes in beside it, and never more prompt rows beside it than allowed.
+    #[test]
+    fn answers_keep_their_pace(
+        arrivals in prop::collection::vec((0..3_usize, 1..70_usize, 1..30_u32, 0..3_u8), 1..16),
+        beside_decode in 1..12_usize,
+    ) {
+        let config = EngineConfig { max_prefill_tokens_beside_decode: beside_decode, prefix_cache: false, ..CONFIG };
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks: 200, ..LIMITS });
+        let mut arrivals = arrivals.into_iter();
+        let first = lab.submit(job_of("first", 3, 60));
+        lab.step();
+        for step in 0..58 {
+            if step % 3 == 0 && let Some((_, prompt, tokens, tenant)) = arrivals.next() {
+                lab.submit(job_of(&tenant.to_string(), prompt, tokens));
+            }
+            let before = lab.stats().num_prefill_rows;
+            let trace = lab.step();
+            prop_assert!(runs(&trace, 0), "{trace}");
+            prop_assert!(lab.stats().num_prefill_rows - before <= beside_decode as u64, "{trace}");
+        }
+        lab.run();
+        prop_assert_eq!(first.tokens(), answer(&first.job.prompt, &[], 60));
+    }
+
+    /// Tenants that arrive in any order all end, and nobody is preempted for another's first sequence more than once.
+    #[test]
+    fn nobody_starves(arrivals in prop::collection::vec((0..4_usize, 1..40_usize, 1..30_u32, 0..5_u8), 1..30)) {
+        let limits = RunnerLimits { num_blocks: 200, ..LIMITS };
+        let mut lab = Lab::with(EngineConfig { max_sequences: 3, ..CONFIG }, limits);
+        let mut watches = Vec::new();
+        let mut preempted: HashMap<String, usize> = HashMap::new();
+        let mut count = |step: String| {
+            for victim in step.split(' ').filter(|part| part.starts_with('-')) {
+                *preempted.entry(victim.to_owned()).or_default() += 1;
+            }
+        };
+        for (after, prompt, tokens, tenant) in arrivals {
+            watches.push(lab.submit(job_of(&tenant.to_string(), prompt, tokens)));
+            for _ in 0..after {
+                if !lab.is_idle() {
+                    count(lab.step());
+                }
+            }
+        }
+        lab.run().into_iter().for_each(count);
+        prop_assert!(preempted.values().all(|times| *times == 1), "blocks never ran out: {preempted:?}");
+        for watch in &watches {
+            prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
+        }
+    }
+
+    /// The bound of a sequence's wait in the line, see `scheduler/admission.rs`.
+    #[test]
+    fn whoever_waits_is_passed_only_by_tenants_with_fewer_in_the_batch(
+        arrivals in prop::collection::vec((0..4_usize, 1..40_usize, 1..30_u32, 0..5_u8), 1..40),
+        max_sequences in 1..6_usize,
+        num_blocks in 16..80_usize,
+    ) {
+        let config = EngineConfig { max_sequences, ..CONFIG };
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks, ..LIMITS });
+        let mut watches: Vec<Watch> = Vec::new();
+        let mut has_ended: Vec<bool> = Vec::new();
+        let mut was_in_batch: Vec<bool> = Vec::new();
+        let mut arrivals = arrivals.into_iter();
+        let mut pause = 0;
+        loop {
+            while pause == 0 && let Some((after, prompt, tokens, tenant)) = arrivals.next() {
+                watches.push(lab.submit(job_of(&tenant.to_string(), prompt, tokens)));
+                has_ended.push(false);
+                was_in_batch.push(false);
+                pause = after;
+            }
+            pause = pause.saturating_sub(1);
+            if lab.is_idle() {
+                if arrivals.len() == 0 {
+                    break;
+                }
+                pause = 0;
+                continue;
+            }
+            let step = lab.step();
+            for (has_ended, watch) in has_ended.iter_mut().zip(&mut watches) {
+                *has_ended = *has_ended || !watch.is_running();
+            }
+            // Who ended in this step had a place in it.
+            let in_batch: Vec<bool> = (0..watches.len()).map(|at| lab.is_in_batch(&watches[at])).collect();
+            let had_place: Vec<bool> =
+                (0..watches.len()).map(|at| in_batch[at] || (has_ended[at] && runs(&step, at as u64))).collect();
+            let of_tenant = |members: &[bool], tenant: &TenantId| {
+                watches.iter().zip(members).filter(|(watch, is_in)| **is_in && watch.job.tenant == *tenant).count()
+            };
+            let somebody_made_way = step.split(' ').any(|part| part.starts_with('-'));
+            for waiting in (0..watches.len()).filter(|at| !had_place[*at] && !has_ended[*at] && !was_in_batch[*at]) {
+                let own = &watches[waiting].job.tenant;
+                for passing in (waiting + 1..watches.len()).filter(|at| had_place[*at] && !was_in_batch[*at]) {
+                    let other = &watches[passing].job.tenant;
+                    prop_assert!(other != own, "{passing} passed {waiting} of its own tenant: {step}");
+                    // Before the step, and after those who entered in it. Who made way in between is not known, but for
+                    // one whose tenant has nobody there is nobody to be passed by.
+                    let (before, others, own) =
+                        (of_tenant(&was_in_batch, own), of_tenant(&had_place, other), of_tenant(&had_place, own));
+                    prop_assert!(before.max(own) > 0, "{passing} passed {waiting}, its tenant's first: {step}");
+                    prop_assert!(
+                        somebody_made_way || others <= own,
+                        "{passing} passed {waiting}, whose tenant had {own}: {step}"
+                    );
+                }
+            }
+            was_in_batch = in_batch;
+        }
+        prop_assert!(has_ended.iter().all(|has_ended| *has_ended));
+    }
+}

@@ -1,0 +1,73 @@
+//! Adapters for the base model of the samples, and a source that a test holds the gate of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+pub(crate) use souk_models::samples::{SHAPE, Tensor, base, numbers, weights, weights_file};
+use souk_protocol::{AdapterManifest, Digest, FileEntry};
+use tokio::sync::Semaphore;
+
+use super::source::{AdapterFiles, AdapterSource, SourceError};
+
+/// An adapter on `v_proj` of both layers. Its packed size grows with the rank: see [`SIZE_PER_RANK`].
+pub(crate) fn adapter_files(rank: usize, changes: &Value) -> AdapterFiles {
+    let paths = [0, 1].map(|layer| format!("layers.{layer}.self_attn.v_proj"));
+    let tensors: Vec<_> = paths
+        .iter()
+        .flat_map(|path| {
+            [
+                Tensor::new(path, "lora_A.weight", Dtype::F32, &[rank, SHAPE.hidden_size]),
+                Tensor::new(path, "lora_B.weight", Dtype::F32, &[SHAPE.kv_size(), rank]),
+            ]
+        })
+        .collect();
+    let mut config = json!({"peft_type": "LORA", "r": rank, "target_modules": ["v_proj"]});
+    for (key, value) in changes.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    files_of(config.to_string().into_bytes(), weights_file(&tensors), Digest::of(b"tiny"))
+}
+
+/// Packed bytes for each rank of [`adapter_files`]: in both layers one row of A and one column of B, each one vector
+/// of 16 halves.
+pub(crate) const SIZE_PER_RANK: usize = 2 * 2 * 32;
+
+/// Files with the manifest that fits them.
+pub(crate) fn files_of(config: Vec<u8>, weights: Vec<u8>, base: Digest) -> AdapterFiles {
+    let entry = |bytes: &[u8]| FileEntry { digest: Digest::of(bytes), size_bytes: bytes.len() as u64 };
+    AdapterFiles { manifest: AdapterManifest::new(base, entry(&config), entry(&weights)), config, weights }
+}
+
+/// A source in memory that counts fetches and lets them through one permit at a time.
+pub(crate) struct GatedSource {
+    files: HashMap<Digest, AdapterFiles>,
+    pub(crate) gate: Semaphore,
+    pub(crate) num_fetches: AtomicUsize,
+}
+
+impl GatedSource {
+    /// A source of these adapters, and their digests. Its gate is open for `num_open` fetches.
+    pub(crate) fn new(adapters: impl IntoIterator<Item = AdapterFiles>, num_open: usize) -> (Arc<Self>, Vec<Digest>) {
+        let adapters: Vec<_> = adapters.into_iter().map(|files| (files.manifest.digest(), files)).collect();
+        let digests = adapters.iter().map(|(digest, _)| *digest).collect();
+        let (gate, num_fetches) = (Semaphore::new(num_open), AtomicUsize::new(0));
+        (Arc::new(Self { files: adapters.into_iter().collect(), gate, num_fetches }), digests)
+    }
+
+    pub(crate) fn num_fetches(&self) -> usize {
+        self.num_fetches.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl AdapterSource for GatedSource {
+    async fn fetch(&self, digest: &Digest, _max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+        self.num_fetches.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.expect("the gate is never closed").forget();
+        self.files.get(digest).cloned().ok_or(SourceError::NotFound(*digest))
+    }
+}

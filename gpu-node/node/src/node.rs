@@ -1,0 +1,315 @@
+//! A node: takes jobs from the queue, has their adapters made resident, hands them to the engine, settles.
+//!
+//! Five tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
+//! other; the engine only ever sees requests that can run at once.
+//!
+//! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
+//! cancelled. A failure that another attempt may not have is given back to the queue as such; any other is told to the
+//! client. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
+//! that is killed says nothing, and its leases expire.
+
+mod books;
+mod job;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use souk_engine::Engine;
+use souk_engine::constraint::ConstraintCompiler;
+use souk_protocol::{NodeId, PoolId};
+use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::books::Books;
+use crate::adapters::AdapterStore;
+
+/// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Jobs that wait in the queue whose adapters are brought nearer: about what enters the batch while one adapter loads.
+const LOOK_AHEAD: usize = 8;
+/// How often the queue is looked at for that.
+const LOOK_AHEAD_EVERY: Duration = Duration::from_millis(100);
+/// Pause after the queue could not be reached.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How soon to look again whether the batch has room, if no job has ended before.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Who a node is and how it keeps in touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The pool that it serves: the digest of its base model.
+    pub pool: PoolId,
+    /// Its identity, and so its lane.
+    pub node: NodeId,
+    /// Time between two heartbeats; a fraction of the queue's `heartbeat_timeout`.
+    pub heartbeat_every: Duration,
+    /// Longest time between two reports of progress, which renew leases and charge tenants. Shorter if leases are.
+    pub report_every: Duration,
+    /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A few
+    /// keep the batch full while the next claim is under way.
+    pub max_waiting: usize,
+    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
+    /// behind another tenant's long answers. The engine lets them into the batch at once.
+    pub max_newcomers: usize,
+}
+
+/// A running node. Dropping it cuts everything off; [`drain`](Self::drain) first to let answers end.
+pub struct Node {
+    shared: Arc<Shared>,
+    _cut_off: DropGuard,
+}
+
+/// What the node's tasks share.
+struct Shared {
+    config: NodeConfig,
+    queue: Arc<dyn JobQueue>,
+    events: Arc<dyn EventSinks>,
+    adapters: AdapterStore,
+    engine: Engine,
+    constraints: ConstraintCompiler,
+    books: Books,
+    tasks: TaskTracker,
+    /// No more claims; jobs that have not reached the engine go back.
+    draining: CancellationToken,
+    /// The claim loop has ended: no more jobs come.
+    claims_ended: CancellationToken,
+    /// Everything stops now.
+    cut_off: CancellationToken,
+}
+
+impl NodeConfig {
+    /// A new node of a pool, with the usual times.
+    #[must_use]
+    pub fn new(pool: PoolId) -> Self {
+        Self {
+            pool,
+            node: NodeId::new(),
+            heartbeat_every: Duration::from_secs(1),
+            report_every: Duration::from_secs(1),
+            max_waiting: 8,
+            max_newcomers: 4,
+        }
+    }
+}
+
+impl Node {
+    /// Starts taking work. Needs a tokio runtime.
+    #[must_use]
+    pub fn start(
+        config: NodeConfig,
+        queue: Arc<dyn JobQueue>,
+        events: Arc<dyn EventSinks>,
+        adapters: AdapterStore,
+        engine: Engine,
+        constraints: ConstraintCompiler,
+    ) -> Self {
+        let cut_off = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            config,
+            queue,
+            events,
+            adapters,
+            engine,
+            constraints,
+            books: Books::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            claims_ended: CancellationToken::new(),
+            cut_off: cut_off.clone(),
+        });
+        shared.spawn(Arc::clone(&shared).beat());
+        shared.spawn(Arc::clone(&shared).claim_jobs());
+        shared.spawn(Arc::clone(&shared).look_ahead());
+        shared.spawn(Arc::clone(&shared).report_progress());
+        shared.spawn(Arc::clone(&shared).hear_cancellations());
+        Self { shared, _cut_off: cut_off.drop_guard() }
+    }
+
+    /// The node's identity, and so its lane.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.shared.config.node
+    }
+
+    /// Stops claiming, gives back what has not reached the engine, lets running answers end within `timeout`, cuts off and
+    /// gives back the rest. The engine is drained too.
+    pub async fn drain(&self, timeout: Duration) {
+        let shared = &self.shared;
+        shared.draining.cancel();
+        let NodeConfig { pool, node, .. } = &shared.config;
+        if let Err(error) = shared.queue.retire(*pool, node).await {
+            tracing::warn!(%error, "cannot retire from the queue; its heartbeat will lapse");
+        }
+        let all_ended = async {
+            shared.claims_ended.cancelled().await;
+            shared.books.wait_until_empty().await;
+        };
+        if tokio::time::timeout(timeout, all_ended).await.is_err() {
+            tracing::warn!(jobs = shared.books.len(), ?timeout, "jobs are still running and are given back");
+        }
+        shared.cut_off.cancel();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        shared.engine.drain();
+    }
+}
+
+impl Shared {
+    /// Runs one of the node's own tasks until the node is cut off.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut_off = self.cut_off.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cut_off.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Says now and then that the node lives.
+    async fn beat(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.config.heartbeat_every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if self.draining.is_cancelled() {
+                return;
+            }
+            let status = NodeStatus {
+                node: self.config.node.clone(),
+                pool: self.config.pool,
+                free_slots: self.room(),
+                running: self.books.len(),
+                resident: self.adapters.stats().resident.iter().map(|adapter| adapter.digest).collect(),
+            };
+            if let Err(error) = self.queue.heartbeat(status).await {
+                tracing::warn!(%error, "cannot send a heartbeat");
+            }
+        }
+    }
+
+    /// Takes jobs while they can start soon.
+    async fn claim_jobs(self: Arc<Self>) {
+        let _ended = self.claims_ended.clone().drop_guard();
+        loop {
+            // Only the waiting may be broken off: a claim whose answer is dropped would leave its jobs without a node
+            // until their leases expire.
+            let found = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return,
+                found = self.wait_for_work() => found,
+            };
+            let claimed = match found {
+                Ok(true) => self.queue.claim(self.wish()).await,
+                Ok(false) => continue,
+                Err(error) => Err(error),
+            };
+            match claimed {
+                Ok(deliveries) => deliveries.into_iter().for_each(|delivery| job::start(&self, delivery)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot claim jobs");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    /// Brings the adapters of the next jobs nearer while there is no room for the jobs themselves.
+    async fn look_ahead(self: Arc<Self>) {
+        let NodeConfig { pool, node, .. } = &self.config;
+        loop {
+            tokio::time::sleep(LOOK_AHEAD_EVERY).await;
+            if self.room() > 0 || self.draining.is_cancelled() {
+                continue;
+            }
+            match self.queue.peek(*pool, node, LOOK_AHEAD).await {
+                Ok(adapters) => adapters.iter().for_each(|digest| self.adapters.prefetch(digest)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look ahead in the queue");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until there is room here and work there.
+    async fn wait_for_work(&self) -> Result<bool, souk_queue::QueueError> {
+        loop {
+            let wish = self.wish();
+            let is_full = wish.max_jobs == 0;
+            if is_full && wish.max_newcomers == 0 {
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()).await;
+                continue;
+            }
+            tokio::select! {
+                found = self.queue.wait(&wish, LONGEST_WAIT) => return found,
+                // Room may also come without a job's end: sequences enter the batch.
+                _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()), if is_full => {}
+            }
+        }
+    }
+
+    /// What this node would take now.
+    fn wish(&self) -> Claim {
+        let NodeConfig { pool, node, max_newcomers, .. } = &self.config;
+        let (most, held) = (self.most_jobs(), self.books.len());
+        let with_newcomers = if self.engine.is_open() { most + max_newcomers } else { 0 };
+        let max_newcomers = with_newcomers.min(self.engine.max_requests()).saturating_sub(held.max(most));
+        Claim { pool: *pool, node: node.clone(), max_jobs: most.saturating_sub(held), max_newcomers }
+    }
+
+    /// How many more jobs can start soon.
+    fn room(&self) -> usize {
+        self.most_jobs().saturating_sub(self.books.len())
+    }
+
+    /// How many jobs are here when it is full: what the batch has room for, and a few that wait. The engine's last places
+    /// are the newcomers'.
+    fn most_jobs(&self) -> usize {
+        if !self.engine.is_open() {
+            return 0;
+        }
+        let stats = self.engine.stats();
+        let soon = stats.num_running + stats.num_free_places + self.config.max_waiting;
+        let max_requests = self.engine.max_requests();
+        soon.min(max_requests - self.config.max_newcomers.min(max_requests / 2))
+    }
+
+    /// Renews leases, and with them reports how far each job is.
+    async fn report_progress(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.books.report_every(self.config.report_every)).await;
+            let progress = self.books.progress();
+            if progress.is_empty() {
+                continue;
+            }
+            match self.queue.renew(self.config.pool, &progress).await {
+                Ok(lost) => {
+                    for lease in lost {
+                        tracing::warn!(job = %lease.job, attempt = lease.attempt, "the lease was lost; the job stops");
+                        self.books.lose(&lease);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot renew leases"),
+            }
+        }
+    }
+
+    async fn hear_cancellations(self: Arc<Self>) {
+        let NodeConfig { pool, node, .. } = &self.config;
+        loop {
+            match self.queue.next_cancelled(*pool, node, LONGEST_WAIT).await {
+                Ok(leases) => leases.iter().for_each(|lease| self.books.cancel(lease)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot hear cancellations");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+    }
+}

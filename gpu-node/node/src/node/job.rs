@@ -1,0 +1,190 @@
+//! One job on this node, from delivery to settlement.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::TryFutureExt;
+use souk_engine::constraint::{Constraint, ConstraintError};
+use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
+use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Usage};
+use souk_queue::{Delivery, EventSink, QueueError, Settlement};
+
+use super::Shared;
+use super::books::Held;
+use crate::adapters::{AdapterError, AdapterLease, SourceError};
+
+/// How an attempt ended, as far as the queue and the client are concerned.
+enum End {
+    /// In good order; the client has been told.
+    Finished { output_tokens: u32 },
+    /// For good; the client is to be told.
+    Failed(JobFailure, Option<Box<dyn EventSink>>),
+    /// Before it reached the engine, because nobody wants it.
+    Cancelled(Box<dyn EventSink>),
+    /// In a way that another attempt may not.
+    Retry(String),
+    /// It did not run to its end, because this node stops.
+    NotHere,
+}
+
+/// Puts the job on the books and starts its task.
+pub(super) fn start(node: &Arc<Shared>, delivery: Delivery) {
+    let resumed = count(delivery.job.resume.len());
+    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, resumed);
+    metrics::histogram!("souk_queue_wait_seconds").record(delivery.waited.as_secs_f64());
+    let node_of_task = Arc::clone(node);
+    node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });
+}
+
+async fn work(node: &Shared, delivery: Delivery, held: Held) {
+    let (prompt_tokens, resumed) = (count(delivery.job.prompt.len()), count(delivery.job.resume.len()));
+    let end = tokio::select! {
+        biased;
+        () = node.cut_off.cancelled() => End::NotHere,
+        end = run(node, delivery, &held) => end,
+    };
+    let settlement = match end {
+        End::Finished { output_tokens } => Settlement::Over { output_tokens },
+        End::Failed(failure, sink) => {
+            tracing::info!(job = %held.lease().job, %failure, "job failed");
+            // If the client is gone it has no use for the failure either.
+            let _ = sink.map(|sink| sink.send(JobEvent::Failed(failure)));
+            Settlement::Over { output_tokens: held.num_generated() }
+        }
+        End::Cancelled(sink) => {
+            let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens: resumed };
+            let _ = sink.send(JobEvent::Finished { reason: FinishReason::Cancelled, usage });
+            Settlement::Over { output_tokens: resumed }
+        }
+        End::Retry(reason) => {
+            tracing::warn!(job = %held.lease().job, attempt = held.lease().attempt, reason, "attempt failed");
+            Settlement::Retry { reason }
+        }
+        End::NotHere => Settlement::GiveBack,
+    };
+    // Should the queue not know of another attempt after all, there has to be one.
+    let settlement = if held.is_lost() { Settlement::GiveBack } else { settlement };
+    match node.queue.settle(node.config.pool, held.lease(), settlement).await {
+        Ok(()) => {}
+        Err(error @ QueueError::LeaseLost { .. }) => tracing::debug!(%error, "settled too late"),
+        // The lease expires, and the queue delivers again; the receiver knows repeats.
+        Err(error) => tracing::warn!(%error, job = %held.lease().job, "cannot settle"),
+    }
+}
+
+/// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
+async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
+    let Delivery { job, lease, reply_to, .. } = delivery;
+    let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
+    let (leases, constraint) = tokio::select! {
+        biased;
+        () = held.cancelled.cancelled() => return End::Cancelled(sink),
+        () = node.draining.cancelled(), if !job.adapters.is_empty() => return End::NotHere,
+        () = tokio::time::sleep(time_left(&job)) => return End::Failed(JobFailure::DeadlineExceeded, Some(sink)),
+        ready = make_ready(node, &job) => match ready {
+            Ok(ready) => ready,
+            Err(unready) => return unready.end(sink),
+        },
+    };
+    let weights = job.adapters.iter().map(|adapter| adapter.weight);
+    let adapters = leases.iter().map(|lease| Arc::clone(lease)).zip(weights).collect();
+    let request = EngineRequest { job, adapters, constraint, sink };
+    match node.engine.submit(request) {
+        Ok(generation) => follow(generation, held).await,
+        Err(Rejected { error: EngineError::Refused(failure), request }) => End::Failed(failure, Some(request.sink)),
+        Err(Rejected { error: EngineError::Full { .. } | EngineError::Stopping | EngineError::Thread(_), .. }) => {
+            End::NotHere
+        }
+    }
+    // The leases end here, after the generation.
+}
+
+/// Why a job cannot enter the engine.
+enum Unready {
+    Adapter(AdapterError),
+    Constraint(ConstraintError),
+}
+
+impl Unready {
+    fn end(self, sink: Box<dyn EventSink>) -> End {
+        match self {
+            Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
+            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), Some(sink)),
+            Self::Constraint(error) => match error.refusal() {
+                Some(failure) => End::Failed(failure, Some(sink)),
+                None => End::Retry(error.to_string()),
+            },
+        }
+    }
+}
+
+/// What a job needs beside room in the engine, made side by side.
+async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
+    let constraint = async {
+        match &job.constraint {
+            Some(spec) => node.constraints.compile_after(spec, &job.resume).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    tokio::try_join!(acquire(node, job).map_err(Unready::Adapter), constraint.map_err(Unready::Constraint))
+}
+
+/// Leases all adapters of a job. Sits out the pause after a failure that may pass, so that the queue's attempts are not
+/// used up at once.
+async fn acquire(node: &Shared, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
+    let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
+    loop {
+        match node.adapters.acquire_all(&digests).await {
+            Err(AdapterError::BackingOff { retry_in_ms, reason }) if is_transient(&reason) => {
+                tokio::time::sleep(Duration::from_millis(retry_in_ms)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn follow(mut generation: Generation, held: &Held) -> End {
+    held.report(generation.counter());
+    let ended = tokio::select! {
+        ended = generation.ended() => ended,
+        () = held.cancelled.cancelled() => {
+            generation.cancel();
+            generation.ended().await
+        }
+    };
+    match ended.outcome {
+        Ok(_) => End::Finished { output_tokens: ended.usage.completion_tokens },
+        Err(JobFailure::Internal(reason)) => End::Retry(reason),
+        Err(failure) => End::Failed(failure, ended.sink),
+    }
+}
+
+/// Whether another attempt, a little later or on another node, may find the adapter. What waited in vain for room or for
+/// a load has waited long enough for the client too.
+fn is_transient(error: &AdapterError) -> bool {
+    match error {
+        AdapterError::Source(SourceError::Unavailable(_)) | AdapterError::Stopped => true,
+        AdapterError::Source(_)
+        | AdapterError::WrongBase { .. }
+        | AdapterError::Invalid(_)
+        | AdapterError::Pack(_)
+        | AdapterError::TooLarge { .. }
+        | AdapterError::TogetherTooLarge { .. }
+        | AdapterError::NoRoom { .. }
+        | AdapterError::LoadTimeout { .. }
+        | AdapterError::BackingOff { .. }
+        | AdapterError::TakenDown => false,
+    }
+}
+
+/// Time until the job's deadline; a year where it has none.
+fn time_left(job: &GenerateJob) -> Duration {
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let Some(deadline_unix_ms) = job.deadline_unix_ms else { return year };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(deadline_unix_ms).saturating_sub(now).min(year)
+}
+
+fn count(num_tokens: usize) -> u32 {
+    u32::try_from(num_tokens).unwrap_or(u32::MAX)
+}

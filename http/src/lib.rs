@@ -1,0 +1,28 @@
+//! The crust that every HTTP service of Souk has around its routes, written once: the request's id, its line in the log
+//! and its place in the figures; panics as answers; refused bodies read away; the key in the header; `Idempotency-Key`;
+//! RFC 9457 problems; signs of life; the exporter of figures; and which pages of other origins may call.
+//!
+//! It knows no route, no error and no figure of a service: those stay with the service, which hands over what it needs.
+//!
+//! Begin with [`crust`], which says what lies around what.
+
+pub mod crust;
+pub mod service;
+
+pub mod panic;
+pub mod refused_body;
+
+mod observe;
+
+pub mod bearer;
+pub mod cors;
+pub mod health;
+pub mod idempotency;
+pub mod problem;
+pub mod request_id;
+
+pub mod exporter;
+
+pub use crust::put_around;
+pub use exporter::Exporter;
+pub use service::Service;

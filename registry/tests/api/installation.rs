@@ -1,0 +1,111 @@
+//! A database and objects that do not belong together: nothing starts, and nothing is lost.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::StatusCode;
+use souk_registry::{Registry, RegistryConfig};
+
+use crate::support::{AdapterFiles, LEASE, Stack, bases, in_haste, num_objects};
+use tempfile::TempDir;
+
+/// The folder of a registry that ended, with one version in it, and its tenant's key.
+async fn folder_with_a_version() -> (Arc<TempDir>, String) {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    acme.publish("acme/sst2", "1.0.0", 1).await;
+    let key = acme.key.clone();
+    (stack.close().await, key)
+}
+
+async fn refusal(folder: &Path) -> String {
+    let mut config = RegistryConfig::new(folder);
+    in_haste(&mut config);
+    Registry::open_embedded(config, bases()).await.err().unwrap().to_string()
+}
+
+fn move_database(from: &Path, to: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("registry.sqlite{end}");
+        if from.join(&name).exists() {
+            std::fs::rename(from.join(&name), to.join(&name)).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_database_is_not_replaced_by_a_new_one_that_knows_no_object() {
+    let (folder, key) = folder_with_a_version().await;
+    let aside = tempfile::tempdir().unwrap();
+    move_database(folder.path(), aside.path());
+    let message = refusal(folder.path()).await;
+    assert!(message.contains("restore that database from a backup"), "{message}");
+    // An empty file is a new database, too.
+    move_database(folder.path(), tempfile::tempdir().unwrap().path());
+    std::fs::write(folder.path().join("registry.sqlite"), b"").unwrap();
+    let message = refusal(folder.path()).await;
+    assert!(message.contains("restore that database from a backup"), "{message}");
+    tokio::time::sleep(LEASE).await;
+    assert_eq!(num_objects(folder.path()), 3);
+    move_database(folder.path(), tempfile::tempdir().unwrap().path());
+    move_database(aside.path(), folder.path());
+    serves(folder, &key).await;
+}
+
+#[tokio::test]
+async fn lost_objects_are_told_before_anybody_asks_for_them() {
+    let (folder, key) = folder_with_a_version().await;
+    let aside = tempfile::tempdir().unwrap();
+    std::fs::rename(folder.path().join("objects"), aside.path().join("objects")).unwrap();
+    let message = refusal(folder.path()).await;
+    assert!(message.contains("restore the objects from a backup"), "{message}");
+    std::fs::remove_dir_all(folder.path().join("objects")).unwrap();
+    std::fs::rename(aside.path().join("objects"), folder.path().join("objects")).unwrap();
+    serves(folder, &key).await;
+}
+
+#[tokio::test]
+async fn the_objects_of_another_installation_are_refused_with_both_ids() {
+    let (folder, key) = folder_with_a_version().await;
+    let tag = folder.path().join("objects/installation");
+    let id = std::fs::read_to_string(&tag).unwrap();
+    std::fs::write(&tag, "ins_other\n").unwrap();
+    let message = refusal(folder.path()).await;
+    assert!(message.contains(id.trim()) && message.contains("ins_other"), "{message}");
+    std::fs::write(&tag, id).unwrap();
+    serves(folder, &key).await;
+}
+
+#[tokio::test]
+async fn an_older_database_lets_the_newer_objects_be_until_the_right_one_is_back() {
+    let (folder, key) = folder_with_a_version().await;
+    let older = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("registry.sqlite"), older.path().join("registry.sqlite")).unwrap();
+    let stack = Stack::start_in(folder, |_| {}).await;
+    stack.user(&key).publish("acme/sst2", "2.0.0", 2).await;
+    let folder = stack.close().await;
+    let newer = tempfile::tempdir().unwrap();
+    move_database(folder.path(), newer.path());
+    move_database(older.path(), folder.path());
+    let num_before = num_objects(folder.path());
+    let stack = Stack::start_in(folder, in_haste).await;
+    // Several rounds of the collector, each of which finds the newer objects without a reference.
+    tokio::time::sleep(2 * LEASE).await;
+    assert_eq!(stack.num_objects(), num_before);
+    let folder = stack.close().await;
+    move_database(folder.path(), tempfile::tempdir().unwrap().path());
+    move_database(newer.path(), folder.path());
+    let stack = serves(folder, &key).await;
+    let weights = "/adapters/acme/sst2/versions/2.0.0/files/adapter_model.safetensors";
+    let answer = stack.user(&key).get(weights).await;
+    assert_eq!(answer.bytes().await.unwrap(), AdapterFiles::tiny(2).weights_bytes());
+}
+
+async fn serves(folder: Arc<TempDir>, key: &str) -> Stack {
+    let stack = Stack::start_in(folder, in_haste).await;
+    let answer = stack.user(key).get("/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
+    stack
+}

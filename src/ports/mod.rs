@@ -1,0 +1,4 @@
+//! What the services' ports lead to where all roles are in one process.
+
+pub(crate) mod catalog;
+pub(crate) mod pins;

@@ -1,0 +1,42 @@
+//! The control plane: tenants, keys, adapters. It has no ports; what it needs are a database and an object store.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use souk_protocol::BaseModel;
+use souk_registry::{Registry, RegistryConfig};
+
+use crate::config::Config;
+use crate::terminal;
+
+/// Opens the embedded shape below the data folder, for uploads that are made for `bases`.
+///
+/// # Errors
+/// If the folder, the database or the pepper cannot be used.
+pub(crate) async fn open(config: &Config, bases: Vec<BaseModel>) -> anyhow::Result<Registry> {
+    let registry = RegistryConfig { data_dir: config.data_dir()?, settings: config.registry.clone() };
+    Registry::open_embedded(registry, bases).await.context("cannot open the registry")
+}
+
+/// Makes the first admin key where there is none, shows it, and writes it to `file` if one is given.
+///
+/// # Errors
+/// If the key cannot be made, shown or written.
+pub(crate) async fn show_first_key(registry: &Registry, file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(key) = registry.bootstrap().await.context("cannot make the first admin key")? else { return Ok(()) };
+    let secret = key.expose();
+    terminal::line("This is the admin key. It is shown once; keep it:")?;
+    terminal::line(&format!("  {secret}"))?;
+    if let Some(path) = file {
+        write_private(path, secret).with_context(|| format!("cannot write the admin key to {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
