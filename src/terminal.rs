@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use souk_models::base::{Progress, Stage};
+use souk_models::base::{LoadProgress, Stage};
 
 /// Prints a result line.
 ///
@@ -77,7 +77,7 @@ impl ProgressBars {
     }
 
     /// Draws how far the work is.
-    pub(crate) fn show(&mut self, progress: Progress) {
+    pub(crate) fn show(&mut self, progress: LoadProgress) {
         if self.current.as_ref().is_none_or(|(stage, _)| *stage != progress.stage) {
             self.clear();
             let message = format!("{} {}", progress.stage.as_str(), self.name);

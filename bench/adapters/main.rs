@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_engine::{Engine, EngineConfig};
 use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use souk_engine::{Engine, EngineRequest, Generation};
+use souk_engine::{Engine, EngineRequest, RequestHandle};
 use souk_node::adapters::AdapterStore;
 use souk_protocol::{
     AdapterUse, Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
@@ -66,7 +66,7 @@ impl Node {
         };
         let adapters: Vec<_> = lease.iter().map(|lease| (Arc::clone(lease), 1.0)).collect();
         let mut running = self.submit(adapters, length, seed);
-        running.generation.ended().await.outcome.unwrap_or_else(|failure| panic!("{failure}"));
+        running.handle.ended().await.outcome.unwrap_or_else(|failure| panic!("{failure}"));
         Answer { asked, tokens: running.tokens() }
     }
 
@@ -75,8 +75,8 @@ impl Node {
         let asked = Instant::now();
         let mut running = self.submit(Vec::new(), length, seed);
         tokio::time::sleep(time).await;
-        running.generation.cancel();
-        running.generation.ended().await;
+        running.handle.cancel();
+        running.handle.ended().await;
         Answer { asked, tokens: running.tokens() }
     }
 
@@ -84,8 +84,8 @@ impl Node {
         let (tokens, sink) = Clock::start();
         let job = self.job(&adapters.iter().map(|(one, _)| one.digest).collect::<Vec<_>>(), length, seed);
         let request = EngineRequest { job, adapters, constraint: None, sink };
-        let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
-        Running { generation, tokens }
+        let handle = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
+        Running { handle, tokens }
     }
 
     fn job(&self, adapters: &[Digest], length: Length, seed: u64) -> GenerateJob {
@@ -143,7 +143,7 @@ impl Node {
 
 /// An answer under way.
 struct Running {
-    generation: Generation,
+    handle: RequestHandle,
     tokens: Arc<Mutex<Vec<Instant>>>,
 }
 

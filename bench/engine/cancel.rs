@@ -58,8 +58,8 @@ fn cancels(bench: &Bench, num_running: usize, num_cancels: u64) -> (Vec<f64>, Ve
         let begun = waiting.pop_front().expect("as many as there were");
         waiting.push_back(ask(seed));
         let started = Instant::now();
-        cancelled.generation.cancel();
-        futures::executor::block_on(cancelled.generation.ended());
+        cancelled.handle.cancel();
+        futures::executor::block_on(cancelled.handle.ended());
         free.push(started.elapsed().as_secs_f64() * 1e3);
         next.push(first_token(&begun).duration_since(started).as_secs_f64() * 1e3);
         running.push_back(begun);

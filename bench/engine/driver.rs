@@ -4,8 +4,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
-use souk_engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::{Engine, EngineConfig, EngineRequest, RequestHandle};
 use souk_models::llama::LlamaRunner;
 use souk_protocol::{
     AdapterUse, BaseModel, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
@@ -24,7 +24,7 @@ pub(crate) struct Driver {
 
 /// An answer under way.
 pub(crate) struct Running {
-    pub(crate) generation: Generation,
+    pub(crate) handle: RequestHandle,
     /// When each token came.
     pub(crate) tokens: mpsc::Receiver<Instant>,
 }
@@ -68,8 +68,8 @@ impl Driver {
             adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect();
         let (sender, tokens) = mpsc::channel();
         let request = EngineRequest { job, adapters, constraint: None, sink: Box::new(Clock(sender)) };
-        let generation = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
-        Running { generation, tokens }
+        let handle = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));
+        Running { handle, tokens }
     }
 }
 
@@ -85,7 +85,7 @@ impl Drop for Driver {
 impl Running {
     /// Waits for the end and returns when each token came.
     pub(crate) fn finish(mut self) -> Vec<Instant> {
-        let ended = futures::executor::block_on(self.generation.ended());
+        let ended = futures::executor::block_on(self.handle.ended());
         ended.outcome.unwrap_or_else(|failure| panic!("{failure}"));
         self.tokens.try_iter().collect()
     }

@@ -1,5 +1,5 @@
 //! The engine in process, on the real model: tokens per second of the base and with many different adapters, where the time
-//! of a step goes, what a step of more rows costs, what guessing ahead brings, what users get, how soon a cancelled answer
+//! of a step goes, what a step of more rows costs, what speculation brings, what users get, how soon a cancelled answer
 //! is gone. Prints Markdown tables.
 //!
 //! `cargo bench -p souk-bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
@@ -40,7 +40,7 @@ const SECTIONS: [Section; 7] = [
     ("throughput", throughput::all),
     ("contexts", throughput::long_contexts),
     ("rows", rows::measure),
-    ("guessing", throughput::guessing),
+    ("speculation", throughput::speculation),
     ("profile", profile::measure),
     ("cancel", cancel::measure),
     ("users", users::measure),
@@ -140,7 +140,7 @@ impl Bench {
     }
 
     /// An engine that guesses ahead and is otherwise as plain.
-    fn guessing_engine(&self) -> Driver {
+    fn speculating_engine(&self) -> Driver {
         let config = EngineConfig { prefix_cache: false, ..wide() };
         Driver::start(self.runner(), config, &self.model)
     }

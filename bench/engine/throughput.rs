@@ -112,11 +112,11 @@ pub(crate) fn long_contexts(bench: &Bench) -> Value {
     json!(rows)
 }
 
-/// What guessing ahead brings to an answer that copies, and what it costs where nothing repeats. The first has a prompt of a
+/// What speculation brings to an answer that copies, and what it costs where nothing repeats. The first has a prompt of a
 /// passage three times over, which the model goes on copying; the second is drawn at a temperature at which hardly
 /// anything repeats. The engines take turns.
-pub(crate) fn guessing(bench: &Bench) -> Value {
-    let drivers = [bench.plain_engine(), bench.guessing_engine()];
+pub(crate) fn speculation(bench: &Bench) -> Value {
+    let drivers = [bench.plain_engine(), bench.speculating_engine()];
     let passage = drivers[0].prompt(7, 80);
     let num_tokens = 2 * decode_tokens(bench);
     let varied_sampling = SamplingParams { temperature: 1.0, seed: 5, ..SamplingParams::greedy() };
@@ -124,7 +124,7 @@ pub(crate) fn guessing(bench: &Bench) -> Value {
         ("an answer that copies its prompt", passage.repeat(3), SamplingParams::greedy()),
         ("an answer that does not repeat itself", passage, varied_sampling),
     ];
-    println!("| decode 1, tokens/s | plain | guessing ahead | ratio |\n| --- | ---: | ---: | ---: |");
+    println!("| decode 1, tokens/s | plain | speculation | ratio |\n| --- | ---: | ---: | ---: |");
     let rows = answers.map(|(label, prompt, sampling)| {
         let mut best = [0.0_f64; 2];
         for _ in 0..bench.options.rounds {
@@ -134,9 +134,9 @@ pub(crate) fn guessing(bench: &Bench) -> Value {
                 *best = best.max(rate(&driver.submit(job, None).finish()));
             }
         }
-        let [plain, guessing] = best;
-        println!("| {label} | {plain:.0} | {guessing:.0} | {:.2} |", guessing / plain);
-        json!({ "answer": label, "plain": plain, "guessing": guessing })
+        let [plain, speculation] = best;
+        println!("| {label} | {plain:.0} | {speculation:.0} | {:.2} |", speculation / plain);
+        json!({ "answer": label, "plain": plain, "speculation": speculation })
     });
     println!();
     json!(rows)

@@ -38,10 +38,10 @@ pub struct GatewayParts {
 /// A handle on a running gateway; clones share it.
 #[derive(Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    shared: Arc<GatewayState>,
 }
 
-struct Shared {
+struct GatewayState {
     id: GatewayId,
     bases: Vec<Arc<ServedBase>>,
     catalog: Arc<dyn Catalog>,
@@ -77,7 +77,7 @@ impl Gateway {
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
         let carriers = bases.iter().map(carry).collect();
-        let shared = Shared {
+        let shared = GatewayState {
             id,
             bases,
             catalog: parts.catalog,

@@ -18,7 +18,7 @@ pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, NodeOrder, NodeStatus, Notice,
-    NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Progress, Settled, Settlement, Submission,
-    Submitted, Weight,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, LeaseProgress, NodeOrder,
+    NodeStatus, Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement,
+    Submission, Submitted,
 };

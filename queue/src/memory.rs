@@ -27,8 +27,8 @@ use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
-    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
+    NumberedOrder, OrderNumber, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
@@ -132,7 +132,7 @@ impl JobQueue for MemoryQueue {
         Ok(self.step(pool, |pool, now| pool.peek(node, max_jobs, now)))
     }
 
-    async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError> {
+    async fn renew(&self, pool: PoolId, progress: &[LeaseProgress]) -> Result<Vec<Lease>, QueueError> {
         Ok(self.step(pool, |pool, now| pool.renew(progress, now)))
     }
 

@@ -7,8 +7,8 @@ use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, NodeOrder, NodeStatus, Notice, NumberedOrder,
-    OrderNumber, PoolStats, Progress, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
+    NumberedOrder, OrderNumber, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// A fair queue of jobs with leases.
@@ -98,7 +98,7 @@ pub trait JobQueue: Send + Sync {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn renew(&self, pool: PoolId, progress: &[Progress]) -> Result<Vec<Lease>, QueueError>;
+    async fn renew(&self, pool: PoolId, progress: &[LeaseProgress]) -> Result<Vec<Lease>, QueueError>;
 
     /// Gives a lease back. `Over` settles the job.
     ///

@@ -15,15 +15,15 @@ pub struct Submission {
     /// Where events and notices go.
     pub reply_to: GatewayId,
     /// The job's share against others.
-    pub weight: Weight,
+    pub priority: Priority,
 }
 
 /// A priority as a share: a job of weight 200 costs its tenant half as much as one of weight 100. There is no strict
 /// order between weights, so nobody starves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight(u32);
+pub struct Priority(u32);
 
-impl Weight {
+impl Priority {
     /// The weight of an ordinary job: 100.
     pub const ORDINARY: Self = Self(100);
 
@@ -100,7 +100,7 @@ pub struct Delivery {
 
 /// How far a running job is. Reporting it renews the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct LeaseProgress {
     /// The lease.
     pub lease: Lease,
     /// Tokens generated so far, all attempts' `resume` included. A count, not a difference, so that reporting twice

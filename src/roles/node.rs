@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::{self, BaseSource, FetchConfig, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_node::adapters::{AdapterSource, AdapterStore, DiskTier, Tiers};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome, TokenId};
-use souk_queue::{EventHub, Submission, Subscription, Weight};
+use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
 use super::admit::Place;
@@ -51,7 +51,7 @@ impl RunningJob {
         gateway: &Gateway,
         job: GenerateJob,
         journey: &Journey,
-        weight: Weight,
+        priority: Priority,
         place: Place,
     ) -> Result<Self, ApiError> {
         let events = gateway.hub().subscribe(job.id.clone(), EventHub::capacity_for(&job));
@@ -60,7 +60,7 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };
         let lane = journey.lane.clone();
-        gateway.queue().submit(Submission { job, lane, reply_to: gateway.id().clone(), weight }).await?;
+        gateway.queue().submit(Submission { job, lane, reply_to: gateway.id().clone(), priority }).await?;
         running.account.submitted();
         Ok(running)
     }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 use souk_protocol::{SamplingParams, TokenId};
-use souk_queue::Weight;
+use souk_queue::Priority;
 use utoipa::ToSchema;
 
 use super::adapters::{WeightedAdapter, take_adapters};
@@ -69,7 +69,7 @@ pub struct GenerationParams {
     /// The request's share in percent of an ordinary one's, against others of the same tenant; or as `service_tier`:
     /// `flex` is 50, `auto` and `default` are 100, `priority` is 200.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
-    pub priority: Weight,
+    pub priority: Priority,
 }
 
 /// Options of a streamed answer.
@@ -163,23 +163,23 @@ pub(crate) fn for_choice(sampling: &SamplingParams, choice: u32) -> SamplingPara
 }
 
 /// The weight that `priority` or `service_tier` asks for; an ordinary one without either.
-fn take_priority(fields: &mut Fields) -> Result<Weight, ApiError> {
-    let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Weight::percent(percent as u32));
+fn take_priority(fields: &mut Fields) -> Result<Priority, ApiError> {
+    let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Priority::percent(percent as u32));
     let tier = match fields.string("service_tier")?.as_deref() {
         None => None,
-        Some("auto" | "default") => Some(Weight::ORDINARY),
-        Some("flex") => Weight::percent(50),
-        Some("priority") => Weight::percent(200),
+        Some("auto" | "default") => Some(Priority::ORDINARY),
+        Some("flex") => Priority::percent(50),
+        Some("priority") => Priority::percent(200),
         Some(other) => {
             let given: String = other.chars().take(40).collect();
             let message = format!("'service_tier' must be one of auto, default, flex, priority; given '{given}'.");
             return Err(ApiError::invalid("service_tier", message));
         }
     };
-    if priority.is_some() && tier.is_some_and(|tier| tier != Weight::ORDINARY) {
+    if priority.is_some() && tier.is_some_and(|tier| tier != Priority::ORDINARY) {
         return Err(ApiError::invalid("priority", "'priority' cannot be combined with 'service_tier'."));
     }
-    Ok(priority.or(tier).unwrap_or(Weight::ORDINARY))
+    Ok(priority.or(tier).unwrap_or(Priority::ORDINARY))
 }
 
 fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {

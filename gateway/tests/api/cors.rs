@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use souk_http::cors::CorsOrigins;
 
-use crate::stack::{Answer, KEY, Stack};
+use crate::stack::{HttpAnswer, KEY, Stack};
 
 const PAGE: &str = "https://app.example.com";
 const CHAT: &str = "/v1/chat/completions";
@@ -16,7 +16,7 @@ fn stack(origins: &[&str]) -> Stack {
 }
 
 /// What a browser asks before a page's request, without a key.
-async fn preflight(stack: &Stack, path: &str, method: &str, origin: &str) -> Answer {
+async fn preflight(stack: &Stack, path: &str, method: &str, origin: &str) -> HttpAnswer {
     let request = Request::options(path)
         .header("origin", origin)
         .header("access-control-request-method", method)
@@ -24,7 +24,7 @@ async fn preflight(stack: &Stack, path: &str, method: &str, origin: &str) -> Ans
     stack.send(request.body(Body::empty()).unwrap()).await
 }
 
-async fn call(stack: &Stack, method: &str, path: &str, origin: &str, key: &str) -> Answer {
+async fn call(stack: &Stack, method: &str, path: &str, origin: &str, key: &str) -> HttpAnswer {
     let request = Request::builder().method(method).uri(path).header("origin", origin);
     stack.send(request.header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap()).await
 }
@@ -33,7 +33,7 @@ fn allowed<'answer>(headers: &'answer HeaderMap, name: &str) -> Option<&'answer 
     headers.get(format!("access-control-{name}")).map(|value| value.to_str().unwrap())
 }
 
-fn has_none(answer: &Answer) -> bool {
+fn has_none(answer: &HttpAnswer) -> bool {
     !answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"))
 }
 

@@ -10,7 +10,7 @@ use souk_protocol::{GenerateJob, JobEvent, JobFailure};
 use souk_queue::{NodeStatus, QueueConfig};
 
 use crate::records::Records;
-use crate::stack::{Answer, Script, Stack, Step, answer, pool, says, tokenizer};
+use crate::stack::{HttpAnswer, Script, Stack, Step, answer, pool, says, tokenizer};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
@@ -89,7 +89,7 @@ async fn full_node(stack: &Stack) {
     souk_queue::JobQueue::heartbeat(stack.queue.as_ref(), status).await.unwrap();
 }
 
-fn usage_of(reply: &Answer, stream: bool) -> (u32, u32) {
+fn usage_of(reply: &HttpAnswer, stream: bool) -> (u32, u32) {
     let usage = if stream {
         let events = reply.events();
         events.iter().rev().find_map(|event| event.get("usage").filter(|usage| usage.is_object()).cloned()).unwrap()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
 use souk_queue::QueueConfig;
 
-use crate::stack::{Answer, KEY, LOOKING_KEY, OTHER_KEY, Stack, Step, request, says};
+use crate::stack::{HttpAnswer, KEY, LOOKING_KEY, OTHER_KEY, Stack, Step, request, says};
 use crate::support::json::{any_json, mutated};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -33,7 +33,7 @@ async fn stack() -> Stack {
     Stack::with(says("hello"), limits(), QueueConfig::default()).await
 }
 
-fn check_shape(answer: &Answer) -> Value {
+fn check_shape(answer: &HttpAnswer) -> Value {
     let body = answer.json();
     let keys: Vec<&String> = body["error"].as_object().unwrap_or_else(|| panic!("{body}")).keys().collect();
     assert_eq!(keys, ["message", "type", "param", "code"], "{body}");

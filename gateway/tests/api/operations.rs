@@ -6,9 +6,9 @@ use serde_json::json;
 use souk_gateway::GatewayLimits;
 use souk_queue::QueueConfig;
 
-use crate::stack::{Answer, Stack, says};
+use crate::stack::{HttpAnswer, Stack, says};
 
-async fn get(stack: &Stack, path: &str) -> Answer {
+async fn get(stack: &Stack, path: &str) -> HttpAnswer {
     stack.send(Request::get(path).body(Body::empty()).unwrap()).await
 }
 

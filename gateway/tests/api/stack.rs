@@ -114,20 +114,20 @@ impl Stack {
     }
 
     /// Sends a body to a path with the good key.
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> HttpAnswer {
         self.send(request("POST", path, KEY, body.to_string())).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         self.send(request("GET", path, KEY, String::new())).await
     }
 
     /// Sends a request and reads the whole answer.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> HttpAnswer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        HttpAnswer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
 
     /// Sends a request and hands over the answer's body as it comes.
@@ -145,13 +145,13 @@ pub(crate) fn request(method: &str, path: &str, key: &str, body: String) -> Requ
 
 /// A whole answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
@@ -422,7 +422,7 @@ fn exporter() -> Exporter {
 }
 
 /// Headers of an answer that matter to callers.
-pub(crate) fn headers_of(answer: &Answer) -> HashMap<&str, &str> {
+pub(crate) fn headers_of(answer: &HttpAnswer) -> HashMap<&str, &str> {
     let known = ["x-should-retry", "retry-after", "content-type", "x-souk-adapter-digest"];
     let value = |name: &&'static str| Some((*name, answer.headers.get(*name)?.to_str().unwrap()));
     known.iter().filter_map(value).collect()

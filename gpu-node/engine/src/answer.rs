@@ -16,7 +16,7 @@ use super::sequence::{Part, Sequence};
 use crate::constraint::{Constraint, ConstraintError};
 
 /// The part of a generation that the scheduler does not need: how to choose, and where the answer goes.
-pub(super) struct Answer {
+pub(super) struct RunningAnswer {
     sink: Box<dyn EventSink>,
     sampling: SamplingParams,
     counts: Option<TokenCounts>,
@@ -51,7 +51,7 @@ pub(super) enum Break {
     Failed(JobFailure),
 }
 
-impl Answer {
+impl RunningAnswer {
     pub(super) fn new(new: NewRequest) -> Self {
         let job = new.request.job;
         Self {
@@ -162,14 +162,14 @@ impl Answer {
         let mut tokens = Vec::new();
         let mut outcome = Ok(());
         for (position, row) in rows {
-            let guess = sequence.draft.tokens().get(tokens.len()).copied();
+            let drafted = sequence.draft.tokens().get(tokens.len()).copied();
             outcome = self.choose(sequence, position, row, sampler).and_then(|token| {
                 let id = token.id;
                 tokens.push(token);
                 self.push(sequence, id)
             });
             let chosen = sequence.tokens.last().copied();
-            if outcome.is_err() || guess != chosen || sequence.finish_reason().is_some() {
+            if outcome.is_err() || drafted != chosen || sequence.finish_reason().is_some() {
                 break;
             }
         }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use souk_runner::{BLOCK_TOKENS, BlockId};
 
 use super::prefix::BlockKey;
-use crate::memory::{DeviceMemory, Side};
+use crate::device_memory::{DeviceMemory, Side};
 
 /// All KV blocks of a runner.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct BlockList {
 
 #[derive(Debug)]
 struct Books {
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
     /// Blocks without content.
     free: Vec<BlockId>,
     /// Blocks without memory.
@@ -56,7 +56,7 @@ struct Books {
 
 /// What is known of one block.
 #[derive(Clone, Debug, Default)]
-struct Entry {
+struct BlockEntry {
     num_holders: usize,
     /// Present while it is shared.
     key: Option<BlockKey>,
@@ -84,7 +84,7 @@ impl BlockPool {
     #[must_use]
     pub(crate) fn new(num_blocks: usize, memory: DeviceMemory, pages_per_block: usize) -> Self {
         let books = Books {
-            entries: vec![Entry::default(); num_blocks],
+            entries: vec![BlockEntry::default(); num_blocks],
             free: Vec::new(),
             absent: all_blocks(num_blocks),
             account: Account { memory, pages_per_block, num_asked: 0 },
@@ -302,7 +302,7 @@ impl Books {
         }
     }
 
-    fn entry(&mut self, block: BlockId) -> &mut Entry {
+    fn entry(&mut self, block: BlockId) -> &mut BlockEntry {
         &mut self.entries[block.0 as usize]
     }
 }

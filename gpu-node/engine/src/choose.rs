@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use souk_runner::{StepOutput, Threads};
 
 use super::advance::Advance;
-use super::answer::{Answer, Break, PartOutput};
+use super::answer::{Break, PartOutput, RunningAnswer};
 use super::sampler::Sampler;
-use super::scheduler::Plan;
+use super::scheduler::StepPlan;
 use super::sequence::{Part, Sequence, SequenceId};
 
 /// What has been made of one part of a plan.
@@ -20,7 +20,7 @@ pub(super) struct Choice<'a> {
     part: &'a Part,
     output: PartOutput<'a>,
     /// `None` if the generation has left.
-    of: Option<(&'a mut Sequence, &'a mut Answer)>,
+    of: Option<(&'a mut Sequence, &'a mut RunningAnswer)>,
     outcome: Outcome,
 }
 
@@ -59,11 +59,11 @@ impl Choosers {
 impl<'a> Choice<'a> {
     /// Deals a step's output out to the parts of its plan.
     pub(super) fn deal(
-        plan: &'a Plan,
+        plan: &'a StepPlan,
         output: StepOutput<'a>,
         vocab_size: usize,
         sequences: impl Iterator<Item = &'a mut Sequence>,
-        answers: impl Iterator<Item = (&'a SequenceId, &'a mut Answer)>,
+        answers: impl Iterator<Item = (&'a SequenceId, &'a mut RunningAnswer)>,
     ) -> Vec<Self> {
         let StepOutput { mut logits, mut greedy, .. } = output;
         let mut sequences: BTreeMap<_, _> = sequences.map(|sequence| (sequence.id, sequence)).collect();

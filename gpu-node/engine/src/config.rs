@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use souk_protocol::settings::{self, Checks, mebibytes, mebibytes_or_none};
 
-use crate::memory::{MemoryConfig, SideLimits};
+use crate::device_memory::{MemoryConfig, SideLimits};
 
 /// Bounds of the engine and of the runner below it. Each is lowered to what the runner can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -66,7 +66,7 @@ impl EngineConfig {
     }
 
     /// Most rows of a step that guesses, decode rows included.
-    pub(crate) const fn max_guessing_rows(&self) -> usize {
+    pub(crate) const fn max_speculative_rows(&self) -> usize {
         if self.speculation { self.max_speculative_tokens } else { 0 }
     }
 }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_is_no_match_and_nothing_is_guessed_from_nothing() {
+    fn one_token_is_no_match_and_nothing_is_drafted_from_nothing() {
         for text in [&[][..], &[1], &[1, 1], &[1, 2, 3, 4], &[3, 7, 1, 3]] {
             assert_eq!(draft(text, 8, 8), [0_u32; 0], "{text:?}");
         }

@@ -15,10 +15,10 @@ mod choose;
 mod config;
 pub mod constraint;
 mod count;
+pub mod device_memory;
 mod draft;
 pub mod figures;
 mod inbox;
-pub mod memory;
 mod prefix;
 mod request;
 mod run;
@@ -41,8 +41,8 @@ use tokio::sync::oneshot;
 
 pub use self::config::{EngineConfig, MemorySettings};
 use self::count::count;
+use self::device_memory::{DeviceMemory, Side, pages_for};
 use self::inbox::Inbox;
-use self::memory::{DeviceMemory, Side, pages_for};
 pub use self::request::{Ended, EngineError, EngineRequest, Rejected};
 pub use self::scheduler::Reuse;
 use self::sequence::SequenceId;
@@ -56,7 +56,7 @@ pub struct Engine {
 }
 
 /// A generation in the engine. Dropping it cancels the generation.
-pub struct Generation {
+pub struct RequestHandle {
     id: SequenceId,
     inbox: Arc<Inbox>,
     num_generated: Arc<AtomicU32>,
@@ -99,11 +99,11 @@ impl Engine {
     /// # Errors
     /// The request with [`EngineError::Refused`] if it can never fit, [`EngineError::Full`] or [`EngineError::Stopping`] if
     /// not now.
-    pub fn submit(&self, request: EngineRequest) -> Result<Generation, Rejected> {
+    pub fn submit(&self, request: EngineRequest) -> Result<RequestHandle, Rejected> {
         let num_generated = Arc::new(AtomicU32::new(count(request.job.resume.len())));
         let (sender, ended) = oneshot::channel();
         let id = self.inbox.submit(request, Arc::clone(&num_generated), sender)?;
-        Ok(Generation { id, inbox: Arc::clone(&self.inbox), num_generated, ended })
+        Ok(RequestHandle { id, inbox: Arc::clone(&self.inbox), num_generated, ended })
     }
 
     /// Takes no more requests; the thread ends when those inside have ended.
@@ -136,7 +136,7 @@ impl Engine {
     }
 }
 
-impl Generation {
+impl RequestHandle {
     /// Tokens generated so far, `resume` included.
     #[must_use]
     pub fn num_generated(&self) -> u32 {
@@ -172,7 +172,7 @@ impl Generation {
     }
 }
 
-impl Drop for Generation {
+impl Drop for RequestHandle {
     fn drop(&mut self) {
         // Harmless if it has ended: an unknown id cancels nothing.
         self.inbox.cancel(self.id);

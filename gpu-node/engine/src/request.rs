@@ -14,7 +14,7 @@ pub struct EngineRequest {
     /// What to do.
     pub job: GenerateJob,
     /// The job's adapters, resident, in its order, with their weights. The caller keeps them leased until
-    /// [`Generation::ended`](crate::Generation::ended).
+    /// [`RequestHandle::ended`](crate::RequestHandle::ended).
     pub adapters: Vec<(Arc<DeviceAdapter>, f32)>,
     /// What the answer must look like; it stands after `job.resume` already.
     pub constraint: Option<Constraint>,

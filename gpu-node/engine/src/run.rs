@@ -10,7 +10,7 @@ use souk_runner::{ModelRunner, RunnerLimits};
 
 use super::adapter_set::AdapterSet;
 use super::advance::Advance;
-use super::answer::{Answer, Break};
+use super::answer::{Break, RunningAnswer};
 use super::blocks::BlockPool;
 use super::choose::{Choice, Choosers, Outcome};
 use super::config::EngineConfig;
@@ -18,11 +18,11 @@ use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
 use super::prefix::KeyChain;
 use super::sampler;
-use super::scheduler::{Budget, Plan, Scheduler};
+use super::scheduler::{Budget, Scheduler, StepPlan};
 use super::sequence::{Sequence, SequenceId};
 use super::stats::{EngineStats, StepFigures};
 use super::step::StepBuilder;
-use crate::memory::{DeviceMemory, pages_for};
+use crate::device_memory::{DeviceMemory, pages_for};
 
 /// The state of the engine's thread.
 pub(super) struct EngineLoop {
@@ -31,7 +31,7 @@ pub(super) struct EngineLoop {
     limits: RunnerLimits,
     scheduler: Scheduler,
     prefix_cache: bool,
-    answers: HashMap<SequenceId, Answer>,
+    answers: HashMap<SequenceId, RunningAnswer>,
     step: StepBuilder,
     choosers: Choosers,
     stats: EngineStats,
@@ -108,7 +108,7 @@ impl EngineLoop {
     }
 
     /// Decides the next step; ends what is too late.
-    pub(super) fn schedule(&mut self, now: Instant) -> Plan {
+    pub(super) fn schedule(&mut self, now: Instant) -> StepPlan {
         let mut plan = self.scheduler.plan(now);
         for sequence in plan.expired.drain(..) {
             if let Some(answer) = self.answers.remove(&sequence.id) {
@@ -120,7 +120,7 @@ impl EngineLoop {
     }
 
     /// Runs the step, samples, answers, and ends what is complete.
-    pub(super) fn run_step(&mut self, plan: &Plan) {
+    pub(super) fn run_step(&mut self, plan: &StepPlan) {
         if plan.parts.is_empty() {
             return;
         }
@@ -139,7 +139,7 @@ impl EngineLoop {
     }
 
     /// Runs the model and chooses what follows. Returns what came of each part of the plan.
-    fn compute(&mut self, plan: &Plan) -> Vec<Outcome> {
+    fn compute(&mut self, plan: &StepPlan) -> Vec<Outcome> {
         let output = match self.runner.run(self.step.build(plan, &self.scheduler)) {
             Ok(output) => output,
             Err(error) => {
@@ -154,7 +154,7 @@ impl EngineLoop {
     }
 
     /// Says what the step brought and ends the generations that are complete or broken.
-    fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Advance {
+    fn settle(&mut self, plan: &StepPlan, outcomes: Vec<Outcome>) -> Advance {
         let mut total = Advance::default();
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;
@@ -178,7 +178,7 @@ impl EngineLoop {
         let mut sequence =
             self.sequence(new.id, &new.request.job, AdapterSet::new(&new.request.adapters, &new.request.job.prompt));
         let id = new.id;
-        let mut answer = Answer::new(new);
+        let mut answer = RunningAnswer::new(new);
         // A prompt of one token that is only scored needs no step.
         if sequence.max_len == 1 && sequence.num_scored == 0 {
             answer.score_first(&mut sequence);
@@ -242,7 +242,7 @@ impl EngineLoop {
     }
 
     /// Rows that extend answers, guesses among them.
-    fn num_decode_rows(&self, plan: &Plan) -> usize {
+    fn num_decode_rows(&self, plan: &StepPlan) -> usize {
         let is_decoding = |id| self.scheduler.running(id).is_some_and(Sequence::is_decoding);
         let parts = plan.parts.iter().filter(|part| is_decoding(part.sequence));
         parts.map(|part| part.positions.len()).sum()
@@ -280,7 +280,7 @@ fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
         max_logit_rows: limits.max_logit_rows.max(1),
         max_prefill_rows_beside_decode: config.max_prefill_tokens_beside_decode.clamp(1, max_rows),
         max_sequences: config.max_sequences.min(max_rows).min(limits.max_logit_rows).max(1),
-        max_speculative_rows: config.max_guessing_rows(),
+        max_speculative_rows: config.max_speculative_rows(),
         max_adapter_bytes: config.max_adapter_bytes_per_step,
     }
 }

@@ -12,9 +12,9 @@
 
 mod candidate;
 mod draw;
+mod likelihoods;
 mod rule;
 mod scan;
-mod weights;
 
 use std::collections::HashMap;
 
@@ -23,15 +23,15 @@ use souk_protocol::{GenerateJob, SamplingParams, TokenId, TokenLogprobs, TokenOu
 pub use self::candidate::BadRow;
 use self::candidate::Candidate;
 use self::draw::Truncation;
+use self::likelihoods::Likelihoods;
 use self::rule::{Rule, is_greedy};
 use self::scan::Scan;
-use self::weights::Weights;
 
 /// Buffers that are reused from row to row.
 #[derive(Debug, Default)]
 pub struct Sampler {
     scan: Scan,
-    weights: Weights,
+    likelihoods: Likelihoods,
     candidates: Vec<Candidate>,
     /// Logits as they were before the request's own modifications.
     unmodified: Vec<(TokenId, f32)>,
@@ -104,9 +104,9 @@ impl Sampler {
 
     /// The logarithm of the sum of all exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
     fn top(&mut self, logits: &[f32], num_top: u8) -> (f32, Vec<(TokenId, f32)>) {
-        self.weights.weigh(&self.scan, logits, 1.0, None);
+        self.likelihoods.compute(&self.scan, logits, 1.0, None);
         // Stable, because the largest logit is taken out of the weights.
-        let log_sum_exp = (f64::from(self.scan.max()) + self.weights.total().ln()) as f32;
+        let log_sum_exp = (f64::from(self.scan.max()) + self.likelihoods.total().ln()) as f32;
         if num_top == 0 {
             return (log_sum_exp, Vec::new());
         }
@@ -143,11 +143,11 @@ impl Sampler {
         let by_truncation = Truncation::new(&rule, logits.len()).last(&mut self.scan, logits, &mut self.candidates);
         let by_constraint = context.allowed.map(|_| Candidate { id: TokenId::MAX, value: FORBIDDEN.next_up() });
         let last = by_truncation.into_iter().chain(by_constraint).min_by(Candidate::likelier_first);
-        self.weights.weigh(&self.scan, logits, rule.inverse_temperature(), last);
+        self.likelihoods.compute(&self.scan, logits, rule.inverse_temperature(), last);
         if let Some(top_p) = rule.top_p {
-            self.weights.cut_to_nucleus(&self.scan, logits, rule.inverse_temperature(), f64::from(top_p));
+            self.likelihoods.cut_to_nucleus(&self.scan, logits, rule.inverse_temperature(), f64::from(top_p));
         }
-        self.weights.draw(uniform)
+        self.likelihoods.draw(uniform)
     }
 }
 

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use self::batch::Batch;
-pub(crate) use self::plan::{Budget, Plan};
+pub(crate) use self::plan::{Budget, StepPlan};
 use self::planning::Planning;
 pub use self::reuse::Reuse;
 use self::shares::Shares;
@@ -117,8 +117,8 @@ impl Scheduler {
     }
 
     /// Decides the next step. Empty only if there is no sequence left.
-    pub(crate) fn plan(&mut self, now: Instant) -> Plan {
-        let plan = Plan { expired: self.take_expired(now), ..Plan::default() };
+    pub(crate) fn plan(&mut self, now: Instant) -> StepPlan {
+        let plan = StepPlan { expired: self.take_expired(now), ..StepPlan::default() };
         let mut planning = Planning::new(plan, &self.budget);
         let sat_out = self.running.values().filter(|sequence| sequence.num_sat_out > 0);
         if let Some(longest) = sat_out.max_by_key(|sequence| sequence.num_sat_out) {
@@ -230,7 +230,7 @@ impl Scheduler {
         let mut num_sharing = plan.parts.len();
         for part in &mut plan.parts {
             let Some(sequence) = self.running.get_mut(part.sequence) else { continue };
-            let num_drafted = sequence.guess(spare.div_ceil(num_sharing));
+            let num_drafted = sequence.draft_ahead(spare.div_ceil(num_sharing));
             part.positions.end += num_drafted;
             part.logits.end += num_drafted;
             spare -= num_drafted;

@@ -140,7 +140,7 @@ impl Sequence {
     }
 
     /// Guesses at most `most` tokens ahead, for which there must be free blocks. Returns how many.
-    pub(crate) fn guess(&mut self, most: usize) -> usize {
+    pub(crate) fn draft_ahead(&mut self, most: usize) -> usize {
         // The last token of an answer has no row, so a guess is of use only before it.
         let num_useful = self.max_len.saturating_sub(self.tokens.len() + 1);
         self.draft.propose(&self.tokens, most.min(num_useful));
@@ -155,7 +155,7 @@ impl Sequence {
     pub(crate) fn token_at(&self, position: usize) -> TokenId {
         match position.checked_sub(self.tokens.len()) {
             None => self.tokens[position],
-            Some(guessed) => self.draft.tokens()[guessed],
+            Some(drafted) => self.draft.tokens()[drafted],
         }
     }
 

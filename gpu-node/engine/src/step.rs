@@ -7,7 +7,7 @@ use souk_runner::{AdapterRun, BlockId, Step, StepSequence};
 use super::adapter_set::Stage;
 use super::blocks::blocks_for;
 use super::count::count;
-use super::scheduler::{Plan, Scheduler};
+use super::scheduler::{Scheduler, StepPlan};
 use super::sequence::{Part, Sequence};
 
 /// Builds steps.
@@ -19,7 +19,7 @@ pub(super) struct StepBuilder {
 }
 
 impl StepBuilder {
-    pub(super) fn build(&mut self, plan: &Plan, scheduler: &Scheduler) -> &Step {
+    pub(super) fn build(&mut self, plan: &StepPlan, scheduler: &Scheduler) -> &Step {
         self.clear();
         for part in &plan.parts {
             if let Some(sequence) = scheduler.running(part.sequence) {

@@ -2,10 +2,10 @@
 
 mod activated;
 mod constraint;
+mod device_memory;
 mod endings;
 mod fairness;
 mod lab;
-mod memory;
 mod prefix;
 mod properties;
 mod scoring;

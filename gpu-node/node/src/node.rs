@@ -13,7 +13,7 @@ mod carry_out;
 mod config;
 mod job;
 mod orders;
-mod shared;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use self::books::Books;
 pub use self::config::NodeConfig;
 use self::orders::Orders;
-use self::shared::Shared;
+use self::state::NodeState;
 use crate::adapters::AdapterStore;
 
 /// Longest wait in one call to the queue: how long a dead connection can go unnoticed.
@@ -48,7 +48,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A running node. Dropping it cuts everything off; [`drain`](Self::drain) first to let answers end.
 pub struct Node {
-    shared: Arc<Shared>,
+    shared: Arc<NodeState>,
     _cut_off: DropGuard,
 }
 
@@ -64,7 +64,7 @@ impl Node {
         constraints: ConstraintCompiler,
     ) -> Self {
         let cut_off = CancellationToken::new();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(NodeState {
             config,
             queue,
             events,
@@ -119,7 +119,7 @@ impl Node {
     }
 }
 
-impl Shared {
+impl NodeState {
     /// Claims no more and gives back what has not reached the engine. The rest may end.
     async fn take_no_more(&self) {
         self.draining.cancel();

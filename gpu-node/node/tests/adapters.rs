@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
-use souk_engine::memory::DeviceMemory;
+use souk_engine::device_memory::DeviceMemory;
 use souk_kernels::SlabType;
 use souk_kernels::cpu::LoraPair;
 use souk_models::adapter::{LayerAdapter, PackedAdapter};

@@ -39,13 +39,13 @@ pub struct Script {
 pub struct ScriptedRunner {
     limits: RunnerLimits,
     script: Script,
-    kv: HashMap<(BlockId, usize), Entry>,
+    kv: HashMap<(BlockId, usize), KvEntry>,
     logits: Vec<f32>,
     greedy: Vec<Option<TokenId>>,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct KvEntry {
     position: usize,
     token: TokenId,
     adapters: u64,
@@ -93,7 +93,7 @@ impl ScriptedRunner {
                     step.adapter_runs.iter().find(|run| (run.first_row..run.first_row + run.num_rows).contains(&row));
                 let adapters = run.map_or(0, |run| adapters_hash(&run.adapters));
                 let place = (sequence.blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
-                self.kv.insert(place, Entry { position, token: step.tokens[row], adapters });
+                self.kv.insert(place, KvEntry { position, token: step.tokens[row], adapters });
             }
         }
     }

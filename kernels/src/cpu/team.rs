@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //!
-//! Everything that decides who may touch a job is one 64-bit word, `Shared::gate`:
+//! Everything that decides who may touch a job is one 64-bit word, `TeamState::gate`:
 //!
 //! ```text
 //! bits 63..17  epoch    grows by one per job, so that an old value is never taken for a new one
@@ -71,7 +71,7 @@ fn pack(first: u32, end: u32) -> u64 {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-struct Shared {
+struct TeamState {
     gate: Padded<AtomicU64>,
     /// For each thread, the chunks that are left of its own: [`pack`]ed.
     ranges: Vec<Padded<AtomicU64>>,
@@ -86,13 +86,13 @@ struct Shared {
 
 // SAFETY: `job` is written only by the caller while the gate is closed with nobody inside, and read only by workers
 // that have entered an open gate, whose acquire pairs with the caller's release. The body it points to is `Sync`.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for TeamState {}
 // SAFETY: as above; the raw pointer in `job` is only followed between entering and leaving the gate.
-unsafe impl Send for Shared {}
+unsafe impl Send for TeamState {}
 
 /// A team of threads with the caller as one of its members.
 pub(crate) struct Team {
-    shared: Arc<Shared>,
+    shared: Arc<TeamState>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -100,7 +100,7 @@ impl Team {
     /// A team of `num_threads` threads in all; the caller is one, so `num_threads - 1` are started.
     pub(crate) fn new(num_threads: usize) -> Team {
         let num_threads = num_threads.clamp(1, MAX_THREADS);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TeamState {
             gate: Padded(AtomicU64::new(0)),
             ranges: (0..num_threads).map(|_| Padded(AtomicU64::new(0))).collect(),
             job: UnsafeCell::new(None),
@@ -177,7 +177,7 @@ impl Drop for Team {
     }
 }
 
-impl Shared {
+impl TeamState {
     /// Step 1 of the protocol.
     fn open(&self, num_chunks: usize, body: Body<'_>) {
         let body: *const (dyn Fn(usize) + Sync + '_) = body;

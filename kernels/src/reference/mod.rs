@@ -8,7 +8,7 @@ mod rope;
 mod rows;
 
 pub use attention::{AttentionRow, attention};
-pub use exp::exp_weights;
+pub use exp::exp_scaled;
 pub use lora::lora_delta;
 pub use matmul::matmul;
 pub use rope::rope;

@@ -31,21 +31,21 @@ impl<P> Copy for LoraRun<'_, P> {}
 #[derive(Default)]
 pub(crate) struct LoraPlan {
     /// By module, row and place in the list of runs.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<LoraEntry>,
     /// For each module where the entries of each row begin, and where those of the last one end.
     pub(crate) row_starts: Vec<u32>,
     /// By module.
     groups: Vec<Group>,
     /// The group of each run of a module.
     run_groups: Vec<u32>,
-    /// Entry numbers, group by group.
+    /// LoraEntry numbers, group by group.
     pub(crate) order: Vec<u32>,
     pub(crate) shrink_units: Vec<ShrinkUnit>,
 }
 
 /// One run's part on one row.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Entry {
+pub(crate) struct LoraEntry {
     pub(crate) row: u32,
     /// Which of the module's runs.
     pub(crate) run: u32,
@@ -87,7 +87,7 @@ const ENTRIES_PER_UNIT: usize = 64;
 impl LoraPlan {
     /// Bytes held.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        self.entries.capacity() * size_of::<LoraEntry>()
             + self.groups.capacity() * size_of::<Group>()
             + (self.row_starts.capacity() + self.run_groups.capacity() + self.order.capacity()) * size_of::<u32>()
             + self.shrink_units.capacity() * size_of::<ShrinkUnit>()
@@ -151,13 +151,13 @@ impl LoraPlan {
             end += *start;
             *start = end;
         }
-        self.entries.resize(end as usize, Entry::default());
+        self.entries.resize(end as usize, LoraEntry::default());
         // From the ends of the rows backwards, which leaves their beginnings.
         for (at, run) in runs.iter().enumerate().rev() {
             let (group, weight) = (self.run_groups[at], run.weight);
             for row in rows(run) {
                 starts[row] -= 1;
-                let entry = Entry { row: row as u32, run: at as u32, weight, group, shrunk: 0 };
+                let entry = LoraEntry { row: row as u32, run: at as u32, weight, group, shrunk: 0 };
                 self.entries[starts[row] as usize] = entry;
             }
         }

@@ -3,6 +3,6 @@
 mod lora;
 mod rows;
 
-pub(crate) use lora::{Entry, LoraPlan, MODULES_PER_PLAN, ShrinkUnit};
+pub(crate) use lora::{LoraEntry, LoraPlan, MODULES_PER_PLAN, ShrinkUnit};
 pub use lora::{LoraRun, Pair};
 pub use rows::{AttentionSpan, BLOCK_TOKENS, HeadOutput, NormWeights, OutputMode, RowSelection};

@@ -16,50 +16,51 @@ fn pair(random: &mut Random, rank: usize, in_features: usize, out_features: usiz
 }
 
 /// A run without its pair: `(first row, rows, pair, weight)`.
-type Plan = (usize, usize, usize, f32);
+type RunSpec = (usize, usize, usize, f32);
 
-fn runs<'a>(pairs: &'a [LoraPair], plan: &[Plan]) -> Vec<LoraRun<'a>> {
-    let run = |(first_row, num_rows, at, weight): &Plan| LoraRun {
+fn runs<'a>(pairs: &'a [LoraPair], specs: &[RunSpec]) -> Vec<LoraRun<'a>> {
+    let run = |(first_row, num_rows, at, weight): &RunSpec| LoraRun {
         first_row: *first_row,
         num_rows: *num_rows,
         pair: &pairs[*at],
         weight: *weight,
     };
-    plan.iter().map(run).collect()
+    specs.iter().map(run).collect()
 }
 
-/// The product alone where the plan is empty.
-fn apply(cpu: &Cpu, weights: &Matrix, x: &[f32], pairs: &[LoraPair], plan: &[Plan]) -> Vec<f32> {
+/// The product alone where the specs is empty.
+fn apply(cpu: &Cpu, weights: &Matrix, x: &[f32], pairs: &[LoraPair], specs: &[RunSpec]) -> Vec<f32> {
     let num_rows = x.len() / weights.in_features();
     let mut out = vec![f32::NAN; num_rows * weights.out_features()];
-    let (x, runs) = (activations(cpu, x, weights.in_features()), runs(pairs, plan));
+    let (x, runs) = (activations(cpu, x, weights.in_features()), runs(pairs, specs));
     let target = MatmulTarget { matrix: weights, out: &mut out, mode: OutputMode::Overwrite, runs: &runs };
     matmul(cpu, &x, num_rows, &mut [target], &mut LoraScratch::new()).expect("shapes fit");
     out
 }
 
 /// Each row in an op of its own, by scalars.
-fn apply_to_each(weights: &Matrix, x: &[f32], pairs: &[LoraPair], plan: &[Plan]) -> Vec<f32> {
+fn apply_to_each(weights: &Matrix, x: &[f32], pairs: &[LoraPair], specs: &[RunSpec]) -> Vec<f32> {
     let cpu = Cpu::with_isa(1, Isa::Scalar).expect("always there");
     let rows = x.chunks(weights.in_features()).enumerate();
-    rows.flat_map(|(row, x)| apply(&cpu, weights, x, pairs, &plan_of_row(plan, row))).collect()
+    rows.flat_map(|(row, x)| apply(&cpu, weights, x, pairs, &specs_of_row(specs, row))).collect()
 }
 
-/// The plan's runs on one row, as a plan for that row alone.
-fn plan_of_row(plan: &[Plan], row: usize) -> Vec<Plan> {
-    plan.iter()
+/// The specs's runs on one row, as a specs for that row alone.
+fn specs_of_row(specs: &[RunSpec], row: usize) -> Vec<RunSpec> {
+    specs
+        .iter()
         .filter(|(first, count, _, _)| (*first..first + count).contains(&row))
         .map(|(_, _, at, weight)| (0, 1, *at, *weight))
         .collect()
 }
 
 /// Base rows, single adapters, one adapter in several places, several on a row in both orders, empty runs.
-fn mixed_plan(num_pairs: usize) -> Vec<Plan> {
-    let mut plan = vec![(0, 1, 0, 1.0), (2, 7, 1, 1.0), (9, 1, 2, 0.5), (10, 3, 1, 1.0), (13, 0, 0, 1.0)];
-    plan.extend([(13, 5, 3, 0.7), (12, 3, 0, -0.3), (15, 3, 1, 2.0), (2, 2, 3, 1.0)]);
-    plan.extend((0..num_pairs).map(|at| (18 + at, 1, at, 1.0)));
-    plan.extend((0..num_pairs).map(|at| (18 + at, 1, num_pairs - 1 - at, 0.25)));
-    plan
+fn mixed_specs(num_pairs: usize) -> Vec<RunSpec> {
+    let mut specs = vec![(0, 1, 0, 1.0), (2, 7, 1, 1.0), (9, 1, 2, 0.5), (10, 3, 1, 1.0), (13, 0, 0, 1.0)];
+    specs.extend([(13, 5, 3, 0.7), (12, 3, 0, -0.3), (15, 3, 1, 2.0), (2, 2, 3, 1.0)]);
+    specs.extend((0..num_pairs).map(|at| (18 + at, 1, at, 1.0)));
+    specs.extend((0..num_pairs).map(|at| (18 + at, 1, num_pairs - 1 - at, 0.25)));
+    specs
 }
 
 fn check_mixed(weight_type: WeightType, in_features: usize, out_features: usize, with_gain: bool) {
@@ -74,14 +75,14 @@ fn check_mixed(weight_type: WeightType, in_features: usize, out_features: usize,
             if with_gain && at % 3 != 0 { pair.with_gain(random.floats(out_features)).expect("fits") } else { pair }
         })
         .collect();
-    let plan = mixed_plan(pairs.len());
+    let specs = mixed_specs(pairs.len());
     let num_rows = 18 + pairs.len() + 1;
     let x = random.floats(num_rows * in_features);
-    let alone = apply_to_each(&weights, &x, &pairs, &plan);
+    let alone = apply_to_each(&weights, &x, &pairs, &specs);
     let products = apply_to_each(&weights, &x, &pairs, &[]);
     for (row, (x, product)) in x.chunks(in_features).zip(products.chunks(out_features)).enumerate() {
         let mut expected: Vec<f64> = product.iter().map(|value| f64::from(*value)).collect();
-        for (_, _, at, weight) in plan_of_row(&plan, row) {
+        for (_, _, at, weight) in specs_of_row(&specs, row) {
             for (expected, delta) in expected.iter_mut().zip(reference::lora_delta(&pairs[at], x, product)) {
                 *expected += f64::from(weight) * delta;
             }
@@ -91,7 +92,7 @@ fn check_mixed(weight_type: WeightType, in_features: usize, out_features: usize,
         assert_close(&expected, &alone[row * out_features..][..out_features], 1e-7, magnitude, &format!("row {row}"));
     }
     for cpu in backends() {
-        let batch = apply(&cpu, &weights, &x, &pairs, &plan);
+        let batch = apply(&cpu, &weights, &x, &pairs, &specs);
         assert_same_bits(&alone, &batch, &format!("batch, {:?}, {} threads", cpu.isa(), cpu.num_threads()));
     }
 }
@@ -121,10 +122,10 @@ fn targets_share_dispatches_and_give_the_bits_of_each_alone_replaced_or_added() 
         let [plain, gained, wide] = ranks;
         [plain, gained.with_gain(random.floats(out)).expect("fits"), wide]
     });
-    let plan: [Plan; 6] =
+    let specs: [RunSpec; 6] =
         [(0, 3, 0, 1.0), (3, 9, 2, 0.5), (4, 4, 1, 1.0), (13, 8, 0, 0.25), (13, 1, 1, -1.0), (14, 0, 1, 1.0)];
     // One module without an adapter.
-    let plan_of = |module: usize| if module == 3 { &[][..] } else { &plan[..] };
+    let plan_of = |module: usize| if module == 3 { &[][..] } else { &specs[..] };
     let all_runs: Vec<_> = pairs.iter().enumerate().map(|(module, pairs)| runs(pairs, plan_of(module))).collect();
     let x = random.floats(num_rows * in_features);
     let alone = matrices.iter().zip(&pairs).enumerate();
@@ -155,11 +156,11 @@ fn large_ops_split_over_threads_give_the_bits_of_each_row_alone() {
     let weights = matrix(&mut random, WeightType::Q4_1, 300, 576);
     let pairs: Vec<LoraPair> = (0..20).map(|at| pair(&mut random, 4 + at, 576, 300, SlabType::Bf16)).collect();
     // Rows 60 to 159 have one pair alone: panels of every height share it, in more shrink units than one.
-    let plan: Vec<Plan> = (0..20).map(|at| (3 * at, 3, at, 1.0)).chain([(60, 100, 7, 1.0)]).collect();
+    let specs: Vec<RunSpec> = (0..20).map(|at| (3 * at, 3, at, 1.0)).chain([(60, 100, 7, 1.0)]).collect();
     let x = random.floats(160 * 576);
-    let alone = apply_to_each(&weights, &x, &pairs, &plan);
+    let alone = apply_to_each(&weights, &x, &pairs, &specs);
     for num_threads in [1, 2, 3, 4] {
-        assert_same_bits(&alone, &apply(&Cpu::new(num_threads), &weights, &x, &pairs, &plan), "threads");
+        assert_same_bits(&alone, &apply(&Cpu::new(num_threads), &weights, &x, &pairs, &specs), "threads");
     }
 }
 

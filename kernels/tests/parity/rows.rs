@@ -1,7 +1,7 @@
 //! RMS norm, SwiGLU, quantisation, RoPE, softmax weights.
 
 use half::f16;
-use souk_kernels::cpu::ops::{exp_weights, quantize, rms_norm, rope_store, swiglu};
+use souk_kernels::cpu::ops::{exp_scaled, quantize, rms_norm, rope_store, swiglu};
 use souk_kernels::cpu::{Activations, Cpu, Isa, KvCache, RopeTable};
 use souk_kernels::{KernelError, NormWeights, RowSelection, reference};
 
@@ -64,13 +64,13 @@ fn softmax_weights_agree_with_the_reference_and_have_the_same_bits_everywhere() 
         for scale in [0.5, 1.0, 4.0] {
             let weights = |isa| {
                 let mut out = vec![7.0; len];
-                let sum = exp_weights(isa, &x, greatest, scale, &mut out).expect("shapes fit");
+                let sum = exp_scaled(isa, &x, greatest, scale, &mut out).expect("shapes fit");
                 (out, sum)
             };
-            let expected = reference::exp_weights(&x, greatest, scale);
+            let expected = reference::exp_scaled(&x, greatest, scale);
             let (out, sum) = weights(Isa::Scalar);
-            assert_close(&expected, &out, 3e-5, 1.0, "exp_weights");
-            assert_close(&[expected.iter().sum()], &[sum], 3e-5, expected.iter().sum(), "sum of exp_weights");
+            assert_close(&expected, &out, 3e-5, 1.0, "exp_scaled");
+            assert_close(&[expected.iter().sum()], &[sum], 3e-5, expected.iter().sum(), "sum of exp_scaled");
             for isa in Isa::available() {
                 let (other, other_sum) = weights(isa);
                 assert_same_bits(&out, &other, &format!("{isa:?}"));
@@ -78,7 +78,7 @@ fn softmax_weights_agree_with_the_reference_and_have_the_same_bits_everywhere() 
             }
         }
     }
-    assert!(exp_weights(Isa::Scalar, &[1.0, 2.0], 2.0, 1.0, &mut [0.0]).is_err(), "shapes are checked");
+    assert!(exp_scaled(Isa::Scalar, &[1.0, 2.0], 2.0, 1.0, &mut [0.0]).is_err(), "shapes are checked");
 }
 
 #[test]

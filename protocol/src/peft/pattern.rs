@@ -35,13 +35,13 @@ enum Engine {
 
 /// What an expression may take.
 #[derive(Clone, Copy)]
-struct Limits {
+struct PatternLimits {
     text_bytes: usize,
     compiled_bytes: usize,
 }
 
-const WHOLE: Limits = Limits { text_bytes: MAX_PATTERN_BYTES, compiled_bytes: COMPILED_BYTES };
-const KEY: Limits = Limits { text_bytes: MAX_KEY_BYTES, compiled_bytes: COMPILED_KEY_BYTES };
+const WHOLE: PatternLimits = PatternLimits { text_bytes: MAX_PATTERN_BYTES, compiled_bytes: COMPILED_BYTES };
+const KEY: PatternLimits = PatternLimits { text_bytes: MAX_KEY_BYTES, compiled_bytes: COMPILED_KEY_BYTES };
 
 impl Pattern {
     /// As in `re.fullmatch(text, path)`; used by `target_modules` and `exclude_modules`.
@@ -108,7 +108,12 @@ impl Pattern {
         Ok(())
     }
 
-    fn compile(field: &str, text: &str, limits: Limits, whole: impl Fn(&str) -> String) -> Result<Self, Problem> {
+    fn compile(
+        field: &str,
+        text: &str,
+        limits: PatternLimits,
+        whole: impl Fn(&str) -> String,
+    ) -> Result<Self, Problem> {
         let refuse = |reason: &str| refusal(field, text, reason);
         if text.len() > limits.text_bytes {
             return Err(refuse(&format!("it has {} bytes, at most {} are allowed", text.len(), limits.text_bytes)));

@@ -83,7 +83,7 @@ impl Pool {
         let tenant = submission.job.tenant.clone();
         // Once per job: a tenant does not pay for a node that was lost.
         if !std::mem::replace(&mut record.prompt_charged, true) {
-            self.counters.charge(&tenant, submission.weight.price(submission.job.prompt.len() as f64));
+            self.counters.charge(&tenant, submission.priority.price(submission.job.prompt.len() as f64));
         }
         let delivery = Delivery {
             job: submission.job.clone(),

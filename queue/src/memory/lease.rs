@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::pool::{Phase, Pool, Record};
 use crate::error::QueueError;
-use crate::words::{DeadLetter, Lease, Notice, NoticeKind, Progress, Settled, Settlement};
+use crate::words::{DeadLetter, Lease, LeaseProgress, Notice, NoticeKind, Settled, Settlement};
 
 /// How an attempt ended without the job being over.
 enum AttemptEnd {
@@ -40,9 +40,9 @@ impl Pool {
         }
     }
 
-    pub(super) fn renew(&mut self, progress: &[Progress], now: Instant) -> Vec<Lease> {
+    pub(super) fn renew(&mut self, progress: &[LeaseProgress], now: Instant) -> Vec<Lease> {
         let mut lost = Vec::new();
-        for Progress { lease, output_tokens } in progress {
+        for LeaseProgress { lease, output_tokens } in progress {
             if self.live(lease).is_none() {
                 lost.push(lease.clone());
                 continue;
@@ -136,7 +136,7 @@ impl Pool {
         let Some(record) = self.jobs.get_mut(id) else { return };
         let new_tokens = output_tokens.saturating_sub(record.output_charged);
         record.output_charged += new_tokens;
-        let cost = record.submission.weight.price(f64::from(new_tokens) * self.config.output_token_cost);
+        let cost = record.submission.priority.price(f64::from(new_tokens) * self.config.output_token_cost);
         self.counters.charge(&record.submission.job.tenant, cost);
     }
 

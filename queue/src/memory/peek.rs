@@ -30,7 +30,7 @@ impl Pool {
                 }
             }
             if !record.prompt_charged {
-                let price = record.submission.weight.price(record.submission.job.prompt.len() as f64);
+                let price = record.submission.priority.price(record.submission.job.prompt.len() as f64);
                 counters.entry(tenant).and_modify(|counter| *counter += price);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use souk_queue::Weight;
+use souk_queue::Priority;
 
 use crate::support::*;
 
@@ -90,7 +90,7 @@ pub(crate) async fn two_backlogged_tenants_get_the_same_service_within_the_bound
 pub(crate) async fn a_heavier_job_costs_its_tenant_less(queue: Queue) {
     for _ in 0..40 {
         let mut heavy = job("heavy", 100);
-        heavy.weight = Weight::percent(300).unwrap();
+        heavy.priority = Priority::percent(300).unwrap();
         submit(&queue, heavy).await;
         submit(&queue, job("plain", 100)).await;
     }

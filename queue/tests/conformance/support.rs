@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage, deadline};
 use souk_queue::{
-    Claim, Delivery, JobQueue, NodeStatus, Notice, NoticeKind, Progress, QueueConfig, QueueError, Settled, Settlement,
-    Submission, Submitted, Weight,
+    Claim, Delivery, JobQueue, LeaseProgress, NodeStatus, Notice, NoticeKind, Priority, QueueConfig, QueueError,
+    Settled, Settlement, Submission, Submitted,
 };
 
 pub(crate) type Queue = Arc<dyn JobQueue>;
@@ -47,7 +47,7 @@ pub(crate) fn gateway() -> GatewayId {
 /// A job of this tenant with a prompt of so many tokens, in no lane.
 pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
     let job = souk_testkit::job::job(tenant, pool(), prompt_tokens);
-    Submission { job, lane: None, reply_to: gateway(), weight: Weight::ORDINARY }
+    Submission { job, lane: None, reply_to: gateway(), priority: Priority::ORDINARY }
 }
 
 pub(crate) fn in_lane(lane: &str, mut submission: Submission) -> Submission {
@@ -143,7 +143,7 @@ pub(crate) async fn fail(queue: &Queue, delivery: &Delivery) {
 }
 
 pub(crate) async fn renew(queue: &Queue, delivery: &Delivery, output_tokens: u32) -> bool {
-    let progress = Progress { lease: delivery.lease.clone(), output_tokens };
+    let progress = LeaseProgress { lease: delivery.lease.clone(), output_tokens };
     queue.renew(pool(), &[progress]).await.unwrap().is_empty()
 }
 

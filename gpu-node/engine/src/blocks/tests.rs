@@ -5,7 +5,7 @@ use souk_protocol::{Digest, PoolId, TenantId, TokenId};
 
 use super::*;
 use crate::adapter_set::AdapterSet;
-use crate::memory::{MemoryConfig, PAGE_BYTES, SideLimits};
+use crate::device_memory::{MemoryConfig, PAGE_BYTES, SideLimits};
 use crate::prefix::KeyChain;
 
 /// A pool with memory for all of its blocks.

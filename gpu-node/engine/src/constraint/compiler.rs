@@ -25,9 +25,9 @@ const STACK_BYTES: usize = 128 << 20;
 /// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then takes
 /// some 16 MiB for 49,152 tokens.
 #[derive(Clone)]
-pub struct ConstraintCompiler(Arc<Shared>);
+pub struct ConstraintCompiler(Arc<CompilerState>);
 
-struct Shared {
+struct CompilerState {
     base: Arc<BaseModel>,
     limits: ConstraintLimits,
     factory: OnceCell<Result<Arc<ParserFactory>, ConstraintError>>,
@@ -39,7 +39,7 @@ impl ConstraintCompiler {
     /// A compiler for the vocabulary of `base`.
     #[must_use]
     pub fn new(base: Arc<BaseModel>, limits: ConstraintLimits) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(CompilerState {
             base,
             limits,
             factory: OnceCell::new(),

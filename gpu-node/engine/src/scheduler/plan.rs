@@ -23,7 +23,7 @@ pub(crate) struct Budget {
 
 /// The decision for one step.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct StepPlan {
     /// What to compute. Parts with the same adapters are adjacent.
     pub(crate) parts: Vec<Part>,
     /// Sequences that gave up their blocks.
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
 
 /// One line per step, for traces: `3:17` is a decode row of sequence 3 at position 17, `4:0..32` a chunk of its prompt,
 /// `-5` a preemption.
-impl fmt::Display for Plan {
+impl fmt::Display for StepPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.parts.iter().map(|Part { sequence, positions, .. }| match positions.len() {
             1 => format!("{}:{}", sequence.0, positions.start),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use souk_protocol::Digest;
 
-use super::plan::{Budget, Plan};
+use super::plan::{Budget, StepPlan};
 use super::shares::Shares;
 use crate::adapter_set::AdapterSet;
 use crate::prefix::BlockKey;
@@ -12,7 +12,7 @@ use crate::sequence::Sequence;
 
 /// A plan in the making.
 pub(super) struct Planning {
-    pub(super) plan: Plan,
+    pub(super) plan: StepPlan,
     /// Rows that are left.
     pub(super) rows: usize,
     pub(super) logit_rows: usize,
@@ -28,7 +28,7 @@ pub(super) struct Planning {
 }
 
 impl Planning {
-    pub(super) fn new(plan: Plan, budget: &Budget) -> Self {
+    pub(super) fn new(plan: StepPlan, budget: &Budget) -> Self {
         Self {
             plan,
             rows: budget.max_rows,

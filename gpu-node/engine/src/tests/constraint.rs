@@ -100,7 +100,7 @@ fn a_continued_answer_goes_on_as_the_uninterrupted_one() {
 }
 
 #[test]
-fn guesses_under_a_constraint_change_no_token_and_no_logprob() {
+fn drafts_under_a_constraint_change_no_token_and_no_logprob() {
     let spec = ConstraintSpec::Regex("([A-J]{2,4}k)+".to_owned());
     let mut num_accepted = 0;
     for seed in 0..6 {

@@ -13,8 +13,8 @@ use souk_runner::{DeviceAdapter, RunnerLimits};
 use tokio::sync::oneshot;
 
 use crate::constraint::Constraint;
+use crate::device_memory::{DeviceMemory, PAGE_BYTES};
 use crate::inbox::Inbox;
-use crate::memory::{DeviceMemory, PAGE_BYTES};
 use crate::run::EngineLoop;
 use crate::sequence::{Sequence, SequenceId};
 use crate::{Ended, EngineConfig, EngineError, EngineRequest, EngineStats};

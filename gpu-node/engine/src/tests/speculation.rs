@@ -73,7 +73,7 @@ fn an_end_inside_a_draft_ends_the_answer_there() {
 }
 
 #[test]
-fn a_step_without_room_guesses_nothing() {
+fn a_step_without_room_drafts_nothing() {
     // Three answers share eight rows; a prompt that comes in or waits takes precedence over guesses.
     let mut lab = lab_with(EngineConfig { max_speculative_tokens: 8, max_sequences: 4, ..CONFIG }, LIMITS);
     let _answers: Vec<_> = (0..3).map(|_| lab.submit(job(5, 200))).collect();
@@ -87,8 +87,8 @@ fn a_step_without_room_guesses_nothing() {
     assert!(before.iter().all(|rows| *rows <= 8) && before.contains(&8), "{before:?}");
     let _late = [lab.submit(job(20, 9)), lab.submit(job(20, 9))];
     for step in lab.steps(8) {
-        let is_guess = |part: &str| part.contains("..") && !part.starts_with("3:") && !part.starts_with("4:");
-        assert!(!step.split(' ').any(is_guess), "{step}");
+        let is_draft = |part: &str| part.contains("..") && !part.starts_with("3:") && !part.starts_with("4:");
+        assert!(!step.split(' ').any(is_draft), "{step}");
     }
 }
 
@@ -161,7 +161,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn guessing_changes_no_token_and_no_logprob(
+    fn speculation_changes_no_token_and_no_logprob(
         requests in prop::collection::vec((0..20_usize, request()), 1..8),
         max_sequences in 1..8_usize,
         max_logit_rows in 1..16_usize,

@@ -7,7 +7,7 @@ use souk_protocol::{FinishReason, JobFailure};
 use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 use super::lab::*;
-use crate::memory::{DeviceMemory, PAGE_BYTES};
+use crate::device_memory::{DeviceMemory, PAGE_BYTES};
 use crate::{Engine, EngineError, EngineRequest, Rejected};
 
 fn start() -> (Engine, std::thread::JoinHandle<()>, Script) {

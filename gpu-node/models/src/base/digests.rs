@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
 
-use super::{BaseError, FetchConfig, OnProgress, Progress, Stage};
+use super::{BaseError, FetchConfig, LoadProgress, OnProgress, Stage};
 
 /// How much is hashed or copied between two reports of progress.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
@@ -34,7 +34,7 @@ pub(super) fn digest_of(path: &Path, config: &FetchConfig, on_progress: OnProgre
         return Ok(digest);
     }
     let mut file = File::open(path).map_err(BaseError::io("open", path))?;
-    let mut progress = Progress { stage: Stage::Verifying, done_bytes: 0, total_bytes: Some(metadata.len()) };
+    let mut progress = LoadProgress { stage: Stage::Verifying, done_bytes: 0, total_bytes: Some(metadata.len()) };
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

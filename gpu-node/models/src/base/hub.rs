@@ -6,7 +6,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::safetensors::{INDEX_FILE, SINGLE_FILE, shards_of};
-use super::{BaseError, FetchConfig, OnProgress, Progress, Stage};
+use super::{BaseError, FetchConfig, LoadProgress, OnProgress, Stage};
 
 /// Files that every such model has.
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
@@ -85,13 +85,13 @@ fn download(
     if let Some(path) = cached.get(name) {
         return Ok(path);
     }
-    let progress = Progress { stage: Stage::Downloading, done_bytes: 0, total_bytes: None };
+    let progress = LoadProgress { stage: Stage::Downloading, done_bytes: 0, total_bytes: None };
     api.download_with_progress(name, Reporter { progress, on_progress })
 }
 
 /// Turns the hub crate's calls into ours.
 struct Reporter<'a> {
-    progress: Progress,
+    progress: LoadProgress,
     on_progress: OnProgress<'a>,
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::{BaseError, OnProgress, Progress, Stage};
+use super::{BaseError, LoadProgress, OnProgress, Stage};
 
 /// Held until it is dropped.
 pub(super) struct FolderLock {
@@ -21,7 +21,7 @@ impl FolderLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                on_progress(Progress { stage: Stage::Waiting, done_bytes: 0, total_bytes: None });
+                on_progress(LoadProgress { stage: Stage::Waiting, done_bytes: 0, total_bytes: None });
                 file.lock().map_err(BaseError::io("lock", &path))?;
             }
             Err(TryLockError::Error(error)) => return Err(BaseError::io("lock", &path)(error)),

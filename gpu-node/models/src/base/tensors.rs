@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use souk_kernels::cpu::{Matrix, Regions};
 use souk_kernels::{KernelError, WeightType};
 
-use super::{BaseError, OnProgress, Progress, Stage};
+use super::{BaseError, LoadProgress, OnProgress, Stage};
 
 /// A file, or several, with tensors by name. Implemented for GGUF and for safetensors.
 pub(super) trait TensorFiles {
@@ -27,7 +27,7 @@ pub(super) trait TensorFiles {
 pub(super) struct TensorReader<'a> {
     files: &'a mut dyn TensorFiles,
     bytes: Vec<u8>,
-    progress: Progress,
+    progress: LoadProgress,
     on_progress: OnProgress<'a>,
     /// Where the model's matrices lie side by side.
     regions: Regions,
@@ -35,7 +35,7 @@ pub(super) struct TensorReader<'a> {
 
 impl<'a> TensorReader<'a> {
     pub(super) fn new(files: &'a mut dyn TensorFiles, on_progress: OnProgress<'a>) -> Self {
-        let progress = Progress { stage: Stage::Loading, done_bytes: 0, total_bytes: Some(files.total_bytes()) };
+        let progress = LoadProgress { stage: Stage::Loading, done_bytes: 0, total_bytes: Some(files.total_bytes()) };
         Self { files, bytes: Vec::new(), regions: Regions::new(), progress, on_progress }
     }
 

@@ -9,7 +9,7 @@ use super::recycle::recycle;
 
 /// Vectors that are filled for each step and keep their memory.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct StepLayout {
     /// KV slot of each row: block * [`BLOCK_TOKENS`] + offset.
     slots: Vec<u32>,
     /// The blocks of all sequences, one after the other.
@@ -53,7 +53,7 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-impl Plan {
+impl StepLayout {
     /// Lays out a step that [`check`] has passed.
     pub(super) fn lay_out(&mut self, step: &Step) -> Layout<'_> {
         self.slots.clear();
@@ -201,7 +201,7 @@ mod tests {
     fn rows_get_the_slots_of_their_positions() {
         let step = step();
         check(&step, &LIMITS).unwrap();
-        let mut plan = Plan::default();
+        let mut plan = StepLayout::default();
         let layout = plan.lay_out(&step);
         assert_eq!(layout.slots, [3 * 16 + 14, 3 * 16 + 15, 16, 17, 18, 32]);
         let spans: Vec<_> =

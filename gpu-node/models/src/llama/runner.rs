@@ -11,7 +11,7 @@ use souk_runner::{BLOCK_TOKENS, BlockId, ModelRunner, RunnerError, RunnerLimits,
 
 use super::adapter_runs::{AdapterMemory, AdapterRuns};
 use super::forward::Forward;
-use super::layout::{Plan, check};
+use super::layout::{StepLayout, check};
 use super::profile::{Laps, StepProfile};
 use super::recycle::recycle;
 use super::threads::CpuThreads;
@@ -27,7 +27,7 @@ pub struct LlamaRunner {
     cache: KvCache,
     work: Workspace,
     lora_scratch: LoraScratch,
-    plan: Plan,
+    plan: StepLayout,
     adapter_memory: AdapterMemory,
     /// `None` unless someone asked where the time goes.
     profile: Option<StepProfile>,
@@ -117,7 +117,7 @@ impl LlamaRunner {
             cache: KvCache::new(shape.num_layers, num_blocks, shape.num_kv_heads, shape.head_dim),
             work: Workspace::new(&shape, config.max_rows, config.max_logit_rows),
             lora_scratch: LoraScratch::default(),
-            plan: Plan::default(),
+            plan: StepLayout::default(),
             adapter_memory: AdapterMemory::default(),
             profile: None,
             weights,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
-use souk_engine::{Engine, EngineConfig, EngineRequest, Generation};
+use souk_engine::{Engine, EngineConfig, EngineRequest, RequestHandle};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{
     Digest, FinishReason, GenerateJob, JobEvent, JobId, LlamaShape, PoolId, RequestId, SamplingParams, TenantId,
@@ -59,7 +59,7 @@ impl Desk {
         Self { engine }
     }
 
-    fn submit(&self, ask: &Ask) -> (Generation, Reader) {
+    fn submit(&self, ask: &Ask) -> (RequestHandle, Reader) {
         let reader = Reader::default();
         let job = GenerateJob {
             id: JobId { request: RequestId::new(), index: 0 },

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_engine::{Engine, EngineConfig};
 use souk_models::base::{self, FetchConfig, LlamaWeights, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};

@@ -87,7 +87,7 @@ fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) 
         (engine.submit(request).unwrap(), reader)
     };
     let mut running: Vec<_> = requests.iter().map(submit).collect();
-    let end = |(generation, reader): &mut (souk_engine::Generation, Reader)| {
+    let end = |(generation, reader): &mut (souk_engine::RequestHandle, Reader)| {
         let ended = futures::executor::block_on(generation.ended());
         assert!(ended.outcome.is_ok(), "{:?}", ended.outcome);
         reader.answer()

@@ -35,13 +35,13 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(60);
 /// The disk tier of a node. Clones are handles to the same folder.
 #[derive(Clone, Debug)]
 pub struct DiskTier {
-    shared: Arc<Shared>,
+    shared: Arc<DiskState>,
     /// To the thread that writes, which ends with the last handle.
     work: SyncSender<Work>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct DiskState {
     folder: PathBuf,
     budget_bytes: u64,
     base: Digest,
@@ -73,7 +73,7 @@ impl DiskTier {
             _ => drop(fs::remove_file(folder.join(probe))),
         }
         let shared =
-            Arc::new(Shared { folder: folder.to_owned(), budget_bytes, base, shape, index: Mutex::new(index) });
+            Arc::new(DiskState { folder: folder.to_owned(), budget_bytes, base, shape, index: Mutex::new(index) });
         shared.make_room(0);
         let (work, waiting) = sync_channel(MAX_WAITING_WRITES);
         let of_thread = Arc::clone(&shared);
@@ -159,7 +159,7 @@ impl DiskTier {
     }
 }
 
-impl Shared {
+impl DiskState {
     /// The thread's life: one piece of work after the other, behind everything else on the machine.
     fn work_off(&self, waiting: &Receiver<Work>) {
         background::yield_to_others(StandBack::Far);

@@ -14,7 +14,7 @@ use super::error::{AdapterError, Tier};
 pub(super) struct EntryId(pub(super) u64);
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct AdapterEntry {
     pub(super) digest: Digest,
     pub(super) state: State,
     /// Leases and requests that wait for one. They keep the adapter in host memory.
@@ -77,7 +77,7 @@ impl Resident {
     }
 }
 
-impl Entry {
+impl AdapterEntry {
     pub(super) fn is_in(&self, tier: Tier) -> bool {
         match tier {
             Tier::Host => self.bytes > 0,

@@ -10,13 +10,13 @@ mod room;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use souk_engine::memory::DeviceMemory;
+use souk_engine::device_memory::DeviceMemory;
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
 use souk_runner::DeviceAdapter;
 
 use self::room::Room;
-use super::entry::{Entry, EntryId, Popularity, Reload, State};
+use super::entry::{AdapterEntry, EntryId, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::{Failures, TakenDown};
 use super::limits::AdapterLimits;
@@ -92,7 +92,7 @@ impl Residency {
     fn insert(&mut self, digest: Digest, purpose: Purpose, now: Instant) -> EntryId {
         let id = EntryId(self.next_id);
         self.next_id += 1;
-        let entry = Entry {
+        let entry = AdapterEntry {
             digest,
             state: State::Loading,
             users: 0,
@@ -290,7 +290,7 @@ impl Residency {
         self.waiting.is_queued(Tier::Host) || self.waiting.is_queued(Tier::Device)
     }
 
-    fn entry_of(&self, digest: &Digest) -> Option<&Entry> {
+    fn entry_of(&self, digest: &Digest) -> Option<&AdapterEntry> {
         self.room.entries.get(self.room.by_digest.get(digest)?)
     }
 }

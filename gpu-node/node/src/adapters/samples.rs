@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 pub(crate) use souk_models::samples::{SHAPE, Tensor, base, numbers, weights, weights_file};
 use souk_protocol::{AdapterManifest, Digest, FileEntry};
 use tokio::sync::Semaphore;

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::LlamaWeights;
 use souk_protocol::{BaseModel, Digest};
 use souk_runner::DeviceAdapter;
@@ -32,7 +32,7 @@ use super::waiting::RequestId;
 /// A registered adapter costs nothing until it is asked for: the store knows only those that are here or on their way, and
 /// a bounded number that failed a moment ago.
 #[derive(Clone)]
-pub struct AdapterStore(Arc<Shared>);
+pub struct AdapterStore(Arc<StoreState>);
 
 /// The right to run an adapter. While it lives the adapter stays on the device; what it derefs to should not be kept
 /// longer than the lease, since its bytes are not counted any more then.
@@ -51,7 +51,7 @@ pub struct Tiers {
     pub disk: Option<DiskTier>,
 }
 
-struct Shared {
+struct StoreState {
     origin: Origin,
     limits: AdapterLimits,
     // A std mutex: sections are short and have no await.
@@ -79,7 +79,7 @@ impl AdapterStore {
         let Tiers { memory, disk } = tiers;
         let room = Arc::new(Notify::new());
         let most_device_bytes = limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(StoreState {
             origin: Origin { source, disk, base, weights, most_device_bytes },
             limits,
             residency: Mutex::new(Residency::new(limits, memory.clone())),
@@ -248,7 +248,7 @@ impl Deref for AdapterLease {
     }
 }
 
-impl Shared {
+impl StoreState {
     fn lock(&self) -> MutexGuard<'_, Residency> {
         // The books are changed in steps that do not panic in between.
         self.residency.lock().unwrap_or_else(PoisonError::into_inner)
@@ -256,7 +256,7 @@ impl Shared {
 }
 
 /// Looks at the pool whenever it is told to, for as long as there is a store.
-async fn watch_room(store: Weak<Shared>, room: Arc<Notify>) {
+async fn watch_room(store: Weak<StoreState>, room: Arc<Notify>) {
     loop {
         room.notified().await;
         let Some(store) = store.upgrade() else { return };
@@ -264,7 +264,7 @@ async fn watch_room(store: Weak<Shared>, room: Arc<Notify>) {
     }
 }
 
-impl Drop for Shared {
+impl Drop for StoreState {
     fn drop(&mut self) {
         // So that the watcher sees that there is nothing to watch.
         self.room.notify_one();

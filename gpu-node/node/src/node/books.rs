@@ -6,32 +6,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use souk_protocol::{Digest, JobEvent};
-use souk_queue::{EventSink, Gone, Lease, Progress};
+use souk_queue::{EventSink, Gone, Lease, LeaseProgress};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The node's jobs by lease. The lock is held for a look-up only.
 #[derive(Clone, Default)]
-pub(super) struct Books(Arc<Shared>);
+pub(super) struct Books(Arc<BooksState>);
 
 /// Cancellations that came before their job, most of them of jobs that have just ended. Far more than can be on their way
 /// at once.
 const EARLY_KEPT: usize = 256;
 
 #[derive(Default)]
-struct Shared {
+struct BooksState {
     pages: Mutex<Pages>,
     released: Notify,
 }
 
 #[derive(Default)]
 struct Pages {
-    held: HashMap<Lease, Entry>,
+    held: HashMap<Lease, HeldJob>,
     /// A cancellation may overtake the answer to the claim.
     early: VecDeque<Lease>,
 }
 
-struct Entry {
+struct HeldJob {
     lease_for: Duration,
     /// The versions that the job uses.
     versions: Vec<Digest>,
@@ -79,7 +79,7 @@ impl Books {
         if pages.early.contains(&lease) {
             cancelled.cancel();
         }
-        let entry = Entry {
+        let entry = HeldJob {
             lease_for,
             versions,
             cancelled: cancelled.clone(),
@@ -123,9 +123,9 @@ impl Books {
         self.lock().held.len()
     }
 
-    pub(super) fn progress(&self) -> Vec<Progress> {
+    pub(super) fn progress(&self) -> Vec<LeaseProgress> {
         let pages = self.lock();
-        let progress = pages.held.iter().map(|(lease, entry)| Progress {
+        let progress = pages.held.iter().map(|(lease, entry)| LeaseProgress {
             lease: lease.clone(),
             output_tokens: entry.num_generated.load(Ordering::Relaxed),
         });

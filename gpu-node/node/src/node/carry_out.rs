@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use souk_queue::{NodeOrder, NumberedOrder, OrderNumber};
 
-use super::shared::Shared;
+use super::state::NodeState;
 use super::{LONGEST_WAIT, PAUSE_AFTER_ERROR};
 use crate::adapters::Pins;
 
 /// How soon an adapter that could not be pinned is tried again.
 const PIN_AGAIN: Duration = Duration::from_secs(60);
 
-impl Shared {
+impl NodeState {
     /// Carries orders out as they come.
     pub(super) async fn hear_orders(self: Arc<Self>) {
         loop {

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use futures::TryFutureExt;
 use souk_engine::constraint::{Constraint, ConstraintError};
-use souk_engine::{EngineError, EngineRequest, Generation, Rejected};
+use souk_engine::{EngineError, EngineRequest, Rejected, RequestHandle};
 use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
 use super::books::Held;
-use super::shared::Shared;
+use super::state::NodeState;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
 /// How an attempt ended, as far as the queue and the client are concerned.
@@ -29,7 +29,7 @@ enum End {
 }
 
 /// Puts the job on the books and starts its task.
-pub(super) fn start(node: &Arc<Shared>, delivery: Delivery) {
+pub(super) fn start(node: &Arc<NodeState>, delivery: Delivery) {
     let resumed = count(delivery.job.resume.len());
     let versions = delivery.job.adapters.iter().map(|adapter| adapter.digest).collect();
     let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
@@ -38,7 +38,7 @@ pub(super) fn start(node: &Arc<Shared>, delivery: Delivery) {
     node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });
 }
 
-async fn work(node: &Shared, delivery: Delivery, held: Held) {
+async fn work(node: &NodeState, delivery: Delivery, held: Held) {
     let unbegun = unbegun(&delivery.job);
     let end = tokio::select! {
         biased;
@@ -76,13 +76,13 @@ async fn work(node: &Shared, delivery: Delivery, held: Held) {
 
 /// Resolves when everything stops. What the engine says of the job from then on is not the client's business: another
 /// attempt goes on.
-async fn cut_off(node: &Shared, held: &Held) {
+async fn cut_off(node: &NodeState, held: &Held) {
     node.cut_off.cancelled().await;
     held.fall_silent();
 }
 
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
-async fn run(node: &Shared, delivery: Delivery, held: &Held) -> End {
+async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
     let Delivery { job, lease, reply_to, .. } = delivery;
     let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
     let unbegun = unbegun(&job);
@@ -135,7 +135,7 @@ impl Unready {
 }
 
 /// What a job needs beside room in the engine, made side by side.
-async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
+async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
     let constraint = async {
         match &job.constraint {
             Some(spec) => node.constraints.compile_after(spec, &job.resume).await.map(Some),
@@ -147,7 +147,7 @@ async fn make_ready(node: &Shared, job: &GenerateJob) -> Result<(Vec<AdapterLeas
 
 /// Leases all adapters of a job. Sits out the pause after a failure that may pass, so that the queue's attempts are not
 /// used up at once.
-async fn acquire(node: &Shared, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
+async fn acquire(node: &NodeState, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
     let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
         match node.adapters.acquire_all(&digests).await {
@@ -159,7 +159,7 @@ async fn acquire(node: &Shared, job: &GenerateJob) -> Result<Vec<AdapterLease>, 
     }
 }
 
-async fn follow(mut generation: Generation, held: &Held) -> End {
+async fn follow(mut generation: RequestHandle, held: &Held) -> End {
     held.report(generation.counter());
     let ended = tokio::select! {
         ended = generation.ended() => ended,

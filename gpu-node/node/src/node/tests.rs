@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use souk_engine::EngineConfig;
 use souk_engine::constraint::ConstraintLimits;
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_protocol::{
     AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, PoolId,
     RequestId, SamplingParams, TenantId, TokenId,
 };
-use souk_queue::{EventHub, MemoryQueue, NoticeKind, QueueConfig, Submission, Subscription, Weight};
+use souk_queue::{EventHub, MemoryQueue, NoticeKind, Priority, QueueConfig, Submission, Subscription};
 use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
 use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
@@ -93,7 +93,7 @@ impl Pool {
     async fn submit(&self, job: GenerateJob) -> Answer {
         let events = self.hub.subscribe(job.id.clone(), EventHub::capacity_for(&job));
         let id = job.id.clone();
-        let submission = Submission { job, lane: None, reply_to: self.gateway.clone(), weight: Weight::ORDINARY };
+        let submission = Submission { job, lane: None, reply_to: self.gateway.clone(), priority: Priority::ORDINARY };
         self.queue.submit(submission).await.unwrap();
         Answer { id, events, tokens: Vec::new() }
     }

@@ -11,7 +11,7 @@ use crate::cpu::isa::simd::{LANES, Simd, Task};
 use crate::cpu::pair::{LoraPair, LoraRun};
 use crate::cpu::tiles::HalfLanes;
 use crate::format::SlabType;
-use crate::runs::Entry;
+use crate::runs::LoraEntry;
 
 /// What the runs of a module add to its product.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) struct Expand<'a> {
     pub(crate) runs: &'a [LoraRun<'a>],
     /// The entries of row `r` are `row_starts[r]..row_starts[r + 1]`.
     pub(crate) row_starts: &'a [u32],
-    pub(crate) entries: &'a [Entry],
+    pub(crate) entries: &'a [LoraEntry],
     /// `A x` of every entry.
     pub(crate) shrunk: &'a [f32],
 }
@@ -32,17 +32,17 @@ impl<'a> Expand<'a> {
     }
 
     #[inline(always)]
-    fn of_row(&self, row: usize) -> &'a [Entry] {
+    fn of_row(&self, row: usize) -> &'a [LoraEntry] {
         &self.entries[self.row_starts[row] as usize..self.row_starts[row + 1] as usize]
     }
 
     #[inline(always)]
-    fn pair(&self, entry: &Entry) -> &'a LoraPair {
+    fn pair(&self, entry: &LoraEntry) -> &'a LoraPair {
         self.runs[entry.run as usize].pair
     }
 
     #[inline(always)]
-    fn shrunk(&self, entry: &Entry) -> &'a [f32] {
+    fn shrunk(&self, entry: &LoraEntry) -> &'a [f32] {
         &self.shrunk[entry.shrunk..][..self.pair(entry).rank()]
     }
 
@@ -132,7 +132,7 @@ impl<const R: usize> Task for ExpandPanel<'_, '_, R> {
         if R > 1
             && let Some(pair) = self.expand.shared_pair::<R>(self.first_row)
         {
-            let entries: [&Entry; R] = std::array::from_fn(|row| &self.expand.of_row(self.first_row + row)[0]);
+            let entries: [&LoraEntry; R] = std::array::from_fn(|row| &self.expand.of_row(self.first_row + row)[0]);
             let deltas = self.deltas(s, pair, entries.map(|entry| self.expand.shrunk(entry)));
             for row in 0..R {
                 let product = s.load(&self.sums[row]);

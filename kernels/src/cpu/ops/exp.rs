@@ -1,4 +1,4 @@
-//! Front of `exp_weights`.
+//! Front of `exp_scaled`.
 
 use crate::cpu::backend::call;
 use crate::cpu::isa::Isa;
@@ -13,11 +13,11 @@ use crate::error::{KernelError, check_equal};
 /// ```
 /// let mut weights = [0.0; 2];
 /// let isa = souk_kernels::cpu::Isa::best();
-/// let sum = souk_kernels::cpu::ops::exp_weights(isa, &[3.0, 2.0], 3.0, 1.0, &mut weights)?;
+/// let sum = souk_kernels::cpu::ops::exp_scaled(isa, &[3.0, 2.0], 3.0, 1.0, &mut weights)?;
 /// assert_eq!((weights[0], sum), (1.0, 1.0 + weights[1]));
 /// # Ok::<(), souk_kernels::KernelError>(())
 /// ```
-pub fn exp_weights(isa: Isa, x: &[f32], greatest: f32, scale: f32, out: &mut [f32]) -> Result<f32, KernelError> {
-    check_equal("exp_weights", "out", x.len(), out.len())?;
+pub fn exp_scaled(isa: Isa, x: &[f32], greatest: f32, scale: f32, out: &mut [f32]) -> Result<f32, KernelError> {
+    check_equal("exp_scaled", "out", x.len(), out.len())?;
     call(isa, ExpWeights { x, greatest, scale, out })
 }

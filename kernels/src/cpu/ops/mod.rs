@@ -14,7 +14,7 @@ mod rope;
 mod rows;
 
 pub use attention::{AttentionScratch, attention};
-pub use exp::exp_weights;
+pub use exp::exp_scaled;
 pub use head::{HeadScratch, head};
 pub use lora::LoraScratch;
 pub use matmul::{MatmulTarget, matmul};

@@ -167,7 +167,7 @@ fn a_removal_reaches_what_waits_to_be_written_also_when_no_more_work_fits_into_t
     let folder = tempfile::tempdir().unwrap();
     let (work, waiting) = sync_channel(MAX_WAITING_WRITES);
     let (folder_of, index) = (folder.path().to_owned(), Mutex::default());
-    let shared = Shared { folder: folder_of, budget_bytes: 1 << 20, base: base().digest, shape: SHAPE, index };
+    let shared = DiskState { folder: folder_of, budget_bytes: 1 << 20, base: base().digest, shape: SHAPE, index };
     // The thread that writes does not come to it for a while.
     let tier = DiskTier { shared: Arc::new(shared), work };
     let adapters: Vec<_> = (0..=MAX_WAITING_WRITES).map(|index| adapter(&index.to_string(), 2)).collect();

@@ -8,7 +8,7 @@ use souk_protocol::Digest;
 
 use super::room::Room;
 use super::{Granted, Residency};
-use crate::adapters::entry::{Entry, EntryId, State};
+use crate::adapters::entry::{AdapterEntry, EntryId, State};
 use crate::adapters::error::{AdapterError, Tier, as_ms};
 use crate::adapters::waiting::{Overtakes, Purpose, RequestId};
 
@@ -122,7 +122,7 @@ impl Residency {
         }
         self.check_fit_together(all)?;
         let entries = &self.room.entries;
-        if self.waiting.hold(request, |id| entries.get(&id).is_some_and(Entry::is_in_memory)) {
+        if self.waiting.hold(request, |id| entries.get(&id).is_some_and(AdapterEntry::is_in_memory)) {
             for id in all {
                 self.room.entry(*id).holds += 1;
                 self.waiting.queue(Tier::Device, *id);
@@ -185,8 +185,10 @@ impl Residency {
         let entries = || all.iter().filter_map(|id| self.room.entries.get(id));
         let unready = entries().find(|entry| !entry.is_in_memory());
         match unready.or_else(|| entries().find(|entry| !entry.is_in(Tier::Device))) {
-            Some(Entry { state: State::Host(_), bytes, .. }) => self.room.no_room(Tier::Device, *bytes, waited),
-            Some(Entry { state: State::WaitsForMemory(bytes), .. }) => self.room.no_room(Tier::Host, *bytes, waited),
+            Some(AdapterEntry { state: State::Host(_), bytes, .. }) => self.room.no_room(Tier::Device, *bytes, waited),
+            Some(AdapterEntry { state: State::WaitsForMemory(bytes), .. }) => {
+                self.room.no_room(Tier::Host, *bytes, waited)
+            }
             _ => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
         }
     }

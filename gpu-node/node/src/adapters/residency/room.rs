@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use souk_engine::memory::{DeviceMemory, PAGE_BYTES, Side, pages_for};
+use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side, pages_for};
 use souk_protocol::Digest;
 
-use super::super::entry::{DiskPace, Entry, EntryId, Resident, State};
+use super::super::entry::{AdapterEntry, DiskPace, EntryId, Resident, State};
 use super::super::error::{AdapterError, Tier, as_ms};
 use super::super::limits::AdapterLimits;
 use super::super::stats::AdapterTotals;
@@ -25,7 +25,7 @@ pub(super) struct Room {
     pub(super) limits: AdapterLimits,
     /// The pool that the device tier shares with K and V.
     pub(super) memory: DeviceMemory,
-    pub(super) entries: HashMap<EntryId, Entry>,
+    pub(super) entries: HashMap<EntryId, AdapterEntry>,
     pub(super) by_digest: HashMap<Digest, EntryId>,
     pub(super) totals: AdapterTotals,
     pub(super) disk_pace: DiskPace,
@@ -50,7 +50,7 @@ impl Room {
         }
     }
 
-    pub(super) fn entry(&mut self, id: EntryId) -> &mut Entry {
+    pub(super) fn entry(&mut self, id: EntryId) -> &mut AdapterEntry {
         self.entries.get_mut(&id).expect("an entry stays while it has a user or a load works on it")
     }
 

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use souk_engine::memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
+use souk_engine::device_memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pages_for};
 
 use super::super::samples::ample_memory;
 use super::super::waiting::RequestId;
@@ -144,7 +144,7 @@ impl Sim {
     /// What must hold at every moment.
     fn check(&self) {
         let Room { entries, totals, limits, memory, .. } = &self.residency.room;
-        let on_device = |entry: &&Entry| matches!(entry.state, State::Device(_));
+        let on_device = |entry: &&AdapterEntry| matches!(entry.state, State::Device(_));
         assert_eq!(totals.host_bytes, entries.values().map(|entry| entry.bytes).sum::<usize>());
         assert_eq!(totals.device_bytes, entries.values().filter(on_device).map(|entry| entry.bytes).sum::<usize>());
         assert!(totals.host_bytes <= limits.host_bytes, "{} > {}", totals.host_bytes, limits.host_bytes);

@@ -3,7 +3,7 @@ mod disk;
 use std::time::Duration;
 
 use serde_json::json;
-use souk_engine::memory::{MemoryConfig, SideLimits};
+use souk_engine::device_memory::{MemoryConfig, SideLimits};
 
 use super::super::samples::{GatedSource, SIZE_PER_RANK, adapter_files, ample_memory, base, files_of, weights};
 use super::super::source::SourceError;
@@ -421,7 +421,7 @@ async fn adapters_and_kv_share_the_pool_and_each_hears_of_the_others_need() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_prefetched_adapter_is_there_for_its_request_and_guesses_never_hold_up_requests() {
+async fn a_prefetched_adapter_is_there_for_its_request_and_prefetches_never_hold_up_requests() {
     let (store, source, digests) = store_of(4, 0, limits(1 << 20, 1 << 20));
     store.prefetch(&digests[0]);
     store.prefetch(&digests[1]);

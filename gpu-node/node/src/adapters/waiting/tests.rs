@@ -41,7 +41,7 @@ impl Adapter {
 
 /// What a waiter has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum Polled {
     Wait,
     Granted,
     Refused,
@@ -83,13 +83,13 @@ impl Model {
     }
 
     /// A request looks again.
-    fn poll(&mut self, id: RequestId) -> Answer {
-        let Some(at) = self.waiters.iter().position(|(waiter, _)| *waiter == id) else { return Answer::Granted };
+    fn poll(&mut self, id: RequestId) -> Polled {
+        let Some(at) = self.waiters.iter().position(|(waiter, _)| *waiter == id) else { return Polled::Granted };
         let wanted = self.waiters[at].1.clone();
         let distinct: std::collections::BTreeSet<_> = wanted.iter().copied().collect();
         if distinct.iter().map(|index| self.adapters[*index].bytes).sum::<usize>() > self.device_bytes {
             self.cancel(id);
-            return Answer::Refused;
+            return Polled::Refused;
         }
         if self.waiting.adapters(id).is_empty() && self.enter(id, &wanted) {
             self.join(id, &wanted);
@@ -108,14 +108,14 @@ impl Model {
                 assert!(left.held && left.adapters.len() == wanted.len());
                 self.waiters.remove(at);
                 self.leases.push((id, wanted));
-                return Answer::Granted;
+                return Polled::Granted;
             }
         }
         if self.waiting.is_late(id, self.now) {
             self.cancel(id);
-            return Answer::Refused;
+            return Polled::Refused;
         }
-        Answer::Wait
+        Polled::Wait
     }
 
     fn enter(&mut self, id: RequestId, wanted: &[usize]) -> bool {
@@ -338,7 +338,7 @@ fn adapters_that_are_never_idle_do_not_starve_one_that_needs_their_room() {
         let at_the_bound = loop {
             let hot = model.num_overtakes % 2;
             let request = model.ask(&[hot]);
-            if model.poll(request) == Answer::Wait {
+            if model.poll(request) == Polled::Wait {
                 break request;
             }
             model.end_one_of(hot);
@@ -349,7 +349,7 @@ fn adapters_that_are_never_idle_do_not_starve_one_that_needs_their_room() {
         // It waits with nothing in hand, and so do others like it, in their order; not those that overtake nobody.
         assert!(model.waiting.adapters(at_the_bound).is_empty());
         let next = model.ask(&[1]);
-        assert_eq!(model.poll(next), Answer::Wait);
+        assert_eq!(model.poll(next), Polled::Wait);
         assert_eq!(model.waiting.overtakers, [at_the_bound, next]);
         for index in [0, 1] {
             model.end_one_of(index);
@@ -357,7 +357,7 @@ fn adapters_that_are_never_idle_do_not_starve_one_that_needs_their_room() {
         model.settle();
         assert!(model.has_lease(cold), "it needed nothing but that those end who held a lease");
         let another = model.ask(&[2]);
-        assert_eq!(model.poll(another), Answer::Granted, "others may overtake again");
+        assert_eq!(model.poll(another), Polled::Granted, "others may overtake again");
         model.drain();
     }
 }

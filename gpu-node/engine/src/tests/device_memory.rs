@@ -7,7 +7,7 @@ use souk_runner::RunnerLimits;
 use souk_runner::scripted::{Script, ScriptedRunner, answer};
 
 use super::lab::*;
-use crate::memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
+use crate::device_memory::{DeviceMemory, MemoryConfig, PAGE_BYTES, Side, SideLimits};
 use crate::{Engine, EngineError, EngineRequest, Rejected};
 
 /// A pool of 24 pages, of which a KV block takes one.

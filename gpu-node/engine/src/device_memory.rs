@@ -85,12 +85,12 @@ pub enum MemoryError {
 
 /// The ledger of a device's memory. Clones are handles to the same pool.
 #[derive(Clone)]
-pub struct DeviceMemory(Arc<Shared>);
+pub struct DeviceMemory(Arc<Ledger>);
 
 /// Called when a side should look at the pool again. Must not block: it runs on the other side's thread.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
-struct Shared {
+struct Ledger {
     total_pages: usize,
     /// By [`Side`]: floor and cap in pages, and the most that the side can ever have.
     floors: [usize; 2],
@@ -131,7 +131,7 @@ impl DeviceMemory {
                 return Err(MemoryError::NothingLeft { side, total_bytes });
             }
         }
-        let shared = Shared { total_pages, floors, most, books: Mutex::default(), freed: Notify::new() };
+        let shared = Ledger { total_pages, floors, most, books: Mutex::default(), freed: Notify::new() };
         Ok(Self(Arc::new(shared)))
     }
 

@@ -14,7 +14,7 @@ use super::orders::Orders;
 use crate::adapters::AdapterStore;
 
 /// What the node's tasks share.
-pub(super) struct Shared {
+pub(super) struct NodeState {
     pub(super) config: NodeConfig,
     pub(super) queue: Arc<dyn JobQueue>,
     pub(super) events: Arc<dyn EventSinks>,

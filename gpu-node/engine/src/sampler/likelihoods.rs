@@ -1,4 +1,4 @@
-//! The weights with which tokens of a row are drawn.
+//! The likelihoods with which tokens of a row are drawn.
 //!
 //! Whatever cuts a distribution (top-k, min-p, top-p) keeps the tokens up to some place in the order of likelihood, so a
 //! cut is one [`Candidate`]: the last that stays. Nothing is sorted but the few tokens about that place, and a draw goes
@@ -15,27 +15,27 @@ const NUM_STEPS: usize = 1024;
 /// Running sums per step, taken in turn, so that neighbours in one step do not wait for each other.
 const NUM_SUMS: usize = 2;
 
-/// Weights of one row, zero for tokens that may not be drawn.
+/// Likelihoods of one row, zero for tokens that may not be drawn.
 #[derive(Debug)]
-pub(super) struct Weights {
+pub(super) struct Likelihoods {
     isa: Isa,
-    weights: Vec<f32>,
-    /// Sums of the weights of blocks. Where it is zero the block's weights are stale.
+    likelihoods: Vec<f32>,
+    /// Sums of the likelihoods of blocks. Where it is zero the block's likelihoods are stale.
     sums: Vec<f32>,
     mass: Vec<[f64; NUM_SUMS]>,
     edge: Vec<Candidate>,
 }
 
-impl Weights {
+impl Likelihoods {
     /// Weighs each token by `exp((logit - max) / temperature)`, down to `last` if there is a cut. The row has been scanned.
-    pub(super) fn weigh(&mut self, scan: &Scan, logits: &[f32], inverse_temperature: f32, last: Option<Candidate>) {
-        self.weights.resize(logits.len(), 0.0);
+    pub(super) fn compute(&mut self, scan: &Scan, logits: &[f32], inverse_temperature: f32, last: Option<Candidate>) {
+        self.likelihoods.resize(logits.len(), 0.0);
         self.sums.clear();
         for (index, (block, max)) in logits.chunks(BLOCK).zip(scan.block_max()).enumerate() {
-            let weights = &mut self.weights[index * BLOCK..][..block.len()];
+            let likelihoods = &mut self.likelihoods[index * BLOCK..][..block.len()];
             let sum = match last {
                 Some(last) if *max < last.value => 0.0,
-                _ => ops::exp_weights(self.isa, block, scan.max(), inverse_temperature, weights)
+                _ => ops::exp_scaled(self.isa, block, scan.max(), inverse_temperature, likelihoods)
                     .expect("the slices are of one length and the instruction set is this machine's"),
             };
             self.sums.push(sum);
@@ -66,7 +66,7 @@ impl Weights {
         self.collect_edge(&stairs, logits, step);
         self.edge.sort_unstable_by(Candidate::likelier_first);
         let last = self.edge.iter().find(|candidate| {
-            mass += f64::from(self.weights[candidate.id as usize]);
+            mass += f64::from(self.likelihoods[candidate.id as usize]);
             mass >= top_p * total
         });
         if let Some(last) = last.or(self.edge.last()).copied() {
@@ -74,7 +74,7 @@ impl Weights {
         }
     }
 
-    /// Draws a token: the one at which the running sum of weights passes `uniform` of the total.
+    /// Draws a token: the one at which the running sum of likelihoods passes `uniform` of the total.
     pub(super) fn draw(&self, uniform: f64) -> TokenId {
         let mut target = uniform * self.total();
         let mut drawn = 0;
@@ -86,9 +86,9 @@ impl Weights {
             target -= f64::from(*sum);
         }
         let first = drawn * BLOCK;
-        let block = &self.weights[first..self.weights.len().min(first + BLOCK)];
-        let passed = block.iter().position(|weight| {
-            target -= f64::from(*weight);
+        let block = &self.likelihoods[first..self.likelihoods.len().min(first + BLOCK)];
+        let passed = block.iter().position(|likelihood| {
+            target -= f64::from(*likelihood);
             target < 0.0
         });
         // Rounding can leave the target unpassed at the block's end; then its likeliest is as good as any.
@@ -96,29 +96,29 @@ impl Weights {
         token_id(first + passed.unwrap_or_else(likeliest))
     }
 
-    /// Takes away the weights of all that come after `last` in the order of likelihood.
+    /// Takes away the likelihoods of all that come after `last` in the order of likelihood.
     fn cut(&mut self, logits: &[f32], last: Candidate) {
-        let blocks = self.weights.chunks_mut(BLOCK).zip(logits.chunks(BLOCK)).zip(&mut self.sums);
-        for (index, ((weights, logits), sum)) in blocks.enumerate().filter(|(_, (_, sum))| **sum > 0.0) {
+        let blocks = self.likelihoods.chunks_mut(BLOCK).zip(logits.chunks(BLOCK)).zip(&mut self.sums);
+        for (index, ((likelihoods, logits), sum)) in blocks.enumerate().filter(|(_, (_, sum))| **sum > 0.0) {
             let mut sums = [0.0_f32; LANES];
-            for (place, (weight, logit)) in weights.iter_mut().zip(logits).enumerate() {
+            for (place, (likelihood, logit)) in likelihoods.iter_mut().zip(logits).enumerate() {
                 let stays = *logit > last.value || (*logit == last.value && token_id(index * BLOCK + place) <= last.id);
-                *weight = if stays { *weight } else { 0.0 };
-                sums[place % LANES] += *weight;
+                *likelihood = if stays { *likelihood } else { 0.0 };
+                sums[place % LANES] += *likelihood;
             }
             *sum = sums.iter().sum();
         }
     }
 
-    /// Sums up the weights on each step.
+    /// Sums up the likelihoods on each step.
     fn add_mass(&mut self, stairs: &Stairs, logits: &[f32]) {
         self.mass.clear();
         self.mass.resize(NUM_STEPS, [0.0; NUM_SUMS]);
-        let blocks = self.weights.chunks(BLOCK).zip(logits.chunks(BLOCK)).zip(&self.sums);
-        for ((weights, logits), _) in blocks.filter(|(_, sum)| **sum > 0.0) {
+        let blocks = self.likelihoods.chunks(BLOCK).zip(logits.chunks(BLOCK)).zip(&self.sums);
+        for ((likelihoods, logits), _) in blocks.filter(|(_, sum)| **sum > 0.0) {
             let steps = stairs.steps(logits);
-            for (place, (weight, step)) in weights.iter().zip(steps).enumerate() {
-                self.mass[usize::from(step)][place % NUM_SUMS] += f64::from(*weight);
+            for (place, (likelihood, step)) in likelihoods.iter().zip(steps).enumerate() {
+                self.mass[usize::from(step)][place % NUM_SUMS] += f64::from(*likelihood);
             }
         }
     }
@@ -126,20 +126,20 @@ impl Weights {
     /// Collects the tokens on one step.
     fn collect_edge(&mut self, stairs: &Stairs, logits: &[f32], wanted: usize) {
         self.edge.clear();
-        let blocks = self.weights.chunks(BLOCK).zip(logits.chunks(BLOCK)).zip(&self.sums);
-        for (index, ((weights, logits), _)) in blocks.enumerate().filter(|(_, (_, sum))| **sum > 0.0) {
+        let blocks = self.likelihoods.chunks(BLOCK).zip(logits.chunks(BLOCK)).zip(&self.sums);
+        for (index, ((likelihoods, logits), _)) in blocks.enumerate().filter(|(_, (_, sum))| **sum > 0.0) {
             let steps = stairs.steps(logits);
             let on_step =
-                (0..logits.len()).filter(|place| usize::from(steps[*place]) == wanted && weights[*place] > 0.0);
+                (0..logits.len()).filter(|place| usize::from(steps[*place]) == wanted && likelihoods[*place] > 0.0);
             self.edge
                 .extend(on_step.map(|place| Candidate { id: token_id(index * BLOCK + place), value: logits[place] }));
         }
     }
 }
 
-impl Default for Weights {
+impl Default for Likelihoods {
     fn default() -> Self {
-        Self { isa: Isa::best(), weights: Vec::new(), sums: Vec::new(), mass: Vec::new(), edge: Vec::new() }
+        Self { isa: Isa::best(), likelihoods: Vec::new(), sums: Vec::new(), mass: Vec::new(), edge: Vec::new() }
     }
 }
 
@@ -187,35 +187,35 @@ mod tests {
         (0..len).map(number).map(|logit| if grain > 0.0 { (logit / grain).round() * grain } else { logit }).collect()
     }
 
-    fn truncated(logits: &[f32], params: &SamplingParams) -> Weights {
-        let (mut scan, mut weights, rule) = (Scan::default(), Weights::default(), Rule::new(params));
+    fn truncated(logits: &[f32], params: &SamplingParams) -> Likelihoods {
+        let (mut scan, mut likelihoods, rule) = (Scan::default(), Likelihoods::default(), Rule::new(params));
         scan.read(logits).unwrap();
         let last = Truncation::new(&rule, logits.len()).last(&mut scan, logits, &mut Vec::new());
-        weights.weigh(&scan, logits, rule.inverse_temperature(), last);
+        likelihoods.compute(&scan, logits, rule.inverse_temperature(), last);
         if let Some(top_p) = rule.top_p {
-            weights.cut_to_nucleus(&scan, logits, rule.inverse_temperature(), f64::from(top_p));
+            likelihoods.cut_to_nucleus(&scan, logits, rule.inverse_temperature(), f64::from(top_p));
         }
-        weights
+        likelihoods
     }
 
-    fn kept(weights: &Weights) -> Vec<TokenId> {
+    fn kept(likelihoods: &Likelihoods) -> Vec<TokenId> {
         let of_block = |index: usize| {
-            let block = &weights.weights[index * BLOCK..weights.weights.len().min((index + 1) * BLOCK)];
+            let block = &likelihoods.likelihoods[index * BLOCK..likelihoods.likelihoods.len().min((index + 1) * BLOCK)];
             (0..block.len()).filter(|place| block[*place] > 0.0).map(move |place| token_id(index * BLOCK + place))
         };
-        (0..weights.sums.len()).filter(|index| weights.sums[*index] > 0.0).flat_map(of_block).collect()
+        (0..likelihoods.sums.len()).filter(|index| likelihoods.sums[*index] > 0.0).flat_map(of_block).collect()
     }
 
     /// How many tokens stay, the plain way, of tokens sorted by likelihood.
     fn num_kept(sorted: &[TokenId], logits: &[f32], params: &SamplingParams, top_p: f64, min_p: f64) -> usize {
         let (max, temperature) = (f64::from(logits[sorted[0] as usize]), f64::from(params.temperature));
-        let weight = |id: &TokenId| ((f64::from(logits[*id as usize]) - max) / temperature).exp();
+        let likelihood = |id: &TokenId| ((f64::from(logits[*id as usize]) - max) / temperature).exp();
         let top_k = if params.top_k == 0 { sorted.len() } else { sorted.len().min(params.top_k as usize) };
         let sorted = &sorted[..top_k];
-        let sorted = &sorted[..sorted.iter().position(|id| weight(id) < min_p).unwrap_or(sorted.len())];
-        let (total, mut mass): (f64, f64) = (sorted.iter().map(weight).sum(), 0.0);
+        let sorted = &sorted[..sorted.iter().position(|id| likelihood(id) < min_p).unwrap_or(sorted.len())];
+        let (total, mut mass): (f64, f64) = (sorted.iter().map(likelihood).sum(), 0.0);
         let reached = sorted.iter().position(|id| {
-            mass += weight(id);
+            mass += likelihood(id);
             mass >= top_p * total
         });
         if top_p < 1.0 { reached.map_or(sorted.len(), |last| last + 1) } else { sorted.len() }
@@ -254,16 +254,16 @@ mod tests {
         ) {
             let logits = row(seed, size, 0.0, len);
             let params = SamplingParams { temperature: 1.0, top_p, ..SamplingParams::greedy() };
-            let weights = truncated(&logits, &params);
-            let kept = kept(&weights);
-            let weight = |id: &TokenId| f64::from(weights.weights[*id as usize]);
-            let total: f64 = kept.iter().map(weight).sum();
-            let drawn = weights.draw(uniform);
-            let below: f64 = kept.iter().filter(|id| **id < drawn).map(weight).sum();
+            let likelihoods = truncated(&logits, &params);
+            let kept = kept(&likelihoods);
+            let likelihood = |id: &TokenId| f64::from(likelihoods.likelihoods[*id as usize]);
+            let total: f64 = kept.iter().map(likelihood).sum();
+            let drawn = likelihoods.draw(uniform);
+            let below: f64 = kept.iter().filter(|id| **id < drawn).map(likelihood).sum();
             prop_assert!(kept.contains(&drawn));
             let target = uniform * total;
             let slack = 1e-5 * total;
-            prop_assert!(below <= target + slack && target <= below + weight(&drawn) + slack);
+            prop_assert!(below <= target + slack && target <= below + likelihood(&drawn) + slack);
         }
     }
 }
