@@ -12,7 +12,7 @@ use crate::driver::{Driver, Running};
 
 const COUNTS: [usize; 2] = [16, 32];
 const NUM_WAITING: usize = 8;
-/// Short, so that whoever gets a place has a token after one step.
+/// Short, so that an answer that gets a place has a token after one step.
 const PROMPT_TOKENS: usize = 8;
 /// More than come before the last one is cancelled.
 const OUTPUT_TOKENS: u32 = 300;

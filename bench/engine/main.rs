@@ -133,13 +133,13 @@ impl Bench {
         LlamaRunner::new(Arc::clone(&self.weights), &config).expect("the runner is set up")
     }
 
-    /// An engine in which nothing is guessed and nothing found again, so that each token is a row that is computed.
+    /// An engine without drafts and without a prefix cache, so that each token is a row that is computed.
     fn plain_engine(&self) -> Driver {
         let config = EngineConfig { prefix_cache: false, max_speculative_tokens: 0, ..wide() };
         Driver::start(self.runner(), config, &self.model)
     }
 
-    /// An engine that guesses ahead and is otherwise as plain.
+    /// An engine that speculates and is otherwise as plain.
     fn speculating_engine(&self) -> Driver {
         let config = EngineConfig { prefix_cache: false, ..wide() };
         Driver::start(self.runner(), config, &self.model)

@@ -1,6 +1,6 @@
-//! What a step of more rows costs: of one answer that checks its guesses, and of as many answers as rows.
+//! What a step of more rows costs: of one answer that checks its draft, and of as many answers as rows.
 //!
-//! The first bounds how far guessing pays: a guess that is right saves a step, and each row of a wrong one costs what the
+//! The first bounds how far speculation pays: an accepted token saves a step, and each rejected one costs what the
 //! step is longer by (`engine.max_speculative_tokens`).
 
 use std::time::Instant;

@@ -11,11 +11,11 @@ def throughput(sitting):
 
 
 def rows(sitting):
-    """Markdown: a step by its rows, and guessing ahead."""
+    """Markdown: a step by its rows, and speculation."""
     return "\n\n".join([
-        sitting.bench("engine", "--only", "rows,guessing"),
-        "An answer guesses at most `engine.max_speculative_tokens` rows ahead. A guess that is right saves a step of one row; "
-        "each row of a wrong one costs what the first table adds for it.",
+        sitting.bench("engine", "--only", "rows,speculation"),
+        "A draft has at most `engine.max_speculative_tokens` tokens, each a row. One that is accepted saves a step of one row; "
+        "one that is rejected costs what the first table adds for its row.",
     ])
 
 

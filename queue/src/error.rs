@@ -1,4 +1,4 @@
-//! Why the queue says no.
+//! Why an operation on the queue had no effect.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ pub enum QueueError {
     /// The submission would break a cap. Nothing was stored.
     #[error(transparent)]
     Full(#[from] QueueFull),
-    /// The lease is not the live one: it expired and the job went on, or the job is over. Whoever holds it must stop.
+    /// The lease is not the live one: it expired and the job went on, or the job is over. The attempt must stop.
     #[error("attempt {attempt} of job {job} no longer holds the lease")]
     LeaseLost {
-        /// The job.
+        /// The job of the lease.
         job: JobId,
         /// The attempt that was given.
         attempt: u32,
@@ -33,7 +33,7 @@ pub enum QueueError {
 pub struct QueueFull {
     /// Whose cap it is: a tenant's own means 429, the pool's means 503.
     pub scope: FullScope,
-    /// The cap.
+    /// Most jobs that the cap allows.
     pub limit: usize,
     /// How many jobs the cap counts now.
     pub queued: usize,

@@ -17,7 +17,7 @@ use crate::words::{
 ///
 /// A pool is one base model. Each node owns a lane; inside a lane each tenant has one first-in-first-out queue. Each
 /// tenant has a pool-wide *virtual token counter* (VTC, arXiv 2401.00588): prompt tokens at the first delivery, generated
-/// tokens times a price as they are reported, both divided by the job's weight. [`claim`](Self::claim) serves the tenant
+/// tokens times a price as they are reported, both divided by the job's priority. [`claim`](Self::claim) serves the tenant
 /// with the lowest counter. A tenant that comes back is lifted to the lowest counter of those that wait, so idling earns
 /// no credit. The queue is work-conserving: a claim comes back empty only if nothing that this node may take waits.
 ///
@@ -55,7 +55,7 @@ use crate::words::{
 /// # An end that is counted
 ///
 /// Each job that was queued is settled once: the gateway that submitted it hears [`Settled`](crate::NoticeKind::Settled)
-/// as the last notice of that job, whoever left and whatever broke. Where a node ended the job, the notice has what that
+/// as the last notice of that job, however it ended. Where a node ended the job, the notice has what that
 /// node said; only the live attempt can say it, so a lost attempt that comes back counts nothing. Where no node can say it
 /// (the job never left the queue, its last node was lost, it became a dead letter) the queue says it, with the tokens that
 /// were reported with the last renewal. Tokens that a lost attempt delivered are in the count of the attempt that went on

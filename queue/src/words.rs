@@ -10,30 +10,30 @@ use souk_protocol::{Digest, GatewayId, GenerateJob, JobFailure, JobId, NodeId, O
 pub struct Submission {
     /// What to do. Its `pool` and `tenant` say where it waits.
     pub job: GenerateJob,
-    /// The node that should take it because it holds the adapter; `None` leaves it to whoever comes first.
+    /// The node that should take it because it holds the adapter; `None` leaves it to the first node with room.
     pub lane: Option<NodeId>,
     /// Where events and notices go.
     pub reply_to: GatewayId,
-    /// The job's share against others.
+    /// The job's share against other jobs.
     pub priority: Priority,
 }
 
-/// A priority as a share: a job of weight 200 costs its tenant half as much as one of weight 100. There is no strict
-/// order between weights, so nobody starves.
+/// A priority as a share: a job of priority 200 costs its tenant half as much as one of priority 100. There is no
+/// strict order between priorities, so there is no starvation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priority(u32);
 
 impl Priority {
-    /// The weight of an ordinary job: 100.
+    /// The priority of an ordinary job: 100.
     pub const ORDINARY: Self = Self(100);
 
-    /// A weight in percent of an ordinary job's, from 1 to 10000; `None` outside.
+    /// A priority in percent of an ordinary job's, from 1 to 10000; `None` outside.
     #[must_use]
     pub const fn percent(percent: u32) -> Option<Self> {
         if matches!(percent, 1..=10_000) { Some(Self(percent)) } else { None }
     }
 
-    /// What `tokens` cost at this weight.
+    /// What `tokens` cost at this priority.
     #[must_use]
     pub fn price(self, tokens: f64) -> f64 {
         tokens * 100.0 / f64::from(self.0)
@@ -77,7 +77,7 @@ pub struct Claim {
 /// The right to run one attempt of a job, until it expires.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
-    /// The job.
+    /// The job that may be run.
     pub job: JobId,
     /// Which delivery this is, from 1. Grows with each; only the highest one counts anywhere.
     pub attempt: u32,
@@ -101,7 +101,7 @@ pub struct Delivery {
 /// How far a running job is. Reporting it renews the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseProgress {
-    /// The lease.
+    /// The attempt that reports, and whose lease is renewed.
     pub lease: Lease,
     /// Tokens generated so far, all attempts' `resume` included. A count, not a difference, so that reporting twice
     /// charges once.
@@ -143,9 +143,9 @@ pub enum Cancelled {
 /// News of a job for the gateway that submitted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The job.
+    /// The job, which this gateway submitted.
     pub job: JobId,
-    /// What happened.
+    /// What happened to it.
     pub kind: NoticeKind,
 }
 
@@ -211,7 +211,7 @@ pub struct OrderNumber(pub u64);
 /// An order that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedOrder {
-    /// Its place.
+    /// Its place among the orders of its pool.
     pub number: OrderNumber,
     /// What is to be done.
     pub order: NodeOrder,

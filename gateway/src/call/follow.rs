@@ -37,7 +37,7 @@ pub(crate) struct RunningJob {
 
 /// What the jobs of one request have in common on their way through the queue.
 pub(crate) struct Journey {
-    /// The lane that they wait in; `None` leaves them to whoever comes first.
+    /// The lane that they wait in; `None` leaves them to the first node with room.
     pub(crate) lane: Option<NodeId>,
     /// When their answers stop being wanted.
     pub(crate) deadline: Instant,

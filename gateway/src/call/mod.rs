@@ -6,7 +6,7 @@
 //! prepare     template and tokens, what the context leaves, how to choose
 //! dispatch    a job per choice to the lane of the node that should hold the adapter
 //! follow      a job's events, whatever becomes of its node; what ends it from outside
-//! settle      what was computed and what was delivered, once per job, whoever left and whatever broke
+//! settle      what was computed and what was delivered, once per job, however it ended
 //! ```
 //!
 //! Between `follow` and the route stands [`reply`](crate::reply), which makes text of events.

@@ -1,4 +1,5 @@
-//! The end of every job, in one place: what was computed and what was delivered, once, whoever left and whatever broke.
+//! The end of every job, in one place: what was computed and what was delivered, once, also when a
+//! client left, a node was lost or a stream broke.
 //!
 //! An [`Account`] is opened before its job is submitted and lives as long as somebody follows the job. When it is dropped
 //! a task of its own takes over: it cancels what still runs, waits for the settlement, which the queue hands over for every

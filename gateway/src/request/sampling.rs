@@ -162,7 +162,7 @@ pub(crate) fn for_choice(sampling: &SamplingParams, choice: u32) -> SamplingPara
     SamplingParams { seed: sampling.seed.wrapping_add(u64::from(choice)), ..sampling.clone() }
 }
 
-/// The weight that `priority` or `service_tier` asks for; an ordinary one without either.
+/// The priority that `priority` or `service_tier` asks for; the ordinary one without either.
 fn take_priority(fields: &mut Fields) -> Result<Priority, ApiError> {
     let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Priority::percent(percent as u32));
     let tier = match fields.string("service_tier")?.as_deref() {

@@ -67,7 +67,7 @@ impl From<CompletionRequest> for Ask {
             length: length(request.max_tokens),
             logprobs: request.logprobs,
             prompt_logprobs: request.logprobs.filter(|_| request.echo),
-            // Whoever sums the logprobs needs each generated token, the ending one too.
+            // The sum of the logprobs is over each generated token, the ending one included.
             score_ending: true,
             input: Input::Prompts { prompts: request.prompts, echo: request.echo },
             params: request.generation,

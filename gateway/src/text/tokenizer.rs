@@ -17,7 +17,7 @@ use super::disarm::Marker;
 /// Why a tokenizer cannot be built, or a text not encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The pre-tokenizer decides where words end; guessing it would change the ids.
+    /// The pre-tokenizer decides where words end; with another one the ids would change.
     #[error("the pre-tokenizer `{given}` is not supported; supported are {}", PRE_TOKENIZERS.join(", "))]
     PreTokenizer {
         /// Its name in the model's metadata.

@@ -1,4 +1,4 @@
-//! Every job is counted once, with what was computed and what was delivered, whoever leaves and whatever breaks.
+//! Every job is counted once, with what was computed and what was delivered, however it ends.
 
 use std::sync::Arc;
 use std::time::Duration;

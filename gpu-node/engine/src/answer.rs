@@ -1,4 +1,4 @@
-//! What the other side of a generation hears.
+//! The part of a running answer that the scheduler does not need: sampling, events, and how it ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ pub(super) struct RunningAnswer {
     num_generated: Arc<AtomicU32>,
     ended: oneshot::Sender<Ended>,
     started: bool,
-    /// What is to be said and has not been.
+    /// Events that are not sent yet.
     outbox: Vec<JobEvent>,
 }
 
@@ -151,7 +151,7 @@ impl RunningAnswer {
     }
 
     /// Chooses the token that follows each row, and goes on to the next row while that is the row of the chosen token:
-    /// beyond the first, rows are guesses. Each choice is made as if its row were the only one.
+    /// beyond the first, rows are the draft. Each choice is made as if its row were the only one.
     fn extend<'a>(
         &mut self,
         sequence: &mut Sequence,
@@ -176,7 +176,7 @@ impl RunningAnswer {
         let (num_generated, num_accepted) = (tokens.len(), tokens.len().saturating_sub(1));
         sequence.draft.settle(num_accepted);
         if num_generated > 0 {
-            // The last token has no K and V yet; what rows of wrong guesses left behind it is overwritten.
+            // The last token has no K and V yet; what rejected rows of the draft left behind it is overwritten.
             sequence.num_computed = sequence.tokens.len() - 1;
             self.outbox.push(JobEvent::Tokens { offset, tokens });
         }
@@ -256,7 +256,7 @@ impl RunningAnswer {
     }
 
     fn end(self, usage: Usage, outcome: Result<FinishReason, JobFailure>) {
-        // Whoever dropped the generation does not ask how it ended.
+        // The receiver may be gone: a request handle that was dropped does not ask how it ended.
         let _ = self.ended.send(Ended { outcome, usage, sink: Some(self.sink) });
     }
 }

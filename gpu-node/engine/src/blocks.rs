@@ -9,7 +9,7 @@
 //! Absent blocks have no memory: the pool shares the device with the adapters, and takes pages from the common ledger when
 //! it first needs them. It keeps them until the adapters ask, and then gives up free blocks, and idle ones if it must.
 //!
-//! Whoever holds a shared block holds all shared blocks before it in its chain, and gives them back after it. So of one
+//! A sequence that holds a shared block holds all shared blocks before it in its chain, and gives them back after it. So of one
 //! chain the tail is evicted before its head, and a block that can be found is never behind one that cannot.
 
 use std::collections::{BTreeMap, HashMap};

@@ -9,7 +9,7 @@ use crate::device_memory::{MemoryConfig, SideLimits};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Compute threads; 0: one for each core that the process may use. For whoever builds the runner.
+    /// Compute threads of the runner; 0: one for each core that the process may use.
     pub threads: usize,
     /// Most token rows in one step: bounds the step's time, and so how long a newcomer waits.
     pub max_batch_tokens: usize,
@@ -19,11 +19,11 @@ pub struct EngineConfig {
     pub max_sequences: usize,
     /// Most requests in the engine, those that wait for the batch included.
     pub max_requests: usize,
-    /// Most rows of a step whose logits are computed. For whoever builds the runner.
+    /// Most rows of a step whose logits the runner computes.
     pub max_logit_rows: usize,
-    /// Whether an answer guesses at what follows (see `draft`).
+    /// Whether answers speculate (see `draft`).
     pub speculation: bool,
-    /// Most rows in a step of decode rows and guesses; 0 guesses nothing. A step of this many rows should take little
+    /// Most rows in a step of decode rows and drafts; 0 drafts nothing. A step of this many rows should take little
     /// longer than one of a single row.
     pub max_speculative_tokens: usize,
     /// Most bytes of K and V; `None`: only the pool bounds them.
@@ -65,7 +65,7 @@ impl EngineConfig {
         }
     }
 
-    /// Most rows of a step that guesses, decode rows included.
+    /// Most rows of a step that speculates, decode rows included; 0 without speculation.
     pub(crate) const fn max_speculative_rows(&self) -> usize {
         if self.speculation { self.max_speculative_tokens } else { 0 }
     }

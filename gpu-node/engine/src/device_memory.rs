@@ -10,7 +10,7 @@
 //! by the same ledger with pages of its own.
 //!
 //! A side that is short says so with [`DeviceMemory::ask`]. That wakes the other side, which gives up what nobody uses
-//! (cached blocks, idle adapters) by [`DeviceMemory::owes`]; whoever waits listens to [`DeviceMemory::freed`]. Pages that
+//! (cached blocks, idle adapters) by [`DeviceMemory::owes`]; waiters listen to [`DeviceMemory::freed`]. Pages that
 //! were asked for are kept for the side that asked first: the other cannot take them away again meanwhile, unless it is
 //! below its floor.
 
@@ -131,8 +131,8 @@ impl DeviceMemory {
                 return Err(MemoryError::NothingLeft { side, total_bytes });
             }
         }
-        let shared = Ledger { total_pages, floors, most, books: Mutex::default(), freed: Notify::new() };
-        Ok(Self(Arc::new(shared)))
+        let ledger = Ledger { total_pages, floors, most, books: Mutex::default(), freed: Notify::new() };
+        Ok(Self(Arc::new(ledger)))
     }
 
     /// A pool in which each side has so many bytes of its own and nothing is shared.

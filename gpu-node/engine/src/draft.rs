@@ -1,8 +1,8 @@
-//! Guesses what a sequence says next from what it has said already (prompt lookup).
+//! Drafts what a sequence says next from what it has said already (speculative decoding by prompt lookup).
 //!
-//! Answers that copy from their prompt or repeat themselves are common: summaries, edits, code, tables. The guess is what
-//! followed the latest occurrence of the sequence's last tokens; the model then reads the guessed tokens as further rows
-//! of the same step, and each is kept only if it is what the model would have chosen there. So a draft can make an answer
+//! Answers that copy from their prompt or repeat themselves are common: summaries, edits, code, tables. The draft is what
+//! followed the latest occurrence of the sequence's last tokens; the model then reads the drafted tokens as further rows
+//! of the same step, and each is accepted only if it is what the model would have chosen there. So a draft can make an answer
 //! come faster and cannot change it.
 
 use souk_protocol::TokenId;
@@ -22,7 +22,7 @@ const SHORTEST_PAUSE: usize = 4;
 /// Longest pause. With one rejected row in so many steps, text without repetition loses less than one percent.
 const LONGEST_PAUSE: usize = 64;
 
-/// The guesses of one sequence, and how far they can be trusted.
+/// The draft of one sequence, and how far drafts of this sequence can be trusted.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     tokens: Vec<TokenId>,
@@ -35,13 +35,13 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// The tokens that are guessed to follow the sequence's own; empty between steps.
+    /// The drafted tokens, which follow the sequence's own; empty between steps.
     #[must_use]
     pub(crate) fn tokens(&self) -> &[TokenId] {
         &self.tokens
     }
 
-    /// Guesses at most `most` tokens that follow `text`.
+    /// Drafts at most `most` tokens that follow `text`.
     pub(crate) fn propose(&mut self, text: &[TokenId], most: usize) {
         self.tokens.clear();
         if most == 0 {
@@ -53,14 +53,14 @@ impl Draft {
         }
         let Some(source) = continuation_of_match(text) else { return };
         for place in source..source + self.length.min(most) {
-            // Past the end of the text the guess goes on in itself: what repeats may be shorter than the draft.
+            // Past the end of the text the draft goes on in itself: what repeats may be shorter than the draft.
             let token = text.get(place).copied().unwrap_or_else(|| self.tokens[place - text.len()]);
             self.tokens.push(token);
         }
     }
 
-    /// Learns how many of the guessed tokens were right, and forgets them. Drafts grow while all is right, shrink to what
-    /// was, and pause when nothing was.
+    /// Learns how many of the drafted tokens were accepted, and forgets them. Drafts grow while all are, shrink to those
+    /// that were, and pause when none was.
     pub(crate) fn settle(&mut self, num_accepted: usize) {
         let num_drafted = self.tokens.len();
         self.tokens.clear();
@@ -79,7 +79,7 @@ impl Draft {
         self.length = self.length.clamp(FIRST_DRAFT, LONGEST_DRAFT);
     }
 
-    /// Forgets the guesses without a judgement: there was no room for them.
+    /// Forgets the draft without a judgement: there was no room for it.
     pub(crate) fn withdraw(&mut self) {
         self.tokens.clear();
     }

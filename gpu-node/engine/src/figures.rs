@@ -1,4 +1,4 @@
-//! What the engine's figures mean, for whoever reads them in the exporter's pages.
+//! Help texts of the engine's metrics.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -11,7 +11,7 @@ pub fn describe() {
 
 fn describe_steps() {
     describe_histogram!("souk_engine_step_seconds", Unit::Seconds, "Time of a step of the model.");
-    describe_histogram!("souk_engine_step_rows", "Token rows of a step: of prompts, of answers and guesses.");
+    describe_histogram!("souk_engine_step_rows", "Token rows of a step: of prompts, answers and drafts.");
     describe_counter!("souk_engine_prefill_rows_total", "Prompt rows computed; those computed again count again.");
     describe_counter!("souk_engine_generated_tokens_total", "Tokens generated.");
     describe_counter!(
@@ -21,10 +21,10 @@ fn describe_steps() {
     describe_gauge!("souk_engine_running_sequences", "Sequences in the batch.");
     describe_gauge!("souk_engine_waiting_sequences", "Sequences that wait for the batch.");
     describe_gauge!("souk_engine_free_kv_blocks", "KV blocks that no sequence holds.");
-    describe_counter!("souk_speculation_drafted_total", "Rows that guessed at what follows an answer.");
+    describe_counter!("souk_speculation_drafted_total", "Drafted tokens that were checked, each a row of a step.");
     describe_counter!(
         "souk_speculation_accepted_total",
-        "Guesses that were right: tokens without a step of their own."
+        "Drafted tokens that were accepted: tokens without a step of their own."
     );
 }
 

@@ -4,8 +4,8 @@
 //! answer. Everybody else holds an [`Engine`], which only leaves messages in the inbox. What the engine does not do: load
 //! adapters (a request comes with its adapters resident), know text or tenants, or decide about retries.
 //!
-//! Read in this order: [`souk_runner`] (the port to the model), `scheduler` (the decision), `run` (the loop), `answer` (what
-//! the other side hears), [`sampler`]. This crate has neither files nor sockets: see its Cargo.toml.
+//! Read in this order: [`souk_runner`] (the port to the model), `scheduler` (the decision), `run` (the loop), `answer` (sampling
+//! and events), [`sampler`]. This crate has neither files nor sockets: see its Cargo.toml.
 
 mod adapter_set;
 mod advance;
@@ -55,7 +55,7 @@ pub struct Engine {
     _open: Arc<DrainOnDrop>,
 }
 
-/// A generation in the engine. Dropping it cancels the generation.
+/// The caller's handle on a request in the engine. Dropping it cancels the request.
 pub struct RequestHandle {
     id: SequenceId,
     inbox: Arc<Inbox>,
@@ -71,7 +71,7 @@ impl Engine {
     /// Join the thread after [`drain`](Self::drain) to be sure that the runner's memory is free.
     ///
     /// # Errors
-    /// [`EngineError::Thread`] if there is no thread to be had.
+    /// [`EngineError::Thread`] if the operating system gives no thread.
     pub fn start(
         memory: DeviceMemory,
         runner: Box<dyn ModelRunner>,

@@ -9,7 +9,7 @@ use souk_runner::DeviceAdapter;
 
 use crate::constraint::Constraint;
 
-/// A generation for the engine.
+/// A request for the engine: a job with what the node has made ready for it.
 pub struct EngineRequest {
     /// What to do.
     pub job: GenerateJob,
@@ -44,17 +44,17 @@ pub enum EngineError {
 
 /// A request that the engine did not take, with the reason.
 pub struct Rejected {
-    /// Why.
+    /// Why it was not taken.
     pub error: EngineError,
     /// The request as it was, with its sink.
     pub request: Box<EngineRequest>,
 }
 
-/// How a generation ended.
+/// How a request ended.
 pub struct Ended {
     /// In good order, which the sink has been told; or not, which it has not.
     pub outcome: Result<FinishReason, JobFailure>,
-    /// Exact counts.
+    /// Tokens computed and generated, exactly.
     pub usage: Usage,
     /// The request's sink, for a last event. `None` if the engine's thread died with it.
     pub sink: Option<Box<dyn EventSink>>,

@@ -241,7 +241,7 @@ impl EngineLoop {
         }
     }
 
-    /// Rows that extend answers, guesses among them.
+    /// Rows that extend answers, drafts among them.
     fn num_decode_rows(&self, plan: &StepPlan) -> usize {
         let is_decoding = |id| self.scheduler.running(id).is_some_and(Sequence::is_decoding);
         let parts = plan.parts.iter().filter(|part| is_decoding(part.sequence));

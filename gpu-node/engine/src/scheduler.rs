@@ -216,7 +216,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets answers guess ahead where that takes nothing from anybody: all rows are decode rows and few, nobody waits, and
+    /// Lets answers speculate where that takes nothing from anybody: all rows are decode rows and few, nobody waits, and
     /// the blocks are free. The rows to spare are dealt out evenly, from the oldest on.
     fn plan_drafts(&mut self, planning: &mut Planning) {
         let Planning { plan, rows, logit_rows, .. } = planning;

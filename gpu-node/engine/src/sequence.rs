@@ -44,7 +44,7 @@ pub(crate) struct Sequence {
     pub(crate) adapters: AdapterSet,
     /// Where its K and V are.
     pub(crate) blocks: BlockList,
-    /// What is guessed to follow `tokens`, for the step that is being planned.
+    /// What may follow `tokens`, for the step that is being planned.
     pub(crate) draft: Draft,
     /// Under which names others find them; `None` without a prefix cache.
     pub(crate) chain: Option<KeyChain>,
@@ -139,9 +139,9 @@ impl Sequence {
         (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)
     }
 
-    /// Guesses at most `most` tokens ahead, for which there must be free blocks. Returns how many.
+    /// Drafts at most `most` tokens, for which there must be free blocks. Returns how many.
     pub(crate) fn draft_ahead(&mut self, most: usize) -> usize {
-        // The last token of an answer has no row, so a guess is of use only before it.
+        // The last token of an answer has no row, so a draft is of use only before it.
         let num_useful = self.max_len.saturating_sub(self.tokens.len() + 1);
         self.draft.propose(&self.tokens, most.min(num_useful));
         if !self.blocks.grow_to(self.tokens.len() + self.draft.tokens().len()) {
@@ -150,7 +150,7 @@ impl Sequence {
         self.draft.tokens().len()
     }
 
-    /// The token at a position, which may be a guessed one.
+    /// The token at a position, which may be a drafted one.
     #[must_use]
     pub(crate) fn token_at(&self, position: usize) -> TokenId {
         match position.checked_sub(self.tokens.len()) {

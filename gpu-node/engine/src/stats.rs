@@ -28,9 +28,9 @@ pub struct EngineStats {
     pub num_generated: u64,
     /// Sequences that had to give up their blocks so far.
     pub num_preempted: u64,
-    /// Rows that were guesses at what follows, so far.
+    /// Drafted tokens that were checked, each a row of a step, so far.
     pub num_drafted: u64,
-    /// Guesses that were right, so far: tokens that took no step of their own.
+    /// Drafted tokens that were accepted, so far: tokens that took no step of their own.
     pub num_accepted: u64,
     /// Prompt tokens so far that the prefix cache was asked for, and that it had.
     pub reuse: Reuse,

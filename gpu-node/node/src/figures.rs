@@ -1,4 +1,4 @@
-//! What the node's figures mean, for whoever reads them in the exporter's pages.
+//! Help texts of the node's metrics.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

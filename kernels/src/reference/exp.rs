@@ -1,4 +1,4 @@
-//! Softmax weights.
+//! The numerators of a softmax.
 
 /// `exp((x - greatest) * scale)` of each value.
 pub fn exp_scaled(x: &[f32], greatest: f32, scale: f32) -> Vec<f64> {

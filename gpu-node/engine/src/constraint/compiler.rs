@@ -127,7 +127,7 @@ impl ConstraintCompiler {
         Ok(Outcome { result, at: Instant::now() })
     }
 
-    /// The prepared vocabulary. Not counted against the time of whoever is first.
+    /// The prepared vocabulary. Not counted against the time of the first constraint.
     async fn factory(&self) -> Result<Arc<ParserFactory>, ConstraintError> {
         let prepared = self.0.factory.get_or_init(|| async {
             let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);

@@ -4,7 +4,7 @@ use super::candidate::Candidate;
 use super::rule::Rule;
 use super::scan::Scan;
 
-/// Which tokens may be drawn, as far as it can be said without their weights.
+/// Which tokens may be drawn, as far as it can be said without their likelihoods.
 pub(super) struct Truncation {
     /// `None` keeps all.
     top_k: Option<usize>,

@@ -131,7 +131,7 @@ fn modified(logits: &[f32], params: &SamplingParams, counts: Option<&TokenCounts
     row
 }
 
-/// The tokens that may be drawn with their weights, by sorting all and cutting. `slack` moves the cuts by so much that two
+/// The tokens that may be drawn with their likelihoods, by sorting all and cutting. `slack` moves the cuts by so much that two
 /// ways of summing cannot disagree.
 fn nucleus(row: &[f32], allowed: &[u32], params: &SamplingParams, slack: f64) -> BTreeMap<u32, f64> {
     let mut ids = allowed.to_vec();
@@ -180,7 +180,7 @@ fn check(
         // The lowest number is kept for what is not allowed.
         row.iter_mut().for_each(|logit| *logit = logit.max(f32::MIN.next_up()));
     }
-    // Not more than rounding: weights are sums of numbers in f32.
+    // Not more than rounding: likelihoods are sums of numbers in f32.
     let (least, most) = (nucleus(&row, &allowed, params, -1e-4), nucleus(&row, &allowed, params, 1e-4));
     prop_assert!(most.contains_key(&id), "{} is not among {:?}", id, most);
     if least.len() == most.len() {

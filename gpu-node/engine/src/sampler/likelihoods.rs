@@ -1,4 +1,4 @@
-//! The likelihoods with which tokens of a row are drawn.
+//! The likelihoods with which tokens of a row are drawn: unnormalised, the likeliest has 1.
 //!
 //! Whatever cuts a distribution (top-k, min-p, top-p) keeps the tokens up to some place in the order of likelihood, so a
 //! cut is one [`Candidate`]: the last that stays. Nothing is sorted but the few tokens about that place, and a draw goes
@@ -27,7 +27,8 @@ pub(super) struct Likelihoods {
 }
 
 impl Likelihoods {
-    /// Weighs each token by `exp((logit - max) / temperature)`, down to `last` if there is a cut. The row has been scanned.
+    /// Computes the likelihood of each token, `exp((logit - max) / temperature)`, down to `last` if there is a cut. The row has
+    /// been scanned.
     pub(super) fn compute(&mut self, scan: &Scan, logits: &[f32], inverse_temperature: f32, last: Option<Candidate>) {
         self.likelihoods.resize(logits.len(), 0.0);
         self.sums.clear();

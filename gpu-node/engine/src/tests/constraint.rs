@@ -118,7 +118,7 @@ fn drafts_under_a_constraint_change_no_token_and_no_logprob() {
         assert_eq!(said[0], said[1], "seed {seed}");
         assert!(said[0].0.iter().all(|token| token.logprobs.as_ref().is_some_and(|one| one.top.len() == 2)));
     }
-    assert!(num_accepted > 0, "no guess was right");
+    assert!(num_accepted > 0, "no drafted token was accepted");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_tenants_second_sequence_waits_for_a_place() {
     let trace = lab.run();
     let first = |sequence| trace.iter().position(|step| runs(step, sequence)).unwrap();
     assert_eq!(first(5), 0);
-    // A place comes free when 5 ends; whoever has fewest comes first, and that is 6 of the other tenant again.
+    // A place comes free when 5 ends; the tenant with the fewest comes first, and that is 6 of the other tenant again.
     assert!(first(6) > 3 && first(6) < first(3), "{trace:?}");
     assert_eq!(lab.stats().num_preempted, 1);
 }

@@ -1,4 +1,4 @@
-//! Guessing ahead changes how many steps an answer takes, and nothing else.
+//! Speculation changes how many steps an answer takes, and nothing else.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use souk_runner::scripted::POISON;
 use super::lab::*;
 use crate::EngineConfig;
 
-/// An engine over a model that repeats itself, so that many guesses are right and many are not.
+/// An engine over a model that repeats itself, so that many drafted tokens are accepted and many are not.
 fn lab(max_speculative_rows: usize) -> Lab {
     lab_with(EngineConfig { max_speculative_tokens: max_speculative_rows, ..CONFIG }, LIMITS)
 }
@@ -25,7 +25,7 @@ fn sampled(seed: u64) -> SamplingParams {
     SamplingParams { temperature: 0.6, top_k: 3, seed, ..SamplingParams::greedy() }
 }
 
-/// What the model answers without guessing.
+/// What the model answers without speculation.
 fn plain(job: GenerateJob) -> Vec<TokenId> {
     let mut lab = lab(0);
     let watch = lab.submit(job);
@@ -42,8 +42,8 @@ fn an_answer_that_repeats_itself_takes_fewer_steps() {
     assert_eq!(watch.tokens(), expected);
     let stats = lab.stats();
     assert!(trace.len() < 80, "{} steps", trace.len());
-    assert_eq!(trace.len() as u64 + stats.num_accepted, 120, "each right guess saves a step");
-    assert!(stats.num_drafted > stats.num_accepted, "some guesses were wrong");
+    assert_eq!(trace.len() as u64 + stats.num_accepted, 120, "each accepted token saves a step");
+    assert!(stats.num_drafted > stats.num_accepted, "some drafted tokens were rejected");
     assert_eq!((stats.num_generated, stats.num_prefill_rows), (120, 5));
     assert!(trace.iter().any(|step| step.contains("..")), "{trace:?}");
 }
@@ -74,7 +74,7 @@ fn an_end_inside_a_draft_ends_the_answer_there() {
 
 #[test]
 fn a_step_without_room_drafts_nothing() {
-    // Three answers share eight rows; a prompt that comes in or waits takes precedence over guesses.
+    // Three answers share eight rows; a prompt that comes in or waits takes precedence over drafts.
     let mut lab = lab_with(EngineConfig { max_speculative_tokens: 8, max_sequences: 4, ..CONFIG }, LIMITS);
     let _answers: Vec<_> = (0..3).map(|_| lab.submit(job(5, 200))).collect();
     let rows = |step: &str| -> usize {
@@ -148,7 +148,7 @@ impl Request {
         GenerateJob { sampling, logprobs, prompt_logprobs, eos_tokens, ..job(num_prompt, max_tokens) }
     }
 
-    /// Tokens with their logprobs, and the end, of this request without others and without guesses.
+    /// Tokens with their logprobs, and the end, of this request without others and without drafts.
     fn alone(&self) -> (Vec<TokenOut>, FinishReason) {
         let mut lab = lab(0);
         let mut watch = lab.submit(self.job());

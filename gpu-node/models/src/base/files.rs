@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::source::ModelNames;
 
-/// Where fetched models are kept and with what they are fetched. The library reads no environment variables: whoever starts
-/// it decides.
+/// Where fetched models are kept and with what they are fetched. The library reads no environment variables: its
+/// caller decides.
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
     /// Folder for models and what is known about them, for example `~/.cache/souk`.

@@ -1,4 +1,4 @@
-//! How long work on a base model tells how far it is.
+//! Progress of fetching, checking and reading a base model.
 
 /// A moment in fetching or reading a base model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

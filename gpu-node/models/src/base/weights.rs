@@ -12,7 +12,7 @@ use super::tensors::TensorReader;
 /// All weights of a model. Rows of `q` and `k` are in Hugging Face order: the two halves of a rotary pair are
 /// `head_dim / 2` rows apart.
 pub struct LlamaWeights {
-    /// Sizes.
+    /// Widths, layers and heads.
     pub shape: LlamaShape,
     /// Embedding table, `[vocab_size, hidden_size]`.
     pub embedding: Matrix,
@@ -26,17 +26,17 @@ pub struct LlamaWeights {
 
 /// Weights of one layer. Matrices are `[out_features, in_features]`.
 pub struct LayerWeights {
-    /// Norm before the attention.
+    /// Norm before the attention, `[hidden_size]`.
     pub attn_norm: Vec<f32>,
-    /// Queries.
+    /// Projection to the queries of all heads.
     pub q: Matrix,
-    /// Keys.
+    /// Projection to the keys of all key-value heads.
     pub k: Matrix,
-    /// Values.
+    /// Projection to the values of all key-value heads.
     pub v: Matrix,
     /// Output of the attention.
     pub o: Matrix,
-    /// Norm before the feed-forward layer.
+    /// Norm before the feed-forward layer, `[hidden_size]`.
     pub ffn_norm: Vec<f32>,
     /// Gate of the feed-forward layer.
     pub gate: Matrix,

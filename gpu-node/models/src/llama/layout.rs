@@ -16,7 +16,7 @@ pub(super) struct StepLayout {
     blocks: Vec<u32>,
     /// The rows that go through the head.
     head: Vec<u32>,
-    /// Memory for the spans, which borrow `blocks`. Whoever lays a step out puts it back.
+    /// Memory for the spans, which borrow `blocks`; put back after each step.
     pub(super) spans: Vec<AttentionSpan<'static>>,
 }
 

@@ -41,7 +41,7 @@ pub struct Work {
 /// One class's share of the steps of a profile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpFigures {
-    /// Time.
+    /// Wall-clock time that it took.
     pub took: Duration,
     /// What had to be done in it.
     pub work: Work,

@@ -159,8 +159,8 @@ fn constrained_and_free_answers_share_steps_without_a_trace() {
             ..plain()
         };
         let (mixed, stats) = desk.run(config, &requests);
-        assert!(mixed == alone, "up to {speculation} guesses:\n{mixed:?}\n{alone:?}");
-        assert_eq!(stats.num_drafted > 0, speculation > 0, "up to {speculation} guesses");
+        assert!(mixed == alone, "up to {speculation} drafted tokens:\n{mixed:?}\n{alone:?}");
+        assert_eq!(stats.num_drafted > 0, speculation > 0, "up to {speculation} drafted tokens");
     }
     let text = |index: usize| desk.text(alone[index].as_ref().unwrap());
     [1, 2].into_iter().for_each(|index| expect_object(&text(index)));

@@ -1,4 +1,4 @@
-//! The engine over the model: what a request gets does not depend on what else runs, on chunks, on guesses, or on what an
+//! The engine over the model: what a request gets does not depend on what else runs, on chunks, on drafts, or on what an
 //! earlier request left in the prefix cache.
 
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::driver::{runner, start_engine};
 use crate::fixtures::smollm2;
 use crate::tiny::{AdapterParts, BLOCKY, Random, SMALL, random_adapter, weights};
 
-/// One at a time, in large steps, without guesses and without a cache.
+/// One at a time, in large steps, without drafts and without a cache.
 pub(crate) fn plain() -> EngineConfig {
     EngineConfig {
         max_sequences: 1,
@@ -98,7 +98,7 @@ fn run(weights: &Arc<LlamaWeights>, config: EngineConfig, requests: &[Request]) 
     (answers, engine.stats())
 }
 
-/// Draws requests of every kind. Prompts share beginnings and repeat themselves, so that cache and guesses have work.
+/// Draws requests of every kind. Prompts share beginnings and repeat themselves, so that cache and drafts have work.
 struct Mixer {
     random: Random,
     vocab_size: usize,

@@ -56,10 +56,10 @@ struct StoreState {
     limits: AdapterLimits,
     // A std mutex: sections are short and have no await.
     residency: Mutex<Residency>,
-    /// Rung after each change that somebody may be waiting for. One bell for all: there are about as many that wait as the
-    /// node has places, and a look is short.
+    /// Notified after each change that a request may wait for. One for all waiters: they are about as many as the node has
+    /// places, and a look is short.
     changed: Notify,
-    /// Rung when there is a reason to look at the pool again.
+    /// Notified when the pool may have room again.
     room: Arc<Notify>,
 }
 
@@ -133,7 +133,7 @@ impl AdapterStore {
         self.0.origin.most_device_bytes
     }
 
-    /// Takes a version down: those that wait for it are refused, and so is whoever asks for it from now on; no tier keeps
+    /// Takes a version down: requests that wait for it or ask for it from now on are refused; no tier keeps
     /// it. Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
     /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
     pub fn take_down(&self, digest: &Digest) -> bool {
@@ -178,7 +178,8 @@ impl AdapterStore {
         Ok(leases)
     }
 
-    /// Looks again after each change until there is an answer. Whoever gives a deadline has one at the latest then.
+    /// Looks again after each change until `look` finds something or fails. With a deadline it looks a last time then, and
+    /// must find or fail.
     async fn until<R>(
         &self,
         deadline: Option<Instant>,

@@ -1,11 +1,11 @@
-//! Who waits behind whom for adapters: state and `now` in, decisions out. There is no lock, no await and no bell in here;
-//! `store.rs` has those, and `residency.rs` knows what is where and how much room there is.
+//! Who waits behind whom for adapters: state and `now` in, decisions out. There is no lock, no await and no notification in
+//! here; `store.rs` has those, and `residency.rs` knows what is where and how much room there is.
 //!
 //! A request goes through these queues, each of them first in, first out:
 //!
 //! 1. **Gatherers**: requests for several adapters gather them one after the other. Each other request goes past here.
 //! 2. **Overtakers**: requests whose adapters are in memory are granted them at once although others wait for room, but
-//!    not without bound: see below. Whoever may not yet, waits here and holds nothing.
+//!    not without bound: see below. One that may not yet waits here and holds nothing.
 //! 3. **Loads**: an adapter that is not in memory is loaded once, however many requests wait for it (single-flight), in
 //!    one of a bounded number of slots, since each takes memory for its files.
 //! 4. **Host**: loads that wait for host memory.

@@ -1,4 +1,4 @@
-//! What the node's tasks share.
+//! The state that the node's tasks share.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::config::NodeConfig;
 use super::orders::Orders;
 use crate::adapters::AdapterStore;
 
-/// What the node's tasks share.
+/// One per node, behind an `Arc`.
 pub(super) struct NodeState {
     pub(super) config: NodeConfig,
     pub(super) queue: Arc<dyn JobQueue>,

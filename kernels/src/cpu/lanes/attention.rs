@@ -144,7 +144,7 @@ impl<const Q: usize> Task for Pass<'_, Q> {
         let kv_head = self.panel.kv_head;
         let keys_of = |block: u32, kv_head: usize| cache.keys(self.op.layer, block as usize, kv_head);
         let values_of = |block: u32, kv_head: usize| cache.values(self.op.layer, block as usize, kv_head);
-        // Blocks lie anywhere, so the hardware cannot guess the next. After the last one it is where the next head's chunk
+        // Blocks lie anywhere, so the hardware cannot predict the next. After the last one it is where the next head's chunk
         // begins, which this thread most likely does next.
         let next_head = (kv_head + 1).min(cache.num_kv_heads() - 1);
         let place_of = |at: usize| blocks.get(at).map_or((blocks[0], next_head), |block| (*block, kv_head));

@@ -1,17 +1,17 @@
-//! Softmax weights of a stretch of a row.
+//! The numerators of a softmax over a stretch of a row.
 
 use super::math::exp;
 use crate::cpu::isa::simd::{LANES, Simd, Task};
 
 /// `out = exp((x - greatest) * scale)`; returns the sum of `out`.
-pub(crate) struct ExpWeights<'a> {
+pub(crate) struct ExpScaled<'a> {
     pub(crate) x: &'a [f32],
     pub(crate) greatest: f32,
     pub(crate) scale: f32,
     pub(crate) out: &'a mut [f32],
 }
 
-impl Task for ExpWeights<'_> {
+impl Task for ExpScaled<'_> {
     type Output = f32;
 
     #[inline(always)]

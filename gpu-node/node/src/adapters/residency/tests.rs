@@ -474,7 +474,7 @@ fn a_prefetch_takes_free_room_and_that_of_forgotten_adapters_only() {
     };
     prefetch(&mut sim, 2);
     assert_eq!(sim.resident(), [(0, Tier::Device), (1, Tier::Device)], "both were used a moment ago");
-    assert_eq!(sim.residency.totals().load_failures, 0, "no room for a guess is no failure");
+    assert_eq!(sim.residency.totals().load_failures, 0, "no room for a prefetch is no failure");
     sim.now += AdapterLimits::default().popularity_half_life * 2;
     sim.use_once(1);
     prefetch(&mut sim, 2);

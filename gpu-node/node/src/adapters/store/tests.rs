@@ -226,8 +226,9 @@ async fn many_requests_for_many_adapters_in_little_memory_are_all_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_for_several_adapters_never_wait_for_each_other_in_a_circle() {
-    // Room for one pair and one more adapter: whoever held one of a pair while waiting for the other would block the rest.
+async fn requests_for_several_adapters_do_not_deadlock() {
+    // Room for one pair and one more adapter: two requests that each held one of a pair and waited for the other would
+    // deadlock.
     let (store, _, digests) = store_of(4, 10_000, limits(6 * SIZE_PER_RANK, 10 * SIZE_PER_RANK));
     let tasks: Vec<_> = (0..16usize)
         .map(|task| {
@@ -425,7 +426,7 @@ async fn a_prefetched_adapter_is_there_for_its_request_and_prefetches_never_hold
     let (store, source, digests) = store_of(4, 0, limits(1 << 20, 1 << 20));
     store.prefetch(&digests[0]);
     store.prefetch(&digests[1]);
-    until("one guess loads, a second is too many", || source.num_fetches() == 1).await;
+    until("one prefetch loads, a second is too many", || source.num_fetches() == 1).await;
     // Requests for others have places of their own, and one for the expected adapter joins its load.
     let ask = |digest: Digest| {
         let store = store.clone();

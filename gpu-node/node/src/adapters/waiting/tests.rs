@@ -475,7 +475,7 @@ proptest! {
             model.check();
         }
         if cancels_all {
-            // Not even those that run end: whoever waits too long is refused, and then nobody waits.
+            // Not even those that run end: a waiter is refused after `max_wait`, and then none is left.
             model.now += AdapterLimits::default().max_wait;
             model.settle();
             prop_assert!(model.waiters.is_empty());
