@@ -1,7 +1,8 @@
 //! Microseconds to choose a token from one row of logits, by what the request asks for. Prints a Markdown table.
 //!
-//! `cargo bench -p souk-bench --bench sampler`. Rows are of the size of SmolLM2's vocabulary: one as a model is sure of its answer, one
-//! as flat as no model gives them, the worst that can come. Each figure is the best of many, on one thread.
+//! `cargo bench -p souk-bench --bench sampler`. Rows are of the size of SmolLM2's vocabulary: one as a model is sure of
+//! its answer, one as flat as no model gives them, the worst that can come. Each figure is the best of many, on one
+//! thread.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 

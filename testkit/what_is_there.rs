@@ -1,5 +1,5 @@
-//! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout, leave
-//! to mount a small file system. A test that lacks its need shows as ignored, and not as passed.
+//! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout,
+//! leave to mount a small file system. A test that lacks its need shows as ignored, and not as passed.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
 

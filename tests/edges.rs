@@ -1,5 +1,5 @@
-//! Sampling parameters at the edges of what numbers can be, against the real server: the right token or a 400 that names
-//! the field.
+//! Sampling parameters at the edges of what numbers can be, against the real server: the right token or a 400 that
+//! names the field.
 
 mod stack;
 

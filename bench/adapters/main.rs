@@ -1,9 +1,9 @@
 //! What adapters cost while they come and go: loads from the source and from disk, the first token with a cold adapter,
 //! the pace of others while adapters load, and more adapters than the device has room for. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-bench --bench adapters [-- --quick] [--json FILE] [--only load,cold,pace,sweep,zipf]`; `SOUK_BENCH_THREADS` sets
-//! the compute threads. The model must be in the cache (`make models`); adapters are made in a temporary folder. What is
-//! compared runs in turns, round after round, and counts as a ratio within one sitting.
+//! `cargo bench -p souk-bench --bench adapters [-- --quick] [--json FILE] [--only load,cold,pace,sweep,zipf]`;
+//! `SOUK_BENCH_THREADS` sets the compute threads. The model must be in the cache (`make models`); adapters are made in
+//! a temporary folder. What is compared runs in turns, round after round, and counts as a ratio within one sitting.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]

@@ -1,10 +1,11 @@
-//! The engine in process, on the real model: tokens per second of the base and with many different adapters, where the time
-//! of a step goes, what a step of more rows costs, what speculation brings, what users get, how soon a cancelled answer
-//! is gone. Prints Markdown tables.
+//! The engine in process, on the real model: tokens per second of the base and with many different adapters, where the
+//! time of a step goes, what a step of more rows costs, what speculation brings, what users get, how soon a cancelled
+//! answer is gone. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the names of [`SECTIONS`]
-//! and [`PARTS`], which only run where they are named. `SOUK_BENCH_THREADS` sets the compute threads. The model must be in
-//! the cache (`make models`). The machine may be shared, so what counts are the ratios within one sitting.
+//! `cargo bench -p souk-bench --bench engine [-- --quick] [--rounds COUNT] [--json FILE] [--only NAME,NAME]` with the
+//! names of [`SECTIONS`] and [`PARTS`], which only run where they are named. `SOUK_BENCH_THREADS` sets the compute
+//! threads. The model must be in the cache (`make models`). The machine may be shared, so what counts are the ratios
+//! within one sitting.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]

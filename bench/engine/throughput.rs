@@ -112,8 +112,8 @@ pub(crate) fn long_contexts(bench: &Bench) -> Value {
     json!(rows)
 }
 
-/// What speculation brings to an answer that copies, and what it costs where nothing repeats. The first has a prompt of a
-/// passage three times over, which the model goes on copying; the second is drawn at a temperature at which hardly
+/// What speculation brings to an answer that copies, and what it costs where nothing repeats. The first has a prompt of
+/// a passage three times over, which the model goes on copying; the second is drawn at a temperature at which hardly
 /// anything repeats. The engines take turns.
 pub(crate) fn speculation(bench: &Bench) -> Value {
     let drivers = [bench.plain_engine(), bench.speculating_engine()];

@@ -1,5 +1,5 @@
-//! Seeded random choices. The generator is one that its crate promises never to change, and the laws are rand_distr's: a
-//! seed means the same requests until these crates are raised in Cargo.lock.
+//! Seeded random choices. The generator is one that its crate promises never to change, and the laws are rand_distr's:
+//! a seed means the same requests until these crates are raised in Cargo.lock.
 
 use std::time::Duration;
 

@@ -165,7 +165,8 @@ async fn listed_model(
     first_base_model(&models).context("the server lists no model; name one with --base-model")
 }
 
-/// vLLM gives adapters a `parent`; Souk's adapters have a tenant before a slash, which base models elsewhere may have too.
+/// vLLM gives adapters a `parent`; Souk's adapters have a tenant before a slash, which base models elsewhere may have
+/// too.
 fn first_base_model(models: &Value) -> Option<String> {
     let listed: Vec<&Value> = models.get("data")?.as_array()?.iter().collect();
     let is_adapter = |model: &Value| model.get("parent").is_some_and(|parent| !parent.is_null());

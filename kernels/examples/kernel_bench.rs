@@ -1,10 +1,12 @@
-//! Times every op at the sizes of a small llama (576 wide, 1536 inside, 9 heads of 64 over 3), after checking its result.
+//! Times every op at the sizes of a small llama (576 wide, 1536 inside, 9 heads of 64 over 3), after checking its
+//! result.
 //!
 //! `cargo run --release -p souk-kernels --example kernel_bench -- [threads,threads,...] [name part] [scalar|avx2|avx512]`
 //!
-//! Prints the machine's own limits first (read bandwidth, int8 and f32 peak), so that each figure can be read as a share.
-//! Each line has the time that one run in twenty stays below, the median, and the rates at the first: on a machine that does
-//! other work as well, it is the better guide. Matmuls rotate through more weights than the caches hold.
+//! Prints the machine's own limits first (read bandwidth, int8 and f32 peak), so that each figure can be read as a
+//! share. Each line has the time that one run in twenty stays below, the median, and the rates at the first: on a
+//! machine that does other work as well, it is the better guide. Matmuls rotate through more weights than the caches
+//! hold.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 

@@ -29,7 +29,7 @@ pub enum WeightType {
 }
 
 impl WeightType {
-    /// Every type.
+    /// Every type that weights may have in memory.
     pub const ALL: [WeightType; 11] = [
         WeightType::F32,
         WeightType::F16,

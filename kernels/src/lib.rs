@@ -1,8 +1,8 @@
 //! Numeric ops for llama-family models: quantised matmul, grouped LoRA, attention and the small ops between them.
 //!
 //! What it is: the words that all backends share (what numbers are stored as, [`WeightType`]; [`runs`]: rows, positions
-//! and the runs of rows on which adapters act), the plain truth that the tests compare with ([`reference`]), and one folder
-//! for each backend, of which there is one: [`cpu`].
+//! and the runs of rows on which adapters act), the plain truth that the tests compare with ([`reference`]), and one
+//! folder for each backend, of which there is one: [`cpu`].
 //!
 //! What it is not: a tensor library, a model, a scheduler. It knows no tensor names and reads no files.
 //!

@@ -65,9 +65,9 @@ const INDEXES: [(&str, &str, &str); 4] = [
     ("blobs_released", "blobs", "released_at_ms"),
 ];
 
-/// `owner` is the registry that works on the row, `lease_expires_at_ms` the moment, by the database's clock, after which
-/// another may end it. `claim` names one taking of a key, so that a request whose claim was ended cannot keep its answer
-/// in the place of a later one; a kept answer has no lease.
+/// `owner` is the registry that works on the row, `lease_expires_at_ms` the moment, by the database's clock, after
+/// which another may end it. `claim` names one taking of a key, so that a request whose claim was ended cannot keep its
+/// answer in the place of a later one; a kept answer has no lease.
 fn added_columns() -> [(&'static str, ColumnDef); 4] {
     [
         ("uploads", string_len("owner", ID_CHARS).default("").take()),

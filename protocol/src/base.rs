@@ -16,7 +16,7 @@ pub struct BaseModel {
     pub digest: Digest,
     /// Names in `base_model_name_or_path` that mean this model, compared without case and by their last path segment.
     pub aliases: Vec<String>,
-    /// Sizes.
+    /// Widths, layers and heads.
     pub shape: LlamaShape,
     /// How text becomes token ids.
     pub tokenizer: TokenizerSpec,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::{self, Checks, mebibytes, milliseconds};
 
-/// A condition on an answer's text. Each generated token must leave a way to meet it, and the answer may end only where it
-/// is met. Sources travel as text: a node compiles them, under limits, and refuses what it cannot
+/// A condition on an answer's text. Each generated token must leave a way to meet it, and the answer may end only where
+/// it is met. Sources travel as text: a node compiles them, under limits, and refuses what it cannot
 /// ([`JobFailure::Constraint`](crate::JobFailure::Constraint)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConstraintSpec {
@@ -47,8 +47,8 @@ impl ConstraintSpec {
     }
 }
 
-/// What constraints may cost: the section `[constraints]` of the settings. The gateway holds requests to the first two, the
-/// nodes to all but `max_choices`.
+/// What constraints may cost: the section `[constraints]` of the settings. The gateway holds requests to the first two,
+/// the nodes to all but `max_choices`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConstraintLimits {
@@ -62,11 +62,11 @@ pub struct ConstraintLimits {
     /// Constraints that are compiled at once, each on a thread of its own. One that goes beyond its time is refused at
     /// once, and its thread is free when the counted limits end it, within about a second.
     pub max_concurrent_compiles: usize,
-    /// Work of writing a constraint's expressions down, of finding out which of them match anything, and of the first move
-    /// from each: 50,000 units are about a millisecond, and a schema of 64 KiB needs some 40,000.
+    /// Work of writing a constraint's expressions down, of finding out which of them match anything, and of the first
+    /// move from each: 50,000 units are about a millisecond, and a schema of 64 KiB needs some 40,000.
     pub max_compile_work: u64,
-    /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An answer
-    /// that needs more ends with a failure. Usual masks need some hundred.
+    /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An
+    /// answer that needs more ends with a failure. Usual masks need some hundred.
     pub max_mask_work: u64,
     /// Memory of a compiled lexer; each answer has a copy.
     #[serde(rename = "max_compiled_mb", deserialize_with = "mebibytes::deserialize")]

@@ -17,7 +17,7 @@ pub struct TokenLogprobs {
 /// A generated token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenOut {
-    /// The token.
+    /// Its id in the base model's vocabulary.
     pub id: TokenId,
     /// Present where the job asked for it.
     pub logprobs: Option<TokenLogprobs>,

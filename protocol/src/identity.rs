@@ -95,7 +95,7 @@ impl Principal {
 /// What an adapter reference meant for one caller at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedAdapter {
-    /// The adapter.
+    /// The adapter's full name, `owner/name`.
     pub name: AdapterName,
     /// The version that the reference chose.
     pub version: semver::Version,

@@ -35,9 +35,9 @@ pub enum Selector {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AdapterRef {
-    /// The adapter.
+    /// Whose adapter, and which: `owner/name`.
     pub name: AdapterName,
-    /// The version.
+    /// How the version is chosen: by number, tag or digest, or the latest.
     pub selector: Selector,
 }
 

@@ -1,5 +1,5 @@
-//! How the next token is chosen. The gateway's request types check these values; the engine's sampler follows whatever it
-//! gets, and the ranges here are those in which the formulas mean what they say.
+//! How the next token is chosen. The gateway's request types check these values; the engine's sampler follows whatever
+//! it gets, and the ranges here are those in which the formulas mean what they say.
 
 use serde::{Deserialize, Serialize};
 

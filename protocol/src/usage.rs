@@ -152,9 +152,9 @@ pub struct Charge {
 pub struct JobRecord {
     /// The request, and which of its jobs.
     pub job: JobId,
-    /// Who asked.
+    /// The tenant whose key the request carried.
     pub tenant: TenantId,
-    /// The base model.
+    /// The pool that ran it: the nodes of one base model.
     pub base: PoolId,
     /// The versions that acted, in order of application; none for the base model.
     pub adapters: Vec<Digest>,

@@ -1,13 +1,13 @@
 //! The event stream of a job, from the node that runs it to the gateway that asked.
 //!
 //! Tokens do not go through the queue: a hundred answers of fifty tokens a second would be most of its load. They go
-//! through a sink that the node opens per attempt. [`EventSinks`] is the port; [`EventHub`] is its implementation inside
-//! one process.
+//! through a sink that the node opens per attempt. [`EventSinks`] is the port; [`EventHub`] is its implementation
+//! inside one process.
 //!
-//! A sink never blocks, since one thread serves all answers of a node. A subscription is therefore as deep as the job can
-//! have events (see [`EventHub::capacity_for`]): a reader that is slow costs memory in proportion to its own `max_tokens`
-//! and nothing else. Should the channel overflow all the same, the sink says [`Gone`] and the job is cancelled, because a
-//! stream with a hole in it is worth less than none.
+//! A sink never blocks, since one thread serves all answers of a node. A subscription is therefore as deep as the job
+//! can have events (see [`EventHub::capacity_for`]): a reader that is slow costs memory in proportion to its own
+//! `max_tokens` and nothing else. Should the channel overflow all the same, the sink says [`Gone`] and the job is
+//! cancelled, because a stream with a hole in it is worth less than none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,9 +90,9 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next event with the attempt that it comes from. Attempts never go down, and no token comes twice: what a later
-    /// attempt repeats is taken out. `None` after the last event, or if this reader fell too far behind. Waits on if the node
-    /// is lost; the queue's outcomes say what became of the job.
+    /// The next event with the attempt that it comes from. Attempts never go down, and no token comes twice: what a
+    /// later attempt repeats is taken out. `None` after the last event, or if this reader fell too far behind. Waits on
+    /// if the node is lost; the queue's outcomes say what became of the job.
     pub async fn next(&mut self) -> Option<(u32, JobEvent)> {
         self.receiver.recv().await
     }

@@ -111,8 +111,8 @@ pub struct LeaseProgress {
 /// How a node gives a lease back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// The job is over: answered, failed for good or cancelled. The node has sent the last event itself. The gateway that
-    /// submitted the job is handed this as [`Settled`], whether anybody still listens to the job's events or not.
+    /// The job is over: answered, failed for good or cancelled. The node has sent the last event itself. The gateway
+    /// that submitted the job is handed this as [`Settled`], whether anybody still listens to the job's events or not.
     Over {
         /// How it ended. A node that was told to cancel says [`Outcome::CallerLeft`].
         outcome: Outcome,
@@ -164,8 +164,8 @@ pub enum NoticeKind {
 pub struct Settled {
     /// How it ended.
     pub outcome: Outcome,
-    /// What was computed, over all attempts. Where no node says it: the tokens that were reported with the last renewal,
-    /// which may be fewer than were computed.
+    /// What was computed, over all attempts. Where no node says it: the tokens that were reported with the last
+    /// renewal, which may be fewer than were computed.
     pub usage: Usage,
     /// How often it was delivered.
     pub attempts: u32,
@@ -188,9 +188,9 @@ pub struct NodeStatus {
     pub resident: Vec<Digest>,
 }
 
-/// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long ago,
-/// since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier needs
-/// the room.
+/// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
+/// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier
+/// needs the room.
 pub const ORDERS_KEPT: usize = 10_000;
 
 /// What the nodes of a pool are to do. Carrying an order out twice comes to the same as once.

@@ -1,5 +1,5 @@
-//! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]), the
-//! files of an adapter ([`peft`]) and jobs ([`job`]). Only tests and benchmarks depend on it.
+//! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]),
+//! the files of an adapter ([`peft`]) and jobs ([`job`]). Only tests and benchmarks depend on it.
 //!
 //! `what_is_there.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
 

@@ -1,5 +1,5 @@
-//! Line plots as inline SVG. Colours are attributes, which a page's style sheet overrides: there is no script, no handler
-//! and no inline style, so that the strictest content policy shows them.
+//! Line plots as inline SVG. Colours are attributes, which a page's style sheet overrides: there is no script, no
+//! handler and no inline style, so that the strictest content policy shows them.
 
 use std::fmt::Write as _;
 use std::ops::Range;

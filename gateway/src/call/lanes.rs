@@ -7,8 +7,8 @@ use souk_queue::LaneStatus;
 const LOAD_BOUND: f64 = 1.25;
 
 /// Picks the lane for an adapter by rendezvous hashing with bounded load (arXiv 1608.01350): each adapter has its own
-/// order of the nodes, so it stays warm on few of them and a lost node moves only its own adapters; a node that has more
-/// than its share is passed over. `None` without nodes.
+/// order of the nodes, so it stays warm on few of them and a lost node moves only its own adapters; a node that has
+/// more than its share is passed over. `None` without nodes.
 #[must_use]
 pub(crate) fn choose<'a>(adapter: &Digest, lanes: &'a [LaneStatus]) -> Option<&'a NodeId> {
     let load = |lane: &LaneStatus| lane.node.running + lane.queued;

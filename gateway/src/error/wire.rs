@@ -15,7 +15,7 @@ use crate::metrics;
 /// OpenAI's error envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorBody {
-    /// The error.
+    /// What went wrong, and where.
     pub error: ErrorDetail,
 }
 

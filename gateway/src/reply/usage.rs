@@ -10,7 +10,7 @@ pub struct RequestUsage {
     pub prompt_tokens: u64,
     /// Generated tokens, those that ended the answers included.
     pub completion_tokens: u64,
-    /// The sum.
+    /// Prompt and generated tokens together.
     pub total_tokens: u64,
     /// More on the prompts.
     pub prompt_tokens_details: PromptTokensDetails,

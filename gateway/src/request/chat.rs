@@ -34,7 +34,7 @@ pub struct ChatRequest {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct ChatMessage {
-    /// Who speaks.
+    /// Who said it: `system`, `developer`, `user`, `assistant` or `tool`.
     pub role: Role,
     /// What is said: a string, or a list of parts `{"type": "text", "text": …}`, which are joined.
     pub content: String,

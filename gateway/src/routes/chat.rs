@@ -118,7 +118,7 @@ pub struct ChatCompletion {
 pub struct ChatChoice {
     /// Its number, from 0.
     pub index: usize,
-    /// The answer.
+    /// What the model answers.
     pub message: AnswerMessage,
     /// Present where asked for.
     #[schema(required)]
@@ -132,7 +132,7 @@ pub struct ChatChoice {
 pub struct AnswerMessage {
     /// `assistant`.
     pub role: &'static str,
-    /// The text.
+    /// The answer's text.
     pub content: String,
     /// Always null.
     #[schema(required)]
@@ -160,7 +160,7 @@ pub struct ChatChunk {
 pub struct ChunkChoice {
     /// Its number, from 0.
     pub index: usize,
-    /// New text.
+    /// What is new of the message.
     pub delta: Delta,
     /// Logprobs of the tokens that the text is made of, where asked for.
     #[schema(required)]

@@ -116,9 +116,9 @@ pub struct Completion {
 /// One choice, or what is new in it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CompletionChoice {
-    /// The text.
+    /// The answer's text, after the prompt where `echo` is set; in a stream what is new of it.
     pub text: String,
-    /// Its number.
+    /// The number of the choice, from 0.
     pub index: usize,
     /// Present where asked for.
     #[schema(required)]

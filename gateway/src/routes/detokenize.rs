@@ -51,7 +51,7 @@ pub(crate) async fn detokenize(
 pub struct DetokenizeRequest {
     /// Whose tokenizer; default is the first base model's.
     pub model: Option<String>,
-    /// The ids.
+    /// Token ids, in the order of the text.
     pub tokens: Vec<TokenId>,
 }
 

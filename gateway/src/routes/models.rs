@@ -40,7 +40,7 @@ pub(crate) async fn list_models(
 pub struct ModelList {
     /// `list`.
     pub object: &'static str,
-    /// The models.
+    /// Base models, then adapters that the caller may use.
     pub data: Vec<Model>,
 }
 

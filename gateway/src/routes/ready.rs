@@ -48,7 +48,7 @@ pub struct Readiness {
 /// One base model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BaseReadiness {
-    /// Its id.
+    /// Its id, as callers write it in `model`.
     pub id: String,
     /// How many live nodes serve it.
     pub nodes: usize,

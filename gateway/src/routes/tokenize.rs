@@ -121,7 +121,7 @@ impl TokenizeRequest {
 /// Token ids of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tokenized {
-    /// The ids.
+    /// Token ids, in the order of the text.
     pub tokens: Vec<TokenId>,
     /// How many there are.
     pub count: usize,

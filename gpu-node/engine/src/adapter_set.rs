@@ -26,7 +26,8 @@ pub(crate) struct Stage {
 }
 
 impl AdapterSet {
-    /// The adapters of a generation with this prompt, which decides where activated ones begin; none for the base model.
+    /// The adapters of a generation with this prompt, which decides where activated ones begin; none for the base
+    /// model.
     #[must_use]
     pub(crate) fn new(adapters: &[(Arc<DeviceAdapter>, f32)], prompt: &[TokenId]) -> Self {
         let begins: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.acts_from(prompt)).collect();

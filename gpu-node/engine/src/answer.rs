@@ -124,7 +124,8 @@ impl RunningAnswer {
         }
     }
 
-    /// Scores prompt tokens: the row at a position says how likely the next token was. Leaves the rows that score nothing.
+    /// Scores prompt tokens: the row at a position says how likely the next token was. Leaves the rows that score
+    /// nothing.
     fn score<'a>(
         &mut self,
         sequence: &mut Sequence,

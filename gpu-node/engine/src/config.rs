@@ -31,8 +31,8 @@ pub struct EngineConfig {
     pub kv_cache_bytes: Option<usize>,
     /// Whether KV blocks keep their content after their sequence has ended, for later ones of the same tenant.
     pub prefix_cache: bool,
-    /// Most bytes of adapters that one step reads: bounds how much longer a step of many different adapters takes than one
-    /// of the base model. At 20 GB/s, 256 MiB are 13 ms.
+    /// Most bytes of adapters that one step reads: bounds how much longer a step of many different adapters takes than
+    /// one of the base model. At 20 GB/s, 256 MiB are 13 ms.
     #[serde(rename = "max_adapter_mb_per_step", deserialize_with = "mebibytes::deserialize")]
     pub max_adapter_bytes_per_step: usize,
 }
@@ -108,8 +108,8 @@ impl MemorySettings {
         });
     }
 
-    /// The pool, divided: `kv_cap_bytes` and `adapters_cap_bytes` are the most that each side may take beside the floors
-    /// of the other.
+    /// The pool, divided: `kv_cap_bytes` and `adapters_cap_bytes` are the most that each side may take beside the
+    /// floors of the other.
     #[must_use]
     pub const fn divided(&self, kv_cap_bytes: Option<usize>, adapters_cap_bytes: Option<usize>) -> MemoryConfig {
         MemoryConfig {

@@ -1,13 +1,13 @@
 //! One pool of device memory for KV blocks and adapter slabs.
 //!
-//! [`DeviceMemory`] is a ledger in pages of 4 KiB with two sides. Either side may grow as long as the pool has pages and
-//! the other keeps its floor, so that a machine that serves long contexts with few adapters, and one that serves short
-//! ones with many, both use all of their memory without a setting.
+//! [`DeviceMemory`] is a ledger in pages of 4 KiB with two sides. Either side may grow as long as the pool has pages
+//! and the other keeps its floor, so that a machine that serves long contexts with few adapters, and one that serves
+//! short ones with many, both use all of their memory without a setting.
 //!
 //! What the pages are depends on the device. On the CPU the operating system's page tables are the indirection: the KV
 //! arena is a range of addresses as large as the KV side may become, a block's pages are committed when it is first
-//! written and given back with `madvise`, and an adapter's slabs are allocations at their true rank. A GPU arena is served
-//! by the same ledger with pages of its own.
+//! written and given back with `madvise`, and an adapter's slabs are allocations at their true rank. A GPU arena is
+//! served by the same ledger with pages of its own.
 //!
 //! A side that is short says so with [`DeviceMemory::ask`]. That wakes the other side, which gives up what nobody uses
 //! (cached blocks, idle adapters) by [`DeviceMemory::owes`]; waiters listen to [`DeviceMemory::freed`]. Pages that

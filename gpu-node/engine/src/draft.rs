@@ -1,9 +1,9 @@
 //! Drafts what a sequence says next from what it has said already (speculative decoding by prompt lookup).
 //!
-//! Answers that copy from their prompt or repeat themselves are common: summaries, edits, code, tables. The draft is what
-//! followed the latest occurrence of the sequence's last tokens; the model then reads the drafted tokens as further rows
-//! of the same step, and each is accepted only if it is what the model would have chosen there. So a draft can make an answer
-//! come faster and cannot change it.
+//! Answers that copy from their prompt or repeat themselves are common: summaries, edits, code, tables. The draft is
+//! what followed the latest occurrence of the sequence's last tokens; the model then reads the drafted tokens as
+//! further rows of the same step, and each is accepted only if it is what the model would have chosen there. So a draft
+//! can make an answer come faster and cannot change it.
 
 use souk_protocol::TokenId;
 
@@ -59,8 +59,8 @@ impl Draft {
         }
     }
 
-    /// Learns how many of the drafted tokens were accepted, and forgets them. Drafts grow while all are, shrink to those
-    /// that were, and pause when none was.
+    /// Learns how many of the drafted tokens were accepted, and forgets them. Drafts grow while all are, shrink to
+    /// those that were, and pause when none was.
     pub(crate) fn settle(&mut self, num_accepted: usize) {
         let num_drafted = self.tokens.len();
         self.tokens.clear();

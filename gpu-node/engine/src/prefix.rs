@@ -1,12 +1,12 @@
 //! The names under which the prefix cache keeps KV blocks.
 //!
-//! The key of a block is a SHA-256 over the key of the block before it, the block's own tokens, and the adapters that act
-//! in it with the place where they begin. So what comes before an activated adapter's invocation is the base model's. The
-//! chain starts from the tenant and the base model. So equal keys mean that all of (tenant, base, adapters with their
-//! weights, tokens from position 0) are equal, and with them K and V, since they are the same bits however they were
-//! computed. Nobody can make two different chains collide, neither by chance nor by trying, so a block that is found needs
-//! no second look at its tokens. A tenant never finds another's blocks, not even by timing, and a new version of an adapter
-//! has another digest.
+//! The key of a block is a SHA-256 over the key of the block before it, the block's own tokens, and the adapters that
+//! act in it with the place where they begin. So what comes before an activated adapter's invocation is the base
+//! model's. The chain starts from the tenant and the base model. So equal keys mean that all of (tenant, base, adapters
+//! with their weights, tokens from position 0) are equal, and with them K and V, since they are the same bits however
+//! they were computed. Nobody can make two different chains collide, neither by chance nor by trying, so a block that
+//! is found needs no second look at its tokens. A tenant never finds another's blocks, not even by timing, and a new
+//! version of an adapter has another digest.
 
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{PoolId, TenantId, TokenId};

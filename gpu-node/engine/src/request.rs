@@ -18,7 +18,8 @@ pub struct EngineRequest {
     pub adapters: Vec<(Arc<DeviceAdapter>, f32)>,
     /// What the answer must look like; it stands after `job.resume` already.
     pub constraint: Option<Constraint>,
-    /// Takes the events, up to and including `Finished`. A failure is left to the caller, who may want to try elsewhere.
+    /// Takes the events, up to and including `Finished`. A failure is left to the caller, who may want to try
+    /// elsewhere.
     pub sink: Box<dyn EventSink>,
 }
 

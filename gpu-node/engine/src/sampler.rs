@@ -1,11 +1,12 @@
 //! Chooses the next token from a row of logits, and says how likely it was.
 //!
-//! Order: bias, repetition penalty, frequency and presence penalties, constraint, temperature, top-k, min-p, top-p, draw.
-//! Logprobs are those of the unmodified distribution, also under a constraint. All ties go to the lower id. The draw is a function of (seed, position) and the
-//! row alone, so a token does not depend on what else is in the batch, and a continued answer equals the uninterrupted one.
+//! Order: bias, repetition penalty, frequency and presence penalties, constraint, temperature, top-k, min-p, top-p,
+//! draw. Logprobs are those of the unmodified distribution, also under a constraint. All ties go to the lower id. The
+//! draw is a function of (seed, position) and the row alone, so a token does not depend on what else is in the batch,
+//! and a continued answer equals the uninterrupted one.
 //!
-//! Parameters are followed whatever they are, since a job may come from a queue: [`Rule`] says what is meant by those that
-//! no formula can use. From a finite row a token comes that the constraint allows, with logprobs that are finite.
+//! Parameters are followed whatever they are, since a job may come from a queue: [`Rule`] says what is meant by those
+//! that no formula can use. From a finite row a token comes that the constraint allows, with logprobs that are finite.
 //!
 //! A row has as many entries as the vocabulary (49,152 and up), so it is read in few plain passes that the compiler
 //! vectorises, nothing is sorted whole, and no buffer is allocated per row.
@@ -102,7 +103,8 @@ impl Sampler {
         Ok(TokenLogprobs { logprob: logprob(logits[token as usize], log_sum_exp), top })
     }
 
-    /// The logarithm of the sum of all exponentials, and the likeliest tokens with their logprobs. The row has been scanned.
+    /// The logarithm of the sum of all exponentials, and the likeliest tokens with their logprobs. The row has been
+    /// scanned.
     fn top(&mut self, logits: &[f32], num_top: u8) -> (f32, Vec<(TokenId, f32)>) {
         self.likelihoods.compute(&self.scan, logits, 1.0, None);
         // Stable, because the largest logit is taken out of the weights.

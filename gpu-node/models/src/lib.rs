@@ -4,7 +4,8 @@
 //! - [`adapter`]: from a checked adapter's files to slabs that the model runs.
 //! - [`llama`]: the forward pass on the kernels, behind the port of `souk-runner`.
 //!
-//! This crate knows neither requests nor what is resident; the arithmetic is in `souk-kernels`. Begin with [`base::load`].
+//! This crate knows neither requests nor what is resident; the arithmetic is in `souk-kernels`. Begin with
+//! [`base::load`].
 
 pub mod adapter;
 pub mod base;

@@ -17,9 +17,9 @@ pub(crate) enum StandBack {
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
 
-/// Lowers the priority of the calling thread, for good: without a privilege there is no way back, so it must be a thread
-/// for this work alone. Everybody may lower it; where a sandbox forbids it, and elsewhere than on Linux, where priorities
-/// belong to processes, the thread stays as it is.
+/// Lowers the priority of the calling thread, for good: without a privilege there is no way back, so it must be a
+/// thread for this work alone. Everybody may lower it; where a sandbox forbids it, and elsewhere than on Linux, where
+/// priorities belong to processes, the thread stays as it is.
 pub(crate) fn yield_to_others(by: StandBack) {
     #[cfg(target_os = "linux")]
     {

@@ -12,7 +12,8 @@ pub struct DeviceAdapter {
     pub digest: Digest,
     /// Bytes that it occupies on the device; what the budgets count.
     pub size_bytes: usize,
-    /// It acts from the last occurrence of these tokens in the prompt on, from the first of them; empty: it always acts.
+    /// It acts from the last occurrence of these tokens in the prompt on, from the first of them; empty: it always
+    /// acts.
     pub invocation_tokens: Vec<TokenId>,
     slabs: Arc<dyn Any + Send + Sync>,
 }
@@ -35,8 +36,8 @@ impl DeviceAdapter {
         self.slabs.downcast_ref()
     }
 
-    /// From which position of a prompt on it acts; `None` if it does not act at all. As in PEFT, where a prompt invokes it
-    /// more than once the last time counts, and what is generated invokes nothing.
+    /// From which position of a prompt on it acts; `None` if it does not act at all. As in PEFT, where a prompt invokes
+    /// it more than once the last time counts, and what is generated invokes nothing.
     #[must_use]
     pub fn acts_from(&self, prompt: &[TokenId]) -> Option<usize> {
         let tokens = &self.invocation_tokens[..];

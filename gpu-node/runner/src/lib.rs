@@ -1,7 +1,7 @@
 //! The port between the engine and whatever computes: the real model, or a script in scheduler tests.
 //!
-//! Begin with [`ModelRunner`]: its caller decides what runs in a [`Step`], and it knows how. A leaf: it knows neither of the
-//! two sides.
+//! Begin with [`ModelRunner`]: its caller decides what runs in a [`Step`], and it knows how. A leaf: it knows neither
+//! of the two sides.
 
 mod device;
 #[cfg(feature = "scripted")]
@@ -78,8 +78,8 @@ pub struct RunnerLimits {
 pub struct StepOutput<'a> {
     /// `[logit_rows, vocab_size]`, row-major. The caller may change them (penalties).
     pub logits: &'a mut [f32],
-    /// The token with the largest logit, the lower id of equals, for each of `greedy_rows`. `None`: a logit of the row is
-    /// not finite.
+    /// The token with the largest logit, the lower id of equals, for each of `greedy_rows`. `None`: a logit of the row
+    /// is not finite.
     pub greedy: &'a [Option<TokenId>],
     /// The runner's threads, which have nothing to do until the next step.
     pub threads: &'a dyn Threads,

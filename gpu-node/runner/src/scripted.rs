@@ -1,5 +1,6 @@
 //! A runner for tests that remembers which token was computed into which place of the KV pool, and whose logits are a
-//! function of the context that it finds there. A block that is mixed up, stale or missing changes the answer or panics.
+//! function of the context that it finds there. A block that is mixed up, stale or missing changes the answer or
+//! panics.
 
 #![expect(clippy::unwrap_used, reason = "a script that cannot go on fails the test that runs it")]
 

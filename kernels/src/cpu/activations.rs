@@ -51,8 +51,8 @@ unsafe impl Zeroable for BlockMeta {}
 // SAFETY: integers.
 unsafe impl Zeroable for QuantBlock {}
 
-/// A buffer of up to `max_rows` rows of `cols` activations, allocated once. Ops fill it (`rms_norm`, `quantize`, `swiglu`)
-/// and read it (`matmul`, `head`).
+/// A buffer of up to `max_rows` rows of `cols` activations, allocated once. Ops fill it (`rms_norm`, `quantize`,
+/// `swiglu`) and read it (`matmul`, `head`).
 ///
 /// Each row is held twice: as f32, and per 32 values as symmetric integers of about 16 bits in two planes of int8
 /// (`scale = amax / 32512`, nearest even; one in 256 values is one step higher).

@@ -80,8 +80,8 @@ impl<T: Zeroable> Arena<T> {
         let end = (bytes.as_ptr().addr() + size_of_val(bytes)) / PAGE_BYTES * PAGE_BYTES;
         if first < end {
             let offset = first - self.start.addr().get();
-            // SAFETY: the pages lie within the arena, which is borrowed mutably, so nobody reads or writes them now, and
-            // whatever they hold afterwards (zeros or the old bytes) is valid for a `Zeroable`.
+            // SAFETY: the pages lie within the arena, which is borrowed mutably, so nobody reads or writes them now,
+            // and whatever they hold afterwards (zeros or the old bytes) is valid for a `Zeroable`.
             unsafe { system::discard(self.start.cast::<u8>().add(offset), end - first) };
         }
     }
@@ -113,7 +113,8 @@ impl<T> Drop for Arena<T> {
     }
 }
 
-/// Zeroed floats that begin on a page, so that a vector of sixteen is never in two cache lines: for what ops read and write.
+/// Zeroed floats that begin on a page, so that a vector of sixteen is never in two cache lines: for what ops read and
+/// write.
 pub struct FloatBuffer(Arena<f32>);
 
 impl FloatBuffer {

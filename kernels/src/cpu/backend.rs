@@ -59,8 +59,8 @@ impl Cpu {
         StepGuard { cpu: self }
     }
 
-    /// Runs `body` for every chunk number below `num_chunks`, on all threads, and returns when all have ended. A panic in
-    /// a chunk is thrown again here.
+    /// Runs `body` for every chunk number below `num_chunks`, on all threads, and returns when all have ended. A panic
+    /// in a chunk is thrown again here.
     pub fn parallel(&self, num_chunks: usize, body: &(dyn Fn(usize) + Sync)) {
         self.team.run(num_chunks, body);
     }

@@ -17,9 +17,10 @@ pub const MAX_HEAD_DIM: usize = 256;
 
 /// A pool of blocks of 16 tokens, for every layer and key-value head.
 ///
-/// A block is one stretch of memory that begins on a page, `[layer][head]` of keys, then values, so that it can be given
-/// back to the system alone. Keys lie transposed, `[head_dim][16 tokens]`, so that 16 scores are 16 lanes; values lie
-/// `[16 tokens][head_dim]`, the width filled up to a multiple of 16. Slots that no token has written may hold anything.
+/// A block is one stretch of memory that begins on a page, `[layer][head]` of keys, then values, so that it can be
+/// given back to the system alone. Keys lie transposed, `[head_dim][16 tokens]`, so that 16 scores are 16 lanes; values
+/// lie `[16 tokens][head_dim]`, the width filled up to a multiple of 16. Slots that no token has written may hold
+/// anything.
 pub struct KvCache {
     num_layers: usize,
     num_blocks: usize,

@@ -18,8 +18,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Packs `bytes`: `out_features` rows, each a run of blocks in the layout of GGML. Row `i` of the result is source row
-    /// `row_order[i]`; `None` keeps the order.
+    /// Packs `bytes`: `out_features` rows, each a run of blocks in the layout of GGML. Row `i` of the result is source
+    /// row `row_order[i]`; `None` keeps the order.
     ///
     /// ```
     /// use souk_kernels::WeightType;

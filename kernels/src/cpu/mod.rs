@@ -1,11 +1,11 @@
 //! The CPU backend.
 //!
-//! A [`Cpu`] is a thread team and an instruction set chosen at run time; packed weights ([`Matrix`], [`LoraPair`]), activation
-//! buffers ([`Activations`]) and a paged cache ([`KvCache`]) lie in host memory, and the functions in [`ops`] work on them.
-//! Results do not depend on the batch, the threads or the instruction set, bit for bit.
+//! A [`Cpu`] is a thread team and an instruction set chosen at run time; packed weights ([`Matrix`], [`LoraPair`]),
+//! activation buffers ([`Activations`]) and a paged cache ([`KvCache`]) lie in host memory, and the functions in
+//! [`ops`] work on them. Results do not depend on the batch, the threads or the instruction set, bit for bit.
 //!
-//! Floors, from the top: `ops` check shapes and cut the work; `lanes` are the kernels, written once over sixteen lanes; the
-//! layouts that they read; `backend` brings work to threads; `isa` says what a lane is on each instruction set.
+//! Floors, from the top: `ops` check shapes and cut the work; `lanes` are the kernels, written once over sixteen lanes;
+//! the layouts that they read; `backend` brings work to threads; `isa` says what a lane is on each instruction set.
 
 pub mod ops;
 

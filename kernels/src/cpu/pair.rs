@@ -9,8 +9,8 @@ use crate::error::{KernelError, check_equal, check_limit};
 use crate::format::{MAX_RANK, SlabType};
 use crate::runs::{self, Pair};
 
-/// Matrices A `[rank, in_features]` and B `[out_features, rank]` of one module of one adapter: `delta(x) = B A x`, with the
-/// adapter's scale folded into B.
+/// Matrices A `[rank, in_features]` and B `[out_features, rank]` of one module of one adapter: `delta(x) = B A x`, with
+/// the adapter's scale folded into B.
 ///
 /// A lies row by row. B lies in tiles of 16 outputs, `[out_features / 16][rank][16]`, so that both are read as streams.
 /// Rows and tiles are filled up to 16 with zeros; the rank is not.

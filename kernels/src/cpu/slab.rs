@@ -1,13 +1,13 @@
 //! Memory of packed weights: slices that begin on a cache line, side by side in regions that ask for huge pages.
 //!
-//! A step reads every weight once, which is more than any cache holds. With pages of 4 KiB each of them costs a walk through
-//! the page tables, and the hardware's look-ahead ends with the page; with pages of 2 MiB neither is felt: decode of one
-//! sequence gains a fifth (docs/kernels.md). A matrix of a small model is smaller than such a page, so matrices share
-//! regions. A region goes back to the system when the last slice in it is dropped; in between nothing is used again, which
-//! suits what a model loads together and drops together, and would not suit adapters.
+//! A step reads every weight once, which is more than any cache holds. With pages of 4 KiB each of them costs a walk
+//! through the page tables, and the hardware's look-ahead ends with the page; with pages of 2 MiB neither is felt:
+//! decode of one sequence gains a fifth (docs/kernels.md). A matrix of a small model is smaller than such a page, so
+//! matrices share regions. A region goes back to the system when the last slice in it is dropped; in between nothing is
+//! used again, which suits what a model loads together and drops together, and would not suit adapters.
 //!
-//! What threads write side by side does not lie so: a product of sixteen rows by two threads took a third longer with its
-//! activations and outputs in one huge page (docs/kernels.md, "Figures").
+//! What threads write side by side does not lie so: a product of sixteen rows by two threads took a third longer with
+//! its activations and outputs in one huge page (docs/kernels.md, "Figures").
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

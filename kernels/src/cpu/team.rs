@@ -12,23 +12,25 @@
 //!
 //! 1. The caller finds the gate closed with nobody inside (it left it so), writes the job, and stores
 //!    `(epoch + 1, open, 0)` with release order. If a worker is parked it is woken.
-//! 2. A worker that sees an open gate of an epoch it has not yet served enters by compare-and-swap `inside + 1`. It then
-//!    takes chunks until none is left, and leaves by subtracting one.
+//! 2. A worker that sees an open gate of an epoch it has not yet served enters by compare-and-swap `inside + 1`. It
+//!    then takes chunks until none is left, and leaves by subtracting one.
 //! 3. The caller takes chunks as well. When none is left it clears `open`: from here no worker can enter, because its
 //!    compare-and-swap expects an open gate of this epoch. The caller waits only for those inside.
 //!
-//! So a worker whose core was taken away before it entered is never waited for, and no worker can hold the closure after
-//! [`Team::run`] has returned. A panic in a chunk is caught where it happens, the remaining chunks are given up, and the
-//! first payload is thrown again in the caller.
+//! So a worker whose core was taken away before it entered is never waited for, and no worker can hold the closure
+//! after [`Team::run`] has returned. A panic in a chunk is caught where it happens, the remaining chunks are given up,
+//! and the first payload is thrown again in the caller.
 //!
 //! # Who does which chunk
 //!
-//! Each thread has a range of the chunks as its own: the first thread the first chunks, and so on. It takes them from the
-//! front; one that has none left takes those of others from the back. Ops number their chunks by rows, so that from op to op a
-//! row stays in the caches of one core, as long as every thread keeps up, and no thread waits for one that does not. On
-//! two cores without a cache in common a step of sixteen rows takes a quarter longer otherwise (docs/kernels.md).
+//! Each thread has a range of the chunks as its own: the first thread the first chunks, and so on. It takes them from
+//! the front; one that has none left takes those of others from the back. Ops number their chunks by rows, so that from
+//! op to op a row stays in the caches of one core, as long as every thread keeps up, and no thread waits for one that
+//! does not. On two cores without a cache in common a step of sixteen rows takes a quarter longer otherwise
+//! (docs/kernels.md).
 //!
-//! Idle workers spin for [`SPIN_IDLE`] (or [`SPIN_STEP`] while a step is under way, when the next job is near), then park.
+//! Idle workers spin for [`SPIN_IDLE`] (or [`SPIN_STEP`] while a step is under way, when the next job is near), then
+//! park.
 
 use std::any::Any;
 use std::cell::UnsafeCell;

@@ -1,5 +1,5 @@
-//! Grouped LoRA: every row of a product with its own list of adapters. Which rows are shrunk together, and where an expand
-//! finds what was shrunk. The same for every backend: what a pair is made of is the backend's.
+//! Grouped LoRA: every row of a product with its own list of adapters. Which rows are shrunk together, and where an
+//! expand finds what was shrunk. The same for every backend: what a pair is made of is the backend's.
 
 /// A LoRA pair in the memory of a backend.
 pub trait Pair {
@@ -9,13 +9,13 @@ pub trait Pair {
 
 /// Rows that a pair acts on.
 pub struct LoraRun<'a, P> {
-    /// First row.
+    /// The first of its rows, counted within the step.
     pub first_row: usize,
-    /// Rows.
+    /// How many rows follow one another.
     pub num_rows: usize,
     /// The adapter's matrices for this module. Runs with the same reference share the reading of them.
     pub pair: &'a P,
-    /// Multiplies the contribution.
+    /// The adapter's weight in the request: a factor on what the pair adds.
     pub weight: f32,
 }
 
@@ -93,8 +93,8 @@ impl LoraPlan {
             + self.shrink_units.capacity() * size_of::<ShrinkUnit>()
     }
 
-    /// Lays out entries, groups and units of some modules. Which entries stand together does not change any result: each
-    /// entry's operations are its own. Returns how many values shrink writes.
+    /// Lays out entries, groups and units of some modules. Which entries stand together does not change any result:
+    /// each entry's operations are its own. Returns how many values shrink writes.
     pub(crate) fn lay_out<P: Pair>(&mut self, num_rows: usize, modules: &[&[LoraRun<'_, P>]]) -> usize {
         self.entries.clear();
         self.row_starts.clear();
@@ -106,7 +106,8 @@ impl LoraPlan {
             group_starts[module + 1] = self.groups.len();
         }
         self.order_entries();
-        // A row's pairs of all modules one after another, and rows in order, so that a thread shrinks what it normalised.
+        // A row's pairs of all modules one after another, and rows in order, so that a thread shrinks what it
+        // normalised.
         self.shrink_units.clear();
         let of_module = |module: usize| &self.groups[group_starts[module]..group_starts[module + 1]];
         let most_groups = (0..modules.len()).map(|module| of_module(module).len()).max().unwrap_or(0);

@@ -12,8 +12,8 @@ pub struct AttentionSpan<'a> {
     pub num_rows: usize,
     /// Position of the first row.
     pub first_position: usize,
-    /// Blocks of the cache that hold the sequence's keys and values, positions `0..16` in the first and so on. Those of the
-    /// rows themselves have been stored.
+    /// Blocks of the cache that hold the sequence's keys and values, positions `0..16` in the first and so on. Those of
+    /// the rows themselves have been stored.
     pub blocks: &'a [u32],
 }
 

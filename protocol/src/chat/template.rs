@@ -16,7 +16,7 @@ use crate::manifest::MAX_TEMPLATE_BYTES;
 /// What a template may use. Templates come from the operator's model file, which can be wrong, or from strangers.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateLimits {
-    /// Longest source.
+    /// Longest source, in bytes.
     pub source_bytes: usize,
     /// Longest rendered text, beside `output_per_input` times the bytes of the messages.
     pub output_bytes: usize,
@@ -97,7 +97,7 @@ impl TemplateError {
 /// One message as the template sees it: its fields in order. All values are users' text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateMessage {
-    /// Who speaks.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
     /// What is said.
     pub content: String,
@@ -108,9 +108,9 @@ pub struct TemplateMessage {
 /// A rendered conversation; the gateway's tokenizer encodes it.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// The text, with markers.
+    /// The text, in which users' control tokens are broken up by the marker.
     pub text: String,
-    /// The marker.
+    /// What the tokenizer drops again from the text.
     pub marker: Marker,
 }
 

@@ -40,9 +40,9 @@ pub struct Effect {
 /// What one pair does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairEffect {
-    /// The module.
+    /// The layer and module that it acts on.
     pub site: ModuleSite,
-    /// Inner width.
+    /// Inner width of the pair.
     pub rank: usize,
     /// Frobenius norm of `scale * B A`.
     pub norm: f64,
@@ -53,7 +53,7 @@ pub struct PairEffect {
 /// What the pairs on one kind of module do, in all layers together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModuleEffect {
-    /// The kind.
+    /// The kind of module, such as `q_proj`.
     pub module: Module,
     /// How many pairs there are.
     pub num_pairs: usize,

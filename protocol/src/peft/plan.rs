@@ -33,7 +33,7 @@ pub struct AdapterPlan {
 /// `m * (W x + scale * B (A x)) / |rows of W + scale * B A|`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairPlan {
-    /// The module.
+    /// The layer and module whose output it changes.
     pub site: ModuleSite,
     /// Inner width; 1 to [`MAX_RANK`].
     pub rank: usize,
@@ -50,7 +50,7 @@ pub struct PairPlan {
 /// One norm whose weights are replaced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormPlan {
-    /// The norm.
+    /// The layer and norm, or the last norm.
     pub site: NormSite,
     /// `[hidden_size]`.
     pub weights: TensorEntry,

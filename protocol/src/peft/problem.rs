@@ -76,7 +76,7 @@ pub enum ProblemCode {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The kind.
+    /// What kind of problem it is, for programs.
     pub code: ProblemCode,
     /// The configuration field, tensor or file that it concerns, cut to 200 characters.
     pub subject: String,

@@ -53,7 +53,7 @@ impl TensorType {
 pub struct TensorEntry {
     /// As written in the file.
     pub name: String,
-    /// Element type.
+    /// Type of its elements.
     pub dtype: TensorType,
     /// Sizes of the dimensions, outermost first.
     pub shape: Vec<usize>,

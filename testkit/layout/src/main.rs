@@ -1,4 +1,5 @@
-//! Lists the circles of files of every crate of this workspace, or of that whose Cargo.toml is given; fails if there is one.
+//! Lists the circles of files of every crate of this workspace, or of that whose Cargo.toml is given; fails if there is
+//! one.
 
 #![expect(clippy::print_stdout, reason = "the program prints what it found")]
 

@@ -36,7 +36,8 @@ impl Crate {
             name => self.look_up(module, name, followed),
         };
         for name in rest {
-            // A module and a type or function can share a name; only the module has more below it that can lie elsewhere.
+            // A module and a type or function can share a name; only the module has more below it that can lie
+            // elsewhere.
             let modules: Vec<ModuleId> = targets.iter().filter_map(Target::module).collect();
             if modules.is_empty() {
                 break;

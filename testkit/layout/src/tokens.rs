@@ -5,8 +5,8 @@ use proc_macro2::{TokenStream, TokenTree};
 /// The words of `a::b::c`.
 pub(crate) type Words = Vec<String>;
 
-/// The paths among the tokens, at any depth. A word alone counts only where it can hardly be a field or a variable: when
-/// it is called, opens a block, has a capital, or is a macro.
+/// The paths among the tokens, at any depth. A word alone counts only where it can hardly be a field or a variable:
+/// when it is called, opens a block, has a capital, or is a macro.
 pub(crate) fn paths(tokens: &TokenStream) -> Vec<Words> {
     let mut paths = Vec::new();
     collect(&tokens.clone().into_iter().collect::<Vec<_>>(), &mut paths);

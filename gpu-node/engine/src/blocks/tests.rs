@@ -273,7 +273,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Against a simple model: no block leaked, none shared by sequences that differ in anything, none written while
-    /// others hold it, all counts right; in memory of its own, and in memory that adapters take and give back meanwhile.
+    /// others hold it, all counts right; in memory of its own, and in memory that adapters take and give back
+    /// meanwhile.
     #[test]
     fn the_pool_keeps_its_books(
         ops in prop::collection::vec((0..4usize, op()), 1..120),

@@ -19,11 +19,12 @@ use super::vocabulary::prepare;
 use super::work;
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
-/// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes memory.
+/// fit into a source of 64 KiB and need about 30 MiB, so sources may be twice as long. Only what is touched becomes
+/// memory.
 const STACK_BYTES: usize = 128 << 20;
 
-/// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then takes
-/// some 16 MiB for 49,152 tokens.
+/// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then
+/// takes some 16 MiB for 49,152 tokens.
 #[derive(Clone)]
 pub struct ConstraintCompiler(Arc<CompilerState>);
 

@@ -82,7 +82,8 @@ impl ConstraintError {
         }
     }
 
-    /// A source on which the grammar compiler panics. It would on every node, so this is told as a refusal of the source.
+    /// A source on which the grammar compiler panics. It would on every node, so this is told as a refusal of the
+    /// source.
     pub(super) fn breaks_the_compiler() -> Self {
         Self::Invalid("the grammar compiler fails on it".to_owned())
     }

@@ -9,7 +9,8 @@ use super::error::ConstraintError;
 /// Tokens of a trial run: dead ends and grammars whose steps explode show within a few.
 const TRIAL_TOKENS: usize = 8;
 
-/// The state of a grammar within one answer. Two constraints share nothing, so one answer's work never shows in another's.
+/// The state of a grammar within one answer. Two constraints share nothing, so one answer's work never shows in
+/// another's.
 pub struct Constraint {
     matcher: Matcher,
     /// The set that was returned last, a bit for each token.
@@ -26,13 +27,13 @@ impl Constraint {
         Self { matcher: grammar.deep_clone(), allowed, is_current: false, eos_tokens }
     }
 
-    /// The tokens that may come next, as a bitmask: bit `id % 32` of word `id / 32`. Tokens beyond its end are not allowed.
-    /// The model's end-of-answer tokens are allowed exactly where the answer may end; at least one token is allowed. The
-    /// same answer has the same masks everywhere.
+    /// The tokens that may come next, as a bitmask: bit `id % 32` of word `id / 32`. Tokens beyond its end are not
+    /// allowed. The model's end-of-answer tokens are allowed exactly where the answer may end; at least one token is
+    /// allowed. The same answer has the same masks everywhere.
     ///
     /// # Errors
-    /// [`ConstraintError::TooComplex`] if the work of one step goes beyond its limit, [`ConstraintError::NoText`] at a dead
-    /// end. The constraint is of no more use then.
+    /// [`ConstraintError::TooComplex`] if the work of one step goes beyond its limit, [`ConstraintError::NoText`] at a
+    /// dead end. The constraint is of no more use then.
     pub fn allowed(&mut self) -> Result<&[u32], ConstraintError> {
         self.allowed = match self.matcher.compute_mask_or_eos() {
             Ok(allowed) => allowed,
@@ -93,7 +94,8 @@ impl Constraint {
         self.is_complete() || self.matcher.is_accepting().unwrap_or(false)
     }
 
-    /// Makes a few steps as an answer would. A grammar that fails here fails the request before it costs the batch a step.
+    /// Makes a few steps as an answer would. A grammar that fails here fails the request before it costs the batch a
+    /// step.
     pub(super) fn try_out(mut self) -> Result<(), ConstraintError> {
         for _ in 0..TRIAL_TOKENS {
             self.allowed()?;

@@ -6,8 +6,8 @@ use souk_protocol::ConstraintSpec;
 
 use super::error::ConstraintError;
 
-/// White space between the parts of JSON: enough for an indented line. Without a bound a small model may go on with blanks
-/// until its tokens are used up.
+/// White space between the parts of JSON: enough for an indented line. Without a bound a small model may go on with
+/// blanks until its tokens are used up.
 const JSON_WHITE_SPACE: &str = r"[ \n\r\t]{1,32}";
 
 /// Largest `multipleOf`. What is within the limits of work is smaller still.

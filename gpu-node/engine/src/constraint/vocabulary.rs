@@ -18,8 +18,8 @@ fn parser_limits(limits: &ConstraintLimits) -> ParserLimits {
         step_lexer_fuel: limits.max_mask_work,
         // Parts of rules that a mask tries; some 4 ms.
         step_max_items: 10_000,
-        // Ways in which the answer so far can be read. An object of 250 optional properties needs a thousand; moving such
-        // an answer on by a token takes up to 7 ms.
+        // Ways in which the answer so far can be read. An object of 250 optional properties needs a thousand; moving
+        // such an answer on by a token takes up to 7 ms.
         max_items_in_row: 1_000,
         // Each takes 1 to 2 kB, and every answer has its own.
         max_lexer_states: 10_000,

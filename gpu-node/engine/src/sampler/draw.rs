@@ -39,8 +39,8 @@ const fn rounded_up(x: f64) -> f32 {
     if (near as f64) < x { near.next_up() } else { near }
 }
 
-/// A number in [0, 1) that depends on seed and position alone. Two rounds of SplitMix64 (Steele et al. 2014), which passes
-/// BigCrush on counters.
+/// A number in [0, 1) that depends on seed and position alone. Two rounds of SplitMix64 (Steele et al. 2014), which
+/// passes BigCrush on counters.
 pub(super) fn uniform(seed: u64, position: u32) -> f64 {
     const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |mut bits: u64| {

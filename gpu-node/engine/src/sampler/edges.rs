@@ -104,8 +104,8 @@ fn is_allowed(mask: Option<&[u32]>, id: usize) -> bool {
     mask.is_none_or(|words| words.get(id / 32).is_some_and(|word| word >> (id % 32) & 1 == 1))
 }
 
-/// Bias and penalties by the plain rule: each is rounded to `f32`, kept within its range, and left out where it gives no
-/// number.
+/// Bias and penalties by the plain rule: each is rounded to `f32`, kept within its range, and left out where it gives
+/// no number.
 fn modified(logits: &[f32], params: &SamplingParams, counts: Option<&TokenCounts>) -> Vec<f32> {
     let within = |value: f64, was: f32| match value as f32 {
         value if value.is_nan() => was,
@@ -131,8 +131,8 @@ fn modified(logits: &[f32], params: &SamplingParams, counts: Option<&TokenCounts
     row
 }
 
-/// The tokens that may be drawn with their likelihoods, by sorting all and cutting. `slack` moves the cuts by so much that two
-/// ways of summing cannot disagree.
+/// The tokens that may be drawn with their likelihoods, by sorting all and cutting. `slack` moves the cuts by so much
+/// that two ways of summing cannot disagree.
 fn nucleus(row: &[f32], allowed: &[u32], params: &SamplingParams, slack: f64) -> BTreeMap<u32, f64> {
     let mut ids = allowed.to_vec();
     ids.sort_by(|a, b| row[*b as usize].partial_cmp(&row[*a as usize]).unwrap().then(a.cmp(b)));

@@ -1,8 +1,8 @@
 //! The likelihoods with which tokens of a row are drawn: unnormalised, the likeliest has 1.
 //!
-//! Whatever cuts a distribution (top-k, min-p, top-p) keeps the tokens up to some place in the order of likelihood, so a
-//! cut is one [`Candidate`]: the last that stays. Nothing is sorted but the few tokens about that place, and a draw goes
-//! through the tokens in order of id.
+//! Whatever cuts a distribution (top-k, min-p, top-p) keeps the tokens up to some place in the order of likelihood, so
+//! a cut is one [`Candidate`]: the last that stays. Nothing is sorted but the few tokens about that place, and a draw
+//! goes through the tokens in order of id.
 
 use souk_kernels::cpu::{Isa, ops};
 use souk_protocol::TokenId;
@@ -27,8 +27,8 @@ pub(super) struct Likelihoods {
 }
 
 impl Likelihoods {
-    /// Computes the likelihood of each token, `exp((logit - max) / temperature)`, down to `last` if there is a cut. The row has
-    /// been scanned.
+    /// Computes the likelihood of each token, `exp((logit - max) / temperature)`, down to `last` if there is a cut. The
+    /// row has been scanned.
     pub(super) fn compute(&mut self, scan: &Scan, logits: &[f32], inverse_temperature: f32, last: Option<Candidate>) {
         self.likelihoods.resize(logits.len(), 0.0);
         self.sums.clear();
@@ -151,10 +151,11 @@ struct Stairs {
 }
 
 impl Stairs {
-    /// Stairs that reach down to half of `least_weight`; what is less likely is on the last step. No nucleus reaches there
-    /// if `least_weight` is an equal share of what a nucleus leaves out: all tokens below have less than that together.
-    fn new(max: f32, inverse_temperature: f32, least_weight: f64) -> Self {
-        let depth = -(0.5 * least_weight).max(f64::MIN_POSITIVE).ln() / f64::from(inverse_temperature);
+    /// Stairs that reach down to half of `least_likelihood`; what is less likely is on the last step. No nucleus reaches
+    /// there if `least_likelihood` is an equal share of what a nucleus leaves out: all tokens below have less than that
+    /// together.
+    fn new(max: f32, inverse_temperature: f32, least_likelihood: f64) -> Self {
+        let depth = -(0.5 * least_likelihood).max(f64::MIN_POSITIVE).ln() / f64::from(inverse_temperature);
         Self { max, steps_per_unit: NUM_STEPS as f32 / depth as f32 }
     }
 

@@ -4,8 +4,8 @@ use souk_protocol::TokenId;
 
 use super::candidate::{BadRow, Candidate};
 
-/// Entries per block. The maxima of blocks give a lower bound for the k-th largest entry, so that only a few entries need
-/// comparing; 256 makes about 200 blocks of a usual vocabulary.
+/// Entries per block. The maxima of blocks give a lower bound for the k-th largest entry, so that only a few entries
+/// need comparing; 256 makes about 200 blocks of a usual vocabulary.
 pub(super) const BLOCK: usize = 256;
 /// Independent running values, so that the compiler may use vectors.
 pub(super) const LANES: usize = 16;
@@ -85,7 +85,8 @@ impl Scan {
         }
     }
 
-    /// A number that at least `num` entries reach: the `num`-th largest of the blocks' maxima, each of which is an entry.
+    /// A number that at least `num` entries reach: the `num`-th largest of the blocks' maxima, each of which is an
+    /// entry.
     fn lower_bound_of_largest(&mut self, num: usize) -> f32 {
         if num == 0 || num > self.block_max.len() {
             return f32::NEG_INFINITY;

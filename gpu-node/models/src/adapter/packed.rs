@@ -9,15 +9,18 @@ use souk_protocol::peft::Module;
 use souk_protocol::{Digest, TokenId};
 use souk_runner::DeviceAdapter;
 
-/// An adapter whose numbers are converted and scaled. Rows are in Hugging Face order throughout, as the base model's are.
+/// An adapter whose numbers are converted and scaled. Rows are in Hugging Face order throughout, as the base model's
+/// are.
 ///
-/// On the CPU the device is host memory: these are the slabs that the runner reads, and coming to the device copies nothing.
+/// On the CPU the device is host memory: these are the slabs that the runner reads, and coming to the device copies
+/// nothing.
 pub struct PackedAdapter {
     /// Digest of the version's manifest.
     pub digest: Digest,
     /// Bytes that the slabs and vectors below occupy; what the budgets count.
     pub size_bytes: usize,
-    /// It acts from the last occurrence of these tokens in the prompt on, from the first of them; empty: it always acts.
+    /// It acts from the last occurrence of these tokens in the prompt on, from the first of them; empty: it always
+    /// acts.
     pub invocation_tokens: Vec<TokenId>,
     /// One entry for each layer of the base model.
     pub layers: Vec<LayerAdapter>,

@@ -8,8 +8,8 @@ use super::lock::FolderLock;
 use super::source::ModelNames;
 use super::{BaseError, BaseSource, KnownModel, OnProgress, hub, package};
 
-/// Makes sure that the model's files are on this machine, fetching what is missing. Blocks; call it from a thread that may.
-/// An interrupted fetch leaves nothing that a later one mistakes for a model.
+/// Makes sure that the model's files are on this machine, fetching what is missing. Blocks; call it from a thread that
+/// may. An interrupted fetch leaves nothing that a later one mistakes for a model.
 ///
 /// # Errors
 /// [`BaseError`] if the files are not there and cannot be had, or are not what their digest says.

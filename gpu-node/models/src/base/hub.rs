@@ -13,8 +13,8 @@ const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// Files that say more, where they exist.
 const OPTIONAL: [&str; 3] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 
-/// Returns the folder with the repository's files, downloading those that are missing. A revision that was fetched whole
-/// before is not asked for again, so that a start needs no network.
+/// Returns the folder with the repository's files, downloading those that are missing. A revision that was fetched
+/// whole before is not asked for again, so that a start needs no network.
 pub(super) fn fetch(
     repository: &str,
     revision: &str,

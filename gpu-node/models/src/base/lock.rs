@@ -1,5 +1,5 @@
-//! A lock on a model's folder in the cache, held by the process that fills it. The system drops it when the process ends,
-//! however it ends.
+//! A lock on a model's folder in the cache, held by the process that fills it. The system drops it when the process
+//! ends, however it ends.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ impl FolderLock {
         Ok(Self { folder: folder.to_owned(), _file: file })
     }
 
-    /// A new folder for files on their way, removed when the result is dropped. Removes what interrupted pulls have left:
-    /// holding the lock means that nobody works there.
+    /// A new folder for files on their way, removed when the result is dropped. Removes what interrupted pulls have
+    /// left: holding the lock means that nobody works there.
     pub(super) fn work_folder(&self) -> Result<WorkFolder, BaseError> {
         let folder = self.folder.join(".partial");
         match fs::remove_dir_all(&folder) {

@@ -1,8 +1,8 @@
 //! Where the base model comes from and how it is read.
 //!
 //! Begin with [`load`]: it turns a [`BaseSource`] (a configured text) into files with [`fetch()`], and files into a
-//! [`LoadedBase`]: the model's description for everybody and its weights for the runner. Everything inside is in Hugging
-//! Face row order, whatever the file's order was, so that adapters need no translation.
+//! [`LoadedBase`]: the model's description for everybody and its weights for the runner. Everything inside is in
+//! Hugging Face row order, whatever the file's order was, so that adapters need no translation.
 //!
 //! Files are read one tensor at a time; the weights stay in the type that the file has.
 

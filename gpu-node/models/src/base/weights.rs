@@ -131,8 +131,8 @@ pub(super) struct RowOrder {
 }
 
 impl RowOrder {
-    /// The order that undoes the permutation of llama GGUF files, in which the two halves of a rotary pair are adjacent:
-    /// Hugging Face row `j * head_dim / 2 + i` of a head is GGUF row `2 * i + j`.
+    /// The order that undoes the permutation of llama GGUF files, in which the two halves of a rotary pair are
+    /// adjacent: Hugging Face row `j * head_dim / 2 + i` of a head is GGUF row `2 * i + j`.
     pub(super) fn of_interleaved_pairs(shape: &LlamaShape) -> Self {
         let half = shape.head_dim / 2;
         let order = |num_heads: usize| {

@@ -132,9 +132,9 @@ impl<'a> AdapterRuns<'a> {
         list
     }
 
-    /// Calls `then` with the norm weights of the rows whose adapters replace `base`, in row order. `rows` says which rows
-    /// of the output an adapter run covers. A weight w below or above 1 moves that far from the base to the adapter's
-    /// weights, and several adapters add their moves up.
+    /// Calls `then` with the norm weights of the rows whose adapters replace `base`, in row order. `rows` says which
+    /// rows of the output an adapter run covers. A weight w below or above 1 moves that far from the base to the
+    /// adapter's weights, and several adapters add their moves up.
     pub(super) fn with_norm<T, Rows: Iterator<Item = Range<usize>>>(
         &mut self,
         base: &[f32],

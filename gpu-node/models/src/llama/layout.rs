@@ -27,8 +27,8 @@ pub(super) struct Layout<'a> {
     pub(super) head: HeadRows<'a>,
 }
 
-/// The rows of a step that go through the head, in two groups, each in the order of the step: those whose logits are asked
-/// for, and those whose best token is found while the logits are made.
+/// The rows of a step that go through the head, in two groups, each in the order of the step: those whose logits are
+/// asked for, and those whose best token is found while the logits are made.
 #[derive(Clone, Copy)]
 pub(super) struct HeadRows<'a> {
     pub(super) rows: &'a [u32],

@@ -1,7 +1,8 @@
 //! The real [`ModelRunner`](souk_runner::ModelRunner): a llama-family forward pass on the CPU kernels.
 //!
-//! Begin with [`LlamaRunner`]; its `run` is one pass through the layers. Everything that it writes to is allocated when it
-//! is built. Every output row depends on the rows of its own sequence alone, bit for bit, however a step is put together.
+//! Begin with [`LlamaRunner`]; its `run` is one pass through the layers. Everything that it writes to is allocated when
+//! it is built. Every output row depends on the rows of its own sequence alone, bit for bit, however a step is put
+//! together.
 
 mod adapter_runs;
 mod forward;

@@ -1,5 +1,5 @@
-//! Activated adapters on the real model: what comes before the invocation is the base model's, to the bit, and is shared
-//! with it.
+//! Activated adapters on the real model: what comes before the invocation is the base model's, to the bit, and is
+//! shared with it.
 
 use std::sync::Arc;
 

@@ -138,7 +138,8 @@ impl TinyModel {
         }
     }
 
-    /// Writes a GGUF file with the matrices in `dtype` and, as llama files have it, the rows of q and k in rotary pairs.
+    /// Writes a GGUF file with the matrices in `dtype` and, as llama files have it, the rows of q and k in rotary
+    /// pairs.
     pub(crate) fn write_gguf(&self, path: &Path, dtype: GgmlDType) {
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| self.gguf_tensor(name, tensor, dtype)).collect();
         let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

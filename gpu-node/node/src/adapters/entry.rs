@@ -43,7 +43,8 @@ pub(super) struct Reload {
     pub(super) is_on_disk: bool,
 }
 
-/// How long reading from disk takes for each byte: an average in which the last ten or so count. `None` before the first.
+/// How long reading from disk takes for each byte: an average in which the last ten or so count. `None` before the
+/// first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DiskPace(Option<f64>);
 
@@ -102,9 +103,9 @@ impl AdapterEntry {
         matches!(self.state, State::Loading | State::WaitsForMemory(_) | State::Reserved)
     }
 
-    /// What evicting the adapter is expected to cost for each byte that it frees: how likely it is asked for, times what
-    /// it takes to bring it back. To the device it is copied, which costs in proportion to its bytes; into host memory
-    /// it is read from disk or fetched and packed.
+    /// What evicting the adapter is expected to cost for each byte that it frees: how likely it is asked for, times
+    /// what it takes to bring it back. To the device it is copied, which costs in proportion to its bytes; into host
+    /// memory it is read from disk or fetched and packed.
     pub(super) fn value(&self, tier: Tier, disk: DiskPace, now: Instant, half_life: Duration) -> f64 {
         let popularity = self.popularity.at(now, half_life);
         match tier {

@@ -1,5 +1,5 @@
-//! Which adapters are not loaded: what failed a moment ago, so that a broken adapter in demand is not read again for each
-//! request, and what was taken down.
+//! Which adapters are not loaded: what failed a moment ago, so that a broken adapter in demand is not read again for
+//! each request, and what was taken down.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -83,8 +83,8 @@ impl AdapterSettings {
         checks.no_more_than("adapters.first_retry_pause_ms", first, "adapters.longest_retry_pause_s in ms", longest);
     }
 
-    /// The most that the device may hold as far as these settings go. What is there is in main memory too, so the host's
-    /// budget bounds it as well.
+    /// The most that the device may hold as far as these settings go. What is there is in main memory too, so the
+    /// host's budget bounds it as well.
     #[must_use]
     pub fn device_cap_bytes(&self) -> usize {
         self.device_bytes.unwrap_or(self.host_bytes)

@@ -1,8 +1,8 @@
 //! Adapters on this node: from files of the PEFT format to slabs that the model runs, kept in tiers with budgets.
 //!
 //! Begin with [`AdapterStore::acquire`]. A miss goes through [`AdapterSource`] (files by digest), the checks of
-//! [`souk_protocol::peft`], and [`souk_models::adapter::pack`] (numbers to slabs); `residency` keeps the books and does nothing else;
-//! `waiting` says who waits behind whom.
+//! [`souk_protocol::peft`], and [`souk_models::adapter::pack`] (numbers to slabs); `residency` keeps the books and does
+//! nothing else; `waiting` says who waits behind whom.
 
 pub mod disk;
 mod entry;

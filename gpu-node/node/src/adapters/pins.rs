@@ -7,8 +7,8 @@ use souk_protocol::Digest;
 use super::error::AdapterError;
 use super::store::{AdapterLease, AdapterStore};
 
-/// Pinned adapters: a lease on each, that is, so they are loaded ahead and never evicted. Together they take at most half
-/// of what adapters can ever have on the device, so that the others keep the rest.
+/// Pinned adapters: a lease on each, that is, so they are loaded ahead and never evicted. Together they take at most
+/// half of what adapters can ever have on the device, so that the others keep the rest.
 #[derive(Debug)]
 pub struct Pins {
     store: AdapterStore,

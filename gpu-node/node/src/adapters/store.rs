@@ -29,8 +29,8 @@ use super::waiting::RequestId;
 /// runs. On the CPU the device is host memory, so that an adapter on both is one allocation and coming to the device is
 /// an entry in the books; the device budget then bounds what running requests may hold at once.
 ///
-/// A registered adapter costs nothing until it is asked for: the store knows only those that are here or on their way, and
-/// a bounded number that failed a moment ago.
+/// A registered adapter costs nothing until it is asked for: the store knows only those that are here or on their way,
+/// and a bounded number that failed a moment ago.
 #[derive(Clone)]
 pub struct AdapterStore(Arc<StoreState>);
 
@@ -56,8 +56,8 @@ struct StoreState {
     limits: AdapterLimits,
     // A std mutex: sections are short and have no await.
     residency: Mutex<Residency>,
-    /// Notified after each change that a request may wait for. One for all waiters: they are about as many as the node has
-    /// places, and a look is short.
+    /// Notified after each change that a request may wait for. One for all waiters: they are about as many as the node
+    /// has places, and a look is short.
     changed: Notify,
     /// Notified when the pool may have room again.
     room: Arc<Notify>,
@@ -96,8 +96,8 @@ impl AdapterStore {
     /// that goes away does not stop the load for the others.
     ///
     /// An adapter that is on the device is leased at once, past others that wait for room, but not for ever: how often
-    /// anybody is overtaken has a bound, see `waiting.rs`. Do not wait for a lease with another in hand, or two that do may
-    /// deadlock; see [`acquire_all`](Self::acquire_all).
+    /// anybody is overtaken has a bound, see `waiting.rs`. Do not wait for a lease with another in hand, or two that do
+    /// may deadlock; see [`acquire_all`](Self::acquire_all).
     ///
     /// # Errors
     /// [`AdapterError`] if it cannot be loaded, or does not fit within `max_wait` since others are in use.
@@ -110,7 +110,8 @@ impl AdapterStore {
     /// deadlock, so requests for several gather theirs one after the other.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even alone.
+    /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even
+    /// alone.
     pub async fn acquire_all(&self, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
         match digests {
             [] => return Ok(Vec::new()),
@@ -121,8 +122,8 @@ impl AdapterStore {
         self.lease(digests, now()).await
     }
 
-    /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that takes
-    /// nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
+    /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that
+    /// takes nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
     pub fn prefetch(&self, digest: &Digest) {
         self.change(|residency, now| residency.prefetch(digest, now));
     }
@@ -133,9 +134,10 @@ impl AdapterStore {
         self.0.origin.most_device_bytes
     }
 
-    /// Takes a version down: requests that wait for it or ask for it from now on are refused; no tier keeps
-    /// it. Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
-    /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are remembered.
+    /// Takes a version down: requests that wait for it or ask for it from now on are refused; no tier keeps it.
+    /// Requests that run keep their lease until they end, and its bytes count as long. Returns whether it was resident
+    /// or being loaded. Of those that were taken down the latest [`ORDERS_KEPT`](souk_queue::ORDERS_KEPT) are
+    /// remembered.
     pub fn take_down(&self, digest: &Digest) -> bool {
         let was_there = self.change(|residency, now| residency.take_down(digest, now));
         if let Some(disk) = &self.0.origin.disk {
@@ -178,8 +180,8 @@ impl AdapterStore {
         Ok(leases)
     }
 
-    /// Looks again after each change until `look` finds something or fails. With a deadline it looks a last time then, and
-    /// must find or fail.
+    /// Looks again after each change until `look` finds something or fails. With a deadline it looks a last time then,
+    /// and must find or fail.
     async fn until<R>(
         &self,
         deadline: Option<Instant>,
@@ -272,8 +274,8 @@ impl Drop for StoreState {
     }
 }
 
-/// One load, from wherever the adapter is into host memory. Reports its end exactly once, also if its task is dropped or
-/// panics.
+/// One load, from wherever the adapter is into host memory. Reports its end exactly once, also if its task is dropped
+/// or panics.
 struct Load {
     store: AdapterStore,
     id: EntryId,

@@ -1,5 +1,5 @@
-//! Who waits behind whom for adapters: state and `now` in, decisions out. There is no lock, no await and no notification in
-//! here; `store.rs` has those, and `residency.rs` knows what is where and how much room there is.
+//! Who waits behind whom for adapters: state and `now` in, decisions out. There is no lock, no await and no
+//! notification in here; `store.rs` has those, and `residency.rs` knows what is where and how much room there is.
 //!
 //! A request goes through these queues, each of them first in, first out:
 //!
@@ -13,22 +13,23 @@
 //!
 //! # Overtaking is bounded
 //!
-//! A request for an adapter in memory takes nothing that is free, but it keeps in use what others wait for: with enough of
-//! those, no adapter in memory would ever be idle, and one that is not would never come in. So they are counted. While an
-//! adapter is the first of queue 4 or 5, at most [`MAX_OVERTAKES`] requests that came later enter past it, for any mix of
-//! requests; then it is served at the latest when the leases end that were held at that moment. With `n` adapters before
-//! its own in the queue it is overtaken at most `(n + 1) * MAX_OVERTAKES` times there.
+//! A request for an adapter in memory takes nothing that is free, but it keeps in use what others wait for: with enough
+//! of those, no adapter in memory would ever be idle, and one that is not would never come in. So they are counted.
+//! While an adapter is the first of queue 4 or 5, at most [`MAX_OVERTAKES`] requests that came later enter past it, for
+//! any mix of requests; then it is served at the latest when the leases end that were held at that moment. With `n`
+//! adapters before its own in the queue it is overtaken at most `(n + 1) * MAX_OVERTAKES` times there.
 //!
 //! # There is no deadlock
 //!
-//! A request for one adapter holds nothing while it waits. Two requests for several that each held one and waited for the
-//! other's would deadlock, so only the first of the gatherers holds any, and what it waits for never waits for what it
-//! holds:
+//! A request for one adapter holds nothing while it waits. Two requests for several that each held one and waited for
+//! the other's would deadlock, so only the first of the gatherers holds any, and what it waits for never waits for what
+//! it holds:
 //!
 //! - It has a load slot of its own if all are taken: those loads may be waiting for host memory that it holds.
 //! - It is admitted to host memory and to the device without being the first there, who may need what it holds.
-//! - It keeps adapters on the device only once all of its own are in host memory. Before that, an adapter that waits for
-//!   the device could hold the host memory that the gatherer waits for, and wait for the device memory that it holds.
+//! - It keeps adapters on the device only once all of its own are in host memory. Before that, an adapter that waits
+//!   for the device could hold the host memory that the gatherer waits for, and wait for the device memory that it
+//!   holds.
 //!
 //! What remains to wait for are loads at work and leases of running requests, and those end.
 
@@ -180,7 +181,8 @@ impl Waiting {
         self.requests.get(&id).is_some_and(|waiter| waiter.holds)
     }
 
-    /// Lets a gatherer keep its adapters on the device from now on, if all of them are in host memory. True at most once.
+    /// Lets a gatherer keep its adapters on the device from now on, if all of them are in host memory. True at most
+    /// once.
     pub(super) fn hold(&mut self, id: RequestId, is_in_memory: impl Fn(EntryId) -> bool) -> bool {
         let Some(waiter) = self.requests.get_mut(&id) else { return false };
         let begins = !waiter.holds && !waiter.adapters.is_empty() && waiter.adapters.iter().all(|id| is_in_memory(*id));
@@ -249,9 +251,10 @@ impl Waiting {
         self.queue_of(tier).remove(adapter);
     }
 
-    /// Grants room to those that wait for it. `grant` is asked for one after the other, and says whether there was room.
-    /// The first of a queue is not overtaken by others in it, so that a large adapter has its turn although small ones
-    /// would fit all the time. The gatherer's adapters alone need not be first. Returns whether anybody was admitted.
+    /// Grants room to those that wait for it. `grant` is asked for one after the other, and says whether there was
+    /// room. The first of a queue is not overtaken by others in it, so that a large adapter has its turn although small
+    /// ones would fit all the time. The gatherer's adapters alone need not be first. Returns whether anybody was
+    /// admitted.
     pub(super) fn admit(&mut self, tier: Tier, mut grant: impl FnMut(EntryId) -> bool) -> bool {
         let gathered = self.gathered();
         let queue = self.queue_of(tier);

@@ -1,7 +1,7 @@
 //! What the kernels ask of an instruction set: sixteen lanes of f32 and i32, and four bytes per lane.
 //!
-//! Kernels (`crate::cpu::lanes`) are written once over this trait. Every method has one exact meaning (IEEE operations, a fixed
-//! tree for sums across lanes), so all instruction sets give the same bits.
+//! Kernels (`crate::cpu::lanes`) are written once over this trait. Every method has one exact meaning (IEEE operations,
+//! a fixed tree for sums across lanes), so all instruction sets give the same bits.
 //!
 //! A value of a type that implements [`Simd`] is a proof that the machine has the instructions: only
 //! `Cpu::with_isa` makes one, after asking the CPU. That is what makes the methods safe to call.

@@ -1,8 +1,9 @@
 //! Causal attention over the paged cache: online softmax, block by block in the order of positions.
 //!
-//! A query is one head of one row. Queries that share a key-value head and a sequence are worked on up to eight at a time, so
-//! that a block's keys and values are read and converted once for all. Each query's own operations are the same whoever
-//! shares the pass: a block with none of its tokens is skipped, and tokens beyond its position take no part.
+//! A query is one head of one row. Queries that share a key-value head and a sequence are worked on up to eight at a
+//! time, so that a block's keys and values are read and converted once for all. Each query's own operations are the
+//! same whoever shares the pass: a block with none of its tokens is skipped, and tokens beyond its position take no
+//! part.
 //!
 //! ```text
 //! score = (even inputs) + (odd inputs), each a chain of fma over the head         16 tokens are 16 lanes
@@ -11,8 +12,8 @@
 //! out = acc * (1 / sum of l)
 //! ```
 //!
-//! A sequence of more than 512 tokens is worked on in segments of so many, wherever they fall, so that all threads have a part
-//! of it; what the segments of a row give is put together in their order.
+//! A sequence of more than 512 tokens is worked on in segments of so many, wherever they fall, so that all threads have
+//! a part of it; what the segments of a row give is put together in their order.
 
 mod block;
 mod segments;
@@ -144,8 +145,8 @@ impl<const Q: usize> Task for Pass<'_, Q> {
         let kv_head = self.panel.kv_head;
         let keys_of = |block: u32, kv_head: usize| cache.keys(self.op.layer, block as usize, kv_head);
         let values_of = |block: u32, kv_head: usize| cache.values(self.op.layer, block as usize, kv_head);
-        // Blocks lie anywhere, so the hardware cannot predict the next. After the last one it is where the next head's chunk
-        // begins, which this thread most likely does next.
+        // Blocks lie anywhere, so the hardware cannot predict the next. After the last one it is where the next head's
+        // chunk begins, which this thread most likely does next.
         let next_head = (kv_head + 1).min(cache.num_kv_heads() - 1);
         let place_of = |at: usize| blocks.get(at).map_or((blocks[0], next_head), |block| (*block, kv_head));
         let keys_at = |at: usize| {

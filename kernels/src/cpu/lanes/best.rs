@@ -1,7 +1,7 @@
 //! The largest output of a row, kept while a matmul makes its outputs and never writes them.
 //!
-//! Each chunk of tiles keeps its own best per row; the chunks' bests are compared in order afterwards. Ties go to the lower
-//! output, so the choice is that of a scan over the whole row.
+//! Each chunk of tiles keeps its own best per row; the chunks' bests are compared in order afterwards. Ties go to the
+//! lower output, so the choice is that of a scan over the whole row.
 
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::shared::SharedMut;

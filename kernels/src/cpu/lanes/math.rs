@@ -9,7 +9,8 @@ const EXP_HIGH: f32 = 88.376_26;
 
 /// `e^x`, relative error below 2e-7 between the bounds above; a NaN stays a NaN.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` by a polynomial of degree 6 (Cephes' coefficients), `2^n` by its exponent bits.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` by a polynomial of degree 6 (Cephes' coefficients), `2^n` by its
+/// exponent bits.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let x = s.max(s.splat(EXP_LOW), x);

@@ -1,4 +1,5 @@
-//! The kernels, written once over sixteen lanes (`crate::cpu::isa::simd`). Fronts in `crate::cpu::ops` have checked every shape.
+//! The kernels, written once over sixteen lanes (`crate::cpu::isa::simd`). Fronts in `crate::cpu::ops` have checked
+//! every shape.
 
 pub(crate) mod attention;
 pub(crate) mod best;

@@ -86,9 +86,10 @@ impl Output<'_> {
     }
 }
 
-/// The rows of a panel in an order without a constant step. In order of rows the hardware seems to follow the step and fetch the
-/// outputs of the next rows for writing: a gain where the same thread writes them next, but after a chunk's last row they are
-/// those of another thread, which writes them now. With two threads of eight rows each that cost a tenth.
+/// The rows of a panel in an order without a constant step. In order of rows the hardware seems to follow the step and
+/// fetch the outputs of the next rows for writing: a gain where the same thread writes them next, but after a chunk's
+/// last row they are those of another thread, which writes them now. With two threads of eight rows each that cost a
+/// tenth.
 #[inline(always)]
 fn without_step<const R: usize>(at: usize) -> usize {
     if R < 4 { at } else { at % 2 * (R / 2) + at / 2 }

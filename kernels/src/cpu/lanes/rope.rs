@@ -6,8 +6,8 @@ use crate::cpu::rope_table::RopeTable;
 use crate::cpu::shared::SharedMut;
 use crate::runs::BLOCK_TOKENS;
 
-/// A chunk is some rows: it rotates them and stores their keys and values, in order. No two chunks have rows in one block of
-/// the cache.
+/// A chunk is some rows: it rotates them and stores their keys and values, in order. No two chunks have rows in one
+/// block of the cache.
 pub(crate) struct RopeStore<'a> {
     pub(crate) rope: &'a RopeTable,
     pub(crate) q: SharedMut<'a, f32>,

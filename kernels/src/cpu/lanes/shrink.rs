@@ -120,8 +120,8 @@ impl<W: FloatWeights<Stored = HalfLanes>, const R: usize> Task for ShrinkRanks<'
     }
 }
 
-/// A row of A by `R` rows of activations. As much is asked for from `next` on: evenly spaced requests along one stream are
-/// what the hardware carries on with; bursts of them are not faster than waiting.
+/// A row of A by `R` rows of activations. As much is asked for from `next` on: evenly spaced requests along one stream
+/// are what the hardware carries on with; bursts of them are not faster than waiting.
 #[inline(always)]
 fn shrink_rank<S: Simd, W: FloatWeights<Stored = HalfLanes>, const R: usize>(
     s: S,

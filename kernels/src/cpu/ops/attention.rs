@@ -7,14 +7,15 @@ use crate::cpu::shared::SharedMut;
 use crate::error::{KernelError, check_index, check_rows};
 use crate::runs::{AttentionSpan, BLOCK_TOKENS};
 
-/// Work space of [`attention`] for rows beyond the first segment; grows to what the largest op needed and is then used again.
+/// Work space of [`attention`] for rows beyond the first segment; grows to what the largest op needed and is then used
+/// again.
 #[derive(Default)]
 pub struct AttentionScratch {
     partials: Vec<f32>,
 }
 
-/// `out[row] = softmax(q k / sqrt(head_dim)) v` over positions up to the row's own, for the rows of every span. Head `h` reads
-/// key-value head `h / (num_heads / num_kv_heads)`. Spans may come in any order and must not share rows.
+/// `out[row] = softmax(q k / sqrt(head_dim)) v` over positions up to the row's own, for the rows of every span. Head
+/// `h` reads key-value head `h / (num_heads / num_kv_heads)`. Spans may come in any order and must not share rows.
 #[expect(clippy::too_many_arguments, reason = "one op on a cache, with what it reads, writes and works in")]
 pub fn attention(
     cpu: &Cpu,

@@ -19,9 +19,9 @@ pub struct HeadScratch {
     lora: LoraScratch,
 }
 
-/// `W x` and what adapters add to it, as [`matmul`](super::matmul) makes it, for the first `num_rows` rows of `x`. Outputs of
-/// rows that only want the best are never written to memory, and the choice is the one that a scan over the written outputs
-/// would make.
+/// `W x` and what adapters add to it, as [`matmul`](super::matmul) makes it, for the first `num_rows` rows of `x`.
+/// Outputs of rows that only want the best are never written to memory, and the choice is the one that a scan over the
+/// written outputs would make.
 pub fn head(
     cpu: &Cpu,
     x: &Activations,

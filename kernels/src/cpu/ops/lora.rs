@@ -32,12 +32,12 @@ pub(crate) fn check_runs(
 }
 
 impl LoraScratch {
-    /// Empty.
+    /// Without memory; grows with the first step and keeps what it has grown to.
     pub fn new() -> LoraScratch {
         LoraScratch::default()
     }
 
-    /// Bytes held.
+    /// Bytes of memory that it holds.
     pub fn size_bytes(&self) -> usize {
         self.plan.size_bytes() + self.shrunk.capacity() * size_of::<f32>()
     }

@@ -43,13 +43,14 @@ const MOST_ROWS_PER_CHUNK: usize = 64;
 /// Parts that few rows are cut into at most: each reads all weights.
 const MOST_PARTS: usize = 4;
 
-/// `out[row, j] (=|+=) y[row, j]` for the first `num_rows` rows of `x` and every target, where `y = W x` plus, for each run that
-/// covers the row, `weight * delta(x)`: `delta = B A x`, or with a gain `g` (DoRA) `g * (W x + B A x) - W x`.
+/// `out[row, j] (=|+=) y[row, j]` for the first `num_rows` rows of `x` and every target, where `y = W x` plus, for each
+/// run that covers the row, `weight * delta(x)`: `delta = B A x`, or with a gain `g` (DoRA) `g * (W x + B A x) - W x`.
 ///
-/// Quantised matrices use the int8 copy of `x`, float matrices and adapters the f32 copy. The targets share one dispatch for
-/// all their shrinks, if there are any, and one for the products. What adapters add is added before a product is written:
-/// B is asked for while the product is made. However many rows have a pair, its A is read from memory once, and so is its B
-/// by each thread that has rows with it: rows are worked on tile by tile, so what is read again is in the cache.
+/// Quantised matrices use the int8 copy of `x`, float matrices and adapters the f32 copy. The targets share one
+/// dispatch for all their shrinks, if there are any, and one for the products. What adapters add is added before a
+/// product is written: B is asked for while the product is made. However many rows have a pair, its A is read from
+/// memory once, and so is its B by each thread that has rows with it: rows are worked on tile by tile, so what is read
+/// again is in the cache.
 pub fn matmul(
     cpu: &Cpu,
     x: &Activations,
@@ -132,8 +133,8 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// For so many tiles of all targets together. With rows enough for whole panels each thread has rows of its own, and with
-    /// few rows tiles of its own.
+    /// For so many tiles of all targets together. With rows enough for whole panels each thread has rows of its own,
+    /// and with few rows tiles of its own.
     pub(crate) fn new(cpu: &Cpu, num_tiles: usize, num_rows: usize) -> Cut {
         let num_parts = cpu.num_threads().min(MOST_PARTS).min(num_rows / PANEL_ROWS).max(1);
         let rows_per_part = num_rows.div_ceil(num_parts).next_multiple_of(PANEL_ROWS);

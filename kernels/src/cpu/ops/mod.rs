@@ -1,9 +1,9 @@
 //! The ops. Each takes the backend first, checks every shape before it writes anything, and never allocates (but for a
 //! [`LoraScratch`] or [`HeadScratch`] that has not yet grown to its size).
 //!
-//! All matrices are f32, row-major: a buffer of `num_rows` rows of width `cols` holds at least `num_rows * cols` values.
-//! Every output element is a fixed function of its own row: it has the same bits whatever the other rows, their number,
-//! the number of threads, and the instruction set.
+//! All matrices are f32, row-major: a buffer of `num_rows` rows of width `cols` holds at least `num_rows * cols`
+//! values. Every output element is a fixed function of its own row: it has the same bits whatever the other rows, their
+//! number, the number of threads, and the instruction set.
 
 mod attention;
 mod exp;

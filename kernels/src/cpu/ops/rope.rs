@@ -13,8 +13,8 @@ const FEWEST_ROWS_PER_CHUNK: usize = 2;
 /// Chunks per thread, where there are rows enough.
 const CHUNKS_PER_THREAD: usize = 2;
 
-/// Rotates `q` (`num_heads` heads per row) and `k` in place by `positions` and stores `k` and `v` of each row in its slot
-/// (`block * 16 + offset`) of the cache's `layer`. There is one row per position.
+/// Rotates `q` (`num_heads` heads per row) and `k` in place by `positions` and stores `k` and `v` of each row in its
+/// slot (`block * 16 + offset`) of the cache's `layer`. There is one row per position.
 #[expect(clippy::too_many_arguments, reason = "one op on three tensors, with where each row goes")]
 pub fn rope_store(
     cpu: &Cpu,
@@ -65,9 +65,9 @@ pub fn rope_store(
     Ok(())
 }
 
-/// The rows where chunks begin, and the number of rows. Rows of one block stay together, so that what a chunk stores is its own;
-/// where the rows of a block do not follow one another, all are in one chunk. So it is also defined what a slot holds
-/// that two rows name: the later one's.
+/// The rows where chunks begin, and the number of rows. Rows of one block stay together, so that what a chunk stores is
+/// its own; where the rows of a block do not follow one another, all are in one chunk. So it is also defined what a
+/// slot holds that two rows name: the later one's.
 fn chunk_bounds(cpu: &Cpu, slots: &[u32]) -> Vec<usize> {
     let num_rows = slots.len();
     let is_same_block = |row: &usize| slots[row - 1] as usize / BLOCK_TOKENS == slots[*row] as usize / BLOCK_TOKENS;

@@ -1,7 +1,7 @@
 //! From the block formats of model files to tiles of 16 outputs.
 //!
-//! A tile holds 16 outputs; a block of it holds 32 inputs. A line of 64 bytes has, for each of the 16 outputs, the weights
-//! of four inputs that follow one another: byte `4 * output + input % 4`.
+//! A tile holds 16 outputs; a block of it holds 32 inputs. A line of 64 bytes has, for each of the 16 outputs, the
+//! weights of four inputs that follow one another: byte `4 * output + input % 4`.
 //!
 //! ```text
 //! bytes    8 lines per block   line l: inputs 4l .. 4l+3

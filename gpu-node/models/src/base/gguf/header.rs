@@ -1,8 +1,8 @@
 //! The header of a GGUF file: metadata and where the tensors are.
 //!
 //! Souk reads headers itself because files come from strangers: the reader in candle-core divides by an alignment that
-//! the file gives and turns each byte of an array into a 32-byte value. Here every length is compared with what is left of the
-//! file first, so memory stays within a small multiple of the header's own size.
+//! the file gives and turns each byte of an array into a 32-byte value. Here every length is compared with what is left
+//! of the file first, so memory stays within a small multiple of the header's own size.
 
 use std::collections::HashMap;
 use std::io::{self, Read};

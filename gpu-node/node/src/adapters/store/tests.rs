@@ -284,8 +284,8 @@ async fn a_request_for_several_is_served_past_one_that_waits_for_what_it_has_in_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_for_several_and_a_load_that_needs_what_it_has_in_hand_do_not_deadlock() {
-    // In the first case the other adapter comes into host memory and waits for the device, in the second its load has the
-    // only slot and waits for host memory.
+    // In the first case the other adapter comes into host memory and waits for the device, in the second its load has
+    // the only slot and waits for host memory.
     for (host_ranks, max_concurrent_loads, max_prefetches) in [(8, 4, 1), (6, 1, 0)] {
         let max_wait = Duration::from_secs(3600);
         let room = limits(6 * SIZE_PER_RANK, host_ranks * SIZE_PER_RANK);

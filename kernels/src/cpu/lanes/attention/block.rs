@@ -6,8 +6,8 @@ use crate::cpu::lanes::math::exp;
 use crate::cpu::tiles::HalfLanes;
 use crate::runs::BLOCK_TOKENS;
 
-/// How far a score may lie above the maximum that weights are relative to before that is raised: weights stay below e^8, and
-/// most sequences never raise it after their first block.
+/// How far a score may lie above the maximum that weights are relative to before that is raised: weights stay below
+/// e^8, and most sequences never raise it after their first block.
 const HEADROOM: f32 = 8.0;
 
 /// Vectors of the widest head.
@@ -74,8 +74,8 @@ pub(super) fn scores<S: Simd, const Q: usize>(
     even
 }
 
-/// Turns scores into weights relative to the state's maximum, which is raised first where a score is too far above it. The
-/// sums of weights stay in lanes.
+/// Turns scores into weights relative to the state's maximum, which is raised first where a score is too far above it.
+/// The sums of weights stay in lanes.
 #[inline(always)]
 pub(super) fn softmax<S: Simd, const Q: usize>(
     s: S,
@@ -120,8 +120,8 @@ pub(super) fn add_values<S: Simd, const Q: usize>(
     state: &mut State<S, Q>,
     num_vectors: usize,
 ) {
-    // The first query has the fewest tokens, which all see. Values of tokens that a query does not see may be NaN: they must
-    // not be multiplied by zero but left out.
+    // The first query has the fewest tokens, which all see. Values of tokens that a query does not see may be NaN: they
+    // must not be multiplied by zero but left out.
     let shared = &values[..counts[0] * num_vectors];
     let mut vector = 0;
     while vector + 2 <= num_vectors {

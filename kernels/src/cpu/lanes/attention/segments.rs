@@ -17,7 +17,8 @@ pub(crate) fn num_segments(length: usize) -> usize {
     length.div_ceil(SEGMENT_TOKENS)
 }
 
-/// Results of the segments of rows that have several: for each row, head and segment the maximum, the sum and `dim` values.
+/// Results of the segments of rows that have several: for each row, head and segment the maximum, the sum and `dim`
+/// values.
 #[derive(Clone, Copy)]
 pub(crate) struct Partials<'a> {
     pub(crate) values: SharedMut<'a, f32>,

@@ -199,8 +199,8 @@ async fn stores_that_share_a_folder_serve_each_others_files() {
     assert_eq!(files_in(folder.path()).len(), 6);
 }
 
-/// Where the file system is that the test below fills, in the process that has it mounted; and a file that it writes at its
-/// end.
+/// Where the file system is that the test below fills, in the process that has it mounted; and a file that it writes at
+/// its end.
 const FULL_FOLDER: &str = "SOUK_TEST_FULL_FOLDER";
 const FULL_DONE: &str = "SOUK_TEST_FULL_DONE";
 
@@ -245,7 +245,8 @@ async fn fill_up(folder: &Path) {
         let tiers = Tiers { disk: Some(disk), ..in_memory() };
         AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap()
     };
-    // Each takes 28 KiB and is no larger than those before it: there is room for three, and the budget has no part in it.
+    // Each takes 28 KiB and is no larger than those before it: there is room for three, and the budget has no part in
+    // it.
     fill(folder, 100 << 10);
     let store = start();
     for (at, digest) in digests.iter().enumerate() {
