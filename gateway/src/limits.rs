@@ -65,7 +65,7 @@ impl Default for GatewayLimits {
 }
 
 impl GatewayLimits {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         checks.within("gateway.max_body_bytes", self.max_body_bytes, 1024..=1 << 30);
         checks.within("gateway.body_timeout_s", self.body_timeout.as_secs(), 1..=3600);

@@ -19,7 +19,7 @@ const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
 const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 
-/// Says what each figure means. Call it after the exporter is installed.
+/// Describes each metric. Call it after the exporter is installed.
 pub fn describe() {
     describe_counter!(REFUSED, "Requests refused or failed, by error code.");
     describe_gauge!(IN_FLIGHT, "Requests under way, streams included.");

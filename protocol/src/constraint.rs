@@ -85,7 +85,7 @@ impl Default for ConstraintLimits {
 }
 
 impl ConstraintLimits {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         // Sources of this length take half of the stack that compiling has.
         checks.within("constraints.max_source_bytes", self.max_source_bytes, 1..=128 << 10);

@@ -41,7 +41,7 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         checks.at_least("queue.max_queued_per_tenant", self.max_queued_per_tenant, 1);
         checks.at_least("queue.max_queued", self.max_queued, 1);

@@ -103,7 +103,7 @@ impl RunningAnswer {
         }
     }
 
-    /// Says what the last step brought.
+    /// Sends the events of the last step.
     ///
     /// # Errors
     /// [`Break::Cancelled`] if nobody reads.
@@ -175,7 +175,7 @@ impl RunningAnswer {
             }
         }
         let (num_generated, num_accepted) = (tokens.len(), tokens.len().saturating_sub(1));
-        sequence.draft.settle(num_accepted);
+        sequence.draft.learn(num_accepted);
         if num_generated > 0 {
             // The last token has no K and V yet; what rejected rows of the draft left behind it is overwritten.
             sequence.num_computed = sequence.tokens.len() - 1;

@@ -13,7 +13,7 @@ use super::scheduler::StepPlan;
 use super::sequence::{Part, Sequence, SequenceId};
 
 /// What has been made of one part of a plan.
-pub(super) type Outcome = Result<Advance, Break>;
+pub(super) type Advanced = Result<Advance, Break>;
 
 /// A part of a plan with its output and all that the choice of its tokens reads and changes. Nothing is shared by two.
 pub(super) struct Choice<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Choice<'a> {
     output: PartOutput<'a>,
     /// `None` if the generation has left.
     of: Option<(&'a mut Sequence, &'a mut RunningAnswer)>,
-    outcome: Outcome,
+    outcome: Advanced,
 }
 
 /// One sampler for each thread.
@@ -32,7 +32,7 @@ pub(super) struct Choosers {
 
 impl Choosers {
     /// Makes all choices. Returns what came of each, in their order.
-    pub(super) fn choose(&mut self, choices: Vec<Choice<'_>>, threads: &dyn Threads) -> Vec<Outcome> {
+    pub(super) fn choose(&mut self, choices: Vec<Choice<'_>>, threads: &dyn Threads) -> Vec<Advanced> {
         let num_long = choices.iter().filter(|choice| choice.reads_logits()).count();
         // Where rows of logits are few, waking a thread costs more than it saves.
         let num_workers = threads.num_threads().min(num_long).max(1);

@@ -44,7 +44,7 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         checks.within("engine.threads", self.threads, 0..=4096);
         checks.within("engine.max_batch_tokens", self.max_batch_tokens, 1..=1 << 20);
@@ -93,7 +93,7 @@ impl Default for MemorySettings {
 }
 
 impl MemorySettings {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         let [device, kv, adapters] =
             [self.device_bytes, self.kv_floor_bytes, self.adapters_floor_bytes].map(|bytes| bytes >> 20);

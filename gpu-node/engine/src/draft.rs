@@ -61,7 +61,7 @@ impl Draft {
 
     /// Learns how many of the drafted tokens were accepted, and forgets them. Drafts grow while all are, shrink to
     /// those that were, and pause when none was.
-    pub(crate) fn settle(&mut self, num_accepted: usize) {
+    pub(crate) fn learn(&mut self, num_accepted: usize) {
         let num_drafted = self.tokens.len();
         self.tokens.clear();
         if num_drafted == 0 {
@@ -159,7 +159,7 @@ mod tests {
         let mut turn = |num_accepted: usize| {
             draft.propose(&text, 99);
             let num_drafted = draft.tokens().len();
-            draft.settle(num_accepted.min(num_drafted));
+            draft.learn(num_accepted.min(num_drafted));
             num_drafted
         };
         assert_eq!([turn(9), turn(9), turn(9), turn(9), turn(3), turn(9)], [2, 4, 8, 8, 8, 4]);

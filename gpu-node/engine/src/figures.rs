@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// Says what each figure of this crate means. Call it after the exporter is installed.
+/// Describes each metric of this crate. Call it after the exporter is installed.
 pub fn describe() {
     describe_steps();
     describe_prefix_cache();

@@ -1,6 +1,6 @@
 //! Which rows run in which step, and what becomes of their logits.
 //!
-//! One thread owns the model and does one thing over and over (see `run`): take commands, schedule, run, sample, settle,
+//! One thread owns the model and does one thing over and over (see `run`): take commands, schedule, run, sample, apply,
 //! answer. Everybody else holds an [`Engine`], which only leaves messages in the inbox. What the engine does not do: load
 //! adapters (a request comes with its adapters resident), know text or tenants, or decide about retries.
 //!

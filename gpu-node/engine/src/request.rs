@@ -53,7 +53,7 @@ pub struct Rejected {
 
 /// How a request ended.
 pub struct Ended {
-    /// In good order, which the sink has been told; or not, which it has not.
+    /// `Ok` if the sink has had `Finished`; `Err` with a failure that it has not been told.
     pub outcome: Result<FinishReason, JobFailure>,
     /// Tokens computed and generated, exactly.
     pub usage: Usage,

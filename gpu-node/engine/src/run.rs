@@ -12,7 +12,7 @@ use super::adapter_set::AdapterSet;
 use super::advance::Advance;
 use super::answer::{Break, RunningAnswer};
 use super::blocks::BlockPool;
-use super::choose::{Choice, Choosers, Outcome};
+use super::choose::{Advanced, Choice, Choosers};
 use super::config::EngineConfig;
 use super::draft::Draft;
 use super::inbox::{Inbox, Mail, NewRequest};
@@ -128,7 +128,7 @@ impl EngineLoop {
         let num_decode_rows = self.num_decode_rows(plan);
         let outcomes = self.compute(plan);
         self.step.clear();
-        let advance = self.settle(plan, outcomes);
+        let advance = self.apply(plan, outcomes);
         self.stats.add(StepFigures {
             took: started.elapsed(),
             num_rows: plan.parts.iter().map(|part| part.positions.len()).sum(),
@@ -139,7 +139,7 @@ impl EngineLoop {
     }
 
     /// Runs the model and chooses what follows. Returns what came of each part of the plan.
-    fn compute(&mut self, plan: &StepPlan) -> Vec<Outcome> {
+    fn compute(&mut self, plan: &StepPlan) -> Vec<Advanced> {
         let output = match self.runner.run(self.step.build(plan, &self.scheduler)) {
             Ok(output) => output,
             Err(error) => {
@@ -153,8 +153,8 @@ impl EngineLoop {
         self.choosers.choose(choices, threads)
     }
 
-    /// Says what the step brought and ends the generations that are complete or broken.
-    fn settle(&mut self, plan: &StepPlan, outcomes: Vec<Outcome>) -> Advance {
+    /// Sends what the step generated and ends the requests that are complete or broken.
+    fn apply(&mut self, plan: &StepPlan, outcomes: Vec<Advanced>) -> Advance {
         let mut total = Advance::default();
         for (part, outcome) in plan.parts.iter().zip(outcomes) {
             let id = part.sequence;

@@ -8,9 +8,9 @@
 //! client. A version that is taken down leaves all tiers, and jobs that use it end. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
 //! that is killed says nothing, and its leases expire.
 
-mod books;
 mod carry_out;
 mod config;
+mod held_jobs;
 mod job;
 mod orders;
 mod state;
@@ -29,8 +29,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::books::Books;
 pub use self::config::NodeConfig;
+use self::held_jobs::HeldJobs;
 use self::orders::Orders;
 use self::state::NodeState;
 use crate::adapters::AdapterStore;
@@ -71,7 +71,7 @@ impl Node {
             adapters,
             engine,
             constraints,
-            books: Books::default(),
+            held_jobs: HeldJobs::default(),
             orders: Orders::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -107,10 +107,10 @@ impl Node {
         shared.take_no_more().await;
         let all_ended = async {
             shared.claims_ended.cancelled().await;
-            shared.books.wait_until_empty().await;
+            shared.held_jobs.wait_until_empty().await;
         };
         if tokio::time::timeout(timeout, all_ended).await.is_err() {
-            tracing::warn!(jobs = shared.books.len(), ?timeout, "jobs are still running and are given back");
+            tracing::warn!(jobs = shared.held_jobs.len(), ?timeout, "jobs are still running and are given back");
         }
         shared.cut_off.cancel();
         shared.tasks.close();
@@ -153,7 +153,7 @@ impl NodeState {
                 node: self.config.node.clone(),
                 pool: self.config.pool,
                 free_slots: self.room(),
-                running: self.books.len(),
+                running: self.held_jobs.len(),
                 resident: self.adapters.stats().resident.iter().map(|adapter| adapter.digest).collect(),
             };
             match self.queue.heartbeat(status).await {
@@ -213,13 +213,13 @@ impl NodeState {
             let wish = self.wish();
             let is_full = wish.max_jobs == 0;
             if is_full && wish.max_newcomers == 0 {
-                let _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()).await;
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.held_jobs.next_release()).await;
                 continue;
             }
             tokio::select! {
                 found = self.queue.wait(&wish, LONGEST_WAIT) => return found,
                 // Room may also come without a job's end: sequences enter the batch.
-                _ = tokio::time::timeout(LOOK_AGAIN, self.books.next_release()), if is_full => {}
+                _ = tokio::time::timeout(LOOK_AGAIN, self.held_jobs.next_release()), if is_full => {}
             }
         }
     }
@@ -227,7 +227,7 @@ impl NodeState {
     /// What this node would take now.
     fn wish(&self) -> Claim {
         let NodeConfig { pool, node, max_newcomers, .. } = &self.config;
-        let (most, held) = (self.most_jobs(), self.books.len());
+        let (most, held) = (self.most_jobs(), self.held_jobs.len());
         let with_newcomers = if self.engine.is_open() { most + max_newcomers } else { 0 };
         let max_newcomers = with_newcomers.min(self.engine.max_requests()).saturating_sub(held.max(most));
         Claim { pool: *pool, node: node.clone(), max_jobs: most.saturating_sub(held), max_newcomers }
@@ -235,7 +235,7 @@ impl NodeState {
 
     /// How many more jobs can start soon.
     fn room(&self) -> usize {
-        self.most_jobs().saturating_sub(self.books.len())
+        self.most_jobs().saturating_sub(self.held_jobs.len())
     }
 
     /// How many jobs are here when it is full: what the batch has room for, and a few that wait. The engine's last places
@@ -253,8 +253,8 @@ impl NodeState {
     /// Renews leases, and with them reports how far each job is.
     async fn report_progress(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(self.books.report_every(self.config.report_every)).await;
-            let progress = self.books.progress();
+            tokio::time::sleep(self.held_jobs.report_every(self.config.report_every)).await;
+            let progress = self.held_jobs.progress();
             if progress.is_empty() {
                 continue;
             }
@@ -262,7 +262,7 @@ impl NodeState {
                 Ok(lost) => {
                     for lease in lost {
                         tracing::warn!(job = %lease.job, attempt = lease.attempt, "the lease was lost; the job stops");
-                        self.books.lose(&lease);
+                        self.held_jobs.lose(&lease);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot renew leases"),
@@ -274,7 +274,7 @@ impl NodeState {
         let NodeConfig { pool, node, .. } = &self.config;
         loop {
             match self.queue.next_cancelled(*pool, node, LONGEST_WAIT).await {
-                Ok(leases) => leases.iter().for_each(|lease| self.books.cancel(lease)),
+                Ok(leases) => leases.iter().for_each(|lease| self.held_jobs.cancel(lease)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot hear cancellations");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;

@@ -20,13 +20,13 @@ pub(super) struct Compiled {
 }
 
 /// What came of compiling, refusals too: they cost as much.
-pub(super) struct Outcome {
+pub(super) struct Verdict {
     pub(super) result: Result<Arc<Compiled>, ConstraintError>,
     pub(super) at: Instant,
 }
 
 /// Empty while the first who asked compiles.
-pub(super) type Slot = Arc<OnceCell<Outcome>>;
+pub(super) type Slot = Arc<OnceCell<Verdict>>;
 
 /// Least recently used first. A handful of entries: looking through them costs less than a digest of the source.
 pub(super) struct Cache {
@@ -81,8 +81,8 @@ mod tests {
         Arc::new(ConstraintSpec::Regex(text.to_owned()))
     }
 
-    fn refused(error: ConstraintError) -> Outcome {
-        Outcome { result: Err(error), at: Instant::now() }
+    fn refused(error: ConstraintError) -> Verdict {
+        Verdict { result: Err(error), at: Instant::now() }
     }
 
     #[test]

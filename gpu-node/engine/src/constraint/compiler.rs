@@ -11,7 +11,7 @@ use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TokenId};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::cache::{Cache, Compiled, Outcome};
+use super::cache::{Cache, Compiled, Verdict};
 use super::error::ConstraintError;
 use super::live::Constraint;
 use super::source::grammar;
@@ -99,7 +99,7 @@ impl ConstraintCompiler {
     }
 
     /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
-    async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Outcome, ConstraintError> {
+    async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Verdict, ConstraintError> {
         let factory = self.factory().await?;
         let limit = self.0.limits.compile_timeout;
         let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
@@ -125,7 +125,7 @@ impl ConstraintCompiler {
             Ok(Err(_)) => Err(ConstraintError::breaks_the_compiler()),
             Err(_) => Err(ConstraintError::TooSlow { limit }),
         };
-        Ok(Outcome { result, at: Instant::now() })
+        Ok(Verdict { result, at: Instant::now() })
     }
 
     /// The prepared vocabulary. Not counted against the time of the first constraint.

@@ -68,7 +68,7 @@ impl Default for AdapterSettings {
 }
 
 impl AdapterSettings {
-    /// Says which of them cannot be used.
+    /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         let host = self.host_bytes >> 20;
         checks.at_least("adapters.host_mb", host, 1);

@@ -49,9 +49,9 @@ impl NodeState {
         for NumberedOrder { number, order } in orders {
             match order {
                 NodeOrder::TakeDown(digest) => {
-                    // First the store, so that a job either finds nothing to lease or is on the books by now.
+                    // First the store, so that a job either finds nothing to lease or is held by now.
                     let was_here = self.adapters.take_down(&digest);
-                    let num_ended = self.books.take_down(&digest);
+                    let num_ended = self.held_jobs.take_down(&digest);
                     tracing::info!(adapter.digest = %digest, was_here, jobs = num_ended, "version taken down");
                 }
                 NodeOrder::Pin(digests) => self.orders.pin(digests),

@@ -10,7 +10,7 @@ use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
 
-use super::books::Held;
+use super::held_jobs::Held;
 use super::state::NodeState;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
@@ -28,11 +28,11 @@ enum End {
     NotHere,
 }
 
-/// Puts the job on the books and starts its task.
+/// Holds the job and starts its task.
 pub(super) fn start(node: &Arc<NodeState>, delivery: Delivery) {
     let resumed = count(delivery.job.resume.len());
     let versions = delivery.job.adapters.iter().map(|adapter| adapter.digest).collect();
-    let held = node.books.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
+    let held = node.held_jobs.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
     metrics::histogram!("souk_queue_wait_seconds").record(delivery.waited.as_secs_f64());
     let node_of_task = Arc::clone(node);
     node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });

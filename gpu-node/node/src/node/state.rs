@@ -8,8 +8,8 @@ use souk_queue::{EventSinks, JobQueue};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::books::Books;
 use super::config::NodeConfig;
+use super::held_jobs::HeldJobs;
 use super::orders::Orders;
 use crate::adapters::AdapterStore;
 
@@ -21,7 +21,7 @@ pub(super) struct NodeState {
     pub(super) adapters: AdapterStore,
     pub(super) engine: Engine,
     pub(super) constraints: ConstraintCompiler,
-    pub(super) books: Books,
+    pub(super) held_jobs: HeldJobs,
     pub(super) orders: Orders,
     pub(super) tasks: TaskTracker,
     /// No more claims; jobs that have not reached the engine go back.

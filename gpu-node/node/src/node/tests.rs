@@ -374,7 +374,7 @@ async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
     // As good as dead: it claims nothing, reports nothing, and its job's lease runs out. Its batch still runs, and what
     // it sends is late.
     lost.node.shared.draining.cancel();
-    lost.node.shared.books.forget_all();
+    lost.node.shared.held_jobs.forget_all();
     let _other = pool.node(9, Duration::ZERO);
     let (attempt, event) = answer.end().await;
     assert_eq!((attempt, finished(&event)), (2, FinishReason::Length));
@@ -390,8 +390,8 @@ async fn a_lost_lease_ends_an_attempt_without_a_word_to_the_client() {
     let mut answer = pool.submit(job(&[4, 5], 60, &[])).await;
     answer.tokens(5).await;
     // As after a pause of the process, longer than the lease: the next report says that it is lost.
-    let books = &paused.node.shared.books;
-    books.progress().iter().for_each(|progress| books.lose(&progress.lease));
+    let held_jobs = &paused.node.shared.held_jobs;
+    held_jobs.progress().iter().for_each(|progress| held_jobs.lose(&progress.lease));
     let (attempt, event) = answer.end().await;
     assert_eq!((attempt, finished(&event)), (2, FinishReason::Length));
     let mut alone = pool.submit(job(&[4, 5], 60, &[])).await;

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 /// The node's jobs by lease. The lock is held for a look-up only.
 #[derive(Clone, Default)]
-pub(super) struct Books(Arc<BooksState>);
+pub(super) struct HeldJobs(Arc<HeldJobsState>);
 
 /// Cancellations that came before their job, most of them of jobs that have just ended. Far more than can be on their way
 /// at once.
 const EARLY_KEPT: usize = 256;
 
 #[derive(Default)]
-struct BooksState {
+struct HeldJobsState {
     pages: Mutex<Pages>,
     released: Notify,
 }
@@ -41,9 +41,9 @@ struct HeldJob {
     num_generated: Arc<AtomicU32>,
 }
 
-/// A job in the node's hands; off the books when dropped.
+/// A job that the node holds, until this is dropped.
 pub(super) struct Held {
-    books: Books,
+    held_jobs: HeldJobs,
     lease: Lease,
     /// The job is to stop: it is cancelled, or the lease is lost.
     pub(super) cancelled: CancellationToken,
@@ -69,8 +69,8 @@ impl EventSink for WhileHeld {
     }
 }
 
-impl Books {
-    /// Puts a job on the books that uses these versions and has `num_generated` tokens from earlier attempts.
+impl HeldJobs {
+    /// Holds a job that uses these versions and has `num_generated` tokens from earlier attempts.
     pub(super) fn hold(&self, lease: Lease, lease_for: Duration, versions: Vec<Digest>, num_generated: u32) -> Held {
         let (cancelled, taken_down) = (CancellationToken::new(), CancellationToken::new());
         let is_lost = Arc::new(AtomicBool::new(false));
@@ -89,7 +89,7 @@ impl Books {
         };
         pages.held.insert(lease.clone(), entry);
         drop(pages);
-        Held { books: self.clone(), lease, cancelled, taken_down, is_lost }
+        Held { held_jobs: self.clone(), lease, cancelled, taken_down, is_lost }
     }
 
     /// The queue has given the job to another attempt: after a pause of the whole process, for one.
@@ -144,7 +144,7 @@ impl Books {
         shortest.map_or(longest, |lease_for| longest.min(lease_for / 3))
     }
 
-    /// Resolves when a job next leaves the books.
+    /// Resolves when a held job is next let go.
     pub(super) async fn next_release(&self) {
         self.0.released.notified().await;
     }
@@ -189,7 +189,7 @@ impl Held {
 
     /// Reports what the engine counts from now on.
     pub(super) fn report(&self, counter: Arc<AtomicU32>) {
-        if let Some(entry) = self.books.lock().held.get_mut(&self.lease) {
+        if let Some(entry) = self.held_jobs.lock().held.get_mut(&self.lease) {
             entry.num_generated = counter;
         }
     }
@@ -197,8 +197,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.books.lock().held.remove(&self.lease);
-        self.books.0.released.notify_waiters();
+        self.held_jobs.lock().held.remove(&self.lease);
+        self.held_jobs.0.released.notify_waiters();
     }
 }
 
@@ -210,10 +210,10 @@ mod tests {
 
     #[test]
     fn a_cancellation_that_comes_before_its_job_is_not_lost() {
-        let books = Books::default();
+        let held_jobs = HeldJobs::default();
         let lease = |attempt| Lease { job: JobId { request: RequestId::from_stored("r"), index: 0 }, attempt };
-        books.cancel(&lease(1));
-        assert!(books.hold(lease(1), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
-        assert!(!books.hold(lease(2), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
+        held_jobs.cancel(&lease(1));
+        assert!(held_jobs.hold(lease(1), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
+        assert!(!held_jobs.hold(lease(2), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
     }
 }
