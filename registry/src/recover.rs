@@ -73,6 +73,7 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
         name: "recovered admin key".to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
         expires_at_ms: None,
+        made_by: None,
     };
     let (row, key) = insert_key(&transaction, &authenticator, new_key).await?;
     transaction.commit().await?;
