@@ -11,7 +11,8 @@ mod m20261128_000002_leases;
 mod m20261128_000004_rights;
 
 pub use sea_orm_migration::MigratorTrait;
-use sea_orm_migration::{MigrationTrait, async_trait};
+use sea_orm_migration::sea_orm::{DatabaseConnection, DbErr};
+use sea_orm_migration::{MigrationTrait, SchemaManager, async_trait};
 
 /// All migrations, oldest first. `Migrator::up(&db, None)` brings a database of any age to the current schema.
 #[derive(Debug)]
@@ -26,6 +27,20 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000004_rights::Migration),
         ]
     }
+}
+
+/// The names of migrations that a newer program made and this one does not know. With any, the database is not this
+/// program's to use.
+///
+/// # Errors
+/// What the database says.
+pub async fn from_a_newer_program(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    if !SchemaManager::new(db).has_table("seaql_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let known: Vec<_> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let made = Migrator::get_migration_models(db).await?;
+    Ok(made.into_iter().map(|migration| migration.version).filter(|name| !known.contains(name)).collect())
 }
 
 #[cfg(test)]

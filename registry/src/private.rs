@@ -1,14 +1,18 @@
 //! Keeps the data folder from others: it has the pepper, hashes of keys, and private adapters.
 
 use std::fs::{OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use uuid::Uuid;
 
 /// Rights of the folder: its owner's alone.
 const FOLDER_MODE: u32 = 0o700;
 /// Rights of the database's files.
 const FILE_MODE: u32 = 0o600;
+/// Room that a start needs beside what is there: for the files that SQLite makes, and the first rows.
+const ROOM_BYTES: usize = 512 * 1024;
 /// On a folder in which everybody may make files, such as `/tmp`.
 const STICKY: u32 = 0o1000;
 
@@ -19,6 +23,20 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+/// Makes sure that something can be written in the folder before anything is begun there: a database that cannot grow
+/// fails in words that tell nobody why.
+pub(crate) fn is_writable(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".room.{}", Uuid::new_v4().simple()));
+    let written = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path).and_then(|mut file| {
+        file.write_all(&vec![0; ROOM_BYTES])?;
+        file.sync_all()
+    });
+    match std::fs::remove_file(&path) {
+        Err(error) if written.is_ok() => Err(error),
+        _ => written,
+    }
 }
 
 /// Makes an empty file for the database where there is none, so that it is nobody else's from the start, and takes the

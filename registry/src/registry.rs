@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
-use souk_migrations::{Migrator, MigratorTrait as _};
+use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -68,6 +68,22 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Nothing can be written in the data folder.
+    #[error(
+        "nothing can be written in the data folder {path}: {source}. Free disk space, or mount it for writing. Nothing was changed"
+    )]
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// A newer program has changed the database.
+    #[error(
+        "the database was changed by a newer version of this program ({}); start that version, or restore a backup from before. Nothing was changed",
+        .0.join(", ")
+    )]
+    NewerDatabase(Vec<String>),
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
@@ -125,6 +141,10 @@ impl Registry {
         bases: Vec<BaseModel>,
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
+        let newer = from_a_newer_program(&db).await?;
+        if !newer.is_empty() {
+            return Err(OpenError::NewerDatabase(newer));
+        }
         Migrator::up(&db, None).await?;
         installation::tie(&db, &*objects).await?;
         let peppers =
@@ -186,6 +206,8 @@ impl Registry {
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {
     let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
     private::folder(&config.data_dir).map_err(failed)?;
+    let unwritable = |source| OpenError::Unwritable { path: config.data_dir.clone(), source };
+    private::is_writable(&config.data_dir).map_err(unwritable)?;
     match FolderLock::take(&config.data_dir).await {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(OpenError::Locked(config.data_dir.clone())),
