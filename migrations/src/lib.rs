@@ -8,6 +8,7 @@
 
 mod m20261124_000001_registry;
 mod m20261128_000002_leases;
+mod m20261128_000003_version_reports;
 mod m20261128_000004_rights;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261124_000001_registry::Migration),
             Box::new(m20261128_000002_leases::Migration),
+            Box::new(m20261128_000003_version_reports::Migration),
             Box::new(m20261128_000004_rights::Migration),
         ]
     }

@@ -13,6 +13,7 @@ mod keys;
 mod matrix;
 mod processes;
 mod recovery;
+mod reports;
 mod rights;
 mod side_doors;
 mod together;
