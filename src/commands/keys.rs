@@ -61,7 +61,9 @@ async fn recover(registry: &RegistryConfig, file: Option<&Path>) -> anyhow::Resu
             terminal::line(key.expose())?;
         }
     }
-    terminal::note("`souk keys list` shows all keys; `souk keys revoke ID` ends those that were lost.");
+    terminal::note(
+        "`souk keys list` shows all keys; `souk keys revoke ID` ends one that was lost and those that were made with it, with --keep-made it alone.",
+    );
     Ok(())
 }
 

@@ -40,8 +40,9 @@ impl Registry {
             expires_at_ms: None,
             made_by: None,
         };
-        let (_, key) = insert_key(&transaction, &self.authenticator, new_key).await?;
+        let (row, key) = insert_key(&transaction, &self.authenticator, new_key).await?;
         transaction.commit().await?;
+        tracing::info!(key.id = row.id, "Made an admin key at the start, since none was usable");
         Ok(Some(key))
     }
 
