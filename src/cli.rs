@@ -107,12 +107,15 @@ pub(crate) enum KeysCommand {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Revoke a key at once.
+    /// Revoke a key and those that were made with it, at once.
     Revoke {
         #[command(flatten)]
         server: ServerArgs,
         /// The key's id, as listed.
         id: String,
+        /// Leave the keys that were made with it, which are otherwise revoked too.
+        #[arg(long)]
+        keep_made: bool,
     },
     /// Make a new admin key on the server's own host, after the last one was lost. Needs no key, but the data folder.
     ///

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{BaseModel, Digest, GatewayId, Outcome};
+use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -122,6 +122,13 @@ impl Gateway {
                 tracing::error!(%error, adapter.digest = %digest, "cannot order a take-down; nodes keep the version");
             }
         }
+    }
+
+    /// Ends all running answers that were asked for with a key: whole ones with 401, streams with an error event of the same
+    /// code. Their jobs leave the queue and the batches, and are settled as those of a revoked key. A request whose key was
+    /// checked before and that is not queued yet is refused.
+    pub async fn end_key(&self, key: &KeyId) {
+        self.end_jobs(Which::Of(key), Outcome::KeyRevoked).await;
     }
 
     async fn end_jobs(&self, which: Which<'_>, outcome: Outcome) {

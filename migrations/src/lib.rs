@@ -9,9 +9,11 @@
 mod m20261124_000001_registry;
 mod m20261128_000002_leases;
 mod m20261128_000003_version_reports;
+mod m20261128_000004_rights;
 
 pub use sea_orm_migration::MigratorTrait;
-use sea_orm_migration::{MigrationTrait, async_trait};
+use sea_orm_migration::sea_orm::{DatabaseConnection, DbErr};
+use sea_orm_migration::{MigrationTrait, SchemaManager, async_trait};
 
 /// All migrations, oldest first. `Migrator::up(&db, None)` brings a database of any age to the current schema.
 #[derive(Debug)]
@@ -24,8 +26,23 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_registry::Migration),
             Box::new(m20261128_000002_leases::Migration),
             Box::new(m20261128_000003_version_reports::Migration),
+            Box::new(m20261128_000004_rights::Migration),
         ]
     }
+}
+
+/// The names of migrations that a newer program made and this one does not know. With any, the database is not this
+/// program's to use.
+///
+/// # Errors
+/// What the database says.
+pub async fn from_a_newer_program(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    if !SchemaManager::new(db).has_table("seaql_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let known: Vec<_> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let made = Migrator::get_migration_models(db).await?;
+    Ok(made.into_iter().map(|migration| migration.version).filter(|name| !known.contains(name)).collect())
 }
 
 #[cfg(test)]
@@ -68,6 +85,39 @@ mod tests {
             ("SELECT count(*) AS n FROM uploads WHERE lease_expires_at_ms = 0 AND owner = ''", 1),
             ("SELECT count(*) AS n FROM idempotent_requests WHERE lease_expires_at_ms = 0", 1),
             ("SELECT count(*) AS n FROM leases WHERE name = 'collector'", 1),
+        ] {
+            let query = sea_orm_migration::sea_orm::Statement::from_string(db.get_database_backend(), what);
+            let found: i64 = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_take_down_of_an_older_schema_is_bound_to_its_content() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        Migrator::up(&db, Some(2)).await.unwrap();
+        db.execute_unprepared(
+            "INSERT INTO tenants (id, name, created_at_ms) VALUES ('t', 'acme', 0);
+             INSERT INTO adapters (id, tenant_id, owner, name, visibility, description, created_at_ms, updated_at_ms)
+             VALUES ('a', 't', 'acme', 'sst2', 'private', '', 0, 0);
+             INSERT INTO versions (id, adapter_id, version, state, digest, base_digest, rank, state_reason, created_at_ms, state_changed_at_ms)
+             VALUES ('v1', 'a', '1.0.0', 'taken_down', 'm1', 'b', 1, 'stolen', 0, 5),
+                    ('v2', 'a', '2.0.0', 'ready', 'm2', 'b', 1, NULL, 0, 0),
+                    ('v3', 'a', '3.0.0', 'ready', 'm3', 'b', 1, NULL, 0, 0);
+             INSERT INTO version_files (version_id, name, digest, size_bytes)
+             VALUES ('v1', 'adapter_model.safetensors', 'w1', 1), ('v2', 'adapter_model.safetensors', 'w1', 1),
+                    ('v3', 'adapter_model.safetensors', 'w3', 1)",
+        )
+        .await
+        .unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        for (what, expected) in [
+            ("SELECT count(*) AS n FROM taken_down_content WHERE digest IN ('m1', 'w1') AND reason = 'stolen'", 2),
+            (
+                "SELECT count(*) AS n FROM versions WHERE id = 'v2' AND state = 'taken_down' AND state_reason = 'stolen'",
+                1,
+            ),
+            ("SELECT count(*) AS n FROM versions WHERE id = 'v3' AND state = 'ready' AND weights_digest = 'w3'", 1),
         ] {
             let query = sea_orm_migration::sea_orm::Statement::from_string(db.get_database_backend(), what);
             let found: i64 = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap();

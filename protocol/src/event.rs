@@ -75,6 +75,9 @@ pub enum JobFailure {
     /// A version that the job uses was taken down while it waited or ran.
     #[error("the model was taken down")]
     TakenDown,
+    /// The key that asked was revoked while the job waited or ran.
+    #[error("the API key was revoked")]
+    KeyRevoked,
     /// The node is stopping and no other took the job.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -114,6 +117,7 @@ impl JobFailure {
             Self::ConstraintLimit { .. } => Outcome::DeadEnd,
             Self::DeadlineExceeded => Outcome::Deadline,
             Self::TakenDown => Outcome::TakenDown,
+            Self::KeyRevoked => Outcome::KeyRevoked,
             Self::ShuttingDown => Outcome::Drained,
             Self::Adapter(_) | Self::NotFinite { .. } | Self::DeadLetter { .. } | Self::Internal(_) => Outcome::Failed,
         };

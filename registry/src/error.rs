@@ -9,6 +9,7 @@ use std::io;
 use sea_orm::{DbErr, RuntimeErr};
 use souk_protocol::Scope;
 use souk_protocol::peft::ProblemCode;
+use time::OffsetDateTime;
 
 use crate::auth::AuthError;
 use crate::objects::is_storage_full;
@@ -25,6 +26,12 @@ pub enum RegistryError {
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),
+    /// A key may not make one that outlives it.
+    #[error("the key that you use expires at {own}, and a key that it makes cannot live longer")]
+    ExpiryNotHeld {
+        /// When the caller's key expires.
+        own: OffsetDateTime,
+    },
     /// Visible, but another tenant's.
     #[error("`{name}` belongs to `{owner}`; only its owner may change it")]
     NotOwner {
@@ -74,6 +81,14 @@ pub enum RegistryError {
     /// The version was taken down by the operator.
     #[error("version `{0}` was taken down")]
     TakenDown(String),
+    /// The content was taken down by the operator, under whatever name.
+    #[error("the content {digest} was taken down by the operator ({reason}) and cannot be published again")]
+    ContentTakenDown {
+        /// Of the manifest or the weights file.
+        digest: String,
+        /// The operator's reason.
+        reason: String,
+    },
     /// The uploaded files are not an adapter that this installation can serve.
     #[error("the upload was rejected with {} problem(s)", .0.len())]
     Rejected(Vec<Finding>),
@@ -122,6 +137,29 @@ pub enum RegistryError {
     /// No room left for blobs or rows.
     #[error("the registry's storage is full; nothing was stored. The operator has to free disk space")]
     StorageFull,
+    /// The database is locked by another writer, or all connections are in use, for longer than a request waits.
+    #[error("the registry's database is busy; retry in a few seconds")]
+    Busy(#[source] DbErr),
+    /// The bytes of a file are not those that were published. Never handed out under their digest.
+    #[error(
+        "the stored bytes of {file} are not those with the digest {digest}; the operator has to restore them from a backup"
+    )]
+    ObjectCorrupted {
+        /// The file's name.
+        file: String,
+        /// The digest that it should have.
+        digest: String,
+    },
+    /// The bytes of a file are gone.
+    #[error(
+        "the stored bytes of {file} with the digest {digest} are missing; the operator has to restore them from a backup"
+    )]
+    ObjectMissing {
+        /// The file's name.
+        file: String,
+        /// Its digest.
+        digest: String,
+    },
     /// The database failed.
     #[error("the registry cannot answer now")]
     Database(#[source] DbErr),
@@ -171,7 +209,13 @@ pub(crate) fn code_name(code: ProblemCode) -> String {
 
 impl From<DbErr> for RegistryError {
     fn from(error: DbErr) -> Self {
-        if is_database_full(&error) { Self::StorageFull } else { Self::Database(error) }
+        if is_database_full(&error) {
+            Self::StorageFull
+        } else if is_busy(&error) {
+            Self::Busy(error)
+        } else {
+            Self::Database(error)
+        }
     }
 }
 
@@ -183,9 +227,26 @@ impl From<io::Error> for RegistryError {
 
 /// SQLite says SQLITE_FULL, PostgreSQL `disk_full`.
 fn is_database_full(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) = error else {
-        return false;
+    matches!(database_code(error).as_deref(), Some("13" | "53100"))
+}
+
+/// SQLite says SQLITE_BUSY or SQLITE_LOCKED, with more of the cause in the higher bytes; PostgreSQL `lock_not_available` or
+/// `too_many_connections`. Our own pool says that no connection came free.
+pub(crate) fn is_busy(error: &DbErr) -> bool {
+    if matches!(error, DbErr::ConnectionAcquire(_)) {
+        return true;
+    }
+    let code = database_code(error);
+    let primary = code.as_deref().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+    matches!(code.as_deref(), Some("55P03" | "53300")) || matches!(primary, Some(5 | 6))
+}
+
+fn database_code(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(cause))
+    | DbErr::Query(RuntimeErr::SqlxError(cause))
+    | DbErr::Conn(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return None;
     };
-    let code = cause.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("13" | "53100"))
+    cause.as_database_error().and_then(|error| error.code()).map(Into::into)
 }

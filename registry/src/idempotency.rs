@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use serde::Serialize;
-use souk_protocol::{Digest, Principal};
+use souk_protocol::{Digest, Principal, Scope};
 use uuid::Uuid;
 
 use crate::Registry;
@@ -64,6 +64,8 @@ impl Registry {
         route: String,
         key: String,
     ) -> Result<Claim, RegistryError> {
+        // An operator's acts are not repeated to a key of its tenant that could not have done them.
+        let route = if principal.may(Scope::Admin) { format!("{route} (admin)") } else { route };
         let name = Name { tenant_id: principal.tenant.to_string(), route, key };
         let claim = format!("clm_{}", Uuid::new_v4().simple());
         let lease = self.config.settings.lease;
@@ -158,7 +160,7 @@ impl Once {
 #[cfg(test)]
 mod tests {
     use sea_orm::ConnectionTrait as _;
-    use souk_protocol::{KeyId, Scope, TenantId};
+    use souk_protocol::{KeyId, TenantId};
 
     use super::*;
     use crate::RegistryConfig;

@@ -14,6 +14,7 @@ mod registry;
 
 mod folder_lock;
 mod installation;
+mod private;
 
 mod http;
 
@@ -33,7 +34,7 @@ mod collector;
 mod idempotency;
 mod lease;
 mod rights;
-mod take_downs;
+mod withdrawals;
 
 mod db;
 mod error;
@@ -52,5 +53,6 @@ pub use installation::InstallationError;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
-pub use take_downs::TakeDownListener;
+pub use rights::{Action, RULES, Reach, Rule};
 pub use tenants::ADMIN_TENANT;
+pub use withdrawals::{WithdrawalListener, Withdrawn};

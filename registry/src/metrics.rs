@@ -5,6 +5,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 const UPLOADS: &str = "souk_registry_uploads_total";
 const RUNNING: &str = "souk_registry_uploads_running";
 const COLLECTED: &str = "souk_registry_collected_total";
+const MISSING: &str = "souk_registry_missing_objects";
 const ORPHANS: &str = "souk_registry_orphaned_objects_total";
 
 /// Describes every metric of the registry to the installed recorder.
@@ -27,6 +28,16 @@ pub fn describe() {
         Unit::Count,
         "Objects that were found with nothing that refers to them, and are kept for a while"
     );
+    describe_gauge!(
+        MISSING,
+        Unit::Count,
+        "Objects that versions refer to and that are not there, by the latest look at the whole store"
+    );
+}
+
+/// Says how many objects that versions refer to are not there.
+pub(crate) fn missing(number: usize) {
+    gauge!(MISSING).set(number as f64);
 }
 
 /// Counts one upload from its begin to its end.

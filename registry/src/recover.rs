@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sea_orm::DbErr;
-use souk_migrations::{Migrator, MigratorTrait as _};
+use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::Scope;
 
 use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
@@ -26,6 +26,14 @@ pub enum RecoverError {
     /// The database is older than this program.
     #[error("the database at {0} is of an older version; start `souk serve` once, which brings it up to date")]
     OldSchema(PathBuf),
+    /// A newer program has changed the database.
+    #[error("the database at {path} was changed by a newer version of this program ({}); use that version", .newer.join(", "))]
+    NewerSchema {
+        /// The database.
+        path: PathBuf,
+        /// Its changes that this program does not know.
+        newer: Vec<String>,
+    },
     /// The file system does not let the database be looked for.
     #[error("the data folder {path} cannot be used")]
     Folder {
@@ -58,6 +66,10 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
         Err(source) => return Err(RecoverError::Folder { path: data_dir.clone(), source }),
     }
     let db = open_sqlite(&path).await?;
+    let newer = from_a_newer_program(&db).await?;
+    if !newer.is_empty() {
+        return Err(RecoverError::NewerSchema { path, newer });
+    }
     if !Migrator::get_pending_migrations(&db).await?.is_empty() {
         return Err(RecoverError::OldSchema(path));
     }
@@ -73,6 +85,7 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
         name: "recovered admin key".to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
         expires_at_ms: None,
+        made_by: None,
     };
     let (row, key) = insert_key(&transaction, &authenticator, new_key).await?;
     transaction.commit().await?;

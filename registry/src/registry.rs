@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
-use souk_migrations::{Migrator, MigratorTrait as _};
+use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,11 +15,12 @@ use uuid::Uuid;
 use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{api_keys, leases, open_sqlite};
+use crate::db::{api_keys, leases, open_sqlite, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
-use crate::take_downs::{TakeDownListener, TakeDowns};
+use crate::private;
+use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
@@ -44,8 +45,10 @@ pub struct Registry {
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
-    /// Tells those who serve versions in this process what was taken down.
-    pub(crate) take_downs: Arc<TakeDowns>,
+    /// Tells those who serve in this process what was taken down and revoked.
+    pub(crate) withdrawals: Withdrawals,
+    /// Looks for what other registries take down and revoke, while this registry lives.
+    watch: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Why the registry cannot start.
@@ -65,6 +68,22 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Nothing can be written in the data folder.
+    #[error(
+        "nothing can be written in the data folder {path}: {source}. Free disk space, or mount it for writing. Nothing was changed"
+    )]
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// A newer program has changed the database.
+    #[error(
+        "the database was changed by a newer version of this program ({}); start that version, or restore a backup from before. Nothing was changed",
+        .0.join(", ")
+    )]
+    NewerDatabase(Vec<String>),
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
@@ -77,10 +96,11 @@ pub enum OpenError {
 }
 
 impl Registry {
-    /// Hears of each version that is taken down from now on, so that running answers can be ended.
+    /// Hears of each version that is taken down and each key that is revoked from now on, by whatever registry of the
+    /// database, so that running answers can be ended.
     #[must_use]
-    pub fn take_downs(&self) -> TakeDownListener {
-        self.take_downs.listen()
+    pub fn withdrawals(&self) -> WithdrawalListener {
+        self.withdrawals.listen()
     }
 
     /// Opens the embedded shape: a SQLite file and a folder of objects below the data folder.
@@ -91,7 +111,9 @@ impl Registry {
         let lock = lock(&config).await?;
         let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
         let objects = FolderStore::open(config.objects_dir()).await.map_err(failed)?;
-        let db = open_sqlite(&config.data_dir.join("registry.sqlite")).await?;
+        let file = config.data_dir.join("registry.sqlite");
+        private::database(&file).map_err(failed)?;
+        let db = open_sqlite(&file).await?;
         Self::open_locked(config, db, Arc::new(objects), bases, &lock).await
     }
 
@@ -119,11 +141,17 @@ impl Registry {
         bases: Vec<BaseModel>,
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
+        let newer = from_a_newer_program(&db).await?;
+        if !newer.is_empty() {
+            return Err(OpenError::NewerDatabase(newer));
+        }
         Migrator::up(&db, None).await?;
         installation::tie(&db, &*objects).await?;
         let peppers =
             Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
+        let withdrawals = Withdrawals::new();
+        let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
             objects: objects.clone(),
@@ -138,7 +166,8 @@ impl Registry {
             bases: bases.into(),
             upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
-            take_downs: Arc::new(TakeDowns::new()),
+            watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
+            withdrawals,
             config: Arc::new(config),
         })
     }
@@ -147,6 +176,7 @@ impl Registry {
     /// it had begun and not finished is ended by others when its lease lapses.
     pub async fn close(self) {
         self.collector.abort();
+        self.watch.abort();
         if let Err(error) = leases::give_back(&self.db, &self.owner).await {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
         }
@@ -175,7 +205,9 @@ impl Registry {
 
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {
     let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
-    std::fs::create_dir_all(&config.data_dir).map_err(failed)?;
+    private::folder(&config.data_dir).map_err(failed)?;
+    let unwritable = |source| OpenError::Unwritable { path: config.data_dir.clone(), source };
+    private::is_writable(&config.data_dir).map_err(unwritable)?;
     match FolderLock::take(&config.data_dir).await {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(OpenError::Locked(config.data_dir.clone())),

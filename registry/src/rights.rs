@@ -1,10 +1,218 @@
-//! What a caller may do.
+//! What a caller may do: one table, a row per route. The API's functions ask it by action ([`require`]), its middleware
+//! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every cell
+//! of routes × callers, to it.
 
+use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
 
-/// Ends a call unless the caller's key carries `scope`.
-pub(crate) fn require(principal: &Principal, scope: Scope) -> Result<(), RegistryError> {
-    if principal.may(scope) { Ok(()) } else { Err(RegistryError::MissingScope(scope)) }
+/// A thing that can be done through the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is one route, in the table below")]
+pub enum Action {
+    ListBaseModels,
+    CreateTenant,
+    ListTenants,
+    CreateKey,
+    ListKeys,
+    RevokeKey,
+    CreateAdapter,
+    ListAdapters,
+    GetAdapter,
+    UpdateAdapter,
+    DeleteAdapter,
+    ListVersions,
+    PublishVersion,
+    GetVersion,
+    DownloadFile,
+    DeleteVersion,
+    YankVersion,
+    UnyankVersion,
+    TakeDownVersion,
+    ListTags,
+    GetTag,
+    PutTag,
+    DeleteTag,
+}
+
+/// Whose things an action can be done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Facts about the installation that belong to nobody.
+    Installation,
+    /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
+    Keys,
+    /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
+    Own,
+    /// The adapters of the caller's tenant and every public one.
+    Visible,
+    /// Every tenant's adapters.
+    Any,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// What is done.
+    pub action: Action,
+    /// HTTP method of its route.
+    pub method: &'static str,
+    /// Path of its route, below the prefix.
+    pub path: &'static str,
+    /// The scope that the caller's key needs; `None`: no key is needed. `admin` implies the others.
+    pub scope: Option<Scope>,
+    /// With whose things.
+    pub reach: Reach,
+}
+
+/// The table.
+pub const RULES: [Rule; 23] = [
+    rule(Action::ListBaseModels, "GET", "/base-models", None, Reach::Installation),
+    rule(Action::CreateTenant, "POST", "/tenants", Some(Admin), Reach::Installation),
+    rule(Action::ListTenants, "GET", "/tenants", Some(Admin), Reach::Installation),
+    rule(Action::CreateKey, "POST", "/keys", Some(KeysManage), Reach::Keys),
+    rule(Action::ListKeys, "GET", "/keys", Some(KeysManage), Reach::Keys),
+    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Some(KeysManage), Reach::Keys),
+    rule(Action::CreateAdapter, "POST", "/adapters", Some(AdaptersWrite), Reach::Own),
+    rule(Action::ListAdapters, "GET", "/adapters", Some(AdaptersRead), Reach::Visible),
+    rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Some(AdaptersRead), Reach::Visible),
+    rule(Action::UpdateAdapter, "PATCH", "/adapters/{owner}/{name}", Some(AdaptersWrite), Reach::Own),
+    rule(Action::DeleteAdapter, "DELETE", "/adapters/{owner}/{name}", Some(AdaptersWrite), Reach::Own),
+    rule(Action::ListVersions, "GET", "/adapters/{owner}/{name}/versions", Some(AdaptersRead), Reach::Visible),
+    rule(Action::PublishVersion, "POST", "/adapters/{owner}/{name}/versions", Some(AdaptersWrite), Reach::Own),
+    rule(Action::GetVersion, "GET", "/adapters/{owner}/{name}/versions/{version}", Some(AdaptersRead), Reach::Visible),
+    rule(
+        Action::DownloadFile,
+        "GET",
+        "/adapters/{owner}/{name}/versions/{version}/files/{file}",
+        Some(AdaptersRead),
+        Reach::Visible,
+    ),
+    rule(
+        Action::DeleteVersion,
+        "DELETE",
+        "/adapters/{owner}/{name}/versions/{version}",
+        Some(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::YankVersion,
+        "POST",
+        "/adapters/{owner}/{name}/versions/{version}/yank",
+        Some(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::UnyankVersion,
+        "POST",
+        "/adapters/{owner}/{name}/versions/{version}/unyank",
+        Some(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::TakeDownVersion,
+        "POST",
+        "/adapters/{owner}/{name}/versions/{version}/take-down",
+        Some(Admin),
+        Reach::Any,
+    ),
+    rule(Action::ListTags, "GET", "/adapters/{owner}/{name}/tags", Some(AdaptersRead), Reach::Visible),
+    rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersRead), Reach::Visible),
+    rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersWrite), Reach::Own),
+    rule(Action::DeleteTag, "DELETE", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersWrite), Reach::Own),
+];
+
+/// Ends a call unless the caller's key carries the scope that `action` needs; answers with whose things it may be done.
+pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, RegistryError> {
+    let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
+    match rule.scope {
+        Some(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
+        _ => Ok(rule.reach),
+    }
+}
+
+/// What a route does; `path` is the route's pattern below the prefix.
+pub(crate) fn action_of(method: &str, path: &str) -> Option<Action> {
+    RULES.iter().find(|rule| rule.method == method && rule.path == path).map(|rule| rule.action)
+}
+
+/// The scope that it takes to make keys that may `admin`, to see and to revoke them, and to do all that with the keys of
+/// other tenants.
+pub(crate) const OVER_ALL_KEYS: Scope = Admin;
+
+const fn rule(action: Action, method: &'static str, path: &'static str, scope: Option<Scope>, reach: Reach) -> Rule {
+    Rule { action, method, path, scope, reach }
+}
+
+impl Reach {
+    /// As the documents say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Installation => "the installation",
+            Self::Keys => "the tenant's keys",
+            Self::Own => "the tenant's adapters",
+            Self::Visible => "the tenant's and public adapters",
+            Self::Any => "everybody's adapters",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use souk_protocol::{KeyId, Scopes, TenantId};
+
+    use super::*;
+
+    fn principal(scopes: impl IntoIterator<Item = Scope>) -> Principal {
+        Principal {
+            tenant: TenantId::from_stored("t".to_owned()),
+            tenant_name: "acme".to_owned(),
+            key: KeyId::from_stored("k"),
+            scopes: scopes.into_iter().collect::<Scopes>(),
+        }
+    }
+
+    #[test]
+    fn every_route_of_the_document_has_one_row_and_every_row_a_route() {
+        let document = serde_json::to_value(crate::openapi()).expect("a document");
+        let mut routes = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            let path = path.strip_prefix("/registry/v1").expect("the prefix");
+            for method in operations.as_object().expect("operations").keys().filter(|key| *key != "parameters") {
+                routes.insert((method.to_uppercase(), path.to_owned()));
+            }
+        }
+        let rows: BTreeSet<_> = RULES.iter().map(|rule| (rule.method.to_owned(), rule.path.to_owned())).collect();
+        assert_eq!(rows, routes);
+        assert_eq!(rows.len(), RULES.len());
+        for rule in RULES {
+            assert_eq!(action_of(rule.method, rule.path), Some(rule.action));
+        }
+    }
+
+    #[test]
+    fn a_key_may_do_what_its_scopes_are_for_and_nothing_else() {
+        for rule in RULES {
+            for scope in Scope::ALL {
+                let may = rule.scope.is_none_or(|needed| needed == scope || scope == Admin);
+                assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
+            }
+            assert_eq!(require(&principal([]), rule.action).is_ok(), rule.scope.is_none());
+        }
+    }
+
+    #[test]
+    fn the_documents_show_this_table() {
+        let rows = RULES.iter().map(|rule| {
+            let scope = rule.scope.map_or("no key".to_owned(), |scope| format!("`{scope}`"));
+            format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())
+        });
+        let table = format!("| call | scope | acts on |\n| --- | --- | --- |\n{}", rows.collect::<String>());
+        let page = include_str!("../../docs/publish.md");
+        assert!(page.contains(&table), "docs/publish.md is to have this table:\n{table}");
+    }
 }

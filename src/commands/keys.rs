@@ -34,9 +34,10 @@ pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
                 keys.get("data").and_then(Value::as_array).into_iter().flatten().map(key_row).collect();
             terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows)?;
         }
-        KeysCommand::Revoke { server, id } => {
+        KeysCommand::Revoke { server, id, keep_made } => {
             let client = Client::new(&server)?;
-            client.send(client.request(Method::DELETE, &format!("/registry/v1/keys/{id}"))).await?;
+            let made = if keep_made { "?made_keys=keep" } else { "" };
+            client.send(client.request(Method::DELETE, &format!("/registry/v1/keys/{id}{made}"))).await?;
             terminal::line(&format!("Revoked {id}"))?;
         }
         KeysCommand::Recover { data_dir, admin_key_file } => {
@@ -60,7 +61,9 @@ async fn recover(registry: &RegistryConfig, file: Option<&Path>) -> anyhow::Resu
             terminal::line(key.expose())?;
         }
     }
-    terminal::note("`souk keys list` shows all keys; `souk keys revoke ID` ends those that were lost.");
+    terminal::note(
+        "`souk keys list` shows all keys; `souk keys revoke ID` ends one that was lost and those that were made with it, with --keep-made it alone.",
+    );
     Ok(())
 }
 

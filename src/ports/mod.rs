@@ -2,4 +2,4 @@
 
 pub(crate) mod catalog;
 pub(crate) mod pins;
-pub(crate) mod take_downs;
+pub(crate) mod withdrawals;

@@ -27,7 +27,7 @@ use super::node::RunningNode;
 use super::{gateway, node, registry, routes};
 use crate::config::Config;
 use crate::ports::catalog::InProcessCatalog;
-use crate::ports::{pins, take_downs};
+use crate::ports::{pins, withdrawals};
 use crate::{telemetry, terminal};
 
 /// Serves until SIGTERM or Ctrl-C, then drains. The admin key of the first start is also written to `admin_key_file`.
@@ -76,8 +76,8 @@ impl Services {
         tasks.extend(keep_pins(config, &registry, &queue, pool));
         let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog(registry.clone())), queue, hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
-        let take_downs = take_downs::carry(registry.take_downs(), gateway.clone());
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(take_downs)));
+        let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));
         Ok(Self { gateway, registry, node, _tasks: tasks })
     }
 

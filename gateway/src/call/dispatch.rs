@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use souk_protocol::deadline::unix_ms_after;
-use souk_protocol::{AdapterUse, GenerateJob, JobId, NodeId, Outcome, RequestId, TenantId};
+use souk_protocol::{AdapterUse, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
 use super::admit::Place;
@@ -23,6 +23,8 @@ use crate::request::sampling::for_choice;
 pub(crate) struct Order<'a> {
     pub(crate) request: RequestId,
     pub(crate) tenant: TenantId,
+    /// The key that asks.
+    pub(crate) key: KeyId,
     pub(crate) model: &'a CalledModel,
     pub(crate) prepared: &'a Prepared,
     /// Alternatives to report per generated token; `None` reports no logprobs.
@@ -42,6 +44,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
     let adapters: Vec<AdapterUse> =
         adapters.map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight }).collect();
     let journey = Journey {
+        key: order.key.clone(),
         lane: lane_for(gateway, order.model).await?,
         deadline: Instant::now() + timeout,
         ending: Arc::new(Ending::default()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome, TokenId};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, KeyId, NodeId, Outcome, TokenId};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
@@ -37,6 +37,8 @@ pub(crate) struct RunningJob {
 
 /// What the jobs of one request have in common on their way through the queue.
 pub(crate) struct Journey {
+    /// The key that asks for them.
+    pub(crate) key: KeyId,
     /// The lane that they wait in; `None` leaves them to the first node with room.
     pub(crate) lane: Option<NodeId>,
     /// When their answers stop being wanted.
@@ -55,7 +57,8 @@ impl RunningJob {
         place: Place,
     ) -> Result<Self, ApiError> {
         let events = gateway.hub().subscribe(job.id.clone(), EventHub::capacity_for(&job));
-        let opening = Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, place };
+        let opening =
+            Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, key: &journey.key, place };
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };
@@ -144,6 +147,7 @@ impl RunningJob {
         self.account.ended(outcome);
         JobEvent::Failed(match outcome {
             Outcome::TakenDown => JobFailure::TakenDown,
+            Outcome::KeyRevoked => JobFailure::KeyRevoked,
             _ => JobFailure::ShuttingDown,
         })
     }

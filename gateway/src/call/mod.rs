@@ -76,6 +76,7 @@ pub(crate) async fn begin(
     let order = dispatch::Order {
         request: request.clone(),
         tenant: caller.tenant.clone(),
+        key: caller.key.clone(),
         model: &model,
         prepared: &prepared,
         logprobs: ask.logprobs,

@@ -9,16 +9,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use souk_protocol::{Digest, GatewayId, JobId, Outcome, PoolId};
+use souk_protocol::{Digest, GatewayId, JobFailure, JobId, KeyId, Outcome, PoolId};
 use souk_queue::{JobQueue, Notice, NoticeKind, Settled};
 
 /// Longest wait in one call; only bounds how long a dead connection can go unnoticed.
 const WAIT: Duration = Duration::from_secs(30);
 /// Pause after the queue could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Take-downs that are remembered, for requests that were resolved before and are not queued yet. Whoever resolves later
-/// is refused by the registry.
-const TAKE_DOWNS_KEPT: usize = 1024;
+/// Take-downs that are remembered, for requests that were resolved before and are not queued yet, and as many revoked
+/// keys. Whoever comes later is refused by the registry.
+const WITHDRAWALS_KEPT: usize = 1024;
 
 /// The table of open jobs. Clones share it.
 #[derive(Clone, Default)]
@@ -30,10 +30,12 @@ pub(crate) struct OpenJobs {
 struct Table {
     jobs: HashMap<JobId, OpenJob>,
     taken_down: VecDeque<Digest>,
+    revoked: VecDeque<KeyId>,
 }
 
 struct OpenJob {
     pool: PoolId,
+    key: KeyId,
     adapters: Arc<[Digest]>,
     ending: Arc<Ending>,
     slot: Arc<Slot>,
@@ -45,6 +47,8 @@ pub(crate) enum Which<'a> {
     All,
     /// Those that use a version.
     Using(&'a Digest),
+    /// Those that a key asked for.
+    Of(&'a KeyId),
 }
 
 /// How a request was ended as a whole, other than by the ends of its jobs: from outside, or because one of its jobs
@@ -74,28 +78,46 @@ pub(crate) enum News {
     Settled(Settled),
 }
 
-/// A version that the job would use was taken down.
+/// What the job would run on is no more.
 #[derive(Debug)]
-pub(crate) struct WasTakenDown;
+pub(crate) enum Withdrawn {
+    /// A version that it would use was taken down.
+    Version,
+    /// The key that asks for it was revoked.
+    Key,
+}
+
+impl From<Withdrawn> for JobFailure {
+    fn from(withdrawn: Withdrawn) -> Self {
+        match withdrawn {
+            Withdrawn::Version => Self::TakenDown,
+            Withdrawn::Key => Self::KeyRevoked,
+        }
+    }
+}
 
 impl OpenJobs {
     /// Opens a job, before it is submitted, until the result is dropped.
     ///
     /// # Errors
-    /// [`WasTakenDown`] if a take-down came between the request's resolution and now.
+    /// [`Withdrawn`] if a take-down or a revocation came between the look at the registry and now.
     pub(crate) fn open(
         &self,
         job: JobId,
         pool: PoolId,
+        key: KeyId,
         adapters: Arc<[Digest]>,
         ending: Arc<Ending>,
-    ) -> Result<Listener, WasTakenDown> {
+    ) -> Result<Listener, Withdrawn> {
         let mut table = self.lock();
         if adapters.iter().any(|digest| table.taken_down.contains(digest)) {
-            return Err(WasTakenDown);
+            return Err(Withdrawn::Version);
+        }
+        if table.revoked.contains(&key) {
+            return Err(Withdrawn::Key);
         }
         let slot = Arc::new(Slot::default());
-        table.jobs.insert(job.clone(), OpenJob { pool, adapters, ending, slot: Arc::clone(&slot) });
+        table.jobs.insert(job.clone(), OpenJob { pool, key, adapters, ending, slot: Arc::clone(&slot) });
         drop(table);
         Ok(Listener { open_jobs: self.clone(), job, slot })
     }
@@ -103,15 +125,15 @@ impl OpenJobs {
     /// Ends jobs from outside and says which, so that they can be cancelled.
     pub(crate) fn end(&self, which: Which<'_>, outcome: Outcome) -> Vec<(PoolId, JobId)> {
         let mut table = self.lock();
-        if let Which::Using(digest) = which {
-            if table.taken_down.len() == TAKE_DOWNS_KEPT {
-                table.taken_down.pop_front();
-            }
-            table.taken_down.push_back(*digest);
+        match which {
+            Which::All => {}
+            Which::Using(digest) => remember(&mut table.taken_down, *digest),
+            Which::Of(key) => remember(&mut table.revoked, key.clone()),
         }
         let meant = |open: &OpenJob| match which {
             Which::All => true,
             Which::Using(digest) => open.adapters.contains(digest),
+            Which::Of(key) => open.key == *key,
         };
         let ended = table.jobs.iter().filter(|(_, open)| meant(open)).map(|(job, open)| {
             open.ending.set(outcome);
@@ -146,6 +168,13 @@ impl OpenJobs {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remember<T>(withdrawn: &mut VecDeque<T>, one: T) {
+    if withdrawn.len() == WITHDRAWALS_KEPT {
+        withdrawn.pop_front();
+    }
+    withdrawn.push_back(one);
 }
 
 /// A job's end of the table; it leaves the table when dropped.

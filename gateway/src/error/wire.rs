@@ -153,6 +153,7 @@ impl ApiError {
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),
                 JobFailure::Constraint(_) => never(StatusCode::BAD_REQUEST, Some("invalid_constraint")),
                 JobFailure::ConstraintLimit { .. } => never(StatusCode::BAD_REQUEST, Some("constraint_limit_exceeded")),
+                JobFailure::KeyRevoked => never(StatusCode::UNAUTHORIZED, Some("key_revoked")),
                 JobFailure::TakenDown => never(StatusCode::GONE, Some("model_taken_down")),
                 JobFailure::DeadlineExceeded => failed(StatusCode::GATEWAY_TIMEOUT, "timeout", Retry::Never),
                 JobFailure::ShuttingDown => busy("shutting_down", Duration::from_secs(1)),

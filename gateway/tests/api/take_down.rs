@@ -1,11 +1,11 @@
-//! A version that is taken down ends its answers at once.
+//! A version that is taken down, or a key that is revoked, ends its answers at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
-use souk_protocol::Digest;
+use souk_protocol::{Digest, KeyId};
 use souk_queue::{JobQueue as _, NodeOrder, NodeStatus, OrderNumber, QueueConfig};
 
 use crate::records::Records;
@@ -118,4 +118,45 @@ async fn nodes_are_ordered_to_let_go_of_the_version() {
     let orders = stack.queue.next_orders(pool(), OrderNumber::default(), WITHIN).await.unwrap();
     let orders: Vec<_> = orders.into_iter().map(|order| order.order).collect();
     assert_eq!(orders, [NodeOrder::TakeDown(sst2())]);
+}
+
+/// The key that the tests' catalog finds behind what they present.
+fn key_of_tests() -> KeyId {
+    KeyId::from_stored("key_1")
+}
+
+#[tokio::test]
+async fn a_revoked_keys_answers_end_with_its_reason_and_are_charged_as_delivered() {
+    let records = Records::listen();
+    let mut stack = Stack::start(pauses()).await;
+    let mut stream = stack.open(CHAT, body("acme/sst2", true)).await;
+    read_until(&mut stream, "hello").await;
+    let whole = {
+        let (router, request) = (
+            stack.router.clone(),
+            crate::stack::request("POST", CHAT, crate::stack::KEY, body("tiny", false).to_string()),
+        );
+        tokio::spawn(async move { tower::ServiceExt::oneshot(router, request).await.unwrap() })
+    };
+    for _ in 0..2 {
+        stack.jobs.recv().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = Instant::now();
+    stack.gateway.end_key(&KeyId::from_stored("another")).await;
+    assert!(!whole.is_finished());
+    stack.gateway.end_key(&key_of_tests()).await;
+    let rest = read_until(&mut stream, "key_revoked").await;
+    assert!(rest.contains("event: error"), "{rest}");
+    assert!(futures::StreamExt::next(&mut stream).await.is_none(), "and that is its end");
+    assert_eq!(whole.await.unwrap().status(), 401);
+    for line in records.take(2).await {
+        assert_eq!(line.text("outcome"), "key_revoked");
+        assert_eq!(line.number("charge.output"), line.number("tokens.delivered"));
+        assert!(line.number("charge.output") > 0);
+    }
+    assert!(asked.elapsed() < WITHIN, "{:?}", asked.elapsed());
+    // A request whose key was looked at just before is refused.
+    let reply = stack.post(CHAT, body("tiny", false)).await;
+    assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (401, Some("key_revoked")));
 }

@@ -149,6 +149,12 @@ impl EffectSums {
         *mine = Some(half);
     }
 
+    /// The largest magnitude in A and in B of a pair; 0 for what was not measured.
+    pub(super) fn largest_of(&self, site: ModuleSite) -> (f32, f32) {
+        let largest = |half: &Option<Half>| half.as_ref().map_or(0.0, |half| half.largest);
+        self.pairs.get(&site).map_or((0.0, 0.0), |pair| (largest(&pair.a), largest(&pair.b)))
+    }
+
     /// What the adapter of `plan`, whose file these sums are over, does.
     pub(super) fn of_plan(&self, plan: &AdapterPlan) -> Effect {
         let effect = |pair: &super::PairPlan| {

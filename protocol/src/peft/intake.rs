@@ -4,6 +4,7 @@ use super::config::LoraConfig;
 use super::effect::{Effect, EffectSums};
 use super::plan::AdapterPlan;
 use super::problem::{ProblemList, Problems};
+use super::range;
 use super::scan::WeightsScan;
 use super::tensors::{LENGTH_BYTES, TensorHeader};
 use crate::{BaseClaim, BaseModel};
@@ -131,8 +132,10 @@ impl MeasuredIntake {
         claim: BaseClaim<'_>,
     ) -> Result<(AdapterPlan, Effect), Problems> {
         let (plan, sums) = self.0.end(config, base, claim)?;
+        let mut problems = ProblemList::default();
+        range::check(&plan, &sums, &mut problems);
         let effect = sums.of_plan(&plan);
-        Ok((plan, effect))
+        problems.into_result((plan, effect))
     }
 }
 

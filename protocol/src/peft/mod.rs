@@ -17,6 +17,7 @@ pub mod names;
 pub mod pattern;
 pub mod plan;
 pub mod problem;
+mod range;
 pub mod scan;
 pub mod selector;
 mod strict_json;
@@ -34,6 +35,7 @@ pub use intake::{MeasuredIntake, WeightsIntake};
 pub use modules::{Module, ModuleSite, NormSite};
 pub use plan::{AdapterPlan, NormPlan, PairPlan};
 pub use problem::{MAX_LISTED_PROBLEMS, Problem, ProblemCode, Problems};
+pub use range::is_packable;
 pub use scan::WeightsScan;
 pub use tensors::{TensorEntry, TensorHeader, TensorType};
 

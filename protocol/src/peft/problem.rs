@@ -33,6 +33,8 @@ pub enum ProblemCode {
     TrailingBytes,
     /// A tensor has NaN or infinity in it.
     NotFinite,
+    /// A number, or the scale times it, is beyond what nodes can hold.
+    OutOfRange,
     /// The configuration is not a JSON object.
     ConfigInvalid,
     /// A field has a value of the wrong type or range.

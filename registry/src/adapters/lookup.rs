@@ -6,38 +6,30 @@ use souk_protocol::Principal;
 use crate::Registry;
 use crate::db::{AdapterRow, VersionRow, adapters, versions};
 use crate::error::RegistryError;
+use crate::rights::{Action, Reach, require};
 
 impl Registry {
-    /// The adapter `owner/name`, if the caller may see it.
-    pub(crate) async fn visible_adapter(
+    /// The adapter `owner/name`, if the caller may do `action` with it. The scope is looked at first, then whose it is:
+    /// another tenant's private one does not exist, and a public one that only its owner may change is refused.
+    pub(crate) async fn adapter_for(
         &self,
         principal: &Principal,
+        action: Action,
         owner: &str,
         name: &str,
     ) -> Result<AdapterRow, RegistryError> {
-        let found = adapters::visible(&self.db, principal.tenant.as_str(), owner, name).await?;
-        found.ok_or_else(|| adapter_not_found(owner, name))
-    }
-
-    /// The adapter `owner/name`, if it is the caller's own. Another tenant's is hidden when private and refused when
-    /// public.
-    pub(crate) async fn owned_adapter(
-        &self,
-        principal: &Principal,
-        owner: &str,
-        name: &str,
-    ) -> Result<AdapterRow, RegistryError> {
-        let adapter = self.visible_adapter(principal, owner, name).await?;
-        if adapter.tenant_id == principal.tenant.as_str() {
-            return Ok(adapter);
+        let reach = require(principal, action)?;
+        let tenant_id = principal.tenant.as_str();
+        let found = match reach {
+            Reach::Any => adapters::ever(&self.db, owner, name).await?,
+            Reach::Own | Reach::Visible => adapters::visible(&self.db, tenant_id, owner, name).await?,
+            Reach::Installation | Reach::Keys => None,
+        };
+        let adapter = found.ok_or_else(|| adapter_not_found(owner, name))?;
+        if reach == Reach::Own && adapter.tenant_id != tenant_id {
+            return Err(RegistryError::NotOwner { name: format!("{owner}/{name}"), owner: adapter.owner });
         }
-        Err(RegistryError::NotOwner { name: format!("{owner}/{name}"), owner: adapter.owner })
-    }
-
-    /// The adapter `owner/name`, whoever may see it. For the operator's own actions alone.
-    pub(crate) async fn any_adapter(&self, owner: &str, name: &str) -> Result<AdapterRow, RegistryError> {
-        let found = adapters::live(&self.db, owner, name).await?;
-        found.ok_or_else(|| adapter_not_found(owner, name))
+        Ok(adapter)
     }
 }
 
@@ -48,8 +40,11 @@ pub(crate) async fn existing_version(
     number: &str,
 ) -> Result<VersionRow, RegistryError> {
     let found = versions::numbered(connection, &adapter.id, number).await?;
-    let name = || format!("{}/{}@{number}", adapter.owner, adapter.name);
-    found.ok_or_else(|| RegistryError::NotFound { what: "version", name: name() })
+    found.ok_or_else(|| version_not_found(adapter, number))
+}
+
+pub(crate) fn version_not_found(adapter: &AdapterRow, number: &str) -> RegistryError {
+    RegistryError::NotFound { what: "version", name: format!("{}/{}@{number}", adapter.owner, adapter.name) }
 }
 
 pub(crate) fn adapter_not_found(owner: &str, name: &str) -> RegistryError {

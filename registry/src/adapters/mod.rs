@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use semver::Version;
 use serde::Serialize;
+use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
-use souk_protocol::{Principal, Scope};
 use uuid::Uuid;
 
 use crate::Registry;
@@ -15,12 +15,12 @@ use crate::db::adapters::Filter;
 use crate::db::{AdapterRow, adapters, begin_write, is_unique_violation, now_ms, tags, version_files, versions};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
-use crate::rights::require;
+use crate::rights::{Action, require};
 use crate::slice::{Slice, wrong_cursor};
 use crate::words::Visibility;
 use crate::{blobs, db};
 
-pub(crate) use lookup::{adapter_not_found, existing_version};
+pub(crate) use lookup::{adapter_not_found, existing_version, version_not_found};
 
 /// Longest description.
 const MAX_DESCRIPTION_CHARS: usize = 4000;
@@ -51,7 +51,7 @@ impl Registry {
         once: &Once,
         shape: impl FnOnce(AdapterDetails) -> A,
     ) -> Result<AdapterDetails, RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
+        require(principal, Action::CreateAdapter)?;
         let tenant = &principal.tenant_name;
         let name = check_name_part("name", &new.name).err().map(|error| Finding::field("name", error.to_string()));
         let owner = new
@@ -106,7 +106,7 @@ impl Registry {
         filter: Filter,
         slice: Slice,
     ) -> Result<Vec<AdapterDetails>, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
+        require(principal, Action::ListAdapters)?;
         let limit = slice.with_one_more();
         let after = match &slice.after {
             Some(key) => key.split_once('/').map(|(owner, name)| Some((owner.to_owned(), name.to_owned()))),
@@ -126,8 +126,7 @@ impl Registry {
         owner: &str,
         name: &str,
     ) -> Result<AdapterDetails, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let row = self.visible_adapter(principal, owner, name).await?;
+        let row = self.adapter_for(principal, Action::GetAdapter, owner, name).await?;
         self.adapter_details(row).await
     }
 
@@ -140,8 +139,7 @@ impl Registry {
         visibility: Option<Visibility>,
         description: Option<String>,
     ) -> Result<AdapterDetails, RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let mut row = self.owned_adapter(principal, owner, name).await?;
+        let mut row = self.adapter_for(principal, Action::UpdateAdapter, owner, name).await?;
         let finding = description.as_deref().and_then(check_description);
         RegistryError::unless_valid(finding.into_iter().collect())?;
         row.updated_at_ms = now_ms();
@@ -156,15 +154,14 @@ impl Registry {
     }
 
     /// Deletes an adapter with its versions and tags, and the bytes that nothing else refers to. Its name can never be
-    /// used again.
+    /// used again. What was taken down of it stays noted.
     pub(crate) async fn delete_adapter(
         &self,
         principal: &Principal,
         owner: &str,
         name: &str,
     ) -> Result<(), RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::DeleteAdapter, owner, name).await?;
         let transaction = begin_write(&self.db).await?;
         adapters::delete(&transaction, &adapter.id).await?;
         tags::delete_of_adapter(&transaction, &adapter.id).await?;

@@ -75,12 +75,7 @@ impl Authenticator {
         if !bool::from(hash.as_slice().ct_eq(&row.secret_hash)) {
             return Err(AuthError::Invalid);
         }
-        if row.revoked_at_ms.is_some() {
-            return Err(AuthError::Revoked);
-        }
-        if row.expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms <= now_ms()) {
-            return Err(AuthError::Expired);
-        }
+        check_usable(&row)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),
@@ -107,6 +102,17 @@ impl Authenticator {
             noting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
     }
+}
+
+/// Refuses a key that was revoked or whose time is over.
+pub(crate) fn check_usable(row: &KeyRow) -> Result<(), AuthError> {
+    if row.revoked_at_ms.is_some() {
+        return Err(AuthError::Revoked);
+    }
+    if row.expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms <= now_ms()) {
+        return Err(AuthError::Expired);
+    }
+    Ok(())
 }
 
 /// Scopes as the `scopes` column holds them: names with spaces between.

@@ -16,11 +16,12 @@ use tokio::time::Instant;
 
 use crate::blobs::{end_upload_in, remove_released};
 use crate::config::RegistrySettings;
-use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, uploads};
+use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, uploads, withdrawals};
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
 use crate::metrics;
 use crate::objects::ObjectStore;
+use crate::withdrawals::ROWS_KEPT;
 use sights::Sights;
 
 /// The name of its lease.
@@ -89,6 +90,7 @@ impl Collector {
         self.discard_staged(seen).await?;
         self.remove_released_blobs().await?;
         idempotent_requests::delete_old(&self.db).await?;
+        withdrawals::delete_older(&self.db, ROWS_KEPT).await?;
         Ok(())
     }
 

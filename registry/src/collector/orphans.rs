@@ -4,22 +4,26 @@
 //! later sight still finds nothing that refers to it.
 
 use std::collections::HashSet;
+use std::io;
 
 use super::Collector;
 use crate::blobs::remove_unless_referred_to;
 use crate::db::{MAX_IN, blobs, upload_blobs, version_files};
 use crate::error::RegistryError;
 use crate::metrics;
+use crate::objects::StoredBlob;
 
 impl Collector {
     /// Compares every object with the database, a 256th of the store at a time.
     pub(super) async fn sweep_orphans(&self) -> Result<(), RegistryError> {
-        let (mut num_found, mut num_removed) = (0, 0);
+        let (mut num_found, mut num_removed, mut missing) = (0, 0, Vec::new());
         for shard in 0..=u8::MAX {
             if !self.has_the_lease().await? {
                 return Ok(());
             }
+            let needed = version_files::digests_in(&self.db, shard).await?;
             let stored = self.objects.list(shard).await?;
+            missing.extend(self.missing(needed, &stored).await?);
             for some in stored.chunks(MAX_IN) {
                 let names: Vec<_> = some.iter().map(|blob| blob.digest.to_string()).collect();
                 let in_use = self.in_use(&names).await?;
@@ -36,6 +40,7 @@ impl Collector {
                 }
             }
         }
+        tell_missing(&missing);
         metrics::collected("orphan", num_removed);
         if num_found > 0 {
             let kept = self.settings.orphans_kept;
@@ -50,9 +55,37 @@ impl Collector {
         Ok(())
     }
 
+    /// Those of `needed` that are not among `stored`, and, at a second look, neither gone from the database nor there.
+    async fn missing(&self, needed: Vec<String>, stored: &[StoredBlob]) -> Result<Vec<String>, RegistryError> {
+        let there: HashSet<_> = stored.iter().map(|blob| blob.digest.to_string()).collect();
+        let absent: Vec<_> = needed.into_iter().filter(|digest| !there.contains(digest)).collect();
+        let mut missing = Vec::new();
+        for some in absent.chunks(MAX_IN) {
+            for digest in version_files::referred_to(&self.db, some).await? {
+                let Ok(parsed) = digest.parse() else { continue };
+                if matches!(self.objects.open(&parsed).await, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                    missing.push(digest);
+                }
+            }
+        }
+        Ok(missing)
+    }
+
     async fn in_use(&self, names: &[String]) -> Result<HashSet<String>, RegistryError> {
         let mut in_use = version_files::referred_to(&self.db, names).await?;
         in_use.extend(upload_blobs::counted_on(&self.db, names).await?);
         Ok(in_use)
+    }
+}
+
+fn tell_missing(missing: &[String]) {
+    metrics::missing(missing.len());
+    if let Some(first) = missing.first() {
+        let num_missing = missing.len();
+        tracing::error!(
+            num_missing,
+            first,
+            "{num_missing} objects that versions refer to are not in the store; if the objects are older than the database, restore the right ones from a backup"
+        );
     }
 }

@@ -52,6 +52,11 @@ pub(crate) async fn visible(
     live.filter(visible_to(tenant_id)).one(connection).await
 }
 
+/// The adapter `owner/name`, also if it was deleted.
+pub(crate) async fn ever(connection: &impl ConnectionTrait, owner: &str, name: &str) -> Result<Option<Model>, DbErr> {
+    named(owner, name).one(connection).await
+}
+
 /// Whether the name belongs to a deleted adapter.
 pub(crate) async fn is_retired(connection: &impl ConnectionTrait, owner: &str, name: &str) -> Result<bool, DbErr> {
     let deleted = named(owner, name).filter(Column::DeletedAtMs.is_not_null());

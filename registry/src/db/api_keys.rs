@@ -1,7 +1,10 @@
 //! Table `api_keys`.
 
+use std::collections::HashSet;
+
 use sea_orm::entity::prelude::*;
 use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use souk_protocol::Scope;
 
 use super::clock::now_ms;
 use super::tenants;
@@ -21,6 +24,8 @@ pub struct Model {
     pub expires_at_ms: Option<i64>,
     pub revoked_at_ms: Option<i64>,
     pub last_used_at_ms: Option<i64>,
+    pub made_by: Option<String>,
+    pub revoked_by: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -41,10 +46,6 @@ pub(crate) async fn any_exist(connection: &impl ConnectionTrait) -> Result<bool,
     Ok(Entity::find().limit(1).one(connection).await?.is_some())
 }
 
-pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id(id).one(connection).await
-}
-
 /// A key and whose it is, in one question.
 pub(crate) async fn with_tenant(
     connection: &impl ConnectionTrait,
@@ -60,14 +61,24 @@ pub(crate) async fn unrevoked_of(connection: &impl ConnectionTrait, tenant_id: &
     of_tenant.filter(Column::RevokedAtMs.is_null()).all(connection).await
 }
 
-/// The next `limit` keys of a tenant after the id `after`, by id.
+/// A key, whose row is locked until the transaction ends: a key that is revoked makes no key meanwhile.
+pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(connection).await
+}
+
+/// The next `limit` keys of a tenant after the id `after`, by id; without those that carry the scope `hidden`.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     tenant_id: &str,
+    hidden: Option<Scope>,
     after: Option<String>,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
     let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id)).order_by_asc(Column::Id).limit(limit);
+    if let Some(scope) = hidden {
+        // The column is names with spaces between, and no scope's name is part of another's.
+        query = query.filter(Column::Scopes.not_like(format!("%{scope}%")));
+    }
     if let Some(id) = after {
         query = query.filter(Column::Id.gt(id));
     }
@@ -78,15 +89,33 @@ pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Res
     row.into_active_model().reset_all().insert(connection).await
 }
 
-/// Revokes a key; one that was revoked keeps the moment of the first time.
-pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
-    Entity::update_many()
+/// The ids of the keys that were made with any of these.
+pub(crate) async fn made_by(connection: &impl ConnectionTrait, ids: &[String]) -> Result<Vec<String>, DbErr> {
+    let made = Entity::find().select_only().column(Column::Id).filter(Column::MadeBy.is_in(ids));
+    made.into_tuple().all(connection).await
+}
+
+/// Those of `ids` that are keys of the tenant and do not carry the scope `hidden`.
+pub(crate) async fn shown_of(
+    connection: &impl ConnectionTrait,
+    tenant_id: &str,
+    hidden: Scope,
+    ids: Vec<String>,
+) -> Result<HashSet<String>, DbErr> {
+    let of_tenant = Entity::find().select_only().column(Column::Id).filter(Column::TenantId.eq(tenant_id));
+    let shown = of_tenant.filter(Column::Id.is_in(ids)).filter(Column::Scopes.not_like(format!("%{hidden}%")));
+    Ok(shown.into_tuple::<String>().all(connection).await?.into_iter().collect())
+}
+
+/// Revokes keys; one that was revoked keeps the moment of the first time and by which key. Answers how many were not
+/// revoked before.
+pub(crate) async fn revoke(connection: &impl ConnectionTrait, ids: &[String], by: Option<&str>) -> Result<u64, DbErr> {
+    let update = Entity::update_many()
         .col_expr(Column::RevokedAtMs, now_ms().into())
-        .filter(Column::Id.eq(id))
-        .filter(Column::RevokedAtMs.is_null())
-        .exec(connection)
-        .await?;
-    Ok(())
+        .col_expr(Column::RevokedBy, by.into())
+        .filter(Column::Id.is_in(ids))
+        .filter(Column::RevokedAtMs.is_null());
+    Ok(update.exec(connection).await?.rows_affected)
 }
 
 pub(crate) async fn note_use(connection: &impl ConnectionTrait, id: &str, at_ms: i64) -> Result<(), DbErr> {

@@ -9,9 +9,9 @@ use sea_orm::{
     TransactionOptions, TransactionTrait as _,
 };
 
-/// How long a writer waits for another one before it gives up. Writes last milliseconds, so this is never reached
-/// unless something is stuck.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a writer waits for another one, and a request for a connection, before it gives up and is told to come back.
+/// Writes last milliseconds, so this is never reached unless something is stuck.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Readers do not wait for each other in WAL mode; more connections than this only cost memory.
 const MAX_CONNECTIONS: u32 = 8;
@@ -27,17 +27,21 @@ pub(crate) const MAX_IN: usize = 500;
 pub async fn open_sqlite(path: &Path) -> Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new(format!("sqlite://{}?mode=rwc", path.display()));
-    options.max_connections(MAX_CONNECTIONS).sqlx_logging(false).map_sqlx_sqlite_opts(move |sqlite| {
-        sqlite
-            // The path goes in here as well because a URL cannot carry every character that a path may have.
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A revocation or a deletion that was answered must survive a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true)
-    });
+    options
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(2 * BUSY_TIMEOUT)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                // The path goes in here as well because a URL cannot carry every character that a path may have.
+                .filename(&file)
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                // A revocation or a deletion that was answered must survive a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .foreign_keys(true)
+        });
     Database::connect(options).await
 }
 

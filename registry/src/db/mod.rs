@@ -25,11 +25,13 @@ pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
 pub(crate) mod tags;
+pub(crate) mod taken_down_content;
 pub(crate) mod tenants;
 pub(crate) mod upload_blobs;
 pub(crate) mod uploads;
 pub(crate) mod version_files;
 pub(crate) mod versions;
+pub(crate) mod withdrawals;
 
 pub(crate) use clock::{moment, ms_of, now_ms};
 pub use connection::open_sqlite;

@@ -77,6 +77,15 @@ async fn delete_where(connection: &impl ConnectionTrait, condition: Expr) -> Res
     Ok(files.into_iter().map(|file| file.digest).collect())
 }
 
+/// The digests that begin with the byte `shard` and that some version refers to.
+pub(crate) async fn digests_in(connection: &impl ConnectionTrait, shard: u8) -> Result<Vec<String>, DbErr> {
+    let prefix = format!("sha256:{shard:02x}");
+    let query = Entity::find().select_only().column(Column::Digest).distinct();
+    // Behind all hex digits comes `g`.
+    let within = query.filter(Column::Digest.gte(prefix.clone())).filter(Column::Digest.lt(format!("{prefix}g")));
+    within.into_tuple().all(connection).await
+}
+
 /// Those of `digests` that some version refers to.
 pub(crate) async fn referred_to(
     connection: &impl ConnectionTrait,

@@ -1,7 +1,7 @@
 //! Table `versions`. A deleted version keeps its row, and with it its number.
 
-use sea_orm::IntoActiveModel as _;
 use sea_orm::entity::prelude::*;
+use sea_orm::{Condition, IntoActiveModel as _};
 use semver::Version;
 use souk_protocol::Digest;
 
@@ -25,6 +25,7 @@ pub struct Model {
     pub state_reason: Option<String>,
     pub created_at_ms: i64,
     pub state_changed_at_ms: i64,
+    pub weights_digest: Option<String>,
 }
 no_relations!();
 
@@ -117,10 +118,31 @@ pub(crate) async fn set_state(
     Ok(())
 }
 
-/// Puts all versions of an adapter in the state `deleted`.
+/// The versions of any tenant that serve somebody and have one of these digests, of their manifest or of their weights.
+pub(crate) async fn serving_with_content(
+    connection: &impl ConnectionTrait,
+    digests: &[String],
+) -> Result<Vec<Model>, DbErr> {
+    let alike = Condition::any().add(Column::Digest.is_in(digests)).add(Column::WeightsDigest.is_in(digests));
+    let serving = [VersionState::Ready.as_str(), VersionState::Yanked.as_str()];
+    Entity::find().filter(alike).filter(Column::State.is_in(serving)).all(connection).await
+}
+
+/// Takes versions down.
+pub(crate) async fn take_down(
+    connection: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = &str>,
+    reason: &str,
+) -> Result<(), DbErr> {
+    let update = changed_to(VersionState::TakenDown).col_expr(Column::StateReason, reason.into());
+    update.filter(Column::Id.is_in(ids)).exec(connection).await.map(|_| ())
+}
+
+/// Puts all versions of an adapter in the state `deleted`, but for those that were taken down.
 pub(crate) async fn delete_of_adapter(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<(), DbErr> {
     let update = changed_to(VersionState::Deleted).filter(Column::AdapterId.eq(adapter_id));
-    update.filter(Column::State.ne(VersionState::Deleted.as_str())).exec(connection).await?;
+    let settled = [VersionState::Deleted.as_str(), VersionState::TakenDown.as_str()];
+    update.filter(Column::State.is_not_in(settled)).exec(connection).await?;
     Ok(())
 }
 

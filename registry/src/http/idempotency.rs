@@ -1,7 +1,7 @@
 //! The header `Idempotency-Key`; what it means is in [`crate::idempotency`].
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, OriginalUri, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, OriginalUri, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,10 +11,12 @@ use souk_http::idempotency::{self, IDEMPOTENCY_REPLAYED};
 use souk_protocol::{Digest, Principal};
 
 use super::JSON_BODY_BYTES;
+use super::middleware::PREFIX;
 use crate::Registry;
 use crate::auth::AuthError;
 use crate::error::RegistryError;
 use crate::idempotency::{Claim, KeptAnswer, Once};
+use crate::rights::{action_of, require};
 
 /// Middleware for routes with a JSON body: claims the key and hands the handler a [`Once`].
 pub(crate) async fn answer_once(
@@ -24,6 +26,11 @@ pub(crate) async fn answer_once(
 ) -> Result<Response, RegistryError> {
     let Some(key) = key_of(request.headers())? else { return Ok(next.run(request).await) };
     let principal = request.extensions().get::<Principal>().cloned().ok_or(AuthError::Missing)?;
+    // Before an answer is repeated: who may not do it does not hear what another key of the tenant made of it.
+    let pattern =
+        request.extensions().get::<MatchedPath>().map(|path| path.as_str().strip_prefix(PREFIX).unwrap_or_default());
+    let action = pattern.and_then(|path| action_of(request.method().as_str(), path));
+    require(&principal, action.ok_or(AuthError::Missing)?)?;
     let route = route_of(&request);
     let (parts, body) = request.into_parts();
     let too_large = |_| RegistryError::TooLarge { what: "the body".to_owned(), limit_bytes: JSON_BODY_BYTES as u64 };

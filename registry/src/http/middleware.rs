@@ -12,6 +12,9 @@ use crate::Registry;
 use crate::auth::AuthError;
 use crate::error::RegistryError;
 
+/// Where all routes live.
+pub(crate) const PREFIX: &str = "/registry/v1";
+
 /// Largest body of a route that takes JSON. The largest field, a description, has 4,000 characters.
 pub(crate) const JSON_BODY_BYTES: usize = 64 * 1024;
 

@@ -9,7 +9,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::{self, RefOr};
 
 use crate::auth::AuthError;
-use crate::error::{Finding, RegistryError};
+use crate::error::{Finding, RegistryError, is_busy};
 
 /// The errors that any route may answer with, for the OpenAPI document.
 pub(crate) struct Problems;
@@ -67,9 +67,13 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::Auth(AuthError::Invalid) => (StatusCode::UNAUTHORIZED, "key_invalid"),
         RegistryError::Auth(AuthError::Revoked) => (StatusCode::UNAUTHORIZED, "key_revoked"),
         RegistryError::Auth(AuthError::Expired) => (StatusCode::UNAUTHORIZED, "key_expired"),
+        RegistryError::Auth(AuthError::Unavailable(cause)) if is_busy(cause) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "busy")
+        }
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
+        RegistryError::ExpiryNotHeld { .. } => (StatusCode::FORBIDDEN, "expiry_not_held"),
         RegistryError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
         RegistryError::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
         RegistryError::AlreadyExists { .. } => (StatusCode::CONFLICT, "already_exists"),
@@ -77,6 +81,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::UploadInProgress(_) => (StatusCode::CONFLICT, "upload_in_progress"),
         RegistryError::WrongState { .. } => (StatusCode::CONFLICT, "wrong_state"),
         RegistryError::TakenDown(_) => (StatusCode::GONE, "taken_down"),
+        RegistryError::ContentTakenDown { .. } => (StatusCode::CONFLICT, "content_taken_down"),
         RegistryError::Rejected(_) => (StatusCode::UNPROCESSABLE_ENTITY, "adapter_rejected"),
         RegistryError::BadRequest { code, .. } => (StatusCode::BAD_REQUEST, code),
         RegistryError::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -86,6 +91,9 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::IdempotencyInFlight => (StatusCode::CONFLICT, "idempotency_in_flight"),
         RegistryError::TooManyUploads { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads"),
         RegistryError::LeaseLost => (StatusCode::SERVICE_UNAVAILABLE, "lease_lost"),
+        RegistryError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        RegistryError::ObjectCorrupted { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "object_corrupted"),
+        RegistryError::ObjectMissing { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "object_missing"),
         RegistryError::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         RegistryError::Database(_) | RegistryError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }

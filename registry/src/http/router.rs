@@ -11,12 +11,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use super::idempotency::answer_once;
-use super::middleware::{JSON_BODY_BYTES, SERVICE, authenticate, no_such_method, no_such_route};
+use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
 use crate::Registry;
-
-/// Where all routes live.
-const PREFIX: &str = "/registry/v1";
 
 /// Routes that need no key: facts about the installation that belong to no tenant.
 fn open_routes() -> OpenApiRouter<Registry> {

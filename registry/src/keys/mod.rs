@@ -2,16 +2,17 @@
 
 use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
-use souk_protocol::{Principal, Scope, Scopes};
+use souk_protocol::{KeyId, Principal, Scope, Scopes};
 use time::OffsetDateTime;
 
 use crate::Registry;
-use crate::auth::{ApiKey, Authenticator, scopes_from_column, scopes_to_column};
-use crate::db::{KeyRow, api_keys, begin_write, ms_of, now_ms, tenants};
+use crate::auth::{ApiKey, AuthError, Authenticator, check_usable, scopes_from_column, scopes_to_column};
+use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, tenants, withdrawals};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
-use crate::rights::require;
+use crate::rights::{Action, OVER_ALL_KEYS, require};
 use crate::slice::Slice;
+use crate::withdrawals::Withdrawn;
 
 /// Longest name of a key.
 const MAX_NAME_CHARS: usize = 100;
@@ -34,6 +35,17 @@ pub(crate) struct NewKey {
     pub(crate) name: String,
     pub(crate) scopes: Scopes,
     pub(crate) expires_at_ms: Option<i64>,
+    /// The key that it is made with; `None` on the host.
+    pub(crate) made_by: Option<String>,
+}
+
+/// What becomes of the keys that were made with a key that is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// Whoever had the key could have made them: they go with it.
+    RevokedToo,
+    /// The key was replaced and nobody else had it.
+    Kept,
 }
 
 impl Registry {
@@ -46,18 +58,31 @@ impl Registry {
         once: &Once,
         shape: impl FnOnce(KeyRow) -> A,
     ) -> Result<(KeyRow, ApiKey), RegistryError> {
-        require(principal, Scope::KeysManage)?;
+        require(principal, Action::CreateKey)?;
         let scopes = check_fields(&request)?;
         let tenant_id = self.tenant_of_keys(principal, request.tenant.as_deref()).await?;
         if let Some(missing) = scopes.iter().find(|scope| !principal.may(**scope)) {
             return Err(RegistryError::ScopeNotHeld(*missing));
         }
-        let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms: request.expires_at.map(ms_of) };
         let transaction = begin_write(&self.db).await?;
+        // Looked at once more, and locked: a key that is revoked or expires meanwhile leaves none behind.
+        let maker = api_keys::lock(&transaction, principal.key.as_str()).await?.ok_or(AuthError::Invalid)?;
+        check_usable(&maker)?;
+        let expires_at_ms = within(maker.expires_at_ms, request.expires_at.map(ms_of))?;
+        let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
         let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
-        tracing::info!(key.id = row.id, key.scopes = row.scopes, "Made key {} with {}", row.id, row.scopes);
+        let (key, maker) = (&row.id, &principal.key);
+        tracing::info!(
+            key.id = key,
+            key.scopes = row.scopes,
+            key.tenant = row.tenant_id,
+            key.expires_at_ms = row.expires_at_ms,
+            by.key = %maker,
+            by.tenant = principal.tenant_name,
+            "Made key {key} with key {maker}"
+        );
         Ok((row, secret))
     }
 
@@ -68,22 +93,57 @@ impl Registry {
         tenant: Option<&str>,
         slice: Slice,
     ) -> Result<Vec<KeyRow>, RegistryError> {
-        require(principal, Scope::KeysManage)?;
+        require(principal, Action::ListKeys)?;
         let tenant_id = self.tenant_of_keys(principal, tenant).await?;
         let limit = slice.with_one_more();
-        Ok(api_keys::list(&self.db, &tenant_id, slice.after, limit).await?)
+        let hidden = (!principal.may(OVER_ALL_KEYS)).then_some(OVER_ALL_KEYS);
+        let mut rows = api_keys::list(&self.db, &tenant_id, hidden, slice.after, limit).await?;
+        if let Some(hidden) = hidden {
+            // Which keys made and revoked them, if the caller may see those.
+            let named = rows.iter().flat_map(|row| [row.made_by.clone(), row.revoked_by.clone()]).flatten().collect();
+            let shown = api_keys::shown_of(&self.db, &tenant_id, hidden, named).await?;
+            for row in &mut rows {
+                row.made_by.take_if(|id| !shown.contains(id));
+                row.revoked_by.take_if(|id| !shown.contains(id));
+            }
+        }
+        Ok(rows)
     }
 
-    /// Revokes a key: no registry of this database takes it from the next request on. Another tenant's key does not
-    /// exist, except for an operator.
-    pub(crate) async fn revoke_key(&self, principal: &Principal, id: &str) -> Result<(), RegistryError> {
-        require(principal, Scope::KeysManage)?;
-        let found = api_keys::get(&self.db, id).await?;
-        let may_revoke = |key: &KeyRow| key.tenant_id == principal.tenant.as_str() || principal.may(Scope::Admin);
+    /// Revokes a key and, unless they are to be kept, the keys that were made with it, and with those: no registry of
+    /// this database takes them from the next request on, and running answers end. Another tenant's key and an admin key
+    /// do not exist, except for an operator.
+    pub(crate) async fn revoke_key(&self, principal: &Principal, id: &str, made: Made) -> Result<(), RegistryError> {
+        require(principal, Action::RevokeKey)?;
+        let transaction = begin_write(&self.db).await?;
+        let found = api_keys::lock(&transaction, id).await?;
+        let is_own = |key: &KeyRow| {
+            key.tenant_id == principal.tenant.as_str() && !scopes_from_column(&key.scopes).contains(&OVER_ALL_KEYS)
+        };
+        let may_revoke = |key: &KeyRow| principal.may(OVER_ALL_KEYS) || is_own(key);
         let not_found = || RegistryError::NotFound { what: "key", name: id.to_owned() };
         let key = found.filter(may_revoke).ok_or_else(not_found)?;
-        api_keys::revoke(&self.db, &key.id).await?;
-        tracing::info!(key.id = key.id, "Revoked key {}", key.id);
+        let ids = match made {
+            Made::Kept => vec![key.id.clone()],
+            Made::RevokedToo => descent(&transaction, &key.id).await?,
+        };
+        let mut num_revoked = 0;
+        for some in ids.chunks(MAX_IN) {
+            num_revoked += api_keys::revoke(&transaction, some, Some(principal.key.as_str())).await?;
+        }
+        let withdrawn: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
+        withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
+        transaction.commit().await?;
+        self.withdrawals.tell(withdrawn);
+        let (id, by) = (&key.id, &principal.key);
+        tracing::warn!(
+            key.id = id,
+            key.tenant = key.tenant_id,
+            num_revoked,
+            by.key = %by,
+            by.tenant = principal.tenant_name,
+            "Key {by} revoked key {id}, in all {num_revoked} with those made with it"
+        );
         Ok(())
     }
 
@@ -92,7 +152,7 @@ impl Registry {
         match named {
             None => Ok(principal.tenant.to_string()),
             Some(name) if name == principal.tenant_name => Ok(principal.tenant.to_string()),
-            Some(_) if !principal.may(Scope::Admin) => Err(RegistryError::MissingScope(Scope::Admin)),
+            Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
             Some(name) => {
                 let found = tenants::named(&self.db, name).await?;
                 let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
@@ -122,6 +182,8 @@ pub(crate) async fn insert_key(
         expires_at_ms: new.expires_at_ms,
         revoked_at_ms: None,
         last_used_at_ms: None,
+        made_by: new.made_by,
+        revoked_by: None,
     };
     Ok((api_keys::insert(connection, row).await?, key))
 }
@@ -134,6 +196,28 @@ pub(crate) async fn usable_admin_keys(connection: &impl ConnectionTrait, tenant_
             && scopes_from_column(&key.scopes).contains(&Scope::Admin)
     };
     Ok(keys.iter().filter(is_usable).count())
+}
+
+/// A key, the keys that were made with it, those that were made with them, and so on.
+async fn descent(connection: &impl ConnectionTrait, id: &str) -> Result<Vec<String>, DbErr> {
+    let mut all = vec![id.to_owned()];
+    let mut num_asked = 0;
+    // A key is made after the one that it is made with, so there is no circle.
+    while num_asked < all.len() {
+        let until = all.len().min(num_asked + MAX_IN);
+        let made = api_keys::made_by(connection, &all[num_asked..until]).await?;
+        num_asked = until;
+        all.extend(made);
+    }
+    Ok(all)
+}
+
+/// The expiry of a key that is made with one that expires at `maker`: as asked for, and otherwise as late as may be.
+fn within(maker: Option<i64>, asked: Option<i64>) -> Result<Option<i64>, RegistryError> {
+    match (maker, asked) {
+        (Some(maker), Some(asked)) if asked > maker => Err(RegistryError::ExpiryNotHeld { own: moment(maker) }),
+        (maker, asked) => Ok(asked.or(maker)),
+    }
 }
 
 fn check_fields(request: &KeyRequest) -> Result<Scopes, RegistryError> {

@@ -22,7 +22,7 @@ mod receive;
 
 use semver::Version;
 use serde::Serialize;
-use souk_protocol::{Digest, Principal, Scope};
+use souk_protocol::{Digest, Principal};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Registry;
@@ -30,7 +30,7 @@ use crate::db::AdapterRow;
 use crate::error::RegistryError;
 use crate::idempotency::Once;
 use crate::metrics;
-use crate::rights::require;
+use crate::rights::Action;
 use crate::versions::VersionDetails;
 use in_flight::InFlight;
 use receive::{Received, Receiver};
@@ -63,8 +63,7 @@ impl Registry {
         name: &str,
         kind: Kind,
     ) -> Result<Upload, RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::PublishVersion, owner, name).await?;
         let limit = self.config.settings.max_concurrent_uploads;
         let place = self.upload_slots.clone().try_acquire_owned();
         let place = place.map_err(|_| RegistryError::TooManyUploads { limit })?;

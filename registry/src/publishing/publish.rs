@@ -9,7 +9,9 @@ use super::in_flight::InFlight;
 use super::kind::Artefact;
 use crate::Registry;
 use crate::adapters::adapter_not_found;
-use crate::db::{AdapterRow, FileRow, VersionRow, adapters, begin_write, now_ms, version_files, versions};
+use crate::db::{
+    AdapterRow, FileRow, VersionRow, adapters, begin_write, blobs, now_ms, taken_down_content, version_files, versions,
+};
 use crate::error::RegistryError;
 use crate::idempotency::Once;
 use crate::versions::VersionDetails;
@@ -26,6 +28,9 @@ pub(super) async fn publish<A: Serialize>(
     once: &Once,
     shape: impl FnOnce(VersionDetails) -> A,
 ) -> Result<VersionDetails, RegistryError> {
+    // Before any of it is put in place.
+    let content = content_of(&artefact);
+    refuse_if(taken_down_content::any_of(&registry.db, &content).await?)?;
     let digests: Vec<_> = artefact.files.iter().map(|(_, entry)| entry.digest.to_string()).collect();
     in_flight.count_on(unique(digests)).await?;
     let version = rows_of(adapter, number, &artefact);
@@ -41,6 +46,9 @@ pub(super) async fn publish<A: Serialize>(
     if !adapters::touch(&transaction, &adapter.id).await? {
         return Err(adapter_not_found(&adapter.owner, &adapter.name));
     }
+    // A take-down of the content locks this row too: either it comes first and is found, or it finds this version.
+    blobs::lock(&transaction, &staged_digest.to_string()).await?;
+    refuse_if(taken_down_content::any_of(&transaction, &content).await?)?;
     in_flight.end_in(&transaction).await?;
     versions::insert(&transaction, version.row.clone()).await?;
     version_files::insert_all(&transaction, &version.files).await?;
@@ -57,6 +65,16 @@ pub(super) async fn publish<A: Serialize>(
     Ok(version)
 }
 
+/// Ends the publishing of content that was taken down.
+fn refuse_if(taken_down: Option<taken_down_content::Model>) -> Result<(), RegistryError> {
+    taken_down.map_or(Ok(()), |row| Err(RegistryError::ContentTakenDown { digest: row.digest, reason: row.reason }))
+}
+
+/// What a take-down binds to: the manifest, and the weights, whatever the files beside them say.
+fn content_of(artefact: &Artefact) -> [String; 2] {
+    [artefact.digest.to_string(), artefact.staged.1.to_string()]
+}
+
 fn rows_of(adapter: &AdapterRow, number: &Version, artefact: &Artefact) -> VersionDetails {
     let now_ms = now_ms();
     let row = VersionRow {
@@ -71,6 +89,7 @@ fn rows_of(adapter: &AdapterRow, number: &Version, artefact: &Artefact) -> Versi
         state_reason: None,
         created_at_ms: now_ms,
         state_changed_at_ms: now_ms,
+        weights_digest: Some(artefact.staged.1.to_string()),
     };
     let files = artefact.files.iter().map(|(name, entry)| FileRow {
         version_id: row.id.clone(),

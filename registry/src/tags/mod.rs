@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
-use souk_protocol::{Principal, Scope};
 
 use crate::Registry;
 use crate::adapters::existing_version;
 use crate::db::{AdapterRow, TagRow, VersionRow, begin_write, now_ms, tags, versions};
 use crate::error::{Finding, RegistryError};
-use crate::rights::require;
+use crate::rights::Action;
 use crate::slice::Slice;
 use crate::words::VersionState;
 
@@ -30,8 +30,7 @@ impl Registry {
         name: &str,
         slice: Slice,
     ) -> Result<Vec<TagDetails>, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::ListTags, owner, name).await?;
         let limit = slice.with_one_more();
         let rows = tags::list(&self.db, &adapter.id, slice.after, limit).await?;
         let found = versions::by_ids(&self.db, rows.iter().map(|row| row.version_id.as_str())).await?;
@@ -52,8 +51,7 @@ impl Registry {
         name: &str,
         tag: &str,
     ) -> Result<TagDetails, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::GetTag, owner, name).await?;
         let not_found = || tag_not_found(&adapter, tag);
         let row = tags::get(&self.db, &adapter.id, tag).await?.ok_or_else(not_found)?;
         let version = versions::by_ids(&self.db, [row.version_id.as_str()]).await?.pop().ok_or_else(not_found)?;
@@ -69,8 +67,7 @@ impl Registry {
         tag: &str,
         number: &str,
     ) -> Result<TagDetails, RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::PutTag, owner, name).await?;
         let finding = check_name_part("tag", tag).err().map(|error| Finding::field("tag", error.to_string()));
         RegistryError::unless_valid(finding.into_iter().collect())?;
         let transaction = begin_write(&self.db).await?;
@@ -98,8 +95,7 @@ impl Registry {
         name: &str,
         tag: &str,
     ) -> Result<(), RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::DeleteTag, owner, name).await?;
         if tags::delete(&self.db, &adapter.id, tag).await? { Ok(()) } else { Err(tag_not_found(&adapter, tag)) }
     }
 }

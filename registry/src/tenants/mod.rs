@@ -10,7 +10,7 @@ use crate::db::{TenantRow, begin_write, is_unique_violation, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::keys::{NewKey, insert_key, usable_admin_keys};
-use crate::rights::require;
+use crate::rights::{Action, require};
 use crate::slice::Slice;
 
 /// The tenant of the installation's operator.
@@ -38,9 +38,11 @@ impl Registry {
             name: "first admin key".to_owned(),
             scopes: Scope::ALL.into_iter().collect(),
             expires_at_ms: None,
+            made_by: None,
         };
-        let (_, key) = insert_key(&transaction, &self.authenticator, new_key).await?;
+        let (row, key) = insert_key(&transaction, &self.authenticator, new_key).await?;
         transaction.commit().await?;
+        tracing::info!(key.id = row.id, "Made an admin key at the start, since none was usable");
         Ok(Some(key))
     }
 
@@ -52,7 +54,7 @@ impl Registry {
         once: &Once,
         shape: impl FnOnce(TenantRow) -> A,
     ) -> Result<TenantRow, RegistryError> {
-        require(principal, Scope::Admin)?;
+        require(principal, Action::CreateTenant)?;
         let finding = check_name_part("name", name).err().map(|error| Finding::field("name", error.to_string()));
         RegistryError::unless_valid(finding.into_iter().collect())?;
         let transaction = begin_write(&self.db).await?;
@@ -74,7 +76,7 @@ impl Registry {
         principal: &Principal,
         slice: Slice,
     ) -> Result<Vec<TenantRow>, RegistryError> {
-        require(principal, Scope::Admin)?;
+        require(principal, Action::ListTenants)?;
         let limit = slice.with_one_more();
         Ok(tenants::list(&self.db, slice.after, limit).await?)
     }

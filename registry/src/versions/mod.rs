@@ -1,18 +1,24 @@
 //! Versions: immutable once ready. How one comes to be is in [`crate::publishing`].
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use semver::Version;
-use souk_protocol::{Digest, Principal, Scope};
+use sha2::{Digest as _, Sha256};
+use souk_protocol::{Digest, Principal};
+use tokio::io::AsyncReadExt as _;
 
 use crate::Registry;
-use crate::adapters::existing_version;
-use crate::db::{AdapterRow, FileRow, VersionRow, begin_write, tags, version_files, versions};
+use crate::adapters::{existing_version, version_not_found};
+use crate::db::{
+    AdapterRow, FileRow, VersionRow, begin_write, now_ms, tags, taken_down_content, version_files, versions,
+    withdrawals,
+};
 use crate::error::{Finding, RegistryError};
 use crate::objects::BlobReader;
-use crate::rights::require;
+use crate::rights::Action;
 use crate::slice::{Slice, wrong_cursor};
+use crate::withdrawals::Withdrawn;
 use crate::words::VersionState;
 use crate::{blobs, db};
 
@@ -39,8 +45,7 @@ impl Registry {
         name: &str,
         slice: Slice,
     ) -> Result<Vec<VersionDetails>, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::ListVersions, owner, name).await?;
         let below = slice.after.as_deref().map(Version::parse).transpose().map_err(|_| wrong_cursor())?;
         let mut rows = versions::of_adapter(&self.db, &adapter.id).await?;
         rows.retain(|row| below.as_ref().is_none_or(|below| row.number() < *below));
@@ -57,8 +62,7 @@ impl Registry {
         name: &str,
         number: &str,
     ) -> Result<VersionDetails, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::GetVersion, owner, name).await?;
         let row = existing_version(&self.db, &adapter, number).await?;
         self.one_version(&adapter, row).await
     }
@@ -72,8 +76,7 @@ impl Registry {
         number: &str,
         file: &str,
     ) -> Result<FileRow, RegistryError> {
-        require(principal, Scope::AdaptersRead)?;
-        let adapter = self.visible_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::DownloadFile, owner, name).await?;
         let version = existing_version(&self.db, &adapter, number).await?;
         if version.state() == VersionState::TakenDown {
             return Err(RegistryError::TakenDown(format!("{owner}/{name}@{number}")));
@@ -82,10 +85,23 @@ impl Registry {
         found.ok_or_else(|| RegistryError::NotFound { what: "file", name: file.to_owned() })
     }
 
-    /// The bytes of a file.
+    /// The bytes of a file, after all of them were found to be those that were published: what is handed out carries their
+    /// digest.
     pub(crate) async fn open_file(&self, file: &FileRow) -> Result<BlobReader, RegistryError> {
         let digest = file.digest.parse::<Digest>().map_err(std::io::Error::other)?;
-        Ok(self.objects.open(&digest).await?)
+        let (name, shown) = (file.name.clone(), file.digest.clone());
+        match self.objects.open(&digest).await {
+            Ok(bytes) => {
+                if digest_of(bytes).await? == digest {
+                    return Ok(self.objects.open(&digest).await?);
+                }
+                Err(RegistryError::ObjectCorrupted { file: name, digest: shown })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(RegistryError::ObjectMissing { file: name, digest: shown })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Yanks a version, or makes a yanked one ready again.
@@ -97,10 +113,10 @@ impl Registry {
         number: &str,
         is_yanked: bool,
     ) -> Result<VersionDetails, RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
         let (state, action) =
             if is_yanked { (VersionState::Yanked, "yanked") } else { (VersionState::Ready, "unyanked") };
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let right = if is_yanked { Action::YankVersion } else { Action::UnyankVersion };
+        let adapter = self.adapter_for(principal, right, owner, name).await?;
         let transaction = begin_write(&self.db).await?;
         let mut version = existing_version(&transaction, &adapter, number).await?;
         if !matches!(version.state(), VersionState::Ready | VersionState::Yanked) {
@@ -115,7 +131,9 @@ impl Registry {
         self.one_version(&adapter, version).await
     }
 
-    /// Takes any tenant's version down, for a reason of 1 to 1,000 characters.
+    /// Takes any tenant's version down, also one that its owner deleted, for a reason of 1 to 1,000 characters. It is the
+    /// content that is taken down: with it goes every version that has the same weights, whoever's, and nobody can publish
+    /// them again.
     pub(crate) async fn take_down(
         &self,
         principal: &Principal,
@@ -124,30 +142,55 @@ impl Registry {
         number: &str,
         reason: String,
     ) -> Result<VersionDetails, RegistryError> {
-        require(principal, Scope::Admin)?;
+        let adapter = self.adapter_for(principal, Action::TakeDownVersion, owner, name).await?;
         let num_chars = reason.chars().count();
         let finding = Finding::field("reason", format!("1 to {MAX_REASON_CHARS} characters, given {num_chars}"));
         let is_good = (1..=MAX_REASON_CHARS).contains(&num_chars);
         RegistryError::unless_valid((!is_good).then_some(finding).into_iter().collect())?;
-        let adapter = self.any_adapter(owner, name).await?;
         let transaction = begin_write(&self.db).await?;
-        let mut version = existing_version(&transaction, &adapter, number).await?;
-        versions::set_state(&transaction, &version.id, VersionState::TakenDown, Some(&reason)).await?;
+        let found = versions::numbered_ever(&transaction, &adapter.id, number).await?;
+        let mut version = found.ok_or_else(|| version_not_found(&adapter, number))?;
+        let content: Vec<String> =
+            [Some(version.digest.clone()), version.weights_digest.clone()].into_iter().flatten().collect();
+        // Who publishes the same content meanwhile waits for this row, and is then refused.
+        if let Some(weights) = &version.weights_digest {
+            db::blobs::lock(&transaction, weights).await?;
+        }
+        let row = |digest: &String| taken_down_content::Model {
+            digest: digest.clone(),
+            version_id: version.id.clone(),
+            reason: reason.clone(),
+            by_key: Some(principal.key.to_string()),
+            taken_down_at_ms: now_ms(),
+        };
+        taken_down_content::insert_all(&transaction, content.iter().map(row).collect()).await?;
+        let alike = versions::serving_with_content(&transaction, &content).await?;
+        let num_alike = alike.iter().filter(|other| other.id != version.id).count();
+        let ids = alike.iter().map(|other| other.id.as_str()).chain([version.id.as_str()]);
+        versions::take_down(&transaction, ids, &reason).await?;
+        let digests = alike.iter().map(|other| &other.digest).chain([&version.digest]);
+        let digests: BTreeSet<Digest> = digests.filter_map(|digest| digest.parse().ok()).collect();
+        let withdrawn: Vec<_> = digests.into_iter().map(Withdrawn::Version).collect();
+        withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
         transaction.commit().await?;
-        self.take_downs.tell(&version.digest);
+        self.withdrawals.tell(withdrawn);
         tracing::warn!(
             adapter.owner = owner,
             adapter.name = name,
             version.number = number,
+            version.digest = version.digest,
+            by.key = %principal.key,
+            num_alike,
             reason,
-            "Took {owner}/{name}@{number} down"
+            "Took {owner}/{name}@{number} down, and {num_alike} other versions of the same content"
         );
         version.state = VersionState::TakenDown.as_str().to_owned();
         version.state_reason = Some(reason);
         self.one_version(&adapter, version).await
     }
 
-    /// Deletes a version with its tags, and the bytes that nothing else refers to. Its number can never be used again.
+    /// Deletes a version with its tags, and the bytes that nothing else refers to. Its number can never be used again. Of
+    /// one that was taken down the bytes go; that it was, and why, stays.
     pub(crate) async fn delete_version(
         &self,
         principal: &Principal,
@@ -155,13 +198,14 @@ impl Registry {
         name: &str,
         number: &str,
     ) -> Result<(), RegistryError> {
-        require(principal, Scope::AdaptersWrite)?;
-        let adapter = self.owned_adapter(principal, owner, name).await?;
+        let adapter = self.adapter_for(principal, Action::DeleteVersion, owner, name).await?;
         let transaction = begin_write(&self.db).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         tags::delete_of_version(&transaction, &version.id).await?;
         let digests = version_files::delete_of_version(&transaction, &version.id).await?;
-        versions::set_state(&transaction, &version.id, VersionState::Deleted, None).await?;
+        if version.state() != VersionState::TakenDown {
+            versions::set_state(&transaction, &version.id, VersionState::Deleted, None).await?;
+        }
         db::blobs::release(&transaction, &digests).await?;
         transaction.commit().await?;
         tracing::info!(
@@ -199,6 +243,19 @@ impl Registry {
     async fn one_version(&self, adapter: &AdapterRow, row: VersionRow) -> Result<VersionDetails, RegistryError> {
         let mut details = self.version_details(adapter, vec![row]).await?;
         Ok(details.pop().expect("one row has one set of details"))
+    }
+}
+
+/// SHA-256 of all that a blob has.
+async fn digest_of(mut bytes: BlobReader) -> std::io::Result<Digest> {
+    // Hashing so much takes a fraction of a millisecond.
+    let mut buffer = vec![0; 128 * 1024];
+    let mut sha256 = Sha256::new();
+    loop {
+        match bytes.read(&mut buffer).await? {
+            0 => return Ok(Digest::from_bytes(sha256.finalize().into())),
+            len => sha256.update(&buffer[..len]),
+        }
     }
 }
 

@@ -115,6 +115,19 @@ async fn numbers_that_are_not_finite_are_rejected() {
 }
 
 #[tokio::test]
+async fn numbers_that_no_node_can_hold_are_rejected_with_their_tensor() {
+    let refused = Refused::start().await;
+    let too_large = with_tensors(|files| files.tensors[2].2[3] = f32::MAX);
+    assert_eq!(refused.codes(too_large).await, ["out_of_range"]);
+    // Within range by itself, and not with its scale of 2.
+    let scaled = refused.send(with_tensors(|files| files.tensors[1].2[3] = 2e38)).await;
+    let scaled = problem(scaled, StatusCode::UNPROCESSABLE_ENTITY, "adapter_rejected").await;
+    assert_eq!(scaled["errors"][0]["code"], "out_of_range", "{scaled}");
+    assert_eq!(scaled["errors"][0]["subject"], "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight");
+    refused.check_nothing_left().await;
+}
+
+#[tokio::test]
 async fn kinds_and_options_that_are_not_supported_are_rejected_by_name() {
     let refused = Refused::start().await;
     let codes = refused.codes(with_config(|config| config["peft_type"] = json!("IA3"))).await;

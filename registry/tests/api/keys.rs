@@ -178,7 +178,9 @@ async fn a_listed_key_shows_everything_but_its_secret() {
           "created_at": "[moment]",
           "expires_at": null,
           "revoked_at": null,
-          "last_used_at": "[moment]"
+          "last_used_at": "[moment]",
+          "made_by": null,
+          "revoked_by": null
         }
       ],
       "next_cursor": null

@@ -152,6 +152,10 @@ impl User {
         Self { base_url: base_url.to_owned(), key: key.to_owned(), client: Client::new() }
     }
 
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base_url)).bearer_auth(&self.key)
     }

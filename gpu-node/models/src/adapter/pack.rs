@@ -5,7 +5,7 @@ use souk_kernels::KernelError;
 use souk_kernels::SlabType;
 use souk_kernels::cpu::LoraPair;
 use souk_kernels::cpu::Matrix;
-use souk_protocol::peft::{AdapterPlan, Module, ModuleSite, NormSite, PairPlan, TensorEntry, TensorType};
+use souk_protocol::peft::{AdapterPlan, Module, ModuleSite, NormSite, PairPlan, TensorEntry, TensorType, is_packable};
 use souk_protocol::{Digest, LlamaShape};
 
 use super::packed::PackedAdapter;
@@ -27,7 +27,7 @@ pub enum PackError {
     #[error("the weights end before the tensor `{0}` does")]
     Truncated(String),
     /// A number overflows: the scale times B, or DoRA's gain where a row of the adapted matrix is zero.
-    #[error("{site}: the {what} of output {output} is {value}, which is not finite")]
+    #[error("{site}: the {what} of output {output} is {value}, which is not finite when it is packed")]
     NotFinite {
         /// Path of the module.
         site: String,
@@ -100,6 +100,10 @@ fn pack_pair(pair: &PairPlan, data: &[u8], base: &LlamaWeights) -> Result<LoraPa
     let site = pair.site;
     let matrix = base_matrix(base, site);
     let (a, b) = (read_f32(&pair.a, data)?, read_f32(&pair.b, data)?);
+    if let Some(index) = a.iter().position(|value| !is_packable(*value)) {
+        let (output, value) = (index / matrix.in_features().max(1), a[index]);
+        return Err(PackError::NotFinite { site: site.to_string(), what: "A", output, value });
+    }
     let largest = largest_scaled(&b, pair, site)?;
     // Half floats keep three more bits than brain floats; a file that has them is not made worse unless the scale
     // carries a number out of their range.
@@ -122,7 +126,7 @@ fn largest_scaled(b: &[f32], pair: &PairPlan, site: ModuleSite) -> Result<f32, P
     let mut largest = 0.0f32;
     for (index, value) in b.iter().enumerate() {
         let value = pair.scale * value;
-        if !value.is_finite() {
+        if !is_packable(value) {
             let output = index / pair.rank;
             return Err(PackError::NotFinite { site: site.to_string(), what: "scaled B", output, value });
         }

@@ -11,6 +11,9 @@ use crate::error::RegistryError;
 use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
 use crate::words::Visibility;
 
+/// Longest text to search for.
+const MAX_SEARCH_CHARS: usize = 200;
+
 /// Which adapters, and which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +24,7 @@ pub(crate) struct ListAdapters {
     /// Only those with this visibility.
     #[param(inline)]
     visibility: Option<Visibility>,
-    /// Only those with this text in their name or description, in any case.
+    /// Only those with this text, of up to 200 characters, in their name or description, in any case.
     search: Option<String>,
     /// Items per page, 1 to 100; 20 if absent.
     limit: Option<u64>,
@@ -42,6 +45,11 @@ pub(crate) async fn list_adapters(
     caller: Caller,
     QueryOf(request): QueryOf<ListAdapters>,
 ) -> Result<Json<Page<Adapter>>, RegistryError> {
+    let num_chars = request.search.as_deref().map_or(0, |text| text.chars().count());
+    if num_chars > MAX_SEARCH_CHARS {
+        let detail = format!("`search` has at most {MAX_SEARCH_CHARS} characters, given {num_chars}");
+        return Err(RegistryError::bad_request("invalid_query", detail));
+    }
     let slice = PageQuery::new(request.limit, request.cursor).slice()?;
     let limit = slice.limit;
     let filter = Filter { owner: request.owner, visibility: request.visibility, search: request.search, after: None };

@@ -21,7 +21,8 @@ pub(crate) struct CreateKey {
     /// What it may do: some of `inference`, `adapters:read`, `adapters:write`, `keys:manage`, `admin`, and none that
     /// the caller's own key lacks.
     scopes: Vec<String>,
-    /// When it stops working by itself (RFC 3339); absent for never.
+    /// When it stops working by itself (RFC 3339), not after the key that it is made with; absent for the same moment as
+    /// that key, or never.
     #[serde(default, with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
     /// The tenant that the key is for, by name; absent for the caller's own. Naming another takes the scope `admin`.
@@ -42,7 +43,8 @@ pub(crate) struct CreatedKey {
 
 /// Makes an API key and shows it, once.
 ///
-/// Scope: `keys:manage`. A scope that the caller lacks answers 403 `scope_not_held`.
+/// Scope: `keys:manage`. A scope that the caller's key lacks answers 403 `scope_not_held`, a life longer than its own
+/// `expiry_not_held`. A key that is revoked takes those with it that were made with it.
 #[utoipa::path(
     post, path = "/keys", tag = "keys",
     params(IdempotencyKey),

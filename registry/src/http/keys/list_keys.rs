@@ -21,7 +21,8 @@ pub(crate) struct ListKeys {
     cursor: Option<String>,
 }
 
-/// The tenant's keys, revoked ones included, by id. Secrets are not among what is kept.
+/// The tenant's keys, revoked ones included, by id. Secrets are not among what is kept. Admin keys are shown to admin
+/// keys alone.
 ///
 /// Scope: `keys:manage`.
 #[utoipa::path(

@@ -40,6 +40,10 @@ pub(crate) struct Key {
     /// When it was last used, to the minute; null if it never was.
     #[serde(with = "time::serde::rfc3339::option")]
     last_used_at: Option<OffsetDateTime>,
+    /// The id of the key that it was made with; null if the host made it, or if that key is not the caller's to see.
+    made_by: Option<String>,
+    /// The id of the key that revoked it, or one that it was made with; null as above.
+    revoked_by: Option<String>,
 }
 
 impl From<KeyRow> for Key {
@@ -53,6 +57,8 @@ impl From<KeyRow> for Key {
             expires_at: row.expires_at_ms.map(moment),
             revoked_at: row.revoked_at_ms.map(moment),
             last_used_at: row.last_used_at_ms.map(moment),
+            made_by: row.made_by,
+            revoked_by: row.revoked_by,
         }
     }
 }

@@ -1,11 +1,12 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, QueryOf};
+use crate::keys::Made;
 
 /// Which key.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -15,19 +16,45 @@ pub(crate) struct KeyPath {
     id: String,
 }
 
-/// Revokes a key, effective at once. Revoking a revoked key changes nothing.
+/// What becomes of others.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RevokeKey {
+    /// `revoke`, as if absent: the keys that were made with this one go with it, and those made with them. `keep`: they
+    /// stay, for a key that is replaced and that nobody else had.
+    #[param(inline)]
+    made_keys: Option<MadeKeys>,
+}
+
+/// Keys that were made with one that is revoked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MadeKeys {
+    #[default]
+    Revoke,
+    Keep,
+}
+
+/// Revokes a key and those that were made with it, effective at once; their running answers end. Revoking a revoked key
+/// changes nothing.
 ///
-/// Scope: `keys:manage`. Another tenant's key is 404, except for an operator.
+/// Scope: `keys:manage`. Another tenant's key and an admin key are 404, except for an operator.
 #[utoipa::path(
     delete, path = "/keys/{id}", tag = "keys",
-    params(KeyPath),
+    params(KeyPath, RevokeKey),
     responses((status = 204, description = "The key does not work any more"), Problems)
 )]
 pub(crate) async fn revoke_key(
     State(registry): State<Registry>,
     caller: Caller,
     PathOf(path): PathOf<KeyPath>,
+    QueryOf(request): QueryOf<RevokeKey>,
 ) -> Result<StatusCode, RegistryError> {
-    registry.revoke_key(&caller.0, &path.id).await?;
+    let made = match request.made_keys.unwrap_or_default() {
+        MadeKeys::Revoke => Made::RevokedToo,
+        MadeKeys::Keep => Made::Kept,
+    };
+    registry.revoke_key(&caller.0, &path.id, made).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -30,7 +30,8 @@ pub(crate) struct FilePath {
 
 /// A file of a version. Its `ETag` is its digest, so that `If-None-Match` answers 304 for what the caller has.
 ///
-/// Scope: `adapters:read`. A version that was taken down answers 410.
+/// Scope: `adapters:read`. A version that was taken down answers 410. Stored bytes that are not those of the digest any more
+/// answer 500 `object_corrupted`.
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/versions/{version}/files/{file}", tag = "versions",
     params(FilePath),

@@ -12,13 +12,14 @@ use crate::http::{Body, Caller, PathOf, Problems};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TakeDown {
-    /// 1 to 1,000 characters; its owner sees them.
+    /// 1 to 1,000 characters; whoever has the content sees them.
     reason: String,
 }
 
-/// Takes a version down: it is served to nobody, at once. Its owner can still delete it.
+/// Takes a version down: it is served to nobody, at once, and with it every version of the same weights, whoever's. The
+/// content cannot be published again.
 ///
-/// Scope: `admin`. It acts on any tenant's adapter.
+/// Scope: `admin`. It acts on any tenant's adapter, and on versions that were deleted.
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions/{version}/take-down", tag = "versions",
     params(VersionPath),

@@ -49,7 +49,8 @@ pub(crate) struct UploadParts {
 
 /// Uploads a version: it is checked against the base model and visible when this answers 201.
 ///
-/// Scope: `adapters:write`. A number that is in use or was deleted answers 409; an adapter that cannot be served 422
+/// Scope: `adapters:write`. A number that is in use or was deleted answers 409, and so
+/// does content that was taken down; an adapter that cannot be served 422
 /// `adapter_rejected` with every problem found, and nothing of it is kept.
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions", tag = "versions",

@@ -155,7 +155,10 @@ fn numbers_that_overflow_are_refused_by_module_and_row() {
     let mut tensors = pair(Q, Dtype::F32, SHAPE.hidden_size, SHAPE.query_size());
     tensors[1].values[RANK * 5] = f32::MAX;
     let error = pack_files(&config(&json!({})), &tensors).unwrap_err().to_string();
-    assert_eq!(error, "model.layers.1.self_attn.q_proj: the scaled B of output 5 is inf, which is not finite");
+    assert_eq!(
+        error,
+        "model.layers.1.self_attn.q_proj: the scaled B of output 5 is inf, which is not finite when it is packed"
+    );
 
     // A pair that cancels a row of the base leaves nothing to scale.
     let (width, height) = (SHAPE.hidden_size, SHAPE.query_size());

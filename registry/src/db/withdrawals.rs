@@ -1,0 +1,57 @@
+//! Table `withdrawals`: what has just been withdrawn, for registries in other processes.
+
+use std::time::Duration;
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
+
+use super::clock::{clock_ms_ago, now_ms};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "withdrawals")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub kind: String,
+    pub subject: String,
+    pub told_by: String,
+    pub withdrawn_at_ms: i64,
+}
+no_relations!();
+
+/// Notes withdrawals, as (kind, subject), in the transaction that makes them.
+pub(crate) async fn insert_all(
+    connection: &impl ConnectionTrait,
+    told_by: &str,
+    subjects: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<(), DbErr> {
+    for (kind, subject) in subjects {
+        let row = ActiveModel {
+            kind: Set(kind.to_owned()),
+            subject: Set(subject),
+            told_by: Set(told_by.to_owned()),
+            withdrawn_at_ms: Set(now_ms()),
+            ..Default::default()
+        };
+        Entity::insert(row).exec_without_returning(connection).await?;
+    }
+    Ok(())
+}
+
+/// The number of the newest; 0 if there is none.
+pub(crate) async fn newest(connection: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    let query = Entity::find().select_only().column(Column::Id).order_by_desc(Column::Id);
+    Ok(query.into_tuple::<i64>().one(connection).await?.unwrap_or(0))
+}
+
+/// At most `limit` withdrawals after the one with the number `after`, oldest first.
+pub(crate) async fn after(connection: &impl ConnectionTrait, after: i64, limit: u64) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(connection).await
+}
+
+/// Removes what is older than `age`.
+pub(crate) async fn delete_older(connection: &impl ConnectionTrait, age: Duration) -> Result<(), DbErr> {
+    let old = Expr::col(Column::WithdrawnAtMs).lt(clock_ms_ago(connection, age));
+    Entity::delete_many().filter(old).exec(connection).await.map(|_| ())
+}

@@ -1,0 +1,157 @@
+//! What is withdrawn while answers may run on it: a version that is taken down, a key that is revoked. New requests are
+//! refused anyway, by [`Registry::resolve`](crate::Registry::resolve) and
+//! [`Registry::authenticate`](crate::Registry::authenticate); who serves versions in the same process ends what runs.
+//!
+//! This registry's own withdrawals are told as soon as they are committed. Those of other registries of the database are
+//! rows that are looked for twice a second, by the number after the last one seen. A listener that begins later has missed
+//! what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+use souk_protocol::{Digest, KeyId};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::db::withdrawals;
+
+/// How many withdrawals a listener may be behind: far more than are made while it ends the answers of one.
+const KEPT: usize = 1024;
+
+/// How often other registries' withdrawals are looked for. Their answers are to end within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// Rows that are read at a time.
+const READ_AT_ONCE: u64 = 256;
+
+/// How long a row is kept: far longer than a registry that lives can go without looking.
+pub(crate) const ROWS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Something that nothing may run on any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The version with this digest was taken down.
+    Version(Digest),
+    /// The key was revoked.
+    Key(KeyId),
+}
+
+/// Tells of withdrawals.
+#[derive(Clone, Debug)]
+pub(crate) struct Withdrawals {
+    sender: Arc<broadcast::Sender<Withdrawn>>,
+}
+
+impl Withdrawn {
+    /// As the table has it.
+    pub(crate) fn to_row(&self) -> (&'static str, String) {
+        match self {
+            Self::Version(digest) => ("version", digest.to_string()),
+            Self::Key(id) => ("key", id.as_str().to_owned()),
+        }
+    }
+
+    /// `None` for what this program does not know.
+    fn from_row(row: &withdrawals::Model) -> Option<Self> {
+        match row.kind.as_str() {
+            "version" => row.subject.parse().ok().map(Self::Version),
+            "key" => Some(Self::Key(KeyId::from_stored(&row.subject))),
+            _ => None,
+        }
+    }
+}
+
+impl Withdrawals {
+    pub(crate) fn new() -> Self {
+        Self { sender: Arc::new(broadcast::Sender::new(KEPT)) }
+    }
+
+    /// Tells all listeners. Call it after the withdrawals are committed, so that whoever asks later is refused.
+    pub(crate) fn tell(&self, withdrawn: impl IntoIterator<Item = Withdrawn>) {
+        for one in withdrawn {
+            // Without listeners nothing runs in this process.
+            drop(self.sender.send(one));
+        }
+    }
+
+    pub(crate) fn listen(&self) -> WithdrawalListener {
+        WithdrawalListener(self.sender.subscribe())
+    }
+
+    /// Tells what other registries than `owner` withdraw after the row `seen`, until it is dropped.
+    pub(crate) async fn watch(self, db: DatabaseConnection, owner: Arc<str>, mut seen: i64) {
+        let mut is_failing = false;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match withdrawals::after(&db, seen, READ_AT_ONCE).await {
+                Ok(rows) => {
+                    is_failing = false;
+                    seen = rows.last().map_or(seen, |row| row.id);
+                    let others = rows.iter().filter(|row| row.told_by != *owner);
+                    self.tell(others.filter_map(Withdrawn::from_row));
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, "What other registries revoke or take down cannot be looked for");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Hears of each withdrawal from its making on. See [`Registry::withdrawals`](crate::Registry::withdrawals).
+#[derive(Debug)]
+pub struct WithdrawalListener(broadcast::Receiver<Withdrawn>);
+
+impl WithdrawalListener {
+    /// What is withdrawn next; `None` once the registry is gone. Dropping the wait loses nothing.
+    pub async fn next(&mut self) -> Option<Withdrawn> {
+        loop {
+            match self.0.recv().await {
+                Ok(withdrawn) => return Some(withdrawn),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::error!(missed, "Withdrawals came faster than running answers could be ended");
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_hears_each_withdrawal_from_its_making_on() {
+        let withdrawals = Withdrawals::new();
+        let version = |name: &str| Withdrawn::Version(Digest::of(name.as_bytes()));
+        withdrawals.tell([version("before")]);
+        let mut listener = withdrawals.listen();
+        let told = [version("first"), Withdrawn::Key(KeyId::from_stored("second"))];
+        withdrawals.tell(told.clone());
+        for one in told {
+            assert_eq!(listener.next().await, Some(one));
+        }
+        drop(withdrawals);
+        assert_eq!(listener.next().await, None);
+    }
+
+    #[test]
+    fn a_row_says_what_was_withdrawn_and_an_unknown_word_nothing() {
+        let row = |(kind, subject): (&str, String)| withdrawals::Model {
+            id: 1,
+            kind: kind.to_owned(),
+            subject,
+            told_by: String::new(),
+            withdrawn_at_ms: 0,
+        };
+        for one in [Withdrawn::Version(Digest::of(b"x")), Withdrawn::Key(KeyId::from_stored("k"))] {
+            assert_eq!(Withdrawn::from_row(&row(one.to_row())), Some(one));
+        }
+        assert_eq!(Withdrawn::from_row(&row(("version", "not a digest".to_owned()))), None);
+        assert_eq!(Withdrawn::from_row(&row(("tenant", "t".to_owned()))), None);
+    }
+}
