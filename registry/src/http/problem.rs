@@ -69,6 +69,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::Auth(AuthError::Expired) => (StatusCode::UNAUTHORIZED, "key_expired"),
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
+        RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
         RegistryError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
         RegistryError::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
