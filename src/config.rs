@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use souk_engine::{EngineConfig, MemorySettings};
 use souk_gateway::GatewayLimits;
 use souk_http::cors::CorsConfig;
+use souk_http::serve::ServerSettings;
 use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
-use souk_protocol::settings::{Checks, PAGE, SettingsError, seconds};
+use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
 use souk_registry::RegistrySettings;
 
@@ -20,7 +20,7 @@ use souk_registry::RegistrySettings;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    pub(crate) server: ServerConfig,
+    pub(crate) server: ServerSettings,
     pub(crate) data: DataConfig,
     pub(crate) model: ModelConfig,
     pub(crate) memory: MemorySettings,
@@ -32,17 +32,6 @@ pub(crate) struct Config {
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
     pub(crate) log: LogConfig,
-}
-
-/// The one HTTP port.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ServerConfig {
-    /// Address and port; port 0 takes a free one.
-    pub(crate) listen: String,
-    /// How long running answers have to end after a signal to stop.
-    #[serde(rename = "drain_timeout_s", deserialize_with = "seconds::deserialize")]
-    pub(crate) drain_timeout: Duration,
 }
 
 /// Where data is kept.
@@ -111,6 +100,7 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
+            .with_list_parse_key("server.trusted_proxies")
             .source(Some(environment));
         let loaded: Self = builder
             .add_source(environment)
@@ -124,7 +114,7 @@ impl Config {
     /// Checks each section by itself and against the others.
     fn check(&self) -> Result<(), SettingsError> {
         let mut checks = Checks::default();
-        checks.within("server.drain_timeout_s", self.server.drain_timeout.as_secs(), 0..=86_400);
+        self.server.check(&mut checks);
         self.memory.check(&mut checks);
         self.engine.check(&mut checks);
         self.adapters.check(&mut checks);
@@ -214,6 +204,7 @@ mod tests {
     #[test]
     fn what_tests_of_crates_take_for_defaults_is_what_a_server_runs_with() {
         let config = load(&[]).unwrap();
+        assert_eq!(config.server, ServerSettings::default());
         assert_eq!(config.constraints, ConstraintLimits::default());
         assert_eq!(config.queue, QueueConfig::default());
         assert_eq!(config.memory, MemorySettings::default());

@@ -31,6 +31,7 @@ pub(crate) fn start_logging(config: &Config) -> anyhow::Result<()> {
 /// If the process counts already.
 pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     let exporter = Exporter::install().context("cannot set up metrics")?;
+    souk_http::serve::describe();
     souk_gateway::metrics::describe();
     souk_registry::metrics::describe();
     souk_engine::figures::describe();

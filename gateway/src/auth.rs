@@ -23,6 +23,8 @@ impl FromRequestParts<Gateway> for Caller {
         if !principal.may(Scope::Inference) {
             return Err(ApiError::MissingScope(Scope::Inference));
         }
+        // Its body counts as this tenant's.
+        parts.extensions.insert(principal.tenant.clone());
         Ok(Self(principal))
     }
 }

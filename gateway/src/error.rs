@@ -76,6 +76,9 @@ pub enum ApiError {
     /// The body did not arrive in time, or not whole.
     #[error("The request body did not arrive within {} seconds.", .0.as_secs())]
     BodyTimeout(Duration),
+    /// The body came more slowly than the least rate.
+    #[error("The request body came too slowly.")]
+    BodyTooSlow,
     /// The connection broke while the body was read.
     #[error("The request body ended early.")]
     BodyCut,
@@ -112,6 +115,14 @@ pub enum ApiError {
         limit: usize,
         /// What it counts now.
         queued: usize,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The caller has its share of what others wait for.
+    #[error("Your share is taken, {what}. Try again in {} s.", .retry_after.as_secs())]
+    ShareTaken {
+        /// Of what, with what is held and asked for.
+        what: String,
         /// When to come back.
         retry_after: Duration,
     },

@@ -8,14 +8,17 @@ use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::admit::Gates;
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
 use crate::version_templates::VersionTemplates;
+
+/// How often a draining gateway looks whether the last request has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What a gateway is built from.
 pub struct GatewayParts {
@@ -52,8 +55,7 @@ struct GatewayState {
     metrics: Exporter,
     cors: CorsOrigins,
     limits: GatewayLimits,
-    /// One permit per request that is under way or whose jobs are not settled.
-    in_flight: Arc<Semaphore>,
+    gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
     /// One per pool; they end with the gateway.
@@ -87,7 +89,7 @@ impl Gateway {
             version_templates: VersionTemplates::default(),
             metrics: parts.metrics,
             cors: parts.cors,
-            in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
+            gates: Gates::new(&parts.limits),
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: unix_now().as_secs(),
@@ -101,9 +103,9 @@ impl Gateway {
     /// [`cut_off`](Self::cut_off) what is left.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        let all = u32::try_from(self.limits().max_in_flight).unwrap_or(u32::MAX);
-        // Fails only if the semaphore is closed, which nothing does.
-        let _ = self.shared.in_flight.acquire_many(all).await;
+        while self.shared.gates.in_flight() > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Ends all running answers at once: whole ones with 503, streams with an error event. Their jobs leave the queue and
@@ -188,8 +190,8 @@ impl Gateway {
         &self.shared.open_jobs
     }
 
-    pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {
-        &self.shared.in_flight
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.shared.gates
     }
 
     pub(crate) fn metrics(&self) -> &Exporter {

@@ -15,10 +15,13 @@ pub struct GatewayLimits {
     /// Bytes of the longest request body; longer ones are answered 413. The default holds the 8192 tokens of the demo's
     /// model some fifty times over.
     pub max_body_bytes: usize,
+    /// Bytes of bodies that may be read at once, from the first byte until they are parsed; past it, and past the
+    /// tenant's share of it, requests are refused before their body is read.
+    pub max_reading_bytes: usize,
     /// How long a client may take to send its body; then 408.
     #[serde(rename = "body_timeout_s", deserialize_with = "seconds::deserialize")]
     pub body_timeout: Duration,
-    /// Requests that may be under way at once, streams included; past it 503. Each holds its parsed body, its prompt and
+    /// Requests that may be under way at once, streams included; past it 503, past a tenant's share of it 429. Each holds its parsed body, its prompt and
     /// up to its answer in memory: some 100 KiB at 8192 tokens, so the default is about 50 MiB.
     pub max_in_flight: usize,
     /// How long an answer may take from the arrival of its request, waiting included. Travels with the job as its
@@ -68,6 +71,10 @@ impl GatewayLimits {
     /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         checks.within("gateway.max_body_bytes", self.max_body_bytes, 1024..=1 << 30);
+        // An eighth is a reserve for small bodies.
+        let room = self.max_reading_bytes - self.max_reading_bytes / 8;
+        let key = "seven eighths of gateway.max_reading_bytes";
+        checks.no_more_than("gateway.max_body_bytes", self.max_body_bytes, key, room);
         checks.within("gateway.body_timeout_s", self.body_timeout.as_secs(), 1..=3600);
         checks.within("gateway.max_in_flight", self.max_in_flight, 1..=1 << 20);
         checks.within("gateway.request_timeout_s", self.request_timeout.as_secs(), 1..=86_400);

@@ -8,6 +8,7 @@ use souk_queue::PoolStats;
 
 const REFUSED: &str = "souk_gateway_refused_total";
 const IN_FLIGHT: &str = "souk_gateway_in_flight_requests";
+const READING_BYTES: &str = "souk_gateway_reading_body_bytes";
 const FIRST_TOKEN_SECONDS: &str = "souk_gateway_time_to_first_token_seconds";
 const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
@@ -23,6 +24,7 @@ const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 pub fn describe() {
     describe_counter!(REFUSED, "Requests refused or failed, by error code.");
     describe_gauge!(IN_FLIGHT, "Requests under way, streams included.");
+    describe_gauge!(READING_BYTES, "Bytes of request bodies that are being read, as announced.");
     describe_histogram!(FIRST_TOKEN_SECONDS, Unit::Seconds, "Time from dispatch to the first token of an answer.");
     describe_histogram!(INTER_TOKEN_SECONDS, Unit::Seconds, "Time between arrivals of an answer's tokens.");
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
@@ -76,6 +78,11 @@ pub(crate) fn queue(base: &str, stats: &PoolStats) {
     set(DEAD_LETTERS, stats.dead_letters as f64);
     let oldest = stats.lanes.iter().filter_map(|lane| lane.oldest).max().unwrap_or_default();
     set(OLDEST_JOB_AGE, oldest.as_secs_f64());
+}
+
+/// Bytes of bodies that are being read.
+pub(crate) fn reading(num_bytes: u64) {
+    gauge!(READING_BYTES).set(num_bytes as f64);
 }
 
 /// Counts a request as under way until it is dropped.

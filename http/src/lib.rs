@@ -1,6 +1,7 @@
 //! The crust that every HTTP service of Souk has around its routes, written once: the request's id, its line in the log
 //! and its place in the figures; panics as answers; refused bodies read away; the key in the header; `Idempotency-Key`;
-//! RFC 9457 problems; signs of life; the exporter of figures; and which pages of other origins may call.
+//! RFC 9457 problems; signs of life; the exporter of figures; which pages of other origins may call; and the listener
+//! below all of it, in which every wait has an end.
 //!
 //! It knows no route, no error and no figure of a service: those stay with the service, which hands over what it needs.
 //!
@@ -16,12 +17,16 @@ mod observe;
 
 pub mod bearer;
 pub mod cors;
+pub mod draining;
 pub mod health;
 pub mod idempotency;
 pub mod problem;
+pub mod public_port;
 pub mod request_id;
 
 pub mod exporter;
+
+pub mod serve;
 
 pub use crust::put_around;
 pub use exporter::Exporter;

@@ -19,6 +19,7 @@ pub mod constraint;
 pub mod deadline;
 pub mod digest;
 pub mod event;
+pub mod gate;
 pub mod identity;
 pub mod ids;
 pub mod job;

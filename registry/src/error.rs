@@ -23,6 +23,11 @@ pub enum RegistryError {
     /// The key does not carry the right that the route needs.
     #[error("this needs a key with the scope `{0}`")]
     MissingScope(Scope),
+    /// Operators' keys do not work on the port that everybody may reach.
+    #[error(
+        "a key with the scope `admin` works on the operators' port only, which the setting server.admin_listen names"
+    )]
+    OperatorsPortOnly,
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),

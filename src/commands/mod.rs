@@ -11,6 +11,7 @@ mod serve;
 mod tenants;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -24,7 +25,13 @@ use crate::config::Config;
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), std::env::vars())?;
     match cli.command {
-        Command::Serve(arguments) => runtime()?.block_on(serve::run(config, arguments)),
+        Command::Serve(arguments) => {
+            let runtime = runtime()?;
+            let ended = runtime.block_on(serve::run(config, arguments));
+            // What still runs on a thread of its own must not keep a process that was told twice to end.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended
+        }
         Command::Models(command) => models::run(&config, command),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),

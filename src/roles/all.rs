@@ -1,18 +1,19 @@
-//! Every role in one process, served on one address and drained on a signal. The services are the same as in a fleet; only
-//! their ports are function calls and channels.
+//! Every role in one process, served on one address, or on one for everybody and one for operators, and drained on a
+//! signal. The services are the same as in a fleet; only their ports are function calls and channels.
 //!
 //! The order is: settings (already checked), model and database, services, address, requests. Nothing is bound before
 //! everything else is known to be good.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
+use axum::Router;
 use souk_gateway::Gateway;
 use souk_http::Exporter;
+use souk_http::draining::Draining;
+use souk_http::serve::{self, Certificate, Listening, Server, ServerSettings};
 use souk_models::base::LoadedBase;
 use souk_node::adapters::FolderSource;
 use souk_node::node::Node;
@@ -20,7 +21,8 @@ use souk_protocol::PoolId;
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
 use souk_registry::Registry;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::RunningNode;
@@ -30,25 +32,57 @@ use crate::ports::catalog::InProcessCatalog;
 use crate::ports::{pins, withdrawals};
 use crate::{telemetry, terminal};
 
+/// What the end of a drain keeps for what is cut off: its clients are told, its jobs settled, the database closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Serves until SIGTERM or Ctrl-C, then drains. The admin key of the first start is also written to `admin_key_file`.
 ///
 /// # Errors
 /// What keeps the server from starting; after that, what breaks the listener.
 pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow::Result<()> {
     telemetry::start_logging(&config)?;
+    let descriptors = serve::raise_limit();
     let metrics = telemetry::start_metrics()?;
     let base = node::load_base(&config).await?;
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
     let services = Services::start(&config, registry, base, metrics)?;
 
-    let listener = TcpListener::bind(&config.server.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another server there?", config.server.listen))?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let signals = Signals::listen()?;
+    let server = Server::new(config.server.clone(), descriptors);
+    let router = routes::router(services.gateway.clone(), services.registry.clone(), services.draining.clone());
+    let listening = listen(&server, &config.server, router).await?;
+    services.serve(server, listening, signals, config.server.drain_timeout).await
+}
+
+/// Opens the ports: one for everything, or one for everybody and one for operators. Says where they are.
+async fn listen(server: &Server, settings: &ServerSettings, router: Router) -> anyhow::Result<Vec<Listening>> {
+    let certificate = settings.tls.is_on().then(|| Certificate::open(settings.tls.clone())).transpose()?;
+    let admin = match settings.admin_address() {
+        Some(address) => Some(bind(&address, "server.admin_listen").await?),
+        None => None,
+    };
+    let public = bind(&settings.listen, "server.listen").await?;
+    let mut ports = Vec::new();
+    let router = if let Some(listener) = admin {
+        let port = server.listen(listener, router.clone(), None).context("the operators' port has no address")?;
+        terminal::line(&format!("operators on http://{}", port.address))?;
+        ports.push(port);
+        routes::public(router)
+    } else {
+        router
+    };
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let port = server.listen(public, router, certificate).context("the port has no address")?;
     // Scripts wait for this line: from here on requests are answered.
-    terminal::line(&format!("listening on http://{address}"))?;
-    services.serve(listener, stop_signal()?, config.server.drain_timeout).await
+    terminal::line(&format!("listening on {scheme}://{}", port.address))?;
+    ports.push(port);
+    Ok(ports)
+}
+
+async fn bind(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address} ({setting}); is another server there?"))
 }
 
 /// Everything that runs.
@@ -56,6 +90,8 @@ struct Services {
     gateway: Gateway,
     registry: Registry,
     node: Node,
+    /// Whether all of it stops.
+    draining: Draining,
     /// What runs beside them, until they end.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -78,46 +114,46 @@ impl Services {
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));
-        Ok(Self { gateway, registry, node, _tasks: tasks })
+        Ok(Self { gateway, registry, node, draining: Draining::default(), _tasks: tasks })
     }
 
-    /// Answers requests until `stop` resolves; then refuses new ones, lets running ones end within `drain_timeout`, and
-    /// returns.
+    /// Answers requests until a signal; then refuses new ones, lets running ones end, and returns, all within
+    /// `drain_timeout`. A second signal ends everything at once.
     async fn serve(
         self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
+        server: Server,
+        _listening: Vec<Listening>,
+        mut signals: Signals,
         drain_timeout: Duration,
     ) -> anyhow::Result<()> {
-        let Self { gateway, registry, node, _tasks } = self;
-        let router = routes::router(gateway.clone(), registry.clone());
-        let (close, closed) = tokio::sync::oneshot::channel::<()>();
-        // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
-        let listener = listener.tap_io(|stream| {
-            stream.set_nodelay(true).ok();
-        });
-        let server = axum::serve(listener, router).with_graceful_shutdown(async {
-            closed.await.ok();
-        });
-        let drain = async move {
-            stop.await;
-            tracing::info!("Stopping: new requests are refused, running answers may end");
-            // The port stays open while answers run, so that late requests hear 503 and not a broken connection.
-            if tokio::time::timeout(drain_timeout, gateway.drain()).await.is_err() {
-                tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
-                gateway.cut_off().await;
-            }
-            node.drain(drain_timeout).await;
-            close.send(()).ok();
-            // Idle connections would keep the server for as long as their clients like.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        };
-        let ended = tokio::select! {
-            ended = std::future::IntoFuture::into_future(server) => ended.context("the server broke"),
-            () = drain => Ok(()),
-        };
-        registry.close().await;
-        ended
+        signals.next().await;
+        tracing::info!(?drain_timeout, "Stopping: new requests are refused, running answers may end");
+        tokio::select! {
+            () = self.drain(server, drain_timeout) => Ok(()),
+            () = signals.next() => anyhow::bail!("a second signal came: ended at once, with answers still running"),
+        }
+    }
+
+    async fn drain(self, server: Server, drain_timeout: Duration) {
+        let Self { gateway, registry, node, draining, _tasks } = self;
+        let deadline = Instant::now() + drain_timeout;
+        draining.begin();
+        // Answers end early enough that what is cut off can be told to its client and settled.
+        let answers_end = deadline - LAST_WORDS.min(drain_timeout / 4);
+        // The port stays open while answers run, so that late requests hear 503 and not a broken connection.
+        if tokio::time::timeout_at(answers_end, gateway.drain()).await.is_err() {
+            tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
+            gateway.cut_off().await;
+        }
+        let left = |least: Duration| deadline.saturating_duration_since(Instant::now()).max(least);
+        if tokio::time::timeout(left(LAST_WORDS), node.drain(left(LAST_WORDS) / 2)).await.is_err() {
+            tracing::warn!("The node did not end in time");
+        }
+        let hung = server.close(Instant::now() + left(LAST_WORDS / 4)).await;
+        if hung > 0 {
+            tracing::warn!(connections = hung, "Connections were still open and are cut off");
+        }
+        tokio::time::timeout(left(LAST_WORDS), registry.close()).await.ok();
     }
 }
 
@@ -133,12 +169,26 @@ fn keep_pins(
     (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
 }
 
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    Ok(async move {
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind, name| signal(kind).with_context(|| format!("cannot listen for {name}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    /// Waits for the next of them.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -1,16 +1,33 @@
 //! One port for everything: the gateway's and the registry's routes, and their documentation.
 
 use axum::Router;
-use axum::middleware::from_fn;
-use axum::response::Redirect;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{Redirect, Response};
 use axum::routing::get;
 use souk_gateway::Gateway;
+use souk_http::draining::{Draining, refuse_writes};
+use souk_http::public_port::mark;
 use souk_http::refused_body::read_away;
 use souk_registry::Registry;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-/// Merges the services' routers, each with its own crust around it, with the pages that belong to neither.
-pub(super) fn router(gateway: Gateway, registry: Registry) -> Router {
+/// The same routes for a port that everybody may reach, without what is for operators.
+pub(super) fn public(router: Router) -> Router {
+    router.layer(from_fn(mark)).layer(from_fn(hide_figures))
+}
+
+/// Answers `/metrics` as if there were nothing.
+async fn hide_figures(request: Request, next: Next) -> Response {
+    if request.uri().path() == "/metrics" {
+        return souk_gateway::not_found(request.method().clone(), request.uri().clone()).await;
+    }
+    next.run(request).await
+}
+
+/// Merges the services' routers, each with its own crust around it, with the pages that belong to neither. Once `draining`
+/// has begun, the registry changes nothing any more; the gateway refuses by itself.
+pub(super) fn router(gateway: Gateway, registry: Registry, draining: Draining) -> Router {
     let (gateway_routes, gateway_document) = souk_gateway::router(gateway);
     let (registry_routes, registry_document) = souk_registry::router(registry);
     // The page and its scripts are inside the executable, so it works without a network.
@@ -24,5 +41,5 @@ pub(super) fn router(gateway: Gateway, registry: Registry) -> Router {
         .fallback(souk_gateway::not_found)
         .layer(from_fn(read_away))
         .merge(gateway_routes)
-        .merge(registry_routes)
+        .merge(registry_routes.layer(from_fn_with_state(draining, refuse_writes)))
 }

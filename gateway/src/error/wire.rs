@@ -127,7 +127,9 @@ impl ApiError {
             Self::MalformedJson(_) | Self::BodyCut => never(StatusCode::BAD_REQUEST, None),
             Self::MediaType(_) => never(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_content_type")),
             Self::BodyTooLarge { .. } => never(StatusCode::PAYLOAD_TOO_LARGE, Some("request_too_large")),
-            Self::BodyTimeout(_) => Facts { retry: Retry::Perhaps, ..never(StatusCode::REQUEST_TIMEOUT, None) },
+            Self::BodyTimeout(_) | Self::BodyTooSlow => {
+                Facts { retry: Retry::Perhaps, ..never(StatusCode::REQUEST_TIMEOUT, None) }
+            }
             Self::NoKey => never(StatusCode::UNAUTHORIZED, None),
             Self::InvalidKey => never(StatusCode::UNAUTHORIZED, Some("invalid_api_key")),
             Self::MissingScope(_) => never(StatusCode::FORBIDDEN, Some("missing_scope")),
@@ -137,7 +139,7 @@ impl ApiError {
             }
             Self::ModelTakenDown(_) => never(StatusCode::GONE, Some("model_taken_down")),
             Self::BaseNotServed(_) => never(StatusCode::BAD_REQUEST, Some("base_model_not_served")),
-            Self::RateLimited { retry_after, .. } => Facts {
+            Self::RateLimited { retry_after, .. } | Self::ShareTaken { retry_after, .. } => Facts {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 kind: "rate_limit_error",
                 code: Some("rate_limit_exceeded"),

@@ -3,10 +3,13 @@
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde_json::Value;
+use souk_http::serve::is_too_slow;
+use souk_protocol::TenantId;
 
 use super::fields::Fields;
+use crate::call::admit::{BodyBytes, Gates};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::limits::GatewayLimits;
@@ -29,7 +32,12 @@ impl FromRequest<Gateway> for JsonBody {
         if length.is_some_and(|length: u64| length > limits.max_body_bytes as u64) {
             return Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes });
         }
-        let bytes = read(request.into_body(), limits).await?;
+        if gateway.is_draining() {
+            return Err(ApiError::Draining);
+        }
+        let tenant = request.extensions().get::<TenantId>().ok_or(ApiError::NoKey)?;
+        let mut counted = gateway.gates().begin_body(tenant, length.unwrap_or_default())?;
+        let bytes = read(request.into_body(), &mut counted, limits).await?;
         // The parser refuses nesting deeper than 128, so no body overflows the stack.
         let value: Value =
             serde_json::from_slice(&bytes).map_err(|error| ApiError::MalformedJson(error.to_string()))?;
@@ -45,14 +53,32 @@ fn is_json(content_type: &str) -> bool {
     media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
 }
 
-async fn read(body: Body, limits: &GatewayLimits) -> Result<axum::body::Bytes, ApiError> {
-    let read = tokio::time::timeout(limits.body_timeout, Limited::new(body, limits.max_body_bytes).collect()).await;
-    let read = read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?;
-    match read {
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes }),
-        Err(_) => Err(ApiError::BodyCut),
+async fn read(body: Body, counted: &mut BodyBytes, limits: &GatewayLimits) -> Result<Vec<u8>, ApiError> {
+    let read = tokio::time::timeout(limits.body_timeout, collect(body, counted, limits)).await;
+    read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?
+}
+
+/// All bytes of a body. Those that were not announced are counted as they come.
+async fn collect(mut body: Body, counted: &mut BodyBytes, limits: &GatewayLimits) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match is_too_slow(&error) {
+            true => ApiError::BodyTooSlow,
+            false => ApiError::BodyCut,
+        })?;
+        // Trailers say nothing here.
+        let Ok(part) = frame.into_data() else { continue };
+        let len = bytes.len() + part.len();
+        if len > limits.max_body_bytes {
+            return Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes });
+        }
+        let uncounted = (len as u64).saturating_sub(counted.amount());
+        if uncounted > 0 {
+            Gates::more_of_body(counted, uncounted)?;
+        }
+        bytes.extend_from_slice(&part);
     }
+    Ok(bytes)
 }
 
 #[cfg(test)]

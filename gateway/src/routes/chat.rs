@@ -42,10 +42,10 @@ use crate::served::ServedBase;
 pub(crate) async fn create_chat_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    admission: Admission,
     Extension(request_id): Extension<RequestId>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
+    let admission = Admission::take(&gateway, &principal)?;
     let request = ChatRequest::parse(fields, gateway.limits())?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);

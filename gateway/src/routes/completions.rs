@@ -42,10 +42,10 @@ use crate::served::ServedBase;
 pub(crate) async fn create_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    admission: Admission,
     Extension(request_id): Extension<RequestId>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response, ApiError> {
+    let admission = Admission::take(&gateway, &principal)?;
     let request = CompletionRequest::parse(fields, gateway.limits())?;
     let wishes = Wishes {
         model: request.model.clone(),

@@ -30,9 +30,9 @@ use crate::request::completion::token_ids;
 pub(crate) async fn detokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    _admission: Admission,
     JsonBody(mut fields): JsonBody,
 ) -> Result<Json<Detokenized>, ApiError> {
+    let _admission = Admission::take(&gateway, &principal)?;
     let model = fields.string("model")?;
     let tokens = fields.list("tokens")?.ok_or(ApiError::MissingParameter("tokens"))?;
     let request = DetokenizeRequest { model, tokens: token_ids("tokens", &tokens)? };

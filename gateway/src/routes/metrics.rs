@@ -20,5 +20,6 @@ pub(crate) async fn render_metrics(State(gateway): State<Gateway>) -> Response {
             metrics::queue(&base.id, &stats);
         }
     }
+    metrics::reading(gateway.gates().reading());
     gateway.metrics().answer()
 }

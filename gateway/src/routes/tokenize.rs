@@ -35,9 +35,9 @@ use crate::served::{Begin, ServedBase};
 pub(crate) async fn tokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    _admission: Admission,
     JsonBody(fields): JsonBody,
 ) -> Result<Json<Tokenized>, ApiError> {
+    let _admission = Admission::take(&gateway, &principal)?;
     let request = TokenizeRequest::parse(fields, &gateway)?;
     let model = model_for(&gateway, &principal, request.model.as_deref()).await?;
     let base = &model.base;

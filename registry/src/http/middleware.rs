@@ -7,6 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use souk_http::Service;
 use souk_http::bearer::{self, BearerError};
 use souk_http::problem::Problem;
+use souk_http::public_port::ByPublicPort;
+use souk_protocol::Scope;
 
 use crate::Registry;
 use crate::auth::AuthError;
@@ -29,7 +31,7 @@ pub(crate) static SERVICE: Service = Service {
     },
 };
 
-/// Puts the [`souk_protocol::Principal`] beside the request, or answers 401.
+/// Puts the [`souk_protocol::Principal`] beside the request, or answers 401; 403 to operators who come by the wrong port.
 pub(crate) async fn authenticate(
     State(registry): State<Registry>,
     mut request: Request,
@@ -40,6 +42,9 @@ pub(crate) async fn authenticate(
         BearerError::Malformed => AuthError::Invalid,
     })?;
     let principal = registry.authenticate(presented).await?;
+    if request.extensions().get::<ByPublicPort>().is_some() && principal.may(Scope::Admin) {
+        return Err(RegistryError::OperatorsPortOnly);
+    }
     request.extensions_mut().insert(principal);
     Ok(next.run(request).await)
 }

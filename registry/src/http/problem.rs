@@ -72,6 +72,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         }
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
+        RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
         RegistryError::ExpiryNotHeld { .. } => (StatusCode::FORBIDDEN, "expiry_not_held"),
         RegistryError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
