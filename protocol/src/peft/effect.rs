@@ -12,6 +12,7 @@ use super::MAX_RANK;
 use super::modules::{Module, ModuleSite};
 use super::names::{self, TensorRole};
 use super::plan::AdapterPlan;
+use super::problem::{ProblemCode, ProblemList};
 use super::tensors::{TensorEntry, TensorType};
 
 /// Below this `|scale * B A|` is lost when it is added to the base's output in single precision: rows of a trained
@@ -164,6 +165,22 @@ impl EffectSums {
             pairs: plan.pairs.iter().map(effect).collect(),
             num_norms: plan.norms.len(),
             has_magnitudes: plan.pairs.iter().any(|pair| pair.magnitude.is_some()),
+        }
+    }
+
+    /// Pairs of `plan` that cannot be used: when they are packed, a number of theirs overflows.
+    pub(super) fn overflows(&self, plan: &AdapterPlan, problems: &mut ProblemList) {
+        for pair in &plan.pairs {
+            let Some(PairSums { a: Some(a), b: Some(b), .. }) = self.pairs.get(&pair.site) else { continue };
+            let scaled = pair.scale.abs() * b.largest;
+            for (what, tensor, largest) in
+                [("its", &pair.a, a.largest), ("scaled by alpha and rank its", &pair.b, scaled)]
+            {
+                if !bf16::from_f32(largest).is_finite() {
+                    let message = format!("{what} largest number is {largest:e}, at most {:e} is allowed", bf16::MAX);
+                    problems.add(ProblemCode::NotFinite, &tensor.name, message);
+                }
+            }
         }
     }
 }

@@ -131,8 +131,10 @@ impl MeasuredIntake {
         claim: BaseClaim<'_>,
     ) -> Result<(AdapterPlan, Effect), Problems> {
         let (plan, sums) = self.0.end(config, base, claim)?;
+        let mut problems = ProblemList::default();
+        sums.overflows(&plan, &mut problems);
         let effect = sums.of_plan(&plan);
-        Ok((plan, effect))
+        problems.into_result((plan, effect))
     }
 }
 
