@@ -157,7 +157,8 @@ impl Location {
         let (path, is_address) = without_scheme(&text);
         let starts_local = !is_address && (path.starts_with(['/', '.', '~']) || has_drive(path));
         // A revision may have slashes of its own.
-        let path = path.find("@refs/").map_or(path, |at| &path[..at]);
+        let path = ["@refs/", ":refs/"].iter().filter_map(|mark| path.find(mark)).min().map_or(path, |at| &path[..at]);
+        let path = if starts_local { path } else { path.split(['?', '#']).next().unwrap_or_default() };
         let mut parts: Vec<&str> =
             path.split('/').map(str::trim).filter(|part| !matches!(*part, "" | "." | ".." | "~")).collect();
         if let Some(cached) = parts.iter().rposition(|part| part.starts_with("models--")) {
@@ -187,10 +188,9 @@ impl Location {
 const HUBS: &[&str] =
     &["huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com", "modelscope.cn", "www.modelscope.cn"];
 
-/// The text behind `scheme://`, without query and fragment, and whether what is left begins with a host.
+/// The text behind `scheme://`, and whether what is left begins with a host.
 fn without_scheme(text: &str) -> (&str, bool) {
     let Some((scheme, rest)) = text.split_once("://") else { return (text, false) };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     match scheme {
         "http" | "https" => (rest, true),
         // `hf://org/name` is a hub's name, others are folders in some store.
@@ -223,15 +223,22 @@ fn org_of(parts: &[String]) -> Option<String> {
     }
 }
 
+/// What begins a revision, a tag, a query or a fragment.
+const BEHIND_A_NAME: [char; 4] = ['@', ':', '?', '#'];
+
+/// What word processors and web pages make of a dash.
+const DASHES: [char; 5] = ['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}'];
+
 /// A part in its plain form: one kind of separator, no revision, no file ending, no precision, no format.
 fn clean(part: &str) -> String {
-    let part = part.trim_start_matches(['@', ':']);
-    let end = part.find(['@', ':']).unwrap_or(part.len());
+    let part = part.trim_start_matches(BEHIND_A_NAME);
+    let end = part.find(BEHIND_A_NAME).unwrap_or(part.len());
     // ModelScope's cache writes a dot as three underscores.
     let part = part[..end].replace("___", ".");
     let mut name = String::with_capacity(part.len());
     for character in part.chars() {
-        let character = if character == '_' || character.is_whitespace() { '-' } else { character };
+        let is_separator = character == '_' || character.is_whitespace() || DASHES.contains(&character);
+        let character = if is_separator { '-' } else { character };
         if character != '-' || !name.ends_with('-') {
             name.push(character);
         }
@@ -249,30 +256,38 @@ fn clean(part: &str) -> String {
     }
 }
 
-/// One word, at a name's end, of how weights are stored.
+/// One word, at a name's end, of how weights are stored, with what qualifies it.
 static PACKAGING: LazyLock<Regex> =
-    LazyLock::new(|| compiled(&format!(r"(?:[-.](?:{PACKAGING_WORDS})|\.(?:{FILE_ENDINGS}))$")));
+    LazyLock::new(|| compiled(&format!(r"(?:[-.](?:{PACKAGING_WORDS})(?:-(?:{QUALIFIERS}))*|\.(?:{FILE_ENDINGS}))$")));
 /// A name that has no other word.
 static ONLY_PACKAGING: LazyLock<Regex> =
-    LazyLock::new(|| compiled(&format!(r"^(?:{PACKAGING_WORDS})(?:[-.](?:{PACKAGING_WORDS}))*$")));
+    LazyLock::new(|| compiled(&format!(r"^(?:{PACKAGING_WORDS})(?:-(?:{QUALIFIERS})|[-.](?:{PACKAGING_WORDS}))*$")));
 
 /// Only behind a dot: `-pt` is how some makers call a pretrained model.
 const FILE_ENDINGS: &str = "bin|pt|pth|git|zip|tgz|tar|gz";
 
 const PACKAGING_WORDS: &str = concat!(
     // Containers.
-    r"gguf|ggml|safetensors|onnx|openvino|ov|mlx|mlc|coreml|hf|sharded",
+    r"gguf|ggml|safetensors|onnx|openvino|ov|mlx|mlc|coreml|hf|sharded|llamafile|tflite|litert|ctranslate2|ct2",
+    r"|executorch|pte|tensorrt|trt|rkllm|\d{5}-of-\d{5}",
     // Quantisers and their makers.
-    r"|bnb|bitsandbytes|unsloth|gptq|gptqmodel|awq|autoawq|exl[23]|hqq|aqlm|eetq|quip|auto-?round|marlin|torchao",
-    r"|smashed|quantized|quantised|dwq|imatrix|imat|i1|ud|turbomind|llmcompressor|compressed-tensors",
-    // Types of numbers, with what qualifies them.
-    r"|(?:(?:mx|nv)?fp(?:4|6|8|16|32)|bf16|f16|f32|nf[248]|u?int(?:2|3|4|5|6|8|16)|w\d{1,2}a\d{1,2})",
-    r"(?:-(?:dynamic|static|kv|block|mixed|weight-only))?|float(?:8|16|32)|bfloat16",
-    r"|\d{1,2}-?bits?|\d{1,2}(?:\.\d{1,3})?-?bpw(?:-h\d)?",
-    // llama.cpp's and MLC's types: q4_k_m, iq3_xxs, q8_0, q4f16_1.
-    r"|i?q\d(?:-(?:k|\d|nl|xxs|xs|s|m))?(?:-(?:xxs|xs|s|m|l|xl|\d))*|q\df\d{2}(?:-\d)?|tq\d-\d",
+    r"|bnb|bitsandbytes|unsloth|gptq|gptqmodel|awq|autoawq|exl[23](?:-\d-\d)?|hqq|eetq|quip|auto-?round|marlin",
+    r"|torchao|ao|quanto|vptq|spqr|aqlm(?:-pv)?(?:-\d-?bit)?(?:-\d{1,2}x\d{1,2})?",
+    r"|smashed|quant(?:s|i[sz]ed|i[sz]ation)?|dwq|imatrix|imat|i1|ud|turbomind|llmcompressor|compressed-tensors",
+    // Types of numbers.
+    r"|(?:mx|nv)?fp(?:4|6|8|16|32)(?:a\d{1,2})?|bf16|f16|f32|nf[248]|u?int(?:2|3|4|5|6|8|16)(?:-?bits?|wo)?",
+    r"|w\d{1,2}a\d{1,2}|\da\dw|\dda\dw|float(?:8|16|32)|bfloat16",
+    r"|\d{1,2}-?bits?(?:-?gs?\d{2,4})?|mixed-\d-\d(?:-?bits?)?|\d{1,2}(?:\.\d{1,3})?-?bpw(?:-h\d)?",
+    // llama.cpp's and MLC's types: q4_k_m, q2ks, iq3_xxs, q8_0, q4f16_1.
+    r"|i?q\d(?:-(?:k|\d|nl|xxs|xs|s|m))?(?:-(?:xxs|xs|s|m|l|xl|\d))*|q\dk[sml]?|q\df\d{2}(?:-\d)?|tq\d-\d",
     // Groups of a quantiser.
     r"|gs?\d{2,4}|\d{2,4}g|act-?order|desc-?act|a?sym",
+);
+
+/// What says more of how weights are stored, behind a word that says that; alone it may be part of a model's name.
+const QUALIFIERS: &str = concat!(
+    "dynamic|static|kv|block|mixed|weight-only|per-(?:token|channel|tensor)|dq|double(?:-quant)?|e4m3(?:fn)?|e5m2",
+    r"|true|false|gemm|gemv|inc|iq|gqa|cpu|cuda|gpu|\d{1,2}gb|vortex-v\d",
 );
 
 fn compiled(pattern: &str) -> Regex {
@@ -378,8 +393,13 @@ static NUMBERED_PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+/// Words that models of every family have in their names: without a family they tell none.
+static WITHOUT_FAMILY: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"^(?:(?:\d+(?:\.\d+)?[bm]|instruct|chat|it|base|model|llm)(?:-|$))+$"));
+
 fn is_placeholder(name: &str) -> bool {
     PLACEHOLDERS.contains(&name)
+        || WITHOUT_FAMILY.is_match(name)
         || name.contains(['$', '{', '}', '<', '>', '%'])
         || !name.contains(|c: char| c.is_alphabetic())
         || NUMBERED_PLACEHOLDER.is_match(name)
@@ -397,5 +417,7 @@ fn looks_like_a_model(name: &str) -> bool {
     FAMILY_OR_SIZE.is_match(name) || name.split(['-', '.']).any(|word| matches!(word, "instruct" | "chat"))
 }
 
+#[cfg(test)]
+mod spellings;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::spellings::{ANOTHER, NO_MODEL, THE_SAME};
 use super::*;
 use crate::{Digest, LlamaShape, TokenizerSpec};
 
@@ -214,6 +215,23 @@ fn names_of_folders_and_placeholders_say_nothing() {
         let read = BaseName::read(name);
         assert!(read.is_silent() && !read.names(&smollm2()), "{name}: {read:?}");
     }
+}
+
+#[test]
+fn spellings_of_real_life_are_read_as_people_mean_them() {
+    let base = smollm2();
+    let reads = |name: &str| {
+        let read = BaseName::read(name);
+        (read.is_silent(), read.names(&base))
+    };
+    let misread = |names: &[&str], expected: (bool, bool)| -> Vec<String> {
+        let wrong = names.iter().filter(|name| reads(name) != expected);
+        wrong.map(|name| format!("{name} -> {:?}", BaseName::read(name))).collect()
+    };
+    assert_eq!(misread(THE_SAME, (false, true)), [""; 0], "these are the base");
+    assert_eq!(misread(ANOTHER, (false, false)), [""; 0], "these are other models");
+    assert_eq!(misread(NO_MODEL, (true, false)), [""; 0], "these tell no model");
+    assert!(THE_SAME.len() >= 100 && ANOTHER.len() >= 60 && NO_MODEL.len() >= 40);
 }
 
 #[test]

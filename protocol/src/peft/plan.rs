@@ -310,7 +310,7 @@ fn check_rank_and_scale(path: &str, rank: usize, config: &LoraConfig, problems: 
     let scale = config.scale_of(path) as f32;
     if !scale.is_finite() {
         let message = format!("the scale {:e} is too large", config.scale_of(path));
-        problems.add(ProblemCode::FieldInvalid, "lora_alpha", message);
+        problems.add_once(ProblemCode::FieldInvalid, "lora_alpha", message);
         return None;
     }
     Some(scale)

@@ -158,6 +158,14 @@ impl ProblemList {
         self.push(Problem::new(code, subject, message));
     }
 
+    /// Says what may hold for every module once.
+    pub(super) fn add_once(&mut self, code: ProblemCode, subject: impl AsRef<str>, message: impl Into<String>) {
+        let problem = Problem::new(code, subject, message);
+        if !self.listed.contains(&problem) {
+            self.push(problem);
+        }
+    }
+
     pub(super) fn append(&mut self, problems: Problems) {
         self.num_unlisted += problems.num_unlisted;
         for problem in problems.listed {

@@ -115,6 +115,24 @@ fn small_but_real_changes_live() {
 }
 
 #[test]
+fn numbers_that_overflow_when_they_are_packed_are_refused_by_name() {
+    let problems = |changes: Value, part: &str, value: f32| {
+        let mut tensors = q_and_v();
+        let tensor = tensors.iter_mut().find(|tensor| tensor.name.contains(part)).unwrap();
+        *tensor = SampleTensor::f32(&tensor.name.clone(), &tensor.shape.clone(), value);
+        effect_of(&changes, &tensors, 4096).map_err(|problems| problems.to_string())
+    };
+    let b = problems(json!({}), "lora_B", -3e38).unwrap_err();
+    assert!(b.contains("layers.0.self_attn.q_proj.lora_B") && b.contains("is -inf") || b.contains("is inf"), "{b}");
+    // It is finite, and brain floats round it up to infinity.
+    let a = problems(json!({}), "lora_A", f32::MAX).unwrap_err();
+    assert!(a.contains("lora_A") && a.contains("3.4028235e38, and nodes hold numbers up to 3.3895314e38"), "{a}");
+    assert!(problems(json!({}), "lora_B", 1.6e38).is_ok() && problems(json!({}), "lora_A", 3.38e38).is_ok());
+    let alpha = problems(json!({"lora_alpha": 1e300}), "lora_A", 1.0).unwrap_err();
+    assert_eq!(alpha, "lora_alpha: the scale 2.5e299 is too large");
+}
+
+#[test]
 fn one_dead_pair_among_living_ones_is_named() {
     let mut tensors = q_and_v();
     fill(&mut tensors[1], 0.0);
