@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{BaseModel, Digest, GatewayId, Outcome};
+use souk_protocol::{BaseModel, Digest, GatewayId, Outcome, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -87,7 +86,7 @@ impl Gateway {
             in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
             limits: parts.limits,
             draining: AtomicBool::new(false),
-            started_unix_s: unix_now().as_secs(),
+            started_unix_s: wall_clock::since_epoch().as_secs(),
             _carriers: carriers,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -190,9 +189,4 @@ impl Gateway {
     pub(crate) fn started_unix_s(&self) -> u64 {
         self.shared.started_unix_s
     }
-}
-
-/// Time since the Unix epoch.
-pub(crate) fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

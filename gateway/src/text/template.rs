@@ -6,6 +6,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use minijinja_contrib::pycompat;
+use souk_protocol::wall_clock;
 use time::OffsetDateTime;
 
 use super::disarm::Marker;
@@ -173,7 +174,7 @@ fn refused_or_failed(error: Error) -> TemplateError {
 fn strftime_now(format: &str) -> Result<String, Error> {
     let bad = |text: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {text}"));
     let format = time::format_description::parse_strftime_owned(format).map_err(|error| bad(error.to_string()))?;
-    OffsetDateTime::now_utc().format(&format).map_err(|error| bad(error.to_string()))
+    OffsetDateTime::from(wall_clock::now()).format(&format).map_err(|error| bad(error.to_string()))
 }
 
 /// `tojson` as transformers defines it: Python's `json.dumps` without escaping for HTML.
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn the_date_is_todays() {
         let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
-        assert_eq!(year, OffsetDateTime::now_utc().year().to_string());
+        assert_eq!(year, OffsetDateTime::from(wall_clock::now()).year().to_string());
         assert!(matches!(render("{{ strftime_now('%!') }}", &[]), Err(TemplateError::Failed(_))));
     }
 
