@@ -103,7 +103,7 @@ impl Node {
             eos_tokens: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
-            deadline_unix_ms: None,
+            time_left: None,
         }
     }
 

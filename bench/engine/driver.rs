@@ -58,7 +58,7 @@ impl Driver {
             eos_tokens: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
-            deadline_unix_ms: None,
+            time_left: None,
         }
     }
 

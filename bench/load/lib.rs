@@ -209,6 +209,7 @@ fn setup(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Setup> {
         ("warm-up", format!("{} s", arguments.warm_up_s)),
         ("seed", arguments.seed.to_string()),
     ];
+    #[expect(clippy::disallowed_methods, reason = "a report says to people when it was made")]
     let now = OffsetDateTime::now_utc();
     // Whole seconds are enough to tell runs apart.
     let now = now.replace_nanosecond(0).unwrap_or(now);

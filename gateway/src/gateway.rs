@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome};
+use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -92,7 +92,7 @@ impl Gateway {
             gates: Gates::new(&parts.limits),
             limits: parts.limits,
             draining: AtomicBool::new(false),
-            started_unix_s: unix_now().as_secs(),
+            started_unix_s: wall_clock::since_epoch().as_secs(),
             _carriers: carriers,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -206,9 +206,4 @@ impl Gateway {
     pub(crate) fn started_unix_s(&self) -> u64 {
         self.shared.started_unix_s
     }
-}
-
-/// Time since the Unix epoch.
-pub(crate) fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! What travels from the gateway through the queue to a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,9 @@ pub struct GenerateJob {
     pub logprobs: Option<u8>,
     /// How many alternatives to report for each prompt token; `None` skips the work.
     pub prompt_logprobs: Option<u8>,
-    /// When the answer stops being wanted, in milliseconds since the Unix epoch.
-    pub deadline_unix_ms: Option<u64>,
+    /// For how much longer the answer is wanted, from the moment at which the job is handed over; `None`: for ever. Each
+    /// who hands the job on says anew what is left (see [`deadline`](crate::deadline)).
+    pub time_left: Option<Duration>,
 }
 
 impl GenerateJob {

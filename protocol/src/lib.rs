@@ -30,6 +30,7 @@ pub mod sampling;
 pub mod settings;
 pub mod usage;
 pub mod vocabulary;
+pub mod wall_clock;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use base_name::{BaseClaim, BaseName};

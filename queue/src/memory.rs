@@ -14,10 +14,9 @@ mod vtc;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::deadline::time_left;
 use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -114,9 +113,7 @@ impl MemoryQueue {
 #[async_trait]
 impl JobQueue for MemoryQueue {
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError> {
-        let deadline_unix_ms = submission.job.deadline_unix_ms;
-        let deadline = deadline_unix_ms.map(|_| Instant::now() + time_left(deadline_unix_ms, SystemTime::now()));
-        self.step(submission.job.pool, |pool, now| pool.submit(submission, deadline, now))
+        self.step(submission.job.pool, |pool, now| pool.submit(submission, now))
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>, QueueError> {

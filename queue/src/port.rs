@@ -40,6 +40,7 @@ use crate::words::{
 ///   is settled, so what was computed until then is counted.
 /// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
+/// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
 /// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is each
 ///   that is submitted later or whose attempt comes back; running ones are ended by their nodes.
 ///
@@ -63,6 +64,14 @@ use crate::words::{
 /// and is not settled again. Notices wait for their gateway for `remember_over`.
 ///
 /// # For implementers
+///
+/// No wall clock decides anything here. A job comes with the time that is left of it
+/// ([`time_left`](souk_protocol::GenerateJob::time_left)) and is delivered with what is left then: at a redelivery too,
+/// never with what it was submitted with. Leases, heartbeats and deadlines go by one clock that is never set. In one process
+/// that is a monotonic clock. A remote store measures on its own side, in the step that it runs: it keeps a moment of the
+/// store's monotonic clock (or a key's time to live, where the store counts that down on one), turns what is left into such
+/// a moment when the job is submitted and back at each claim, and never compares it with a moment of a gateway or a node. On
+/// the wire what is left is a duration; the time that a message is under way is not counted.
 ///
 /// Each method is one atomic step over the keys of one pool: plain data in, plain data out. The methods with a `timeout`
 /// are the only ones that wait. Dropping a waiting call loses nothing.

@@ -18,6 +18,6 @@ pub fn job(tenant: &str, pool: PoolId, prompt_tokens: usize) -> GenerateJob {
         eos_tokens: Vec::new(),
         logprobs: None,
         prompt_logprobs: None,
-        deadline_unix_ms: None,
+        time_left: None,
     }
 }

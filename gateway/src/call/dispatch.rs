@@ -1,9 +1,7 @@
 //! From a prepared request to jobs on the queue.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use souk_protocol::deadline::unix_ms_after;
 use souk_protocol::{AdapterUse, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
@@ -39,7 +37,6 @@ pub(crate) struct Order<'a> {
 /// cancelled as they are dropped, and count as refused.
 pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<RunningJob>, ApiError> {
     let (base, timeout) = (&order.model.base, gateway.limits().request_timeout);
-    let deadline_unix_ms = Some(unix_ms_after(timeout, SystemTime::now()));
     let adapters = order.model.adapters.iter();
     let adapters: Vec<AdapterUse> =
         adapters.map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight }).collect();
@@ -66,7 +63,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
                 eos_tokens: order.prepared.eos_tokens.clone(),
                 logprobs: order.logprobs,
                 prompt_logprobs: order.prompt_logprobs,
-                deadline_unix_ms,
+                time_left: Some(journey.deadline.saturating_duration_since(Instant::now())),
             };
             let place = Arc::clone(&order.place);
             let submitted = RunningJob::submit(gateway, job, &journey, order.params.priority, place).await;

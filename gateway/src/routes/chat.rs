@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
-use souk_protocol::RequestId;
+use souk_protocol::{RequestId, wall_clock};
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
@@ -14,7 +14,7 @@ use crate::call::admit::Admission;
 use crate::call::prepare::{Input, Length};
 use crate::call::{self, Ask};
 use crate::error::{ApiError, ErrorBody};
-use crate::gateway::{Gateway, unix_now};
+use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
 use crate::reply::logprobs::ChatLogprobs;
 use crate::reply::piece::{Piece, Scored};
@@ -92,7 +92,7 @@ impl Head {
         let id = request.as_str().trim_start_matches("req_");
         Self {
             id: format!("chatcmpl-{id}"),
-            created: unix_now().as_secs(),
+            created: wall_clock::since_epoch().as_secs(),
             model,
             system_fingerprint: base.fingerprint(),
         }

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
-use souk_protocol::{RequestId, TokenId};
+use souk_protocol::{RequestId, TokenId, wall_clock};
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
@@ -14,7 +14,7 @@ use crate::call::admit::Admission;
 use crate::call::prepare::{Input, Length, PreparedPrompt};
 use crate::call::{self, Ask};
 use crate::error::{ApiError, ErrorBody};
-use crate::gateway::{Gateway, unix_now};
+use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
 use crate::reply::logprobs::{CompletionLogprobs, OffsetCounter};
 use crate::reply::piece::{Piece, Scored};
@@ -162,7 +162,7 @@ impl CompletionShape {
             head: Completion {
                 id: format!("cmpl-{id}"),
                 object: "text_completion",
-                created: unix_now().as_secs(),
+                created: wall_clock::since_epoch().as_secs(),
                 model,
                 system_fingerprint: base.fingerprint(),
                 choices: Vec::new(),

@@ -30,7 +30,8 @@ async fn an_answer_has_the_official_shape() {
     assert_eq!((job.adapters.len(), job.adapters[0].digest, job.sampling.seed), (1, sst2(), 7));
     assert_eq!(tokenizer().decode(&job.prompt), "<|user|>hello<|end|><|assistant|>");
     assert_eq!(job.prompt.len() as u32 + job.max_tokens, tiny_base().shape.context_length as u32);
-    assert!(job.deadline_unix_ms.is_some());
+    let (time_left, timeout) = (job.time_left.unwrap(), souk_gateway::GatewayLimits::default().request_timeout);
+    assert!(time_left <= timeout && time_left > timeout / 2, "{time_left:?} of {timeout:?}");
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use souk_protocol::JobFailure;
+use souk_protocol::deadline::bounded;
 use souk_runner::RunnerLimits;
 use tokio::sync::oneshot;
 
@@ -44,6 +46,8 @@ struct Letters {
 pub(super) struct NewRequest {
     pub(super) id: SequenceId,
     pub(super) request: EngineRequest,
+    /// When nobody wants the answer any more.
+    pub(super) deadline: Option<Instant>,
     pub(super) num_generated: Arc<AtomicU32>,
     pub(super) ended: oneshot::Sender<Ended>,
 }
@@ -76,7 +80,8 @@ impl Inbox {
         let id = SequenceId(letters.next_id);
         letters.next_id += 1;
         letters.num_requests += 1;
-        letters.new.push(NewRequest { id, request, num_generated, ended });
+        let deadline = request.job.time_left.map(|time_left| Instant::now() + bounded(Some(time_left)));
+        letters.new.push(NewRequest { id, request, deadline, num_generated, ended });
         self.arrived.notify_one();
         Ok(id)
     }

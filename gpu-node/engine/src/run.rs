@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use souk_protocol::deadline::time_left;
-use souk_protocol::{FinishReason, GenerateJob, JobFailure};
+use souk_protocol::{FinishReason, JobFailure};
 use souk_runner::{ModelRunner, RunnerLimits};
 
 use super::adapter_set::AdapterSet;
@@ -175,8 +174,7 @@ impl EngineLoop {
     }
 
     fn admit(&mut self, new: NewRequest) {
-        let mut sequence =
-            self.sequence(new.id, &new.request.job, AdapterSet::new(&new.request.adapters, &new.request.job.prompt));
+        let mut sequence = self.sequence(&new);
         let id = new.id;
         let mut answer = RunningAnswer::new(new);
         // A prompt of one token that is only scored needs no step.
@@ -196,20 +194,21 @@ impl EngineLoop {
         }
     }
 
-    fn sequence(&self, id: SequenceId, job: &GenerateJob, adapters: AdapterSet) -> Sequence {
+    fn sequence(&self, new: &NewRequest) -> Sequence {
+        let job = &new.request.job;
         let tokens: Vec<_> = job.prompt.iter().chain(&job.resume).copied().collect();
         let num_prompt = job.prompt.len();
         Sequence {
-            id,
+            id: new.id,
             num_prompt,
             num_computed: 0,
             num_scored: if job.prompt_logprobs.is_some() { 0 } else { num_prompt },
             is_plain_greedy: sampler::is_plain_greedy(job),
             max_len: job.max_context_tokens().min(self.limits.context_length),
             eos_tokens: job.eos_tokens.clone(),
-            deadline: job.deadline_unix_ms.map(|at| Instant::now() + time_left(Some(at), SystemTime::now())),
+            deadline: new.deadline,
             is_complete: false,
-            adapters,
+            adapters: AdapterSet::new(&new.request.adapters, &job.prompt),
             blocks: self.scheduler.pool().empty_list(),
             draft: Draft::default(),
             chain: self.prefix_cache.then(|| KeyChain::new(&job.tenant, &job.pool)),

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 
 use super::disarm::Marker;
 use crate::manifest::MAX_TEMPLATE_BYTES;
+use crate::wall_clock;
 
 /// What a template may use. Templates come from the operator's model file, which can be wrong, or from strangers.
 #[derive(Clone, Copy, Debug)]
@@ -232,7 +233,7 @@ fn refused_or_failed(error: Error) -> TemplateError {
 fn strftime_now(format: &str) -> Result<String, Error> {
     let bad = |text: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {text}"));
     let format = time::format_description::parse_strftime_owned(format).map_err(|error| bad(error.to_string()))?;
-    OffsetDateTime::now_utc().format(&format).map_err(|error| bad(error.to_string()))
+    OffsetDateTime::from(wall_clock::now()).format(&format).map_err(|error| bad(error.to_string()))
 }
 
 /// `tojson` as transformers defines it: Python's `json.dumps` without escaping for HTML.
@@ -338,7 +339,7 @@ mod tests {
     #[test]
     fn the_date_is_todays() {
         let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
-        assert_eq!(year, OffsetDateTime::now_utc().year().to_string());
+        assert_eq!(year, OffsetDateTime::from(wall_clock::now()).year().to_string());
         assert!(matches!(render("{{ strftime_now('%!') }}", &[]), Err(TemplateError::Failed(_))));
     }
 

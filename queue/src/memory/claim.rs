@@ -1,6 +1,6 @@
 //! Whose turn it is, and handing it over.
 
-use souk_protocol::{JobId, NodeId, TenantId};
+use souk_protocol::{GenerateJob, JobId, NodeId, TenantId};
 use tokio::time::Instant;
 
 use super::pool::{Lane, Phase, Pool};
@@ -85,8 +85,9 @@ impl Pool {
         if !std::mem::replace(&mut record.prompt_charged, true) {
             self.counters.charge(&tenant, submission.priority.price(submission.job.prompt.len() as f64));
         }
+        let time_left = record.deadline.map(|deadline| deadline.saturating_duration_since(now));
         let delivery = Delivery {
-            job: submission.job.clone(),
+            job: GenerateJob { time_left, ..submission.job.clone() },
             lease: Lease { job: id.clone(), attempt: record.attempt },
             lease_for: self.config.lease,
             reply_to: submission.reply_to.clone(),

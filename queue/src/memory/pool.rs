@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use souk_protocol::deadline::bounded;
 use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, TokenId};
 use tokio::time::Instant;
 
@@ -51,6 +52,7 @@ pub(super) type Lane = BTreeMap<TenantId, BTreeMap<Ticket, JobId>>;
 /// All that is known of one job.
 pub(super) struct Record {
     pub(super) submission: Submission,
+    /// When its answer stops being wanted. Each delivery says what is left until then.
     pub(super) deadline: Option<Instant>,
     pub(super) ticket: Ticket,
     /// Number of the latest delivery, for fencing.
@@ -117,17 +119,12 @@ impl Pool {
         std::mem::take(&mut self.rings)
     }
 
-    pub(super) fn submit(
-        &mut self,
-        submission: Submission,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<Submitted, QueueError> {
+    pub(super) fn submit(&mut self, submission: Submission, now: Instant) -> Result<Submitted, QueueError> {
         if let Some(record) = self.jobs.get(&submission.job.id) {
             return Ok(Submitted::Already(record.phase.state()));
         }
         self.admit(&submission.job.tenant)?;
-        self.insert(submission, deadline, false, now);
+        self.insert(submission, false, now);
         Ok(Submitted::Queued)
     }
 
@@ -147,11 +144,11 @@ impl Pool {
         Ok(())
     }
 
-    fn insert(&mut self, submission: Submission, deadline: Option<Instant>, is_settled: bool, now: Instant) {
+    fn insert(&mut self, submission: Submission, is_settled: bool, now: Instant) {
         let id = submission.job.id.clone();
         let record = Record {
+            deadline: submission.job.time_left.map(|time_left| now + bounded(Some(time_left))),
             submission,
-            deadline,
             ticket: self.next_ticket,
             attempt: 0,
             deliveries: 0,
@@ -286,7 +283,7 @@ impl Pool {
         let place = self.dead.iter().position(|letter| letter.submission.job.id == *id);
         let mut letter =
             place.and_then(|place| self.dead.remove(place)).ok_or_else(|| QueueError::NotDead(id.clone()))?;
-        letter.submission.job.deadline_unix_ms = None;
+        letter.submission.job.time_left = None;
         match self.jobs.get_mut(id) {
             // The record outlives the letter's making, so that attempts of the first life stay fenced off.
             Some(record) => {
@@ -295,7 +292,7 @@ impl Pool {
                 self.enqueue(id, now);
             }
             // Its gateway was told when it became a dead letter.
-            None => self.insert(letter.submission, None, true, now),
+            None => self.insert(letter.submission, true, now),
         }
         Ok(())
     }

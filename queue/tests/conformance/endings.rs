@@ -63,6 +63,33 @@ pub(crate) async fn a_deadline_that_passes_during_a_lost_attempt_is_reported(que
     nothing_to_claim(&queue, "n").await;
 }
 
+pub(crate) async fn each_delivery_says_what_is_left_of_the_job(queue: Queue) {
+    let (given, waits) = (LEASE * 10, LEASE / 2);
+    submit(&queue, with_deadline(given, job("a", 10))).await;
+    let left = async || {
+        let delivery = claim_one(&queue, "n").await;
+        (delivery.job.time_left.expect("it has a deadline"), delivery)
+    };
+    pass(waits).await;
+    let (first, delivery) = left().await;
+    assert!(first <= given - waits && first > given - LEASE, "{first:?} of {given:?}");
+    pass(waits).await;
+    fail(&queue, &delivery).await;
+    let (second, delivery) = left().await;
+    assert!(
+        second <= first - waits && second > first - LEASE,
+        "{second:?} after {first:?}: not what it was submitted with"
+    );
+    finish(&queue, &delivery, 1).await;
+    submit(&queue, job("a", 10)).await;
+    assert_eq!(claim_one(&queue, "n").await.job.time_left, None);
+}
+
+pub(crate) async fn a_deadline_that_no_clock_can_hold_is_none(queue: Queue) {
+    submit(&queue, with_deadline(Duration::MAX, job("a", 10))).await;
+    assert!(claim_one(&queue, "n").await.job.time_left.is_none_or(|left| left > LEASE));
+}
+
 pub(crate) async fn a_notice_reaches_only_its_own_gateway(queue: Queue) {
     submit(&queue, with_deadline(Duration::from_millis(50), job("a", 10))).await;
     let other = GatewayId::from_stored("another gateway");

@@ -56,6 +56,8 @@ on_every_queue! {
         endings::a_cancelled_job_whose_node_is_lost_is_not_tried_again,
         endings::a_job_past_its_deadline_is_dropped_and_reported,
         endings::a_deadline_that_passes_during_a_lost_attempt_is_reported,
+        endings::each_delivery_says_what_is_left_of_the_job,
+        endings::a_deadline_that_no_clock_can_hold_is_none,
         endings::a_notice_reaches_only_its_own_gateway,
         endings::the_doorbell_rings_when_work_comes,
         endings::the_doorbell_stays_silent_for_a_lane_of_others,

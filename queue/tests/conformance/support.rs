@@ -2,9 +2,9 @@
 //! at once, since the test's clock is paused.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage, deadline};
+use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage};
 use souk_queue::{
     Claim, Delivery, JobQueue, LeaseProgress, NodeStatus, Notice, NoticeKind, Priority, QueueConfig, QueueError,
     Settled, Settlement, Submission, Submitted,
@@ -56,7 +56,7 @@ pub(crate) fn in_lane(lane: &str, mut submission: Submission) -> Submission {
 }
 
 pub(crate) fn with_deadline(after: Duration, mut submission: Submission) -> Submission {
-    submission.job.deadline_unix_ms = Some(deadline::unix_ms_after(after, SystemTime::now()));
+    submission.job.time_left = Some(after);
     submission
 }
 

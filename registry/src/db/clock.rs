@@ -1,9 +1,10 @@
 //! Moments: the database's clock, by which leases go, and this process's, which is told to callers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ConnectionTrait, DatabaseBackend};
+use souk_protocol::wall_clock;
 use time::OffsetDateTime;
 
 /// Now by the database's clock, in milliseconds since the Unix epoch. Leases go by this one clock, so that registries
@@ -27,8 +28,7 @@ pub(crate) fn clock_ms_ago(connection: &impl ConnectionTrait, ago: Duration) -> 
 
 /// Now by this process's clock, in milliseconds since the Unix epoch, as the `…_at_ms` columns hold it.
 pub(crate) fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A stored moment as the API writes it (RFC 3339, UTC).

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
-use souk_protocol::{KeyId, Principal, Scope, Scopes};
+use souk_protocol::{KeyId, Principal, Scope, Scopes, wall_clock};
 use time::OffsetDateTime;
 
 use crate::Registry;
@@ -236,7 +236,7 @@ fn check_fields(request: &KeyRequest) -> Result<Scopes, RegistryError> {
     if request.scopes.is_empty() {
         findings.push(Finding::field("scopes", "at least one scope, given none"));
     }
-    if request.expires_at.is_some_and(|moment| moment <= OffsetDateTime::now_utc()) {
+    if request.expires_at.is_some_and(|moment| moment <= wall_clock::now()) {
         findings.push(Finding::field("expires_at", "a moment in the future"));
     }
     RegistryError::unless_valid(findings)?;

@@ -106,7 +106,7 @@ async fn revocation_is_effective_at_once_though_the_key_was_just_used() {
 #[tokio::test]
 async fn an_expired_key_stops_working_by_itself() {
     let stack = Stack::start().await;
-    let soon = time::OffsetDateTime::now_utc() + time::Duration::milliseconds(1500);
+    let soon = time::OffsetDateTime::from(souk_protocol::wall_clock::now()) + time::Duration::milliseconds(1500);
     let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
     let request = json!({ "name": "short", "scopes": ["admin"], "expires_at": soon });
     let made = body(stack.admin.post("/keys", request).await, StatusCode::CREATED).await;

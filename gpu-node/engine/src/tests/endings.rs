@@ -1,5 +1,5 @@
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use souk_protocol::{FinishReason, JobEvent, JobFailure, Usage};
 use souk_runner::RunnerLimits;
@@ -72,8 +72,7 @@ fn a_generation_whose_reader_left_is_out_within_the_step() {
 fn a_deadline_ends_what_runs_and_what_waits() {
     let mut lab = Lab::with(EngineConfig { max_sequences: 1, ..CONFIG }, LIMITS);
     let mut hurried = job(3, 100);
-    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    hurried.deadline_unix_ms = Some((unix_now + Duration::from_secs(60)).as_millis() as u64);
+    hurried.time_left = Some(Duration::from_secs(60));
     let mut running = lab.submit(hurried.clone());
     let mut waiting = lab.submit(hurried);
     let mut patient = lab.submit(job(3, 2));

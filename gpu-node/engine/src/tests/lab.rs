@@ -248,6 +248,6 @@ pub(super) fn job(num_prompt: usize, max_tokens: u32) -> GenerateJob {
         eos_tokens: Vec::new(),
         logprobs: None,
         prompt_logprobs: None,
-        deadline_unix_ms: None,
+        time_left: None,
     }
 }

@@ -74,7 +74,7 @@ impl Desk {
             eos_tokens: Vec::new(),
             logprobs: Some(3),
             prompt_logprobs: None,
-            deadline_unix_ms: None,
+            time_left: None,
         };
         let request =
             EngineRequest { job, adapters: ask.adapters.clone(), constraint: None, sink: Box::new(reader.clone()) };

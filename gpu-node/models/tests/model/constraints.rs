@@ -60,7 +60,7 @@ impl Desk {
             eos_tokens: self.eos_tokens.clone(),
             logprobs: None,
             prompt_logprobs: None,
-            deadline_unix_ms: None,
+            time_left: None,
         }
     }
 

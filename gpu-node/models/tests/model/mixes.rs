@@ -169,7 +169,7 @@ impl Mixer {
             logprobs: self.one_in(3).then_some(3),
             prompt_logprobs: self.one_in(5).then_some(1),
             constraint: None,
-            deadline_unix_ms: None,
+            time_left: None,
             prompt,
         };
         Request { job, adapters }

@@ -15,10 +15,10 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use souk_models::adapter::PackedAdapter;
-use souk_protocol::{Digest, LlamaShape};
+use souk_protocol::{Digest, LlamaShape, wall_clock};
 
 use self::index::{FileKey, Index, UNFINISHED};
 pub use self::stats::DiskStats;
@@ -96,7 +96,7 @@ impl DiskTier {
                 Ok(adapter) => {
                     shared.lock().stats.hits += 1;
                     // Keeps the order of use over a restart.
-                    let _ = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                    let _ = fs::File::open(&path).and_then(|file| file.set_modified(wall_clock::now()));
                     return Some(adapter);
                 }
                 Err(error) => error.to_string(),

@@ -1,14 +1,15 @@
 //! One job on this node, from delivery to settlement.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::TryFutureExt;
 use souk_engine::constraint::{Constraint, ConstraintError};
 use souk_engine::{EngineError, EngineRequest, Rejected, RequestHandle};
-use souk_protocol::deadline::time_left;
+use souk_protocol::deadline::bounded;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
 use souk_queue::{Delivery, EventSink, QueueError, Settlement};
+use tokio::time::Instant;
 
 use super::held_jobs::Held;
 use super::state::NodeState;
@@ -83,7 +84,8 @@ async fn cut_off(node: &NodeState, held: &Held) {
 
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
 async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
-    let Delivery { job, lease, reply_to, .. } = delivery;
+    let Delivery { mut job, lease, reply_to, .. } = delivery;
+    let deadline = Instant::now() + bounded(job.time_left);
     let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
     let unbegun = unbegun(&job);
     let (leases, constraint) = tokio::select! {
@@ -91,7 +93,7 @@ async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
         () = held.cancelled.cancelled() => return End::Cancelled(sink),
         () = held.taken_down.cancelled() => return End::Failed(JobFailure::TakenDown, unbegun, Some(sink)),
         () = node.draining.cancelled(), if !job.adapters.is_empty() => return End::NotHere,
-        () = tokio::time::sleep(time_left(job.deadline_unix_ms, SystemTime::now())) => {
+        () = tokio::time::sleep_until(deadline) => {
             return End::Failed(JobFailure::DeadlineExceeded, unbegun, Some(sink));
         }
         ready = make_ready(node, &job) => match ready {
@@ -101,6 +103,7 @@ async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
     };
     let weights = job.adapters.iter().map(|adapter| adapter.weight);
     let adapters = leases.iter().map(|lease| Arc::clone(lease)).zip(weights).collect();
+    job.time_left = job.time_left.map(|_| deadline.saturating_duration_since(Instant::now()));
     let request = EngineRequest { job, adapters, constraint, sink };
     match node.engine.submit(request) {
         Ok(generation) => follow(generation, held).await,

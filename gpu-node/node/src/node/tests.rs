@@ -166,7 +166,7 @@ fn job(prompt: &[TokenId], max_tokens: u32, adapters: &[Digest]) -> GenerateJob 
         eos_tokens: Vec::new(),
         logprobs: None,
         prompt_logprobs: None,
-        deadline_unix_ms: None,
+        time_left: None,
     }
 }
 
