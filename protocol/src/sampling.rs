@@ -15,7 +15,7 @@ pub struct SamplingParams {
     /// Keeps tokens at least this likely relative to the likeliest, 0 to 1; 0 keeps all.
     pub min_p: f32,
     /// Divides positive logits of seen tokens and multiplies negative ones (CTRL, arXiv 1909.05858), 0.01 to 2;
-    /// 1 is off.
+    /// Divides positive logits of tokens that occurred and multiplies negative ones; 1 is off.
     pub repetition_penalty: f32,
     /// Taken off a token's logit for each time it was generated.
     pub frequency_penalty: f32,

@@ -158,9 +158,9 @@ pub struct JobRecord {
     pub base: PoolId,
     /// The versions that acted, in order of application; none for the base model.
     pub adapters: Vec<Digest>,
-    /// How it ended.
+    /// How it ended, which decides who is charged.
     pub outcome: Outcome,
-    /// What was computed.
+    /// Tokens computed, over all attempts.
     pub usage: Usage,
     /// Tokens of the answer whose event the gateway took from the live attempt before the answer ended or the client's
     /// connection closed. Never more than were computed.

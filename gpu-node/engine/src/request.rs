@@ -11,7 +11,7 @@ use crate::constraint::Constraint;
 
 /// A request for the engine: a job with what the node has made ready for it.
 pub struct EngineRequest {
-    /// What to do.
+    /// The job as it came from the queue.
     pub job: GenerateJob,
     /// The job's adapters, resident, in its order, with their weights. The caller keeps them leased until
     /// [`RequestHandle::ended`](crate::RequestHandle::ended).

@@ -41,7 +41,7 @@ pub struct Sampler {
 /// What decides a choice beside the logits.
 #[derive(Clone, Copy, Debug)]
 pub struct ChoiceContext<'a> {
-    /// The request's parameters.
+    /// Temperature, cuts, penalties, bias and seed, as the request has them.
     pub params: &'a SamplingParams,
     /// What the context contains; `None` if no penalty asks.
     pub counts: Option<&'a TokenCounts>,

@@ -20,7 +20,7 @@ pub struct EngineStats {
     pub num_idle_blocks: usize,
     /// KV blocks in all.
     pub num_blocks: usize,
-    /// Steps so far.
+    /// Steps that the model has run so far.
     pub num_steps: u64,
     /// Prompt rows computed so far; those that were computed again are counted again.
     pub num_prefill_rows: u64,

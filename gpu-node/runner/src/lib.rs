@@ -53,7 +53,7 @@ pub struct StepSequence {
 pub struct AdapterRun {
     /// Index of the first row.
     pub first_row: usize,
-    /// Number of rows.
+    /// How many rows it has, from `first_row` on.
     pub num_rows: usize,
     /// Adapters with their weights, in order of application.
     pub adapters: Arc<[(Arc<DeviceAdapter>, f32)]>,

@@ -30,7 +30,7 @@ pub type LoraRun<'a> = runs::LoraRun<'a, LoraPair>;
 /// What must be known of a pair to read its slabs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairSizes {
-    /// Rows of A.
+    /// The inner width: rows of A, columns of B.
     pub rank: usize,
     /// Width of the input.
     pub in_features: usize,
@@ -96,7 +96,7 @@ impl LoraPair {
         Ok(LoraPair { gain: Some(gain), ..self })
     }
 
-    /// Rows of A.
+    /// The inner width: rows of A, columns of B.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -121,7 +121,7 @@ impl LoraPair {
         self.gain.as_deref()
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that A, B and the gain take.
     pub fn size_bytes(&self) -> usize {
         size_of_val(self.a.as_slice())
             + size_of_val(self.b.as_slice())

@@ -10,7 +10,7 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// Computed in f64.
+    /// The sines and cosines of all positions, computed in f64 and rounded once.
     pub fn new(head_dim: usize, theta: f32, max_positions: usize) -> RopeTable {
         let half_dim = head_dim / 2;
         let frequencies: Vec<f64> =

@@ -100,7 +100,7 @@ impl TemplateError {
 pub struct TemplateMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
-    /// What is said.
+    /// The text of the message.
     pub content: String,
     /// Further text fields, such as `name` and `tool_call_id`.
     pub fields: Vec<(&'static str, String)>,

@@ -47,7 +47,7 @@ pub const MAX_HEADER_BYTES: usize = 1 << 20;
 pub const MAX_METADATA_BYTES: usize = 64 << 10;
 /// Most tensors in a file: DoRA on all seven matrices of 390 layers.
 pub const MAX_TENSORS: usize = 8192;
-/// Longest tensor name.
+/// Longest name of a tensor in a weights file, in bytes.
 pub const MAX_TENSOR_NAME_BYTES: usize = 512;
 /// Highest rank of a pair.
 pub const MAX_RANK: usize = 256;

@@ -31,7 +31,7 @@ impl FetchConfig {
 pub struct FetchedBase {
     /// What it is called, as far as its source tells.
     pub names: ModelNames,
-    /// Where it is.
+    /// Its files in the model folder.
     pub files: ModelFiles,
 }
 

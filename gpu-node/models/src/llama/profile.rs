@@ -50,7 +50,7 @@ pub struct OpFigures {
 /// Figures of some steps, summed by class.
 #[derive(Clone, Debug, Default)]
 pub struct StepProfile {
-    /// How many steps.
+    /// How many steps the times are summed over.
     pub num_steps: usize,
     ops: [OpFigures; OpClass::ALL.len()],
 }

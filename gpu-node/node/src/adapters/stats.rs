@@ -33,7 +33,7 @@ pub struct AdapterTotals {
     pub misses: u64,
     /// Loads that were begun.
     pub loads: u64,
-    /// Loads that failed.
+    /// Loads that failed, for whatever reason.
     pub load_failures: u64,
     /// Work of all loads that did not fail, without the waiting for others and for room.
     pub load_time: Duration,

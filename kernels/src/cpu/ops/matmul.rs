@@ -26,7 +26,7 @@ pub struct MatmulTarget<'a> {
     pub matrix: &'a Matrix,
     /// `num_rows * out_features` values, row-major.
     pub out: &'a mut [f32],
-    /// Replace or add.
+    /// Whether the product replaces the output or is added to it.
     pub mode: OutputMode,
     /// Where several runs cover a row, they add up in this order.
     pub runs: &'a [LoraRun<'a>],

@@ -5,7 +5,7 @@
 pub struct DiskStats {
     /// Bytes of all files.
     pub bytes: u64,
-    /// Number of files.
+    /// Packed adapters on disk, one file each.
     pub files: usize,
     /// Adapters that were read from disk.
     pub hits: u64,
