@@ -31,6 +31,11 @@ pub enum RegistryError {
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),
+    /// Revoking the key would revoke the caller's own, which was made with it, and perhaps leave nobody to undo that.
+    #[error(
+        "the key that you use was made with the key `{0}` and would be revoked with it; keep what that key made with `?made_keys=keep`, or use another key"
+    )]
+    OwnKeyMadeWithIt(String),
     /// A key may not make one that outlives it.
     #[error("the key that you use expires at {own}, and a key that it makes cannot live longer")]
     ExpiryNotHeld {

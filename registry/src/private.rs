@@ -70,7 +70,7 @@ fn tighten(path: &Path, mode: u32) {
     }
     match std::fs::set_permissions(path, Permissions::from_mode(given & mode)) {
         Ok(()) => {
-            tracing::warn!(path = %shown, "Took from others the right to {shown}: it had {given:03o} and has {:03o}", given & mode)
+            tracing::warn!(path = %shown, "Took from others the right to {shown}: it had {given:03o} and has {:03o}", given & mode);
         }
         Err(error) => tracing::warn!(path = %shown, %error, "Others may look into {shown}, and that cannot be changed"),
     }

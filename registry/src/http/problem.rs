@@ -75,6 +75,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
         RegistryError::ExpiryNotHeld { .. } => (StatusCode::FORBIDDEN, "expiry_not_held"),
+        RegistryError::OwnKeyMadeWithIt(_) => (StatusCode::CONFLICT, "own_key_made_with_it"),
         RegistryError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
         RegistryError::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
         RegistryError::AlreadyExists { .. } => (StatusCode::CONFLICT, "already_exists"),

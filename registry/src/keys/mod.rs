@@ -127,6 +127,9 @@ impl Registry {
             Made::Kept => vec![key.id.clone()],
             Made::RevokedToo => descent(&transaction, &key.id).await?,
         };
+        if key.id != principal.key.as_str() && ids.iter().any(|id| id == principal.key.as_str()) {
+            return Err(RegistryError::OwnKeyMadeWithIt(key.id));
+        }
         let mut num_revoked = 0;
         for some in ids.chunks(MAX_IN) {
             num_revoked += api_keys::revoke(&transaction, some, Some(principal.key.as_str())).await?;

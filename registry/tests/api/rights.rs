@@ -194,6 +194,21 @@ async fn a_revoked_key_takes_along_what_was_made_with_it() {
 }
 
 #[tokio::test]
+async fn a_key_that_replaces_its_maker_does_not_end_with_it_by_mistake() {
+    let stack = Stack::start().await;
+    let new = stack.key_for("admin", &["admin"]).await;
+    let old = id_of(&stack, &stack.admin).await;
+    problem(new.delete(&format!("/keys/{old}")).await, StatusCode::CONFLICT, "own_key_made_with_it").await;
+    assert_eq!(stack.admin.get("/tenants").await.status(), StatusCode::OK, "nothing was revoked");
+    assert_eq!(new.delete(&format!("/keys/{old}?made_keys=keep")).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(new.get("/tenants").await.status(), StatusCode::OK);
+    problem(stack.admin.get("/tenants").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
+    // A key may end itself, with all that it made.
+    let own = id_of(&stack, &new).await;
+    assert_eq!(new.delete(&format!("/keys/{own}")).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn admin_keys_are_neither_seen_nor_revoked_without_one() {
     let stack = Stack::start().await;
     let manager = stack.key_for("admin", &["keys:manage"]).await;
