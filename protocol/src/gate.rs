@@ -32,7 +32,7 @@ pub struct Rules {
     pub reserve: u64,
     /// What one small request needs.
     pub small: u64,
-    /// Most that one holder may have, whoever else waits.
+    /// Most that one holder may have, even if nobody waits.
     pub most: u64,
 }
 
@@ -95,8 +95,16 @@ impl<K: Clone + Eq + Hash> Gate<K> {
     /// # Errors
     /// [`Refusal`]; `key` then counts as waiting for a while.
     pub fn enter(&self, key: &K, amount: u64, now: Instant) -> Result<Pass<K>, Refusal> {
-        self.take(key, amount, now)?;
-        Ok(Pass { gate: self.clone(), key: key.clone(), amount })
+        self.enter_up_to(key, amount, self.rules.most, now)
+    }
+
+    /// The same where this holder may have another number at most than others.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub fn enter_up_to(&self, key: &K, amount: u64, most: u64, now: Instant) -> Result<Pass<K>, Refusal> {
+        self.take(key, amount, most, now)?;
+        Ok(Pass { gate: self.clone(), key: key.clone(), amount, most })
     }
 
     /// What all hold.
@@ -111,10 +119,10 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         self.lock().held.get(key).copied().unwrap_or_default()
     }
 
-    fn take(&self, key: &K, amount: u64, now: Instant) -> Result<(), Refusal> {
+    fn take(&self, key: &K, amount: u64, most: u64, now: Instant) -> Result<(), Refusal> {
         let mut state = self.lock();
         state.forget_refusals_before(now);
-        let Rules { total, reserve, small, most } = self.rules;
+        let Rules { total, reserve, small, .. } = self.rules;
         let (used, held) = (state.used, state.held.get(key).copied().unwrap_or_default());
         let (used_then, held_then) = (used.saturating_add(amount), held.saturating_add(amount));
         let is_small = held_then <= small;
@@ -197,6 +205,7 @@ pub struct Pass<K: Clone + Eq + Hash> {
     gate: Gate<K>,
     key: K,
     amount: u64,
+    most: u64,
 }
 
 impl<K: Clone + Eq + Hash> Pass<K> {
@@ -205,7 +214,7 @@ impl<K: Clone + Eq + Hash> Pass<K> {
     /// # Errors
     /// [`Refusal`]; what the pass has it keeps.
     pub fn grow(&mut self, more: u64, now: Instant) -> Result<(), Refusal> {
-        self.gate.take(&self.key, more, now)?;
+        self.gate.take(&self.key, more, self.most, now)?;
         self.amount += more;
         Ok(())
     }

@@ -205,6 +205,7 @@ fn launch(home: &Path, settings: &[(String, String)]) -> (Child, String, Arc<Mut
             url = Some(rest.to_owned());
             break;
         }
+        log.lock().expect("the log").push_str(&line);
         line.clear();
     }
     let Some(url) = url else {

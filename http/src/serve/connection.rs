@@ -28,7 +28,7 @@ use super::proxy::{self, ClientAddress};
 use super::pulse::{Overdue, Pulse, look_every};
 use super::settings::ServerSettings;
 use super::tls::Certificate;
-use super::write::{Answer, OpenRequest, Streams, Watched};
+use super::write::{Answer, OpenRequest, Prefixed, Streams, Watched};
 
 /// What an HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) certificate: Option<Certificate>,
 }
 
-/// Why a connection did not get as far as requests. None is worth a line in the log: clients do what they like.
+/// How a connection ended: by itself, or overdue.
 type Ended = Result<(), Overdue>;
 
 /// Serves what was accepted, until it ends, is overdue, or is told to close.
@@ -58,11 +58,13 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, peer: IpAddr, clos
     stream.set_nodelay(true).ok();
     let Some((stream, client, place)) = let_in(shared, stream, peer, started).await else { return };
     let handshake_end = started + shared.settings.handshake_timeout;
+    let pulse = Arc::new(Pulse::new(started));
+    let stream = Watched::new(stream, Arc::clone(&pulse));
     let ended = match &shared.certificate {
-        None => talk(shared, stream, client, started, closing).await,
+        None => talk(shared, stream, client, &pulse, closing).await,
         Some(certificate) => {
             match timeout_at(handshake_end, TlsAcceptor::from(certificate.current()).accept(stream)).await {
-                Ok(Ok(stream)) => talk(shared, stream, client, started, closing).await,
+                Ok(Ok(stream)) => talk(shared, stream, client, &pulse, closing).await,
                 Ok(Err(_)) => Ok(()),
                 Err(_) => return metrics::cut_off("handshake"),
             }
@@ -106,22 +108,27 @@ async fn let_in(
 }
 
 /// Tells the version and serves requests.
-async fn talk<S>(shared: &Shared, mut stream: S, client: IpAddr, started: Instant, closing: CancellationToken) -> Ended
+async fn talk<S>(
+    shared: &Shared,
+    mut stream: S,
+    client: IpAddr,
+    pulse: &Arc<Pulse>,
+    closing: CancellationToken,
+) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = &shared.settings;
     let first = tokio::select! {
-        first = timeout_at(started + settings.headers_timeout, first_bytes(&mut stream)) => first,
+        first = timeout_at(pulse.started() + settings.headers_timeout, first_bytes(&mut stream)) => first,
         () = closing.cancelled() => return Ok(()),
     };
     let Ok(first) = first else { return Err(Overdue::Headers) };
     let Ok(first) = first else { return Ok(()) };
     let is_http2 = first.len() >= PREFACE.len() && first.starts_with(PREFACE);
-    let pulse = Arc::new(Pulse::new(started));
-    let io = TokioIo::new(Watched::new(stream, first, Arc::clone(&pulse)));
+    let io = TokioIo::new(Prefixed { stream, first });
     let answer =
-        Answerer { router: shared.router.clone(), settings: Arc::clone(settings), client, pulse: Arc::clone(&pulse) };
+        Answerer { router: shared.router.clone(), settings: Arc::clone(settings), client, pulse: Arc::clone(pulse) };
     if is_http2 {
         let mut builder = http2::Builder::new(Streams { stall_timeout: settings.stall_timeout });
         builder
@@ -137,13 +144,13 @@ where
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_EVERY);
         let connection = builder.serve_connection(io, answer);
-        drive(connection, |connection| connection.graceful_shutdown(), &pulse, settings, true, closing).await
+        drive(connection, |connection| connection.graceful_shutdown(), pulse, settings, true, closing).await
     } else {
         let mut builder = http1::Builder::new();
         // The pulse has the times: hyper's own takes a connection between requests for one that sends a head.
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(settings.max_header_bytes);
         let connection = builder.serve_connection(io, answer);
-        drive(connection, |connection| connection.graceful_shutdown(), &pulse, settings, false, closing).await
+        drive(connection, |connection| connection.graceful_shutdown(), pulse, settings, false, closing).await
     }
 }
 

@@ -12,6 +12,7 @@ use super::settings::ServerSettings;
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     all: Gate<Origin>,
+    per_address: u64,
 }
 
 /// A place among the connections, until it is dropped.
@@ -35,12 +36,13 @@ impl Connections {
         let total = settings.max_connections.min(descriptors).max(8);
         let most = settings.max_connections_per_address;
         // An eighth is for addresses that have next to nothing, as with all gates.
-        Self { all: Gate::new(Rules { total, reserve: total / 8, small: 2, most }) }
+        Self { all: Gate::new(Rules { total, reserve: total / 8, small: 2, most: total }), per_address: most }
     }
 
-    /// Gates for connections from trusted proxies, which no number for one address bounds.
+    /// Takes a place. The number for one address does not bound trusted proxies.
     pub(super) fn enter(&self, origin: Origin) -> Result<Place, Refusal> {
-        let pass = self.all.enter(&origin, 1, Instant::now()).inspect_err(|refusal| {
+        let most = if origin == Origin::Proxy { u64::MAX } else { self.per_address };
+        let pass = self.all.enter_up_to(&origin, 1, most, Instant::now()).inspect_err(|refusal| {
             metrics::refused(if refusal.cause == Cause::Full { "total" } else { "address" });
         })?;
         Ok(Place { _pass: pass, _open: metrics::Open::new() })

@@ -65,6 +65,11 @@ impl Pulse {
         }
     }
 
+    /// When the connection was accepted.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     fn now(&self) -> u64 {
         self.started.elapsed().as_millis() as u64 + 1
     }
