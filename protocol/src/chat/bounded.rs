@@ -5,7 +5,7 @@
 //! What is put into a namespace is looked at too: it outlives a loop, so it could be nested without end, or hold itself,
 //! and the engine follows values as deep as they are, on the thread's stack.
 
-use minijinja::machinery::{Span, ast, parse};
+use minijinja::machinery::{Span, Token, ast, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
@@ -18,6 +18,10 @@ const MAX_ITEMS: usize = 20_000;
 pub(super) const KEPT_FILTER: &str = "souk_kept";
 /// Deepest that lists and maps in a namespace may be nested.
 const MAX_DEPTH: usize = 32;
+/// Most words and signs of one tag: the parser goes a level deeper for each sign in front of a value, on the thread's stack.
+const MAX_TOKENS: usize = 1024;
+/// Most `elif` of a template, each of which is a level too.
+const MAX_BRANCHES: usize = 256;
 /// Of sums in a row, as in `a + b + c`, every so many are looked at, and the last one. Each adds a level of nesting to the
 /// source, and the parser allows 150.
 const EVERY: usize = 128;
@@ -27,6 +31,7 @@ const EVERY: usize = 128;
 /// # Errors
 /// The source does not parse.
 pub(super) fn bound_lists(source: &str, syntax: SyntaxConfig) -> Result<String, Error> {
+    check_tags(source, &syntax)?;
     let mut found = Found { source, inserts: Vec::new(), refused: false };
     found.statement(&parse(source, "chat_template", syntax)?);
     if found.refused {
@@ -47,6 +52,26 @@ pub(super) fn bound_lists(source: &str, syntax: SyntaxConfig) -> Result<String, 
     }
     out.push_str(&source[copied..]);
     Ok(out)
+}
+
+fn check_tags(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
+    let (mut num_tokens, mut num_branches) = (0, 0);
+    for token in tokenize(source, false, syntax.clone()) {
+        match token?.0 {
+            Token::TemplateData(_) | Token::BlockStart | Token::VariableStart => num_tokens = 0,
+            Token::Ident("elif") => num_branches += 1,
+            _ => num_tokens += 1,
+        }
+        if num_branches > MAX_BRANCHES {
+            let message = format!("it has more than {MAX_BRANCHES} `elif`");
+            return Err(Error::new(ErrorKind::SyntaxError, message));
+        }
+        if num_tokens > MAX_TOKENS {
+            let message = format!("a tag has more than {MAX_TOKENS} words and signs");
+            return Err(Error::new(ErrorKind::SyntaxError, message));
+        }
+    }
+    Ok(())
 }
 
 /// The filter: lists pay for their length, and may not be longer than the bound.
@@ -82,8 +107,10 @@ fn unrolled(state: &State<'_, '_>, value: Value, depth: usize) -> Result<Value, 
     let mut items = Vec::new();
     for item in value.try_iter()? {
         state.consume_fuel(1)?;
-        let inner = if is_map { value.get_item(&item)? } else { item };
-        items.push(unrolled(state, inner, depth - 1)?);
+        let of_map = if is_map { Some(value.get_item(&item)?) } else { None };
+        for part in std::iter::once(item).chain(of_map) {
+            items.push(unrolled(state, part, depth - 1)?);
+        }
     }
     Ok(if is_map { value } else { Value::from(items) })
 }
