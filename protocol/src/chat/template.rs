@@ -10,6 +10,7 @@ use minijinja_contrib::pycompat;
 use regex::{Captures, Regex};
 use time::OffsetDateTime;
 
+use super::bounded::{FILTER, KEPT_FILTER, bound_lists, bounded, kept};
 use super::disarm::Marker;
 use crate::manifest::MAX_TEMPLATE_BYTES;
 use crate::wall_clock;
@@ -142,7 +143,8 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         // As transformers sets Jinja up: blocks take the line break after them and the indentation before them.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(TemplateError::Invalid)?);
+        let syntax = syntax.map_err(TemplateError::Invalid)?;
+        environment.set_syntax(syntax.clone());
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(python_method);
         environment.set_fuel(Some(limits.fuel));
@@ -150,7 +152,13 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_python_json);
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(TemplateError::Invalid)?;
+        environment.add_filter(FILTER, bounded);
+        environment.add_filter(KEPT_FILTER, kept);
+        // They join lists as `+` does, and no chat template needs that.
+        environment.remove_filter("chain");
+        environment.add_filter("sum", sum_of_numbers);
+        let source = bound_lists(&without_generation_tags(source), syntax).map_err(TemplateError::Invalid)?;
+        environment.add_template_owned(NAME, source).map_err(TemplateError::Invalid)?;
         Ok(Self { environment, limits, bos_token, eos_token })
     }
 
@@ -194,8 +202,37 @@ impl ChatTemplate {
 
 /// Python's methods of texts and lists. Some look at the whole text and cost the engine nothing, so that is charged here.
 fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    state.consume_fuel(value.as_str().map_or(0, |text| text.len() as u64 / 64))?;
+    let text = value.as_str().unwrap_or_default();
+    let written = if method == "format" { widest(text, arguments) } else { 0 };
+    state.consume_fuel((text.len() as u64).saturating_add(written) / 64)?;
     pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// The filter `sum`, which the engine would let join texts and lists without paying for them.
+fn sum_of_numbers(
+    state: &State<'_, '_>,
+    values: Value,
+    attribute: Option<&str>,
+    start: Option<Value>,
+    arguments: Kwargs,
+) -> Result<Value, Error> {
+    let named: Option<Value> = arguments.get("start")?;
+    if let Some(other) = start.as_ref().or(named.as_ref()).filter(|start| !start.is_number()) {
+        let message = format!("sum: the start must be a number, given a {}", other.kind());
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    minijinja::filters::sum(state, values, attribute, start, arguments)
+}
+
+/// The most that `str.format` may pad to: widths and precisions are numbers in the format, or arguments where it has nested
+/// fields.
+fn widest(format: &str, arguments: &[Value]) -> u64 {
+    let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let number = |digits: &str| digits.parse().unwrap_or(u64::MAX);
+    let in_format = numbers.map(number).fold(0, u64::saturating_add);
+    let nested = format.matches('{').count().saturating_sub(1) as u64;
+    let largest = arguments.iter().filter_map(|value| u64::try_from(value.clone()).ok()).max().unwrap_or(0);
+    in_format.saturating_add(nested.saturating_mul(largest).min(if format.contains(":{") { u64::MAX } else { 0 }))
 }
 
 /// `{% generation %}` marks what a trainer takes for the answer; it writes nothing. Kept to the byte otherwise.
@@ -337,6 +374,27 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_what_they_were() {
+        let long = vec!["1"; 500].join("+");
+        let lists = "{% set ns = namespace(l=[]) %}{% for i in range(100) %}{% set ns.l = ns.l + [i] %}{% endfor %}";
+        for (source, expected) in [
+            (format!("{{{{ {long} }}}}"), "500"),
+            (format!("{lists}{{{{ ns.l | length + 1 }}}} {{{{ (ns.l + [1])[-1] }}}}"), "101 1"),
+            ("{{ 1 + 2 * 3 - 4 + 'é' | length * (2 + 3) }}".to_owned(), "8"),
+            (
+                "{%- if 'a' + 'b' == 'ab' and 1 + 1 > 1 -%} {{- 'x' * 3 + 'y' ~ (1 + 1) -}} {%- endif %}".to_owned(),
+                "xxxy2",
+            ),
+            ("{% set ns = namespace(a='x=y') %}{%- set ns.b = 'a' if ns.a else 'b' -%}{% set ns.c = [ns.b, 1] | list | length + 1 %}{{ ns.b ~ ns.c }}".to_owned(), "a3"),
+            ("{% set ns = namespace() %}{% set ns.m = {'a': [1]} %}{{ ns.m }}{% set ns.s %}text{% endset %}{{ ns.s }}".to_owned(), "{'a': [1]}text"),
+            ("{{ [1, 2] | sum }} {{ [{'a': 3}] | sum(attribute='a', start=1) }}".to_owned(), "3 4"),
+            ("{{ [1] + [2] + messages | map(attribute='content') | list }}".to_owned(), "[1, 2, 'hi']"),
+        ] {
+            assert_eq!(render(&source, &[message("user", "hi")]).unwrap(), expected, "{source}");
+        }
+    }
+
+    #[test]
     fn the_date_is_todays() {
         let year = render("{{ strftime_now('%Y') }}", &[]).unwrap();
         assert_eq!(year, OffsetDateTime::from(wall_clock::now()).year().to_string());
@@ -385,6 +443,22 @@ mod tests {
             "{{ 'a' | indent(10**9) }}",
             "{{ '%1000000000d' | format(1) }}",
             "{{ '{:1000000000}'.format(1) }}",
+            "{{ '{0:>99999999999}'.format(1) }}",
+            "{{ '{:,.999999999f}'.format(1.5) }}",
+            "{{ '{:{}}'.format(1, 999999999) }}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l | length }}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = [] + ns.l * 2 %}{% endfor %}{{ ns.l[0] }}",
+            "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l | chain(ns.l) %}{% endfor %}",
+            "{% set l = [range(9999) | list] * 9999 %}{{ l | sum(start=[]) | length }}",
+            "{% macro m(l, n) %}{{ m(l + l, n + 1) }}{% endmacro %}{{ m([1], 0) }}",
+            "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+            "{% set ns = namespace() %}{% set ns.a = [{'b': ns}] %}{{ ns | tojson }}",
+            "{% set ns = namespace() %}{% set ns.a = {ns: 1} %}{{ ns }}",
+            "{% set ns = namespace() %}{% set ns.a = {'b': ns}.items() %}{{ ns }}",
+            "{% set ns = namespace(l=[]) %}{% for i in range(9000) %}{% set ns.l = [ns.l] %}{% endfor %}",
+            "{% set ns = namespace(l=[]) %}{% for i in range(9000) %}{% set ns.l = {'l': ns.l} %}{% endfor %}",
+            "{% set ns = namespace(l=[]) %}{% for i in range(9000) %}{% set ns.l = 1 if 0 else (ns.l,) %}{% endfor %}",
+            "{% set l = [1] * 10**9 + [] + [] %}{{ l | length }}",
             "{{ range(100000) | batch(3, 'x' * 100000) | list }}",
             "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
             "{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
@@ -403,7 +477,14 @@ mod tests {
         }
         assert!(begin.elapsed() < std::time::Duration::from_secs(30), "{:?}", begin.elapsed());
         // Nesting that the parser would follow without end, and the longest source.
-        for source in ["{{ ".to_owned() + &"(".repeat(60_000), "{% if a %}".repeat(6000), "x".repeat((64 << 10) + 1)] {
+        for source in [
+            "{{ ".to_owned() + &"(".repeat(60_000),
+            "{{ ".to_owned() + &"not ".repeat(12_000) + "1 }}",
+            "{{ ".to_owned() + &"-".repeat(30_000) + "1 }}",
+            "{% if a %}".to_owned() + &"{% elif a %}".repeat(4000) + "{% endif %}",
+            "{% if a %}".repeat(6000),
+            "x".repeat((64 << 10) + 1),
+        ] {
             assert!(render_with(&source, limits, &messages).is_err());
         }
         let echo = "{{ messages[0].content * 4 }}";
