@@ -33,6 +33,7 @@ mod idempotency;
 mod lease;
 mod rights;
 mod take_downs;
+mod taken_down;
 
 mod db;
 mod error;

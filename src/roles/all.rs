@@ -27,7 +27,7 @@ use super::node::RunningNode;
 use super::{gateway, node, registry, routes};
 use crate::config::Config;
 use crate::ports::catalog::InProcessCatalog;
-use crate::ports::{pins, take_downs};
+use crate::ports::{known_take_downs, pins, take_downs};
 use crate::{telemetry, terminal};
 
 /// Serves until SIGTERM or Ctrl-C, then drains. The admin key of the first start is also written to `admin_key_file`.
@@ -41,6 +41,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
     let services = Services::start(&config, registry, base, metrics)?;
+    known_take_downs::order(&services.registry, &services.gateway).await;
 
     let listener = TcpListener::bind(&config.server.listen)
         .await
