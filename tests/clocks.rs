@@ -1,8 +1,6 @@
 //! The wall clock of a running server is set to another time. Needs libfaketime (Debian: `faketime`); says so and passes
 //! where it is not there.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test says what it measured, or that it has not run")]
-
 mod stack;
 
 use std::path::{Path, PathBuf};
