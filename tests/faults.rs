@@ -161,3 +161,40 @@ async fn an_upload_that_is_wrong_says_everything_and_leaves_nothing() {
     assert_eq!(files_below(&stack.data_dir().join("objects")), before);
     assert_eq!(versions(&stack).await["data"], json!([]));
 }
+
+#[tokio::test]
+async fn a_start_orders_what_was_taken_down_and_no_packed_file_of_it_stays() {
+    let mut stack = Stack::start();
+    stack.push_examples();
+    let packed = stack.data_dir().join("packed");
+    let files = || -> Vec<_> {
+        let entries = std::fs::read_dir(&packed).map(|entries| entries.map(|entry| entry.unwrap().path()));
+        entries.map(|paths| paths.filter(|path| path.is_file()).collect()).unwrap_or_default()
+    };
+    let wait_for = async |count: usize, what: &str| {
+        let started = Instant::now();
+        while files().len() != count {
+            assert!(started.elapsed() < Duration::from_secs(20), "{what}: {:?}", files());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let num_others = files().len();
+    let ask = json!({ "model": "admin/sst2@1.0.0", "prompt": "Once", "max_tokens": 2 });
+    assert_eq!(stack.post("/v1/completions", &ask).await.0, 200);
+    wait_for(num_others + 1, "the adapter is packed to disk").await;
+    let kept: Vec<_> = files().into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    let path = "/registry/v1/adapters/admin/sst2/versions/1.0.0/take-down";
+    assert_eq!(stack.post(path, &json!({ "reason": "a test" })).await.0, 200);
+    wait_for(num_others, "the order removes it").await;
+    // As after a crash between the take-down's commit and its order: the file is there.
+    stack.kill();
+    kept.iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
+    assert_eq!(files().len(), num_others + 1);
+    stack.restart();
+    wait_for(num_others, "the start orders it again").await;
+    let (status, answer) = stack.post("/v1/completions", &ask).await;
+    assert_eq!(status, 410, "{answer}");
+    stack.push(&stack::repository().join("examples/adapters/sarcasm"), "admin/another@1.0.0");
+    let other = json!({ "model": "admin/another", "prompt": "Once", "max_tokens": 2 });
+    assert_eq!(stack.post("/v1/completions", &other).await.0, 200, "others are served");
+}

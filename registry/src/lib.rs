@@ -34,6 +34,7 @@ mod collector;
 mod idempotency;
 mod lease;
 mod rights;
+mod taken_down;
 mod withdrawals;
 
 mod db;

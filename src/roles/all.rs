@@ -29,7 +29,7 @@ use super::node::RunningNode;
 use super::{gateway, node, registry, routes};
 use crate::config::Config;
 use crate::ports::catalog::InProcessCatalog;
-use crate::ports::{pins, withdrawals};
+use crate::ports::{known_take_downs, pins, withdrawals};
 use crate::{telemetry, terminal};
 
 /// What the end of a drain keeps for what is cut off: its clients are told, its jobs settled, the database closed.
@@ -47,6 +47,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
     let services = Services::start(&config, registry, base, metrics)?;
+    known_take_downs::order(&services.registry, &services.gateway).await;
 
     let signals = Signals::listen()?;
     let server = Server::new(config.server.clone(), descriptors);

@@ -73,6 +73,15 @@ struct Account {
     num_asked: usize,
 }
 
+/// Which share of the blocks long requests leave to short ones: one in so many. Idle content stays in them meanwhile.
+const RESERVED_SHARE: usize = 16;
+
+/// Of so many blocks, those that are kept for tenants' first, short requests. No request may need more than the others.
+#[must_use]
+pub(crate) const fn reserve_of(num_blocks: usize) -> usize {
+    num_blocks / RESERVED_SHARE
+}
+
 /// Number of blocks that `num_tokens` tokens occupy.
 #[must_use]
 pub(crate) const fn blocks_for(num_tokens: usize) -> usize {
@@ -107,6 +116,14 @@ impl BlockPool {
     #[must_use]
     pub(crate) fn num_free(&self) -> usize {
         lock(&self.books).num_free()
+    }
+
+    /// Blocks that are kept for tenants' first, short requests: one in [`RESERVED_SHARE`] of those that there always is
+    /// memory for.
+    #[must_use]
+    pub(crate) fn reserve(&self) -> usize {
+        let account = &lock(&self.books).account;
+        reserve_of((account.memory.floor(Side::Kv) / account.pages_per_block).min(self.num_blocks))
     }
 
     /// How many blocks nobody holds that have content which may be found again.

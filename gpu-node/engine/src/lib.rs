@@ -191,5 +191,6 @@ impl Drop for DrainOnDrop {
 fn limits_in(memory: &DeviceMemory, runner: &dyn ModelRunner) -> RunnerLimits {
     let limits = runner.limits();
     let num_blocks = (memory.floor(Side::Kv) / pages_for(runner.block_bytes()).max(1)).min(limits.num_blocks);
+    let num_blocks = num_blocks - blocks::reserve_of(num_blocks);
     RunnerLimits { num_blocks, context_length: limits.context_length.min(num_blocks * BLOCK_TOKENS), ..limits }
 }

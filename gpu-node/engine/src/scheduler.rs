@@ -3,15 +3,16 @@
 //! Each step mixes two kinds of rows. Decode rows come first, so that running answers keep their pace; all of them, unless
 //! the step has not rows enough and they are more than their tenant's share of it (see [`shares`]). Prefill chunks fill
 //! the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of what is left while
-//! others wait behind it, or what is kept for its tenant, so that a short prompt is not stuck behind a long one.
+//! others wait behind it, or what is kept for its tenant, and nothing of what is kept for other tenants behind it, so that a
+//! short prompt is not stuck behind long ones.
 //!
 //! A prompt takes over the blocks that are in the prefix cache, and again before each of its chunks, since others add to
 //! it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to find
 //! it there: sixteen requests with one system prompt compute it once.
 //!
 //! When KV blocks run out, the youngest sequence of the tenant with the most gives its blocks up and is computed again
-//! later. The oldest is never the victim of another, and each fits into the empty pool, so the oldest always moves on:
-//! nobody starves. Between tenants see [`admission`]; their prompts take turns, first one of each.
+//! later. The oldest is never the victim of another, and each fits into the pool beside its [`reserve`], so the oldest
+//! always moves on: nobody starves. Between tenants see [`admission`]; their prompts take turns, first one of each.
 //!
 //! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, as do those for which
 //! there was no row, and whoever has sat out most steps comes first in the next: with n sequences in the batch a row sits
@@ -21,11 +22,12 @@ mod admission;
 mod batch;
 mod plan;
 mod planning;
+mod reserve;
 mod reuse;
 mod shares;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 use self::batch::Batch;
@@ -149,7 +151,8 @@ impl Scheduler {
         let running = self.running.values().map(|sequence| sequence.blocks_missing() + 1).sum::<usize>();
         let has_place = self.running.len() < self.budget.max_sequences;
         let next = self.waiting.values().next().filter(|_| has_place).map_or(0, Sequence::blocks_missing);
-        (running + next).saturating_sub(self.pool.num_free())
+        let reserve = if self.running.is_empty() { 0 } else { self.reserve_left() };
+        (running + next + reserve).saturating_sub(self.pool.num_free())
     }
 
     fn take_expired(&mut self, now: Instant) -> Vec<Sequence> {
@@ -211,8 +214,9 @@ impl Scheduler {
             (*round, self.running.of_tenant(tenant), *id)
         });
         for (index, id) in leading.iter().enumerate() {
-            let others_wait = index + 1 < leading.len() || !self.waiting.is_empty();
-            self.plan_chunk(*id, others_wait, planning);
+            let behind = &leading[index + 1..];
+            let others_wait = !behind.is_empty() || !self.waiting.is_empty();
+            self.plan_chunk(*id, others_wait, self.num_kept_for(behind, *id, planning), planning);
         }
     }
 
@@ -224,7 +228,8 @@ impl Scheduler {
         let mut spare = spare.min(*rows).min(*logit_rows);
         let all_decode =
             plan.parts.iter().all(|part| self.running.get(part.sequence).is_some_and(Sequence::is_decoding));
-        if !all_decode || !self.waiting.is_empty() {
+        let has_blocks = self.pool.num_free() >= self.reserve_left() + spare;
+        if !all_decode || !has_blocks || !self.waiting.is_empty() {
             return;
         }
         let mut num_sharing = plan.parts.len();
@@ -238,12 +243,20 @@ impl Scheduler {
         }
     }
 
-    /// Plans the next chunk of a prompt.
-    fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, planning: &mut Planning) -> bool {
+    /// Rows that are kept for the tenants of `behind`, other than that of `id`.
+    fn num_kept_for(&self, behind: &[SequenceId], id: SequenceId, planning: &Planning) -> usize {
+        let tenant_of = |id: SequenceId| self.running.get(id).map(|sequence| &sequence.tenant);
+        let tenants: HashSet<_> = behind.iter().filter_map(|id| tenant_of(*id)).collect();
+        let others = tenants.into_iter().filter(|tenant| Some(*tenant) != tenant_of(id));
+        others.map(|tenant| planning.shares.kept_for(tenant)).sum()
+    }
+
+    /// Plans the next chunk of a prompt, which leaves `num_kept` rows to those behind it.
+    fn plan_chunk(&mut self, id: SequenceId, others_wait: bool, num_kept: usize, planning: &mut Planning) -> bool {
         let Some(tenant) = self.running.get(id).map(|sequence| sequence.tenant.clone()) else { return false };
         let rows = planning.prefill_rows.min(planning.rows);
         let most = if others_wait { rows.div_ceil(2).max(planning.shares.kept_for(&tenant)) } else { rows };
-        let planned = self.plan_part(id, most.min(rows), planning);
+        let planned = self.plan_part(id, most.min(rows.saturating_sub(num_kept)), planning);
         planning.prefill_rows = planning.prefill_rows.saturating_sub(planned);
         planning.shares.spend(&tenant, planned);
         planned > 0
@@ -275,8 +288,9 @@ impl Scheduler {
     /// Grows the block list of `id` to `num_tokens`, at the cost of others. Returns false if it had to give way itself.
     fn make_room(&mut self, id: SequenceId, num_tokens: usize, planning: &mut Planning) -> bool {
         loop {
+            let leaves_the_reserve = self.leaves_the_reserve(id, num_tokens);
             let Some(sequence) = self.running.get_mut(id) else { return false };
-            if sequence.blocks.grow_to(num_tokens) {
+            if leaves_the_reserve && sequence.blocks.grow_to(num_tokens) {
                 return true;
             }
             let victim = self.running.victim(|_| true).unwrap_or(id);

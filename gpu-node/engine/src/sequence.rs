@@ -52,8 +52,6 @@ pub(crate) struct Sequence {
     pub(crate) num_cached: usize,
     /// Whether it has given up its blocks before, so that what it finds again is its own.
     pub(crate) was_preempted: bool,
-    /// Whether it has given up its blocks for another tenant's first sequence, which it does once at most.
-    pub(crate) has_made_way: bool,
     /// Steps in a row for which its adapters did not fit into the bound on bytes, or there was no row.
     pub(crate) num_sat_out: usize,
 }

@@ -174,13 +174,19 @@ impl NodeState {
                 () = self.draining.cancelled() => return,
                 found = self.wait_for_work() => found,
             };
+            let wish = self.wish();
+            let max_jobs = wish.max_jobs;
             let claimed = match found {
-                Ok(true) => self.queue.claim(self.wish()).await,
+                Ok(true) => self.queue.claim(wish).await,
                 Ok(false) => continue,
                 Err(error) => Err(error),
             };
             match claimed {
-                Ok(deliveries) => deliveries.into_iter().for_each(|delivery| job::start(&self, delivery)),
+                Ok(deliveries) => {
+                    for (index, delivery) in deliveries.into_iter().enumerate() {
+                        job::start(&self, delivery, index >= max_jobs);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot claim jobs");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -224,13 +230,16 @@ impl NodeState {
         }
     }
 
-    /// What this node would take now.
+    /// What this node would take now. How many newcomers depends on the newcomers that wait here already and on nothing
+    /// that others hold: places in the batch do not bound them, since the engine makes way, and nor does what is left of
+    /// K and V, of which the engine keeps a reserve.
     fn wish(&self) -> Claim {
         let NodeConfig { pool, node, max_newcomers, .. } = &self.config;
-        let (most, held) = (self.most_jobs(), self.held_jobs.len());
-        let with_newcomers = if self.engine.is_open() { most + max_newcomers } else { 0 };
-        let max_newcomers = with_newcomers.min(self.engine.max_requests()).saturating_sub(held.max(most));
-        Claim { pool: *pool, node: node.clone(), max_jobs: most.saturating_sub(held), max_newcomers }
+        let max_jobs = self.room();
+        let requests_left = if self.engine.is_open() { self.engine.max_requests() } else { 0 };
+        let requests_left = requests_left.saturating_sub(self.held_jobs.len() + max_jobs);
+        let max_newcomers = max_newcomers.saturating_sub(self.held_jobs.num_newcomers_waiting()).min(requests_left);
+        Claim { pool: *pool, node: node.clone(), max_jobs, max_newcomers }
     }
 
     /// How many more jobs can start soon.

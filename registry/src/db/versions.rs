@@ -1,7 +1,7 @@
 //! Table `versions`. A deleted version keeps its row, and with it its number.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, IntoActiveModel as _};
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 use semver::Version;
 use souk_protocol::Digest;
 
@@ -97,6 +97,12 @@ pub(crate) async fn ready_of(
 /// The ready versions of every adapter that the tenant may see.
 pub(crate) async fn ready_visible(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
     ready().filter(Column::AdapterId.in_subquery(adapters::visible_ids(tenant_id))).all(connection).await
+}
+
+/// The versions that were taken down last, the newest first.
+pub(crate) async fn last_taken_down(connection: &impl ConnectionTrait, most: u64) -> Result<Vec<Model>, DbErr> {
+    let taken_down = Entity::find().filter(Column::State.eq(VersionState::TakenDown.as_str()));
+    taken_down.order_by_desc(Column::StateChangedAtMs).order_by_desc(Column::Id).limit(most).all(connection).await
 }
 
 pub(crate) async fn any_exist(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {

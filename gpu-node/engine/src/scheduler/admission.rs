@@ -6,9 +6,14 @@
 //! batch nobody passes it, and that comes at the latest when its tenant's running answers have ended, which are as long as
 //! they asked to be.
 //!
-//! A tenant that has none in the batch does not wait for a place or for blocks: the youngest sequence of the tenant with
-//! the most, which must have two at least, is preempted. It keeps what it has computed in the prefix cache while there is
-//! room, and it makes way for a newcomer only once in its life, so it is delayed by at most one stay in the line.
+//! A tenant that has none in the batch does not wait for a place or for blocks behind one that has several: the youngest
+//! sequence of the tenant with the most, in places or in blocks, whichever is short, is preempted, as often as it comes to
+//! that. A tenant's oldest never is, so each tenant moves on, and each of its sequences once those before it have ended; what a
+//! preempted one has computed stays in the prefix cache while there is room. Where all have but one, or one has nearly all
+//! blocks, there is the [`reserve`](super::reserve): a tenant's first sequence that fits there enters whatever the others
+//! hold, also before a longer one that waits for more.
+
+use std::collections::HashSet;
 
 use super::Scheduler;
 use super::planning::Planning;
@@ -17,19 +22,35 @@ use crate::sequence::{Sequence, SequenceId};
 impl Scheduler {
     /// Lets in the first sequence of each tenant that has none in the batch.
     pub(super) fn admit_newcomers(&mut self, planning: &mut Planning) {
-        while let Some(id) = self.next_in_line(planning) {
-            if self.waiting.get(&id).is_none_or(|sequence| self.running.of_tenant(&sequence.tenant) > 0) {
-                return;
-            }
-            while !self.enter(id) {
-                let may = |sequence: &Sequence| !sequence.has_made_way && self.running.of_tenant(&sequence.tenant) > 1;
-                let Some(victim) = self.running.victim(may) else { return };
-                if let Some(sequence) = self.running.get_mut(victim) {
-                    sequence.has_made_way = true;
-                }
-                self.preempt(victim, planning);
+        let mut somebody_waits = false;
+        for id in self.newcomers() {
+            let may_pass = || self.waiting.get(&id).is_some_and(|sequence| self.fits_the_reserve(sequence));
+            if !somebody_waits || may_pass() {
+                somebody_waits |= !self.enter_at_the_cost_of_others(id, planning);
             }
         }
+    }
+
+    /// The oldest sequence of each tenant that has none in the batch, oldest first.
+    fn newcomers(&self) -> Vec<SequenceId> {
+        let mut tenants = HashSet::new();
+        let is_first = |sequence: &&Sequence| {
+            self.running.of_tenant(&sequence.tenant) == 0 && tenants.insert(sequence.tenant.clone())
+        };
+        self.waiting.values().filter(is_first).map(|sequence| sequence.id).collect()
+    }
+
+    fn enter_at_the_cost_of_others(&mut self, id: SequenceId, planning: &mut Planning) -> bool {
+        while !self.enter(id) {
+            let may = |sequence: &Sequence| self.running.of_tenant(&sequence.tenant) > 1;
+            let victim = match self.running.len() == self.budget.max_sequences {
+                true => self.running.victim(may),
+                false => self.running.victim_by_blocks(may),
+            };
+            let Some(victim) = victim else { return false };
+            self.preempt(victim, planning);
+        }
+        true
     }
 
     /// Lets waiting sequences in, without overtaking, while the step has room for their first chunk.
@@ -41,7 +62,7 @@ impl Scheduler {
             }
             let others_wait = !self.waiting.is_empty();
             let takes_the_lead = self.running.get(id).is_some_and(|sequence| planning.takes_the_lead(sequence));
-            if takes_the_lead && !self.plan_chunk(id, others_wait, planning) {
+            if takes_the_lead && !self.plan_chunk(id, others_wait, 0, planning) {
                 return;
             }
         }
@@ -55,17 +76,23 @@ impl Scheduler {
     }
 
     /// Moves a waiting sequence into the batch if there is a place, and room in the pool for all of its tokens. What
-    /// running prompts have yet to fill is spoken for, and each running sequence is left one block to grow into, lest a
-    /// newcomer be thrown out at once.
+    /// running prompts have yet to fill is spoken for, each running sequence is left one block to grow into, lest a
+    /// newcomer be thrown out at once, and the reserve is left. Who fits into the reserve finds its blocks there.
     fn enter(&mut self, id: SequenceId) -> bool {
         if self.running.len() == self.budget.max_sequences {
             return false;
         }
-        let spoken_for = self.running.values().map(Sequence::blocks_missing).sum::<usize>() + self.running.len();
+        let fits_the_reserve = self.waiting.get(&id).is_some_and(|sequence| self.fits_the_reserve(sequence));
+        let to_leave = if fits_the_reserve {
+            1
+        } else {
+            let missing = self.running.values().map(Sequence::blocks_missing).sum::<usize>();
+            missing + self.running.len() + self.reserve_left()
+        };
         let Some(next) = self.waiting.get_mut(&id) else { return false };
         // What it finds in the cache is no longer free, and need not be taken: adopted first, then counted.
         let num_found = next.adopt();
-        if !self.running.is_empty() && self.pool.num_free() < next.blocks_missing() + spoken_for {
+        if !self.running.is_empty() && self.pool.num_free() < next.blocks_missing() + to_leave {
             next.restart();
             return false;
         }

@@ -65,7 +65,25 @@ impl Batch {
     /// Who gives way: the youngest sequence of the tenant with the most, among those that may. Never the oldest of all, so
     /// that one always moves on.
     pub(super) fn victim(&self, may: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
+        self.youngest_of_most(may, |sequence| self.of_tenant(&sequence.tenant))
+    }
+
+    /// The same where blocks are short: of the tenant that holds most of them, or is about to.
+    pub(super) fn victim_by_blocks(&self, may: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
+        let mut blocks: HashMap<&TenantId, usize> = HashMap::new();
+        for sequence in self.sequences.values() {
+            let held = sequence.blocks.as_slice().len() + sequence.blocks_missing();
+            *blocks.entry(&sequence.tenant).or_default() += held;
+        }
+        self.youngest_of_most(may, |sequence| blocks.get(&sequence.tenant).copied().unwrap_or(0))
+    }
+
+    fn youngest_of_most(
+        &self,
+        may: impl Fn(&Sequence) -> bool,
+        has: impl Fn(&Sequence) -> usize,
+    ) -> Option<SequenceId> {
         let candidates = self.sequences.values().skip(1).filter(|sequence| may(sequence));
-        candidates.max_by_key(|sequence| (self.of_tenant(&sequence.tenant), sequence.id)).map(|sequence| sequence.id)
+        candidates.max_by_key(|sequence| (has(sequence), sequence.id)).map(|sequence| sequence.id)
     }
 }

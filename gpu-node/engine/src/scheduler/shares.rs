@@ -34,15 +34,20 @@ impl Shares {
             }
         }
         let share = (max_rows / wants.len().max(1)).max(1);
-        let mut left = max_prefill_rows;
+        let mut below: Vec<(usize, &TenantId)> = wants
+            .into_iter()
+            .map(|(tenant, (answers, prompts))| (prompts.min(share.saturating_sub(answers)), tenant))
+            .filter(|(rows, _)| *rows > 0)
+            .collect();
+        // Whoever needs least first, so that what it leaves is divided among the others.
+        below.sort_unstable();
+        let (mut left, mut num_sharing) = (max_prefill_rows, below.len());
         let mut kept = HashMap::new();
-        for sequence in batch.values() {
-            let Some((answers, prompts)) = wants.remove(&sequence.tenant) else { continue };
-            let rows = prompts.min(share.saturating_sub(answers)).min(left);
-            if rows > 0 {
-                left -= rows;
-                kept.insert(sequence.tenant.clone(), rows);
-            }
+        for (wanted, tenant) in below {
+            let rows = wanted.min(left.div_ceil(num_sharing));
+            left -= rows;
+            num_sharing -= 1;
+            kept.insert(tenant.clone(), rows);
         }
         Self { share, kept }
     }

@@ -52,7 +52,10 @@ impl NodeState {
                     // First the store, so that a job either finds nothing to lease or is held by now.
                     let was_here = self.adapters.take_down(&digest);
                     let num_ended = self.held_jobs.take_down(&digest);
-                    tracing::info!(adapter.digest = %digest, was_here, jobs = num_ended, "version taken down");
+                    // At a start all that was ever taken down is ordered again.
+                    if was_here || num_ended > 0 {
+                        tracing::info!(adapter.digest = %digest, was_here, jobs = num_ended, "version taken down");
+                    }
                 }
                 NodeOrder::Pin(digests) => self.orders.pin(digests),
                 NodeOrder::Drain(node) if node == self.config.node => self.take_no_more().await,

@@ -19,7 +19,8 @@ pub struct NodeConfig {
     /// keep the batch full while the next claim is under way.
     pub max_waiting: usize,
     /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
-    /// behind another tenant's long answers. The engine lets them into the batch at once.
+    /// behind another tenant's long answers. The engine lets them into the batch at once; at most so many may be on their
+    /// way into it.
     pub max_newcomers: usize,
 }
 

@@ -39,6 +39,11 @@ struct HeldJob {
     taken_down: CancellationToken,
     is_lost: Arc<AtomicBool>,
     num_generated: Arc<AtomicU32>,
+    /// It was taken although there was no room, as the first of its tenant.
+    is_newcomer: bool,
+    is_in_engine: bool,
+    /// The engine has said something of it.
+    has_begun: Arc<AtomicBool>,
 }
 
 /// A job that the node holds, until this is dropped.
@@ -50,6 +55,7 @@ pub(super) struct Held {
     /// The job is to stop: a version that it uses was taken down.
     pub(super) taken_down: CancellationToken,
     is_lost: Arc<AtomicBool>,
+    has_begun: Arc<AtomicBool>,
 }
 
 /// Where an attempt sends its events as long as it has the lease. Afterwards another attempt answers, and that this one
@@ -57,10 +63,12 @@ pub(super) struct Held {
 struct WhileHeld {
     sink: Box<dyn EventSink>,
     is_lost: Arc<AtomicBool>,
+    has_begun: Arc<AtomicBool>,
 }
 
 impl EventSink for WhileHeld {
     fn send(&self, event: JobEvent) -> Result<(), Gone> {
+        self.has_begun.store(true, Ordering::Relaxed);
         if self.is_lost.load(Ordering::Acquire) { Err(Gone) } else { self.sink.send(event) }
     }
 
@@ -71,9 +79,16 @@ impl EventSink for WhileHeld {
 
 impl HeldJobs {
     /// Holds a job that uses these versions and has `num_generated` tokens from earlier attempts.
-    pub(super) fn hold(&self, lease: Lease, lease_for: Duration, versions: Vec<Digest>, num_generated: u32) -> Held {
+    pub(super) fn hold(
+        &self,
+        lease: Lease,
+        lease_for: Duration,
+        versions: Vec<Digest>,
+        num_generated: u32,
+        is_newcomer: bool,
+    ) -> Held {
         let (cancelled, taken_down) = (CancellationToken::new(), CancellationToken::new());
-        let is_lost = Arc::new(AtomicBool::new(false));
+        let (is_lost, has_begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let num_generated = Arc::new(AtomicU32::new(num_generated));
         let mut pages = self.lock();
         if pages.early.contains(&lease) {
@@ -86,10 +101,13 @@ impl HeldJobs {
             taken_down: taken_down.clone(),
             is_lost: Arc::clone(&is_lost),
             num_generated,
+            is_newcomer,
+            is_in_engine: false,
+            has_begun: Arc::clone(&has_begun),
         };
         pages.held.insert(lease.clone(), entry);
         drop(pages);
-        Held { held_jobs: self.clone(), lease, cancelled, taken_down, is_lost }
+        Held { held_jobs: self.clone(), lease, cancelled, taken_down, is_lost, has_begun }
     }
 
     /// The queue has given the job to another attempt: after a pause of the whole process, for one.
@@ -121,6 +139,14 @@ impl HeldJobs {
 
     pub(super) fn len(&self) -> usize {
         self.lock().held.len()
+    }
+
+    /// Newcomers that are in the engine and of which it has said nothing yet. Those that wait for their adapters are not
+    /// among them: they take nothing from one that can run.
+    pub(super) fn num_newcomers_waiting(&self) -> usize {
+        let waits =
+            |entry: &&HeldJob| entry.is_newcomer && entry.is_in_engine && !entry.has_begun.load(Ordering::Relaxed);
+        self.lock().held.values().filter(waits).count()
     }
 
     pub(super) fn progress(&self) -> Vec<LeaseProgress> {
@@ -184,13 +210,14 @@ impl Held {
 
     /// The sink for what this attempt says.
     pub(super) fn guard(&self, sink: Box<dyn EventSink>) -> Box<dyn EventSink> {
-        Box::new(WhileHeld { sink, is_lost: Arc::clone(&self.is_lost) })
+        Box::new(WhileHeld { sink, is_lost: Arc::clone(&self.is_lost), has_begun: Arc::clone(&self.has_begun) })
     }
 
-    /// Reports what the engine counts from now on.
+    /// Notes that the engine has the job. Reports what it counts from now on.
     pub(super) fn report(&self, counter: Arc<AtomicU32>) {
         if let Some(entry) = self.held_jobs.lock().held.get_mut(&self.lease) {
             entry.num_generated = counter;
+            entry.is_in_engine = true;
         }
     }
 }
@@ -213,7 +240,7 @@ mod tests {
         let held_jobs = HeldJobs::default();
         let lease = |attempt| Lease { job: JobId { request: RequestId::from_stored("r"), index: 0 }, attempt };
         held_jobs.cancel(&lease(1));
-        assert!(held_jobs.hold(lease(1), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
-        assert!(!held_jobs.hold(lease(2), Duration::ZERO, Vec::new(), 0).cancelled.is_cancelled());
+        assert!(held_jobs.hold(lease(1), Duration::ZERO, Vec::new(), 0, false).cancelled.is_cancelled());
+        assert!(!held_jobs.hold(lease(2), Duration::ZERO, Vec::new(), 0, false).cancelled.is_cancelled());
     }
 }

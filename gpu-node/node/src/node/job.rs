@@ -29,11 +29,11 @@ enum End {
     NotHere,
 }
 
-/// Holds the job and starts its task.
-pub(super) fn start(node: &Arc<NodeState>, delivery: Delivery) {
+/// Holds the job and starts its task. A newcomer was claimed beyond what there is room for.
+pub(super) fn start(node: &Arc<NodeState>, delivery: Delivery, is_newcomer: bool) {
     let resumed = count(delivery.job.resume.len());
     let versions = delivery.job.adapters.iter().map(|adapter| adapter.digest).collect();
-    let held = node.held_jobs.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed);
+    let held = node.held_jobs.hold(delivery.lease.clone(), delivery.lease_for, versions, resumed, is_newcomer);
     metrics::histogram!("souk_queue_wait_seconds").record(delivery.waited.as_secs_f64());
     let node_of_task = Arc::clone(node);
     node.tasks.spawn(async move { work(&node_of_task, delivery, held).await });

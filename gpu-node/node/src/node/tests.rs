@@ -69,9 +69,13 @@ impl Pool {
     fn node(&self, num_open: usize, step: Duration) -> TestNode {
         let limits =
             RunnerLimits { max_rows: 64, max_logit_rows: 8, num_blocks: 256, vocab_size: VOCAB, context_length: 1024 };
+        let config = EngineConfig { max_sequences: 4, max_requests: 10, ..EngineConfig::default() };
+        self.node_with(num_open, step, limits, config)
+    }
+
+    fn node_with(&self, num_open: usize, step: Duration, limits: RunnerLimits, config: EngineConfig) -> TestNode {
         let script = Script::default();
         let runner = Slow(ScriptedRunner::new(limits, script.clone()), step);
-        let config = EngineConfig { max_sequences: 4, max_requests: 10, ..EngineConfig::default() };
         let memory = DeviceMemory::split(limits.num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
         let (engine, _thread) = Engine::start(memory, Box::new(runner), config).unwrap();
         let files = [1, 2].map(|rank| adapter_files(rank, &json!({})));
@@ -252,6 +256,38 @@ async fn a_node_full_of_one_tenants_work_starts_anothers_first_at_once() {
     let mut other = pool.submit(other).await;
     assert_eq!(finished(&other.end().await.1), FinishReason::Length);
     assert!(!flood.iter_mut().any(Answer::ended_by_now), "no answer of the flood had to end first");
+}
+
+#[tokio::test]
+async fn a_short_request_begins_within_four_steps_on_a_node_that_holds_twenty_long_prompts() {
+    let pool = Pool::new();
+    let limits =
+        RunnerLimits { max_rows: 48, max_logit_rows: 48, num_blocks: 546, vocab_size: VOCAB, context_length: 8192 };
+    let node = pool.node_with(9, Duration::from_millis(20), limits, EngineConfig::default());
+    let mut flood = Vec::new();
+    for number in 0..20 {
+        let prompt: Vec<TokenId> = (0..8000).map(|place| (place * 7 + number) % 60).collect();
+        flood.push(pool.submit(job(&prompt, 100, &[])).await);
+    }
+    let engine = &node.node.shared.engine;
+    until("the node holds them all", async || {
+        node.node.shared.held_jobs.len() == 20 && engine.stats().num_running > 0 && engine.stats().num_waiting > 0
+    })
+    .await;
+    assert_eq!(node.node.shared.wish().max_newcomers, 4, "whatever the one tenant holds");
+    let mut steps = Vec::new();
+    for number in 0..9 {
+        let before = engine.stats().num_steps;
+        let tenant = TenantId::from_stored(format!("other {}", number % 2));
+        let mut other = pool.submit(GenerateJob { tenant, ..job(&[7, 8, 9, 10, 11, 12], 3, &[]) }).await;
+        other.tokens(1).await;
+        steps.push(engine.stats().num_steps - before);
+        other.end().await;
+    }
+    println!("beside 20 prompts of 8,000 tokens: first token of 6 tokens after {steps:?} steps");
+    steps.sort_unstable();
+    assert!(steps[steps.len() / 2] <= 4, "{steps:?}; single ones may be late on a busy machine");
+    assert!(!flood.iter_mut().any(Answer::ended_by_now));
 }
 
 #[tokio::test]

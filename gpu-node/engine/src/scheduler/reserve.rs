@@ -1,0 +1,54 @@
+//! The blocks that long requests leave to short ones.
+//!
+//! A place in the batch is worth nothing without KV blocks, and a few long prompts take them all: for minutes, since even
+//! their own tenant's other requests do not get them back. So a share of the blocks is a reserve. Into it comes only who has
+//! nothing else in the batch and needs little: at most half of the reserve, so that one tenant never has it all. Such a
+//! sequence passes a longer one that waits for blocks, and takes nothing from it by that: whatever it holds of the reserve, the
+//! others are not bound to leave any more. As it grows beyond its half it becomes one of the others.
+//!
+//! What nobody holds of the reserve is prefix cache, so it costs no hits; and a sequence that is alone uses it all.
+
+use super::Scheduler;
+use crate::blocks::blocks_for;
+use crate::sequence::{Sequence, SequenceId};
+
+impl Scheduler {
+    /// Blocks of the reserve that nobody holds whom it is for: what the others leave free.
+    pub(super) fn reserve_left(&self) -> usize {
+        let reserve = self.pool.reserve();
+        if reserve == 0 {
+            return 0;
+        }
+        let is_in = |sequence: &&Sequence| is_short(sequence, reserve) && self.running.of_tenant(&sequence.tenant) == 1;
+        let held: usize = self.running.values().filter(is_in).map(needs).sum();
+        reserve.saturating_sub(held)
+    }
+
+    /// Whether a waiting sequence, of a tenant that has none in the batch, finds its blocks in the reserve.
+    pub(super) fn fits_the_reserve(&self, sequence: &Sequence) -> bool {
+        self.running.of_tenant(&sequence.tenant) == 0
+            && is_short(sequence, self.pool.reserve())
+            && needs(sequence) <= self.reserve_left()
+    }
+
+    /// Whether `id` may grow to `num_tokens` as far as the reserve is concerned.
+    pub(super) fn leaves_the_reserve(&self, id: SequenceId, num_tokens: usize) -> bool {
+        let Some(sequence) = self.running.get(id) else { return false };
+        let missing = blocks_for(num_tokens).saturating_sub(sequence.blocks.as_slice().len());
+        let is_one_of_few = is_short(sequence, self.pool.reserve()) && self.running.of_tenant(&sequence.tenant) == 1;
+        missing == 0
+            || is_one_of_few
+            || self.running.len() == 1
+            || self.pool.num_free() >= missing + self.reserve_left()
+    }
+}
+
+/// Whether a sequence needs so little that it may come into a reserve of so many blocks.
+fn is_short(sequence: &Sequence, reserve: usize) -> bool {
+    reserve > 0 && needs(sequence) <= (reserve / 2).max(1)
+}
+
+/// Blocks for what a sequence has, and the next token.
+fn needs(sequence: &Sequence) -> usize {
+    blocks_for(sequence.tokens.len() + 1)
+}
