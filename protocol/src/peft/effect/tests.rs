@@ -71,7 +71,8 @@ fn whatever_makes_the_product_vanish_makes_the_pair_dead() {
             (0..tensor.shape[0] * 4).for_each(|index| tensor.set(index, if index % 2 == 0 { 0.3 } else { -0.3 }));
         }
     };
-    let ways: [(&str, Value, &dyn Fn(&mut [SampleTensor])); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut [SampleTensor]);
+    let ways: [(&str, Value, Change<'_>); 9] = [
         ("B is zero", json!({}), &zero("lora_B")),
         ("A is zero", json!({}), &zero("lora_A")),
         ("alpha is zero", json!({"lora_alpha": 0}), &|_| {}),
