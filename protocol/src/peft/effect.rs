@@ -247,7 +247,7 @@ impl Measure {
     pub(super) fn push(&mut self, dtype: TensorType, elements: &[u8]) {
         match dtype {
             TensorType::F16 => {
-                elements.chunks_exact(2).for_each(|b| self.take(f16::from_le_bytes([b[0], b[1]]).to_f32()))
+                elements.chunks_exact(2).for_each(|b| self.take(f16::from_le_bytes([b[0], b[1]]).to_f32()));
             }
             TensorType::BF16 => {
                 elements.chunks_exact(2).for_each(|b| self.take(bf16::from_le_bytes([b[0], b[1]]).to_f32()));
