@@ -1,5 +1,7 @@
 //! Adapters between start and stop: pinned by name, kept packed on disk, and packed again when that is damaged.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod stack;
 
 use std::time::{Duration, Instant};
