@@ -85,6 +85,7 @@ impl FolderContents {
                 _ if name == WEIGHTS_FILE && metadata.is_file() => has_weights = true,
                 // What tools keep for themselves, such as .git.
                 _ if name.starts_with('.') => {}
+                _ if is_too_large => left_out.push(format!("{name} (more than {MAX_TOKENIZER_FILE_BYTES} bytes)")),
                 _ => left_out.push(if metadata.is_dir() { format!("{name}/") } else { name }),
             }
         }
@@ -200,6 +201,15 @@ mod tests {
             ["README.md", CONFIG_FILE, "added_tokens.json", "chat_template.jinja", "tokenizer_config.json"]
         );
         assert_eq!(contents.left_out, ["checkpoint-500/", "optimizer.pt", "tokenizer.json", "training_args.bin"]);
+    }
+
+    #[test]
+    fn a_tokenizer_file_that_is_too_large_is_named_with_the_reason() {
+        let folder = folder(&[CONFIG_FILE, WEIGHTS_FILE]);
+        let file = std::fs::File::create(folder.path().join(TOKENIZER_CONFIG_FILE)).unwrap();
+        file.set_len(MAX_TOKENIZER_FILE_BYTES + 1).unwrap();
+        let contents = FolderContents::read(folder.path()).unwrap();
+        assert_eq!(contents.left_out, [format!("tokenizer_config.json (more than {MAX_TOKENIZER_FILE_BYTES} bytes)")]);
     }
 
     #[test]

@@ -46,7 +46,19 @@ impl CarriedFiles<'_> {
         let tokenizer_config = read_object(self.tokenizer_config, TOKENIZER_CONFIG_FILE, &mut problems);
         let added_tokens = read_object(self.added_tokens, ADDED_TOKENS_FILE, &mut problems);
         let found = self.find_template(tokenizer_config.as_ref(), &mut carried.warnings, &mut problems);
+        if let Some((text, id)) = added_tokens.iter().flatten().find(|(_, id)| id.as_u64().is_none()) {
+            let message = format!("the id of `{}` is {}, which is no token's", shown(text), shown(&id.to_string()));
+            problems.push(Problem::new(ProblemCode::FileInvalid, ADDED_TOKENS_FILE, message));
+        }
         let foreign = foreign_tokens(tokenizer_config.as_ref(), added_tokens.as_ref(), base);
+        let (blank, found) = match found {
+            Some((file, source)) if source.trim().is_empty() => (Some(file), None),
+            found => (None, found),
+        };
+        if let Some(file) = blank {
+            let message = "its chat template is empty and is not used";
+            carried.warnings.push(Problem::new(ProblemCode::NotUsed, file, message));
+        }
         if let Some((file, source)) = found {
             match check(&source, base) {
                 Err(error) => problems.push(Problem::new(ProblemCode::TemplateInvalid, file, error.reason())),
@@ -60,6 +72,7 @@ impl CarriedFiles<'_> {
                         );
                         problems.push(Problem::new(ProblemCode::AddedTokens, file, message));
                     }
+                    carried.warnings.extend(other_marks(&source, tokenizer_config.as_ref(), base));
                     carried.source = Some(source).filter(|_| !carried.is_the_bases);
                 }
             }
@@ -180,18 +193,42 @@ fn foreign_warning(foreign: &BTreeMap<TokenId, String>, has_file: bool) -> Optio
     Some(Problem::new(ProblemCode::AddedTokens, file, message))
 }
 
-/// Compiles the template and renders what every chat begins with.
-fn check(source: &str, base: &BaseModel) -> Result<(), TemplateError> {
+/// The base's tokens that templates know as `bos_token` and `eos_token`.
+fn marks(base: &BaseModel) -> (String, String) {
     let vocabulary = Vocabulary::of(&base.tokenizer).ok();
     let text = |token: Option<TokenId>| {
         let vocabulary = vocabulary.as_ref().zip(token).filter(|(vocabulary, id)| (*id as usize) < vocabulary.len());
         vocabulary.map(|(vocabulary, id)| vocabulary.text(id)).unwrap_or_default()
     };
-    let (bos, eos) = (text(base.bos_token), text(base.eos_tokens.first().copied()));
+    (text(base.bos_token), text(base.eos_tokens.first().copied()))
+}
+
+/// Marks of the version's tokenizer that its template writes as the base's.
+fn other_marks(source: &str, tokenizer_config: Option<&Map<String, Value>>, base: &BaseModel) -> Vec<Problem> {
+    let (bos, eos) = marks(base);
+    let other = |(field, of_base): (&str, String)| {
+        let token = tokenizer_config?.get(field)?;
+        let own = token.as_str().or_else(|| token.get("content")?.as_str())?;
+        if own == of_base || !source.contains(field) {
+            return None;
+        }
+        let (own, of_base) = (shown(own), shown(&of_base));
+        let message =
+            format!("its {field} `{own}` is not used: the template writes the base model's `{of_base}` for {field}");
+        Some(Problem::new(ProblemCode::NotUsed, TOKENIZER_CONFIG_FILE, message))
+    };
+    [("bos_token", bos), ("eos_token", eos)].into_iter().filter_map(other).collect()
+}
+
+/// Compiles the template and renders what every chat begins with.
+fn check(source: &str, base: &BaseModel) -> Result<(), TemplateError> {
+    let (bos, eos) = marks(base);
     let template = ChatTemplate::new(source, bos, eos, TemplateLimits::of_strangers())?;
     let message = |role, content: &str| TemplateMessage { role, content: content.to_owned(), fields: Vec::new() };
     let user = [message("user", "Hello")];
-    template.render(&user, true, &[])?;
+    if template.render(&user, true, &[])?.text.trim().is_empty() {
+        return Err(TemplateError::Refused("it writes nothing for a user's message".to_owned()));
+    }
     let turns = [message("user", "Hello"), message("assistant", "Hi"), message("user", "How are you?")];
     let with_system = [message("system", "Be brief."), message("user", "Hello")];
     for messages in [&turns[..], &with_system[..]] {
@@ -278,6 +315,31 @@ mod tests {
         assert!(not_text.read(&base()).unwrap_err().has(ProblemCode::TemplateInvalid));
         let not_json = CarriedFiles { added_tokens: Some(b"[]"), ..CarriedFiles::default() };
         assert!(not_json.read(&base()).unwrap_err().has(ProblemCode::FileInvalid));
+    }
+
+    #[test]
+    fn what_is_empty_or_malformed_is_said() {
+        let empty = read(Some(" \n"), &json!({}), None).unwrap();
+        assert!(empty.source.is_none() && empty.warnings[0].message.contains("is empty"), "{empty:?}");
+        let silent = read(Some("{% set a = 1 %}"), &json!({}), None).unwrap_err();
+        assert!(silent.to_string().contains("writes nothing"), "{silent}");
+        for id in [json!("b"), json!(-1), json!(1e30), json!(null)] {
+            let problems = read(None, &json!({}), Some(json!({ "<x>": id }))).unwrap_err();
+            assert!(problems.has(ProblemCode::FileInvalid) && problems.to_string().contains("`<x>`"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn marks_that_the_template_writes_as_the_bases_are_named() {
+        let config = json!({"eos_token": {"content": "<|other|>"}, "bos_token": "a"});
+        let source = "{{ messages[0].content }}{{ eos_token }}";
+        let marked = read(Some(source), &config, None).unwrap();
+        let [warning] = &marked.warnings[..] else { panic!("{marked:?}") };
+        assert!(
+            warning.message.contains("`<|other|>` is not used") && warning.message.contains("`<|end|>`"),
+            "{warning}"
+        );
+        assert_eq!(read(Some(source), &json!({"eos_token": "<|end|>"}), None).unwrap().warnings, []);
     }
 
     #[test]

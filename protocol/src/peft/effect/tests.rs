@@ -5,6 +5,9 @@ use super::super::samples::{SampleTensor, config_file, pairs, small_base, weight
 use super::super::{BaseClaim, MeasuredIntake, Problems};
 use super::*;
 
+/// A name, changes of the configuration, and a change of the weights.
+type Way<'a> = (&'a str, Value, &'a dyn Fn(&mut [SampleTensor]));
+
 fn effect_of(changes: &Value, tensors: &[SampleTensor], piece_len: usize) -> Result<Effect, Problems> {
     let mut intake = MeasuredIntake::new();
     weights_file(tensors).chunks(piece_len).for_each(|piece| intake.push(piece).unwrap());
@@ -71,8 +74,7 @@ fn whatever_makes_the_product_vanish_makes_the_pair_dead() {
             (0..tensor.shape[0] * 4).for_each(|index| tensor.set(index, if index % 2 == 0 { 0.3 } else { -0.3 }));
         }
     };
-    type Change<'a> = &'a dyn Fn(&mut [SampleTensor]);
-    let ways: [(&str, Value, Change<'_>); 9] = [
+    let ways: [Way<'_>; 9] = [
         ("B is zero", json!({}), &zero("lora_B")),
         ("A is zero", json!({}), &zero("lora_A")),
         ("alpha is zero", json!({"lora_alpha": 0}), &|_| {}),
