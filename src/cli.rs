@@ -147,13 +147,20 @@ pub(crate) enum TenantsCommand {
 pub(crate) struct PushArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// Folder with adapter_config.json, adapter_model.safetensors and, optionally, README.md.
+    /// Folder with adapter_config.json, adapter_model.safetensors and, optionally, README.md and chat_template.jinja or
+    /// tokenizer_config.json.
     pub(crate) folder: PathBuf,
     /// owner/name@version, for example acme/sst2@1.0.0. The adapter is created if it does not exist.
     pub(crate) reference: String,
     /// Let everybody use the adapter when it is created here. Default: only your tenant.
     #[arg(long)]
     pub(crate) public: bool,
+    /// The base model that the adapter was trained on, where adapter_config.json names a folder that says nothing.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) base: Option<String>,
+    /// Publish even if the adapter changes nothing, for example because every B is zero.
+    #[arg(long)]
+    pub(crate) allow_no_effect: bool,
     /// One line about the adapter, used when it is created here.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) description: String,

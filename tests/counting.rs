@@ -107,6 +107,6 @@ async fn a_take_down_ends_running_answers_within_a_second() {
     // Others go on.
     let (status, answer) = stack.post("/v1/completions", &question("admin/sarcasm", 2, false)).await;
     assert_eq!(status, 200, "{answer}");
-    let (status, _) = stack.post("/v1/completions", &question("admin/sst2", 2, false)).await;
+    let (status, _) = stack.post("/v1/completions", &question("admin/sst2@1.0.0", 2, false)).await;
     assert_eq!(status, 410);
 }

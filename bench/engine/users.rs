@@ -39,7 +39,7 @@ fn closed_loop(bench: &Bench, set: &AdapterSet, warm_up: Duration, measured: Dur
         let mut num_tokens = 0;
         while Instant::now() < end {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
-            num_tokens += ask(&driver, set, seed).iter().filter(|at| (begin..end).contains(at)).count();
+            num_tokens += ask(&driver, set, seed).iter().filter(|at| (begin..end).contains(*at)).count();
         }
         num_tokens
     };

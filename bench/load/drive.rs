@@ -24,7 +24,7 @@ pub(crate) enum Load {
         users: Vec<TenantIndex>,
     },
     /// Requests come on schedule.
-    Open { arrivals: Arrivals, max_in_flight: usize },
+    Open { arrivals: Box<Arrivals>, max_in_flight: usize },
 }
 
 /// When to stop.
@@ -123,7 +123,7 @@ impl Driver {
 
     /// An arrival that must wait for a free place keeps its intended instant, also beyond the end of the span: leaving
     /// it out would hide the very stall that held it up.
-    async fn open(&self, mut arrivals: Arrivals, max_in_flight: usize) {
+    async fn open(&self, mut arrivals: Box<Arrivals>, max_in_flight: usize) {
         let mut in_flight = FuturesUnordered::new();
         let mut next = Instant::now() + arrivals.gap();
         let end = self.record.borrow().span.end;

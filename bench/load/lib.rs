@@ -142,7 +142,7 @@ fn workload(arguments: &BenchArgs, sender: &Sender) -> Workload {
 
 fn load(arguments: &BenchArgs, sender: &Sender) -> anyhow::Result<Load> {
     if let Some(per_second) = arguments.rate {
-        let arrivals = Arrivals::new(arguments.arrivals, per_second, arguments.seed);
+        let arrivals = Box::new(Arrivals::new(arguments.arrivals, per_second, arguments.seed));
         return Ok(Load::Open { arrivals, max_in_flight: arguments.max_in_flight as usize });
     }
     let by_tenant = tenants::users_by_share(arguments.users as usize, &sender.tenants)?;

@@ -19,6 +19,12 @@ pub trait Catalog: Send + Sync {
     /// [`ResolveError::NotFound`] also where the adapter is another tenant's private one.
     async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError>;
 
+    /// The chat template that a resolved version brings along; `None` where it has none. Asked once for each version.
+    ///
+    /// # Errors
+    /// [`ResolveError::Unavailable`] only.
+    async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError>;
+
     /// The adapters that this caller may call, in the order of their ids.
     ///
     /// # Errors

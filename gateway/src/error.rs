@@ -51,6 +51,16 @@ pub enum ApiError {
         /// `max_tokens` where the prompt alone would fit.
         completion: Option<u64>,
     },
+    /// The chat template of a version fails on these messages.
+    #[error("The chat template of `{version}` {}: {reason}. The messages may be sent to its base model, or as a prompt.", if *.is_limit { "takes too long or writes too much for these messages" } else { "fails" })]
+    VersionTemplate {
+        /// `owner/name@version`.
+        version: String,
+        /// What fails, with the line.
+        reason: String,
+        /// Whether it is a limit that fails it: shorter messages may pass.
+        is_limit: bool,
+    },
     /// The body is not JSON.
     #[error("We could not parse the JSON body of your request: {0}")]
     MalformedJson(String),

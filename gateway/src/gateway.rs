@@ -14,6 +14,7 @@ use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
+use crate::version_templates::VersionTemplates;
 
 /// What a gateway is built from.
 pub struct GatewayParts {
@@ -46,6 +47,7 @@ struct Shared {
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
     open_jobs: OpenJobs,
+    version_templates: VersionTemplates,
     metrics: Exporter,
     cors: CorsOrigins,
     limits: GatewayLimits,
@@ -81,6 +83,7 @@ impl Gateway {
             queue: parts.queue,
             hub: parts.hub,
             open_jobs,
+            version_templates: VersionTemplates::default(),
             metrics: parts.metrics,
             cors: parts.cors,
             in_flight: Arc::new(Semaphore::new(parts.limits.max_in_flight)),
@@ -167,6 +170,10 @@ impl Gateway {
 
     pub(crate) fn hub(&self) -> &EventHub {
         &self.shared.hub
+    }
+
+    pub(crate) fn version_templates(&self) -> &VersionTemplates {
+        &self.shared.version_templates
     }
 
     pub(crate) fn open_jobs(&self) -> &OpenJobs {

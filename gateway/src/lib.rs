@@ -21,6 +21,8 @@ pub mod text;
 
 mod auth;
 mod call;
+mod version_template;
+mod version_templates;
 
 pub use catalog::{AuthError, Catalog, ModelEntry};
 pub use error::ApiError;

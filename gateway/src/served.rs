@@ -8,6 +8,7 @@ use crate::error::{ApiError, PromptLength};
 use crate::limits::GatewayLimits;
 use crate::text::template::TemplateMessage;
 use crate::text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError};
+use crate::version_template::VersionTemplate;
 
 /// Why a base model cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +69,7 @@ impl ServedBase {
     pub fn new(model: &BaseModel, limits: &GatewayLimits) -> Result<Self, BaseError> {
         let id = || model.id.clone();
         let tokenizer = Tokenizer::new(model).map_err(|source| BaseError::Tokenizer { id: id(), source })?;
-        let text = |token: Option<TokenId>| token.map(|token| tokenizer.vocabulary().text(token)).unwrap_or_default();
-        let (bos, eos) = (text(model.bos_token), text(model.eos_tokens.first().copied()));
+        let (bos, eos) = marks(&tokenizer, model.bos_token, &model.eos_tokens);
         let template =
             model.chat_template.as_deref().map(|source| ChatTemplate::new(source, bos, eos, limits.template));
         let template = template.transpose().map_err(|source| BaseError::Template { id: id(), source })?;
@@ -99,6 +99,11 @@ impl ServedBase {
         format!("fp_{}", &self.digest.hex()[..12])
     }
 
+    /// The texts that begin and end a conversation, as templates know them; empty where the model has none.
+    pub(crate) fn marks(&self) -> (String, String) {
+        marks(&self.tokenizer, self.bos_token, &self.eos_tokens)
+    }
+
     /// Encodes a raw prompt that a user wrote.
     pub(crate) async fn encode_prompt(self: &Arc<Self>, text: String, begin: Begin) -> Result<Vec<TokenId>, ApiError> {
         self.check_bytes("prompt", text.len())?;
@@ -111,15 +116,24 @@ impl ServedBase {
         .await
     }
 
-    /// Renders and encodes a conversation.
+    /// Renders and encodes a conversation, by the template that a version brings along or by the model's own.
     pub(crate) async fn encode_chat(
         self: &Arc<Self>,
         messages: Vec<TemplateMessage>,
+        own: Option<Arc<VersionTemplate>>,
         add_generation_prompt: bool,
     ) -> Result<Vec<TokenId>, ApiError> {
         let num_bytes = messages.iter().map(|message| message.content.len()).sum();
         self.check_bytes("messages", num_bytes)?;
         let base = Arc::clone(self);
+        if let Some(own) = own {
+            // However short the messages are, what a stranger's template does with them may take long.
+            let work = move || {
+                let rendered = own.render(&messages, add_generation_prompt, base.tokenizer.control_texts())?;
+                Ok(base.tokenizer.encode_rendered(&rendered.text, rendered.marker)?)
+            };
+            return tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?;
+        }
         run(num_bytes, move || {
             let template = base.template.as_ref().ok_or_else(|| {
                 ApiError::unsupported(
@@ -146,6 +160,11 @@ impl ServedBase {
             completion: None,
         })
     }
+}
+
+fn marks(tokenizer: &Tokenizer, bos: Option<TokenId>, eos: &[TokenId]) -> (String, String) {
+    let text = |token: Option<TokenId>| token.map(|token| tokenizer.vocabulary().text(token)).unwrap_or_default();
+    (text(bos), text(eos.first().copied()))
 }
 
 /// What stands before a raw prompt.

@@ -1,5 +1,7 @@
 //! A small service with the crust around it, as callers meet it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::OnceLock;
 use std::time::Duration;
 

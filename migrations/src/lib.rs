@@ -8,6 +8,7 @@
 
 mod m20261124_000001_registry;
 mod m20261128_000002_leases;
+mod m20261128_000003_version_reports;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -19,7 +20,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261124_000001_registry::Migration), Box::new(m20261128_000002_leases::Migration)]
+        vec![
+            Box::new(m20261124_000001_registry::Migration),
+            Box::new(m20261128_000002_leases::Migration),
+            Box::new(m20261128_000003_version_reports::Migration),
+        ]
     }
 }
 

@@ -13,6 +13,8 @@
 //! ```
 
 pub mod base;
+pub mod base_name;
+pub mod chat;
 pub mod constraint;
 pub mod deadline;
 pub mod digest;
@@ -30,6 +32,7 @@ pub mod vocabulary;
 pub mod wall_clock;
 
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
+pub use base_name::{BaseClaim, BaseName};
 pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};

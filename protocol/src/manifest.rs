@@ -8,8 +8,29 @@ use crate::Digest;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// File name of the adapter's weights in the PEFT format.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// File name of a version's own chat template.
+pub const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// File name of the tokenizer's settings, which may have a chat template in them.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// File name of the tokens that a trainer added.
+pub const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 /// File name of the model card.
 pub const CARD_FILE: &str = "README.md";
+
+/// Part of an upload: the base model by the publisher's word, where the configuration's own name says nothing.
+pub const BASE_PART: &str = "base";
+/// Part of an upload: `true` lets in an adapter that changes nothing.
+pub const ALLOW_NO_EFFECT_PART: &str = "allow_no_effect";
+/// Part of an upload: names of files of the folder that were not sent, as a JSON list, for the report.
+pub const LEFT_OUT_PART: &str = "left_out";
+/// Most files that an upload names as left out.
+pub const MAX_LEFT_OUT: usize = 256;
+/// Longest name of a file that was left out, in bytes.
+pub const MAX_LEFT_OUT_NAME_BYTES: usize = 255;
+/// Longest `tokenizer_config.json` or `added_tokens.json`. Real ones have 1 KiB to 1.2 MiB.
+pub const MAX_TOKENIZER_FILE_BYTES: u64 = 4 << 20;
+/// Longest chat template of a version.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 
 /// One file of a version, by content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +46,9 @@ pub struct FileEntry {
 pub struct AdapterManifest {
     /// Digest of the base model that the adapter was trained on.
     pub base: Digest,
+    /// The version's own chat template; left out where it has none, or the base's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<FileEntry>,
     /// `adapter_config.json`.
     pub config: FileEntry,
     /// Format generation of this manifest; 1.
@@ -34,10 +58,10 @@ pub struct AdapterManifest {
 }
 
 impl AdapterManifest {
-    /// A manifest of the current schema.
+    /// A manifest of the current schema, without a chat template.
     #[must_use]
     pub const fn new(base: Digest, config: FileEntry, weights: FileEntry) -> Self {
-        Self { base, config, schema: 1, weights }
+        Self { base, chat_template: None, config, schema: 1, weights }
     }
 
     /// The canonical bytes: JSON with the fields in alphabetical order and no white space.
@@ -74,7 +98,9 @@ mod tests {
         let other_weights = AdapterManifest::new(Digest::of(b"base"), entry(b"config"), entry(b"other"));
         assert_ne!(manifest.digest(), other_base.digest());
         assert_ne!(manifest.digest(), other_weights.digest());
+        let with_template = AdapterManifest { chat_template: Some(entry(b"template")), ..manifest.clone() };
+        assert_ne!(manifest.digest(), with_template.digest());
         let text = String::from_utf8(manifest.canonical_bytes()).unwrap();
-        assert!(text.starts_with(r#"{"base":"sha256:"#) && !text.contains(' '), "{text}");
+        assert!(text.starts_with(r#"{"base":"sha256:"#) && !text.contains(' ') && !text.contains("chat"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! their unit (`lease_s`, `host_mb`); fields that hold a [`Duration`] or bytes do not repeat or convert it
 //! (`lease`, `host_bytes`): the modules of this file read them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
@@ -116,7 +117,7 @@ impl std::error::Error for SettingsError {}
 
 impl Checks {
     /// `key` must be within `range`.
-    pub fn within<T: PartialOrd + fmt::Display>(&mut self, key: &str, given: T, range: RangeInclusive<T>) {
+    pub fn within<T: Copy + PartialOrd + fmt::Display>(&mut self, key: &str, given: T, range: RangeInclusive<T>) {
         if given < *range.start() {
             self.problems.push(format!("{key} must be at least {}; given {given}", range.start()));
         } else if !range.contains(&given) {
@@ -125,15 +126,15 @@ impl Checks {
     }
 
     /// `key` must be at least `least`.
-    pub fn at_least<T: PartialOrd + fmt::Display>(&mut self, key: &str, given: T, least: T) {
-        // Written so that a number that is none fails too.
-        if !(given >= least) {
+    pub fn at_least<T: Copy + PartialOrd + fmt::Display>(&mut self, key: &str, given: T, least: T) {
+        // What cannot be compared, as a number that is none, fails too.
+        if given.partial_cmp(&least).is_none_or(Ordering::is_lt) {
             self.problems.push(format!("{key} must be at least {least}; given {given}"));
         }
     }
 
     /// `key` must not exceed `other`.
-    pub fn no_more_than<T: PartialOrd + fmt::Display>(&mut self, key: &str, given: T, other: &str, limit: T) {
+    pub fn no_more_than<T: Copy + PartialOrd + fmt::Display>(&mut self, key: &str, given: T, other: &str, limit: T) {
         if given > limit {
             self.problems.push(format!("{key} must be at most {other}, which is {limit}; given {given}"));
         }

@@ -8,6 +8,7 @@ use std::io;
 
 use sea_orm::{DbErr, RuntimeErr};
 use souk_protocol::Scope;
+use souk_protocol::peft::ProblemCode;
 
 use crate::auth::AuthError;
 use crate::objects::is_storage_full;
@@ -161,6 +162,11 @@ impl Finding {
     pub(crate) fn field(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: "invalid_value".to_owned(), subject: subject.into(), message: message.into() }
     }
+}
+
+/// The stable name of a problem's kind, which is its serialised form.
+pub(crate) fn code_name(code: ProblemCode) -> String {
+    serde_json::to_value(code).ok().and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl From<DbErr> for RegistryError {

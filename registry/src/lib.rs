@@ -22,6 +22,7 @@ mod catalog;
 mod keys;
 mod publishing;
 mod recover;
+mod report;
 mod tags;
 mod tenants;
 mod versions;

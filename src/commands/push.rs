@@ -8,7 +8,10 @@ use futures::TryStreamExt as _;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, StatusCode};
 use serde_json::{Value, json};
-use souk_protocol::manifest::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE};
+use souk_protocol::manifest::{
+    ADDED_TOKENS_FILE, ALLOW_NO_EFFECT_PART, BASE_PART, CARD_FILE, CONFIG_FILE, LEFT_OUT_PART, MAX_LEFT_OUT,
+    MAX_TOKENIZER_FILE_BYTES, TEMPLATE_FILE, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE,
+};
 use souk_protocol::{AdapterRef, Selector};
 use tokio_util::io::ReaderStream;
 
@@ -21,23 +24,25 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     let Selector::Version(version) = &reference.selector else {
         bail!("say which version to publish: {}@1.0.0", reference.name);
     };
-    for file in [CONFIG_FILE, WEIGHTS_FILE] {
-        let path = arguments.folder.join(file);
-        ensure!(
-            path.is_file(),
-            "{} is missing; an adapter folder has {CONFIG_FILE} and {WEIGHTS_FILE}",
-            path.display()
-        );
-    }
+    let contents = FolderContents::read(&arguments.folder)?;
     let client = Client::new(&arguments.server)?;
     create_adapter_if_missing(&client, &reference, &arguments).await?;
 
     let weights = tokio::fs::metadata(arguments.folder.join(WEIGHTS_FILE)).await?.len();
     let bar = terminal::byte_bar(&reference.to_string(), weights);
     let mut form = Form::new().text("version", version.to_string());
-    form = form.part(CONFIG_FILE, file_part(&arguments.folder, CONFIG_FILE, None).await?);
-    if arguments.folder.join(CARD_FILE).is_file() {
-        form = form.part(CARD_FILE, file_part(&arguments.folder, CARD_FILE, None).await?);
+    if let Some(base) = &arguments.base {
+        form = form.text(BASE_PART, base.clone());
+    }
+    if arguments.allow_no_effect {
+        form = form.text(ALLOW_NO_EFFECT_PART, "true");
+    }
+    if !contents.left_out.is_empty() {
+        let named = &contents.left_out[..contents.left_out.len().min(MAX_LEFT_OUT)];
+        form = form.text(LEFT_OUT_PART, json!(named).to_string());
+    }
+    for file in contents.sent {
+        form = form.part(file, file_part(&arguments.folder, file, None).await?);
     }
     form = form.part(WEIGHTS_FILE, file_part(&arguments.folder, WEIGHTS_FILE, Some(bar.clone())).await?);
 
@@ -46,7 +51,87 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let digest = answer.get("digest").and_then(Value::as_str).context("the server's answer has no digest")?;
     terminal::line(&format!("Published {reference} ({digest})"))?;
+    remarks(&answer["report"]).iter().for_each(|remark| terminal::note(remark));
+    if !contents.left_out.is_empty() {
+        terminal::note(&format!("Not used, since Souk has no use for them: {}", contents.left_out.join(", ")));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of an adapter folder goes to the server.
+#[derive(Debug, PartialEq, Eq)]
+struct FolderContents {
+    /// Files that are sent, without the weights, which come last.
+    sent: Vec<&'static str>,
+    /// Other files and folders, by name; a folder's ends with a slash.
+    left_out: Vec<String>,
+}
+
+/// Files that a version can have beside its weights.
+const SMALL_FILES: [&str; 5] = [CONFIG_FILE, CARD_FILE, TEMPLATE_FILE, TOKENIZER_CONFIG_FILE, ADDED_TOKENS_FILE];
+
+impl FolderContents {
+    fn read(folder: &Path) -> anyhow::Result<Self> {
+        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let (mut sent, mut left_out, mut has_weights) = (Vec::new(), Vec::new(), false);
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let metadata = std::fs::metadata(entry.path())?;
+            let is_too_large = [TOKENIZER_CONFIG_FILE, ADDED_TOKENS_FILE].contains(&name.as_str())
+                && metadata.len() > MAX_TOKENIZER_FILE_BYTES;
+            match SMALL_FILES.into_iter().find(|file| *file == name) {
+                Some(file) if metadata.is_file() && !is_too_large => sent.push(file),
+                _ if name == WEIGHTS_FILE && metadata.is_file() => has_weights = true,
+                // What tools keep for themselves, such as .git.
+                _ if name.starts_with('.') => {}
+                _ => left_out.push(if metadata.is_dir() { format!("{name}/") } else { name }),
+            }
+        }
+        for (file, is_there) in [(CONFIG_FILE, sent.contains(&CONFIG_FILE)), (WEIGHTS_FILE, has_weights)] {
+            let pickled = left_out.iter().any(|name| name == "adapter_model.bin");
+            let hint = if file == WEIGHTS_FILE && pickled {
+                "; adapter_model.bin is a pickle file, which may run code when read: save the adapter again with \
+                 `safe_serialization=True`"
+            } else {
+                ""
+            };
+            ensure!(
+                is_there,
+                "{} is missing; an adapter folder has {CONFIG_FILE} and {WEIGHTS_FILE}{hint}",
+                folder.join(file).display()
+            );
+        }
+        sent.sort_unstable();
+        left_out.sort();
+        Ok(Self { sent, left_out })
+    }
+}
+
+/// What the server's report of a version says, a line each.
+fn remarks(report: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let count = |path: &str| report.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(given) = report.pointer("/base/given").and_then(Value::as_str) {
+        let id = report.pointer("/base/id").and_then(Value::as_str).unwrap_or_default();
+        if !given.eq_ignore_ascii_case(id) {
+            lines.push(format!("The base model `{given}` is served here as `{id}`."));
+        }
+    }
+    if report.is_object() {
+        let (pairs, dead, norms) = (count("/effect/num_pairs"), count("/effect/num_dead"), count("/effect/num_norms"));
+        lines.push(format!("It changes {} of {pairs} modules and {norms} norms.", pairs - dead.min(pairs)));
+    }
+    match report.get("chat_template").and_then(Value::as_str) {
+        Some("own") => lines.push("It is talked to by its own chat template.".to_owned()),
+        Some("same_as_base") => lines.push("Its chat template is the base model's.".to_owned()),
+        _ => {}
+    }
+    for warning in report.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        let text = |field: &str| warning.get(field).and_then(Value::as_str).unwrap_or_default();
+        lines.push(format!("warning: {}: {}", text("subject"), text("message")));
+    }
+    lines
 }
 
 async fn create_adapter_if_missing(
@@ -82,4 +167,62 @@ async fn file_part(folder: &Path, name: &'static str, bar: Option<indicatif::Pro
         }
     });
     Ok(Part::stream_with_length(Body::wrap_stream(stream), length).file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|file| std::fs::write(folder.path().join(file), "{}").unwrap());
+        folder
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_sent_or_named() {
+        let folder = folder(&[
+            CONFIG_FILE,
+            WEIGHTS_FILE,
+            CARD_FILE,
+            "chat_template.jinja",
+            "tokenizer_config.json",
+            "added_tokens.json",
+            "optimizer.pt",
+            "training_args.bin",
+            "tokenizer.json",
+            ".gitattributes",
+        ]);
+        std::fs::create_dir(folder.path().join("checkpoint-500")).unwrap();
+        let contents = FolderContents::read(folder.path()).unwrap();
+        assert_eq!(
+            contents.sent,
+            ["README.md", CONFIG_FILE, "added_tokens.json", "chat_template.jinja", "tokenizer_config.json"]
+        );
+        assert_eq!(contents.left_out, ["checkpoint-500/", "optimizer.pt", "tokenizer.json", "training_args.bin"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_may_help() {
+        let text = |files: &[&str]| FolderContents::read(folder(files).path()).unwrap_err().to_string();
+        assert!(text(&[WEIGHTS_FILE]).contains("adapter_config.json is missing"));
+        let pickled = text(&[CONFIG_FILE, "adapter_model.bin"]);
+        assert!(pickled.contains("safe_serialization=True"), "{pickled}");
+    }
+
+    #[test]
+    fn a_report_becomes_lines_that_warn() {
+        let report = json!({
+            "base": {"id": "tiny", "given": "unsloth/Tiny-bnb-4bit"},
+            "effect": {"num_pairs": 60, "num_dead": 59, "num_norms": 0},
+            "chat_template": "own",
+            "warnings": [{"code": "dead_pairs", "subject": "adapter_model.safetensors", "message": "59 do nothing"}],
+        });
+        let lines = remarks(&report);
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].contains("`unsloth/Tiny-bnb-4bit` is served here as `tiny`"), "{lines:?}");
+        assert_eq!(lines[1], "It changes 1 of 60 modules and 0 norms.");
+        assert_eq!(lines[3], "warning: adapter_model.safetensors: 59 do nothing");
+        assert!(remarks(&Value::Null).is_empty());
+    }
 }

@@ -21,6 +21,10 @@ impl Catalog for InProcessCatalog {
         self.0.resolve(principal, reference).await
     }
 
+    async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError> {
+        self.0.chat_template(adapter).await
+    }
+
     async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError> {
         let models = self.0.list_models(principal).await.map_err(|error| ResolveError::Unavailable(error.into()))?;
         Ok(models

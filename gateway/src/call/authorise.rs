@@ -8,6 +8,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::request::WeightedAdapter;
 use crate::served::ServedBase;
+use crate::version_template::VersionTemplate;
 
 /// What the `model` of a request means.
 #[derive(Clone)]
@@ -18,6 +19,11 @@ pub(crate) struct CalledModel {
 }
 
 impl CalledModel {
+    /// The chat template that the model's adapters bring along, if it is not the base's.
+    pub(crate) async fn template(&self, gateway: &Gateway) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
+        gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog()).await
+    }
+
     /// What `model` alone means.
     pub(crate) async fn of(gateway: &Gateway, caller: &Principal, model: &str) -> Result<Self, ApiError> {
         let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());

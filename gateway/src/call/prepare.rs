@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use souk_protocol::{SamplingParams, TokenId};
 
+use super::authorise::CalledModel;
 use crate::error::{ApiError, PromptLength};
+use crate::gateway::Gateway;
 use crate::request::{ChatMessage, GenerationParams, Prompt};
 use crate::served::{Begin, ServedBase};
 
@@ -50,14 +52,17 @@ pub(crate) struct PreparedPrompt {
 
 /// Encodes the prompts and checks them against vocabulary and context.
 pub(crate) async fn prepare(
-    base: &Arc<ServedBase>,
+    gateway: &Gateway,
+    model: &CalledModel,
     input: Input,
     length: Length,
     params: &GenerationParams,
 ) -> Result<Prepared, ApiError> {
+    let base = &model.base;
     let prompts = match input {
         Input::Chat(messages) => {
-            let tokens = base.encode_chat(messages.into_iter().map(Into::into).collect(), true).await?;
+            let own = model.template(gateway).await?;
+            let tokens = base.encode_chat(messages.into_iter().map(Into::into).collect(), own, true).await?;
             vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]
         }
         Input::Prompts { prompts, echo } => encode_prompts(base, prompts, echo, length).await?,

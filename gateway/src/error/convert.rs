@@ -1,6 +1,5 @@
 //! Errors of what the gateway calls, as callers see them.
 
-use minijinja::ErrorKind;
 use souk_protocol::ResolveError;
 use souk_queue::{FullScope, QueueError};
 
@@ -56,7 +55,7 @@ impl From<TemplateError> for ApiError {
     fn from(error: TemplateError) -> Self {
         match error {
             TemplateError::Refused(_) | TemplateError::NoMarker => Self::invalid("messages", error.to_string()),
-            TemplateError::Failed(cause) if matches!(cause.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure) => {
+            limit if limit.is_limit() => {
                 Self::invalid("messages", "The messages are too many or too long for the chat template.")
             }
             failed => Self::internal(failed),

@@ -95,6 +95,7 @@ impl ApiError {
                 Some(param)
             }
             Self::Constraint { param, .. } => Some(param),
+            Self::VersionTemplate { .. } => Some("messages"),
             Self::MissingParameter(param) | Self::ContextLength { param, .. } => Some(param),
             Self::ModelNotFound(_)
             | Self::ModelNotReady { .. }
@@ -122,6 +123,7 @@ impl ApiError {
             Self::UnknownParameter(_) => never(StatusCode::BAD_REQUEST, Some("unknown_parameter")),
             Self::Unsupported { .. } => never(StatusCode::BAD_REQUEST, Some("unsupported_parameter")),
             Self::ContextLength { .. } => never(StatusCode::BAD_REQUEST, Some("context_length_exceeded")),
+            Self::VersionTemplate { .. } => never(StatusCode::BAD_REQUEST, Some("chat_template_failed")),
             Self::MalformedJson(_) | Self::BodyCut => never(StatusCode::BAD_REQUEST, None),
             Self::MediaType(_) => never(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_content_type")),
             Self::BodyTooLarge { .. } => never(StatusCode::PAYLOAD_TOO_LARGE, Some("request_too_large")),

@@ -39,10 +39,12 @@ pub(crate) async fn tokenize(
     JsonBody(fields): JsonBody,
 ) -> Result<Json<Tokenized>, ApiError> {
     let request = TokenizeRequest::parse(fields, &gateway)?;
-    let base = base_for(&gateway, &principal, request.model.as_deref()).await?;
+    let model = model_for(&gateway, &principal, request.model.as_deref()).await?;
+    let base = &model.base;
     let tokens = if let Some(messages) = request.messages {
         let messages = messages.into_iter().map(Into::into).collect();
-        base.encode_chat(messages, request.add_generation_prompt).await?
+        let own = model.template(&gateway).await?;
+        base.encode_chat(messages, own, request.add_generation_prompt).await?
     } else {
         let begin = if request.add_special_tokens { Begin::AsModelWants } else { Begin::Bare };
         base.encode_prompt(request.prompt.unwrap_or_default(), begin).await?
@@ -58,9 +60,18 @@ pub(super) async fn base_for(
     principal: &Principal,
     model: Option<&str>,
 ) -> Result<Arc<ServedBase>, ApiError> {
+    Ok(model_for(gateway, principal, model).await?.base)
+}
+
+/// The model whose tokenizer and template are meant; by default the first base model.
+pub(super) async fn model_for(
+    gateway: &Gateway,
+    principal: &Principal,
+    model: Option<&str>,
+) -> Result<CalledModel, ApiError> {
     match model {
-        Some(model) => Ok(CalledModel::of(gateway, principal, model).await?.base),
-        None => Ok(Arc::clone(&gateway.bases()[0])),
+        Some(model) => CalledModel::of(gateway, principal, model).await,
+        None => Ok(CalledModel { base: Arc::clone(&gateway.bases()[0]), adapters: Vec::new() }),
     }
 }
 

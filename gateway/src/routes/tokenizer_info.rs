@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use souk_protocol::TokenId;
 use utoipa::{IntoParams, ToSchema};
 
-use super::tokenize::base_for;
+use super::tokenize::model_for;
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
@@ -29,7 +29,9 @@ pub(crate) async fn tokenizer_info(
     Caller(principal): Caller,
     Query(query): Query<TokenizerInfoQuery>,
 ) -> Result<Json<TokenizerInfo>, ApiError> {
-    let base = base_for(&gateway, &principal, query.model.as_deref()).await?;
+    let model = model_for(&gateway, &principal, query.model.as_deref()).await?;
+    let own = model.template(&gateway).await?;
+    let base = model.base;
     let text = |id: Option<TokenId>| id.map(|id| base.tokenizer.vocabulary().text(id));
     Ok(Json(TokenizerInfo {
         tokenizer_class: "PreTrainedTokenizerFast",
@@ -37,7 +39,7 @@ pub(crate) async fn tokenizer_info(
         eos_token: text(base.eos_tokens.first().copied()),
         bos_token: text(base.bos_token),
         pad_token: text(base.pad_token),
-        chat_template: base.chat_template.clone(),
+        chat_template: own.map(|own| own.source.clone()).or_else(|| base.chat_template.clone()),
         vocab_size: base.tokenizer.vocabulary().len(),
         model_max_length: base.context_tokens,
     }))
@@ -47,7 +49,7 @@ pub(crate) async fn tokenizer_info(
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct TokenizerInfoQuery {
-    /// A model of the base model that is meant; default is the first.
+    /// A model: its base's tokenizer is meant, and its own chat template where it has one. Default is the first base model.
     pub model: Option<String>,
 }
 

@@ -4,12 +4,10 @@
 //! [`Detokenizer`] turns ids into whole characters and [`StopMatcher`] ends the answer at a stop string.
 
 pub mod detokenize;
-pub mod disarm;
 pub mod stop;
-pub mod template;
 pub mod tokenizer;
 
 pub use detokenize::Detokenizer;
+pub use souk_protocol::chat::{ChatTemplate, TemplateError, TemplateLimits, disarm, template};
 pub use stop::StopMatcher;
-pub use template::{ChatTemplate, TemplateError, TemplateLimits};
 pub use tokenizer::{Tokenizer, TokenizerError};

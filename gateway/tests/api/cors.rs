@@ -37,8 +37,11 @@ fn has_none(answer: &Answer) -> bool {
     !answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"))
 }
 
-/// Method and path of each route that takes a key, and of each that does not.
-fn routes() -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// Method and path of routes.
+type Routes = Vec<(String, String)>;
+
+/// Each route that takes a key, and each that does not.
+fn routes() -> (Routes, Routes) {
     let document = serde_json::to_value(souk_gateway::openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap().iter();
     let routes = paths.flat_map(|(path, item)| {

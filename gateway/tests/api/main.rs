@@ -15,6 +15,7 @@ mod stack;
 mod take_down;
 mod tokenizer;
 mod tokens;
+mod version_templates;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -385,6 +385,10 @@ impl Catalog for FewAdapters {
             digest: sst2(),
             base,
         };
+        if crate::version_templates::template_of(reference.name.name()).is_some() {
+            let digest = Digest::of(reference.name.name().as_bytes());
+            return Ok(ResolvedAdapter { digest, ..resolved(tiny_base().digest) });
+        }
         match (reference.name.to_string().as_str(), principal.tenant_name.as_str()) {
             ("acme/sst2", "acme") => Ok(resolved(tiny_base().digest)),
             ("acme/foreign", "acme") => Ok(resolved(Digest::of(b"another base"))),
@@ -393,6 +397,10 @@ impl Catalog for FewAdapters {
             ("acme/down", _) => Err(ResolveError::Unavailable("the store is down".into())),
             _ => Err(ResolveError::NotFound(text)),
         }
+    }
+
+    async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError> {
+        Ok(crate::version_templates::template_of(adapter.name.name()))
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError> {

@@ -7,9 +7,9 @@ use super::pattern::Pattern;
 use super::problem::{ProblemCode, ProblemList, Problems};
 use super::selector::{LayerFilter, ModuleSelector, Selection, ends_with_segment};
 use super::strict_json::{describe, parse_object};
-use super::{MAX_CONFIG_BYTES, MAX_RANK, NormSite};
-use crate::TokenId;
+use super::{MAX_BACKTRACKING_PATTERNS, MAX_CONFIG_BYTES, MAX_RANK, ModuleSite, NormSite};
 use crate::manifest::CONFIG_FILE;
+use crate::{LlamaShape, TokenId};
 
 /// The parts of a LoRA configuration that matter when an adapter is used.
 #[derive(Clone, Debug)]
@@ -73,7 +73,10 @@ impl LoraConfig {
         fields.number("lora_dropout", 0.0);
         let unknown_selection = fields.problems.count();
         let config = Self {
-            base_model: fields.text("base_model_name_or_path").filter(|name| !name.is_empty()).map(str::to_owned),
+            base_model: fields
+                .text("base_model_name_or_path")
+                .filter(|name| !name.trim().is_empty())
+                .map(str::to_owned),
             rank: fields.rank("r", 8),
             alpha: fields.number("lora_alpha", 8.0),
             rank_pattern: read_rank_pattern(&mut fields),
@@ -92,7 +95,31 @@ impl LoraConfig {
         check_norms_to_save(&config.norms_to_save, problems);
         let is_mica = object.get("init_lora_weights").is_some_and(|kind| kind == MICA);
         check_variants(&config, is_mica, problems);
+        check_backtracking(&config, problems);
         readable.then_some(config)
+    }
+
+    /// Whether every pattern decides every path of a model within its steps; notes each that does not.
+    pub(super) fn check_steps(&self, shape: &LlamaShape, problems: &mut ProblemList) -> bool {
+        let before = problems.count();
+        if self.patterns().any(Pattern::is_backtracking) {
+            let sites = ModuleSite::all(shape).map(|site| site.to_string());
+            let paths: Vec<_> = sites.chain(["model.embed_tokens".to_owned()]).collect();
+            for pattern in self.patterns() {
+                if let Err(problem) = pattern.check_steps(paths.iter().map(String::as_str)) {
+                    problems.push(problem);
+                }
+            }
+        }
+        problems.count() == before
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let selectors = [Some(&self.targets), self.exclude.as_ref()].into_iter().flatten();
+        let of_ranks = self.rank_pattern.iter().map(|(pattern, _)| pattern);
+        let of_alphas = self.alpha_pattern.iter().map(|(pattern, _)| pattern);
+        let of_layers = self.layers.iter().flat_map(|layers| &layers.patterns);
+        selectors.filter_map(ModuleSelector::pattern).chain(of_ranks).chain(of_alphas).chain(of_layers)
     }
 
     /// Whether the linear module or embedding at `path` carries a pair.
@@ -278,6 +305,18 @@ fn check_variants(config: &LoraConfig, is_mica: bool, problems: &mut ProblemList
     refuse(is_activated && is_mica, "init_lora_weights", activation, one_variant);
     refuse(is_mica && config.use_dora, "init_lora_weights", "use_dora", one_variant);
     refuse(is_activated && saves_norms, "modules_to_save", activation, "only pairs can begin to act within a prompt");
+}
+
+/// Backtracking is bounded for each pattern and path; this bounds the sum.
+fn check_backtracking(config: &LoraConfig, problems: &mut ProblemList) {
+    let given = config.patterns().filter(|pattern| pattern.is_backtracking()).count();
+    if given > MAX_BACKTRACKING_PATTERNS {
+        let message = format!(
+            "at most {MAX_BACKTRACKING_PATTERNS} regular expressions may have look-around, backreferences or atomic \
+             groups, given {given}"
+        );
+        problems.add(ProblemCode::TooLarge, CONFIG_FILE, message);
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::modules::Module;
+use super::pattern::Pattern;
 use super::samples::{config_file, pairs, raw_file, small_base, weights_file};
 use super::{AdapterPlan, LoraConfig, TensorHeader, WeightsIntake};
 
@@ -91,4 +92,23 @@ proptest! {
             Err(problems) => prop_assert!(whole.is_err() || problems.has(super::ProblemCode::NotFinite)),
         }
     }
+
+    #[test]
+    fn no_pattern_panics_or_runs_without_end(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..12)) {
+        let path = "model.layers.10.self_attn.q_proj";
+        for pattern in [Pattern::full, Pattern::suffix, Pattern::layer] {
+            if let Ok(pattern) = pattern("field", &pieces.concat()) {
+                let is_bounded = pattern.check_steps([path]).is_ok();
+                prop_assert!(is_bounded || !pattern.matches(path));
+                let _ = pattern.number(path);
+            }
+        }
+    }
 }
+
+/// What regular expressions are made of, whole and in parts.
+const PIECES: &[&str] = &[
+    "(", ")", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<n>", "(?P=n)", "(?(1)", "(?i)", "(?#", "[", "]", "[^",
+    "|", "*", "+", "?", "++", "{2,}", "{,3}", "{9}", "{99}", "^", "$", ".", "\\", "\\d", "\\b", "\\1", "\\Z", "\\.",
+    "a", "q_proj", "model", "layers", "é", "(.*)*", "(?:a|a)+", "\\w+",
+];

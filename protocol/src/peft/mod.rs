@@ -2,12 +2,14 @@
 //! touches them. Bytes come in, a plan or the list of everything that is wrong comes out; nothing here reads files.
 //!
 //! Begin with [`AdapterPlan::check`], which judges an adapter against one base model. [`WeightsIntake`] is the same
-//! for an upload that arrives in pieces: it holds the header, never the body.
+//! for files that arrive in pieces: it holds the header, never the body. [`MeasuredIntake`] also says what the adapter does.
 //!
 //! A file that passes can be used with no further checks of shape: every pair is complete, fits its matrix, and has
 //! the rank and scale that the configuration gives it.
 
 pub mod config;
+mod dialect;
+pub mod effect;
 mod fields;
 pub mod intake;
 pub mod modules;
@@ -23,14 +25,16 @@ pub mod tensors;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
+pub use crate::base_name::BaseClaim;
 pub use config::LoraConfig;
-pub use intake::WeightsIntake;
+pub use effect::{Effect, ModuleEffect, PairEffect};
+pub use intake::{MeasuredIntake, WeightsIntake};
 pub use modules::{Module, ModuleSite, NormSite};
 pub use plan::{AdapterPlan, NormPlan, PairPlan};
-pub use problem::{Problem, ProblemCode, Problems};
-pub use scan::FiniteScan;
+pub use problem::{MAX_LISTED_PROBLEMS, Problem, ProblemCode, Problems};
+pub use scan::WeightsScan;
 pub use tensors::{TensorEntry, TensorHeader, TensorType};
 
 /// Largest `adapter_config.json`. Real ones have 1 to 40 KiB.
@@ -49,5 +53,9 @@ pub const MAX_RANK: usize = 256;
 pub const MAX_INVOCATION_TOKENS: usize = 64;
 /// Most entries in a list or pattern table of the configuration.
 pub const MAX_PATTERNS: usize = 1024;
-/// Longest regular expression in the configuration.
-pub const MAX_PATTERN_BYTES: usize = 512;
+/// Longest regular expression in `target_modules` or `exclude_modules`. Unsloth writes 300 to 1,000 bytes.
+pub const MAX_PATTERN_BYTES: usize = 16 << 10;
+/// Longest regular expression that is a key of a table, or `layers_pattern`.
+pub const MAX_KEY_BYTES: usize = 2 << 10;
+/// Most regular expressions of one configuration that need backtracking.
+pub const MAX_BACKTRACKING_PATTERNS: usize = 4;

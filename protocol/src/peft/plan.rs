@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::MAX_RANK;
 use super::config::LoraConfig;
 use super::modules::{Module, ModuleSite, NormSite};
 use super::names::{self, TensorRole};
 use super::problem::{ProblemCode, ProblemList, Problems, clip};
 use super::tensors::{TensorEntry, TensorHeader};
-use super::{MAX_RANK, Problem};
+use crate::base_name::{BaseClaim, BaseName, states};
 use crate::manifest::{CONFIG_FILE, WEIGHTS_FILE};
 use crate::{BaseModel, LlamaShape, TokenId};
 
@@ -63,6 +64,16 @@ impl AdapterPlan {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn check(config: &[u8], weights_start: &[u8], weights_len: u64, base: &BaseModel) -> Result<Self, Problems> {
+        Self::check_claimed(config, weights_start, weights_len, base, BaseClaim::Unstated)
+    }
+
+    pub(super) fn check_claimed(
+        config: &[u8],
+        weights_start: &[u8],
+        weights_len: u64,
+        base: &BaseModel,
+        claim: BaseClaim<'_>,
+    ) -> Result<Self, Problems> {
         let mut problems = ProblemList::default();
         let config = LoraConfig::read(config, &mut problems);
         match TensorHeader::parse(weights_start) {
@@ -70,12 +81,15 @@ impl AdapterPlan {
                 if let Err(problem) = header.check_file_len(weights_len) {
                     problems.push(problem);
                 }
-                let plan = Self::match_up(config.as_ref(), &header, base, &mut problems);
+                let plan = Self::match_up(config.as_ref(), &header, base, claim, &mut problems);
                 problems.into_result(plan)
             }
             Err(header_problems) => {
                 if let Some(config) = &config {
-                    check_config_against_base(config, base, &mut problems);
+                    check_base_name(config.base_model.as_deref(), base, claim, &mut problems);
+                    if config.check_steps(&base.shape, &mut problems) {
+                        check_config_against_base(config, base, &mut problems);
+                    }
                 }
                 problems.append(header_problems);
                 Err(problems.into_problems().expect("a header that cannot be read has a problem"))
@@ -88,8 +102,14 @@ impl AdapterPlan {
         config: Option<&LoraConfig>,
         header: &TensorHeader,
         base: &BaseModel,
+        claim: BaseClaim<'_>,
         problems: &mut ProblemList,
     ) -> Self {
+        if let Some(config) = config {
+            check_base_name(config.base_model.as_deref(), base, claim, problems);
+        }
+        // Without its patterns a configuration does not say which tensors it means.
+        let config = config.filter(|config| config.check_steps(&base.shape, problems));
         let tensors = Slots::collect(header, &base.shape, problems);
         let mut plan = Self {
             pairs: Vec::new(),
@@ -345,11 +365,6 @@ fn wrong_shape(tensor: &TensorEntry, expected: &str, problems: &mut ProblemList)
 }
 
 fn check_config_against_base(config: &LoraConfig, base: &BaseModel, problems: &mut ProblemList) {
-    if let Some(given) = &config.base_model
-        && !is_same_base(given, base)
-    {
-        problems.push(wrong_base(given, base));
-    }
     let num_layers = base.shape.num_layers;
     for layer in config.layers.iter().flat_map(|filter| &filter.layers).filter(|&&layer| layer >= num_layers) {
         let message = format!("the base model has layers 0 to {}, given {layer}", num_layers.saturating_sub(1));
@@ -387,22 +402,46 @@ fn check_config_against_base(config: &LoraConfig, base: &BaseModel, problems: &m
     }
 }
 
-/// Compares by the last segment and without case: the same model is `Org/Name`, a mirror's `name`, a local folder.
-fn is_same_base(given: &str, base: &BaseModel) -> bool {
-    let last =
-        |name: &str| name.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
-    let given = last(given);
-    base.aliases.iter().chain([&base.id]).any(|name| last(name) == given)
-}
-
-fn wrong_base(given: &str, base: &BaseModel) -> Problem {
+/// Whether the adapter is for `base`, by its own word, the publisher's, or neither where the shapes have to tell.
+fn check_base_name(given: Option<&str>, base: &BaseModel, claim: BaseClaim<'_>, problems: &mut ProblemList) {
     let aliases = if base.aliases.is_empty() { String::new() } else { format!(" ({})", base.aliases.join(", ")) };
-    let message = format!(
-        "the adapter was made for `{}`, the base model here is `{}`{aliases}; on another base its answers would be wrong",
-        clip(given, 200),
-        base.id
-    );
-    Problem::new(ProblemCode::WrongBase, "base_model_name_or_path", message)
+    let here = format!("the base model here is `{}`{aliases}", base.id);
+    if let BaseClaim::Stated(stated) = claim
+        && !states(stated, base)
+    {
+        let message = format!("expected a base model that is served here, given `{}`; {here}", clip(stated, 200));
+        problems.add(ProblemCode::WrongBase, "base", message);
+        return;
+    }
+    let Some(given) = given else { return };
+    let read = BaseName::read(given);
+    if read.names(base) {
+        return;
+    }
+    let subject = "base_model_name_or_path";
+    let given = clip(given, 200);
+    if !read.is_silent() {
+        let read = clip(read.as_str(), 200);
+        let overruled = match claim {
+            BaseClaim::Stated(_) => {
+                "; what the publisher states does not overrule it: if it is the same model under \
+                                     another name, correct the configuration"
+            }
+            BaseClaim::Unstated | BaseClaim::Settled => "",
+        };
+        let message = format!(
+            "the adapter was made for `{given}` (read as `{read}`), {here}; on another base its answers would be \
+             wrong{overruled}"
+        );
+        problems.add(ProblemCode::WrongBase, subject, message);
+    } else if claim == BaseClaim::Unstated {
+        let message = format!(
+            "`{given}` does not tell which base model the adapter was made for, {here}; if that is the one, publish it \
+             with the field `base` (`souk push --base {}`)",
+            base.id
+        );
+        problems.add(ProblemCode::BaseNotNamed, subject, message);
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub enum ProblemCode {
     UnknownOption,
     /// The adapter was made for another base model.
     WrongBase,
+    /// The configuration's name of the base model says nothing, and neither does the publisher.
+    BaseNotNamed,
     /// The configuration asks for a tensor that the file lacks.
     MissingTensor,
     /// The file has a tensor that the configuration does not ask for.
@@ -59,6 +61,16 @@ pub enum ProblemCode {
     LayerOutOfRange,
     /// Nothing of the base model is changed.
     NoEffect,
+    /// Some pairs change nothing. A warning.
+    DeadPairs,
+    /// The chat template does not compile, or fails on a simple conversation.
+    TemplateInvalid,
+    /// A file beside the adapter is not what its name says.
+    FileInvalid,
+    /// A token that the base model's vocabulary does not have. A warning, unless the chat template writes it.
+    AddedTokens,
+    /// A file, or a part of one, that makes no difference. A warning.
+    NotUsed,
 }
 
 /// One thing that is wrong.

@@ -24,7 +24,7 @@ pub(super) fn small_shape() -> LlamaShape {
     }
 }
 
-pub(super) fn small_base() -> BaseModel {
+pub(crate) fn small_base() -> BaseModel {
     BaseModel {
         id: "tiny".to_owned(),
         digest: Digest::of(b"tiny"),

@@ -1,20 +1,25 @@
-//! Looks for NaN and infinity in weights that arrive in pieces.
+//! Looks at every number of weights that arrive in pieces: is it finite, and how much does its pair change.
 
+use super::effect::{EffectSums, Measure};
 use super::problem::{ProblemCode, ProblemList, Problems};
 use super::tensors::{TensorEntry, TensorHeader, TensorType};
 
 /// Fed with the data section in order, in pieces of any length; reports each tensor that has a number which is not
-/// finite, with the index of the first. Holds at most three bytes of the data.
+/// finite, with the index of the first, and sums up what the pairs do. Of the data it holds one half of one pair.
 #[derive(Debug)]
-pub struct FiniteScan {
+pub struct WeightsScan {
     tensors: std::vec::IntoIter<TensorEntry>,
-    current: Option<Progress>,
+    current: Option<Scanned>,
     problems: ProblemList,
+    /// `None` where nothing is measured.
+    sums: Option<EffectSums>,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct Scanned {
     tensor: TensorEntry,
+    /// For halves of pairs.
+    measure: Option<Measure>,
     remaining_bytes: u64,
     num_scanned: u64,
     /// Bytes of an element that a piece cut apart.
@@ -23,12 +28,13 @@ struct Progress {
     reported: bool,
 }
 
-impl FiniteScan {
-    /// A scan of the file that `header` describes.
+impl WeightsScan {
+    /// A scan of the file that `header` describes; with `measures` it sums up what the pairs do, too.
     #[must_use]
-    pub fn new(header: &TensorHeader) -> Self {
-        let mut scan =
-            Self { tensors: header.tensors.clone().into_iter(), current: None, problems: ProblemList::default() };
+    pub fn new(header: &TensorHeader, measures: bool) -> Self {
+        let sums = measures.then(EffectSums::default);
+        let tensors = header.tensors.clone().into_iter();
+        let mut scan = Self { tensors, current: None, problems: ProblemList::default(), sums };
         scan.next_tensor();
         scan
     }
@@ -49,16 +55,22 @@ impl FiniteScan {
         }
     }
 
-    /// Ends the scan.
+    /// Ends the scan, with sums that are complete only if the data was.
     ///
     /// # Errors
     /// One [`ProblemCode::NotFinite`] for each tensor that has such a number.
-    pub fn finish(self) -> Result<(), Problems> {
-        self.problems.into_result(())
+    pub(super) fn finish(self) -> Result<EffectSums, Problems> {
+        self.problems.into_result(self.sums.unwrap_or_default())
     }
 
     fn next_tensor(&mut self) {
-        self.current = self.tensors.find(|tensor| !tensor.range.is_empty()).map(|tensor| Progress {
+        let measured = self.current.take().and_then(|scanned| scanned.measure);
+        if let (Some(sums), Some(measure)) = (&mut self.sums, measured) {
+            sums.add(measure);
+        }
+        let measures = self.sums.is_some();
+        self.current = self.tensors.find(|tensor| !tensor.range.is_empty()).map(|tensor| Scanned {
+            measure: if measures { Measure::of(&tensor) } else { None },
             remaining_bytes: tensor.range.end - tensor.range.start,
             tensor,
             num_scanned: 0,
@@ -69,7 +81,7 @@ impl FiniteScan {
     }
 }
 
-impl Progress {
+impl Scanned {
     fn scan(&mut self, mut bytes: &[u8], problems: &mut ProblemList) {
         self.remaining_bytes -= bytes.len() as u64;
         let size = self.tensor.dtype.size_bytes();
@@ -102,6 +114,9 @@ impl Progress {
             let message = format!("the element {index} (shape {:?}, row-major) is {kind}", self.tensor.shape);
             problems.add(ProblemCode::NotFinite, &self.tensor.name, message);
             self.reported = true;
+        }
+        if let Some(measure) = self.measure.as_mut().filter(|_| !self.reported) {
+            measure.push(self.tensor.dtype, elements);
         }
         self.num_scanned += (elements.len() / size) as u64;
     }
@@ -140,7 +155,7 @@ mod tests {
         let file = weights_file(tensors);
         let header = TensorHeader::parse(&file).unwrap();
         let mut data = &file[usize::try_from(header.data_start).unwrap()..];
-        let mut scan = FiniteScan::new(&header);
+        let mut scan = WeightsScan::new(&header, false);
         for len in pieces {
             let (piece, rest) = data.split_at(len.min(data.len()));
             scan.push(piece);
@@ -148,7 +163,7 @@ mod tests {
         }
         scan.push(data);
         match scan.finish() {
-            Ok(()) => Vec::new(),
+            Ok(_) => Vec::new(),
             Err(problems) => problems.listed.into_iter().map(|p| (p.subject, p.message)).collect(),
         }
     }

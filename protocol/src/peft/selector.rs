@@ -32,6 +32,14 @@ pub(super) enum Selection {
 }
 
 impl ModuleSelector {
+    /// The pattern, where it is one.
+    pub(super) fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Pattern(pattern) => Some(pattern),
+            Self::AllLinear | Self::Names(_) => None,
+        }
+    }
+
     pub(super) fn select(&self, path: &str) -> Selection {
         let selected = match self {
             Self::AllLinear => path != "lm_head" && !path.ends_with("embed_tokens"),

@@ -2,5 +2,6 @@
 
 mod models;
 mod resolve;
+mod templates;
 
 pub use models::ListedModel;

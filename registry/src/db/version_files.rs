@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use sea_orm::entity::prelude::*;
 use sea_orm::{IntoActiveModel as _, QuerySelect as _, QueryTrait as _};
 
+use souk_protocol::Digest;
+
 use super::versions;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -32,6 +34,18 @@ pub(crate) async fn get(
     name: &str,
 ) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id((version_id.to_owned(), name.to_owned())).one(connection).await
+}
+
+/// A file of any version with this content: versions of one digest have the same files but for their cards.
+pub(crate) async fn of_content(
+    connection: &impl ConnectionTrait,
+    version_digest: &Digest,
+    name: &str,
+) -> Result<Option<Model>, DbErr> {
+    let versions = versions::Entity::find().filter(versions::Column::Digest.eq(version_digest.to_string()));
+    let ids = versions.select_only().column(versions::Column::Id).into_query();
+    let files = Entity::find().filter(Column::Name.eq(name)).filter(Column::VersionId.in_subquery(ids));
+    files.one(connection).await
 }
 
 pub(crate) async fn insert_all(connection: &impl ConnectionTrait, rows: &[Model]) -> Result<(), DbErr> {

@@ -20,6 +20,8 @@ pub struct Model {
     pub digest: String,
     pub base_digest: String,
     pub rank: i32,
+    /// What was found when it was published, as JSON; null for versions that are older than reports.
+    pub report: Option<String>,
     pub state_reason: Option<String>,
     pub created_at_ms: i64,
     pub state_changed_at_ms: i64,

@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 
-use souk_protocol::manifest::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE};
-use souk_protocol::peft::{MAX_CONFIG_BYTES, WeightsIntake};
+use souk_protocol::manifest::{
+    ADDED_TOKENS_FILE, ALLOW_NO_EFFECT_PART, BASE_PART, CARD_FILE, CONFIG_FILE, LEFT_OUT_PART, MAX_TEMPLATE_BYTES,
+    MAX_TOKENIZER_FILE_BYTES, TEMPLATE_FILE, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE,
+};
+use souk_protocol::peft::{MAX_CONFIG_BYTES, MeasuredIntake};
 use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
 
-use super::judge::judge;
+use super::judge::{Judged, judge};
 use super::parts::{Goes, PartSpec, Scanner};
 use super::receive::Received;
 use crate::config::RegistrySettings;
 use crate::error::RegistryError;
 use crate::objects::StagedBlob;
+use crate::report::VersionReport;
 
 /// Name of the manifest among a version's files.
 const MANIFEST_FILE: &str = "manifest.json";
@@ -32,6 +36,8 @@ pub(crate) struct Artefact {
     pub(crate) base: Digest,
     /// The highest rank among its pairs.
     pub(crate) rank: usize,
+    /// What is to be known of it.
+    pub(crate) report: VersionReport,
     /// The files of the version, the manifest included.
     pub(crate) files: Vec<(&'static str, FileEntry)>,
     /// The contents of the files that are not in `staged`.
@@ -51,33 +57,30 @@ impl Kind {
     /// The parts that an upload of this kind may have.
     pub(crate) fn parts(self, settings: &RegistrySettings) -> Vec<PartSpec> {
         match self {
-            Self::Adapter => vec![
-                PartSpec {
-                    name: CONFIG_FILE,
-                    is_required: true,
-                    limit_bytes: MAX_CONFIG_BYTES as u64,
-                    goes: Goes::IntoMemory,
-                },
-                PartSpec {
-                    name: WEIGHTS_FILE,
-                    is_required: true,
-                    limit_bytes: settings.max_adapter_bytes,
-                    goes: Goes::IntoBlob,
-                },
-                PartSpec {
-                    name: CARD_FILE,
-                    is_required: false,
-                    limit_bytes: settings.max_card_bytes,
-                    goes: Goes::IntoMemory,
-                },
-            ],
+            Self::Adapter => {
+                let held =
+                    |name, limit_bytes| PartSpec { name, is_required: false, limit_bytes, goes: Goes::IntoMemory };
+                let required = |part| PartSpec { is_required: true, ..part };
+                let weights = PartSpec { goes: Goes::IntoBlob, ..held(WEIGHTS_FILE, settings.max_adapter_bytes) };
+                vec![
+                    required(held(CONFIG_FILE, MAX_CONFIG_BYTES as u64)),
+                    required(weights),
+                    held(CARD_FILE, settings.max_card_bytes),
+                    held(TEMPLATE_FILE, MAX_TEMPLATE_BYTES as u64),
+                    held(TOKENIZER_CONFIG_FILE, MAX_TOKENIZER_FILE_BYTES),
+                    held(ADDED_TOKENS_FILE, MAX_TOKENIZER_FILE_BYTES),
+                    held(BASE_PART, 4096),
+                    held(ALLOW_NO_EFFECT_PART, 16),
+                    held(LEFT_OUT_PART, 128 << 10),
+                ]
+            }
         }
     }
 
     /// What looks at the staged part.
     pub(crate) fn scanner(self) -> Scanner {
         match self {
-            Self::Adapter => Scanner::Weights(Box::new(WeightsIntake::new())),
+            Self::Adapter => Scanner::Weights(Box::new(MeasuredIntake::new())),
         }
     }
 
@@ -90,32 +93,36 @@ impl Kind {
 }
 
 async fn check_adapter(mut received: Received, bases: Arc<[BaseModel]>) -> Result<Artefact, RegistryError> {
-    let config = received.take(CONFIG_FILE)?;
-    let card = received.take(CARD_FILE).ok();
     let staged = received.take_staged(WEIGHTS_FILE)?;
     let Scanner::Weights(intake) = staged.scanner;
-    // Off the async threads: a configuration full of patterns takes a while to match.
+    // Off the async threads: patterns and templates take a while to try.
     let judging = tokio::task::spawn_blocking(move || {
-        let (plan, base) = judge(&config, *intake, &bases)?;
-        let rank = plan.pairs.iter().map(|pair| pair.rank).max().unwrap_or(0);
-        Ok::<_, RegistryError>((config, base.digest, rank))
+        let judged = judge(received.held(), *intake, &bases)?;
+        Ok::<_, RegistryError>((received, judged))
     });
-    let (config, base, rank) = judging.await.map_err(std::io::Error::other)??;
+    let (mut received, judged) = judging.await.map_err(std::io::Error::other)??;
+    let Judged { base, rank, template, report } = judged;
+    let config = received.take(CONFIG_FILE)?;
+    let card = received.take(CARD_FILE).ok();
+    let template = template.map(String::into_bytes);
 
-    let manifest = AdapterManifest::new(base, entry_of(&config), staged.entry.clone());
+    let mut manifest = AdapterManifest::new(base, entry_of(&config), staged.entry.clone());
+    manifest.chat_template = template.as_deref().map(entry_of);
     let manifest_bytes = manifest.canonical_bytes();
     let mut files = vec![
         (CONFIG_FILE, manifest.config.clone()),
         (WEIGHTS_FILE, manifest.weights.clone()),
         (MANIFEST_FILE, entry_of(&manifest_bytes)),
     ];
+    files.extend(manifest.chat_template.clone().map(|entry| (TEMPLATE_FILE, entry)));
     files.extend(card.as_deref().map(|card| (CARD_FILE, entry_of(card))));
     Ok(Artefact {
         digest: manifest.digest(),
         base,
         rank,
+        report,
         files,
-        contents: [Some(config), Some(manifest_bytes), card].into_iter().flatten().collect(),
+        contents: [Some(config), Some(manifest_bytes), template, card].into_iter().flatten().collect(),
         staged: (staged.blob, staged.entry.digest),
     })
 }

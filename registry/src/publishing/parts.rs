@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use souk_protocol::peft::WeightsIntake;
+use souk_protocol::peft::MeasuredIntake;
 
 use crate::error::RegistryError;
 
@@ -40,7 +40,7 @@ pub(crate) enum Goes {
 /// Looks at the bytes of the staged part while they pass.
 pub(crate) enum Scanner {
     /// Reads the header of a safetensors file and looks at every number.
-    Weights(Box<WeightsIntake>),
+    Weights(Box<MeasuredIntake>),
 }
 
 impl Scanner {

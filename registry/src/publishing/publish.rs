@@ -67,6 +67,7 @@ fn rows_of(adapter: &AdapterRow, number: &Version, artefact: &Artefact) -> Versi
         digest: artefact.digest.to_string(),
         base_digest: artefact.base.to_string(),
         rank: i32::try_from(artefact.rank).expect("ranks are at most MAX_RANK"),
+        report: serde_json::to_string(&artefact.report).ok(),
         state_reason: None,
         created_at_ms: now_ms,
         state_changed_at_ms: now_ms,

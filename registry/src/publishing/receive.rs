@@ -54,6 +54,11 @@ impl Received {
         Digest::of(format!("{number}\n{}", lines.collect::<String>()).as_bytes())
     }
 
+    /// The parts in memory, by name.
+    pub(super) fn held(&self) -> &BTreeMap<&'static str, Vec<u8>> {
+        &self.held
+    }
+
     /// A part that is held in memory.
     pub(super) fn take(&mut self, name: &'static str) -> Result<Vec<u8>, RegistryError> {
         self.held.remove(name).ok_or_else(|| missing_parts([name]))

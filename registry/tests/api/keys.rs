@@ -1,7 +1,7 @@
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde_json::json;
-use souk_registry::ApiKey;
+use souk_registry::{ApiKey, RegistryConfig};
 
 use crate::support::{Stack, body, problem};
 
@@ -33,6 +33,36 @@ async fn a_pepper_of_the_settings_serves_the_keys_that_were_made_under_it() {
     let folder = stack.kill().await;
     let again = Stack::start_in(folder, |config| config.settings.pepper = pepper).await;
     assert_eq!(again.user(&key).get("/tenants").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_admin_key_is_made_on_the_host_beside_a_running_registry() {
+    let stack = Stack::start().await;
+    let config = RegistryConfig::new(stack.folder.path());
+    let key = souk_registry::recover_admin_key(&config).await.unwrap();
+    let recovered = stack.user(key.expose());
+    assert_eq!(recovered.get("/tenants").await.status(), StatusCode::OK);
+    let listed = body(recovered.get("/keys").await, StatusCode::OK).await;
+    let names: Vec<_> = listed["data"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"recovered admin key") && names.contains(&"first admin key"), "{names:?}");
+    // What was lost is revoked with it, and the next start makes no further key.
+    let lost = stack.principal(&stack.admin).await.key;
+    assert_eq!(recovered.delete(&format!("/keys/{lost}")).await.status(), StatusCode::NO_CONTENT);
+    assert!(stack.registry.bootstrap().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_admin_key_is_made_where_it_could_not_be_used() {
+    let stack = Stack::start().await;
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = souk_registry::recover_admin_key(&RegistryConfig::new(nowhere.path())).await.unwrap_err();
+    assert!(error.to_string().contains("not the data folder of an installation"), "{error}");
+    assert_eq!(std::fs::read_dir(nowhere.path()).unwrap().count(), 0, "looking makes no database");
+    std::fs::remove_file(stack.folder.path().join("key-pepper")).unwrap();
+    let error = souk_registry::recover_admin_key(&RegistryConfig::new(stack.folder.path())).await.unwrap_err();
+    assert!(error.to_string().contains("restore it from a backup"), "{error}");
+    let listed = body(stack.admin.get("/keys").await, StatusCode::OK).await;
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

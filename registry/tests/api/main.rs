@@ -12,5 +12,6 @@ mod isolation;
 mod keys;
 mod processes;
 mod recovery;
+mod reports;
 mod together;
 mod versions;

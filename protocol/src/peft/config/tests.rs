@@ -93,7 +93,7 @@ fn wrong_types_and_ranges_are_refused_by_field() {
         ("use_dora", json!(1)),
         ("target_modules", json!(3)),
         ("target_modules", json!(["q_proj", 3])),
-        ("target_modules", json!("(?=q).*")),
+        ("target_modules", json!("(?|q).*")),
         ("exclude_modules", json!({"a": 1})),
         ("rank_pattern", json!({"q_proj": 0})),
         ("rank_pattern", json!({"q_proj": "8"})),

@@ -175,6 +175,41 @@ fn the_base_model_is_compared_by_the_last_segment_without_case() {
 }
 
 #[test]
+fn what_says_which_base_it_is_decides_about_names_that_say_nothing() {
+    let judge = |name: &str, claim| {
+        let (config, file) = (config_file(&json!({"base_model_name_or_path": name})), weights_file(&q_and_v()));
+        let checked = AdapterPlan::check_claimed(&config, &file, file.len() as u64, &small_base(), claim);
+        checked.map_err(|problems| problems.listed[0].code)
+    };
+    let (silent, other, own) = ("/opt/ml/input/model", "org/other-7b-gptq", "unsloth/tiny-instruct-bnb-4bit");
+    for (name, claim, expected) in [
+        (silent, BaseClaim::Unstated, Some(ProblemCode::BaseNotNamed)),
+        (silent, BaseClaim::Stated("Org/Tiny-Instruct"), None),
+        (silent, BaseClaim::Stated("gpt2"), Some(ProblemCode::WrongBase)),
+        (silent, BaseClaim::Settled, None),
+        (other, BaseClaim::Unstated, Some(ProblemCode::WrongBase)),
+        (other, BaseClaim::Stated("tiny"), Some(ProblemCode::WrongBase)),
+        (other, BaseClaim::Settled, Some(ProblemCode::WrongBase)),
+        (own, BaseClaim::Unstated, None),
+        (own, BaseClaim::Stated("tiny"), None),
+        ("   ", BaseClaim::Unstated, None),
+    ] {
+        assert_eq!(judge(name, claim).err(), expected, "{name} {claim:?}");
+    }
+}
+
+#[test]
+fn a_pattern_that_takes_too_many_steps_is_the_only_problem_that_it_makes() {
+    let found = refusals(&json!({"target_modules": "(?=model)(?:(?:[a-z.]+)+)+\\d\\d\\d"}), &q_and_v());
+    assert_eq!(found, [(ProblemCode::FieldInvalid, "target_modules".to_owned())]);
+    let look_behind = json!({"target_modules": ".*(?<=self_attn\\.)[qv]_proj", "exclude_modules": "(?!x)lm_.*"});
+    assert_eq!(check(&look_behind, &q_and_v()).unwrap().pairs.len(), 4);
+    let table: serde_json::Map<_, _> = (0..5).map(|index| (format!("(?=x)q{index}"), json!(4))).collect();
+    let found = refusals(&json!({"rank_pattern": table}), &q_and_v());
+    assert_eq!(found, [(ProblemCode::TooLarge, CONFIG_FILE.to_owned())]);
+}
+
+#[test]
 fn shapes_are_compared_with_the_base_model() {
     let mut tensors = q_and_v();
     tensors[0].shape = vec![3, 16];

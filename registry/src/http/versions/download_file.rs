@@ -76,6 +76,8 @@ fn content_type(file: &str) -> &'static str {
     match file.rsplit('.').next() {
         Some("json") => "application/json",
         Some("md") => "text/markdown; charset=utf-8",
+        // A stranger's program, shown and never run.
+        Some("jinja") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::db::{FileRow, moment};
+use crate::report::VersionReport;
 use crate::versions::VersionDetails;
 use crate::words::VersionState;
 
@@ -54,6 +55,8 @@ pub(crate) struct AdapterVersion {
     base_digest: String,
     /// The highest rank among its pairs; 0 if it only replaces norms.
     rank: i32,
+    /// What was found when it was published; null for versions that are older than reports.
+    report: Option<VersionReport>,
     /// Its files, the manifest included.
     files: Vec<VersionFile>,
     /// The tags that point at it.
@@ -84,6 +87,7 @@ impl From<VersionDetails> for AdapterVersion {
             digest: row.digest,
             base_digest: row.base_digest,
             rank: row.rank,
+            report: row.report.as_deref().and_then(|report| serde_json::from_str(report).ok()),
             files: files.into_iter().map(VersionFile::from).collect(),
             tags,
             created_at: moment(row.created_at_ms),

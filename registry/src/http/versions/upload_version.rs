@@ -29,6 +29,22 @@ pub(crate) struct UploadParts {
     /// The model card, up to 1 MiB.
     #[schema(rename = "README.md", format = Binary)]
     card: Option<String>,
+    /// The version's own chat template (Jinja), up to 64 KiB. It is tried, and refused with reason and line if it fails.
+    #[schema(rename = "chat_template.jinja", format = Binary)]
+    chat_template: Option<String>,
+    /// The tokenizer's settings, up to 4 MiB: its `chat_template`, where `chat_template.jinja` is not sent, and added tokens.
+    #[schema(rename = "tokenizer_config.json", format = Binary)]
+    tokenizer_config: Option<String>,
+    /// Tokens that were added in training, up to 4 MiB. Those that the base model lacks are named in the report.
+    #[schema(rename = "added_tokens.json", format = Binary)]
+    added_tokens: Option<String>,
+    /// The base model, where the configuration's own name says nothing (`/opt/ml/input/model`). It does not overrule a name
+    /// that says another model.
+    base: Option<String>,
+    /// `true` lets in an adapter that changes nothing.
+    allow_no_effect: Option<bool>,
+    /// Names of files of the folder that were not sent, as a JSON list; kept in the report.
+    left_out: Option<String>,
 }
 
 /// Uploads a version: it is checked against the base model and visible when this answers 201.

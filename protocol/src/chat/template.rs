@@ -1,23 +1,28 @@
 //! Chat messages to one text, by the model's own template.
 
 use std::io;
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
-use souk_protocol::wall_clock;
+use regex::{Captures, Regex};
 use time::OffsetDateTime;
 
 use super::disarm::Marker;
+use crate::manifest::MAX_TEMPLATE_BYTES;
+use crate::wall_clock;
 
-/// What a template may use. Templates come from the operator's model file, yet a file can be wrong.
+/// What a template may use. Templates come from the operator's model file, which can be wrong, or from strangers.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateLimits {
     /// Longest source.
     pub source_bytes: usize,
-    /// Longest rendered text.
+    /// Longest rendered text, beside `output_per_input` times the bytes of the messages.
     pub output_bytes: usize,
+    /// How much longer the text may be than the messages, in multiples.
+    pub output_per_input: usize,
     /// Instructions, and 64-byte pieces of intermediate values, of one rendering.
     pub fuel: u64,
     /// Depth of nested calls.
@@ -26,7 +31,21 @@ pub struct TemplateLimits {
 
 impl Default for TemplateLimits {
     fn default() -> Self {
-        Self { source_bytes: 256 << 10, output_bytes: 16 << 20, fuel: 4_000_000, recursion: 64 }
+        Self { source_bytes: 256 << 10, output_bytes: 16 << 20, output_per_input: 0, fuel: 4_000_000, recursion: 64 }
+    }
+}
+
+impl TemplateLimits {
+    /// Of templates that come with adapters. A rendering at the limit takes some milliseconds and 6 MiB.
+    #[must_use]
+    pub const fn of_strangers() -> Self {
+        Self {
+            source_bytes: MAX_TEMPLATE_BYTES,
+            output_bytes: 64 << 10,
+            output_per_input: 4,
+            fuel: 100_000,
+            recursion: 64,
+        }
     }
 }
 
@@ -55,6 +74,27 @@ pub enum TemplateError {
     NoMarker,
 }
 
+impl TemplateError {
+    /// Whether more was asked of the template than its limits allow, rather than something that it cannot do.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Self::Failed(cause) => matches!(cause.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure),
+            Self::TooLong { .. } | Self::Invalid(_) | Self::Refused(_) | Self::NoMarker => false,
+        }
+    }
+
+    /// What is wrong and in which line, for who wrote the template.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let (Self::Invalid(cause) | Self::Failed(cause)) = self else { return self.to_string() };
+        let line = cause.line().map_or_else(String::new, |line| format!("line {line}: "));
+        let detail = cause.detail().map_or_else(String::new, |detail| format!(": {detail}"));
+        let text = format!("{line}{}{detail}", cause.kind());
+        text.chars().take(300).collect()
+    }
+}
+
 /// One message as the template sees it: its fields in order. All values are users' text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateMessage {
@@ -66,7 +106,7 @@ pub struct TemplateMessage {
     pub fields: Vec<(&'static str, String)>,
 }
 
-/// A rendered conversation; encode it with [`Tokenizer::encode_rendered`](super::Tokenizer::encode_rendered).
+/// A rendered conversation; the gateway's tokenizer encodes it.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// The text, with markers.
@@ -104,13 +144,13 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(TemplateError::Invalid)?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         environment.set_fuel(Some(limits.fuel));
         environment.set_recursion_limit(limits.recursion);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_python_json);
-        environment.add_template_owned(NAME, source.to_owned()).map_err(TemplateError::Invalid)?;
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(TemplateError::Invalid)?;
         Ok(Self { environment, limits, bos_token, eos_token })
     }
 
@@ -128,6 +168,7 @@ impl ChatTemplate {
         let texts = messages.iter().flat_map(|message| {
             std::iter::once(message.content.as_str()).chain(message.fields.iter().map(|(_, text)| text.as_str()))
         });
+        let input_bytes: usize = texts.clone().map(str::len).sum();
         let marker = Marker::unlike(texts).ok_or(TemplateError::NoMarker)?;
         let as_value = |message: &TemplateMessage| {
             let content = ("content", Value::from(marker.disarm(&message.content, controls)));
@@ -143,11 +184,29 @@ impl ChatTemplate {
             eos_token => self.eos_token.as_str(),
         };
         let template = self.environment.get_template(NAME).map_err(TemplateError::Failed)?;
-        let mut output = Capped { bytes: Vec::new(), limit: self.limits.output_bytes };
+        let limit = self.limits.output_per_input.saturating_mul(input_bytes).saturating_add(self.limits.output_bytes);
+        let mut output = Capped { bytes: Vec::new(), limit };
         template.render_captured_to(context, &mut output).map_err(refused_or_failed)?;
         let text = String::from_utf8(output.bytes).expect("a template writes whole strings");
         Ok(Rendered { text, marker })
     }
+}
+
+/// Python's methods of texts and lists. Some look at the whole text and cost the engine nothing, so that is charged here.
+fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    state.consume_fuel(value.as_str().map_or(0, |text| text.len() as u64 / 64))?;
+    pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// `{% generation %}` marks what a trainer takes for the answer; it writes nothing. Kept to the byte otherwise.
+fn without_generation_tags(source: &str) -> String {
+    static TAGS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})").expect("the pattern is fixed"));
+    let tag = |found: &Captures<'_>| {
+        let word = if found.get(2).is_some() { "endif" } else { "if true" };
+        format!("{}{word}{}", &found[1], &found[3])
+    };
+    TAGS.replace_all(source, tag).into_owned()
 }
 
 /// Marks an error as the template's own decision rather than a fault.
@@ -298,5 +357,56 @@ mod tests {
         }
         let long = TemplateLimits { source_bytes: 3, ..limits };
         assert!(matches!(render_with("four", long, &[]), Err(TemplateError::TooLong { limit: 3, given: 4 })));
+    }
+
+    #[test]
+    fn the_tags_of_trainers_write_nothing() {
+        let source =
+            "{% for m in messages %}{{ m.role }}:{%- generation -%} {{ m.content }} {%- endgeneration -%}{% endfor %}";
+        assert_eq!(render(source, &[message("assistant", "hi")]).unwrap(), "assistant:hi");
+    }
+
+    #[test]
+    fn templates_of_strangers_cannot_take_time_or_memory() {
+        let messages = [message("user", &"abc ".repeat(1000))];
+        let limits = TemplateLimits::of_strangers();
+        let begin = std::time::Instant::now();
+        for source in [
+            "{% for i in range(10**9) %}{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+            "{{ 'a' * 10**9 }}",
+            "{{ 'a' * 10**18 }}",
+            "{{ ['a'] * 10**9 }}",
+            "{% set s = 'a' * 60000 %}{{ s.replace('a', s) }}",
+            "{% set s = 'a' * 60000 %}{{ s | replace('a', s) }}",
+            "{% set s = 'a' * 60000 %}{{ s.join(s) }}",
+            "{% set s = 'a' * 60000 %}{{ s | join(s) }}",
+            "{{ 'a' | center(10**9) }}",
+            "{{ 'a' | indent(10**9) }}",
+            "{{ '%1000000000d' | format(1) }}",
+            "{{ '{:1000000000}'.format(1) }}",
+            "{{ range(100000) | batch(3, 'x' * 100000) | list }}",
+            "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            "{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% macro m(n) %}{{ m(n) ~ m(n) }}{% endmacro %}{{ m(1) }}",
+            "{% set s = 'a' * 3000000 %}{% for i in range(90000) %}{{ s.find('b') }}{% endfor %}",
+            "{% set s = 'a' * 3000000 %}{% for i in range(90000) %}{{ s | length }}{% endfor %}",
+            "{% set s = 'a' * 3000000 %}{% for i in range(90000) %}{% if 'b' in s %}{% endif %}{% endfor %}",
+            "{% include 'other' %}",
+            "{% import 'other' as other %}{{ other.x }}",
+            "{% extends 'other' %}",
+            "{% for i in range(20) %}{{ messages[0].content }}{{ '0123456789' * 1000 }}{% endfor %}",
+        ] {
+            let result = render_with(source, limits, &messages);
+            assert!(matches!(result, Err(TemplateError::Failed(_))), "{source}: {:?}", result.map(|text| text.len()));
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "{:?}", begin.elapsed());
+        // Nesting that the parser would follow without end, and the longest source.
+        for source in ["{{ ".to_owned() + &"(".repeat(60_000), "{% if a %}".repeat(6000), "x".repeat((64 << 10) + 1)] {
+            assert!(render_with(&source, limits, &messages).is_err());
+        }
+        let echo = "{{ messages[0].content * 4 }}";
+        assert_eq!(render_with(echo, limits, &messages).unwrap().len(), 16_000);
     }
 }
