@@ -10,7 +10,7 @@ use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::call::admit::Gates;
+use crate::call::gates::Gates;
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;

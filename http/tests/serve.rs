@@ -1,5 +1,7 @@
 //! The listener as its clients meet it, over real sockets: each way of being slow has an end, and nobody else notices.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, and a child that tells its parent")]
+
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};

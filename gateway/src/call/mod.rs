@@ -20,6 +20,7 @@ pub(crate) mod admit;
 pub(crate) mod authorise;
 pub(crate) mod dispatch;
 pub(crate) mod follow;
+pub(crate) mod gates;
 mod lanes;
 pub(crate) mod open_jobs;
 pub(crate) mod prepare;

@@ -9,7 +9,7 @@ use souk_http::serve::is_too_slow;
 use souk_protocol::TenantId;
 
 use super::fields::Fields;
-use crate::call::admit::{BodyBytes, Gates};
+use crate::call::gates::BodyBytes;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::limits::GatewayLimits;
@@ -72,10 +72,7 @@ async fn collect(mut body: Body, counted: &mut BodyBytes, limits: &GatewayLimits
         if len > limits.max_body_bytes {
             return Err(ApiError::BodyTooLarge { limit: limits.max_body_bytes });
         }
-        let uncounted = (len as u64).saturating_sub(counted.amount());
-        if uncounted > 0 {
-            Gates::more_of_body(counted, uncounted)?;
-        }
+        counted.count_to(len)?;
         bytes.extend_from_slice(&part);
     }
     Ok(bytes)

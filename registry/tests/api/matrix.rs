@@ -117,7 +117,7 @@ impl Field {
         let stack = Stack::start().await;
         let owners = [stack.tenant("acme").await, stack.tenant("rival").await];
         let stranger = stack.tenant("stranger").await;
-        let soon = (time::OffsetDateTime::now_utc() + time::Duration::seconds(1))
+        let soon = (time::OffsetDateTime::from(souk_protocol::wall_clock::now()) + time::Duration::seconds(1))
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap();
         let short = json!({ "name": "short", "scopes": ["adapters:read"], "expires_at": soon });

@@ -32,7 +32,7 @@ async fn id_of(stack: &Stack, user: &User) -> String {
 }
 
 fn in_an_hour() -> String {
-    (OffsetDateTime::now_utc() + time::Duration::hours(1)).format(&Rfc3339).unwrap()
+    (OffsetDateTime::from(souk_protocol::wall_clock::now()) + time::Duration::hours(1)).format(&Rfc3339).unwrap()
 }
 
 #[tokio::test]
