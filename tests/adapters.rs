@@ -1,7 +1,5 @@
 //! Adapters between start and stop: pinned by name, kept packed on disk, and packed again when that is damaged.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod stack;
 
