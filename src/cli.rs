@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Talk to a model; with a message, answer it and exit.
     Chat(ChatArgs),
     /// Put a load on an OpenAI-compatible server and report throughput, latency, errors and fairness.
-    Bench(Box<BenchArgs>),
+    Bench(Box<LoadArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
 }
@@ -219,7 +219,7 @@ pub(crate) struct FormArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
+pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]

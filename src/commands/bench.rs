@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 use souk_bench::{Report, Server};
 
-use crate::cli::BenchArgs;
+use crate::cli::LoadArgs;
 use crate::terminal;
 
-pub(crate) async fn run(BenchArgs { server, load: arguments }: BenchArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(LoadArgs { server, load: arguments }: LoadArgs) -> anyhow::Result<ExitCode> {
     if !arguments.compare.is_empty() {
         souk_bench::compare(&arguments.compare)?.iter().try_for_each(|line| terminal::line(line))?;
         return Ok(ExitCode::SUCCESS);
