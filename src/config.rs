@@ -15,8 +15,8 @@ use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
 use souk_registry::RegistrySettings;
 
-/// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the executable
-/// has to know is read by structs here, the rest by those of the crates that it is for.
+/// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
+/// executable has to know is read by structs here, the rest by those of the crates that it is for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {

@@ -1,5 +1,5 @@
-//! The wall clock of a running server is set to another time. Needs libfaketime (Debian: `faketime`); says so and passes
-//! where it is not there.
+//! The wall clock of a running server is set to another time. Needs libfaketime (Debian: `faketime`); says so and
+//! passes where it is not there.
 
 mod stack;
 

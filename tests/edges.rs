@@ -57,7 +57,7 @@ async fn what_no_formula_can_use_is_refused_by_name_and_the_limits_work_together
         ("repetition_penalty", json!(1e-40), "between 0.01 and 2"),
         ("repetition_penalty", json!(0), "between 0.01 and 2"),
         ("temperature", json!(1e300), "between 0 and 2"),
-        ("top_p", json!(-1e-45), "between 0 and 1"),
+        ("top_p", json!(-0.001), "between 0 and 1"),
         ("seed", json!(u64::MAX), "between -9223372036854775808 and"),
         ("top_k", json!(1e19), "between -1 and 4294967295"),
     ] {

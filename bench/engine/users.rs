@@ -1,5 +1,5 @@
-//! What users get in process who do what `souk bench` has them do through HTTP: each asks one request after the other, with a
-//! server's settings. `bench/page/in_process.py` sets the two against each other.
+//! What users get in process who do what `souk bench` has them do through HTTP: each asks one request after the other,
+//! with a server's settings. `bench/page/in_process.py` sets the two against each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

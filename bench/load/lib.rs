@@ -1,5 +1,6 @@
-//! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back. The rest of this package measures
-//! too: `engine/`, `adapters/` and `sampler.rs` in process, and `page/` runs all of it and writes docs/benchmarks.md.
+//! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back. The rest of this package
+//! measures too: `engine/`, `adapters/` and `sampler.rs` in process, and `page/` runs all of it and writes
+//! docs/benchmarks.md.
 //!
 //! Begin with [`run`]. A [`workload`] says what is asked, [`target`] how the server wants to be asked, [`drive`] when;
 //! [`exchange`] sends one request and reads its answer, [`record`] sums up, [`report`] tells. What this does not do:
@@ -228,8 +229,8 @@ fn value_name(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// How many connections wait for their next request. llama-server closes one after so many requests or seconds without a
-/// word, and what is on its way then is lost, so each request to it gets a connection of its own.
+/// How many connections wait for their next request. llama-server closes one after so many requests or seconds without
+/// a word, and what is on its way then is lost, so each request to it gets a connection of its own.
 const fn idle_connections(naming: Naming) -> usize {
     if matches!(naming, Naming::LlamaServer) { 0 } else { usize::MAX }
 }

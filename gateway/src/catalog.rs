@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use souk_protocol::{AdapterRef, Principal, ResolveError, ResolvedAdapter};
 
-/// Keys and adapters as the gateway sees them. Asked anew for every request, so that a revoked key or a take-down counts
-/// at once; an implementation that caches says for how long.
+/// Keys and adapters as the gateway sees them. Asked anew for every request, so that a revoked key or a take-down
+/// counts at once; an implementation that caches says for how long.
 #[async_trait]
 pub trait Catalog: Send + Sync {
     /// Who presents this key.

@@ -2,8 +2,8 @@
 //! code and a sentence for the caller, and answers in OpenAI's envelope.
 //!
 //! Causes that the caller cannot use (a store that is down, a broken invariant) are logged once where the error is made
-//! into a response, and the caller sees a general sentence. `x-should-retry: false` marks what will fail again unchanged;
-//! `retry-after` says when to come back.
+//! into a response, and the caller sees a general sentence. `x-should-retry: false` marks what will fail again
+//! unchanged; `retry-after` says when to come back.
 
 mod convert;
 mod wire;
@@ -228,8 +228,8 @@ impl ApiError {
         Self::Unsupported { param: param.into(), message: message.into() }
     }
 
-    /// A job's failure; one of its constraint names the field that asked for it, and a take-down the adapter, if there is
-    /// only one.
+    /// A job's failure; one of its constraint names the field that asked for it, and a take-down the adapter, if there
+    /// is only one.
     #[must_use]
     pub fn of_job(failure: JobFailure, constraint: Option<&str>, adapter: Option<&str>) -> Self {
         match (failure, constraint, adapter) {

@@ -108,15 +108,15 @@ impl Gateway {
         }
     }
 
-    /// Ends all running answers at once: whole ones with 503, streams with an error event. Their jobs leave the queue and
-    /// the batches, and are settled as drained.
+    /// Ends all running answers at once: whole ones with 503, streams with an error event. Their jobs leave the queue
+    /// and the batches, and are settled as drained.
     pub async fn cut_off(&self) {
         self.end_jobs(Which::All, Outcome::Drained).await;
     }
 
     /// Ends all running answers that use a version: whole ones with 410, streams with an error event of the same code.
-    /// Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before and
-    /// is not queued yet is refused. Nodes are ordered to let go of the version, whoever else's jobs use it.
+    /// Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before
+    /// and is not queued yet is refused. Nodes are ordered to let go of the version, whoever else's jobs use it.
     pub async fn take_down(&self, digest: &Digest) {
         self.end_jobs(Which::Using(digest), Outcome::TakenDown).await;
         for base in self.bases() {
@@ -126,9 +126,9 @@ impl Gateway {
         }
     }
 
-    /// Ends all running answers that were asked for with a key: whole ones with 401, streams with an error event of the same
-    /// code. Their jobs leave the queue and the batches, and are settled as those of a revoked key. A request whose key was
-    /// checked before and that is not queued yet is refused.
+    /// Ends all running answers that were asked for with a key: whole ones with 401, streams with an error event of the
+    /// same code. Their jobs leave the queue and the batches, and are settled as those of a revoked key. A request
+    /// whose key was checked before and that is not queued yet is refused.
     pub async fn end_key(&self, key: &KeyId) {
         self.end_jobs(Which::Of(key), Outcome::KeyRevoked).await;
     }

@@ -4,8 +4,8 @@
 //! deal in token ids. It stores nothing, runs no model and knows no SQL: keys and adapters come through the [`Catalog`]
 //! port, jobs go to the queue and their events come back by the hub.
 //!
-//! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] into `call` (one road for every
-//! way of asking, from authorisation to settlement) and `reply` (events to text, whole or streamed).
+//! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] into `call` (one road for
+//! every way of asking, from authorisation to settlement) and `reply` (events to text, whole or streamed).
 
 pub mod catalog;
 pub mod error;

@@ -21,8 +21,9 @@ pub struct GatewayLimits {
     /// How long a client may take to send its body; then 408.
     #[serde(rename = "body_timeout_s", deserialize_with = "seconds::deserialize")]
     pub body_timeout: Duration,
-    /// Requests that may be under way at once, streams included; past it 503, past a tenant's share of it 429. Each holds its parsed body, its prompt and
-    /// up to its answer in memory: some 100 KiB at 8192 tokens, so the default is about 50 MiB.
+    /// Requests that may be under way at once, streams included; past it 503, past a tenant's share of it 429. Each
+    /// holds its parsed body, its prompt and up to its answer in memory: some 100 KiB at 8192 tokens, so the default is
+    /// about 50 MiB.
     pub max_in_flight: usize,
     /// How long an answer may take from the arrival of its request, waiting included. Travels with the job as its
     /// deadline.

@@ -1,7 +1,7 @@
 //! The chat templates of versions, as they are found and remembered.
 //!
-//! A template belongs to the version's digest, so a compiled one never grows old; the cache only keeps them from filling
-//! the memory.
+//! A template belongs to the version's digest, so a compiled one never grows old; the cache only keeps them from
+//! filling the memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! Which pages of other origins may call: cross-origin resource sharing, as browsers ask for it.
 //!
-//! It is for routes whose callers present a key in a header. A browser sends that only where the page itself has it, so an
-//! open door gives away nothing that the page did not have. Answers never allow credentials, so cookies never take part; a
-//! route that knows its caller by a cookie must not be put behind this.
+//! It is for routes whose callers present a key in a header. A browser sends that only where the page itself has it, so
+//! an open door gives away nothing that the page did not have. Answers never allow credentials, so cookies never take
+//! part; a route that knows its caller by a cookie must not be put behind this.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,7 +40,8 @@ pub struct CorsConfig {
     pub origins: CorsOrigins,
 }
 
-/// The pages that may call, by the origin that they come from. As a setting it is a list of texts: none, `*`, or origins.
+/// The pages that may call, by the origin that they come from. As a setting it is a list of texts: none, `*`, or
+/// origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsOrigins {
     /// None: browsers let only pages of the same origin call.

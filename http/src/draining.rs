@@ -23,8 +23,8 @@ impl Draining {
     }
 }
 
-/// Passes reads on always, and other requests until draining begins; then they are refused with 503. It stands outside of
-/// the service's layers, so it gives the refusal its id itself.
+/// Passes reads on always, and other requests until draining begins; then they are refused with 503. It stands outside
+/// of the service's layers, so it gives the refusal its id itself.
 pub async fn refuse_writes(State(draining): State<Draining>, request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_read || !draining.0.load(Ordering::Acquire) {

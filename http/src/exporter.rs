@@ -7,12 +7,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// How often observed values are put into their buckets. Until then each takes memory of its own, also while nobody reads
-/// the figures: at 10,000 values a second they are 400 KiB.
+/// How often observed values are put into their buckets. Until then each takes memory of its own, also while nobody
+/// reads the figures: at 10,000 values a second they are 400 KiB.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Bounds of the buckets of figures in seconds: six to a decade, from 1 ms, a fast step, to 700 s, more than a request may
-/// take.
+/// Bounds of the buckets of figures in seconds: six to a decade, from 1 ms, a fast step, to 700 s, more than a request
+/// may take.
 const SECONDS: [f64; 36] = [
     0.001, 0.0015, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0,
     1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 70.0, 100.0, 150.0, 200.0, 300.0, 500.0, 700.0,

@@ -1,4 +1,5 @@
-//! A panic is a bug of ours. It ends one request with an answer of the service's own shape, not with a broken connection.
+//! A panic is a bug of ours. It ends one request with an answer of the service's own shape, not with a broken
+//! connection.
 
 use std::any::Any;
 

@@ -1,5 +1,5 @@
-//! `x-request-id`: what a caller quotes, the log shows and usage is booked under. It is made here and never taken from the
-//! request, so that no two requests share one.
+//! `x-request-id`: what a caller quotes, the log shows and usage is booked under. It is made here and never taken from
+//! the request, so that no two requests share one.
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;

@@ -1,5 +1,5 @@
-//! Rights that are bound to the thing: content that was taken down stays so under any name, keys know who made them, and
-//! what is withdrawn is told to every registry of the database.
+//! Rights that are bound to the thing: content that was taken down stays so under any name, keys know who made them,
+//! and what is withdrawn is told to every registry of the database.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, big_pk_auto, string_len, string_len_null, text};
@@ -70,8 +70,8 @@ const BOUND_TO_CONTENT: [&str; 4] = [
      WHERE state IN ('ready', 'yanked') AND weights_digest IN (SELECT digest FROM taken_down_content)",
 ];
 
-/// `made_by` is the key that a key was made with, null for one that the host made; `revoked_by` the key that revoked it.
-/// `weights_digest` stays when a version is deleted and its files are gone.
+/// `made_by` is the key that a key was made with, null for one that the host made; `revoked_by` the key that revoked
+/// it. `weights_digest` stays when a version is deleted and its files are gone.
 fn added_columns() -> [(&'static str, ColumnDef); 3] {
     [
         ("api_keys", string_len_null("made_by", ID_CHARS).take()),

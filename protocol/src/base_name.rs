@@ -1,8 +1,8 @@
-//! Which base model a name means. Trainers write what they loaded: a hub's `Org/Name`, a re-upload in another precision,
-//! a path into a cache, a folder of their machine. [`BaseName::read`] is the one reading of all of them.
+//! Which base model a name means. Trainers write what they loaded: a hub's `Org/Name`, a re-upload in another
+//! precision, a path into a cache, a folder of their machine. [`BaseName::read`] is the one reading of all of them.
 //!
-//! Two names mean one model if they read alike. What is taken off tells how weights are stored (`-bnb-4bit`, `-GGUF`) or
-//! where they lie; what tells which weights they are (`-Instruct`, `-1.7B`, `v0.3`, `-qat`) stays.
+//! Two names mean one model if they read alike. What is taken off tells how weights are stored (`-bnb-4bit`, `-GGUF`)
+//! or where they lie; what tells which weights they are (`-Instruct`, `-1.7B`, `v0.3`, `-qat`) stays.
 
 use std::sync::LazyLock;
 

@@ -1,6 +1,6 @@
-//! The one rule of deadlines. What travels with a job is the time that is left of it, never a moment: queue and node may
-//! be other machines, and any wall clock may be set to another time while an answer runs. Whoever takes a job in counts
-//! down what is left on its own monotonic clock, and whoever hands it on says what is left then.
+//! The one rule of deadlines. What travels with a job is the time that is left of it, never a moment: queue and node
+//! may be other machines, and any wall clock may be set to another time while an answer runs. Whoever takes a job in
+//! counts down what is left on its own monotonic clock, and whoever hands it on says what is left then.
 
 use std::time::Duration;
 

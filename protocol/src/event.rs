@@ -95,8 +95,8 @@ pub enum JobFailure {
 }
 
 impl FinishReason {
-    /// How such a job ended, for its record. A node hears that a job is cancelled and not why; where it was not the caller
-    /// who left, the gateway that cancelled knows.
+    /// How such a job ended, for its record. A node hears that a job is cancelled and not why; where it was not the
+    /// caller who left, the gateway that cancelled knows.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {

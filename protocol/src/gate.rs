@@ -1,9 +1,9 @@
 //! A gate: something that is held and given back, shared between holders so that none can shut the others out.
 //!
 //! Nobody waits inside a gate: who is not let in is refused and comes again. A refused holder counts as waiting for a
-//! little while, and while somebody waits, nobody else may hold more than an even share. A part of the whole, the reserve,
-//! is kept for those who hold next to nothing, so that a single small request is let in whatever others hold. See
-//! docs/limits.md, which lists the gates.
+//! little while, and while somebody waits, nobody else may hold more than an even share. A part of the whole, the
+//! reserve, is kept for those who hold next to nothing, so that a single small request is let in whatever others hold.
+//! See docs/limits.md, which lists the gates.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -43,8 +43,8 @@ pub struct GenerateJob {
     pub logprobs: Option<u8>,
     /// How many alternatives to report for each prompt token; `None` skips the work.
     pub prompt_logprobs: Option<u8>,
-    /// For how much longer the answer is wanted, from the moment at which the job is handed over; `None`: for ever. Each
-    /// who hands the job on says anew what is left (see [`deadline`](crate::deadline)).
+    /// For how much longer the answer is wanted, from the moment at which the job is handed over; `None`: for ever.
+    /// Each who hands the job on says anew what is left (see [`deadline`](crate::deadline)).
     pub time_left: Option<Duration>,
 }
 

@@ -1,9 +1,9 @@
 //! The settings' one page, `config/default.toml`, and how each crate reads its section of it.
 //!
-//! A section is a struct in the crate that it is for, with one field per key. The page is compiled in and is the only place
-//! that has defaults: a struct's `Default` reads its section here, so that tests measure the server that users run. Keys say
-//! their unit (`lease_s`, `host_mb`); fields that hold a [`Duration`] or bytes do not repeat or convert it
-//! (`lease`, `host_bytes`): the modules of this file read them.
+//! A section is a struct in the crate that it is for, with one field per key. The page is compiled in and is the only
+//! place that has defaults: a struct's `Default` reads its section here, so that tests measure the server that users
+//! run. Keys say their unit (`lease_s`, `host_mb`); fields that hold a [`Duration`] or bytes do not repeat or convert
+//! it (`lease`, `host_bytes`): the modules of this file read them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -20,8 +20,8 @@ pub const PAGE: &str = include_str!("../../config/default.toml");
 /// A section as the page has it.
 ///
 /// # Panics
-/// If the page has no such section, or one that is no `T`: the page and the code are of one executable, and a test of each
-/// section's crate reads it.
+/// If the page has no such section, or one that is no `T`: the page and the code are of one executable, and a test of
+/// each section's crate reads it.
 #[must_use]
 pub fn defaults<T: DeserializeOwned>(section: &str) -> T {
     // Read once: tests ask for defaults in every case of a property.

@@ -1,9 +1,9 @@
 //! The wall clock, in the one place that reads it: everywhere else a lint refuses to.
 //!
-//! It tells people when something was: `created` of an answer, the dates of rows, the day in a chat template. And it says
-//! whether a moment that a person has named, such as the end of a key, is past. It ends no wait, no lease and no answer,
-//! since it may be set to another time while they run: those go by monotonic clocks (`Instant`), and by the time that is
-//! left where they travel ([`crate::deadline`]).
+//! It tells people when something was: `created` of an answer, the dates of rows, the day in a chat template. And it
+//! says whether a moment that a person has named, such as the end of a key, is past. It ends no wait, no lease and no
+//! answer, since it may be set to another time while they run: those go by monotonic clocks (`Instant`), and by the
+//! time that is left where they travel ([`crate::deadline`]).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -16,65 +16,67 @@ use crate::words::{
 /// # Whose turn
 ///
 /// A pool is one base model. Each node owns a lane; inside a lane each tenant has one first-in-first-out queue. Each
-/// tenant has a pool-wide *virtual token counter* (VTC, arXiv 2401.00588): prompt tokens at the first delivery, generated
-/// tokens times a price as they are reported, both divided by the job's priority. [`claim`](Self::claim) serves the tenant
-/// with the lowest counter. A tenant that comes back is lifted to the lowest counter of those that wait, so idling earns
-/// no credit. The queue is work-conserving: a claim comes back empty only if nothing that this node may take waits.
+/// tenant has a pool-wide *virtual token counter* (VTC, arXiv 2401.00588): prompt tokens at the first delivery,
+/// generated tokens times a price as they are reported, both divided by the job's priority. [`claim`](Self::claim)
+/// serves the tenant with the lowest counter. A tenant that comes back is lifted to the lowest counter of those that
+/// wait, so idling earns no credit. The queue is work-conserving: a claim comes back empty only if nothing that this
+/// node may take waits.
 ///
-/// A node takes from its own lane, from the lane of jobs without a preference, and from lanes whose node is lost. If all
-/// these are empty it takes from lanes that are behind. Beyond what it has room for, a node takes a few jobs of tenants of
-/// whom it holds none, by the same order: one tenant's long answers then delay nobody else's first.
+/// A node takes from its own lane, from the lane of jobs without a preference, and from lanes whose node is lost. If
+/// all these are empty it takes from lanes that are behind. Beyond what it has room for, a node takes a few jobs of
+/// tenants of whom it holds none, by the same order: one tenant's long answers then delay nobody else's first.
 ///
 /// # What happens when
 ///
 /// - **A node crashes.** Its leases expire; each of its jobs waits again with the place that its age gives it, in the
-///   lane without a preference, and the gateway hears [`Requeued`](crate::NoticeKind::Requeued). Its lane's waiting jobs
-///   are everyone's as soon as its heartbeat lapses.
+///   lane without a preference, and the gateway hears [`Requeued`](crate::NoticeKind::Requeued). Its lane's waiting
+///   jobs are everyone's as soon as its heartbeat lapses.
 /// - **A node is cut off and comes back.** Its renewals and settlements are refused with
 ///   [`LeaseLost`](QueueError::LeaseLost), and its events are dropped by attempt number: it cannot do harm.
 /// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and is settled as failed.
 /// - **A job is delivered twice.** At-least-once means that this can happen, one attempt after the other and never two
-///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver drops
-///   what it already has.
-/// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told. Either
-///   is settled, so what was computed until then is counted.
+///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver
+///   drops what it already has.
+/// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
+///   Either is settled, so what was computed until then is counted.
 /// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
 /// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
-/// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is each
-///   that is submitted later or whose attempt comes back; running ones are ended by their nodes.
+/// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is
+///   each that is submitted later or whose attempt comes back; running ones are ended by their nodes.
 ///
 /// # Orders for nodes
 ///
-/// [`order`](Self::order) is for all nodes of a pool. An order stands: a node that starts later, or was cut off, hears of
-/// it too. Orders are numbered, and a node asks for those after the last one that it has carried out, so that none is lost
-/// with an answer that did not arrive, and one may come twice. [`next_orders`](Self::next_orders) brings them at once; the
-/// answer to each heartbeat says the number of the newest, so that a node whose waiting call is dead notices that it has
-/// missed one. A number below what the node knows means that the queue has lost its orders and counts anew; the node then
-/// begins at 0. A pool keeps [`ORDERS_KEPT`](crate::ORDERS_KEPT) orders.
+/// [`order`](Self::order) is for all nodes of a pool. An order stands: a node that starts later, or was cut off, hears
+/// of it too. Orders are numbered, and a node asks for those after the last one that it has carried out, so that none
+/// is lost with an answer that did not arrive, and one may come twice. [`next_orders`](Self::next_orders) brings them
+/// at once; the answer to each heartbeat says the number of the newest, so that a node whose waiting call is dead
+/// notices that it has missed one. A number below what the node knows means that the queue has lost its orders and
+/// counts anew; the node then begins at 0. A pool keeps [`ORDERS_KEPT`](crate::ORDERS_KEPT) orders.
 ///
 /// # An end that is counted
 ///
-/// Each job that was queued is settled once: the gateway that submitted it hears [`Settled`](crate::NoticeKind::Settled)
-/// as the last notice of that job, however it ended. Where a node ended the job, the notice has what that
-/// node said; only the live attempt can say it, so a lost attempt that comes back counts nothing. Where no node can say it
-/// (the job never left the queue, its last node was lost, it became a dead letter) the queue says it, with the tokens that
-/// were reported with the last renewal. Tokens that a lost attempt delivered are in the count of the attempt that went on
-/// from them; tokens that it computed and nobody received are in no count. A dead letter that is replayed has been settled
-/// and is not settled again. Notices wait for their gateway for `remember_over`.
+/// Each job that was queued is settled once: the gateway that submitted it hears
+/// [`Settled`](crate::NoticeKind::Settled) as the last notice of that job, however it ended. Where a node ended the
+/// job, the notice has what that node said; only the live attempt can say it, so a lost attempt that comes back counts
+/// nothing. Where no node can say it (the job never left the queue, its last node was lost, it became a dead letter)
+/// the queue says it, with the tokens that were reported with the last renewal. Tokens that a lost attempt delivered
+/// are in the count of the attempt that went on from them; tokens that it computed and nobody received are in no count.
+/// A dead letter that is replayed has been settled and is not settled again. Notices wait for their gateway for
+/// `remember_over`.
 ///
 /// # For implementers
 ///
 /// No wall clock decides anything here. A job comes with the time that is left of it
 /// ([`time_left`](souk_protocol::GenerateJob::time_left)) and is delivered with what is left then: at a redelivery too,
-/// never with what it was submitted with. Leases, heartbeats and deadlines go by one clock that is never set. In one process
-/// that is a monotonic clock. A remote store measures on its own side, in the step that it runs: it keeps a moment of the
-/// store's monotonic clock (or a key's time to live, where the store counts that down on one), turns what is left into such
-/// a moment when the job is submitted and back at each claim, and never compares it with a moment of a gateway or a node. On
-/// the wire what is left is a duration; the time that a message is under way is not counted.
+/// never with what it was submitted with. Leases, heartbeats and deadlines go by one clock that is never set. In one
+/// process that is a monotonic clock. A remote store measures on its own side, in the step that it runs: it keeps a
+/// moment of the store's monotonic clock (or a key's time to live, where the store counts that down on one), turns what
+/// is left into such a moment when the job is submitted and back at each claim, and never compares it with a moment of
+/// a gateway or a node. On the wire what is left is a duration; the time that a message is under way is not counted.
 ///
-/// Each method is one atomic step over the keys of one pool: plain data in, plain data out. The methods with a `timeout`
-/// are the only ones that wait. Dropping a waiting call loses nothing.
+/// Each method is one atomic step over the keys of one pool: plain data in, plain data out. The methods with a
+/// `timeout` are the only ones that wait. Dropping a waiting call loses nothing.
 #[async_trait]
 pub trait JobQueue: Send + Sync {
     /// Queues a job. Submitting an id that is known has no effect.
@@ -83,8 +85,8 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Full`] if a cap would be broken.
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError>;
 
-    /// Takes up to `max_jobs` jobs, then up to `max_newcomers` of tenants that have none at this node, each with a lease.
-    /// Does not wait.
+    /// Takes up to `max_jobs` jobs, then up to `max_newcomers` of tenants that have none at this node, each with a
+    /// lease. Does not wait.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
@@ -96,8 +98,9 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError>;
 
-    /// The adapters of the next jobs that `node` would take, at most `max_jobs` of them, in the order of their turn, each
-    /// once: what a node can prepare for while it has no room. Lanes of others are left out, and nothing is promised.
+    /// The adapters of the next jobs that `node` would take, at most `max_jobs` of them, in the order of their turn,
+    /// each once: what a node can prepare for while it has no room. Lanes of others are left out, and nothing is
+    /// promised.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.

@@ -12,8 +12,8 @@ use crate::auth::PepperSource;
 /// What a registry is opened with.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
-    /// The folder of the lock and, unless the settings say otherwise, of the pepper; in the embedded shape of the database
-    /// and the objects too.
+    /// The folder of the lock and, unless the settings say otherwise, of the pepper; in the embedded shape of the
+    /// database and the objects too.
     pub data_dir: PathBuf,
     /// What the operator set.
     pub settings: RegistrySettings,
@@ -23,8 +23,8 @@ pub struct RegistryConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// Bytes of the largest `adapter_model.safetensors`. A rank-64 adapter on all layers of an 8B model has about 330 MB in
-    /// BF16.
+    /// Bytes of the largest `adapter_model.safetensors`. A rank-64 adapter on all layers of an 8B model has about 330
+    /// MB in BF16.
     pub max_adapter_bytes: u64,
     /// Bytes of the largest model card.
     pub max_card_bytes: u64,

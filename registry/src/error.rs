@@ -240,8 +240,8 @@ fn is_database_full(error: &DbErr) -> bool {
     matches!(database_code(error).as_deref(), Some("13" | "53100"))
 }
 
-/// SQLite says SQLITE_BUSY or SQLITE_LOCKED, with more of the cause in the higher bytes; PostgreSQL `lock_not_available` or
-/// `too_many_connections`. Our own pool says that no connection came free.
+/// SQLite says SQLITE_BUSY or SQLITE_LOCKED, with more of the cause in the higher bytes; PostgreSQL
+/// `lock_not_available` or `too_many_connections`. Our own pool says that no connection came free.
 pub(crate) fn is_busy(error: &DbErr) -> bool {
     if matches!(error, DbErr::ConnectionAcquire(_)) {
         return true;

@@ -1,8 +1,8 @@
 //! `Idempotency-Key`: a call that makes something can be repeated without making it twice.
 //!
-//! The first request with a key claims (tenant, route, key) with a row under a lease. The answer of a success is kept in
-//! that row, in the transaction that makes what was asked for: either both are there or neither is. It is kept for 24
-//! hours and repeated to the same body; another body is a mismatch, and a request that arrives while the first still
+//! The first request with a key claims (tenant, route, key) with a row under a lease. The answer of a success is kept
+//! in that row, in the transaction that makes what was asked for: either both are there or neither is. It is kept for
+//! 24 hours and repeated to the same body; another body is a mismatch, and a request that arrives while the first still
 //! runs is told so. Anything but a success sets the key free. The claim of a registry that is gone is set free when its
 //! lease has lapsed; should that registry only have stalled, its transaction fails (`lease_lost`) and makes nothing.
 

@@ -40,8 +40,8 @@ pub enum InstallationError {
     Objects(#[from] io::Error),
 }
 
-/// Makes sure that `db` and `objects` belong together, giving both an id if neither has one. To be called by one process
-/// at a time.
+/// Makes sure that `db` and `objects` belong together, giving both an id if neither has one. To be called by one
+/// process at a time.
 pub(crate) async fn tie(db: &DatabaseConnection, objects: &dyn ObjectStore) -> Result<(), InstallationError> {
     let database = db::installation::id(db).await?;
     let store = objects.installation().await?;

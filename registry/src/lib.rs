@@ -1,13 +1,13 @@
-//! The control plane: who may do what (tenants, API keys), and what there is (adapters, their immutable versions, tags).
-//! It never runs a model, and it knows nothing of the gateway or the nodes: they ask it what a reference means
+//! The control plane: who may do what (tenants, API keys), and what there is (adapters, their immutable versions,
+//! tags). It never runs a model, and it knows nothing of the gateway or the nodes: they ask it what a reference means
 //! ([`Registry::resolve`]), who presents a key ([`Registry::authenticate`]) and for files.
 //!
 //! A registry never believes that it is alone: whatever it begins is a row under a lease (`lease.rs`), and what nobody
 //! works on any more is ended by one collector among all registries of a database (`collector/`).
 //!
-//! Begin with [`Registry`], then read `http/router.rs`, the table of contents of the API, and `publishing/mod.rs`, the one
-//! action that is more than a few queries. Handlers extract, call and shape; rules are in the folders named after their
-//! nouns; SQL is in `db/`, a file for each table.
+//! Begin with [`Registry`], then read `http/router.rs`, the table of contents of the API, and `publishing/mod.rs`, the
+//! one action that is more than a few queries. Handlers extract, call and shape; rules are in the folders named after
+//! their nouns; SQL is in `db/`, a file for each table.
 
 mod config;
 mod registry;

@@ -40,8 +40,8 @@ pub(crate) fn is_writable(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes an empty file for the database where there is none, so that it is nobody else's from the start, and takes the
-/// rights of others on it away. SQLite gives the files beside it the same rights; those of an earlier start are tightened
-/// here.
+/// rights of others on it away. SQLite gives the files beside it the same rights; those of an earlier start are
+/// tightened here.
 pub(crate) fn database(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path) {
         Ok(_) => return Ok(()),

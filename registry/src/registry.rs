@@ -25,8 +25,8 @@ use crate::withdrawals::{WithdrawalListener, Withdrawals};
 /// How long closing waits for connections that are in use.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of processes,
-/// may share one database and one object store; with SQLite and a folder they are on one host.
+/// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of
+/// processes, may share one database and one object store; with SQLite and a folder they are on one host.
 #[derive(Clone)]
 pub struct Registry {
     /// What the operator set.
@@ -172,8 +172,8 @@ impl Registry {
         })
     }
 
-    /// Ends this registry: its collector, so that another's can begin at once, and its connections to the database. What
-    /// it had begun and not finished is ended by others when its lease lapses.
+    /// Ends this registry: its collector, so that another's can begin at once, and its connections to the database.
+    /// What it had begun and not finished is ended by others when its lease lapses.
     pub async fn close(self) {
         self.collector.abort();
         self.watch.abort();

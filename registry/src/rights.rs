@@ -1,6 +1,6 @@
 //! What a caller may do: one table, a row per route. The API's functions ask it by action ([`require`]), its middleware
-//! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every cell
-//! of routes × callers, to it.
+//! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
+//! cell of routes × callers, to it.
 
 use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage};
 use souk_protocol::{Principal, Scope};
@@ -137,8 +137,8 @@ pub(crate) fn action_of(method: &str, path: &str) -> Option<Action> {
     RULES.iter().find(|rule| rule.method == method && rule.path == path).map(|rule| rule.action)
 }
 
-/// The scope that it takes to make keys that may `admin`, to see and to revoke them, and to do all that with the keys of
-/// other tenants.
+/// The scope that it takes to make keys that may `admin`, to see and to revoke them, and to do all that with the keys
+/// of other tenants.
 pub(crate) const OVER_ALL_KEYS: Scope = Admin;
 
 const fn rule(action: Action, method: &'static str, path: &'static str, scope: Option<Scope>, reach: Reach) -> Rule {

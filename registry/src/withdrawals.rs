@@ -2,9 +2,9 @@
 //! refused anyway, by [`Registry::resolve`](crate::Registry::resolve) and
 //! [`Registry::authenticate`](crate::Registry::authenticate); who serves versions in the same process ends what runs.
 //!
-//! This registry's own withdrawals are told as soon as they are committed. Those of other registries of the database are
-//! rows that are looked for twice a second, by the number after the last one seen. A listener that begins later has missed
-//! what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
+//! This registry's own withdrawals are told as soon as they are committed. Those of other registries of the database
+//! are rows that are looked for twice a second, by the number after the last one seen. A listener that begins later has
+//! missed what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Has the nodes keep the adapters of `adapters.pinned` on the device. Names are looked up anew now and then, since tags
-//! move.
+//! Has the nodes keep the adapters of `adapters.pinned` on the device. Names are looked up anew now and then, since
+//! tags move.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -15,8 +15,8 @@ pub(crate) struct Admission {
     _in_flight: metrics::InFlight,
 }
 
-/// A place among the requests under way. The answer holds it, and so does each of the request's jobs until it is settled:
-/// what nobody reads any more and a node still works on counts as under way.
+/// A place among the requests under way. The answer holds it, and so does each of the request's jobs until it is
+/// settled: what nobody reads any more and a node still works on counts as under way.
 pub(crate) type Place = Arc<Pass<TenantId>>;
 
 impl Admission {

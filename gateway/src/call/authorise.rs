@@ -1,4 +1,5 @@
-//! What a caller's `model` and `adapters` mean, for this caller and now. Nothing is queued that has not been through here.
+//! What a caller's `model` and `adapters` mean, for this caller and now. Nothing is queued that has not been through
+//! here.
 
 use std::sync::Arc;
 

@@ -18,7 +18,8 @@ use crate::gateway::Gateway;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the last counts of a job that was ended early.
 const LAST_COUNTS: Duration = Duration::from_millis(100);
-/// How long the last event may take that a node has sent, as the queue says: longer, and the stream of events is broken.
+/// How long the last event may take that a node has sent, as the queue says: longer, and the stream of events is
+/// broken.
 const LAST_EVENT: Duration = Duration::from_secs(5);
 
 /// A submitted job. Dropping it ends it, so that it leaves the batch: the client went away, or the answer is complete.
@@ -90,8 +91,8 @@ impl RunningJob {
     }
 
     /// Ends the job before its time: a stop string is complete. `beyond` of the tokens that the last event brought came
-    /// after it and are no part of the answer. Returns how many tokens of its prompt were reused, as far as its node still
-    /// says.
+    /// after it and are no part of the answer. Returns how many tokens of its prompt were reused, as far as its node
+    /// still says.
     pub(crate) async fn stop(&mut self, beyond: usize) -> u32 {
         self.account.take_back(beyond);
         self.account.ended(Outcome::Stop);

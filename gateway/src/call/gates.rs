@@ -1,5 +1,5 @@
-//! The gates of the gateway: bytes of bodies that are being read, and requests under way. Each has a share for every tenant
-//! and a reserve for those who have next to nothing (docs/limits.md).
+//! The gates of the gateway: bytes of bodies that are being read, and requests under way. Each has a share for every
+//! tenant and a reserve for those who have next to nothing (docs/limits.md).
 
 use std::time::{Duration, Instant};
 

@@ -12,9 +12,9 @@
 //! Between `follow` and the route stands [`reply`](crate::reply), which makes text of events.
 //!
 //! What happens when: a client that goes away drops its replies, and with them the jobs, each of which is cancelled and
-//! followed to its settlement by a task of its own. A node that is lost is the queue's business; the answer goes on from the
-//! tokens that are here. When this process dies its jobs end as their nodes find nobody listening, and their settlements
-//! wait in the queue as long as the queue keeps them.
+//! followed to its settlement by a task of its own. A node that is lost is the queue's business; the answer goes on
+//! from the tokens that are here. When this process dies its jobs end as their nodes find nobody listening, and their
+//! settlements wait in the queue as long as the queue keeps them.
 
 pub(crate) mod admit;
 pub(crate) mod authorise;

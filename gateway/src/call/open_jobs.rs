@@ -1,7 +1,7 @@
 //! The jobs that this gateway has on the queue: each hears what the queue says of it, and what ends it from outside.
 //!
-//! What a job has not read yet waits in its slot, and later news takes nothing away from earlier, so a reader that pauses
-//! misses nothing and costs nothing. Of all that the slot holds the settlement alone comes once and is the last.
+//! What a job has not read yet waits in its slot, and later news takes nothing away from earlier, so a reader that
+//! pauses misses nothing and costs nothing. Of all that the slot holds the settlement alone comes once and is the last.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,14 +1,15 @@
 //! The end of every job, in one place: what was computed and what was delivered, once, also when a
 //! client left, a node was lost or a stream broke.
 //!
-//! An [`Account`] is opened before its job is submitted and lives as long as somebody follows the job. When it is dropped
-//! a task of its own takes over: it cancels what still runs, waits for the settlement, which the queue hands over for every
-//! job that was queued, and books it. At most as many accounts are open as there are places for requests, since each holds
-//! its request's place; a settlement that does not come within [`SETTLED_WITHIN`] is replaced by what was seen here.
+//! An [`Account`] is opened before its job is submitted and lives as long as somebody follows the job. When it is
+//! dropped a task of its own takes over: it cancels what still runs, waits for the settlement, which the queue hands
+//! over for every job that was queued, and books it. At most as many accounts are open as there are places for
+//! requests, since each holds its request's place; a settlement that does not come within [`SETTLED_WITHIN`] is
+//! replaced by what was seen here.
 //!
-//! What happens when: the queue says how each job ended once, and [`book`] runs once per account, so nothing counts twice.
-//! A job whose submission was refused was never queued and is not counted. If this process dies, what it has not booked
-//! waits in the queue.
+//! What happens when: the queue says how each job ended once, and [`book`] runs once per account, so nothing counts
+//! twice. A job whose submission was refused was never queued and is not counted. If this process dies, what it has not
+//! booked waits in the queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,8 @@ use super::open_jobs::{Ending, Listener, News, OpenJobs};
 use crate::error::ApiError;
 use crate::metrics;
 
-/// How long after the end of its answer a job may take to be settled. Longer than a lease (15 s by default), after which
-/// the queue settles what a lost node cannot.
+/// How long after the end of its answer a job may take to be settled. Longer than a lease (15 s by default), after
+/// which the queue settles what a lost node cannot.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is known of a job here. Dropping it ends the job and has it settled.

@@ -1,16 +1,17 @@
 //! The pool of KV blocks: who holds which, and what is in those that nobody holds.
 //!
-//! A block is held by any number of [`BlockList`]s, or idle, or free, or absent. A list gives its blocks back when it is
-//! dropped. A full block that was offered under its [`BlockKey`] is shared: other lists adopt it and nobody writes into it
-//! any more. When its last holder lets go it becomes idle, that is, it keeps its content until the pool needs the room; a
-//! block that was never shared becomes free. New blocks are taken from the free ones first, then from the absent ones, then
-//! from the idle ones, the least recently used first.
+//! A block is held by any number of [`BlockList`]s, or idle, or free, or absent. A list gives its blocks back when it
+//! is dropped. A full block that was offered under its [`BlockKey`] is shared: other lists adopt it and nobody writes
+//! into it any more. When its last holder lets go it becomes idle, that is, it keeps its content until the pool needs
+//! the room; a block that was never shared becomes free. New blocks are taken from the free ones first, then from the
+//! absent ones, then from the idle ones, the least recently used first.
 //!
-//! Absent blocks have no memory: the pool shares the device with the adapters, and takes pages from the common ledger when
-//! it first needs them. It keeps them until the adapters ask, and then gives up free blocks, and idle ones if it must.
+//! Absent blocks have no memory: the pool shares the device with the adapters, and takes pages from the common ledger
+//! when it first needs them. It keeps them until the adapters ask, and then gives up free blocks, and idle ones if it
+//! must.
 //!
-//! A sequence that holds a shared block holds all shared blocks before it in its chain, and gives them back after it. So of one
-//! chain the tail is evicted before its head, and a block that can be found is never behind one that cannot.
+//! A sequence that holds a shared block holds all shared blocks before it in its chain, and gives them back after it.
+//! So of one chain the tail is evicted before its head, and a block that can be found is never behind one that cannot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,7 +139,8 @@ impl BlockPool {
         lock(&self.books).num_evicted
     }
 
-    /// Asks the adapters' side for the memory of so many blocks beyond what could be taken; 0 withdraws what was asked for.
+    /// Asks the adapters' side for the memory of so many blocks beyond what could be taken; 0 withdraws what was asked
+    /// for.
     pub(crate) fn ask(&self, num_blocks: usize) {
         let mut books = lock(&self.books);
         let num_blocks = num_blocks.min(books.absent.len());
@@ -203,8 +205,8 @@ impl BlockList {
     }
 
     /// Adopts shared blocks after those that it shares already, for as long as there is one under the next of `keys`
-    /// (which begin at the list's start). A block of its own in that place, which is not full yet, is given back. Returns
-    /// how many.
+    /// (which begin at the list's start). A block of its own in that place, which is not full yet, is given back.
+    /// Returns how many.
     pub(crate) fn adopt(&mut self, keys: &[BlockKey]) -> usize {
         let before = self.num_shared;
         let mut books = lock(&self.books);
@@ -216,8 +218,8 @@ impl BlockList {
         self.num_shared - before
     }
 
-    /// Offers the first `keys.len()` blocks, which are complete, to others. Where a block with the same content is shared
-    /// already, it takes the place of the own one.
+    /// Offers the first `keys.len()` blocks, which are complete, to others. Where a block with the same content is
+    /// shared already, it takes the place of the own one.
     pub(crate) fn share(&mut self, keys: &[BlockKey]) {
         let mut books = lock(&self.books);
         for key in keys.iter().skip(self.num_shared) {

@@ -1,8 +1,8 @@
 //! Messages to the engine's thread, and the figures that it leaves behind.
 //!
-//! One std mutex around plain lists, held for a push or a swap. The engine looks between steps and sleeps on the condition
-//! variable while it has nothing to do. The lists are bounded: requests by `max_requests`, cancellations by the requests
-//! that live.
+//! One std mutex around plain lists, held for a push or a swap. The engine looks between steps and sleeps on the
+//! condition variable while it has nothing to do. The lists are bounded: requests by `max_requests`, cancellations by
+//! the requests that live.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;

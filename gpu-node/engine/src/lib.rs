@@ -1,11 +1,11 @@
 //! Which rows run in which step, and what becomes of their logits.
 //!
 //! One thread owns the model and does one thing over and over (see `run`): take commands, schedule, run, sample, apply,
-//! answer. Everybody else holds an [`Engine`], which only leaves messages in the inbox. What the engine does not do: load
-//! adapters (a request comes with its adapters resident), know text or tenants, or decide about retries.
+//! answer. Everybody else holds an [`Engine`], which only leaves messages in the inbox. What the engine does not do:
+//! load adapters (a request comes with its adapters resident), know text or tenants, or decide about retries.
 //!
-//! Read in this order: [`souk_runner`] (the port to the model), `scheduler` (the decision), `run` (the loop), `answer` (sampling
-//! and events), [`sampler`]. This crate has neither files nor sockets: see its Cargo.toml.
+//! Read in this order: [`souk_runner`] (the port to the model), `scheduler` (the decision), `run` (the loop), `answer`
+//! (sampling and events), [`sampler`]. This crate has neither files nor sockets: see its Cargo.toml.
 
 mod adapter_set;
 mod advance;
@@ -64,9 +64,10 @@ pub struct RequestHandle {
 }
 
 impl Engine {
-    /// Starts the engine's thread around a runner, over memory that it shares with the adapters: KV blocks are paid for when
-    /// they are first used, and given up for adapters while nobody uses them. A request must fit into what K and V have for
-    /// themselves, the floor, since the rest may be in the hands of adapters whose own requests wait behind it.
+    /// Starts the engine's thread around a runner, over memory that it shares with the adapters: KV blocks are paid for
+    /// when they are first used, and given up for adapters while nobody uses them. A request must fit into what K and V
+    /// have for themselves, the floor, since the rest may be in the hands of adapters whose own requests wait behind
+    /// it.
     ///
     /// Join the thread after [`drain`](Self::drain) to be sure that the runner's memory is free.
     ///
@@ -97,8 +98,8 @@ impl Engine {
     /// Hands a request in. Does not wait.
     ///
     /// # Errors
-    /// The request with [`EngineError::Refused`] if it can never fit, [`EngineError::Full`] or [`EngineError::Stopping`] if
-    /// not now.
+    /// The request with [`EngineError::Refused`] if it can never fit, [`EngineError::Full`] or
+    /// [`EngineError::Stopping`] if not now.
     pub fn submit(&self, request: EngineRequest) -> Result<RequestHandle, Rejected> {
         let num_generated = Arc::new(AtomicU32::new(count(request.job.resume.len())));
         let (sender, ended) = oneshot::channel();
@@ -149,12 +150,14 @@ impl RequestHandle {
         Arc::clone(&self.num_generated)
     }
 
-    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with [`FinishReason::Cancelled`](souk_protocol::FinishReason::Cancelled).
+    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with
+    /// [`FinishReason::Cancelled`](souk_protocol::FinishReason::Cancelled).
     pub fn cancel(&self) {
         self.inbox.cancel(self.id);
     }
 
-    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not told.
+    /// Leaves the batch at the next step. [`ended`](Self::ended) then comes with this failure, which the sink is not
+    /// told.
     pub fn fail(&self, failure: JobFailure) {
         self.inbox.leave(self.id, Some(failure));
     }

@@ -1,22 +1,22 @@
 //! What to run next. Pure: state and `now` in, decision out.
 //!
-//! Each step mixes two kinds of rows. Decode rows come first, so that running answers keep their pace; all of them, unless
-//! the step has not rows enough and they are more than their tenant's share of it (see [`shares`]). Prefill chunks fill
-//! the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of what is left while
-//! others wait behind it, or what is kept for its tenant, and nothing of what is kept for other tenants behind it, so that a
-//! short prompt is not stuck behind long ones.
+//! Each step mixes two kinds of rows. Decode rows come first, so that running answers keep their pace; all of them,
+//! unless the step has not rows enough and they are more than their tenant's share of it (see [`shares`]). Prefill
+//! chunks fill the rest, oldest first, within a bound that keeps the step short; a prompt takes at most half of what is
+//! left while others wait behind it, or what is kept for its tenant, and nothing of what is kept for other tenants
+//! behind it, so that a short prompt is not stuck behind long ones.
 //!
-//! A prompt takes over the blocks that are in the prefix cache, and again before each of its chunks, since others add to
-//! it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to find
-//! it there: sixteen requests with one system prompt compute it once.
+//! A prompt takes over the blocks that are in the prefix cache, and again before each of its chunks, since others add
+//! to it. Of several prompts that would compute the same block in one step the oldest does, and the rest wait a step to
+//! find it there: sixteen requests with one system prompt compute it once.
 //!
 //! When KV blocks run out, the youngest sequence of the tenant with the most gives its blocks up and is computed again
 //! later. The oldest is never the victim of another, and each fits into the pool beside its [`reserve`], so the oldest
 //! always moves on: nobody starves. Between tenants see [`admission`]; their prompts take turns, first one of each.
 //!
-//! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, as do those for which
-//! there was no row, and whoever has sat out most steps comes first in the next: with n sequences in the batch a row sits
-//! out at most n - 1 steps in a row.
+//! A step reads a bounded number of bytes of adapters. Rows whose adapters no longer fit sit out a step, as do those
+//! for which there was no row, and whoever has sat out most steps comes first in the next: with n sequences in the
+//! batch a row sits out at most n - 1 steps in a row.
 
 mod admission;
 mod batch;
@@ -220,8 +220,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets answers speculate where that takes nothing from anybody: all rows are decode rows and few, nobody waits, and
-    /// the blocks are free. The rows to spare are dealt out evenly, from the oldest on.
+    /// Lets answers speculate where that takes nothing from anybody: all rows are decode rows and few, nobody waits,
+    /// and the blocks are free. The rows to spare are dealt out evenly, from the oldest on.
     fn plan_drafts(&mut self, planning: &mut Planning) {
         let Planning { plan, rows, logit_rows, .. } = planning;
         let spare = self.budget.max_speculative_rows.saturating_sub(plan.parts.len());
@@ -262,8 +262,8 @@ impl Scheduler {
         planned > 0
     }
 
-    /// Plans up to `max_rows` rows of a sequence and takes their blocks. Returns how many rows; 0 if the sequence has been
-    /// preempted or nothing fits.
+    /// Plans up to `max_rows` rows of a sequence and takes their blocks. Returns how many rows; 0 if the sequence has
+    /// been preempted or nothing fits.
     fn plan_part(&mut self, id: SequenceId, max_rows: usize, planning: &mut Planning) -> usize {
         let max_rows = max_rows.min(planning.rows);
         let Some(part) = self.running.get(id).and_then(|sequence| sequence.next_part(max_rows, planning.logit_rows))

@@ -84,8 +84,8 @@ impl Sequence {
         self.part(first..end, logits)
     }
 
-    /// A part of a prompt whose logprobs are wanted. The row at position `p` scores the token at `p + 1`, so the prompt's
-    /// last row scores nothing; its logits are wanted only if the answer begins there.
+    /// A part of a prompt whose logprobs are wanted. The row at position `p` scores the token at `p + 1`, so the
+    /// prompt's last row scores nothing; its logits are wanted only if the answer begins there.
     fn next_scored_part(&self, first: usize, max_rows: usize, max_logit_rows: usize) -> Option<Part> {
         let first_scored = self.num_scored.max(1) - 1;
         let (computed_end, logits_end) = if self.max_len == self.num_prompt {

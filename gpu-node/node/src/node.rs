@@ -5,8 +5,9 @@
 //!
 //! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
 //! cancelled. A failure that another attempt may not have is given back to the queue as such; any other is told to the
-//! client. A version that is taken down leaves all tiers, and jobs that use it end. A node that is drained claims no more, gives back what has not reached the engine, and lets the rest end. One
-//! that is killed says nothing, and its leases expire.
+//! client. A version that is taken down leaves all tiers, and jobs that use it end. A node that is drained claims no
+//! more, gives back what has not reached the engine, and lets the rest end. One that is killed says nothing, and its
+//! leases expire.
 
 mod carry_out;
 mod config;
@@ -94,14 +95,14 @@ impl Node {
         &self.shared.config.node
     }
 
-    /// Resolves when the node was ordered to drain, or [`drain`](Self::drain) was called. It takes no more jobs then; whoever
-    /// runs it may drain it to the end.
+    /// Resolves when the node was ordered to drain, or [`drain`](Self::drain) was called. It takes no more jobs then;
+    /// whoever runs it may drain it to the end.
     pub async fn draining(&self) {
         self.shared.draining.cancelled().await;
     }
 
-    /// Stops claiming, gives back what has not reached the engine, lets running answers end within `timeout`, cuts off and
-    /// gives back the rest. The engine is drained too.
+    /// Stops claiming, gives back what has not reached the engine, lets running answers end within `timeout`, cuts off
+    /// and gives back the rest. The engine is drained too.
     pub async fn drain(&self, timeout: Duration) {
         let shared = &self.shared;
         shared.take_no_more().await;
@@ -231,8 +232,8 @@ impl NodeState {
     }
 
     /// What this node would take now. How many newcomers depends on the newcomers that wait here already and on nothing
-    /// that others hold: places in the batch do not bound them, since the engine makes way, and nor does what is left of
-    /// K and V, of which the engine keeps a reserve.
+    /// that others hold: places in the batch do not bound them, since the engine makes way, and nor does what is left
+    /// of K and V, of which the engine keeps a reserve.
     fn wish(&self) -> Claim {
         let NodeConfig { pool, node, max_newcomers, .. } = &self.config;
         let max_jobs = self.room();
@@ -247,8 +248,8 @@ impl NodeState {
         self.most_jobs().saturating_sub(self.held_jobs.len())
     }
 
-    /// How many jobs are here when it is full: what the batch has room for, and a few that wait. The engine's last places
-    /// are the newcomers'.
+    /// How many jobs are here when it is full: what the batch has room for, and a few that wait. The engine's last
+    /// places are the newcomers'.
     fn most_jobs(&self) -> usize {
         if !self.engine.is_open() {
             return 0;

@@ -1,5 +1,5 @@
-//! Whose client it is: the address that a trusted proxy gives in a PROXY header (version 1 or 2) before anything else, or
-//! in `X-Forwarded-For` with each request. Of anybody else both count for nothing.
+//! Whose client it is: the address that a trusted proxy gives in a PROXY header (version 1 or 2) before anything else,
+//! or in `X-Forwarded-For` with each request. Of anybody else both count for nothing.
 
 use std::fmt;
 use std::io;
@@ -115,7 +115,8 @@ pub(super) async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpA
             }
             Parsed::More if available == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             Parsed::More => {
-                // What was seen stays readable, so there is nothing to wait for but time. Proxies send the header whole.
+                // What was seen stays readable, so there is nothing to wait for but time. Proxies send the header
+                // whole.
                 if available == seen {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }

@@ -1,4 +1,5 @@
-//! TLS with rustls: certificates from files, read again when they change, so that a renewed one is served without a start.
+//! TLS with rustls: certificates from files, read again when they change, so that a renewed one is served without a
+//! start.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,8 +1,8 @@
 //! Answers on their way out, and clients that do not take them.
 //!
-//! HTTP/1 has one answer at a time, and who does not read blocks the socket, which [`Watched`] sees. HTTP/2 has many, each
-//! with a window: where a client leaves it at 0, hyper does not ask for the answer's next part, and nothing is polled that
-//! could notice. So each stream runs in a task of ours, which does notice, and ends the stream alone.
+//! HTTP/1 has one answer at a time, and who does not read blocks the socket, which [`Watched`] sees. HTTP/2 has many,
+//! each with a window: where a client leaves it at 0, hyper does not ask for the answer's next part, and nothing is
+//! polled that could notice. So each stream runs in a task of ours, which does notice, and ends the stream alone.
 
 use std::future::Future;
 use std::io;

@@ -1,5 +1,5 @@
-//! What trainers write as `base_model_name_or_path`: spellings met on hubs and in people's folders, for SmolLM2-135M-Instruct
-//! as the base that is served.
+//! What trainers write as `base_model_name_or_path`: spellings met on hubs and in people's folders, for
+//! SmolLM2-135M-Instruct as the base that is served.
 
 /// The same model: re-uploads, other precisions and formats, caches, addresses, folders.
 pub(super) const THE_SAME: &[&str] = &[

@@ -1,9 +1,9 @@
-//! Sums and products of lists under a bound. The engine joins lists without copying them and at times unrolls what it has
-//! joined, neither of which costs fuel: a list that is added to itself in a loop would fill the memory. So the source of a
-//! template is rewritten to look at the result of every `+` and `*`.
+//! Sums and products of lists under a bound. The engine joins lists without copying them and at times unrolls what it
+//! has joined, neither of which costs fuel: a list that is added to itself in a loop would fill the memory. So the
+//! source of a template is rewritten to look at the result of every `+` and `*`.
 //!
-//! What is put into a namespace is looked at too: it outlives a loop, so it could be nested without end, or hold itself,
-//! and the engine follows values as deep as they are, on the thread's stack.
+//! What is put into a namespace is looked at too: it outlives a loop, so it could be nested without end, or hold
+//! itself, and the engine follows values as deep as they are, on the thread's stack.
 
 use minijinja::machinery::{Span, Token, ast, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -18,12 +18,13 @@ const MAX_ITEMS: usize = 20_000;
 pub(super) const KEPT_FILTER: &str = "souk_kept";
 /// Deepest that lists and maps in a namespace may be nested.
 const MAX_DEPTH: usize = 32;
-/// Most words and signs of one tag: the parser goes a level deeper for each sign in front of a value, on the thread's stack.
+/// Most words and signs of one tag: the parser goes a level deeper for each sign in front of a value, on the thread's
+/// stack.
 const MAX_TOKENS: usize = 1024;
 /// Most `elif` of a template, each of which is a level too.
 const MAX_BRANCHES: usize = 256;
-/// Of sums in a row, as in `a + b + c`, every so many are looked at, and the last one. Each adds a level of nesting to the
-/// source, and the parser allows 150.
+/// Of sums in a row, as in `a + b + c`, every so many are looked at, and the last one. Each adds a level of nesting to
+/// the source, and the parser allows 150.
 const EVERY: usize = 128;
 
 /// The source with every sum and product in the filter's hands. What it writes stays the same.

@@ -200,7 +200,8 @@ impl ChatTemplate {
     }
 }
 
-/// Python's methods of texts and lists. Some look at the whole text and cost the engine nothing, so that is charged here.
+/// Python's methods of texts and lists. Some look at the whole text and cost the engine nothing, so that is charged
+/// here.
 fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let text = value.as_str().unwrap_or_default();
     let written = if method == "format" { widest(text, arguments) } else { 0 };
@@ -224,8 +225,8 @@ fn sum_of_numbers(
     minijinja::filters::sum(state, values, attribute, start, arguments)
 }
 
-/// The most that `str.format` may pad to: widths and precisions are numbers in the format, or arguments where it has nested
-/// fields.
+/// The most that `str.format` may pad to: widths and precisions are numbers in the format, or arguments where it has
+/// nested fields.
 fn widest(format: &str, arguments: &[Value]) -> u64 {
     let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     let number = |digits: &str| digits.parse().unwrap_or(u64::MAX);

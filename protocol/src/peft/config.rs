@@ -36,7 +36,8 @@ pub struct LoraConfig {
     pub layers: Option<LayerFilter>,
     /// Norms whose full weights the file holds, as `modules_to_save` names them.
     pub norms_to_save: Vec<String>,
-    /// `alora_invocation_tokens`: the adapter acts from their last occurrence in the prompt on; empty: on the whole prompt.
+    /// `alora_invocation_tokens`: the adapter acts from their last occurrence in the prompt on; empty: on the whole
+    /// prompt.
     pub invocation_tokens: Vec<TokenId>,
     /// `ensure_weight_tying`: a pair on a tied output head acts on the embedding too.
     pub ensure_weight_tying: bool,
@@ -288,9 +289,9 @@ fn check_norms_to_save(names: &[String], problems: &mut ProblemList) {
     }
 }
 
-/// Refuses what cannot go together. PEFT gives a pair one variant at most: plain, DoRA, activated, MiCA (it has more, which
-/// are refused on their own). Full weights of norms it does combine with activation, and applies them to the rows before
-/// the invocation too; those would not be the base model's then, which is what activation is for.
+/// Refuses what cannot go together. PEFT gives a pair one variant at most: plain, DoRA, activated, MiCA (it has more,
+/// which are refused on their own). Full weights of norms it does combine with activation, and applies them to the rows
+/// before the invocation too; those would not be the base model's then, which is what activation is for.
 fn check_variants(config: &LoraConfig, is_mica: bool, problems: &mut ProblemList) {
     let is_activated = !config.invocation_tokens.is_empty();
     let saves_norms = !config.norms_to_save.is_empty();

@@ -21,7 +21,8 @@ const FAINTEST: f64 = 1e-8;
 const CANCELLED: f64 = 1e-7;
 /// Scaled numbers of B up to this become zero when a half-precision pair is packed.
 const LARGEST_LOST_HALF: f64 = 1.0 / (1 << 25) as f64;
-/// Largest A that is held for its small matrix. No base model served needs more; of a larger one an upper bound is told.
+/// Largest A that is held for its small matrix. No base model served needs more; of a larger one an upper bound is
+/// told.
 const MAX_HELD_ELEMENTS: usize = 4 << 20;
 /// Most that small matrices whose other half has not come take together.
 const MAX_PENDING_ELEMENTS: usize = 2 << 20;

@@ -120,8 +120,8 @@ impl MeasuredIntake {
         self.0.push(piece)
     }
 
-    /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`. Comes with what the adapter does,
-    /// even if that is nothing.
+    /// Ends the file and judges the adapter: `config` is all of `adapter_config.json`. Comes with what the adapter
+    /// does, even if that is nothing.
     ///
     /// # Errors
     /// Everything that is wrong with either file, and with what `claim` says of the base.

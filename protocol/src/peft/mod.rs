@@ -1,8 +1,9 @@
 //! Adapters in the PEFT format (`adapter_config.json` and `adapter_model.safetensors`), checked before anything else
 //! touches them. Bytes come in, a plan or the list of everything that is wrong comes out; nothing here reads files.
 //!
-//! Begin with [`AdapterPlan::check`], which judges an adapter against one base model. [`WeightsIntake`] is the same
-//! for files that arrive in pieces: it holds the header, never the body. [`MeasuredIntake`] also says what the adapter does.
+//! Begin with [`AdapterPlan::check`], which judges an adapter against one base model. [`WeightsIntake`] is the same for
+//! files that arrive in pieces: it holds the header, never the body. [`MeasuredIntake`] also says what the adapter
+//! does.
 //!
 //! A file that passes can be used with no further checks of shape: every pair is complete, fits its matrix, and has
 //! the rank and scale that the configuration gives it.

@@ -22,8 +22,8 @@ pub struct AdapterPlan {
     /// The output head as the adapter's author had it, `[vocab_size, hidden_size]`. PEFT saves it along with a pair on
     /// the head; it was frozen in training, so it is no part of the adapter but can tell a wrong base.
     pub head_copy: Option<TensorEntry>,
-    /// The adapter acts from the last occurrence of these tokens in the prompt on, from the first of them, and not at all
-    /// where the prompt does not have them; empty: it always acts. All are in the base's vocabulary.
+    /// The adapter acts from the last occurrence of these tokens in the prompt on, from the first of them, and not at
+    /// all where the prompt does not have them; empty: it always acts. All are in the base's vocabulary.
     pub invocation_tokens: Vec<TokenId>,
     /// Offset of the data section in the weights file; tensor ranges count from there.
     pub data_start: u64,

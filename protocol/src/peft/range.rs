@@ -1,5 +1,5 @@
-//! Which numbers a node can hold: those of a pair are packed in two bytes each, at the least as brain floats, which reach as
-//! far as single precision but for the last rounding.
+//! Which numbers a node can hold: those of a pair are packed in two bytes each, at the least as brain floats, which
+//! reach as far as single precision but for the last rounding.
 
 use half::bf16;
 
@@ -7,8 +7,8 @@ use super::effect::EffectSums;
 use super::plan::AdapterPlan;
 use super::problem::{ProblemCode, ProblemList};
 
-/// Whether a number of A, or the scale times one of B, stays finite when it is packed. The publisher is refused by the same
-/// rule that would fail at the node.
+/// Whether a number of A, or the scale times one of B, stays finite when it is packed. The publisher is refused by the
+/// same rule that would fail at the node.
 #[must_use]
 pub fn is_packable(value: f32) -> bool {
     bf16::from_f32(value).is_finite()

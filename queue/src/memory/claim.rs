@@ -59,8 +59,8 @@ impl Pool {
         owner.is_none_or(|owner| owner == node || !self.is_live(owner, now))
     }
 
-    /// The oldest job of the tenant with the lowest counter among those that may be served. Among equal counters the oldest
-    /// job comes first.
+    /// The oldest job of the tenant with the lowest counter among those that may be served. Among equal counters the
+    /// oldest job comes first.
     fn lowest<'a>(&'a self, lanes: impl Iterator<Item = &'a Lane>, may: impl Fn(&TenantId) -> bool) -> Option<JobId> {
         let heads = lanes.flatten().filter(|(tenant, _)| may(tenant)).filter_map(|(tenant, queue)| {
             let (ticket, id) = queue.first_key_value()?;

@@ -1,7 +1,8 @@
 //! The pepper: the server's own secret in the hash of API keys. A stolen database without it verifies nothing.
 //!
-//! One line `<version>:<64 hex digits>` per pepper. The highest version hashes new keys; older ones still verify the keys
-//! that were made under them, so a pepper is rotated by adding a line. All registries of one database need the same.
+//! One line `<version>:<64 hex digits>` per pepper. The highest version hashes new keys; older ones still verify the
+//! keys that were made under them, so a pepper is rotated by adding a line. All registries of one database need the
+//! same.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -71,8 +72,9 @@ pub enum PepperError {
 }
 
 impl Peppers {
-    /// Reads the peppers from where the settings say. In the data folder, makes the file with one new pepper if there is
-    /// none. `keys_exist` says that making a new one would lock everybody out. To be called by one process at a time.
+    /// Reads the peppers from where the settings say. In the data folder, makes the file with one new pepper if there
+    /// is none. `keys_exist` says that making a new one would lock everybody out. To be called by one process at a
+    /// time.
     pub(crate) fn open(source: &PepperSource, data_dir: &Path, keys_exist: bool) -> Result<Self, PepperError> {
         match source {
             PepperSource::DataFolder => Self::in_file(&data_dir.join(PEPPER_FILE), keys_exist),

@@ -9,8 +9,8 @@ use crate::db::version_files;
 use crate::error::RegistryError;
 
 impl Registry {
-    /// The chat template that a resolved version brought along; `None` where it has none. The version's digest covers it,
-    /// so the answer never changes.
+    /// The chat template that a resolved version brought along; `None` where it has none. The version's digest covers
+    /// it, so the answer never changes.
     ///
     /// # Errors
     /// [`ResolveError::Unavailable`] only.

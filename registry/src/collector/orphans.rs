@@ -1,7 +1,7 @@
-//! Objects to which nothing refers. They are what a registry leaves that is killed between putting an object in place and
-//! noting so, and also what good objects look like to a database that is older than they are. So the first sight of one
-//! only notes it; it is removed when it has been there, and noted, for as long as the operator keeps orphans, and when a
-//! later sight still finds nothing that refers to it.
+//! Objects to which nothing refers. They are what a registry leaves that is killed between putting an object in place
+//! and noting so, and also what good objects look like to a database that is older than they are. So the first sight of
+//! one only notes it; it is removed when it has been there, and noted, for as long as the operator keeps orphans, and
+//! when a later sight still finds nothing that refers to it.
 
 use std::collections::HashSet;
 use std::io;

@@ -9,8 +9,8 @@ use sea_orm::{
     TransactionOptions, TransactionTrait as _,
 };
 
-/// How long a writer waits for another one, and a request for a connection, before it gives up and is told to come back.
-/// Writes last milliseconds, so this is never reached unless something is stuck.
+/// How long a writer waits for another one, and a request for a connection, before it gives up and is told to come
+/// back. Writes last milliseconds, so this is never reached unless something is stuck.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Readers do not wait for each other in WAL mode; more connections than this only cost memory.

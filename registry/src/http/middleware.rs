@@ -1,4 +1,5 @@
-//! What happens around every route beyond the crust of [`souk_http`]: authentication, and answers where no handler runs.
+//! What happens around every route beyond the crust of [`souk_http`]: authentication, and answers where no handler
+//! runs.
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{Method, StatusCode};
@@ -31,7 +32,8 @@ pub(crate) static SERVICE: Service = Service {
     },
 };
 
-/// Puts the [`souk_protocol::Principal`] beside the request, or answers 401; 403 to operators who come by the wrong port.
+/// Puts the [`souk_protocol::Principal`] beside the request, or answers 401; 403 to operators who come by the wrong
+/// port.
 pub(crate) async fn authenticate(
     State(registry): State<Registry>,
     mut request: Request,

@@ -111,8 +111,8 @@ impl Registry {
     }
 
     /// Revokes a key and, unless they are to be kept, the keys that were made with it, and with those: no registry of
-    /// this database takes them from the next request on, and running answers end. Another tenant's key and an admin key
-    /// do not exist, except for an operator.
+    /// this database takes them from the next request on, and running answers end. Another tenant's key and an admin
+    /// key do not exist, except for an operator.
     pub(crate) async fn revoke_key(&self, principal: &Principal, id: &str, made: Made) -> Result<(), RegistryError> {
         require(principal, Action::RevokeKey)?;
         let transaction = begin_write(&self.db).await?;

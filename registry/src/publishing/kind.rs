@@ -1,5 +1,5 @@
-//! Kinds of artefact: which parts one has, how large they may be, and how it is checked. A new kind is a variant here, a
-//! judge beside `judge.rs`, and a route that names it.
+//! Kinds of artefact: which parts one has, how large they may be, and how it is checked. A new kind is a variant here,
+//! a judge beside `judge.rs`, and a route that names it.
 
 use std::sync::Arc;
 

@@ -2,15 +2,15 @@
 //! from a form, or from whatever else can name and stream them.
 //!
 //! 1. [`Registry::begin_upload`] checks the caller's right and takes one of the places for uploads.
-//! 2. [`Upload::receive`] reads the version number and reserves it (`in_flight`): of two uploads of one number, one goes
-//!    on. Then it streams the parts (`receive`): large ones into a staged blob, hashed and scanned on the way, small ones
-//!    into memory.
-//! 3. [`Complete::publish`] lists everything that is wrong with the artefact (`kind`, `judge`), puts the blobs in place,
-//!    then makes the version visible in one transaction (`publish`).
+//! 2. [`Upload::receive`] reads the version number and reserves it (`in_flight`): of two uploads of one number, one
+//!    goes on. Then it streams the parts (`receive`): large ones into a staged blob, hashed and scanned on the way,
+//!    small ones into memory.
+//! 3. [`Complete::publish`] lists everything that is wrong with the artefact (`kind`, `judge`), puts the blobs in
+//!    place, then makes the version visible in one transaction (`publish`).
 //!
 //! Whatever fails, and whenever the client goes away, dropping the pieces undoes them. What a killed registry had begun
-//! is undone by the collector of another, or of its own next start, when its lease has lapsed; a registry that stalled for
-//! that long cannot publish any more. No half version is ever visible.
+//! is undone by the collector of another, or of its own next start, when its lease has lapsed; a registry that stalled
+//! for that long cannot publish any more. No half version is ever visible.
 
 mod kind;
 mod parts;
@@ -104,8 +104,8 @@ impl Complete {
     }
 
     /// Makes the version visible, or says everything that is wrong with it. To be run in a task of its own: the client
-    /// has sent all that it has to, and its going away changes nothing now. `shape` makes the answer that is kept for an
-    /// `Idempotency-Key`.
+    /// has sent all that it has to, and its going away changes nothing now. `shape` makes the answer that is kept for
+    /// an `Idempotency-Key`.
     pub(crate) async fn publish<A: Serialize>(
         self,
         once: &Once,

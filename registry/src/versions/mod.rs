@@ -85,8 +85,8 @@ impl Registry {
         found.ok_or_else(|| RegistryError::NotFound { what: "file", name: file.to_owned() })
     }
 
-    /// The bytes of a file, after all of them were found to be those that were published: what is handed out carries their
-    /// digest.
+    /// The bytes of a file, after all of them were found to be those that were published: what is handed out carries
+    /// their digest.
     pub(crate) async fn open_file(&self, file: &FileRow) -> Result<BlobReader, RegistryError> {
         let digest = file.digest.parse::<Digest>().map_err(std::io::Error::other)?;
         let (name, shown) = (file.name.clone(), file.digest.clone());
@@ -131,9 +131,9 @@ impl Registry {
         self.one_version(&adapter, version).await
     }
 
-    /// Takes any tenant's version down, also one that its owner deleted, for a reason of 1 to 1,000 characters. It is the
-    /// content that is taken down: with it goes every version that has the same weights, whoever's, and nobody can publish
-    /// them again.
+    /// Takes any tenant's version down, also one that its owner deleted, for a reason of 1 to 1,000 characters. It is
+    /// the content that is taken down: with it goes every version that has the same weights, whoever's, and nobody can
+    /// publish them again.
     pub(crate) async fn take_down(
         &self,
         principal: &Principal,
@@ -189,8 +189,8 @@ impl Registry {
         self.one_version(&adapter, version).await
     }
 
-    /// Deletes a version with its tags, and the bytes that nothing else refers to. Its number can never be used again. Of
-    /// one that was taken down the bytes go; that it was, and why, stays.
+    /// Deletes a version with its tags, and the bytes that nothing else refers to. Its number can never be used again.
+    /// Of one that was taken down the bytes go; that it was, and why, stays.
     pub(crate) async fn delete_version(
         &self,
         principal: &Principal,

@@ -151,9 +151,9 @@ struct Stairs {
 }
 
 impl Stairs {
-    /// Stairs that reach down to half of `least_likelihood`; what is less likely is on the last step. No nucleus reaches
-    /// there if `least_likelihood` is an equal share of what a nucleus leaves out: all tokens below have less than that
-    /// together.
+    /// Stairs that reach down to half of `least_likelihood`; what is less likely is on the last step. No nucleus
+    /// reaches there if `least_likelihood` is an equal share of what a nucleus leaves out: all tokens below have less
+    /// than that together.
     fn new(max: f32, inverse_temperature: f32, least_likelihood: f64) -> Self {
         let depth = -(0.5 * least_likelihood).max(f64::MIN_POSITIVE).ln() / f64::from(inverse_temperature);
         Self { max, steps_per_unit: NUM_STEPS as f32 / depth as f32 }

@@ -1,17 +1,17 @@
 //! Who enters the batch, and who makes way.
 //!
-//! The line: the tenant with the fewest sequences in the batch comes first, then age. So a place that comes free goes to
-//! whoever has least. The bound on a sequence's wait: one that came later enters before it only if that one's tenant has
-//! fewer in the batch at that moment, and never one of its own tenant. So from the moment on when its tenant has none in the
-//! batch nobody passes it, and that comes at the latest when its tenant's running answers have ended, which are as long as
-//! they asked to be.
+//! The line: the tenant with the fewest sequences in the batch comes first, then age. So a place that comes free goes
+//! to whoever has least. The bound on a sequence's wait: one that came later enters before it only if that one's tenant
+//! has fewer in the batch at that moment, and never one of its own tenant. So from the moment on when its tenant has
+//! none in the batch nobody passes it, and that comes at the latest when its tenant's running answers have ended, which
+//! are as long as they asked to be.
 //!
-//! A tenant that has none in the batch does not wait for a place or for blocks behind one that has several: the youngest
-//! sequence of the tenant with the most, in places or in blocks, whichever is short, is preempted, as often as it comes to
-//! that. A tenant's oldest never is, so each tenant moves on, and each of its sequences once those before it have ended; what a
-//! preempted one has computed stays in the prefix cache while there is room. Where all have but one, or one has nearly all
-//! blocks, there is the [`reserve`](super::reserve): a tenant's first sequence that fits there enters whatever the others
-//! hold, also before a longer one that waits for more.
+//! A tenant that has none in the batch does not wait for a place or for blocks behind one that has several: the
+//! youngest sequence of the tenant with the most, in places or in blocks, whichever is short, is preempted, as often as
+//! it comes to that. A tenant's oldest never is, so each tenant moves on, and each of its sequences once those before
+//! it have ended; what a preempted one has computed stays in the prefix cache while there is room. Where all have but
+//! one, or one has nearly all blocks, there is the [`reserve`](super::reserve): a tenant's first sequence that fits
+//! there enters whatever the others hold, also before a longer one that waits for more.
 
 use std::collections::HashSet;
 

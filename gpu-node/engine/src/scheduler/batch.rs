@@ -62,8 +62,8 @@ impl Batch {
         self.by_tenant.get(tenant).copied().unwrap_or(0)
     }
 
-    /// Who gives way: the youngest sequence of the tenant with the most, among those that may. Never the oldest of all, so
-    /// that one always moves on.
+    /// Who gives way: the youngest sequence of the tenant with the most, among those that may. Never the oldest of all,
+    /// so that one always moves on.
     pub(super) fn victim(&self, may: impl Fn(&Sequence) -> bool) -> Option<SequenceId> {
         self.youngest_of_most(may, |sequence| self.of_tenant(&sequence.tenant))
     }

@@ -41,8 +41,8 @@ impl Planning {
         }
     }
 
-    /// Whether the step may read these adapters; those that it reads anyway cost nothing. The first set of a step always
-    /// may, so that an adapter above the bound runs, if alone.
+    /// Whether the step may read these adapters; those that it reads anyway cost nothing. The first set of a step
+    /// always may, so that an adapter above the bound runs, if alone.
     pub(super) fn reads(&mut self, set: &AdapterSet) -> bool {
         let new = set.all().iter().map(|(adapter, _)| adapter).filter(|one| !self.adapters.contains(&one.digest));
         let cost: usize = new.map(|adapter| adapter.size_bytes).sum();
@@ -54,8 +54,8 @@ impl Planning {
         true
     }
 
-    /// Whether a prompt computes its next block itself in this step, rather than wait for the one that is about to. Only
-    /// who computes at full pace is waited for: a prompt that is scored is bounded by its logits.
+    /// Whether a prompt computes its next block itself in this step, rather than wait for the one that is about to.
+    /// Only who computes at full pace is waited for: a prompt that is scored is bounded by its logits.
     pub(super) fn takes_the_lead(&mut self, sequence: &Sequence) -> bool {
         let Some(key) = sequence.next_key() else { return true };
         if sequence.can_adopt_next() && self.under_way.contains(&key) {

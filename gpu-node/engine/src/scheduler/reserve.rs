@@ -1,10 +1,11 @@
 //! The blocks that long requests leave to short ones.
 //!
-//! A place in the batch is worth nothing without KV blocks, and a few long prompts take them all: for minutes, since even
-//! their own tenant's other requests do not get them back. So a share of the blocks is a reserve. Into it comes only who has
-//! nothing else in the batch and needs little: at most half of the reserve, so that one tenant never has it all. Such a
-//! sequence passes a longer one that waits for blocks, and takes nothing from it by that: whatever it holds of the reserve, the
-//! others are not bound to leave any more. As it grows beyond its half it becomes one of the others.
+//! A place in the batch is worth nothing without KV blocks, and a few long prompts take them all: for minutes, since
+//! even their own tenant's other requests do not get them back. So a share of the blocks is a reserve. Into it comes
+//! only who has nothing else in the batch and needs little: at most half of the reserve, so that one tenant never has
+//! it all. Such a sequence passes a longer one that waits for blocks, and takes nothing from it by that: whatever it
+//! holds of the reserve, the others are not bound to leave any more. As it grows beyond its half it becomes one of the
+//! others.
 //!
 //! What nobody holds of the reserve is prefix cache, so it costs no hits; and a sequence that is alone uses it all.
 

@@ -1,10 +1,10 @@
 //! What each tenant may count on of a step's rows.
 //!
-//! The rows of a step belong to the tenants in the batch in equal shares. Whoever needs less leaves the rest to the others, so
-//! a share matters only where there are more rows to run than the step has: there the prompts of a tenant below its share
-//! come before the answers of those above theirs. So the first token of a lone request is as many steps away as its prompt has
-//! shares of rows, whatever the others have in the batch. Those above their share take turns: a row of a tenant with n
-//! answers sits out at most n - 1 steps in a row.
+//! The rows of a step belong to the tenants in the batch in equal shares. Whoever needs less leaves the rest to the
+//! others, so a share matters only where there are more rows to run than the step has: there the prompts of a tenant
+//! below its share come before the answers of those above theirs. So the first token of a lone request is as many steps
+//! away as its prompt has shares of rows, whatever the others have in the batch. Those above their share take turns: a
+//! row of a tenant with n answers sits out at most n - 1 steps in a row.
 
 use std::collections::HashMap;
 

@@ -115,7 +115,8 @@ fn steps_to_first_token(lab: &mut Lab, watch: &Watch) -> usize {
 
 #[test]
 fn a_short_request_begins_within_four_steps_whatever_long_prompts_others_hold() {
-    // One tenant with many, several tenants with one each, and both; the longest prompt takes all blocks but the reserve.
+    // One tenant with many, several tenants with one each, and both; the longest prompt takes all blocks but the
+    // reserve.
     for (what, tenants, each) in
         [("20 of one tenant", 1, 20), ("1 of one tenant", 1, 1), ("1 of 6 tenants", 6, 1), ("5 of 4 tenants", 4, 5)]
     {
@@ -247,9 +248,9 @@ proptest! {
         }
     }
 
-    /// A lone request's first token is as many steps away as its prompt has shares of rows, whatever another tenant has in
-    /// the batch; and that one's answers take turns. Its prompts are computed in order: one sits out only where an older one
-    /// has rows (it may compute a block for both), or where the tenant has had its share of the step.
+    /// A lone request's first token is as many steps away as its prompt has shares of rows, whatever another tenant has
+    /// in the batch; and that one's answers take turns. Its prompts are computed in order: one sits out only where an
+    /// older one has rows (it may compute a block for both), or where the tenant has had its share of the step.
     #[test]
     fn a_lone_request_waits_for_its_own_prompt_alone(
         flood in prop::collection::vec((1..30_usize, 10..80_u32), 1..24),
@@ -298,7 +299,8 @@ proptest! {
         }
     }
 
-    /// An answer has a row in every step, whatever comes in beside it, and never more prompt rows beside it than allowed.
+    /// An answer has a row in every step, whatever comes in beside it, and never more prompt rows beside it than
+    /// allowed.
     #[test]
     fn answers_keep_their_pace(
         arrivals in prop::collection::vec((0..3_usize, 1..70_usize, 1..30_u32, 0..3_u8), 1..16),

@@ -1,5 +1,5 @@
-//! The engine over the model: what a request gets does not depend on what else runs, on chunks, on drafts, or on what an
-//! earlier request left in the prefix cache.
+//! The engine over the model: what a request gets does not depend on what else runs, on chunks, on drafts, or on what
+//! an earlier request left in the prefix cache.
 
 use std::sync::{Arc, Mutex};
 

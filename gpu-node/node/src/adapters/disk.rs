@@ -1,9 +1,10 @@
 //! Packed adapters on the local disk: what a load from there saves is fetching, checking and packing.
 //!
-//! One file for each adapter, named `<digest>-v<version of the file>.<version of the slabs>-<start of the base's digest>`,
-//! written beside and renamed, so that a name never stands for half a file. Files are read whole, and what does not
-//! match its checksum is removed and fetched again from the source. The tier is a cache: whatever goes wrong with the
-//! disk costs time and never a request. A full disk costs older files, and after a few of them in vain the tier pauses.
+//! One file for each adapter, named
+//! `<digest>-v<version of the file>.<version of the slabs>-<start of the base's digest>`, written beside and renamed,
+//! so that a name never stands for half a file. Files are read whole, and what does not match its checksum is removed
+//! and fetched again from the source. The tier is a cache: whatever goes wrong with the disk costs time and never a
+//! request. A full disk costs older files, and after a few of them in vain the tier pauses.
 
 mod format;
 mod index;
@@ -56,9 +57,10 @@ enum Work {
 }
 
 impl DiskTier {
-    /// Opens the folder, makes it if need be, and takes stock: unfinished files and those of other versions are removed,
-    /// foreign ones left alone. What exceeds the budget goes, oldest first. No file is opened: what is known of each is
-    /// its name, length and age. A full disk is no reason against it: it can be read from, and gives way to what is new.
+    /// Opens the folder, makes it if need be, and takes stock: unfinished files and those of other versions are
+    /// removed, foreign ones left alone. What exceeds the budget goes, oldest first. No file is opened: what is known
+    /// of each is its name, length and age. A full disk is no reason against it: it can be read from, and gives way to
+    /// what is new.
     ///
     /// Several nodes may use one folder at once, each within a budget of its own.
     ///
@@ -123,8 +125,8 @@ impl DiskTier {
         self.shared.lock().has(&self.shared.key_of(digest))
     }
 
-    /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last write
-    /// has failed so lately, that it is left for the next load.
+    /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last
+    /// write has failed so lately, that it is left for the next load.
     pub fn write(&self, adapter: &Arc<PackedAdapter>) -> bool {
         let mut index = self.shared.lock();
         let key = self.shared.key_of(&adapter.digest);
@@ -242,7 +244,8 @@ impl DiskState {
         self.evict(bytes.saturating_add(size_bytes).saturating_sub(self.budget_bytes));
     }
 
-    /// Removes files of so many bytes in all, those first that were used longest ago. False if there was nothing to remove.
+    /// Removes files of so many bytes in all, those first that were used longest ago. False if there was nothing to
+    /// remove.
     fn evict(&self, size_bytes: u64) -> bool {
         let mut freed = 0;
         while freed < size_bytes {

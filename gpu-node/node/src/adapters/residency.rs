@@ -135,8 +135,8 @@ impl Residency {
         self.waiting.may_load(id)
     }
 
-    /// Asks for memory for a load; asked again after each change, says whether it was granted. A load waits as long as a
-    /// request waits for it.
+    /// Asks for memory for a load; asked again after each change, says whether it was granted. A load waits as long as
+    /// a request waits for it.
     ///
     /// # Errors
     /// Why the load is to be broken off.
@@ -218,8 +218,8 @@ impl Residency {
         }
     }
 
-    /// Refuses the adapter from now on. Leases that exist stay good until they end; those that wait are refused. Returns
-    /// whether it was there.
+    /// Refuses the adapter from now on. Leases that exist stay good until they end; those that wait are refused.
+    /// Returns whether it was there.
     pub(super) fn take_down(&mut self, digest: &Digest, now: Instant) -> bool {
         self.taken_down.insert(*digest);
         self.news.changed = true;

@@ -1,8 +1,8 @@
 //! What the node is told to do beside its jobs.
 //!
-//! One call waits for orders; the answer to each heartbeat says which is the newest, so that orders which the waiting call
-//! has missed (its connection is dead, the queue lost what it had) are carried out a heartbeat later. Each can be carried
-//! out again without harm.
+//! One call waits for orders; the answer to each heartbeat says which is the newest, so that orders which the waiting
+//! call has missed (its connection is dead, the queue lost what it had) are carried out a heartbeat later. Each can be
+//! carried out again without harm.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,12 +15,12 @@ pub struct NodeConfig {
     pub heartbeat_every: Duration,
     /// Longest time between two reports of progress, which renew leases and charge tenants. Shorter if leases are.
     pub report_every: Duration,
-    /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A few
-    /// keep the batch full while the next claim is under way.
+    /// Jobs that may wait here for their adapters or for room in the batch: they are out of the fair queue's hands. A
+    /// few keep the batch full while the next claim is under way.
     pub max_waiting: usize,
-    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a place
-    /// behind another tenant's long answers. The engine lets them into the batch at once; at most so many may be on their
-    /// way into it.
+    /// Jobs beyond these, one each of tenants of whom nothing is here yet: whose first request does not wait for a
+    /// place behind another tenant's long answers. The engine lets them into the batch at once; at most so many may be
+    /// on their way into it.
     pub max_newcomers: usize,
 }
 

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Default)]
 pub(super) struct HeldJobs(Arc<HeldJobsState>);
 
-/// Cancellations that came before their job, most of them of jobs that have just ended. Far more than can be on their way
-/// at once.
+/// Cancellations that came before their job, most of them of jobs that have just ended. Far more than can be on their
+/// way at once.
 const EARLY_KEPT: usize = 256;
 
 #[derive(Default)]
@@ -141,8 +141,8 @@ impl HeldJobs {
         self.lock().held.len()
     }
 
-    /// Newcomers that are in the engine and of which it has said nothing yet. Those that wait for their adapters are not
-    /// among them: they take nothing from one that can run.
+    /// Newcomers that are in the engine and of which it has said nothing yet. Those that wait for their adapters are
+    /// not among them: they take nothing from one that can run.
     pub(super) fn num_newcomers_waiting(&self) -> usize {
         let waits =
             |entry: &&HeldJob| entry.is_newcomer && entry.is_in_engine && !entry.has_begun.load(Ordering::Relaxed);

@@ -182,8 +182,8 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
     }
 }
 
-/// Whether another attempt, a little later or on another node, may find the adapter. What waited in vain for room or for
-/// a load has waited long enough for the client too.
+/// Whether another attempt, a little later or on another node, may find the adapter. What waited in vain for room or
+/// for a load has waited long enough for the client too.
 fn is_transient(error: &AdapterError) -> bool {
     match error {
         AdapterError::Source(SourceError::Unavailable(_)) | AdapterError::Stopped => true,

@@ -1,4 +1,5 @@
-//! The node between a real queue, a real event hub, a real adapter store and the real engine; only the model is scripted.
+//! The node between a real queue, a real event hub, a real adapter store and the real engine; only the model is
+//! scripted.
 
 mod orders;
 
@@ -233,8 +234,8 @@ async fn a_cold_adapters_request_is_overtaken_by_no_more_than_what_was_in_the_en
     node.source.gate.add_permits(1);
     let adapters = &node.node.shared.adapters;
     until("it is leased", async || adapters.stats().resident.iter().any(|adapter| adapter.users > 0)).await;
-    // Those that end from here on and before it: it is one of those that the engine holds, and none that came after it to
-    // the engine comes before it.
+    // Those that end from here on and before it: it is one of those that the engine holds, and none that came after it
+    // to the engine comes before it.
     let mut count_ended = || warm.iter_mut().map(Answer::ended_by_now).filter(|is_over| *is_over).count();
     count_ended();
     cold.end().await;

@@ -18,8 +18,8 @@ impl Residency {
         self.waiting.ask(num_adapters, now)
     }
 
-    /// The request's adapters, once all of them are on the device. `None`: look again after the next change, or when the
-    /// request has waited for too long.
+    /// The request's adapters, once all of them are on the device. `None`: look again after the next change, or when
+    /// the request has waited for too long.
     ///
     /// # Errors
     /// Why the request is refused. It is to be cancelled then.
@@ -136,7 +136,8 @@ impl Residency {
         Ok(granted.collect())
     }
 
-    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at once.
+    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at
+    /// once.
     fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
         let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
         let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();

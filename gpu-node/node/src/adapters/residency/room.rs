@@ -1,5 +1,5 @@
-//! What the tiers hold: their bytes, who goes so that another may come, and give and take with the KV side of the device's
-//! memory.
+//! What the tiers hold: their bytes, who goes so that another may come, and give and take with the KV side of the
+//! device's memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::super::limits::AdapterLimits;
 use super::super::stats::AdapterTotals;
 use super::super::waiting::Purpose;
 
-/// An adapter that is less popular than this gives way to a prefetch: half a request, which is what one that was used once
-/// is worth after a half-life.
+/// An adapter that is less popular than this gives way to a prefetch: half a request, which is what one that was used
+/// once is worth after a half-life.
 const WORTH_KEEPING: f64 = 0.5;
 
-/// The tiers and who is in them. Entries live by id rather than digest, since after a take-down an old one may still be in
-/// use while a new one of the same digest is loaded.
+/// The tiers and who is in them. Entries live by id rather than digest, since after a take-down an old one may still be
+/// in use while a new one of the same digest is loaded.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) limits: AdapterLimits,
@@ -84,8 +84,8 @@ impl Room {
         false
     }
 
-    /// Evicts the least valuable adapters until `bytes` fit. Evicts none if that would not be enough; should only pages be
-    /// missing then, the KV side is asked for them.
+    /// Evicts the least valuable adapters until `bytes` fit. Evicts none if that would not be enough; should only pages
+    /// be missing then, the KV side is asked for them.
     fn make_room(&mut self, tier: Tier, bytes: usize, purpose: Purpose, now: Instant) -> bool {
         let (used, budget) = match tier {
             Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
