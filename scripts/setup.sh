@@ -4,12 +4,19 @@ set -euo pipefail
 venv=$1
 cd "$(dirname "$0")/.."
 
+as_root=$([ "$(id -u)" = 0 ] || echo sudo)
+if ! command -v openssl >/dev/null; then
+    # Tests make a certificate with it.
+    echo "setup: installing openssl" >&2
+    $as_root apt-get update -q
+    $as_root apt-get install -y -q --no-install-recommends openssl
+fi
+
 rm -rf "$venv"
 if ! python3 -m venv "$venv" 2>/dev/null; then
     # Debian ships the venv module apart from Python.
     echo "setup: installing python3-venv" >&2
     rm -rf "$venv"
-    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
     $as_root apt-get update -q
     $as_root apt-get install -y -q --no-install-recommends python3-venv
     python3 -m venv "$venv"
