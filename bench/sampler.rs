@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use souk_engine::sampler::{ChoiceContext, Sampler};
 use souk_protocol::SamplingParams;
+use souk_testkit::Random;
 
 const VOCAB_SIZE: usize = 49_152;
 const NUM_RUNS: u32 = 400;
@@ -49,10 +50,6 @@ fn measure(row: &[f32], params: &SamplingParams, num_top: Option<u8>) -> f64 {
 
 /// Logits spread over `size`; a `power` above one leaves few near the top.
 fn row(size: f32, power: i32) -> Vec<f32> {
-    let mut state = 1_u64;
-    let mut number = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1_u64 << 24) as f32
-    };
-    (0..VOCAB_SIZE).map(|_| number().powi(power) * size).collect()
+    let mut random = Random::new(1);
+    (0..VOCAB_SIZE).map(|_| (random.float() / 2.0 + 0.5).powi(power) * size).collect()
 }

@@ -1,7 +1,7 @@
 //! What adapters cost while they come and go: loads from the source and from disk, the first token with a cold adapter,
 //! the pace of others while adapters load, and more adapters than the device has room for. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-bench --bench adapters [-- --quick] [--json FILE] [--only load,cold,pace,sweep,zipf]`;
+//! `cargo bench -p souk-bench --bench adapters [-- --quick] [--rounds COUNT] [--json FILE] [--only load,cold,pace,sweep,zipf]`;
 //! `SOUK_BENCH_THREADS` sets the compute threads. The model must be in the cache (`make models`); adapters are made in
 //! a temporary folder. What is compared runs in turns, round after round, and counts as a ratio within one sitting.
 
@@ -9,21 +9,23 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark is set up by its environment")]
 
 mod files;
+#[path = "../options.rs"]
+mod options;
 mod users;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_engine::{Engine, EngineConfig};
-use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::base::LlamaWeights;
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
 use souk_protocol::{BaseModel, Digest, PoolId};
 
 use self::files::{ALL_LINEAR, DORA, Kind, QUERY_VALUE, publish};
+use self::options::{Options, load_base};
 use self::users::{Answer, Length, Node, Served};
 
 /// Adapters that the device has room for in the last two tables.
@@ -37,34 +39,6 @@ fn main() {
     runtime.expect("threads can be started").block_on(Bench::new(options).run());
 }
 
-struct Options {
-    quick: bool,
-    json: Option<PathBuf>,
-    only: Option<Vec<String>>,
-    num_threads: usize,
-}
-
-impl Options {
-    fn read() -> Self {
-        let arguments: Vec<String> = std::env::args().collect();
-        let value = |name: &str| {
-            let at = arguments.iter().position(|argument| argument == name)?;
-            arguments.get(at + 1).cloned()
-        };
-        let threads = std::env::var("SOUK_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
-        Self {
-            quick: arguments.iter().any(|argument| argument == "--quick"),
-            json: value("--json").map(PathBuf::from),
-            only: value("--only").map(|names| names.split(',').map(str::to_owned).collect()),
-            num_threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        }
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|names| names.iter().any(|one| one == name))
-    }
-}
-
 struct Bench {
     options: Options,
     base: Arc<BaseModel>,
@@ -76,8 +50,7 @@ struct Bench {
 
 impl Bench {
     fn new(options: Options) -> Self {
-        let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
-        let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
+        let loaded = load_base();
         let weights = Arc::new(loaded.weights);
         let config = RunnerConfig {
             max_rows: 256,
@@ -119,10 +92,7 @@ impl Bench {
         if self.options.wants("zipf") {
             self.zipf().await;
         }
-        if let Some(path) = &self.options.json {
-            let text = serde_json::to_string_pretty(&self.results).expect("numbers and names");
-            std::fs::write(path, text).expect("the file can be written");
-        }
+        self.options.write(&Value::Object(self.results));
     }
 
     /// A node whose device and host memory have room for so many adapters of rank 8 on q and v.
@@ -220,7 +190,7 @@ impl Bench {
 
     /// Eight running answers, and ten adapters a second that load and are not used.
     async fn pace(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (4, 4) };
+        let (rounds, seconds) = (self.options.rounds(4), if self.options.quick { 2 } else { 4 });
         let adapters = self.publish(QUERY_VALUE, 0, 10 * seconds);
         let disk = self.disk();
         self.write_to_disk(&adapters, &disk, ROOM).await;
@@ -265,7 +235,8 @@ impl Bench {
 
     /// More and more adapters, each as likely, where the device has room for 64.
     async fn sweep(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (2, 8) };
+        let rounds = self.options.rounds(2);
+        let time = Duration::from_secs(if self.options.quick { 2 } else { 8 });
         let adapters = self.publish(QUERY_VALUE, 0, 256);
         let disk = self.disk();
         self.write_to_disk(&adapters, &disk, ROOM).await;
@@ -276,7 +247,7 @@ impl Bench {
             for (at, count) in counts.into_iter().enumerate() {
                 let adapters = adapters[..count].to_vec();
                 let choose = Arc::new(move |random: u64| adapters[(random % adapters.len() as u64) as usize]);
-                served[at].add(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, choose).await);
+                served[at].add(nodes[at].serve(USERS, time, SHORT, choose).await);
             }
         }
         println!(
@@ -285,14 +256,15 @@ impl Bench {
         println!("| --- | ---: | ---: | ---: | ---: | ---: |");
         for (at, served) in served.iter().enumerate() {
             let loads = nodes[at].store.stats().totals.loads;
-            self.report(&format!("N = {}", counts[at]), served, loads, rounds * seconds);
+            self.report(&format!("N = {}", counts[at]), served, loads, time * rounds);
         }
         println!();
     }
 
     /// A thousand registered adapters, few of them popular, against 25 that are all resident.
     async fn zipf(&mut self) {
-        let (rounds, seconds) = if self.options.quick { (1, 2) } else { (3, 8) };
+        let rounds = self.options.rounds(3);
+        let time = Duration::from_secs(if self.options.quick { 2 } else { 8 });
         let count = if self.options.quick { 250 } else { 1000 };
         let adapters = self.publish(QUERY_VALUE, 0, count);
         let disk = self.disk();
@@ -305,7 +277,7 @@ impl Bench {
         let mut served = [Served::default(), Served::default()];
         for _ in 0..rounds {
             for (at, choose) in [&uniform, &popular].into_iter().enumerate() {
-                served[at].add(nodes[at].serve(USERS, Duration::from_secs(seconds), SHORT, Arc::clone(choose)).await);
+                served[at].add(nodes[at].serve(USERS, time, SHORT, Arc::clone(choose)).await);
             }
         }
         println!("| {USERS} users, room for {ROOM} | requests | loads | tokens/s | TTFT p50, ms | p99, ms |");
@@ -313,7 +285,7 @@ impl Bench {
         let labels = ["25 resident".to_owned(), format!("{count} registered, Zipf 1.0")];
         let mut rates = Vec::new();
         for (at, (label, served)) in labels.iter().zip(&served).enumerate() {
-            rates.push(self.report(label, served, nodes[at].store.stats().totals.loads, rounds * seconds));
+            rates.push(self.report(label, served, nodes[at].store.stats().totals.loads, time * rounds));
         }
         let ratio = round(rates[1] / rates[0]);
         println!("\nThe many have {ratio} of the tokens per second of the few.\n");
@@ -321,10 +293,10 @@ impl Bench {
     }
 
     /// Prints a row and returns tokens per second.
-    fn report(&mut self, label: &str, served: &Served, loads: u64, seconds: u64) -> f64 {
+    fn report(&mut self, label: &str, served: &Served, loads: u64, time: Duration) -> f64 {
         let requests = served.answers.len();
         let first: Vec<_> = served.answers.iter().map(Answer::first_token).collect();
-        let rate = served.num_tokens as f64 / seconds as f64;
+        let rate = served.num_tokens as f64 / time.as_secs_f64();
         let (p50, p99) = (ms(median(first.clone())), ms(percentile(first, 99.0)));
         println!("| {label} | {requests} | {loads} | {rate:.0} | {p50} | {p99} |");
         let figures = json!({
@@ -384,10 +356,4 @@ fn ms(time: Duration) -> f64 {
 
 fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-fn cache_dir() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".cache"));
-    cache.or_else(home).expect("a home folder").join("souk")
 }

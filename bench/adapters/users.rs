@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use souk_engine::{Engine, EngineRequest, RequestHandle};
 use souk_node::adapters::AdapterStore;
-use souk_protocol::{
-    AdapterUse, Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
-};
+use souk_protocol::{AdapterUse, Digest, GenerateJob, JobEvent, PoolId, TokenId};
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
 use souk_testkit::hash;
+use souk_testkit::job::job;
 
 /// The node under test.
 #[derive(Clone)]
@@ -91,19 +90,10 @@ impl Node {
     fn job(&self, adapters: &[Digest], length: Length, seed: u64) -> GenerateJob {
         let token = |at: usize| (hash(seed * 100_003 + at as u64) % u64::from(self.vocab_size - 64)) as TokenId + 64;
         GenerateJob {
-            id: JobId { request: RequestId::new(), index: 0 },
-            tenant: TenantId::from_stored("bench"),
-            pool: self.pool,
             prompt: (0..length.prompt_tokens).map(token).collect(),
-            resume: Vec::new(),
             adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0 }).collect(),
-            sampling: SamplingParams::greedy(),
-            constraint: None,
             max_tokens: length.max_tokens,
-            eos_tokens: Vec::new(),
-            logprobs: None,
-            prompt_logprobs: None,
-            time_left: None,
+            ..job("bench", self.pool, 0)
         }
     }
 

@@ -7,12 +7,11 @@ use std::time::Instant;
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_engine::{Engine, EngineConfig, EngineRequest, RequestHandle};
 use souk_models::llama::LlamaRunner;
-use souk_protocol::{
-    AdapterUse, BaseModel, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
-};
+use souk_protocol::{AdapterUse, BaseModel, GenerateJob, JobEvent, PoolId, TokenId};
 use souk_queue::{EventSink, Gone};
 use souk_runner::DeviceAdapter;
 use souk_testkit::hash;
+use souk_testkit::job::job;
 
 /// An engine under test; it ends with this.
 pub(crate) struct Driver {
@@ -45,21 +44,7 @@ impl Driver {
 
     /// A greedy answer of so many tokens, whatever they are.
     pub(crate) fn job(&self, prompt: Vec<TokenId>, max_tokens: u32) -> GenerateJob {
-        GenerateJob {
-            id: JobId { request: RequestId::new(), index: 0 },
-            tenant: TenantId::from_stored("bench"),
-            pool: self.pool,
-            prompt,
-            resume: Vec::new(),
-            adapters: Vec::new(),
-            sampling: SamplingParams::greedy(),
-            constraint: None,
-            max_tokens,
-            eos_tokens: Vec::new(),
-            logprobs: None,
-            prompt_logprobs: None,
-            time_left: None,
-        }
+        GenerateJob { prompt, max_tokens, ..job("bench", self.pool, 0) }
     }
 
     pub(crate) fn submit(&self, mut job: GenerateJob, adapter: Option<&Arc<DeviceAdapter>>) -> Running {

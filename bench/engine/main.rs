@@ -12,23 +12,25 @@
 
 mod cancel;
 mod driver;
+#[path = "../options.rs"]
+mod options;
 mod profile;
 mod random;
 mod rows;
 mod throughput;
 mod users;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use souk_engine::EngineConfig;
-use souk_models::base::{self, BaseSource, FetchConfig, LlamaWeights};
+use souk_models::base::LlamaWeights;
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_protocol::BaseModel;
 
 use self::driver::Driver;
+use self::options::{Options, load_base};
 use self::random::AdapterSet;
 
 const KV_POOL_MB: usize = 256;
@@ -51,9 +53,8 @@ const PARTS: [Section; 2] = [("base", throughput::base), ("decode16", throughput
 
 fn main() {
     let options = Options::read();
-    let source: BaseSource = "smollm2-135m-instruct".parse().expect("a known model");
     let started = Instant::now();
-    let loaded = base::load(&source, &FetchConfig::new(cache_dir()), &mut |_| {}).expect("run: make models");
+    let loaded = load_base();
     let load_ms = started.elapsed().as_millis();
     let sets = random::adapter_sets(&loaded.model.shape);
     let bench = Bench { model: loaded.model, weights: Arc::new(loaded.weights), sets, options };
@@ -62,7 +63,7 @@ fn main() {
     let is_whole = options.only.is_none();
     if is_whole {
         println!("Loading and packing the model: {load_ms} ms");
-        println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, options.rounds);
+        println!("Threads: {}; instruction set: {isa}; rounds: {}\n", options.num_threads, bench.rounds());
     }
     let mut figures =
         Map::from_iter([("threads".to_owned(), json!(options.num_threads)), ("isa".to_owned(), json!(isa))]);
@@ -73,43 +74,7 @@ fn main() {
     if is_whole {
         println!("Peak memory: {} MiB, of which a KV pool may take {KV_POOL_MB} MiB", peak_memory_kib() / 1024);
     }
-    if let Some(path) = &options.json {
-        std::fs::write(path, format!("{:#}\n", Value::Object(figures))).expect("the file can be written");
-    }
-}
-
-/// What the command line asks for.
-struct Options {
-    quick: bool,
-    /// How often every figure is taken.
-    rounds: usize,
-    only: Option<Vec<String>>,
-    json: Option<PathBuf>,
-    num_threads: usize,
-}
-
-impl Options {
-    fn read() -> Self {
-        let arguments: Vec<String> = std::env::args().collect();
-        let value = |name: &str| {
-            let at = arguments.iter().position(|argument| argument == name)?;
-            arguments.get(at + 1).cloned()
-        };
-        let number = |name: &str| value(name).and_then(|text| text.parse().ok());
-        let quick = arguments.iter().any(|argument| argument == "--quick");
-        let threads = std::env::var("SOUK_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
-        Self {
-            quick,
-            rounds: number("--rounds").unwrap_or(if quick { 1 } else { 3 }).max(1),
-            only: value("--only").map(|names| names.split(',').map(str::to_owned).collect()),
-            json: value("--json").map(PathBuf::from),
-            num_threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        }
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|names| names.iter().any(|one| one == name))
-    }
+    options.write(&Value::Object(figures));
 }
 
 /// What every section measures.
@@ -122,6 +87,11 @@ struct Bench {
 }
 
 impl Bench {
+    /// How often every figure is taken.
+    fn rounds(&self) -> u32 {
+        self.options.rounds(3)
+    }
+
     /// The model with a pool of its own.
     fn runner(&self) -> LlamaRunner {
         let config = RunnerConfig {
@@ -160,12 +130,6 @@ fn wide() -> EngineConfig {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn cache_dir() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    cache.or_else(home).expect("a home folder").join("souk")
 }
 
 fn peak_memory_kib() -> u64 {

@@ -31,7 +31,7 @@ pub(crate) fn base(bench: &Bench) -> Value {
 /// Sixteen sequences of the base.
 pub(crate) fn decode_16(bench: &Bench) -> Value {
     let driver = bench.plain_engine();
-    let rates = (0..bench.options.rounds).map(|_| decode(&driver, 16, &[], decode_tokens(bench)));
+    let rates = (0..bench.rounds()).map(|_| decode(&driver, 16, &[], decode_tokens(bench)));
     let rate = median(rates.collect());
     println!("Decode of 16 sequences: {rate:.0} tokens per second, the median of the rounds.\n");
     json!(rate)
@@ -41,7 +41,7 @@ pub(crate) fn decode_16(bench: &Bench) -> Value {
 fn throughput(bench: &Bench, sets: &[AdapterSet]) -> Value {
     let driver = bench.plain_engine();
     let one_round = |_| sets.iter().map(|set| row(&driver, &set.adapters, decode_tokens(bench))).collect();
-    let rounds: Vec<Vec<[f64; NUM_FIGURES]>> = (0..bench.options.rounds).map(one_round).collect();
+    let rounds: Vec<Vec<[f64; NUM_FIGURES]>> = (0..bench.rounds()).map(one_round).collect();
     let names: Vec<String> = std::iter::once(format!("prefill {PREFILL_TOKENS}"))
         .chain(DECODE_BATCHES.map(|n| format!("decode {n}")))
         .collect();
@@ -127,7 +127,7 @@ pub(crate) fn speculation(bench: &Bench) -> Value {
     println!("| decode 1, tokens/s | plain | speculation | ratio |\n| --- | ---: | ---: | ---: |");
     let rows = answers.map(|(label, prompt, sampling)| {
         let mut best = [0.0_f64; 2];
-        for _ in 0..bench.options.rounds {
+        for _ in 0..bench.rounds() {
             for (best, driver) in best.iter_mut().zip(&drivers) {
                 let mut job = driver.job(prompt.clone(), num_tokens);
                 job.sampling = sampling.clone();
