@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use souk_protocol::{
-    Digest, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId, TokenLogprobs, TokenOut,
-};
+use souk_protocol::{Digest, GenerateJob, JobEvent, PoolId, TokenId, TokenLogprobs, TokenOut};
 use souk_queue::{EventSink, Gone};
 use souk_runner::scripted::{Script, ScriptedRunner, VOCAB};
 use souk_runner::{DeviceAdapter, RunnerLimits};
@@ -236,18 +234,8 @@ impl EventSink for Reader {
 /// A greedy job with a prompt of this length. The prompt's tokens depend on its length alone.
 pub(super) fn job(num_prompt: usize, max_tokens: u32) -> GenerateJob {
     GenerateJob {
-        id: JobId { request: RequestId::new(), index: 0 },
-        tenant: TenantId::from_stored("tenant"),
-        pool: PoolId(Digest::of(b"base")),
         prompt: (0..num_prompt).map(|place| ((place * 7 + num_prompt) % 60) as TokenId).collect(),
-        resume: Vec::new(),
-        adapters: Vec::new(),
-        sampling: SamplingParams::greedy(),
-        constraint: None,
         max_tokens,
-        eos_tokens: Vec::new(),
-        logprobs: None,
-        prompt_logprobs: None,
-        time_left: None,
+        ..souk_testkit::job::job("tenant", PoolId(Digest::of(b"base")), 0)
     }
 }
