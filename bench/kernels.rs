@@ -1,25 +1,23 @@
 //! Times every op at the sizes of a small llama (576 wide, 1536 inside, 9 heads of 64 over 3), after checking its
 //! result.
 //!
-//! `cargo run --release -p souk-kernels --example kernel_bench -- [threads,threads,...] [name part] [scalar|avx2|avx512]`
+//! `cargo bench -p souk-bench --bench kernels [-- [threads,threads,...] [name part] [scalar|avx2|avx512]]`
 //!
-//! Prints the machine's own limits first (read bandwidth, int8 and f32 peak), so that each figure can be read as a
-//! share. Each line has the time that one run in twenty stays below, the median, and the rates at the first: on a
-//! machine that does other work as well, it is the better guide. Matmuls rotate through more weights than the caches
-//! hold.
+//! Prints the machine's own limits first, so that each figure can be read as a share. Each line has the time that one
+//! run in twenty stays below, the median, and the rates at the first: on a machine that does other work as well, it is
+//! the better guide. Matmuls rotate through more weights than the caches hold.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use souk_kernels::cpu::ops::{
     AttentionScratch, LoraScratch, MatmulTarget, attention, matmul, quantize, rms_norm, rope_store, swiglu,
 };
-use souk_kernels::cpu::{Activations, Cpu, Isa, KvCache, LoraPair, Matrix};
-use souk_kernels::cpu::{LoraRun, RopeTable};
+use souk_kernels::cpu::{Activations, Cpu, Isa, KvCache, LoraPair, LoraRun, MachineLimits, Matrix, RopeTable};
 use souk_kernels::{AttentionSpan, NormWeights, OutputMode, RowSelection};
 use souk_kernels::{KernelError, SlabType, WeightType, reference};
+use souk_testkit::Random;
 
 const HIDDEN: usize = 576;
 const INNER: usize = 1536;
@@ -34,7 +32,8 @@ const FEWEST_RUNS: usize = 20;
 const TIME_PER_LINE: Duration = Duration::from_millis(300);
 
 fn main() -> Result<(), KernelError> {
-    let mut arguments = std::env::args().skip(1);
+    // Cargo adds a flag of its own.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let threads = arguments.next().unwrap_or_else(|| "1,2".into());
     let filter = arguments.next().unwrap_or_default();
     let isa = match arguments.next().as_deref() {
@@ -96,60 +95,14 @@ impl Bench {
     }
 
     fn limits(&self) {
-        let buffer = vec![1_u64; BEYOND_CACHE_BYTES / 8];
-        // A piece at a time, so that a run is short.
-        const PIECE: usize = 1 << 18;
-        let pieces: Vec<Vec<&[u64]>> =
-            buffer.chunks(PIECE).map(|piece| piece.chunks(PIECE / 8 / self.cpu.num_threads()).collect()).collect();
-        let at = std::cell::Cell::new(0);
-        let read = || {
-            at.set((at.get() + 1) % pieces.len());
-            let parts = &pieces[at.get()];
-            self.cpu.parallel(parts.len(), &|part| {
-                black_box(parts[part].iter().fold(0_u64, |sum, value| sum.wrapping_add(*value)));
-            });
-            Ok(())
-        };
-        let work = Work { bytes: 8.0 * PIECE as f64, ..Work::default() };
-        let all = [
-            ("limit: read", work, &read as &dyn Fn() -> _),
-            ("limit: fork and join", Work::default(), &|| {
-                self.cpu.parallel(self.cpu.num_threads(), &|_| {});
-                Ok(())
-            }),
-        ];
-        for (name, work, op) in all {
-            if self.wanted(name) {
-                self.time(name, work, op).unwrap_or_default();
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        if Isa::Avx512.is_available() {
-            self.peak("limit: int8 peak", |n| {
-                // SAFETY: `Isa::Avx512` includes the features of the function.
-                unsafe { peaks::int8(n) }
-            });
-            self.peak("limit: f32 peak", |n| {
-                // SAFETY: as above.
-                unsafe { peaks::f32(n) }
-            });
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn peak(&self, name: &str, work: impl Fn(usize) -> usize + Sync) {
-        const ROUNDS: usize = 20_000;
-        if !self.wanted(name) {
-            return;
-        }
-        let operations = work(1) * ROUNDS * 8 * self.cpu.num_threads();
-        self.time(name, Work { operations: operations as f64, bytes: 0.0 }, || {
-            self.cpu.parallel(8 * self.cpu.num_threads(), &|_| {
-                black_box(work(ROUNDS));
-            });
-            Ok(())
-        })
-        .unwrap_or_default();
+        let limits = MachineLimits::measure(&self.cpu);
+        println!(
+            "limits: read {:.1} GB/s, int8 {:.0} GOP/s, f32 {:.0} GFLOP/s, fork and join {:.2} us",
+            limits.read_bytes_per_second / 1e9,
+            limits.int8_operations_per_second / 1e9,
+            limits.f32_operations_per_second / 1e9,
+            limits.fork_join_seconds * 1e6
+        );
     }
 
     fn matmuls(&self) -> Result<(), KernelError> {
@@ -165,7 +118,7 @@ impl Bench {
             let num_matrices = BEYOND_CACHE_BYTES / first.size_bytes();
             let mut matrices = vec![first];
             for seed in 1..num_matrices {
-                matrices.push(made_up_matrix(weight_type, INNER, in_features, seed as u32)?);
+                matrices.push(made_up_matrix(weight_type, INNER, in_features, seed as u64)?);
             }
             for num_rows in [1, 4, 8, 16, 64, 512] {
                 let mut x = Activations::new(num_rows, in_features);
@@ -194,7 +147,7 @@ impl Bench {
                 continue;
             }
             let make = |seed: usize| {
-                let (a, b) = (floats(rank * HIDDEN, seed as u32), floats(rank * INNER, seed as u32 + 9));
+                let (a, b) = (floats(rank * HIDDEN, seed as u64), floats(rank * INNER, seed as u64 + 9));
                 LoraPair::pack(rank, HIDDEN, INNER, &a, &b, 1.0, SlabType::Bf16)
             };
             // Several modules' worth of pairs, so that decoding does not find them in the nearest cache.
@@ -331,48 +284,9 @@ impl Bench {
     }
 }
 
-/// Loops that do nothing but multiply and add. The results are numbers of operations.
-#[cfg(target_arch = "x86_64")]
-mod peaks {
-    use std::arch::x86_64::*;
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(crate) fn int8(rounds: usize) -> usize {
-        let mut sums = [_mm512_setzero_si512(); 16];
-        let (a, b) = (std::hint::black_box(_mm512_set1_epi8(3)), std::hint::black_box(_mm512_set1_epi8(5)));
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
-            }
-        }
-        std::hint::black_box(sums);
-        rounds * 16 * 128
-    }
-
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn f32(rounds: usize) -> usize {
-        let mut sums = [_mm512_setzero_ps(); 16];
-        let (a, b) = (std::hint::black_box(_mm512_set1_ps(0.5)), std::hint::black_box(_mm512_set1_ps(0.25)));
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, a, b);
-            }
-        }
-        std::hint::black_box(sums);
-        rounds * 16 * 32
-    }
-}
-
 /// Numbers between -1 and 1 that repeat.
-fn floats(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as f32 / (u32::MAX / 2) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+fn floats(count: usize, seed: u64) -> Vec<f32> {
+    Random::new(seed).floats(count)
 }
 
 /// Any quants, and half floats that are finite and small.
@@ -380,7 +294,7 @@ fn made_up_matrix(
     weight_type: WeightType,
     out_features: usize,
     in_features: usize,
-    seed: u32,
+    seed: u64,
 ) -> Result<Matrix, KernelError> {
     let num_bytes = out_features * in_features / weight_type.block_len() * weight_type.block_bytes();
     // High bytes of half floats below 0x40 keep them below 2.

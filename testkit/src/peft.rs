@@ -34,6 +34,13 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A part of the module at `path`, with numbers that follow from its name.
+    pub fn new(path: &str, part: &str, stored: Stored, shape: &[usize]) -> Self {
+        let name = format!("base_model.model.model.{path}.{part}");
+        let seed = name.bytes().fold(7u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        Self { values: Random::new(seed).floats(shape.iter().product()), name, stored, shape: shape.to_vec() }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let values = self.values.iter();
         match self.stored {

@@ -21,17 +21,20 @@ pub struct MachineLimits {
     pub read_bytes_per_second: f64,
     /// Multiplications and additions of int8 by the instruction that the matmul uses.
     pub int8_operations_per_second: f64,
+    /// Multiplications and additions of f32.
+    pub f32_operations_per_second: f64,
     /// From the start of a dispatch in which every thread takes part to its end, without any work.
     pub fork_join_seconds: f64,
 }
 
 impl MachineLimits {
-    /// Measures for about a second.
+    /// Measures for about two seconds.
     pub fn measure(cpu: &Cpu) -> MachineLimits {
         let _step = cpu.enter();
         MachineLimits {
             read_bytes_per_second: read(cpu),
             int8_operations_per_second: int8(cpu),
+            f32_operations_per_second: f32(cpu),
             fork_join_seconds: fork_join(cpu),
         }
     }
@@ -53,10 +56,10 @@ fn read(cpu: &Cpu) -> f64 {
 
 /// Independent sums: more than the latency of the instruction.
 const SUMS: usize = 12;
+/// How often a chunk adds to each of them.
+const ROUNDS: usize = 4_000;
 
-struct Int8 {
-    rounds: usize,
-}
+struct Int8;
 
 impl Kernel for Int8 {
     #[inline(always)]
@@ -64,7 +67,7 @@ impl Kernel for Int8 {
         let weights = s.load_bytes(black_box(&[3; 64]));
         let x = black_box(0x0101_0101);
         let mut sums = [s.splat_int(0); SUMS];
-        for _ in 0..self.rounds {
+        for _ in 0..ROUNDS {
             for sum in &mut sums {
                 *sum = s.dot_small(*sum, weights, x);
             }
@@ -74,12 +77,37 @@ impl Kernel for Int8 {
 }
 
 fn int8(cpu: &Cpu) -> f64 {
-    const CHUNKS_PER_THREAD: usize = 4;
     // 16 lanes of four products and their sums.
-    const OPERATIONS: usize = 2 * 64 * SUMS;
-    let (rounds, num_chunks) = (4_000, CHUNKS_PER_THREAD * cpu.num_threads());
-    let seconds = shortest(|| cpu.launch(num_chunks, &Int8 { rounds }));
-    (OPERATIONS * rounds * num_chunks) as f64 / seconds
+    peak(cpu, &Int8, 2 * 64)
+}
+
+struct Float;
+
+impl Kernel for Float {
+    #[inline(always)]
+    fn run_chunk<S: Simd>(&self, s: S, _chunk: usize) {
+        let (weight, x) = (s.splat(black_box(0.5)), s.splat(black_box(0.25)));
+        let mut sums = [s.splat(0.0); SUMS];
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = s.fma(weight, x, *sum);
+            }
+        }
+        black_box(sums.map(|sum| s.sum(sum)));
+    }
+}
+
+fn f32(cpu: &Cpu) -> f64 {
+    // 16 lanes of a product and its sum.
+    peak(cpu, &Float, 2 * 16)
+}
+
+/// Operations per second of chunks that add so many to each sum in each round.
+fn peak(cpu: &Cpu, kernel: &(impl Kernel + Sync), operations_per_sum: usize) -> f64 {
+    const CHUNKS_PER_THREAD: usize = 4;
+    let num_chunks = CHUNKS_PER_THREAD * cpu.num_threads();
+    let seconds = shortest(|| cpu.launch(num_chunks, kernel));
+    (operations_per_sum * SUMS * ROUNDS * num_chunks) as f64 / seconds
 }
 
 fn fork_join(cpu: &Cpu) -> f64 {
@@ -115,10 +143,12 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_some_machine() {
-        let MachineLimits { read_bytes_per_second, int8_operations_per_second, fork_join_seconds } =
-            MachineLimits::measure(&Cpu::new(2));
+        let limits = MachineLimits::measure(&Cpu::new(2));
+        let MachineLimits { read_bytes_per_second, fork_join_seconds, .. } = limits;
         assert!(read_bytes_per_second > 1e8 && read_bytes_per_second < 1e13, "{read_bytes_per_second}");
-        assert!(int8_operations_per_second > 1e8 && int8_operations_per_second < 1e15, "{int8_operations_per_second}");
+        for peak in [limits.int8_operations_per_second, limits.f32_operations_per_second] {
+            assert!(peak > 1e8 && peak < 1e15, "{limits:?}");
+        }
         assert!(fork_join_seconds > 1e-9 && fork_join_seconds < 0.1, "{fork_join_seconds}");
     }
 }

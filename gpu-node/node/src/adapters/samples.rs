@@ -5,14 +5,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
-pub(crate) use souk_models::samples::{SHAPE, Tensor, base, numbers, weights, weights_file};
-use souk_protocol::{AdapterManifest, Digest, FileEntry};
+use souk_models::base::LlamaWeights;
+use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
+use souk_testkit::Random;
+pub(crate) use souk_testkit::base::SMALL as SHAPE;
+use souk_testkit::peft::{Stored, Tensor, weights_file};
 use tokio::sync::Semaphore;
 
 use super::source::{AdapterFiles, AdapterSource, SourceError};
+
+/// The base model of the samples.
+pub(crate) fn base() -> BaseModel {
+    souk_testkit::base::base("tiny", SHAPE)
+}
+
+pub(crate) fn weights() -> LlamaWeights {
+    souk_models::samples::weights(SHAPE, numbers)
+}
+
+/// Numbers between -1 and 1 that follow from `seed`.
+pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    Random::new(seed).floats(count)
+}
 
 /// A pool with more room for adapters than any test needs.
 pub(crate) fn ample_memory() -> DeviceMemory {
@@ -26,8 +42,8 @@ pub(crate) fn adapter_files(rank: usize, changes: &Value) -> AdapterFiles {
         .iter()
         .flat_map(|path| {
             [
-                Tensor::new(path, "lora_A.weight", Dtype::F32, &[rank, SHAPE.hidden_size]),
-                Tensor::new(path, "lora_B.weight", Dtype::F32, &[SHAPE.kv_size(), rank]),
+                Tensor::new(path, "lora_A.weight", Stored::F32, &[rank, SHAPE.hidden_size]),
+                Tensor::new(path, "lora_B.weight", Stored::F32, &[SHAPE.kv_size(), rank]),
             ]
         })
         .collect();

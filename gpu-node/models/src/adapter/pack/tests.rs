@@ -1,17 +1,33 @@
-use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
+use souk_protocol::BaseModel;
 use souk_protocol::peft::TensorHeader;
+use souk_testkit::Random;
+use souk_testkit::base::SMALL as SHAPE;
+use souk_testkit::peft::{Stored, Tensor, weights_file};
 
 use super::*;
-use crate::samples::{SHAPE, Tensor, base, matrix_numbers, weights, weights_file};
+use crate::samples;
 
 const Q: &str = "layers.1.self_attn.q_proj";
 const RANK: usize = 3;
 
-fn pair(path: &str, dtype: Dtype, width: usize, height: usize) -> [Tensor; 2] {
+fn base() -> BaseModel {
+    souk_testkit::base::base("tiny", SHAPE)
+}
+
+fn weights() -> LlamaWeights {
+    samples::weights(SHAPE, numbers)
+}
+
+/// Those of the base's matrix with this seed.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    Random::new(1000 + seed).floats(count)
+}
+
+fn pair(path: &str, stored: Stored, width: usize, height: usize) -> [Tensor; 2] {
     [
-        Tensor::new(path, "lora_A.weight", dtype, &[RANK, width]),
-        Tensor::new(path, "lora_B.weight", dtype, &[height, RANK]),
+        Tensor::new(path, "lora_A.weight", stored, &[RANK, width]),
+        Tensor::new(path, "lora_B.weight", stored, &[height, RANK]),
     ]
 }
 
@@ -47,14 +63,14 @@ fn every_module_and_norm_lands_in_its_own_place() {
         ("mlp.down_proj", wide, hidden),
     ]
     .into_iter()
-    .flat_map(|(name, width, height)| pair(&format!("{layer}.{name}"), Dtype::BF16, width, height))
+    .flat_map(|(name, width, height)| pair(&format!("{layer}.{name}"), Stored::BF16, width, height))
     .collect();
-    let mut head = pair("lm_head", Dtype::BF16, hidden, SHAPE.vocab_size);
+    let mut head = pair("lm_head", Stored::BF16, hidden, SHAPE.vocab_size);
     head.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("model.model.lm_head", "model.lm_head"));
     tensors.extend(head);
     for (name, value) in [("layers.0.input_layernorm", 2.0), ("layers.1.post_attention_layernorm", 3.0), ("norm", 4.0)]
     {
-        let mut norm = Tensor::new(name, "weight", Dtype::F16, &[hidden]);
+        let mut norm = Tensor::new(name, "weight", Stored::F16, &[hidden]);
         norm.values.fill(value);
         tensors.push(norm);
     }
@@ -69,7 +85,7 @@ fn every_module_and_norm_lands_in_its_own_place() {
         [(hidden, query), (hidden, kv), (hidden, kv), (query, hidden), (hidden, wide), (hidden, wide), (wide, hidden)];
     assert_eq!(widths, expected.map(|(width, height)| (width, height, RANK)));
     // Same shape twice: told apart by their numbers.
-    let numbers = |name: &str| tensors.iter().find(|tensor| tensor.name.contains(name)).unwrap().values[0];
+    let first_number = |name: &str| tensors.iter().find(|tensor| tensor.name.contains(name)).unwrap().values[0];
     let first = |pair: &Option<LoraPair>| pair.as_ref().unwrap().a_f32()[0];
     for (pair, name) in [
         (&adapter.layers[0].k, "k_proj.lora_A"),
@@ -78,7 +94,7 @@ fn every_module_and_norm_lands_in_its_own_place() {
         (&adapter.layers[0].up, "up_proj.lora_A"),
         (&adapter.lm_head, "lm_head.lora_A"),
     ] {
-        assert_eq!(first(pair), half::bf16::from_f32(numbers(name)).to_f32(), "{name}");
+        assert_eq!(first(pair), half::bf16::from_f32(first_number(name)).to_f32(), "{name}");
     }
     assert_eq!(adapter.layers[1].pairs().count(), 0);
     assert_eq!(adapter.layers[0].attn_norm, Some(vec![2.0; hidden]));
@@ -92,29 +108,29 @@ fn the_scale_goes_into_b_before_the_one_rounding() {
     // 5 / sqrt(3) is no power of two, so that rounding twice would show.
     let config = config(&json!({"lora_alpha": 5, "use_rslora": true}));
     let scale = (5.0 / 3f64.sqrt()) as f32;
-    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
-        let tensors = pair(Q, dtype, SHAPE.hidden_size, SHAPE.query_size());
+    for stored in [Stored::F32, Stored::BF16, Stored::F16] {
+        let tensors = pair(Q, stored, SHAPE.hidden_size, SHAPE.query_size());
         let adapter = pack_files(&config, &tensors).unwrap();
         let packed = adapter.layers[1].q.as_ref().unwrap();
-        let stored = |x: f32| match dtype {
-            Dtype::F16 => half::f16::from_f32(x).to_f32(),
-            Dtype::BF16 => half::bf16::from_f32(x).to_f32(),
+        let read = |x: f32| match stored {
+            Stored::F16 => half::f16::from_f32(x).to_f32(),
+            Stored::BF16 => half::bf16::from_f32(x).to_f32(),
             _ => x,
         };
-        let round = |x: f32| match dtype {
-            Dtype::F16 => half::f16::from_f32(x).to_f32(),
+        let round = |x: f32| match stored {
+            Stored::F16 => half::f16::from_f32(x).to_f32(),
             _ => half::bf16::from_f32(x).to_f32(),
         };
-        let expected_a: Vec<_> = tensors[0].values.iter().map(|x| round(stored(*x))).collect();
-        let expected_b: Vec<_> = tensors[1].values.iter().map(|x| round(stored(*x) * scale)).collect();
-        assert_eq!(packed.a_f32(), expected_a, "{dtype:?}");
-        assert_eq!(packed.b_f32(), expected_b, "{dtype:?}");
+        let expected_a: Vec<_> = tensors[0].values.iter().map(|x| round(read(*x))).collect();
+        let expected_b: Vec<_> = tensors[1].values.iter().map(|x| round(read(*x) * scale)).collect();
+        assert_eq!(packed.a_f32(), expected_a, "{stored:?}");
+        assert_eq!(packed.b_f32(), expected_b, "{stored:?}");
     }
 }
 
 #[test]
 fn half_floats_that_the_scale_would_overflow_become_brain_floats() {
-    let tensors = pair(Q, Dtype::F16, SHAPE.hidden_size, SHAPE.query_size());
+    let tensors = pair(Q, Stored::F16, SHAPE.hidden_size, SHAPE.query_size());
     let slab = |alpha: f64| {
         let adapter = pack_files(&config(&json!({"lora_alpha": alpha})), &tensors).unwrap();
         let packed = adapter.layers[1].q.as_ref().unwrap();
@@ -128,13 +144,13 @@ fn half_floats_that_the_scale_would_overflow_become_brain_floats() {
 #[test]
 fn doras_gain_is_the_magnitude_over_the_norm_of_the_adapted_row() {
     let (width, height, scale) = (SHAPE.hidden_size, SHAPE.query_size(), 2.0);
-    let mut tensors: Vec<_> = pair(Q, Dtype::F32, width, height).into();
-    let mut magnitude = Tensor::new(Q, "lora_magnitude_vector", Dtype::F32, &[height]);
+    let mut tensors: Vec<_> = pair(Q, Stored::F32, width, height).into();
+    let mut magnitude = Tensor::new(Q, "lora_magnitude_vector", Stored::F32, &[height]);
     magnitude.values.iter_mut().for_each(|x| *x = x.abs() + 0.5);
     tensors.push(magnitude);
     let adapter = pack_files(&config(&json!({"use_dora": true})), &tensors).unwrap();
     let gain = adapter.layers[1].q.as_ref().unwrap().gain().unwrap();
-    let base_rows = matrix_numbers(10, height, width);
+    let base_rows = numbers(10, height * width);
     let [a, b, magnitude] = [0, 1, 2].map(|index| &tensors[index].values);
     for output in 0..height {
         let norm = (0..width)
@@ -152,7 +168,7 @@ fn doras_gain_is_the_magnitude_over_the_norm_of_the_adapted_row() {
 
 #[test]
 fn numbers_that_overflow_are_refused_by_module_and_row() {
-    let mut tensors = pair(Q, Dtype::F32, SHAPE.hidden_size, SHAPE.query_size());
+    let mut tensors = pair(Q, Stored::F32, SHAPE.hidden_size, SHAPE.query_size());
     tensors[1].values[RANK * 5] = f32::MAX;
     let error = pack_files(&config(&json!({})), &tensors).unwrap_err().to_string();
     assert_eq!(
@@ -162,10 +178,10 @@ fn numbers_that_overflow_are_refused_by_module_and_row() {
 
     // A pair that cancels a row of the base leaves nothing to scale.
     let (width, height) = (SHAPE.hidden_size, SHAPE.query_size());
-    let mut tensors: Vec<_> = pair(Q, Dtype::F32, width, height).into();
-    tensors[0].values[..width].copy_from_slice(&matrix_numbers(10, height, width)[..width]);
+    let mut tensors: Vec<_> = pair(Q, Stored::F32, width, height).into();
+    tensors[0].values[..width].copy_from_slice(&numbers(10, height * width)[..width]);
     tensors[1].values[..RANK].copy_from_slice(&[-0.5, 0.0, 0.0]);
-    tensors.push(Tensor::new(Q, "lora_magnitude_vector", Dtype::F32, &[height]));
+    tensors.push(Tensor::new(Q, "lora_magnitude_vector", Stored::F32, &[height]));
     let error = pack_files(&config(&json!({"use_dora": true})), &tensors).unwrap_err();
     assert!(matches!(error, PackError::NotFinite { what: "DoRA gain", output: 0, .. }), "{error}");
 }
@@ -175,23 +191,23 @@ fn a_copy_of_the_head_must_be_the_bases_but_for_rounding() {
     let (hidden, vocab) = (SHAPE.hidden_size, SHAPE.vocab_size);
     let on_head = json!({"peft_type": "LORA", "r": RANK, "target_modules": ["lm_head"]});
     let with_copy = |values: Vec<f32>| {
-        let mut tensors: Vec<_> = pair("lm_head", Dtype::BF16, hidden, vocab).into();
-        let mut copy = Tensor::new("lm_head", "base_layer.weight", Dtype::BF16, &[vocab, hidden]);
+        let mut tensors: Vec<_> = pair("lm_head", Stored::BF16, hidden, vocab).into();
+        let mut copy = Tensor::new("lm_head", "base_layer.weight", Stored::BF16, &[vocab, hidden]);
         copy.values = values;
         tensors.push(copy);
         tensors.iter_mut().for_each(|tensor| tensor.name = tensor.name.replace("model.model.lm_head", "model.lm_head"));
         pack_files(&on_head, &tensors)
     };
-    let head = matrix_numbers(100, vocab, hidden);
+    let head = numbers(100, vocab * hidden);
     let rounded: Vec<_> = head.iter().map(|weight| weight * 1.1).collect();
     assert!(with_copy(rounded).unwrap().lm_head.is_some());
-    let error = with_copy(matrix_numbers(101, vocab, hidden)).unwrap_err().to_string();
+    let error = with_copy(numbers(101, vocab * hidden)).unwrap_err().to_string();
     assert!(error.contains("another base model"), "{error}");
 }
 
 #[test]
 fn weights_that_end_early_are_refused() {
-    let file = weights_file(&pair(Q, Dtype::F32, SHAPE.hidden_size, SHAPE.query_size()));
+    let file = weights_file(&pair(Q, Stored::F32, SHAPE.hidden_size, SHAPE.query_size()));
     let config = config(&json!({})).to_string();
     let plan = AdapterPlan::check(config.as_bytes(), &file, file.len() as u64, &base()).unwrap();
     let error = pack(Digest::of(b"x"), &plan, &[0; 8], &weights()).unwrap_err();
