@@ -26,20 +26,22 @@ if [ "${1:-}" = stop ]; then
 fi
 
 stop
+# The log of the first start has the admin key.
+umask 077
 mkdir -p "$home"
 
 if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     echo "error: port $port is taken; set SOUK_DEMO_PORT to a free one" >&2
     exit 1
 fi
-: >"$home/server.log"
+rm -f "$home/server.log"
 "$SOUK" serve --listen "127.0.0.1:$port" --model "$base" --data-dir "$home/data" --admin-key-file "$home/key" \
     >>"$home/server.log" 2>&1 &
 echo $! >"$home/pid"
 disown
 
 for _ in $(seq 300); do
-    grep -q '^listening on ' "$home/server.log" && break
+    grep -qs '^listening on ' "$home/server.log" && break
     if ! kill -0 "$(cat "$home/pid")" 2>/dev/null; then
         echo "error: the server did not start; its log is $home/server.log:" >&2
         tail -n 20 "$home/server.log" >&2

@@ -112,7 +112,10 @@ impl Config {
     }
 
     /// Checks each section by itself and against the others.
-    fn check(&self) -> Result<(), SettingsError> {
+    ///
+    /// # Errors
+    /// All that is wrong, with key, limit and what was given.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
         let mut checks = Checks::default();
         self.server.check(&mut checks);
         self.memory.check(&mut checks);

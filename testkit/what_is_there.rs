@@ -1,23 +1,39 @@
 //! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout,
-//! leave to mount a small file system. A test that lacks its need shows as ignored, and not as passed.
+//! leave to mount a small file system, a clock that can be set. A test that lacks its need shows as ignored, and not as
+//! passed.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// Where distributions put libfaketime (Debian's package: `faketime`).
+const LIBFAKETIME: [&str; 4] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib64/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+];
+
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount)");
+    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime)");
+    // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
+    // comes later is seen when this file is touched.
+    println!("cargo::rerun-if-changed=Cargo.toml");
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
     let checkout = Path::new(&package).ancestors().find(|folder| folder.join("Cargo.lock").exists());
     let beside = checkout.and_then(Path::parent).expect("a package lies in a checkout");
     let fixtures = beside.join("shared/fixtures");
-    println!("cargo::rerun-if-changed={}", fixtures.display());
     if fixtures.is_dir() {
+        println!("cargo::rerun-if-changed={}", fixtures.display());
         println!("cargo::rustc-cfg=has_shared");
     }
     if can_mount() {
         println!("cargo::rustc-cfg=can_mount");
+    }
+    if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
+        println!("cargo::rustc-cfg=has_faketime");
+        println!("cargo::rustc-env=LIBFAKETIME={library}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod stack;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -59,6 +60,8 @@ fn a_second_demo_keeps_what_was_published_and_mends_a_lost_key() {
     assert!(said.contains("Published admin/sst2@1.0.0") && said.contains("positive"), "{said}");
     let folder = Path::new(env!("CARGO_BIN_EXE_souk")).parent().unwrap();
     assert!(said.contains(&format!("export PATH={}", folder.display())), "it says where souk is: {said}");
+    let log = std::fs::metadata(demo.home.path().join("server.log")).unwrap();
+    assert_eq!(log.permissions().mode() & 0o077, 0, "the log of the first start has the admin key");
     let example = stack::repository().join("examples/adapters/sst2");
     demo.souk(&["push", example.to_str().unwrap(), "admin/mine@1.0.0"]);
 

@@ -307,14 +307,16 @@ async fn an_address_has_its_number_of_connections_and_others_theirs() {
     timeout(LONG, again).await.expect("a place that was given back is had again");
 }
 
+/// The settings of the page with a proxy that is trusted.
+fn trusting(proxy: &str) -> ServerSettings {
+    let mut page: toml::Table = toml::from_str(souk_protocol::settings::PAGE).unwrap();
+    page["server"]["trusted_proxies"] = vec![proxy.to_owned()].into();
+    page["server"].clone().try_into().unwrap()
+}
+
 #[tokio::test]
 async fn a_proxys_word_counts_if_it_is_trusted() {
-    let trusting: ServerSettings = {
-        let page = souk_protocol::settings::PAGE.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.7\"]");
-        let page: toml::Table = toml::from_str(&page).unwrap();
-        page["server"].clone().try_into().unwrap()
-    };
-    let (_server, listening, _) = start(trusting).await;
+    let (_server, listening, _) = start(trusting("127.0.0.7")).await;
     let ask = async |from: &str, begin: &str, header: &str| {
         let mut stream = connect_from(from, listening.address).await;
         let request = format!("{begin}GET /who HTTP/1.1\r\nhost: souk\r\nconnection: close\r\n{header}\r\n");
@@ -347,6 +349,22 @@ async fn closing_lets_answers_end_and_cuts_off_what_hangs_at_the_deadline() {
     assert_eq!(read_all(&mut idle).await, "", "an idle connection is closed at once");
     assert_eq!(timeout(LONG, closing).await.unwrap().unwrap(), 1);
     assert!(began.elapsed() >= deadline);
+    held.becomes(0).await;
+    read_all(&mut hung).await;
+}
+
+#[tokio::test]
+async fn closing_waits_for_no_handshake() {
+    let (server, listening, _) = start(trusting("127.0.0.1")).await;
+    let mut stream = connect(&listening).await;
+    stream.write_all(b"PROXY TCP4").await.unwrap();
+    while server.open_connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    assert_eq!(server.close(began + LONG).await, 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    read_all(&mut stream).await;
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::connection::{self, Shared};
+use super::connection::{self, Ending, Shared};
 use super::descriptors::Spare;
 use super::limits::Connections;
 use super::metrics;
@@ -20,7 +19,7 @@ use super::tls::Certificate;
 pub struct Server {
     settings: Arc<ServerSettings>,
     connections: Connections,
-    closing: CancellationToken,
+    ending: Ending,
     tasks: TaskTracker,
 }
 
@@ -39,7 +38,7 @@ impl Server {
     #[must_use]
     pub fn new(settings: ServerSettings, descriptors: u64) -> Self {
         let connections = Connections::new(&settings, descriptors);
-        Self { settings: Arc::new(settings), connections, closing: CancellationToken::new(), tasks: TaskTracker::new() }
+        Self { settings: Arc::new(settings), connections, ending: Ending::default(), tasks: TaskTracker::new() }
     }
 
     /// Answers what comes to `listener` with `router`, encrypted if there is a certificate. Call it within a runtime.
@@ -60,8 +59,9 @@ impl Server {
             connections: self.connections.clone(),
             router,
             certificate,
+            ending: self.ending.clone(),
         });
-        let accepting = accept(listener, shared, self.tasks.clone(), self.closing.clone());
+        let accepting = accept(listener, shared, self.tasks.clone());
         Ok(Listening { address, _loop: AbortOnDropHandle::new(tokio::spawn(accepting)), _follower: follower })
     }
 
@@ -74,32 +74,32 @@ impl Server {
     /// Lets connections end: those without a request at once, the others with their answer. What is left at `deadline`
     /// is cut off, and their number returned.
     pub async fn close(self, deadline: Instant) -> u64 {
-        self.closing.cancel();
+        self.ending.closing.cancel();
         self.tasks.close();
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_ok() {
             return 0;
         }
-        let left = self.tasks.len() as u64;
-        for _ in 0..left {
-            metrics::cut_off("drain");
-        }
-        left
+        self.ending.cut_off.cancel();
+        self.tasks.len() as u64
     }
 }
 
 /// Accepts until it is dropped or told to close. Nothing that happens to a connection ends it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, closing: CancellationToken) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.cancelled() => return,
+            () = shared.ending.closing.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (shared, closing) = (Arc::clone(&shared), closing.clone());
+                let shared = Arc::clone(&shared);
                 tasks.spawn(async move {
-                    connection::serve(&shared, stream, peer.ip().to_canonical(), closing).await;
+                    let served = Box::pin(connection::serve(&shared, stream, peer.ip().to_canonical()));
+                    if shared.ending.cut_off.run_until_cancelled(served).await.is_none() {
+                        metrics::cut_off("drain");
+                    }
                 });
             }
             Err(error) => spare.recover(&listener, &error).await,

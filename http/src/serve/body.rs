@@ -109,7 +109,8 @@ where
             }
             Poll::Pending => {
                 this.waiting = Some(now);
-                this.timer.as_mut().reset(now + (this.pace.window - this.pace.waited));
+                // What came with the window's end left it unjudged: then there is nothing to wait for.
+                this.timer.as_mut().reset(now + this.pace.window.saturating_sub(this.pace.waited));
                 // Its waker is kept; that it is past its time is seen at the next poll.
                 if this.timer.as_mut().poll(context).is_ready() {
                     context.waker().wake_by_ref();
@@ -168,6 +169,16 @@ mod tests {
         assert!(is_too_slow(read(500, 60 * second, Duration::ZERO, 3).await.unwrap_err().as_ref()), "silence");
         assert_eq!(read(150, second, Duration::ZERO, 100).await.unwrap(), 100);
         assert_eq!(read(1, second, Duration::ZERO, 9).await.unwrap(), 9, "a short body may be slow for a window");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_seen_together_with_the_end_of_the_window_is_read_and_the_next_wait_judged() {
+        let reading = tokio::spawn(read(1, Duration::from_millis(10_500), Duration::ZERO, 3));
+        tokio::task::yield_now().await;
+        // The window's end and the part behind it are seen at once, as where a thread was busy.
+        tokio::time::advance(Duration::from_secs(11)).await;
+        let error = reading.await.unwrap().unwrap_err();
+        assert!(is_too_slow(error.as_ref()), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

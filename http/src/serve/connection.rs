@@ -46,27 +46,40 @@ pub(super) struct Shared {
     pub(super) connections: Connections,
     pub(super) router: Router,
     pub(super) certificate: Option<Certificate>,
+    pub(super) ending: Ending,
+}
+
+/// How all connections end with the process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ending {
+    /// They take no more requests.
+    pub(super) closing: CancellationToken,
+    /// They end as they are.
+    pub(super) cut_off: CancellationToken,
 }
 
 /// How a connection ended: by itself, or overdue.
 type Ended = Result<(), Overdue>;
 
 /// Serves what was accepted, until it ends, is overdue, or is told to close.
-pub(super) async fn serve(shared: &Shared, stream: TcpStream, peer: IpAddr, closing: CancellationToken) {
+pub(super) async fn serve(shared: &Shared, stream: TcpStream, peer: IpAddr) {
     let started = Instant::now();
     // Tokens are small writes; without this each would wait for the client's acknowledgement of the last.
     stream.set_nodelay(true).ok();
-    let Some((stream, client, place)) = let_in(shared, stream, peer, started).await else { return };
+    let closing = &shared.ending.closing;
+    let let_in = closing.run_until_cancelled(let_in(shared, stream, peer, started)).await;
+    let Some((stream, client, place)) = let_in.flatten() else { return };
     let handshake_end = started + shared.settings.handshake_timeout;
     let pulse = Arc::new(Pulse::new(started));
     let stream = Watched::new(stream, Arc::clone(&pulse));
     let ended = match &shared.certificate {
-        None => talk(shared, stream, client, &pulse, closing).await,
+        None => talk(shared, stream, client, &pulse).await,
         Some(certificate) => {
-            match timeout_at(handshake_end, TlsAcceptor::from(certificate.current()).accept(stream)).await {
-                Ok(Ok(stream)) => talk(shared, stream, client, &pulse, closing).await,
-                Ok(Err(_)) => Ok(()),
-                Err(_) => return metrics::cut_off("handshake"),
+            let handshake = timeout_at(handshake_end, TlsAcceptor::from(certificate.current()).accept(stream));
+            match closing.run_until_cancelled(handshake).await {
+                Some(Ok(Ok(stream))) => talk(shared, stream, client, &pulse).await,
+                None | Some(Ok(Err(_))) => Ok(()),
+                Some(Err(_)) => return metrics::cut_off("handshake"),
             }
         }
     };
@@ -108,24 +121,18 @@ async fn let_in(
 }
 
 /// Tells the version and serves requests.
-async fn talk<S>(
-    shared: &Shared,
-    mut stream: S,
-    client: IpAddr,
-    pulse: &Arc<Pulse>,
-    closing: CancellationToken,
-) -> Ended
+async fn talk<S>(shared: &Shared, mut stream: S, client: IpAddr, pulse: &Arc<Pulse>) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = &shared.settings;
-    let first = tokio::select! {
-        first = timeout_at(pulse.started() + settings.headers_timeout, first_bytes(&mut stream)) => first,
-        () = closing.cancelled() => return Ok(()),
+    let (settings, closing) = (&shared.settings, &shared.ending.closing);
+    let first = timeout_at(pulse.started() + settings.headers_timeout, first_bytes(&mut stream));
+    let first = match closing.run_until_cancelled(first).await {
+        Some(Ok(Ok(first))) => first,
+        Some(Err(_)) => return Err(Overdue::Headers),
+        None | Some(Ok(Err(_))) => return Ok(()),
     };
-    let Ok(first) = first else { return Err(Overdue::Headers) };
-    let Ok(first) = first else { return Ok(()) };
-    let is_http2 = first.len() >= PREFACE.len() && first.starts_with(PREFACE);
+    let is_http2 = first.starts_with(PREFACE);
     let io = TokioIo::new(Prefixed { stream, first });
     let answer =
         Answerer { router: shared.router.clone(), settings: Arc::clone(settings), client, pulse: Arc::clone(pulse) };
@@ -199,7 +206,7 @@ async fn drive<C, E>(
     pulse: &Pulse,
     settings: &ServerSettings,
     is_http2: bool,
-    closing: CancellationToken,
+    closing: &CancellationToken,
 ) -> Ended
 where
     C: Future<Output = Result<(), E>>,
