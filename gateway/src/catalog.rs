@@ -22,7 +22,7 @@ pub trait Catalog: Send + Sync {
     /// The chat template that a resolved version brings along; `None` where it has none. Asked once for each version.
     ///
     /// # Errors
-    /// [`ResolveError::Unavailable`] only.
+    /// [`ResolveError::NotFound`] if it was deleted since it was resolved; [`ResolveError::Unavailable`].
     async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError>;
 
     /// The adapters that this caller may call, in the order of their ids.

@@ -1,7 +1,8 @@
 //! The SQL schema of the registry, as ordered migrations. No queries and no row types: those live in `registry/src/db`.
 //!
 //! Begin with [`Migrator`], then read the first migration from top to bottom: it is the data model. A migration that
-//! was released is never edited; a change is a new file at the end of the list.
+//! was released is never edited; a change is a new file at the end of the list. Each is one transaction, so that a start
+//! that ends in the middle of one (a kill, a full disk) leaves the schema before it, and the next start goes on from there.
 //!
 //! Types are the ones that SQLite and PostgreSQL share: text, 64-bit integers, bytes. Moments are milliseconds since
 //! the Unix epoch in columns named `…_at_ms`, which sort and compare alike in both.
@@ -90,6 +91,22 @@ mod tests {
             let found: i64 = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap();
             assert_eq!(found, expected, "{what}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_fails_in_its_middle_leaves_nothing_behind_and_can_be_run_again() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        let mut num_made = 0;
+        for (table, steps) in [("blobs", 1), ("taken_down_content", 2)] {
+            Migrator::up(&db, Some(steps)).await.unwrap();
+            num_made += steps as usize;
+            // In the way of the next one, behind the columns that it adds.
+            db.execute_unprepared(&format!("CREATE TABLE {table} (x INTEGER)")).await.unwrap();
+            Migrator::up(&db, None).await.unwrap_err();
+            db.execute_unprepared(&format!("DROP TABLE {table}")).await.unwrap();
+            assert_eq!(Migrator::get_migration_models(&db).await.unwrap().len(), num_made);
+        }
+        Migrator::up(&db, None).await.unwrap();
     }
 
     #[tokio::test]

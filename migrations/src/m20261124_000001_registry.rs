@@ -18,6 +18,10 @@ const WORD_CHARS: u32 = 16;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in
             [tenants(), api_keys(), adapters(), versions(), version_files(), tags(), uploads(), idempotent_requests()]

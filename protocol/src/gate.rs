@@ -5,7 +5,7 @@
 //! reserve, is kept for those who hold next to nothing, so that a single small request is let in whatever others hold.
 //! See docs/limits.md, which lists the gates.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How long a refused holder counts as waiting: long enough to come again as `Retry-After` asks.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Most refusals that are remembered. Past it shares bind by those that are.
+/// Most holders that count as waiting at a time. Past it shares bind by those that do.
 const MAX_WAITING: usize = 1024;
 
 /// A gate between holders that are told apart by `K`. Clones are the same gate.
@@ -78,15 +78,13 @@ struct State<K> {
     held: HashMap<K, u64>,
     /// Who was refused, and when last.
     waiting: HashMap<K, Instant>,
-    /// The refusals in the order of time, those among them that a later one of the same holder replaced.
-    refusals: VecDeque<(Instant, K)>,
 }
 
 impl<K: Clone + Eq + Hash> Gate<K> {
     /// An empty gate.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        let state = State { used: 0, held: HashMap::new(), waiting: HashMap::new(), refusals: VecDeque::new() };
+        let state = State { used: 0, held: HashMap::new(), waiting: HashMap::new() };
         Self { rules, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -182,20 +180,15 @@ impl<K: Clone + Eq + Hash> State<K> {
         (room / parts as u64).min(most)
     }
 
+    /// One entry for each holder, however often it comes: one that is refused all the time hides nobody.
     fn remember_refusal(&mut self, key: &K, now: Instant) {
-        if self.refusals.len() < MAX_WAITING {
+        if self.waiting.len() < MAX_WAITING || self.waiting.contains_key(key) {
             self.waiting.insert(key.clone(), now);
-            self.refusals.push_back((now, key.clone()));
         }
     }
 
     fn forget_refusals_before(&mut self, now: Instant) {
-        while self.refusals.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > PATIENCE) {
-            let Some((at, key)) = self.refusals.pop_front() else { return };
-            if self.waiting.get(&key) == Some(&at) {
-                self.waiting.remove(&key);
-            }
-        }
+        self.waiting.retain(|_, at| now.saturating_duration_since(*at) <= PATIENCE);
     }
 }
 
@@ -275,6 +268,22 @@ mod tests {
         let later = now + PATIENCE + Duration::from_millis(1);
         drop(late);
         assert_eq!(greedy.len() + fill(&gate, 1, later).len(), 56);
+    }
+
+    #[test]
+    fn one_that_is_refused_all_the_time_hides_nobody_who_waits() {
+        let (gate, now) = (Gate::new(RULES), Instant::now());
+        let mut greedy = fill(&gate, 1, now);
+        for _ in 0..2 * MAX_WAITING {
+            gate.enter(&1, 1, now).unwrap_err();
+        }
+        gate.enter(&2, 2, now).unwrap_err();
+        greedy.truncate(40);
+        assert_eq!(gate.enter(&1, 1, now).unwrap_err().cause, Cause::Share);
+        // A refusal is remembered from its last time on.
+        let later = now + PATIENCE;
+        gate.enter(&2, 40, later).unwrap_err();
+        assert_eq!(gate.enter(&1, 1, later + PATIENCE).unwrap_err().cause, Cause::Share);
     }
 
     #[test]

@@ -4,13 +4,6 @@
 //! Begin with [`job::GenerateJob`], which is what the gateway puts on the queue, and [`event::JobEvent`], which is
 //! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads
 //! adapters in the PEFT format and says everything that is wrong with one.
-//!
-//! ```text
-//! souk (root) -> registry gateway gpu-node http queue protocol
-//! registry -> http protocol migrations       gateway -> http protocol queue        http -> protocol
-//! gpu-node -> protocol queue kernels         queue -> protocol
-//! protocol, kernels, migrations -> none of ours
-//! ```
 
 pub mod base;
 pub mod base_name;

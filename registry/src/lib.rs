@@ -19,6 +19,7 @@ mod private;
 mod http;
 
 mod adapters;
+mod admin_key;
 mod catalog;
 mod keys;
 mod publishing;
@@ -44,6 +45,7 @@ mod objects;
 mod slice;
 mod words;
 
+pub use admin_key::ADMIN_TENANT;
 pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
 pub use catalog::ListedModel;
 pub use config::{RegistryConfig, RegistrySettings};
@@ -55,5 +57,4 @@ pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
 pub use rights::{Action, RULES, Reach, Rule};
-pub use tenants::ADMIN_TENANT;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

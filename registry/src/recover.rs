@@ -9,13 +9,11 @@ use std::path::PathBuf;
 
 use sea_orm::DbErr;
 use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
-use souk_protocol::Scope;
 
+use crate::admin_key::insert_admin_key;
 use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
 use crate::config::RegistryConfig;
-use crate::db::{begin_write, open_sqlite, tenants};
-use crate::keys::{NewKey, insert_key};
-use crate::tenants::ADMIN_TENANT;
+use crate::db::{begin_write, open_sqlite};
 
 /// Why no admin key can be made on the host.
 #[derive(Debug, thiserror::Error)]
@@ -76,18 +74,7 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
     let peppers = Peppers::open(&config.settings.pepper_source(), data_dir, true)?;
     let authenticator = Authenticator::new(db.clone(), peppers);
     let transaction = begin_write(&db).await?;
-    let tenant = match tenants::named(&transaction, ADMIN_TENANT).await? {
-        Some(tenant) => tenant,
-        None => tenants::insert(&transaction, ADMIN_TENANT).await?,
-    };
-    let new_key = NewKey {
-        tenant_id: tenant.id,
-        name: "recovered admin key".to_owned(),
-        scopes: Scope::ALL.into_iter().collect(),
-        expires_at_ms: None,
-        made_by: None,
-    };
-    let (row, key) = insert_key(&transaction, &authenticator, new_key).await?;
+    let (row, key) = insert_admin_key(&transaction, &authenticator, "recovered admin key").await?;
     transaction.commit().await?;
     tracing::warn!(key.id = row.id, "Made an admin key on the host, without asking for one");
     Ok(key)

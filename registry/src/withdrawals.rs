@@ -6,6 +6,7 @@
 //! are rows that are looked for twice a second, by the number after the last one seen. A listener that begins later has
 //! missed what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::db::withdrawals;
 
-/// How many withdrawals a listener may be behind: far more than are made while it ends the answers of one.
+/// How many acts of withdrawing a listener may be behind: far more than are made while it ends the answers of one. An act
+/// counts once, whatever it withdraws: a key may take any number along that were made with it.
 const KEPT: usize = 1024;
 
 /// How often other registries' withdrawals are looked for. Their answers are to end within a second.
@@ -40,7 +42,7 @@ pub enum Withdrawn {
 /// Tells of withdrawals.
 #[derive(Clone, Debug)]
 pub(crate) struct Withdrawals {
-    sender: Arc<broadcast::Sender<Withdrawn>>,
+    sender: Arc<broadcast::Sender<Arc<[Withdrawn]>>>,
 }
 
 impl Withdrawn {
@@ -69,14 +71,15 @@ impl Withdrawals {
 
     /// Tells all listeners. Call it after the withdrawals are committed, so that whoever asks later is refused.
     pub(crate) fn tell(&self, withdrawn: impl IntoIterator<Item = Withdrawn>) {
-        for one in withdrawn {
+        let at_once: Arc<[Withdrawn]> = withdrawn.into_iter().collect();
+        if !at_once.is_empty() {
             // Without listeners nothing runs in this process.
-            drop(self.sender.send(one));
+            drop(self.sender.send(at_once));
         }
     }
 
     pub(crate) fn listen(&self) -> WithdrawalListener {
-        WithdrawalListener(self.sender.subscribe())
+        WithdrawalListener { receiver: self.sender.subscribe(), heard: VecDeque::new() }
     }
 
     /// Tells what other registries than `owner` withdraw after the row `seen`, until it is dropped.
@@ -103,14 +106,21 @@ impl Withdrawals {
 
 /// Hears of each withdrawal from its making on. See [`Registry::withdrawals`](crate::Registry::withdrawals).
 #[derive(Debug)]
-pub struct WithdrawalListener(broadcast::Receiver<Withdrawn>);
+pub struct WithdrawalListener {
+    receiver: broadcast::Receiver<Arc<[Withdrawn]>>,
+    /// What came at once and was not answered yet.
+    heard: VecDeque<Withdrawn>,
+}
 
 impl WithdrawalListener {
     /// What is withdrawn next; `None` once the registry is gone. Dropping the wait loses nothing.
     pub async fn next(&mut self) -> Option<Withdrawn> {
         loop {
-            match self.0.recv().await {
-                Ok(withdrawn) => return Some(withdrawn),
+            if let Some(withdrawn) = self.heard.pop_front() {
+                return Some(withdrawn);
+            }
+            match self.receiver.recv().await {
+                Ok(at_once) => self.heard.extend(at_once.iter().cloned()),
                 Err(RecvError::Lagged(missed)) => {
                     tracing::error!(missed, "Withdrawals came faster than running answers could be ended");
                 }
@@ -137,6 +147,18 @@ mod tests {
         }
         drop(withdrawals);
         assert_eq!(listener.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn however_much_is_withdrawn_at_once_a_listener_misses_none_of_it() {
+        let withdrawals = Withdrawals::new();
+        let mut listener = withdrawals.listen();
+        let keys: Vec<_> = (0..3 * KEPT).map(|key| Withdrawn::Key(KeyId::from_stored(key.to_string()))).collect();
+        withdrawals.tell(keys.clone());
+        withdrawals.tell([]);
+        for key in keys {
+            assert_eq!(listener.next().await, Some(key));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Judges an adapter against a base model. What passes needs no further check of shape or meaning.
 
+mod base;
+
 use std::collections::BTreeMap;
 
 use super::MAX_RANK;
@@ -8,8 +10,8 @@ use super::modules::{Module, ModuleSite, NormSite};
 use super::names::{self, TensorRole};
 use super::problem::{ProblemCode, ProblemList, Problems, clip};
 use super::tensors::{TensorEntry, TensorHeader};
-use crate::base_name::{BaseClaim, BaseName, states};
-use crate::manifest::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::base_name::BaseClaim;
+use crate::manifest::WEIGHTS_FILE;
 use crate::{BaseModel, LlamaShape, TokenId};
 
 /// What an adapter does to a base model, and where in the weights file the numbers are.
@@ -86,9 +88,9 @@ impl AdapterPlan {
             }
             Err(header_problems) => {
                 if let Some(config) = &config {
-                    check_base_name(config.base_model.as_deref(), base, claim, &mut problems);
+                    base::check_name(config.base_model.as_deref(), base, claim, &mut problems);
                     if config.check_steps(&base.shape, &mut problems) {
-                        check_config_against_base(config, base, &mut problems);
+                        base::check_config(config, base, &mut problems);
                     }
                 }
                 problems.append(header_problems);
@@ -106,7 +108,7 @@ impl AdapterPlan {
         problems: &mut ProblemList,
     ) -> Self {
         if let Some(config) = config {
-            check_base_name(config.base_model.as_deref(), base, claim, problems);
+            base::check_name(config.base_model.as_deref(), base, claim, problems);
         }
         // Without its patterns a configuration does not say which tensors it means.
         let config = config.filter(|config| config.check_steps(&base.shape, problems));
@@ -120,7 +122,7 @@ impl AdapterPlan {
         };
         if let Some(config) = config {
             plan.invocation_tokens.clone_from(&config.invocation_tokens);
-            check_config_against_base(config, base, problems);
+            base::check_config(config, base, problems);
         }
         for site in ModuleSite::all(&base.shape) {
             plan.pairs.extend(match_pair(site, config, tensors.pairs.get(&site), &base.shape, problems));
@@ -362,86 +364,6 @@ fn match_head_copy(
 fn wrong_shape(tensor: &TensorEntry, expected: &str, problems: &mut ProblemList) {
     let message = format!("expected the shape {expected}, given {:?}", tensor.shape);
     problems.add(ProblemCode::WrongShape, &tensor.name, message);
-}
-
-fn check_config_against_base(config: &LoraConfig, base: &BaseModel, problems: &mut ProblemList) {
-    let num_layers = base.shape.num_layers;
-    for layer in config.layers.iter().flat_map(|filter| &filter.layers).filter(|&&layer| layer >= num_layers) {
-        let message = format!("the base model has layers 0 to {}, given {layer}", num_layers.saturating_sub(1));
-        problems.add(ProblemCode::LayerOutOfRange, "layers_to_transform", message);
-    }
-    let vocab_size = base.shape.vocab_size;
-    if let Some(token) = config.invocation_tokens.iter().find(|token| **token as usize >= vocab_size) {
-        let message = format!("the base model has {vocab_size} tokens, given {token}");
-        problems.add(ProblemCode::FieldInvalid, "alora_invocation_tokens", message);
-    }
-    if config.targets("model.embed_tokens") {
-        let message = "model.embed_tokens cannot be adapted; leave it out of the targets or exclude it";
-        problems.add(ProblemCode::UnsupportedOption, "target_modules", message);
-    }
-    let targets_head = config.targets("lm_head");
-    if config.ensure_weight_tying && targets_head && base.shape.tie_word_embeddings {
-        let message = "with lm_head as a target it adapts the tied token embeddings too, which is not supported";
-        problems.add(ProblemCode::UnsupportedOption, "ensure_weight_tying", message);
-    }
-    for name in &config.norms_to_save {
-        let matches = |site: NormSite| {
-            let path = site.to_string();
-            path == *name || super::selector::ends_with_segment(&path, name)
-        };
-        let is_norm = NormSite::NAMES.iter().any(|last| name.rsplit('.').next() == Some(last));
-        if is_norm && !NormSite::all(&base.shape).any(matches) {
-            let message = format!("the base model has no norm `{}`", clip(name, 200));
-            problems.add(ProblemCode::FieldInvalid, "modules_to_save", message);
-        }
-    }
-    let has_target = ModuleSite::all(&base.shape).any(|site| config.targets(&site.to_string()));
-    if !has_target && config.norms_to_save.is_empty() {
-        let message = "target_modules matches no linear module of the base model, so the adapter has no effect";
-        problems.add(ProblemCode::NoEffect, CONFIG_FILE, message);
-    }
-}
-
-/// Whether the adapter is for `base`, by its own word, the publisher's, or neither where the shapes have to tell.
-fn check_base_name(given: Option<&str>, base: &BaseModel, claim: BaseClaim<'_>, problems: &mut ProblemList) {
-    let aliases = if base.aliases.is_empty() { String::new() } else { format!(" ({})", base.aliases.join(", ")) };
-    let here = format!("the base model here is `{}`{aliases}", base.id);
-    if let BaseClaim::Stated(stated) = claim
-        && !states(stated, base)
-    {
-        let message = format!("expected a base model that is served here, given `{}`; {here}", clip(stated, 200));
-        problems.add(ProblemCode::WrongBase, "base", message);
-        return;
-    }
-    let Some(given) = given else { return };
-    let read = BaseName::read(given);
-    if read.names(base) {
-        return;
-    }
-    let subject = "base_model_name_or_path";
-    let given = clip(given, 200);
-    if !read.is_silent() {
-        let read = clip(read.as_str(), 200);
-        let overruled = match claim {
-            BaseClaim::Stated(_) => {
-                "; what the publisher states does not overrule it: if it is the same model under \
-                                     another name, correct the configuration"
-            }
-            BaseClaim::Unstated | BaseClaim::Settled => "",
-        };
-        let message = format!(
-            "the adapter was made for `{given}` (read as `{read}`), {here}; on another base its answers would be \
-             wrong{overruled}"
-        );
-        problems.add(ProblemCode::WrongBase, subject, message);
-    } else if claim == BaseClaim::Unstated {
-        let message = format!(
-            "`{given}` does not tell which base model the adapter was made for, {here}; if that is the one, publish it \
-             with the field `base` (`souk push --base {}`)",
-            base.id
-        );
-        problems.add(ProblemCode::BaseNotNamed, subject, message);
-    }
 }
 
 #[cfg(test)]

@@ -107,15 +107,19 @@ pub(crate) async fn shown_of(
     Ok(shown.into_tuple::<String>().all(connection).await?.into_iter().collect())
 }
 
-/// Revokes keys; one that was revoked keeps the moment of the first time and by which key. Answers how many were not
-/// revoked before.
-pub(crate) async fn revoke(connection: &impl ConnectionTrait, ids: &[String], by: Option<&str>) -> Result<u64, DbErr> {
+/// Those of `ids` that are keys and were not revoked.
+pub(crate) async fn unrevoked(connection: &impl ConnectionTrait, ids: &[String]) -> Result<Vec<String>, DbErr> {
+    let found = Entity::find().select_only().column(Column::Id).filter(Column::Id.is_in(ids));
+    found.filter(Column::RevokedAtMs.is_null()).into_tuple().all(connection).await
+}
+
+/// Revokes keys that were not revoked: one that was keeps the moment of the first time and by which key.
+pub(crate) async fn revoke(connection: &impl ConnectionTrait, ids: &[String], by: &str) -> Result<(), DbErr> {
     let update = Entity::update_many()
         .col_expr(Column::RevokedAtMs, now_ms().into())
         .col_expr(Column::RevokedBy, by.into())
-        .filter(Column::Id.is_in(ids))
-        .filter(Column::RevokedAtMs.is_null());
-    Ok(update.exec(connection).await?.rows_affected)
+        .filter(Column::Id.is_in(ids));
+    update.exec(connection).await.map(|_| ())
 }
 
 pub(crate) async fn note_use(connection: &impl ConnectionTrait, id: &str, at_ms: i64) -> Result<(), DbErr> {

@@ -130,11 +130,13 @@ impl Registry {
         if key.id != principal.key.as_str() && ids.iter().any(|id| id == principal.key.as_str()) {
             return Err(RegistryError::OwnKeyMadeWithIt(key.id));
         }
-        let mut num_revoked = 0;
+        let mut withdrawn = Vec::new();
         for some in ids.chunks(MAX_IN) {
-            num_revoked += api_keys::revoke(&transaction, some, Some(principal.key.as_str())).await?;
+            let unrevoked = api_keys::unrevoked(&transaction, some).await?;
+            api_keys::revoke(&transaction, &unrevoked, principal.key.as_str()).await?;
+            withdrawn.extend(unrevoked.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))));
         }
-        let withdrawn: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
+        let num_revoked = withdrawn.len();
         withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
@@ -189,16 +191,6 @@ pub(crate) async fn insert_key(
         revoked_by: None,
     };
     Ok((api_keys::insert(connection, row).await?, key))
-}
-
-/// How many keys of a tenant can operate the installation now.
-pub(crate) async fn usable_admin_keys(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<usize, DbErr> {
-    let keys = api_keys::unrevoked_of(connection, tenant_id).await?;
-    let is_usable = |key: &&KeyRow| {
-        key.expires_at_ms.is_none_or(|expires_at_ms| expires_at_ms > now_ms())
-            && scopes_from_column(&key.scopes).contains(&Scope::Admin)
-    };
-    Ok(keys.iter().filter(is_usable).count())
 }
 
 /// A key, the keys that were made with it, those that were made with them, and so on.

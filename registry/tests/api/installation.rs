@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use reqwest::StatusCode;
 use sea_orm::ConnectionTrait as _;
+use souk_migrations::{Migrator, MigratorTrait as _};
 use souk_registry::{Registry, RegistryConfig, open_sqlite};
 
 use crate::support::{AdapterFiles, LEASE, Stack, bases, in_haste, num_objects, problem};
@@ -102,6 +103,27 @@ async fn an_older_database_lets_the_newer_objects_be_until_the_right_one_is_back
     let weights = "/adapters/acme/sst2/versions/2.0.0/files/adapter_model.safetensors";
     let answer = stack.user(&key).get(weights).await;
     assert_eq!(answer.bytes().await.unwrap(), AdapterFiles::tiny(2).weights_bytes());
+}
+
+#[tokio::test]
+async fn an_installation_of_the_first_schema_serves_what_it_had_and_takes_more() {
+    let (folder, key) = folder_with_a_version().await;
+    // As the first program left it: its rows and objects, and nothing that ties them.
+    let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
+    let num_later = u32::try_from(Migrator::migrations().len() - 1).unwrap();
+    Migrator::down(&db, Some(num_later)).await.unwrap();
+    db.close().await.unwrap();
+    std::fs::remove_file(folder.path().join("objects/installation")).unwrap();
+    let stack = serves(folder, &key).await;
+    let acme = stack.user(&key);
+    acme.publish("acme/sst2", "2.0.0", 2).await;
+    let reference = "acme/sst2@1.0.0".parse().unwrap();
+    let resolved = stack.registry.resolve(&stack.principal(&acme).await, &reference).await.unwrap();
+    assert_eq!(stack.registry.chat_template(&resolved).await.unwrap(), None);
+    // The collector finds that everything is referred to.
+    tokio::time::sleep(LEASE).await;
+    let stack = serves(stack.close().await, &key).await;
+    assert_eq!(stack.num_objects(), 3 + 2);
 }
 
 async fn serves(folder: Arc<TempDir>, key: &str) -> Stack {

@@ -3,7 +3,7 @@
 use reqwest::multipart::Form;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use souk_protocol::AdapterRef;
+use souk_protocol::{AdapterRef, ResolveError};
 
 use crate::support::{AdapterFiles, Stack, User, body, problem};
 
@@ -125,14 +125,20 @@ async fn a_version_carries_its_own_chat_template() {
         let resolved = stack.registry.resolve(&principal, &reference.parse::<AdapterRef>().unwrap()).await.unwrap();
         assert_eq!(stack.registry.chat_template(&resolved).await.unwrap().as_deref(), expected);
     }
+    // Deleted since it was resolved: it is not told to have no template, which would be remembered for its content.
+    let reference = "acme/sst2@1.0.0".parse::<AdapterRef>().unwrap();
+    let resolved = stack.registry.resolve(&principal, &reference).await.unwrap();
+    assert_eq!(acme.delete("/adapters/acme/sst2/versions/1.0.0").await.status(), StatusCode::NO_CONTENT);
+    let gone = stack.registry.chat_template(&resolved).await;
+    assert!(matches!(gone, Err(ResolveError::NotFound(_))), "{gone:?}");
     let broken = AdapterFiles::tiny(1).form("1.0.3").text("chat_template.jinja", "x\n{% for %}");
     let refused = rejected(send(&acme, broken).await).await;
     assert_eq!((refused[0].0.as_str(), refused[0].1.as_str()), ("template_invalid", "chat_template.jinja"));
     assert!(refused[0].2.contains("line 2"), "{refused:?}");
     let large = AdapterFiles::tiny(1).form("1.0.3").text("chat_template.jinja", "x".repeat((64 << 10) + 1));
     problem(send(&acme, large).await, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
-    // Two manifests, one configuration, one file of weights, one template: nothing of what was refused.
-    assert_eq!(stack.num_objects(), 2 + 1 + 1 + 1);
+    // A manifest, a configuration, a file of weights, a template: nothing of what was refused or deleted.
+    assert_eq!(stack.num_objects(), 4);
 }
 
 #[tokio::test]

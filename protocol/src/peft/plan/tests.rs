@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::samples::{SampleTensor, config_file, pair, pairs, small_base, weights_file};
 use super::*;
+use crate::manifest::CONFIG_FILE;
 
 const ATTENTION: [Module; 4] = [Module::Q, Module::K, Module::V, Module::O];
 
