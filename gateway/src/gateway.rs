@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome, wall_clock};
+use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome, TenantId, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,6 +15,7 @@ use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
+use crate::text_work::{TenantTexts, TextWork};
 use crate::version_templates::VersionTemplates;
 
 /// How often a draining gateway looks whether the last request has ended.
@@ -52,6 +53,7 @@ struct GatewayState {
     hub: EventHub,
     open_jobs: OpenJobs,
     version_templates: VersionTemplates,
+    text_work: TextWork,
     metrics: Exporter,
     cors: CorsOrigins,
     limits: GatewayLimits,
@@ -87,6 +89,7 @@ impl Gateway {
             hub: parts.hub,
             open_jobs,
             version_templates: VersionTemplates::default(),
+            text_work: TextWork::new(parts.limits.request_timeout),
             metrics: parts.metrics,
             cors: parts.cors,
             gates: Gates::new(&parts.limits),
@@ -184,6 +187,11 @@ impl Gateway {
 
     pub(crate) fn version_templates(&self) -> &VersionTemplates {
         &self.shared.version_templates
+    }
+
+    /// Where a tenant's texts are worked on.
+    pub(crate) fn texts_of<'a>(&'a self, tenant: &'a TenantId) -> TenantTexts<'a> {
+        self.shared.text_work.of(tenant)
     }
 
     pub(crate) fn open_jobs(&self) -> &OpenJobs {

@@ -21,6 +21,7 @@ pub mod text;
 
 mod auth;
 mod call;
+mod text_work;
 mod version_template;
 mod version_templates;
 

@@ -8,6 +8,7 @@ use crate::error::{ApiError, PromptLength};
 use crate::limits::GatewayLimits;
 use crate::text::template::TemplateMessage;
 use crate::text::{ChatTemplate, TemplateError, Tokenizer, TokenizerError};
+use crate::text_work::TenantTexts;
 use crate::version_template::VersionTemplate;
 
 /// Why a base model cannot be served.
@@ -57,10 +58,6 @@ pub struct ServedBase {
     template: Option<ChatTemplate>,
 }
 
-/// Texts up to this long are encoded where they are; longer ones on a thread that may block, so that one large prompt
-/// does not delay the streams of others. 8 KiB take well under a millisecond.
-const INLINE_BYTES: usize = 8 << 10;
-
 impl ServedBase {
     /// Builds the tokenizer and compiles the template of `model`.
     ///
@@ -104,47 +101,42 @@ impl ServedBase {
         marks(&self.tokenizer, self.bos_token, &self.eos_tokens)
     }
 
-    /// Encodes a raw prompt that a user wrote.
-    pub(crate) async fn encode_prompt(self: &Arc<Self>, text: String, begin: Begin) -> Result<Vec<TokenId>, ApiError> {
+    /// Encodes a raw prompt that a user wrote. A long one takes long.
+    pub(crate) fn encode_prompt(&self, text: &str, begin: Begin) -> Result<Vec<TokenId>, ApiError> {
         self.check_bytes("prompt", text.len())?;
-        let num_bytes = text.len();
-        let base = Arc::clone(self);
-        run(num_bytes, move || match begin {
-            Begin::AsModelWants => Ok(base.tokenizer.encode_prompt(&text)?),
-            Begin::Bare => Ok(base.tokenizer.encode(&text)?),
+        Ok(match begin {
+            Begin::AsModelWants => self.tokenizer.encode_prompt(text)?,
+            Begin::Bare => self.tokenizer.encode(text)?,
         })
-        .await
     }
 
     /// Renders and encodes a conversation, by the template that a version brings along or by the model's own.
     pub(crate) async fn encode_chat(
         self: &Arc<Self>,
+        texts: TenantTexts<'_>,
         messages: Vec<TemplateMessage>,
         own: Option<Arc<VersionTemplate>>,
         add_generation_prompt: bool,
     ) -> Result<Vec<TokenId>, ApiError> {
-        let num_bytes = messages.iter().map(|message| message.content.len()).sum();
-        self.check_bytes("messages", num_bytes)?;
-        let base = Arc::clone(self);
-        if let Some(own) = own {
-            // However short the messages are, what a stranger's template does with them may take long.
-            let work = move || {
-                let rendered = own.render(&messages, add_generation_prompt, base.tokenizer.control_texts())?;
-                Ok(base.tokenizer.encode_rendered(&rendered.text, rendered.marker)?)
+        let contents: usize = messages.iter().map(|message| message.content.len()).sum();
+        self.check_bytes("messages", contents)?;
+        let fields = messages.iter().flat_map(|message| &message.fields);
+        let num_bytes = contents + fields.map(|(_, text)| text.len()).sum::<usize>();
+        let (base, is_strangers) = (Arc::clone(self), own.is_some());
+        let work = move || {
+            let controls = base.tokenizer.control_texts();
+            let rendered = match (own, &base.template) {
+                (Some(own), _) => own.render(&messages, add_generation_prompt, controls)?,
+                (None, Some(template)) => template.render(&messages, add_generation_prompt, controls)?,
+                (None, None) => {
+                    let message = format!("The model `{}` has no chat template; use /v1/completions.", base.id);
+                    return Err(ApiError::unsupported("model", message));
+                }
             };
-            return tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?;
-        }
-        run(num_bytes, move || {
-            let template = base.template.as_ref().ok_or_else(|| {
-                ApiError::unsupported(
-                    "model",
-                    format!("The model `{}` has no chat template; use /v1/completions.", base.id),
-                )
-            })?;
-            let rendered = template.render(&messages, add_generation_prompt, base.tokenizer.control_texts())?;
             Ok(base.tokenizer.encode_rendered(&rendered.text, rendered.marker)?)
-        })
-        .await
+        };
+        // However short the messages are, what a stranger's template does with them may take long.
+        if is_strangers { texts.run_apart(work).await } else { texts.run(num_bytes, work).await }
     }
 
     /// Refuses a text that cannot fit before time is spent on counting its tokens.
@@ -174,14 +166,4 @@ pub(crate) enum Begin {
     AsModelWants,
     /// Nothing.
     Bare,
-}
-
-async fn run<T: Send + 'static>(
-    num_bytes: usize,
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    if num_bytes <= INLINE_BYTES {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
 }

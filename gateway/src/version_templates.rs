@@ -11,6 +11,7 @@ use souk_protocol::{Digest, ResolvedAdapter};
 use crate::catalog::Catalog;
 use crate::error::ApiError;
 use crate::served::ServedBase;
+use crate::text_work::TenantTexts;
 use crate::version_template::VersionTemplate;
 
 /// Most versions whose template, or the lack of one, is remembered. A compiled template takes a few times its 64 KiB.
@@ -40,17 +41,20 @@ impl VersionTemplates {
         adapters: &[(ResolvedAdapter, f32)],
         base: &ServedBase,
         catalog: &dyn Catalog,
+        texts: TenantTexts<'_>,
     ) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
         let [(adapter, _)] = adapters else { return Ok(None) };
         if let Some(known) = self.lock().get(&adapter.digest) {
             return Ok(known);
         }
-        let source = catalog.chat_template(adapter).await?;
-        let compile = |source| {
-            let (bos, eos) = base.marks();
-            VersionTemplate::compile(format!("{}@{}", adapter.name, adapter.version), source, bos, eos)
+        let template = match catalog.chat_template(adapter).await? {
+            Some(source) => {
+                let (version, (bos, eos)) = (format!("{}@{}", adapter.name, adapter.version), base.marks());
+                let compile = move || VersionTemplate::compile(version, source, bos, eos);
+                Some(Arc::new(texts.run_apart(compile).await?))
+            }
+            None => None,
         };
-        let template = source.map(compile).transpose()?.map(Arc::new);
         self.lock().insert(adapter.digest, template.clone());
         Ok(template)
     }

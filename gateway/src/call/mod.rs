@@ -73,7 +73,7 @@ pub(crate) async fn begin(
     ask: Ask,
 ) -> Result<Call, ApiError> {
     let model = CalledModel::with_adapters(gateway, caller, &ask.model, &ask.params.adapters).await?;
-    let prepared = prepare(gateway, &model, ask.input, ask.length, &ask.params).await?;
+    let prepared = prepare(gateway, caller, &model, ask.input, ask.length, &ask.params).await?;
     let order = dispatch::Order {
         request: request.clone(),
         tenant: caller.tenant.clone(),

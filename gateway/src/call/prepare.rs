@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{SamplingParams, TokenId};
+use souk_protocol::{Principal, SamplingParams, TokenId};
 
 use super::authorise::CalledModel;
 use crate::error::{ApiError, PromptLength};
 use crate::gateway::Gateway;
 use crate::request::{ChatMessage, GenerationParams, Prompt};
 use crate::served::{Begin, ServedBase};
+use crate::text_work::TenantTexts;
 
 /// What is to be answered.
 pub(crate) enum Input {
@@ -53,44 +54,49 @@ pub(crate) struct PreparedPrompt {
 /// Encodes the prompts and checks them against vocabulary and context.
 pub(crate) async fn prepare(
     gateway: &Gateway,
+    caller: &Principal,
     model: &CalledModel,
     input: Input,
     length: Length,
     params: &GenerationParams,
 ) -> Result<Prepared, ApiError> {
-    let base = &model.base;
+    let (base, texts) = (&model.base, gateway.texts_of(&caller.tenant));
     let prompts = match input {
         Input::Chat(messages) => {
-            let own = model.template(gateway).await?;
-            let tokens = base.encode_chat(messages.into_iter().map(Into::into).collect(), own, true).await?;
+            let own = model.template(gateway, caller).await?;
+            let messages = messages.into_iter().map(Into::into).collect();
+            let tokens = base.encode_chat(texts, messages, own, true).await?;
             vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]
         }
-        Input::Prompts { prompts, echo } => encode_prompts(base, prompts, echo, length).await?,
+        Input::Prompts { prompts, echo } => encode_prompts(base, texts, prompts, echo, length).await?,
     };
     params.check_vocabulary(base.tokenizer.vocabulary().len())?;
     let eos_tokens = if params.ignore_eos { Vec::new() } else { base.eos_tokens.clone() };
     Ok(Prepared { prompts, sampling: params.sampling(), eos_tokens })
 }
 
+/// Encodes the prompts of a request in one piece of work: many short ones take as long as a long one.
 async fn encode_prompts(
     base: &Arc<ServedBase>,
+    texts: TenantTexts<'_>,
     prompts: Vec<Prompt>,
     echo: bool,
     length: Length,
 ) -> Result<Vec<PreparedPrompt>, ApiError> {
-    let mut prepared = Vec::with_capacity(prompts.len());
-    for prompt in prompts {
+    let num_bytes = prompts.iter().map(Prompt::num_bytes).sum();
+    let base = Arc::clone(base);
+    let encode = move |prompt| {
         let (text, tokens) = match prompt {
             Prompt::Text(text) => {
-                let echoed = if echo { text.clone() } else { String::new() };
-                (echoed, base.encode_prompt(text, Begin::AsModelWants).await?)
+                let tokens = base.encode_prompt(&text, Begin::AsModelWants)?;
+                (if echo { text } else { String::new() }, tokens)
             }
             Prompt::Tokens(tokens) if echo => (base.tokenizer.decode(&tokens), tokens),
             Prompt::Tokens(tokens) => (String::new(), tokens),
         };
-        prepared.push(PreparedPrompt::new(base, "prompt", tokens, text, length)?);
-    }
-    Ok(prepared)
+        PreparedPrompt::new(&base, "prompt", tokens, text, length)
+    };
+    texts.run(num_bytes, move || prompts.into_iter().map(encode).collect()).await
 }
 
 impl PreparedPrompt {

@@ -11,6 +11,8 @@ use crate::limits::GatewayLimits;
 
 /// Default of `max_tokens`, as in the official API.
 const DEFAULT_MAX_TOKENS: u64 = 16;
+/// What a token stands for in ordinary text.
+pub(crate) const BYTES_PER_TOKEN: usize = 4;
 
 /// A text completion request, checked.
 #[derive(Clone, Debug, PartialEq, ToSchema)]
@@ -44,6 +46,16 @@ pub enum Prompt {
     Text(String),
     /// As token ids, control tokens included.
     Tokens(Vec<TokenId>),
+}
+
+impl Prompt {
+    /// Bytes of the text, or about as many as the tokens stand for.
+    pub(crate) fn num_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(tokens) => tokens.len() * BYTES_PER_TOKEN,
+        }
+    }
 }
 
 impl CompletionRequest {

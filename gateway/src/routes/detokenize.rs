@@ -12,7 +12,7 @@ use crate::call::admit::Admission;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::request::body::JsonBody;
-use crate::request::completion::token_ids;
+use crate::request::completion::{BYTES_PER_TOKEN, token_ids};
 
 /// Decodes token ids; control tokens show by their names.
 #[utoipa::path(
@@ -43,7 +43,9 @@ pub(crate) async fn detokenize(
         let message = format!("'tokens' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
         return Err(ApiError::invalid("tokens", message));
     }
-    Ok(Json(Detokenized { prompt: base.tokenizer.decode(&request.tokens) }))
+    let num_bytes = request.tokens.len() * BYTES_PER_TOKEN;
+    let decode = move || Ok(base.tokenizer.decode(&request.tokens));
+    Ok(Json(Detokenized { prompt: gateway.texts_of(&principal.tenant).run(num_bytes, decode).await? }))
 }
 
 /// What to decode.

@@ -40,14 +40,15 @@ pub(crate) async fn tokenize(
     let _admission = Admission::take(&gateway, &principal)?;
     let request = TokenizeRequest::parse(fields, &gateway)?;
     let model = model_for(&gateway, &principal, request.model.as_deref()).await?;
-    let base = &model.base;
+    let (base, texts) = (Arc::clone(&model.base), gateway.texts_of(&principal.tenant));
     let tokens = if let Some(messages) = request.messages {
         let messages = messages.into_iter().map(Into::into).collect();
-        let own = model.template(&gateway).await?;
-        base.encode_chat(messages, own, request.add_generation_prompt).await?
+        let own = model.template(&gateway, &principal).await?;
+        base.encode_chat(texts, messages, own, request.add_generation_prompt).await?
     } else {
         let begin = if request.add_special_tokens { Begin::AsModelWants } else { Begin::Bare };
-        base.encode_prompt(request.prompt.unwrap_or_default(), begin).await?
+        let (base, prompt) = (Arc::clone(&base), request.prompt.unwrap_or_default());
+        texts.run(prompt.len(), move || base.encode_prompt(&prompt, begin)).await?
     };
     let token_strs =
         request.return_token_strs.then(|| tokens.iter().map(|&id| base.tokenizer.vocabulary().text(id)).collect());
