@@ -30,7 +30,7 @@ pub enum EngineError {
     #[error(transparent)]
     Refused(JobFailure),
     /// As many requests as are allowed are in the engine.
-    #[error("the engine has {limit} requests already; raise node.max_requests or add a node")]
+    #[error("the engine has {limit} requests already; raise engine.max_requests or add a node")]
     Full {
         /// The cap.
         limit: usize,

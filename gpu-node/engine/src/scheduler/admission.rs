@@ -75,20 +75,14 @@ impl Scheduler {
         (!planning.plan.preempted.contains(&next)).then_some(next)
     }
 
-    /// Moves a waiting sequence into the batch if there is a place, and room in the pool for all of its tokens. What
-    /// running prompts have yet to fill is spoken for, each running sequence is left one block to grow into, lest a
-    /// newcomer be thrown out at once, and the reserve is left. Who fits into the reserve finds its blocks there.
+    /// Moves a waiting sequence into the batch if there is a place, and room in the pool for all of its tokens beside
+    /// what it has to leave. Who fits into the reserve finds its blocks there.
     fn enter(&mut self, id: SequenceId) -> bool {
         if self.running.len() == self.budget.max_sequences {
             return false;
         }
         let fits_the_reserve = self.waiting.get(&id).is_some_and(|sequence| self.fits_the_reserve(sequence));
-        let to_leave = if fits_the_reserve {
-            1
-        } else {
-            let missing = self.running.values().map(Sequence::blocks_missing).sum::<usize>();
-            missing + self.running.len() + self.reserve_left()
-        };
+        let to_leave = if fits_the_reserve { 1 } else { self.blocks_to_leave() };
         let Some(next) = self.waiting.get_mut(&id) else { return false };
         // What it finds in the cache is no longer free, and need not be taken: adopted first, then counted.
         let num_found = next.adopt();

@@ -20,9 +20,18 @@ impl Scheduler {
         if reserve == 0 {
             return 0;
         }
-        let is_in = |sequence: &&Sequence| is_short(sequence, reserve) && self.running.of_tenant(&sequence.tenant) == 1;
-        let held: usize = self.running.values().filter(is_in).map(needs).sum();
+        let held: usize = self.running.values().filter(|sequence| self.is_in_reserve(sequence)).map(needs).sum();
         reserve.saturating_sub(held)
+    }
+
+    /// Blocks that one which does not fit into the reserve leaves free as it enters: what running prompts have yet to
+    /// fill, one for each of the others to grow into, lest it be thrown out at once, and what is left of the reserve,
+    /// in which those that are in it grow. So beside these alone even a sequence enters that needs all other blocks,
+    /// however many of them come and go.
+    pub(super) fn blocks_to_leave(&self) -> usize {
+        let missing: usize = self.running.values().map(Sequence::blocks_missing).sum();
+        let num_others = self.running.values().filter(|sequence| !self.is_in_reserve(sequence)).count();
+        missing + num_others + self.reserve_left()
     }
 
     /// Whether a waiting sequence, of a tenant that has none in the batch, finds its blocks in the reserve.
@@ -36,11 +45,15 @@ impl Scheduler {
     pub(super) fn leaves_the_reserve(&self, id: SequenceId, num_tokens: usize) -> bool {
         let Some(sequence) = self.running.get(id) else { return false };
         let missing = blocks_for(num_tokens).saturating_sub(sequence.blocks.as_slice().len());
-        let is_one_of_few = is_short(sequence, self.pool.reserve()) && self.running.of_tenant(&sequence.tenant) == 1;
         missing == 0
-            || is_one_of_few
+            || self.is_in_reserve(sequence)
             || self.running.len() == 1
             || self.pool.num_free() >= missing + self.reserve_left()
+    }
+
+    /// Whether a running sequence is one of those whom the reserve is for.
+    fn is_in_reserve(&self, sequence: &Sequence) -> bool {
+        is_short(sequence, self.pool.reserve()) && self.running.of_tenant(&sequence.tenant) == 1
     }
 }
 

@@ -136,6 +136,36 @@ fn a_short_request_begins_within_four_steps_whatever_long_prompts_others_hold() 
     }
 }
 
+/// Hands in a request for each of so many tenants that has none: they never end all at once.
+fn keep_asking(lab: &mut Lab, asking: &mut Vec<Watch>, num_tenants: usize, step: usize) {
+    asking.retain(|watch| watch.tokens().len() < watch.job.max_tokens as usize);
+    for number in 0..num_tenants {
+        let tenant = format!("asks {number}");
+        if !asking.iter().any(|watch| watch.job.tenant.as_str() == tenant) {
+            asking.push(lab.submit(job_of(&tenant, 6, 3 + ((number + step) % 7) as u32)));
+        }
+    }
+}
+
+#[test]
+fn the_longest_prompt_begins_however_many_short_requests_come_and_go() {
+    // All of the 64 blocks but the reserve of 4.
+    let (num_prompt, limits) = (959, RunnerLimits { context_length: 960, ..LIMITS });
+    let config = EngineConfig { max_sequences: 16, max_prefill_tokens_beside_decode: 32, ..CONFIG };
+    for num_tenants in [1, 2, 8, 20] {
+        let mut lab = Lab::with(config, limits);
+        let (mut asking, mut long) = (Vec::new(), None);
+        for step in 0..300 {
+            keep_asking(&mut lab, &mut asking, num_tenants, step);
+            if step == 20 {
+                long = Some(lab.submit(job_of("long", num_prompt, 1)));
+            }
+            lab.step();
+        }
+        assert_eq!(long.expect("it came").tokens().len(), 1, "beside {num_tenants} tenants");
+    }
+}
+
 #[test]
 fn prompts_of_two_tenants_take_turns() {
     let mut lab = Lab::new();
@@ -383,6 +413,34 @@ proptest! {
         while !lab.is_idle() {
             let step = lab.step();
             check(&lab, &watches, &step);
+        }
+        for watch in &watches {
+            prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
+        }
+    }
+
+    /// Requests of any tenants end, whichever have to make way how often, while others ask again and again for ever.
+    #[test]
+    fn all_end_although_newcomers_never_end(
+        holders in prop::collection::vec((0..4_u8, 1..450_usize, 1..40_u32), 1..12),
+        num_asking in 1..8_usize,
+        max_sequences in 2..12_usize,
+    ) {
+        let config = EngineConfig { max_sequences, max_prefill_tokens_beside_decode: 32, ..CONFIG };
+        // The longest needs all blocks but the reserve of 2.
+        let mut lab = Lab::with(config, RunnerLimits { num_blocks: 32, context_length: 480, ..LIMITS });
+        let watches: Vec<_> =
+            holders.iter().map(|(tenant, prompt, tokens)| lab.submit(job_of(&tenant.to_string(), *prompt, *tokens))).collect();
+        let rows: usize = holders.iter().map(|(_, prompt, tokens)| prompt + *tokens as usize).sum();
+        let mut asking = Vec::new();
+        // Each of them alone, at a row a step, and for each a turn of those that ask.
+        let most_steps = max_sequences * (rows + 50 * holders.len());
+        for step in 0..most_steps {
+            if watches.iter().all(|watch| !lab.is_in_batch(watch) && watch.tokens().len() == watch.job.max_tokens as usize) {
+                break;
+            }
+            keep_asking(&mut lab, &mut asking, num_asking, step);
+            lab.step();
         }
         for watch in &watches {
             prop_assert_eq!(watch.tokens(), answer(&watch.job.prompt, &[], watch.job.max_tokens as usize));
