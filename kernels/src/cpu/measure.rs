@@ -103,7 +103,7 @@ fn f32(cpu: &Cpu) -> f64 {
 }
 
 /// Operations per second of chunks that add so many to each sum in each round.
-fn peak(cpu: &Cpu, kernel: &(impl Kernel + Sync), operations_per_sum: usize) -> f64 {
+fn peak(cpu: &Cpu, kernel: &impl Kernel, operations_per_sum: usize) -> f64 {
     const CHUNKS_PER_THREAD: usize = 4;
     let num_chunks = CHUNKS_PER_THREAD * cpu.num_threads();
     let seconds = shortest(|| cpu.launch(num_chunks, kernel));
