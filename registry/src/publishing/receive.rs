@@ -146,7 +146,7 @@ impl<'a> Receiver<'a> {
             }
             blob.write(&chunk).await?;
             // Off the async threads: at the highest rank, measuring a chunk takes up to a tenth of a second.
-            look = tokio::task::spawn_blocking(|| look.at(chunk)).await.map_err(std::io::Error::other)?;
+            look = tokio::task::spawn_blocking(move || look.at(&chunk)).await.map_err(std::io::Error::other)?;
         }
         let digest = Digest::from_bytes(look.sha256.finalize().into());
         Ok(Staged { blob, entry: FileEntry { digest, size_bytes }, scanner: look.scanner })
@@ -169,11 +169,11 @@ struct Look {
 }
 
 impl Look {
-    fn at(mut self: Box<Self>, chunk: Bytes) -> Box<Self> {
+    fn at(mut self: Box<Self>, chunk: &[u8]) -> Box<Self> {
         // After a wrong header the rest is taken but not looked at: the author is to hear of the other parts' problems
         // too. The scanner repeats what is wrong when it is finished.
-        self.is_worth_scanning = self.is_worth_scanning && self.scanner.push(&chunk);
-        self.sha256.update(&chunk);
+        self.is_worth_scanning = self.is_worth_scanning && self.scanner.push(chunk);
+        self.sha256.update(chunk);
         self
     }
 }

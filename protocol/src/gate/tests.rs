@@ -1,0 +1,197 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const RULES: Rules = Rules { total: 64, reserve: 8, small: 1, most: 64 };
+
+fn fill(gate: &Gate<u8>, key: u8, now: Instant) -> Vec<Pass<u8>> {
+    std::iter::from_fn(|| gate.enter(&key, 1, now).ok()).collect()
+}
+
+#[test]
+fn one_holder_alone_may_have_all_but_the_reserve() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let passes = fill(&gate, 1, now);
+    assert_eq!(passes.len(), 56);
+    let refusal = gate.enter(&1, 1, now).unwrap_err();
+    assert_eq!((refusal.cause, refusal.held, refusal.used, refusal.total), (Cause::Full, 56, 56, 64));
+    drop(passes);
+    assert_eq!((gate.used(), gate.held(&1)), (0, 0));
+}
+
+#[test]
+fn while_another_waits_nobody_takes_more_than_an_even_share() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let mut greedy = fill(&gate, 1, now);
+    let mut late = vec![gate.enter(&2, 1, now).unwrap()];
+    assert_eq!(gate.enter(&2, 1, now).unwrap_err().cause, Cause::Full);
+    // The one place that the second had of the reserve is made good first.
+    greedy.pop();
+    // What the first gives back goes to the second, until each has a half.
+    for _ in 0..27 {
+        greedy.pop();
+        assert_eq!(gate.enter(&1, 1, now).unwrap_err().cause, Cause::Share);
+        late.push(gate.enter(&2, 1, now).unwrap_or_else(|refusal| panic!("{refusal:?} at {}", gate.held(&2))));
+        gate.enter(&2, 1, now).unwrap_err();
+    }
+    assert_eq!(gate.held(&2), 28);
+    // Once nobody has asked for a while, the share binds no more.
+    let later = now + PATIENCE + Duration::from_millis(1);
+    drop(late);
+    assert_eq!(greedy.len() + fill(&gate, 1, later).len(), 56);
+}
+
+#[test]
+fn one_that_is_refused_all_the_time_hides_nobody_who_waits() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let mut greedy = fill(&gate, 1, now);
+    for _ in 0..2 * MAX_WAITING {
+        gate.enter(&1, 1, now).unwrap_err();
+    }
+    gate.enter(&2, 2, now).unwrap_err();
+    greedy.truncate(40);
+    assert_eq!(gate.enter(&1, 1, now).unwrap_err().cause, Cause::Share);
+    // A refusal is remembered from its last time on.
+    let later = now + PATIENCE;
+    gate.enter(&2, 40, later).unwrap_err();
+    assert_eq!(gate.enter(&1, 1, later + PATIENCE).unwrap_err().cause, Cause::Share);
+}
+
+#[test]
+fn a_pass_grows_within_the_share_and_gives_all_of_it_back() {
+    let (gate, now) = (Gate::new(Rules { most: 10, ..RULES }), Instant::now());
+    let mut pass = gate.enter(&1, 4, now).unwrap();
+    pass.grow(6, now).unwrap();
+    let refusal = pass.grow(1, now).unwrap_err();
+    assert_eq!((refusal.cause, refusal.share), (Cause::Share, 10));
+    assert_eq!(refusal.to_string(), "you hold 10 of at most 10 and asked for 1");
+    assert_eq!(pass.amount(), 10);
+    drop(pass);
+    assert_eq!(gate.used(), 0);
+}
+
+/// As many compilers as a small machine has: one of the two is kept for whoever holds none.
+const TWO: Rules = Rules { total: 2, reserve: 1, small: 1, most: 2 };
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_served_in_turn_and_the_reserve_is_for_those_who_have_nothing() {
+    let gate = Gate::new(TWO);
+    let first = gate.wait(&1, 1, LONG).await.unwrap();
+    let second = gate.wait(&1, 1, LONG);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut second).await.is_err(), "its second waits");
+    let other = gate.wait(&2, 1, LONG).await.unwrap();
+    let third = gate.wait(&3, 1, LONG);
+    tokio::pin!(third);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut third).await.is_err(), "all is taken");
+    assert_eq!(gate.waiting(), 2);
+    drop(other);
+    // It came later, and holds less.
+    let third = third.await.unwrap();
+    drop(first);
+    let second = second.await.unwrap();
+    assert_eq!((gate.used(), gate.held(&1), gate.waiting()), (2, 1, 0));
+    drop((second, third));
+    assert_eq!(gate.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_has_an_end_and_who_leaves_the_line_is_not_served() {
+    let gate = Gate::new(TWO);
+    let passes = [gate.wait(&1, 1, LONG).await.unwrap(), gate.wait(&2, 1, LONG).await.unwrap()];
+    let refusal = gate.wait(&3, 1, Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!((refusal.cause, refusal.used, refusal.asked), (Cause::Full, 2, 1));
+    assert_eq!(gate.waiting(), 0);
+    let stays = gate.wait(&4, 1, LONG);
+    tokio::pin!(stays);
+    tokio::select! {
+        biased;
+        _ = gate.wait(&3, 1, LONG) => panic!("nothing was given back"),
+        _ = &mut stays => panic!("nothing was given back"),
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+    }
+    assert_eq!(gate.waiting(), 1);
+    drop(passes);
+    stays.await.unwrap();
+    assert_eq!((gate.used(), gate.waiting()), (0, 0));
+    let refusal = gate.wait(&1, 3, LONG).await.unwrap_err();
+    assert_eq!((refusal.asked, refusal.share), (3, 1), "it could never have as much");
+}
+
+proptest! {
+    /// Whoever stands in line for something small is served although others ask for ever, within a turn of each that
+    /// holds something. A step: who asks, for how much, and who gives something back.
+    #[test]
+    fn whoever_stands_in_line_is_served(
+        steps in prop::collection::vec((0u8..5, 1u64..4, 0u8..5), 1..60),
+        total in 4u64..20,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let gate = Gate::new(Rules { total, reserve: 1, small: 1, most: total });
+            let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
+            let mut held: Vec<(u8, Pass<u8>)> = Vec::new();
+            let ask = |who: u8, amount: u64| {
+                let (gate, sender) = (gate.clone(), sender.clone());
+                tokio::spawn(async move {
+                    if let Ok(pass) = gate.wait(&who, amount, LONG).await {
+                        let _ = sender.send((who, pass));
+                    }
+                })
+            };
+            for (who, amount, back) in steps {
+                ask(who, amount);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                held.extend(std::iter::from_fn(|| served.try_recv().ok()));
+                if let Some(index) = held.iter().position(|(holder, _)| *holder == back) {
+                    held.swap_remove(index);
+                }
+                assert!(gate.used() <= total);
+            }
+            ask(99, 1);
+            // One thing after the other is given back; new requests come all the time.
+            for turn in 0_u8.. {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                held.extend(std::iter::from_fn(|| served.try_recv().ok()));
+                if held.iter().any(|(holder, _)| *holder == 99) {
+                    break;
+                }
+                assert!(u64::from(turn) <= total + 1, "{held:?}");
+                ask(turn % 5, 2);
+                held.remove(0);
+            }
+        });
+    }
+    /// A step: who, how much, whether it gives back instead, and milliseconds until then.
+    #[test]
+    fn a_newcomers_small_request_is_let_in_whatever_others_do(
+        steps in prop::collection::vec((0u8..7, 1u64..20, any::<bool>(), 0u64..5000), 1..200),
+        total in 16u64..200,
+    ) {
+        // Seven greedy holders of one each in the reserve leave room for an eighth.
+        let gate = Gate::new(Rules { total, reserve: 8, small: 1, most: total });
+        let mut now = Instant::now();
+        let mut passes: Vec<(u8, Pass<u8>)> = Vec::new();
+        for (who, amount, gives_back, wait) in steps {
+            now += Duration::from_millis(wait);
+            if gives_back {
+                if let Some(index) = passes.iter().position(|(holder, _)| *holder == who) {
+                    passes.swap_remove(index);
+                }
+            } else {
+                // As much as it can get, the way a flood asks.
+                for amount in [amount, 1] {
+                    passes.extend(gate.enter(&who, amount, now).ok().map(|pass| (who, pass)));
+                }
+            }
+            let sum: u64 = passes.iter().map(|(_, pass)| pass.amount()).sum();
+            prop_assert_eq!(gate.used(), sum);
+            prop_assert!(sum <= total);
+            let newcomer = gate.enter(&99, 1, now);
+            prop_assert!(newcomer.is_ok(), "{:?}", newcomer);
+        }
+        drop(passes);
+        prop_assert_eq!(gate.used(), 0);
+    }
+}
