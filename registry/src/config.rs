@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, seconds};
 
 use crate::auth::PepperSource;
+use crate::objects::ObjectSettings;
 
 /// What a registry is opened with.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct RegistryConfig {
     pub data_dir: PathBuf,
     /// What the operator set.
     pub settings: RegistrySettings,
+    /// Where the objects are.
+    pub objects: ObjectSettings,
 }
 
 /// The section `[registry]` of the settings.
@@ -58,7 +61,7 @@ impl RegistryConfig {
     /// The default settings, with everything below `data_dir`.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), settings: RegistrySettings::default() }
+        Self { data_dir: data_dir.into(), settings: RegistrySettings::default(), objects: ObjectSettings::default() }
     }
 
     /// Where the embedded shape keeps objects: each blob at [`souk_protocol::manifest::blob_path`] below it.

@@ -21,7 +21,9 @@ mod http;
 mod adapters;
 mod admin_key;
 mod catalog;
+mod check;
 mod keys;
+mod offline;
 mod publishing;
 mod recover;
 mod report;
@@ -48,12 +50,17 @@ mod words;
 pub use admin_key::ADMIN_TENANT;
 pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
 pub use catalog::ListedModel;
+pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
 pub use db::open_sqlite;
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, router};
 pub use installation::InstallationError;
-pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
+pub use objects::{
+    Addressing, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore, OpenObjectsError,
+    PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
+};
+pub use offline::OfflineError;
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
 pub use rights::{Action, RULES, Reach, Rule};

@@ -18,7 +18,7 @@ use crate::config::RegistryConfig;
 use crate::db::{api_keys, leases, open_sqlite, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
-use crate::objects::{FolderStore, ObjectStore};
+use crate::objects::{self, ObjectStore, OpenObjectsError, Place};
 use crate::private;
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
@@ -90,6 +90,9 @@ pub enum OpenError {
     /// The pepper cannot be used.
     #[error(transparent)]
     Pepper(#[from] PepperError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Objects(#[from] OpenObjectsError),
     /// Database and objects do not belong together.
     #[error(transparent)]
     Installation(#[from] InstallationError),
@@ -103,18 +106,18 @@ impl Registry {
         self.withdrawals.listen()
     }
 
-    /// Opens the embedded shape: a SQLite file and a folder of objects below the data folder.
+    /// Opens the embedded shape: a SQLite file below the data folder, and objects there or where the settings say.
     ///
     /// # Errors
     /// [`OpenError`], before anything was changed that a later start would not put right.
     pub async fn open_embedded(config: RegistryConfig, bases: Vec<BaseModel>) -> Result<Self, OpenError> {
         let lock = lock(&config).await?;
         let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
-        let objects = FolderStore::open(config.objects_dir()).await.map_err(failed)?;
+        let objects = objects::open(&config.objects, config.objects_dir()).await?;
         let file = config.data_dir.join("registry.sqlite");
         private::database(&file).map_err(failed)?;
         let db = open_sqlite(&file).await?;
-        Self::open_locked(config, db, Arc::new(objects), bases, &lock).await
+        Self::open_locked(config, db, objects, bases, &lock).await
     }
 
     /// Opens the registry on a database and an object store: brings the schema up to date, makes sure that database and
@@ -188,10 +191,16 @@ impl Registry {
         }
     }
 
-    /// Where the embedded shape keeps objects; see [`RegistryConfig::objects_dir`].
+    /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.
     #[must_use]
-    pub fn objects_dir(&self) -> PathBuf {
-        self.config.objects_dir()
+    pub fn objects_dir(&self) -> Option<PathBuf> {
+        matches!(self.config.objects.place(), Ok(Place::Folder)).then(|| self.config.objects_dir())
+    }
+
+    /// The bytes of adapters, for nodes of the same process: what they ask for was authorised before it was queued.
+    #[must_use]
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
     }
 
     /// Who presents this key, if it is valid now.

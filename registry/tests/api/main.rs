@@ -11,6 +11,7 @@ mod installation;
 mod isolation;
 mod keys;
 mod matrix;
+mod objects;
 mod processes;
 mod recovery;
 mod reports;
