@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -81,7 +82,8 @@ impl Fault {
             Self::Stall(bytes) => (bytes, false),
             Self::Refuse(..) | Self::Reset | Self::Silence | Self::WebPage => return Ok(answer),
         };
-        Ok(answer.map(|inner| Cut { inner, left, breaks_off }.boxed_unsync()))
+        let flushed = Box::pin(tokio::time::sleep(Duration::from_millis(200)));
+        Ok(answer.map(|inner| Cut { inner, left, breaks_off, flushed }.boxed_unsync()))
     }
 }
 
@@ -100,6 +102,7 @@ struct Cut {
     inner: Answer,
     left: usize,
     breaks_off: bool,
+    flushed: Pin<Box<tokio::time::Sleep>>,
 }
 
 impl Body for Cut {
@@ -109,8 +112,12 @@ impl Body for Cut {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.left == 0 {
             // Nobody wakes this: the connection stays as it is until the client gives it up.
-            let end = Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset))));
-            return if self.breaks_off { end } else { Poll::Pending };
+            if !self.breaks_off {
+                return Poll::Pending;
+            }
+            // What came before is sent first: an end in the same breath would take it along.
+            let Poll::Ready(()) = self.flushed.as_mut().poll(context) else { return Poll::Pending };
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionReset))));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else { return Poll::Pending };
         let Some(Ok(Ok(mut bytes))) = frame.map(|frame| frame.map(Frame::into_data)) else { return Poll::Ready(None) };

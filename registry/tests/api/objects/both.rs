@@ -151,19 +151,26 @@ async fn a_database_and_objects_that_do_not_belong_together_are_not_used(mut hom
         Ok(_) => panic!("it opened"),
         Err(error) => error.to_string(),
     };
-    let database = home.folder.path().join("registry.sqlite");
-    let kept = home.folder.path().join("kept.sqlite");
-    std::fs::rename(&database, &kept).unwrap();
-    let error = open(home.config()).await;
-    assert!(error.contains("the database is new"), "{error}");
-    std::fs::rename(&kept, &database).unwrap();
-    assert_eq!(home.num_objects(), 3);
-    match &mut home.server {
-        Some(server) => *server = S3Server::start().await,
-        None => std::fs::rename(home.folder.path().join("objects"), home.folder.path().join("elsewhere")).unwrap(),
-    }
+    // The objects first, since what a refused start has opened of a database stays open in this process.
+    let objects = home.folder.path().join("objects");
+    let elsewhere = home.folder.path().join("elsewhere");
+    let kept = match &mut home.server {
+        Some(server) => Some(std::mem::replace(server, S3Server::start().await)),
+        None => std::fs::rename(&objects, &elsewhere).map(|()| None).unwrap(),
+    };
     let error = open(home.config()).await;
     assert!(error.contains("the object store is new"), "{error}");
+    if kept.is_some() {
+        home.server = kept;
+    } else {
+        std::fs::remove_dir_all(&objects).unwrap();
+        std::fs::rename(&elsewhere, &objects).unwrap();
+    }
+    let database = home.folder.path().join("registry.sqlite");
+    std::fs::rename(&database, home.folder.path().join("kept.sqlite")).unwrap();
+    let error = open(home.config()).await;
+    assert!(error.contains("the database is new"), "{error}");
+    assert_eq!(home.num_objects(), 3);
 }
 
 async fn the_check_finds_what_is_wrong_and_its_repair_removes_nothing(home: Home) {
