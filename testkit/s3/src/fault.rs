@@ -1,5 +1,6 @@
 //! Ways in which a server fails.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,8 +11,6 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::Response;
-
-use crate::whole;
 
 pub(crate) type Answer = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -95,6 +94,11 @@ pub(crate) fn error(status: u16, code: &str, message: &str) -> Response<Answer> 
     );
     let answer = Response::builder().status(status).header("content-type", "application/xml");
     answer.body(whole(text)).expect("a valid answer")
+}
+
+/// A body of these bytes.
+fn whole(bytes: impl Into<Bytes>) -> Answer {
+    http_body_util::Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
 /// A body of which only the first bytes come.

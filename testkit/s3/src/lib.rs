@@ -9,11 +9,9 @@
 mod fault;
 mod strict;
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -211,9 +209,4 @@ fn elsewhere(state: &State, request: &Request<Incoming>) -> Option<Response<Answ
     let given = signed.split('/').nth(2)?;
     let message = format!("The authorization header is malformed; the region '{given}' is wrong; expecting '{region}'");
     (given != region).then(|| fault::error(400, "AuthorizationHeaderMalformed", &message))
-}
-
-/// A body of these bytes.
-fn whole(bytes: impl Into<Bytes>) -> Answer {
-    http_body_util::Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
