@@ -1,7 +1,7 @@
 //! The client of an S3 server, from the settings.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{
     ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use secrecy::ExposeSecret as _;
+use souk_protocol::wall_clock;
 
 use super::failure::{Address, S3Failure, Trouble};
 use crate::objects::settings::ObjectSettings;
@@ -24,8 +25,8 @@ const LONG: u32 = 10;
 
 /// A client, and what it speaks to.
 pub(super) async fn client(settings: &ObjectSettings, bucket: String) -> Result<(Client, Address), S3Failure> {
-    let region = match (settings.region.as_str(), std::env::var("AWS_REGION")) {
-        ("", Ok(region)) if !region.is_empty() => region,
+    let region = match (settings.region.as_str(), variable("AWS_REGION")) {
+        ("", Some(region)) => region,
         ("", _) => "us-east-1".to_owned(),
         (region, _) => region.to_owned(),
     };
@@ -68,6 +69,14 @@ fn timeouts(settings: &ObjectSettings, factor: u32) -> TimeoutConfig {
         .build()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "AWS's tools name these; config/default.toml says so beside each setting"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 async fn credentials(settings: &ObjectSettings) -> Result<SharedCredentialsProvider, String> {
     let secret = settings.secret_access_key.expose_secret();
     if !settings.access_key_id.is_empty() {
@@ -84,7 +93,6 @@ async fn credentials(settings: &ObjectSettings) -> Result<SharedCredentialsProvi
         file.read()?;
         return Ok(SharedCredentialsProvider::new(file));
     }
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
         let token = variable("AWS_SESSION_TOKEN");
         return Ok(SharedCredentialsProvider::new(Credentials::new(id, secret, token, None, "environment")));
@@ -147,7 +155,7 @@ fn parse(text: &str) -> Result<Credentials, &'static str> {
     }
     let id = id.ok_or("aws_access_key_id")?;
     let secret = secret.ok_or("aws_secret_access_key")?;
-    Ok(Credentials::new(id, secret, token, Some(SystemTime::now() + FILE_KEPT), "file"))
+    Ok(Credentials::new(id, secret, token, Some(wall_clock::now() + FILE_KEPT), "file"))
 }
 
 #[cfg(test)]

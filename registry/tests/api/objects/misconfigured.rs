@@ -14,7 +14,7 @@ async fn open(server: &S3Server, change: impl FnOnce(&mut ObjectSettings)) -> Re
 /// What is wrong, and that the message says `advice`.
 #[track_caller]
 fn told(opened: Result<S3Store, S3Failure>, advice: &str) -> Trouble {
-    let failure = opened.err().expect("it cannot be used");
+    let failure = opened.expect_err("it cannot be used");
     assert!(failure.to_string().contains(advice), "`{advice}` is not in: {failure}");
     failure.trouble().clone()
 }
