@@ -113,6 +113,13 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         Ok(Pass { gate: self.clone(), key: key.clone(), amount, most })
     }
 
+    /// Lets `key` in with what it was let in with before and comes back: the others are refused rather than this.
+    #[must_use]
+    pub fn enter_again(&self, key: &K, amount: u64) -> Pass<K> {
+        self.lock().add(key, amount);
+        Pass { gate: self.clone(), key: key.clone(), amount, most: self.rules.most }
+    }
+
     /// What all hold.
     #[must_use]
     pub fn used(&self) -> u64 {
@@ -155,6 +162,14 @@ impl<K: Clone + Eq + Hash> Clone for Gate<K> {
 }
 
 impl Rules {
+    /// An eighth of the total is kept for those who hold no more than `small`, at least 1 where there is more than 1;
+    /// one holder may have `most`.
+    #[must_use]
+    pub fn with_an_eighth_kept(total: u64, small: u64, most: u64) -> Self {
+        let reserve = if total > 1 { (total / 8).max(1) } else { 0 };
+        Self { total, reserve, small, most }
+    }
+
     /// Whether one who has `held` may have `asked` too while all have `used` and each may have `share`.
     ///
     /// # Errors
@@ -174,8 +189,15 @@ impl Rules {
         Err(Refusal { asked, held, share, used, total: self.total, cause })
     }
 
+    /// Most that each of so many may hold, of those who hold or wait, if one of them would then hold `held`.
+    #[must_use]
+    pub fn even_part(&self, held: u64, num_parts: usize) -> u64 {
+        self.room(held) / num_parts.max(1) as u64
+    }
+
     /// What there is for one who would hold so much.
-    const fn room(&self, held: u64) -> u64 {
+    #[must_use]
+    pub const fn room(&self, held: u64) -> u64 {
         if held <= self.small { self.total } else { self.total.saturating_sub(self.reserve) }
     }
 
@@ -189,13 +211,17 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn try_take(&mut self, rules: &Rules, key: &K, amount: u64, most: u64) -> Result<(), Refusal> {
         let held = self.held.get(key).copied().unwrap_or_default();
         let held_then = held.saturating_add(amount);
-        rules.check(amount, held, self.used, self.share(key, rules.room(held_then), most))?;
-        self.used += amount;
-        if held_then > 0 {
-            self.held.insert(key.clone(), held_then);
-        }
+        rules.check(amount, held, self.used, self.share(key, rules, held_then).min(most))?;
+        self.add(key, amount);
         self.waiting.remove(key);
         Ok(())
+    }
+
+    fn add(&mut self, key: &K, amount: u64) {
+        self.used += amount;
+        if amount > 0 {
+            *self.held.entry(key.clone()).or_default() += amount;
+        }
     }
 
     fn give_back(&mut self, key: &K, amount: u64) {
@@ -208,15 +234,15 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
-    /// Most that `key` may hold of `room`: all of it while nobody else waits, an even part while somebody does.
-    fn share(&self, key: &K, room: u64, most: u64) -> u64 {
+    /// Most that `key` may hold, which would hold `held` then: all while nobody else waits, an even part while somebody
+    /// does.
+    fn share(&self, key: &K, rules: &Rules, held: u64) -> u64 {
         let waiting: HashSet<_> = self.waiting.keys().chain(self.line.keys()).filter(|other| *other != key).collect();
         if waiting.is_empty() {
-            return room.min(most);
+            return rules.room(held);
         }
         let others_that_hold = self.held.keys().filter(|other| *other != key && !waiting.contains(other)).count();
-        let parts = 1 + waiting.len() + others_that_hold;
-        (room / parts as u64).min(most)
+        rules.even_part(held, 1 + waiting.len() + others_that_hold)
     }
 
     /// One entry for each holder, however often it comes: one that is refused all the time hides nobody.
