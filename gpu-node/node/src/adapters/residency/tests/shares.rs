@@ -52,11 +52,12 @@ proptest! {
                 Action::Poll(at) if !sim.users.is_empty() => sim.poll(at % sim.users.len()),
                 Action::Release(at) if !sim.users.is_empty() => sim.release(at % sim.users.len()),
                 Action::Prefetch(index) => sim.prefetch(index),
-                Action::TakePages(pages) => if let Some(memory) = &memory {
-                    if !memory.take(Side::Kv, pages) && memory.used(Side::Kv) + pages <= memory.most(Side::Kv) {
-                        memory.ask(Side::Kv, pages);
-                        sim.residency.look_again(sim.now);
-                    }
+                Action::TakePages(pages) => if let Some(memory) = &memory
+                    && !memory.take(Side::Kv, pages)
+                    && memory.used(Side::Kv) + pages <= memory.most(Side::Kv)
+                {
+                    memory.ask(Side::Kv, pages);
+                    sim.residency.look_again(sim.now);
                 }
                 Action::GiveBackPages(pages) => if let Some(memory) = &memory {
                     memory.give_back(Side::Kv, pages.min(memory.used(Side::Kv)));
