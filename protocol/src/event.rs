@@ -40,6 +40,9 @@ pub enum JobFailure {
     /// The adapter could not be made resident.
     #[error("the adapter cannot be loaded: {0}")]
     Adapter(String),
+    /// The adapter waited in vain, for room beside those in use or for a load that took too long. Later it may not.
+    #[error("{0}")]
+    AdapterBusy(String),
     /// The model produced NaN or infinity for this request.
     #[error(
         "the model produced a value that is not finite at position {position}; the adapter's weights may be too large"
@@ -119,7 +122,11 @@ impl JobFailure {
             Self::TakenDown => Outcome::TakenDown,
             Self::KeyRevoked => Outcome::KeyRevoked,
             Self::ShuttingDown => Outcome::Drained,
-            Self::Adapter(_) | Self::NotFinite { .. } | Self::DeadLetter { .. } | Self::Internal(_) => Outcome::Failed,
+            Self::Adapter(_)
+            | Self::AdapterBusy(_)
+            | Self::NotFinite { .. }
+            | Self::DeadLetter { .. }
+            | Self::Internal(_) => Outcome::Failed,
         };
         outcome.after(num_tokens)
     }

@@ -90,6 +90,13 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         self.lock().line.len()
     }
 
+    /// Lets `key` in with what it was let in with before and comes back: the others are refused rather than this.
+    #[must_use]
+    pub fn enter_again(&self, key: &K, amount: u64) -> Pass<K> {
+        self.lock().add(key, amount);
+        Pass { gate: self.clone(), key: key.clone(), amount, most: self.rules.most }
+    }
+
     /// What all hold.
     #[must_use]
     pub fn used(&self) -> u64 {
@@ -163,11 +170,8 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn try_take(&mut self, rules: &Rules, key: &K, amount: u64, most: u64) -> Result<(), Refusal> {
         let held = self.held.get(key).copied().unwrap_or_default();
         let held_then = held.saturating_add(amount);
-        rules.check(amount, held, self.used, self.share(key, rules.room(held_then), most))?;
-        self.used += amount;
-        if held_then > 0 {
-            self.held.insert(key.clone(), held_then);
-        }
+        rules.check(amount, held, self.used, self.share(key, rules, held_then).min(most))?;
+        self.add(key, amount);
         self.waiting.remove(key);
         Ok(())
     }
@@ -191,6 +195,13 @@ impl<K: Clone + Eq + Hash> State<K> {
         None
     }
 
+    fn add(&mut self, key: &K, amount: u64) {
+        self.used += amount;
+        if amount > 0 {
+            *self.held.entry(key.clone()).or_default() += amount;
+        }
+    }
+
     fn give_back(&mut self, key: &K, amount: u64) {
         self.used -= amount;
         if let Some(held) = self.held.get_mut(key) {
@@ -201,15 +212,15 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
-    /// Most that `key` may hold of `room`: all of it while nobody else waits, an even part while somebody does.
-    fn share(&self, key: &K, room: u64, most: u64) -> u64 {
+    /// Most that `key` may hold, which would hold `held` then: all while nobody else waits, an even part while somebody
+    /// does.
+    fn share(&self, key: &K, rules: &Rules, held: u64) -> u64 {
         let waiting: HashSet<_> = self.waiting.keys().chain(self.line.keys()).filter(|other| *other != key).collect();
         if waiting.is_empty() {
-            return room.min(most);
+            return rules.room(held);
         }
         let others_that_hold = self.held.keys().filter(|other| *other != key && !waiting.contains(other)).count();
-        let parts = 1 + waiting.len() + others_that_hold;
-        (room / parts as u64).min(most)
+        rules.even_part(held, 1 + waiting.len() + others_that_hold)
     }
 
     /// One entry for each holder, however often it comes: one that is refused all the time hides nobody.

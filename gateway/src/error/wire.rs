@@ -151,6 +151,7 @@ impl ApiError {
             Self::Unavailable(_) => busy("unavailable", Duration::from_secs(1)),
             Self::Job(failure) | Self::Constraint { failure, .. } => match failure {
                 JobFailure::Adapter(_) => failed(StatusCode::BAD_GATEWAY, "adapter_not_loaded", Retry::Perhaps),
+                JobFailure::AdapterBusy(_) => busy("overloaded", Duration::from_secs(5)),
                 JobFailure::NotFinite { .. } => never(StatusCode::UNPROCESSABLE_ENTITY, Some("output_not_finite")),
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),
                 JobFailure::Constraint(_) => never(StatusCode::BAD_REQUEST, Some("invalid_constraint")),

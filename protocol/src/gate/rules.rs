@@ -52,6 +52,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Rules {
+    /// An eighth of the total is kept for those who hold no more than `small`, at least 1 where there is more than 1;
+    /// one holder may have `most`.
+    #[must_use]
+    pub fn with_an_eighth_kept(total: u64, small: u64, most: u64) -> Self {
+        let reserve = if total > 1 { (total / 8).max(1) } else { 0 };
+        Self { total, reserve, small, most }
+    }
+
     /// Whether one who has `held` may have `asked` too while all have `used` and each may have `share`.
     ///
     /// # Errors
@@ -71,8 +79,15 @@ impl Rules {
         Err(Refusal { asked, held, share, used, total: self.total, cause })
     }
 
+    /// Most that each of so many may hold, of those who hold or wait, if one of them would then hold `held`.
+    #[must_use]
+    pub fn even_part(&self, held: u64, num_parts: usize) -> u64 {
+        self.room(held) / num_parts.max(1) as u64
+    }
+
     /// What there is for one who would hold so much.
-    pub(super) const fn room(&self, held: u64) -> u64 {
+    #[must_use]
+    pub const fn room(&self, held: u64) -> u64 {
         if held <= self.small { self.total } else { self.total.saturating_sub(self.reserve) }
     }
 

@@ -195,3 +195,14 @@ proptest! {
         prop_assert_eq!(gate.used(), 0);
     }
 }
+
+#[test]
+fn what_comes_back_is_let_in_however_full_it_is_and_counts() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let passes = fill(&gate, 1, now);
+    let back = gate.enter_again(&1, 10);
+    assert_eq!((gate.used(), gate.held(&1), back.amount()), (66, 66, 10));
+    assert_eq!(gate.enter(&2, 1, now).unwrap_err().cause, Cause::Full, "the reserve is taken by it");
+    drop((passes, back));
+    assert_eq!((gate.used(), gate.held(&1)), (0, 0));
+}

@@ -85,6 +85,8 @@ async fn cut_off(node: &NodeState, held: &Held) {
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
 async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
     let Delivery { mut job, lease, reply_to, .. } = delivery;
+    // What has no weight does nothing, not even if it cannot be loaded or its numbers are not finite.
+    job.adapters.retain(|adapter| adapter.weight != 0.0);
     let deadline = Instant::now() + bounded(job.time_left);
     let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
     let unbegun = unbegun(&job);
@@ -127,8 +129,7 @@ impl Unready {
     fn end(self, usage: Usage, sink: Box<dyn EventSink>) -> End {
         match self {
             Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
-            Self::Adapter(AdapterError::TakenDown) => End::Failed(JobFailure::TakenDown, usage, Some(sink)),
-            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), usage, Some(sink)),
+            Self::Adapter(error) => End::Failed(failure_of(&error), usage, Some(sink)),
             Self::Constraint(error) => match error.refusal() {
                 Some(failure) => End::Failed(failure, usage, Some(sink)),
                 None => End::Retry(error.to_string()),
@@ -153,7 +154,7 @@ async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterL
 async fn acquire(node: &NodeState, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
     let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
-        match node.adapters.acquire_all(&digests).await {
+        match node.adapters.acquire_all(&job.tenant, &digests).await {
             Err(AdapterError::BackingOff { retry_in_ms, reason }) if is_transient(&reason) => {
                 tokio::time::sleep(Duration::from_millis(retry_in_ms)).await;
             }
@@ -182,6 +183,38 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
     }
 }
 
+/// What the client is told of an adapter that is not to be had.
+fn failure_of(error: &AdapterError) -> JobFailure {
+    let too_large = |needed: u64, available: u64| {
+        let unit = "bytes of room for adapters".to_owned();
+        JobFailure::TooLarge { unit, needed, available }
+    };
+    match error {
+        AdapterError::TakenDown => JobFailure::TakenDown,
+        AdapterError::TooLarge { needed_bytes, budget_bytes, .. }
+        | AdapterError::TogetherTooLarge { needed_bytes, budget_bytes } => {
+            too_large(*needed_bytes as u64, *budget_bytes as u64)
+        }
+        AdapterError::Source(SourceError::TooLarge { given_bytes, limit_bytes }) => {
+            too_large(*given_bytes, *limit_bytes)
+        }
+        AdapterError::NoRoom { .. } | AdapterError::LoadTimeout { .. } | AdapterError::ReadTimeout { .. } => {
+            JobFailure::AdapterBusy(error.to_string())
+        }
+        // Its reason decides, and what it says is told with the pause.
+        AdapterError::BackingOff { reason, .. } => match failure_of(reason) {
+            JobFailure::AdapterBusy(_) => JobFailure::AdapterBusy(error.to_string()),
+            JobFailure::Adapter(_) => JobFailure::Adapter(error.to_string()),
+            other => other,
+        },
+        AdapterError::Source(_)
+        | AdapterError::WrongBase { .. }
+        | AdapterError::Invalid(_)
+        | AdapterError::Pack(_)
+        | AdapterError::Stopped => JobFailure::Adapter(error.to_string()),
+    }
+}
+
 /// Whether another attempt, a little later or on another node, may find the adapter. What waited in vain for room or
 /// for a load has waited long enough for the client too.
 fn is_transient(error: &AdapterError) -> bool {
@@ -195,6 +228,7 @@ fn is_transient(error: &AdapterError) -> bool {
         | AdapterError::TogetherTooLarge { .. }
         | AdapterError::NoRoom { .. }
         | AdapterError::LoadTimeout { .. }
+        | AdapterError::ReadTimeout { .. }
         | AdapterError::BackingOff { .. }
         | AdapterError::TakenDown => false,
     }
