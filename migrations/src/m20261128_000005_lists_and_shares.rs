@@ -55,9 +55,9 @@ fn added_columns() -> [(&'static str, ColumnDef); 2] {
     ]
 }
 
-/// For the list of models, for pages of public adapters, and for a tenant's own.
+/// For the list of models, with all that it has of each; for pages of public adapters, and for a tenant's own.
 const INDEXES: [(&str, &[&str]); 3] = [
-    ("adapters_listed", &["listed_as", "owner", "name"]),
+    ("adapters_listed", &["listed_as", "owner", "name", "tenant_id", "created_at_ms"]),
     ("adapters_visible", &["visibility", "deleted_at_ms", "owner", "name"]),
     ("adapters_tenant", &["tenant_id", "deleted_at_ms", "owner", "name"]),
 ];

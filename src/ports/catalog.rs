@@ -29,17 +29,17 @@ impl Catalog for InProcessCatalog {
         let listed = self.0.list_models(principal, most_public).await;
         let ListedModels { models, more_after } = listed.map_err(|error| ResolveError::Unavailable(error.into()))?;
         let next = more_after.as_ref().map(public_adapters_after);
-        Ok(ModelPage { entries: models.into_iter().map(entry).collect(), next })
+        Ok(ModelPage { entries: models.iter().map(entry).collect(), next })
     }
 
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
         let model = self.0.listed_model(principal, name).await;
         let model = model.map_err(|error| ResolveError::Unavailable(error.into()))?;
-        model.map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
+        model.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
     }
 }
 
-fn entry(model: ListedModel) -> ModelEntry {
+fn entry(model: &ListedModel) -> ModelEntry {
     ModelEntry {
         id: model.name.to_string(),
         owner: model.name.owner().to_owned(),

@@ -119,7 +119,7 @@ impl<'a> Receiver<'a> {
             seen.push(name);
             match goes {
                 Goes::IntoMemory => {
-                    _ = received.held.insert(name, self.read_all(name, limit_bytes, store.as_mut()).await?)
+                    _ = received.held.insert(name, self.read_all(name, limit_bytes, store.as_mut()).await?);
                 }
                 Goes::IntoBlob => {
                     received.staged = Some((name, self.read_staged(name, limit_bytes, store.as_mut()).await?));
