@@ -50,6 +50,8 @@ pub struct GatewayLimits {
     pub max_logit_biases: usize,
     /// Alternatives reported per token.
     pub max_top_logprobs: u8,
+    /// Public adapters of other tenants in the list of models.
+    pub listed_models: usize,
     /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
     /// the nodes have room for, and no setting.
     #[serde(skip)]
@@ -86,6 +88,7 @@ impl GatewayLimits {
         checks.at_least("gateway.max_jobs", self.max_jobs, 1);
         checks.at_least("gateway.max_adapters", self.max_adapters, 1);
         checks.at_least("gateway.max_stop_bytes", self.max_stop_bytes, 1);
+        checks.within("gateway.listed_models", self.listed_models, 1..=100_000);
     }
 }
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
-use souk_protocol::settings::{self, Checks, seconds};
+use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::auth::PepperSource;
+
+/// Seconds of a day.
+const DAY_S: u64 = 24 * 3600;
 
 /// What a registry is opened with.
 #[derive(Clone, Debug)]
@@ -28,9 +31,25 @@ pub struct RegistrySettings {
     pub max_adapter_bytes: u64,
     /// Bytes of the largest model card.
     pub max_card_bytes: u64,
-    /// Uploads that may run at once in this process; more are told to come back. Each holds up to 8 MiB of the body
-    /// and one file handle.
+    /// Uploads that may run at once in this process, shared between tenants; more are told to come back. Each holds up
+    /// to 8 MiB of the body and one file handle.
     pub max_concurrent_uploads: usize,
+    /// Other requests that may be under way at once, shared between tenants. Each holds at most 64 KiB of its body.
+    pub max_requests: usize,
+    /// Bytes that uploads and changes by tenants leave free on the disk, for what operators do and for the database.
+    #[serde(rename = "disk_reserve_mb", deserialize_with = "mebibytes::deserialize")]
+    pub disk_reserve: u64,
+    /// Most bytes that the files of one tenant's versions may have; `None`: its share of the disk alone bounds them.
+    #[serde(rename = "max_stored_mb_per_tenant", deserialize_with = "stored")]
+    pub max_stored_per_tenant: Option<u64>,
+    /// Keys of a tenant that are neither revoked nor expired.
+    pub max_keys_per_tenant: usize,
+    /// Adapters of a tenant.
+    pub max_adapters_per_tenant: usize,
+    /// Versions of an adapter. A list of them is read whole, since SQL cannot order them.
+    pub max_versions_per_adapter: usize,
+    /// Tags of an adapter.
+    pub max_tags_per_adapter: usize,
     /// An upload that sends nothing for this long is given up.
     #[serde(rename = "upload_idle_timeout_s", deserialize_with = "seconds::deserialize")]
     pub upload_idle_timeout: Duration,
@@ -81,6 +100,13 @@ impl RegistrySettings {
         // The card is held in memory while it is read.
         checks.within("registry.max_card_bytes", self.max_card_bytes, 0..=64 << 20);
         checks.within("registry.max_concurrent_uploads", self.max_concurrent_uploads, 1..=4096);
+        checks.within("registry.max_requests", self.max_requests, 1..=65_536);
+        checks.within("registry.disk_reserve_mb", self.disk_reserve >> 20, 1..=1 << 30);
+        checks.within("registry.max_stored_mb_per_tenant", self.max_stored_per_tenant.unwrap_or(0) >> 20, 0..=1 << 40);
+        checks.within("registry.max_keys_per_tenant", self.max_keys_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_adapters_per_tenant", self.max_adapters_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
+        checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
         checks.rule(self.pepper.expose_secret().is_empty() || self.pepper_file.as_os_str().is_empty(), || {
             let file = self.pepper_file.display();
@@ -88,7 +114,8 @@ impl RegistrySettings {
         });
         checks.within("registry.lease_s", self.lease.as_secs(), 1..=3600);
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
-        checks.at_least("registry.sweep_every_s", self.sweep_every.as_secs(), 1);
+        checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
+        checks.within("registry.orphans_kept_s", self.orphans_kept.as_secs(), 0..=3650 * DAY_S);
     }
 
     /// Where the secret in the hashes of API keys comes from.
@@ -102,6 +129,11 @@ impl RegistrySettings {
             PepperSource::File(self.pepper_file.clone())
         }
     }
+}
+
+/// MiB of which 0 means that there is no such bound, as bytes.
+fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    mebibytes::deserialize(deserializer).map(|bytes: u64| (bytes > 0).then_some(bytes))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
@@ -123,6 +155,23 @@ mod tests {
         let settings = RegistrySettings::default();
         assert_eq!(problems(&settings), None);
         assert!(matches!(settings.pepper_source(), PepperSource::DataFolder));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_told_with_key_limit_and_value() {
+        let settings = RegistrySettings {
+            orphans_kept: Duration::from_secs(u64::MAX),
+            max_keys_per_tenant: 0,
+            disk_reserve: 0,
+            ..RegistrySettings::default()
+        };
+        let text = problems(&settings).unwrap();
+        assert!(
+            text.contains("registry.orphans_kept_s must be at most 315360000; given 18446744073709551615"),
+            "{text}"
+        );
+        assert!(text.contains("registry.max_keys_per_tenant must be at least 1; given 0"), "{text}");
+        assert!(text.contains("registry.disk_reserve_mb must be at least 1; given 0"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,9 @@
 mod config;
 mod registry;
 
+mod gates;
+mod room;
+
 mod folder_lock;
 mod installation;
 mod private;
@@ -47,11 +50,11 @@ mod words;
 
 pub use admin_key::ADMIN_TENANT;
 pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
-pub use catalog::ListedModel;
+pub use catalog::{ListedModel, ListedModels};
 pub use config::{RegistryConfig, RegistrySettings};
-pub use db::open_sqlite;
+pub use db::{Pools, open_sqlite};
 pub use error::{Finding, RegistryError};
-pub use http::{openapi, router};
+pub use http::{openapi, public_adapters_after, router};
 pub use installation::InstallationError;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 pub use recover::{RecoverError, recover_admin_key};

@@ -37,15 +37,7 @@ pub(crate) async fn retrieve_model(
         let digest = called.base.digest.to_string();
         return Ok(Json(ModelDetail { model, base, digest, version: None }));
     };
-    let name = adapter.name.to_string();
-    let listed = gateway.catalog().list(&principal).await?.into_iter().find(|entry| entry.id == name);
-    let model = Model {
-        id,
-        object: "model",
-        // An adapter that resolves and is not listed is one whose versions are all yanked.
-        created: listed.map_or(0, |entry| entry.created_unix_s),
-        owned_by: adapter.name.owner().to_owned(),
-    };
+    let model = Model { id, ..gateway.catalog().entry(&principal, &adapter.name).await?.into() };
     let (digest, version) = (adapter.digest.to_string(), Some(adapter.version.to_string()));
     Ok(Json(ModelDetail { model, base, digest, version }))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 use souk_protocol::Scope;
 
 use super::clock::now_ms;
@@ -53,6 +53,13 @@ pub(crate) async fn with_tenant(
 ) -> Result<Option<(Model, tenants::Model)>, DbErr> {
     let found = Entity::find_by_id(id).find_also_related(tenants::Entity).one(connection).await?;
     Ok(found.and_then(|(key, tenant)| Some((key, tenant?))))
+}
+
+/// How many keys of a tenant are neither revoked nor expired.
+pub(crate) async fn count_usable(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
+    let lives = Condition::any().add(Column::ExpiresAtMs.is_null()).add(Column::ExpiresAtMs.gt(now_ms()));
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant_id)).filter(Column::RevokedAtMs.is_null());
+    of_tenant.filter(lives).count(connection).await
 }
 
 /// All keys of a tenant that were not revoked.

@@ -34,8 +34,8 @@ pub(crate) mod versions;
 pub(crate) mod withdrawals;
 
 pub(crate) use clock::{moment, ms_of, now_ms};
-pub use connection::open_sqlite;
-pub(crate) use connection::{MAX_IN, begin_write, is_unique_violation};
+pub(crate) use connection::{MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_write, is_unique_violation};
+pub use connection::{Pools, open_sqlite};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;

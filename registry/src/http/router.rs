@@ -10,6 +10,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
 use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
@@ -38,9 +39,8 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
-        // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
+        // Versions
         .routes(routes!(versions::list_versions))
-        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(versions::download_file))
         .routes(routes!(versions::yank_version))
@@ -51,17 +51,26 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
 }
 
+/// Uploads, which have a gate of their own: one bounds its body by file, and keeps its Idempotency-Key itself.
+fn uploading_routes() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+}
+
 /// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
 /// sets no fallback outside its own prefix.
 pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
     let (open, _) = open_routes().split_for_parts();
     let (creating, _) = creating_routes().split_for_parts();
     let (guarded, _) = guarded_routes().split_for_parts();
+    let (uploading, _) = uploading_routes().split_for_parts();
     let guarded = creating
         .route_layer(from_fn_with_state(registry.clone(), answer_once))
         .merge(guarded)
+        .route_layer(from_fn_with_state(registry.clone(), admit))
+        .merge(uploading)
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
+    let open = open.route_layer(from_fn_with_state(registry.clone(), admit));
     let routes =
         open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
     let router = put_around(axum::Router::new().nest(PREFIX, routes), &SERVICE);
@@ -71,7 +80,7 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
 /// The OpenAPI document, without starting anything.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    let routes = open_routes().merge(creating_routes()).merge(guarded_routes());
+    let routes = open_routes().merge(creating_routes()).merge(guarded_routes()).merge(uploading_routes());
     let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("api_key", bearer);

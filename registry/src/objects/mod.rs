@@ -39,6 +39,9 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// All blobs whose digest begins with the byte `shard`, in no order.
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>>;
 
+    /// Bytes that are free where the blobs are; `None` where there is no such bound.
+    async fn free_bytes(&self) -> io::Result<Option<u64>>;
+
     /// The id of the installation whose objects these are, if one was written.
     async fn installation(&self) -> io::Result<Option<String>>;
 

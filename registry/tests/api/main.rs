@@ -15,6 +15,7 @@ mod processes;
 mod recovery;
 mod reports;
 mod rights;
+mod shares;
 mod side_doors;
 mod together;
 mod versions;
