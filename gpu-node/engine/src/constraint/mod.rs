@@ -9,6 +9,7 @@
 
 mod cache;
 mod compiler;
+mod endless;
 mod error;
 mod live;
 mod source;
