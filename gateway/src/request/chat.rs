@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::testing::json::{any_json, mutated};
 
-    fn parse(body: Value) -> Result<ChatRequest, ApiError> {
+    fn parse(body: &Value) -> Result<ChatRequest, ApiError> {
         ChatRequest::read(body.to_string().as_bytes(), &GatewayLimits::default())
     }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_least_request_has_the_defaults() {
-        let request = parse(valid()).unwrap();
+        let request = parse(&valid()).unwrap();
         assert_eq!((request.generation.n, request.generation.stream), (1, false));
         assert_eq!(request.max_completion_tokens, None);
         let sampling = request.generation.sampling();
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn text_parts_are_joined() {
         let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
-        let request = parse(with("messages", json!([{"role": "developer", "content": parts}]))).unwrap();
+        let request = parse(&with("messages", json!([{"role": "developer", "content": parts}]))).unwrap();
         assert_eq!((request.messages[0].role, request.messages[0].content.as_str()), (Role::System, "ab"));
     }
 
@@ -266,7 +266,7 @@ mod tests {
             (message(json!({"role": "user", "content": "x", "extra": 1})), "messages[0].extra"),
             (message(json!({"role": "assistant", "content": "x", "tool_calls": [1]})), "messages[0].tool_calls"),
         ] {
-            let error = parse(body.clone()).expect_err(&body.to_string());
+            let error = parse(&body).expect_err(&body.to_string());
             let answered = error.body().error;
             assert_eq!(answered.param.as_deref(), Some(param), "{body}");
             assert!(error.status().is_client_error() && answered.message.contains(param), "{}", answered.message);
@@ -286,7 +286,7 @@ mod tests {
             ("stop", Value::Null),
             ("top_k", json!(-1)),
         ] {
-            parse(with(name, value)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            parse(&with(name, value)).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 
@@ -299,14 +299,14 @@ mod tests {
                 "n": 2, "temperature": 0.5, "logprobs": true, "top_logprobs": 3, "response_format": {"type": "text"},
             })),
         ) {
-            if let Err(error) = parse(body) {
+            if let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error(), "{}", error);
             }
         }
 
         #[test]
         fn no_json_makes_the_parser_panic(body in any_json()) {
-            if let Err(error) = parse(body) {
+            if let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error(), "{}", error);
             }
         }

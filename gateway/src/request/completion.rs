@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::testing::json::mutated;
 
-    fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
+    fn parse(body: &Value) -> Result<CompletionRequest, ApiError> {
         CompletionRequest::read(body.to_string().as_bytes(), &GatewayLimits::default())
     }
 
@@ -167,7 +167,7 @@ mod tests {
             (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
             (json!([[1, 2], [3]]), vec![Prompt::Tokens(vec![1, 2]), Prompt::Tokens(vec![3])]),
         ] {
-            let request = parse(json!({"model": "m", "prompt": prompt})).unwrap();
+            let request = parse(&json!({"model": "m", "prompt": prompt})).unwrap();
             assert_eq!(request.prompts, expected);
             assert_eq!((request.max_tokens, request.max_tokens_given), (16, false));
         }
@@ -189,7 +189,7 @@ mod tests {
             (json!({"model": "m", "prompt": "a", "suffix": "end"}), "suffix"),
             (json!({"model": "m", "prompt": vec!["a"; 128], "n": 2}), "prompt"),
         ] {
-            let error = parse(body.clone()).expect_err(&body.to_string());
+            let error = parse(&body).expect_err(&body.to_string());
             assert_eq!(error.body().error.param.as_deref(), Some(param), "{body}");
         }
     }
@@ -200,9 +200,9 @@ mod tests {
             "model": "m", "prompt": [[1, 2, 3]], "temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": true,
             "seed": 1234,
         });
-        let request = parse(body).unwrap();
+        let request = parse(&body).unwrap();
         assert_eq!((request.logprobs, request.echo, request.max_tokens), (Some(1), true, 1));
-        parse(json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": true})).unwrap();
+        parse(&json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": true})).unwrap();
     }
 
     proptest! {
@@ -213,7 +213,7 @@ mod tests {
                 "best_of": 2, "stop": "x", "suffix": null,
             })),
         ) {
-            if let Err(error) = parse(body) {
+            if let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error(), "{}", error);
             }
         }

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::testing::json::{any_json, mutated};
 
-    fn parse(body: Value) -> Result<Option<RequestedConstraint>, ApiError> {
+    fn parse(body: &Value) -> Result<Option<RequestedConstraint>, ApiError> {
         take_constraint(&mut Fields::of_body(body.to_string().as_bytes())?, &GatewayLimits::default())
     }
 
@@ -220,11 +220,11 @@ mod tests {
                 ConstraintSpec::JsonObject,
             ),
         ] {
-            let constraint = parse(body.clone()).unwrap().unwrap_or_else(|| panic!("{body}"));
+            let constraint = parse(&body).unwrap().unwrap_or_else(|| panic!("{body}"));
             assert_eq!((constraint.field.as_str(), &*constraint.spec), (field, &spec), "{body}");
         }
         for nothing in [json!({}), json!({"response_format": {"type": "text"}}), json!({"guided_json": null})] {
-            assert_eq!(parse(nothing).unwrap(), None);
+            assert_eq!(parse(&nothing).unwrap(), None);
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
             (json!({"guided_regex": "a", "guided_choice": ["a"]}), "guided_choice"),
             (json!({"response_format": {"type": "json_object"}, "guided_json": {}}), "guided_json"),
         ] {
-            let error = parse(body.clone()).expect_err(&body.to_string());
+            let error = parse(&body).expect_err(&body.to_string());
             let answered = error.body().error;
             assert_eq!(answered.param.as_deref(), Some(param), "{body}");
             assert!(error.status().is_client_error() && answered.message.contains(param), "{}", answered.message);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn of_two_constraints_both_are_named() {
-        let error = parse(json!({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}})).unwrap_err();
+        let error = parse(&json!({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}})).unwrap_err();
         assert!(error.to_string().contains("'structured_outputs.choice' cannot be combined with 'guided_regex'"));
     }
 
@@ -280,7 +280,7 @@ mod tests {
             mutated(json!({"guided_json": {}, "guided_regex": "a", "guided_grammar": "b", "guided_choice": ["c"]})),
             any_json(),
         ]) {
-            if body.is_object() && let Err(error) = parse(body) {
+            if body.is_object() && let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error());
                 prop_assert!(error.body().error.param.is_some(), "{}", error);
             }

@@ -4,7 +4,6 @@
 //! later, or waits no longer, ends at the next look at whether it is wanted.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -22,6 +21,7 @@ use super::error::ConstraintError;
 use super::live::Constraint;
 use super::source::grammar;
 use super::vocabulary::prepare;
+use super::wanted::Wanted;
 use super::work;
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
@@ -163,30 +163,6 @@ impl ConstraintCompiler {
 
 fn busy(refusal: &Refusal) -> ConstraintError {
     ConstraintError::Busy { reason: refusal.to_string(), is_share: refusal.cause == Cause::Share }
-}
-
-/// Whether somebody waits for what is compiled.
-pub(super) struct Wanted(Arc<AtomicBool>);
-
-/// Somebody waits, until it is dropped.
-struct Want(Arc<AtomicBool>);
-
-impl Wanted {
-    fn new() -> (Self, Want) {
-        let is_wanted = Arc::new(AtomicBool::new(true));
-        (Self(Arc::clone(&is_wanted)), Want(is_wanted))
-    }
-
-    /// To be asked between two pieces of work.
-    pub(super) fn check(&self) -> Result<(), ConstraintError> {
-        if self.0.load(Ordering::Relaxed) { Ok(()) } else { Err(ConstraintError::Left) }
-    }
-}
-
-impl Drop for Want {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 /// Compiles and tries out. Blocks, for about a second at most whatever the source: each part of it is counted.

@@ -4,8 +4,8 @@ use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use souk_protocol::TokenId;
 
-use super::compiler::Wanted;
 use super::error::ConstraintError;
+use super::wanted::Wanted;
 
 /// Tokens of a trial run: dead ends and grammars whose steps explode show within a few.
 const TRIAL_TOKENS: usize = 8;

@@ -14,6 +14,7 @@ mod error;
 mod live;
 mod source;
 mod vocabulary;
+mod wanted;
 mod work;
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use llguidance::earley::lexerspec::LexerSpec;
 
 use souk_protocol::ConstraintSpec;
 
-use super::compiler::Wanted;
 use super::error::ConstraintError;
+use super::wanted::Wanted;
 
 /// Steps to list the ways on from all expressions: 250,000 are some 5 ms, and 700 optional letters in a row.
 const MAX_WAYS: u64 = 250_000;
