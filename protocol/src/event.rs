@@ -72,6 +72,15 @@ pub enum JobFailure {
         /// Which limit.
         reason: String,
     },
+    /// What the job needs before it begins is taken by others, or by the caller's other jobs. It has not begun, and may
+    /// come again in a second.
+    #[error("{what}")]
+    Busy {
+        /// What is taken, with what is held and asked for.
+        what: String,
+        /// Whether it is the caller's own share that is taken.
+        is_share: bool,
+    },
     /// The deadline passed first.
     #[error("the deadline passed before the answer was complete")]
     DeadlineExceeded,
@@ -116,7 +125,7 @@ impl JobFailure {
     #[must_use]
     pub const fn outcome(&self, num_tokens: u32) -> Outcome {
         let outcome = match self {
-            Self::TooLarge { .. } | Self::Constraint(_) => Outcome::Refused,
+            Self::TooLarge { .. } | Self::Constraint(_) | Self::Busy { .. } => Outcome::Refused,
             Self::ConstraintLimit { .. } => Outcome::DeadEnd,
             Self::DeadlineExceeded => Outcome::Deadline,
             Self::TakenDown => Outcome::TakenDown,

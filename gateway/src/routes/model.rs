@@ -1,11 +1,12 @@
 //! `GET /v1/models/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::models::Model;
+use super::url::PathOf;
 use crate::auth::Caller;
 use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
@@ -28,7 +29,7 @@ use crate::gateway::Gateway;
 pub(crate) async fn retrieve_model(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
+    PathOf(id): PathOf,
 ) -> Result<Json<ModelDetail>, ApiError> {
     let called = CalledModel::of(&gateway, &principal, &id).await?;
     let base = called.base.id.clone();

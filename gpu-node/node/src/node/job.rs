@@ -15,6 +15,9 @@ use super::held_jobs::Held;
 use super::state::NodeState;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
+/// Longest failure in a log line.
+const MAX_LOGGED_CHARS: usize = 200;
+
 /// How an attempt ended, as far as the queue and the client are concerned.
 enum End {
     /// In good order; the client has been told.
@@ -49,7 +52,9 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
     let settlement = match end {
         End::Finished(reason, usage) => Settlement::Over { outcome: reason.outcome(), usage },
         End::Failed(failure, usage, sink) => {
-            tracing::info!(job = %held.lease().job, %failure, "job failed");
+            // Parts of a caller's text may stand in it.
+            let said: String = failure.to_string().chars().take(MAX_LOGGED_CHARS).collect();
+            tracing::info!(job = %held.lease().job, failure = ?said, "job failed");
             let outcome = failure.outcome(usage.completion_tokens);
             // If the client is gone it has no use for the failure either.
             let _ = sink.map(|sink| sink.send(JobEvent::Failed(failure)));
@@ -130,10 +135,7 @@ impl Unready {
         match self {
             Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
             Self::Adapter(error) => End::Failed(failure_of(&error), usage, Some(sink)),
-            Self::Constraint(error) => match error.refusal() {
-                Some(failure) => End::Failed(failure, usage, Some(sink)),
-                None => End::Retry(error.to_string()),
-            },
+            Self::Constraint(error) => End::Failed(error.refusal(), usage, Some(sink)),
         }
     }
 }
@@ -142,7 +144,7 @@ impl Unready {
 async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
     let constraint = async {
         match &job.constraint {
-            Some(spec) => node.constraints.compile_after(spec, &job.resume).await.map(Some),
+            Some(spec) => node.constraints.compile_after(&job.tenant, spec, &job.resume).await.map(Some),
             None => Ok(None),
         }
     };
