@@ -31,6 +31,11 @@ impl Answer {
         Self { status, headers, body: response.text().await.unwrap(), request_id }
     }
 
+    /// Whether it says that the caller has made a mistake.
+    pub(crate) const fn is_refused(&self) -> bool {
+        matches!(self.status, 400..=499)
+    }
+
     /// The same with `name` and the request's id taken out, to be compared.
     pub(crate) fn without(mut self, name: &str) -> Self {
         if !self.request_id.is_empty() {
@@ -100,4 +105,28 @@ impl Answer {
 /// Whether `404` is covered by `404`, `4XX`.
 fn is_named(named: &str, status: u16) -> bool {
     named.parse() == Ok(status) || (named.ends_with("XX") && named.starts_with(&(status / 100).to_string()))
+}
+
+#[test]
+fn every_kind_of_fault_is_said() {
+    let routes = crate::document::routes();
+    let route = routes.iter().find(|route| route.path == "/registry/v1/tenants").unwrap();
+    let header = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let body = r#"{"type":"urn:x","title":"x","status":403,"code":"scope_missing","detail":"x"}"#;
+    let good = Answer {
+        status: 403,
+        headers: header("content-type", "application/problem+json"),
+        body: body.to_owned(),
+        request_id: "req_1".to_owned(),
+    };
+    let num_faults = |answer: &Answer, expected| answer.faults(route, expected).count();
+    let refused = Expected::Refused(403, Some("scope_missing"));
+    assert_eq!(num_faults(&good, refused), 0);
+    assert_eq!(num_faults(&good, Expected::Done), 1, "another end");
+    assert_eq!(num_faults(&good, Expected::Refused(403, Some("not_owner"))), 1, "another code");
+    assert_eq!(num_faults(&Answer { request_id: String::new(), ..good.clone() }, refused), 1, "no id");
+    let as_text = Answer { headers: header("content-type", "text/plain"), ..good.clone() };
+    assert_eq!(num_faults(&as_text, refused), 1, "another envelope");
+    assert_eq!(num_faults(&Answer { status: 418, ..good.clone() }, refused), 3, "undocumented");
+    assert_ne!(good.clone().without("a/b"), Answer { body: body.replace("x", "a/c"), ..good }.without("a/b"));
 }

@@ -92,6 +92,12 @@ impl Field {
         self.send(&filled, method, caller, port).await
     }
 
+    /// Asks a path of no route.
+    pub(crate) async fn ask_path(&self, path: &str, method: &Method, caller: Caller, port: Port) -> Answer {
+        let filled = Filled { path: path.to_owned(), query: Vec::new(), json: None, is_upload: false };
+        self.send(&filled, method, caller, port).await
+    }
+
     async fn send(&self, filled: &Filled, method: &Method, caller: Caller, port: Port) -> Answer {
         let base = if port == Port::Public { &self.stack.url } else { &self.operators_url };
         let mut request = self.http.request(method.clone(), format!("{base}{}", filled.path)).query(&filled.query);

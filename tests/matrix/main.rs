@@ -91,3 +91,38 @@ async fn methods_that_a_path_does_not_have_are_405_in_the_envelope_of_its_servic
     assert!(num_cells > 1000, "{num_cells}");
     assert!(wrong.is_empty(), "{} faults in {num_cells} cells:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paths_that_nothing_has_are_refused_in_the_envelope_of_whose_prefix_they_have() {
+    let routes = document::routes();
+    let of = |service| routes.iter().find(|route| route.service == service).unwrap();
+    let field = Field::new().await;
+    let mut wrong = Vec::new();
+    for (path, service) in [
+        ("/nothing", Service::Gateway),
+        ("/v1", Service::Gateway),
+        ("/v1/", Service::Gateway),
+        ("/v1/nothing", Service::Gateway),
+        ("/v1/models/%ff", Service::Gateway),
+        ("/v1/chat/completions/", Service::Gateway),
+        ("/registry", Service::Gateway),
+        ("/registry/v1", Service::Registry),
+        ("/registry/v1/", Service::Registry),
+        ("/registry/v1/nothing", Service::Registry),
+        ("/registry/v1/adapters/", Service::Registry),
+        ("/registry/v1/adapters/acme/%ff", Service::Registry),
+        ("/registry/v1/tenants/acme", Service::Registry),
+    ] {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            for caller in [Caller::Nobody, Caller::Owner, Caller::Operator] {
+                let answer = field.ask_path(path, &method, caller, Port::Operators).await;
+                let mut faults: Vec<String> = answer.envelope_faults(of(service)).collect();
+                if !answer.is_refused() {
+                    faults.push(format!("{answer:?}, not a refusal"));
+                }
+                wrong.extend(faults.into_iter().map(|fault| format!("{method} {path}, {caller:?}: {fault}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}
