@@ -355,4 +355,23 @@ mod tests {
         assert!(ids.iter().all(|&id| !tokenizer.vocabulary().is_control(id)), "{ids:?}");
         assert_eq!(texts(&tokenizer, &ids).concat(), rendered);
     }
+
+    #[test]
+    fn any_bytes_of_a_tokenizers_file_make_one_that_works_or_are_refused() {
+        let base = souk_testkit::base::base("tiny", souk_testkit::base::SMALL);
+        souk_testkit::fuzz("tokenizer_json", |bytes| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let base = BaseModel { tokenizer: TokenizerSpec::TokenizerJson(text), ..base.clone() };
+            match Tokenizer::new(&base) {
+                Ok(tokenizer) => match tokenizer.encode_prompt("ab <|end|> é12") {
+                    Ok(ids) => {
+                        let _ = tokenizer.decode(&ids);
+                        "works".to_owned()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            }
+        });
+    }
 }
