@@ -6,8 +6,8 @@ use reqwest::multipart::Part;
 use serde_json::json;
 
 use crate::field::{Acts, Field, adapter, form};
+use crate::form::scale;
 use crate::harm::Harm;
-use crate::scale;
 
 /// Room for three large adapters and a bit: of rank 16 on q and v each takes 1.8 MiB, of rank 4 0.5.
 const SMALL_ROOM: [(&str, &str); 5] = [
@@ -45,7 +45,7 @@ async fn large_adapters_in_long_answers_leave_room_for_a_small_one() {
     field.rises_to("souk_engine_running_sequences", 2.0, Duration::from_secs(20)).await;
     let beside = field.asks_for(&innocent, Field::num_asked(), "innocent/small1").await;
     let act = "large adapters in long answers";
-    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +71,7 @@ async fn adapters_that_are_loaded_in_turn_by_one_leave_anothers_load_its_turn() 
     });
     field.rises_to("souk_adapter_loads_total", 4.0, Duration::from_secs(20)).await;
     let beside = field.asks_for(&innocent, Field::num_asked(), "innocent/small1").await;
-    Harm { act: "loads without end", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "loads without end", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,5 +117,5 @@ async fn chat_templates_that_multiply_are_refused_and_hold_nobody_up() {
         }
     });
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "templates that multiply", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "templates that multiply", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }

@@ -6,9 +6,9 @@ use reqwest::Response;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::field::{Acts, Field, IN_FLIGHT, Tenant, Waits};
+use crate::form::scale;
 use crate::harm::Harm;
 use crate::raw::{connect, head, http2_post, http2_without_window, swallow};
-use crate::scale;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_one_byte_take_no_place_on_http1_or_http2() {
@@ -35,7 +35,7 @@ async fn bodies_of_one_byte_take_no_place_on_http1_or_http2() {
     field.rises_to("souk_gateway_reading_body_bytes", 1000.0, Duration::from_secs(10)).await;
     assert_eq!(field.stack.metric(IN_FLIGHT).await, 0.0, "a place is taken when a body is there");
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "bodies of one byte", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "bodies of one byte", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     let body_s = Waits::of_this_form().body_s;
     field.falls_to("souk_gateway_reading_body_bytes", 0.0, Duration::from_secs(body_s)).await;
     assert!(field.stack.metric("souk_http_slow_bodies_total").await >= num_acts as f64 / 2.0);
@@ -93,6 +93,6 @@ async fn bodies_that_cost_more_than_they_weigh_are_400_and_hold_nobody_up() {
     });
     let beside = field.asks(&innocent, Field::num_asked()).await;
     Harm { act: "bodies that cost more than they weigh", num_acts: acts.num(), alone: &alone, beside: &beside }
-        .told(&field);
+        .told(&field.stack);
     drop(acts);
 }

@@ -7,9 +7,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::field::{CONNECTIONS, Field, IN_FLIGHT, Tenant, Waits};
+use crate::form::scale;
 use crate::harm::Harm;
 use crate::raw::{connect, drip, head};
-use crate::scale;
 
 /// The innocent's own connections, one of which asks for the figures.
 const OWN: f64 = 4.0;
@@ -34,7 +34,7 @@ async fn idle_connections_by_the_thousand_harm_nobody_and_are_gone_in_time() {
     let begun = open(&field, num_acts, b"GET /health HTTP/1.1\r\nhost: souk\r\n\r\n").await;
     field.rises_to(CONNECTIONS, num_acts as f64, Duration::from_secs(10)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "idle connections", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "idle connections", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     field.falls_to(CONNECTIONS, OWN, Duration::from_secs(Waits::of_this_form().idle_s)).await;
     drop(begun);
 }
@@ -57,7 +57,7 @@ async fn heads_that_drip_and_prefaces_and_proxy_headers_that_stay_half_are_gone_
     field.rises_to(CONNECTIONS, 1.5 * num_acts as f64, Duration::from_secs(10)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
     let act = "heads that drip, half prefaces, half PROXY headers";
-    Harm { act, num_acts: 2 * num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts: 2 * num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     field.falls_to(CONNECTIONS, OWN, Duration::from_secs(Waits::of_this_form().headers_s)).await;
     drop((halves, dripping));
 }
@@ -93,7 +93,7 @@ async fn half_a_tls_handshake_is_gone_in_time() {
     field.stack.url = inside;
     field.rises_to(CONNECTIONS, num_acts as f64, Duration::from_secs(10)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "half TLS handshakes", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "half TLS handshakes", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     field.falls_to(CONNECTIONS, OWN, Duration::from_secs(Waits::of_this_form().headers_s.min(10))).await;
     drop(halves);
 }
@@ -109,7 +109,7 @@ async fn bodies_that_drip_are_refused_in_time_and_harm_nobody() {
         dripping.spawn(async move { drip(&mut stream, Duration::from_millis(500)).await });
     }
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "bodies that drip", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "bodies that drip", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     let waits = Waits::of_this_form();
     field.falls_to("souk_gateway_reading_body_bytes", 0.0, Duration::from_secs(waits.body_s)).await;
     assert_eq!(field.stack.metric("souk_http_slow_bodies_total").await as usize, num_acts);

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::field::{Acts, Field, Tenant};
+use crate::form::scale;
 use crate::harm::{Harm, Seen};
-use crate::scale;
 use crate::stack::BASE;
 
 /// Answers that must be one field, none of which was compiled before.
@@ -53,5 +53,5 @@ async fn costly_constraints_of_one_tenant_leave_anothers_one_field_schema_its_tu
     });
     let beside = asks_for_a_field(&innocent, "beside", Field::num_asked()).await;
     let act = "costly constraints (whole answers of a one-field schema)";
-    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::field::{Field, IN_FLIGHT};
+use crate::form::scale;
 use crate::harm::Harm;
 use crate::raw::{connect, head, read_all, request};
-use crate::scale;
 use crate::stack::BASE;
 
 fn long() -> Value {
@@ -42,7 +42,7 @@ async fn streams_of_a_revoked_key_end_and_give_their_places_back() {
     }
     field.rises_to(IN_FLIGHT, num_acts as f64, Duration::from_secs(20)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "streams of a key that is then revoked", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "streams of a key that is then revoked", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     let keys: Value = hostile.get("/registry/v1/keys").await.json().await.expect("JSON");
     let id = keys["data"][0]["id"].as_str().expect("a key");
     let asked = Instant::now();

@@ -14,9 +14,9 @@ use souk_testkit::base::SMOLLM2;
 use souk_testkit::peft::{Files, RandomAdapter};
 use tokio::task::JoinSet;
 
+use crate::form::{is_full, scale};
 use crate::harm::Seen;
 use crate::stack::{BASE, Stack};
-use crate::{is_full, scale};
 
 /// A running server.
 pub(crate) struct Field {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::field::Field;
+use crate::stack::Stack;
 
 /// What its requests met.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +38,8 @@ impl Seen {
 
 impl Harm<'_> {
     /// Prints the line, and asserts that the innocent was answered each time.
-    pub(crate) fn told(&self, field: &Field) {
-        let line = format!("{self} {} |", field.stack.peak_kib() / 1024);
+    pub(crate) fn told(&self, stack: &Stack) {
+        let line = format!("{self} {} |", stack.peak_kib() / 1024);
         println!("\n{line}");
         if let Some(table) = std::env::var_os("SOUK_HOSTILE_TABLE") {
             let mut file = std::fs::OpenOptions::new().append(true).create(true).open(table).expect("the table's file");

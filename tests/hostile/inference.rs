@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::field::{Acts, Field};
+use crate::form::{is_full, scale};
 use crate::harm::Harm;
 use crate::stack::BASE;
-use crate::{is_full, scale};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prompts_of_thousands_of_tokens_by_many_leave_a_small_one_its_turn() {
@@ -22,7 +22,8 @@ async fn prompts_of_thousands_of_tokens_by_many_leave_a_small_one_its_turn() {
     });
     field.rises_to("souk_engine_running_sequences", 1.0, Duration::from_secs(20)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "prompts of thousands of tokens", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "prompts of thousands of tokens", num_acts: acts.num(), alone: &alone, beside: &beside }
+        .told(&field.stack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +38,7 @@ async fn floods_of_answers_without_end_leave_a_small_one_its_turn() {
     });
     field.rises_to("souk_engine_running_sequences", 16.0, Duration::from_secs(30)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "floods of long answers", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "floods of long answers", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,5 +64,5 @@ async fn a_queue_that_four_tenants_fill_has_room_for_a_fifth() {
     field.rises_to("souk_queue_queued_jobs", 0.7 * most, Duration::from_secs(30)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
     let act = "four tenants fill the queue for a fifth";
-    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
 }

@@ -6,28 +6,21 @@
 //! CI runs a short form with short times; `make hostile` runs the numbers that docs/limits.md speaks of, with the times
 //! of config/default.toml, and prints the table.
 
-#![expect(clippy::print_stdout, reason = "a case says what it has seen")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "its form is set and its figures shown by hand")]
 
+mod form;
+#[path = "../stack/mod.rs"]
+mod stack;
+// The field, what is noticed on it, and clients of another kind.
+mod field;
+mod harm;
+mod raw;
+// What is done.
 mod adapters;
 mod bodies;
 mod connections;
 mod constraints;
 mod endings;
-mod field;
-mod harm;
 mod inference;
-mod raw;
 mod registry;
-#[path = "../stack/mod.rs"]
-mod stack;
 mod windows;
-
-/// Whether the numbers are those of docs/limits.md.
-fn is_full() -> bool {
-    std::env::var("SOUK_HOSTILE").is_ok_and(|form| form == "full")
-}
-
-/// How many there are of something, in the short form and in the full one.
-fn scale(short: usize, full: usize) -> usize {
-    if is_full() { full } else { short }
-}

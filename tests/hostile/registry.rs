@@ -7,9 +7,9 @@ use souk_testkit::peft::{Files, Stored, Tensor, weights_file};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::field::{Acts, Field, Tenant, adapter, form};
+use crate::form::scale;
 use crate::harm::{Harm, Seen};
 use crate::raw::{connect, drip};
-use crate::scale;
 use crate::stack::Stack;
 
 /// The smallest adapter: rank 1 on one projection of the first layer, 2 KiB.
@@ -72,7 +72,7 @@ async fn sixteen_uploads_that_drip_leave_anothers_publication_its_turn() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let beside = publishes(&innocent, "beside", Field::num_asked()).await;
     let act = "uploads that drip (publications of a small adapter)";
-    Harm { act, num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     drop(dripping);
 }
 
@@ -105,7 +105,7 @@ async fn thousands_of_public_adapters_of_one_tenant_leave_anothers_list_of_model
     }
     let beside = times(Field::num_asked(), list).await;
     let act = "public adapters, and 16 who list models (lists of models)";
-    Harm { act, num_acts: made.num() + askers.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act, num_acts: made.num() + askers.num(), alone: &alone, beside: &beside }.told(&field.stack);
     let listed: Value = innocent.get("/v1/models").await.json().await.expect("JSON");
     let ids: Vec<_> =
         listed["data"].as_array().expect("a list").iter().filter_map(|model| model["id"].as_str()).collect();
@@ -129,7 +129,8 @@ async fn keys_without_end_of_one_tenant_leave_anothers_keys_alone() {
     let beside = times(Field::num_asked(), key).await;
     let inference = field.asks(&innocent, 2).await;
     assert!(inference.refusals.is_empty(), "{:?}", inference.refusals);
-    Harm { act: "keys without end (keys made)", num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "keys without end (keys made)", num_acts: acts.num(), alone: &alone, beside: &beside }
+        .told(&field.stack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +157,7 @@ async fn a_disk_that_one_tenant_fills_keeps_room_for_revocations_take_downs_and_
         num_acts += 1;
     }
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "a disk that is filled", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "a disk that is filled", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     let down = "/registry/v1/adapters/hostile/first/versions/1.0.0/take-down";
     let (status, answer) = field.stack.post(down, &json!({ "reason": "a test" })).await;
     assert_eq!(status, 200, "a take-down is the operator's: {answer}");

@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::field::{Acts, CONNECTIONS, Field, IN_FLIGHT, Waits};
+use crate::form::{is_full, scale};
 use crate::harm::Harm;
 use crate::raw::{connect, http2_post, http2_without_window, request, swallow};
 use crate::stack::BASE;
-use crate::{is_full, scale};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_token_answers_on_shut_http2_windows_take_no_place_from_others_and_are_reset_in_time() {
@@ -32,7 +32,8 @@ async fn one_token_answers_on_shut_http2_windows_take_no_place_from_others_and_a
     let num_acts = num_connections * streams as usize;
     field.rises_to(IN_FLIGHT, num_acts as f64 / 2.0, Duration::from_secs(30)).await;
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "one-token answers on HTTP/2 windows of 0", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "one-token answers on HTTP/2 windows of 0", num_acts, alone: &alone, beside: &beside }
+        .told(&field.stack);
     field.falls_to(IN_FLIGHT, 0.0, Duration::from_secs(Waits::of_this_form().stall_s)).await;
     assert!(field.stack.metric("souk_http_streams_cut_off_total").await > 0.0);
     held.iter().for_each(tokio::task::JoinHandle::abort);
@@ -56,7 +57,7 @@ async fn who_never_reads_long_answers_loses_them_and_its_places_in_time() {
         held.push(stream);
     }
     let beside = field.asks(&innocent, Field::num_asked()).await;
-    Harm { act: "streams that nobody reads", num_acts, alone: &alone, beside: &beside }.told(&field);
+    Harm { act: "streams that nobody reads", num_acts, alone: &alone, beside: &beside }.told(&field.stack);
     // What was answered within the kernel's buffers is over, and its connection then idle.
     let waits = Waits::of_this_form();
     let generated = Duration::from_secs(scale(20, 900) as u64);
@@ -89,7 +90,7 @@ async fn clients_that_leave_at_every_stage_give_every_place_back() {
     let beside = field.asks(&innocent, Field::num_asked()).await;
     acts.end().await;
     Harm { act: "clients that leave at every stage", num_acts: acts.num(), alone: &alone, beside: &beside }
-        .told(&field);
+        .told(&field.stack);
     for figure in [IN_FLIGHT, "souk_queue_queued_jobs", "souk_queue_running_jobs", "souk_engine_running_sequences"] {
         field.falls_to(figure, 0.0, Duration::from_secs(5)).await;
     }

@@ -2,7 +2,7 @@
 //! adapter. What a cell answers follows from the table of rights (`registry/src/rights.rs`) and from nothing else. A new
 //! route takes part by being in its document.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it has seen")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
 mod callers;
