@@ -27,6 +27,8 @@ const IN_TESTS: Duration = Duration::from_millis(200);
 const MAX_BYTES: usize = 8 << 10;
 /// What one target may keep; all of them together stay below 200 KB.
 const MAX_KEPT_BYTES: usize = 7 << 10;
+/// Most that one run adds.
+const MAX_FOUND: usize = 64;
 /// Answers are told apart by so much of them.
 const ANSWER_CHARS: usize = 100;
 /// What breaks parsers, beside what the kept inputs are made of.
@@ -57,6 +59,7 @@ const EDGES: [&str; 20] = [
 ///
 /// # Panics
 /// If it panics, with the shortest input that was found to do so; if no input is kept, or one cannot be read or written.
+#[expect(clippy::disallowed_methods, reason = "how long tests run is no setting of the server")]
 pub fn fuzz(name: &str, mut parse: impl FnMut(&[u8]) -> String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(format!("{name}.txt"));
     let seconds = std::env::var("FUZZ_S").ok().map(|seconds| seconds.parse().expect("FUZZ_S is seconds"));
@@ -65,7 +68,7 @@ pub fn fuzz(name: &str, mut parse: impl FnMut(&[u8]) -> String) {
     if let Some(input) = run.panicked {
         let input = shortened(&input, |bytes| catch_unwind(AssertUnwindSafe(|| parse(bytes))).is_err());
         if seconds.is_some() {
-            add(&file, &[input.clone()]);
+            add(&file, std::slice::from_ref(&input));
         }
         panic!("{name} panics on {}", input.escape_ascii());
     }
@@ -244,17 +247,21 @@ fn shortened(input: &[u8], mut is_same: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
 
 /// Adds the inputs of new answers, shortened while there is time, as long as there is room for them.
 fn keep(file: &Path, answers: BTreeMap<String, Vec<u8>>, until: Instant, parse: &mut impl FnMut(&[u8]) -> String) {
-    let known: BTreeSet<String> = kept(file).iter().map(|input| kind_of(&parse(input))).collect();
-    let mut new: Vec<Vec<u8>> = answers
-        .into_iter()
-        .filter(|(answer, _)| !known.contains(answer))
-        .map(|(answer, input)| shortened(&input, |bytes| Instant::now() < until && kind_of(&parse(bytes)) == answer))
-        .collect();
+    // What is cut down may panic where the whole did not; then it is not the same.
+    let mut answer_to = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| kind_of(&parse(bytes)))).ok();
+    let known: BTreeSet<String> = kept(file).iter().filter_map(|input| answer_to(input)).collect();
+    let mut new = Vec::new();
+    for (answer, input) in answers.into_iter().filter(|(answer, _)| !known.contains(answer)) {
+        let is_same = |bytes: &[u8]| Instant::now() < until && answer_to(bytes).as_ref() == Some(&answer);
+        new.push(shortened(&input, is_same));
+    }
     new.sort_by_key(Vec::len);
+    new.truncate(MAX_FOUND);
     let mut room = MAX_KEPT_BYTES.saturating_sub(std::fs::metadata(file).map_or(0, |meta| meta.len() as usize));
     new.retain(|input| {
-        let fits = room > escaped(input).len();
-        room -= if fits { escaped(input).len() + 1 } else { room };
+        let len = escaped(input).len() + 1;
+        let fits = len <= room;
+        room -= if fits { len } else { room };
         fits
     });
     add(file, &new);
