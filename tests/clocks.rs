@@ -17,7 +17,8 @@ struct SetClock {
 
 impl SetClock {
     fn start() -> Self {
-        let library = option_env!("LIBFAKETIME").expect("the build script found it");
+        // The build script found it, or this is ignored.
+        let library = option_env!("LIBFAKETIME").unwrap_or_default();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let offset = folder.path().join("offset");
         std::fs::write(&offset, "+0").expect("the folder is ours");

@@ -118,7 +118,8 @@ pub(crate) async fn revoke(connection: &impl ConnectionTrait, ids: &[String], by
     let update = Entity::update_many()
         .col_expr(Column::RevokedAtMs, now_ms().into())
         .col_expr(Column::RevokedBy, by.into())
-        .filter(Column::Id.is_in(ids));
+        .filter(Column::Id.is_in(ids))
+        .filter(Column::RevokedAtMs.is_null());
     update.exec(connection).await.map(|_| ())
 }
 
