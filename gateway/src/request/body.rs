@@ -116,4 +116,27 @@ mod tests {
             assert!(!is_json(bad), "{bad}");
         }
     }
+
+    #[test]
+    fn any_bytes_of_a_request_are_read_or_refused_with_a_400() {
+        use crate::request::{ChatRequest, CompletionRequest};
+
+        let limits = GatewayLimits::default();
+        souk_testkit::fuzz("request_body", |bytes| {
+            let is_chat = bytes.windows(8).any(|part| part == b"messages");
+            let parsed = parse(bytes).and_then(|JsonBody(fields)| match is_chat {
+                true => ChatRequest::parse(fields, &limits).map(|request| request.generation),
+                false => CompletionRequest::parse(fields, &limits).map(|request| request.generation),
+            });
+            match parsed {
+                Ok(generation) => format!("{:?}", generation.constraint.is_some()),
+                Err(error) => {
+                    assert_eq!(error.status().as_u16(), 400, "{error}");
+                    let said = error.to_string();
+                    assert!(said.len() < 2000, "{} bytes", said.len());
+                    format!("{is_chat} {said}")
+                }
+            }
+        });
+    }
 }

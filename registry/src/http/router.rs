@@ -73,7 +73,12 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
     let open = open.route_layer(from_fn_with_state(registry.clone(), admit));
     let routes =
         open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
-    let router = put_around(axum::Router::new().nest(PREFIX, routes), &SERVICE);
+    let routes = axum::Router::new()
+        .nest(PREFIX, routes)
+        // A nested router has neither its prefix alone nor with a slash.
+        .route(PREFIX, any(no_such_route))
+        .route(&format!("{PREFIX}/"), any(no_such_route));
+    let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
 }
 

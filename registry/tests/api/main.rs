@@ -10,7 +10,6 @@ mod idempotency;
 mod installation;
 mod isolation;
 mod keys;
-mod matrix;
 mod processes;
 mod recovery;
 mod reports;
