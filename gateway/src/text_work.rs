@@ -47,7 +47,7 @@ impl TextWork {
 
     /// Texts that are worked on, and those that wait for it.
     pub(crate) fn load(&self) -> (u64, usize) {
-        (self.places.used(), self.places.waiting())
+        (self.places.used(), self.places.num_waiting())
     }
 }
 

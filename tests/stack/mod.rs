@@ -82,14 +82,6 @@ impl Stack {
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
-    /// The most memory that the server ever had, in KiB.
-    #[must_use]
-    pub fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).expect("Linux");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak is there");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-
     /// What the server has logged since its last start.
     pub fn log(&self) -> String {
         self.log.lock().expect("no thread panics with the log").clone()
