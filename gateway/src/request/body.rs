@@ -124,10 +124,10 @@ mod tests {
         let limits = GatewayLimits::default();
         souk_testkit::fuzz("request_body", |bytes| {
             let is_chat = bytes.windows(8).any(|part| part == b"messages");
-            let parsed = parse(bytes).and_then(|JsonBody(fields)| match is_chat {
-                true => ChatRequest::parse(fields, &limits).map(|request| request.generation),
-                false => CompletionRequest::parse(fields, &limits).map(|request| request.generation),
-            });
+            let parsed = match is_chat {
+                true => parse::<ChatRequest>(bytes, &limits).map(|request| request.generation),
+                false => parse::<CompletionRequest>(bytes, &limits).map(|request| request.generation),
+            };
             match parsed {
                 Ok(generation) => format!("{:?}", generation.constraint.is_some()),
                 Err(error) => {

@@ -155,7 +155,7 @@ fn compiled(language: &str, spec: fn(String) -> ConstraintSpec) {
     let compiler = compiler();
     souk_testkit::fuzz(language, |bytes| {
         let spec = Arc::new(spec(String::from_utf8_lossy(bytes).into_owned()));
-        match runtime.block_on(compiler.compile(&spec)) {
+        match runtime.block_on(compiler.compile(&TenantId::from_stored("fuzz"), &spec)) {
             Ok(constraint) => {
                 follow(constraint, bytes.len() as u64);
                 "followed".to_owned()
