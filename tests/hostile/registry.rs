@@ -137,7 +137,12 @@ async fn keys_without_end_of_one_tenant_leave_anothers_keys_alone() {
 #[cfg_attr(not(can_mount), ignore = "needs leave to mount: unshare --map-root-user --mount")]
 async fn a_disk_that_one_tenant_fills_keeps_room_for_revocations_take_downs_and_inference() {
     // As small as the packed tier and the reserve leave something to fill.
-    let field = Field { stack: Stack::start_on_small_disk(24, &[("SOUK_ADAPTERS__DISK_MB", "0")]) };
+    let field = Field {
+        stack: Stack::start_on_small_disk(
+            24,
+            &[("SOUK_ADAPTERS__DISK_MB", "0"), ("SOUK_REGISTRY__DISK_RESERVE_MB", "6")],
+        ),
+    };
     let (innocent, hostile) = (field.tenant("innocent").await, field.tenant("hostile").await);
     let alone = field.asks(&innocent, Field::num_asked()).await;
     hostile.publish("first", "private", &tiny(1)).await;
