@@ -6,20 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::token::is_token;
 use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
+use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{api_keys, leases, open_sqlite, withdrawals};
+use crate::db::{api_keys, installation as installation_table, leases, open_sqlite, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
 use crate::private;
+use crate::seal::Seals;
+use crate::secrets::SecretError;
+use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
@@ -41,6 +45,8 @@ pub struct Registry {
     pub(crate) bases: Arc<[BaseModel]>,
     /// Verifies keys.
     pub(crate) authenticator: Arc<Authenticator>,
+    /// Signs and verifies tokens.
+    pub(crate) signing_keys: Arc<SigningKeys>,
     /// One permit per upload that may run at once in this process.
     pub(crate) upload_slots: Arc<Semaphore>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
@@ -87,9 +93,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
-    /// The pepper cannot be used.
+    /// The pepper or the sealing key cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Secret(#[from] SecretError),
     /// Database and objects do not belong together.
     #[error(transparent)]
     Installation(#[from] InstallationError),
@@ -150,7 +156,9 @@ impl Registry {
         let peppers =
             Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
+        let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
+        withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
@@ -161,6 +169,7 @@ impl Registry {
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
             owner,
+            signing_keys: Arc::new(signing_keys),
             db,
             objects,
             bases: bases.into(),
@@ -194,13 +203,24 @@ impl Registry {
         self.config.objects_dir()
     }
 
-    /// Who presents this key, if it is valid now.
+    /// Who presents this key or token, if it is valid now.
     ///
     /// # Errors
     /// [`AuthError`].
     pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        if is_token(presented) {
+            return self.authenticate_token(presented).await;
+        }
         self.authenticator.authenticate(presented).await
     }
+}
+
+async fn open_signing_keys(config: &RegistryConfig, db: &DatabaseConnection) -> Result<SigningKeys, OpenError> {
+    let settings = &config.settings;
+    // Of what is sealed so far a new one can be made, so nothing is lost with the key.
+    let seals = Seals::open_keys(&settings.sealing_key_source(), &config.data_dir, false)?;
+    let id = installation_table::id(db).await?.unwrap_or_default();
+    Ok(SigningKeys::open(db.clone(), seals, format!("souk:{id}"), settings.rotate_signing_key_after()).await?)
 }
 
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {

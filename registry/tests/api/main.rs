@@ -17,4 +17,5 @@ mod reports;
 mod rights;
 mod side_doors;
 mod together;
+mod tokens;
 mod versions;

@@ -4,7 +4,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use souk_protocol::Scope;
-use souk_registry::{RULES, Reach, Rule};
+use souk_registry::{Needs, RULES, Reach, Rule};
 
 use crate::support::{AdapterFiles, Stack, User};
 
@@ -82,12 +82,16 @@ impl Thing {
 
 fn expected(rule: &Rule, caller: Caller, thing: Thing) -> Expected {
     let unknown = |code| Expected::Refused(StatusCode::UNAUTHORIZED, code);
-    let Some(scope) = rule.scope else { return Expected::Done };
+    if rule.needs == Needs::Nothing {
+        return Expected::Done;
+    }
     match caller {
         Caller::Anonymous => return unknown("key_missing"),
         Caller::Revoked => return unknown("key_revoked"),
         Caller::Expired => return unknown("key_expired"),
-        _ if !caller.may(scope) => return Expected::Refused(StatusCode::FORBIDDEN, "scope_missing"),
+        _ if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) => {
+            return Expected::Refused(StatusCode::FORBIDDEN, "scope_missing");
+        }
         _ => {}
     }
     if !rule.path.contains("{name}") {
@@ -191,6 +195,7 @@ impl Field {
         };
         let request = match (rule.method, rule.path) {
             ("POST", "/tenants" | "/adapters") => request.json(&json!({ "name": fresh })),
+            ("POST", "/auth/token") => request.json(&json!({})),
             ("POST", "/keys") => {
                 // A scope that every caller who may make keys has.
                 let scope = if caller == Caller::Only(Scope::KeysManage) { "keys:manage" } else { "inference" };
