@@ -12,6 +12,7 @@ mod m20261128_000002_leases;
 mod m20261128_000003_version_reports;
 mod m20261128_000004_rights;
 mod m20261128_000005_lists_and_shares;
+mod m20261129_000001_signing_keys;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::sea_orm::{DatabaseConnection, DbErr};
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000003_version_reports::Migration),
             Box::new(m20261128_000004_rights::Migration),
             Box::new(m20261128_000005_lists_and_shares::Migration),
+            Box::new(m20261129_000001_signing_keys::Migration),
         ]
     }
 }

@@ -30,6 +30,7 @@ mod recover;
 mod report;
 mod tags;
 mod tenants;
+mod tokens;
 mod versions;
 
 mod auth;
@@ -38,6 +39,8 @@ mod collector;
 mod idempotency;
 mod lease;
 mod rights;
+mod seal;
+mod secrets;
 mod taken_down;
 mod withdrawals;
 
@@ -49,7 +52,7 @@ mod slice;
 mod words;
 
 pub use admin_key::ADMIN_TENANT;
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
+pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels};
 pub use config::{RegistryConfig, RegistrySettings};
 pub use db::{Pools, open_sqlite};
@@ -59,5 +62,7 @@ pub use installation::InstallationError;
 pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
-pub use rights::{Action, RULES, Reach, Rule};
+pub use rights::{Action, Needs, RULES, Reach, Rule};
+pub use secrets::{SecretError, SecretSource};
+pub use tokens::TokenKey;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -11,9 +11,10 @@ use sea_orm::DbErr;
 use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 
 use crate::admin_key::insert_admin_key;
-use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
+use crate::auth::{ApiKey, Authenticator, Peppers};
 use crate::config::RegistryConfig;
 use crate::db::{begin_write, open_sqlite};
+use crate::secrets::SecretError;
 
 /// Why no admin key can be made on the host.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub enum RecoverError {
     Database(#[from] DbErr),
     /// The pepper cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Pepper(#[from] SecretError),
 }
 
 /// Makes an admin key with all scopes in the embedded installation that `config` describes, whether or not a server

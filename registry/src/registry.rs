@@ -6,21 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::token::is_token;
 use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
+use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{Pools, api_keys, leases, withdrawals};
+use crate::db::{Pools, api_keys, installation as installation_table, leases, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
 use crate::objects::{FolderStore, ObjectStore};
 use crate::private;
 use crate::room::Room;
+use crate::seal::Seals;
+use crate::secrets::SecretError;
+use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
@@ -48,6 +52,8 @@ pub struct Registry {
     pub(crate) gates: Gates,
     /// Room on the disk.
     pub(crate) room: Room,
+    /// Signs and verifies tokens.
+    pub(crate) signing_keys: Arc<SigningKeys>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
@@ -92,9 +98,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
-    /// The pepper cannot be used.
+    /// The pepper or the sealing key cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Secret(#[from] SecretError),
     /// Database and objects do not belong together.
     #[error(transparent)]
     Installation(#[from] InstallationError),
@@ -156,7 +162,9 @@ impl Registry {
         let peppers =
             Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
+        let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
+        withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
@@ -167,6 +175,7 @@ impl Registry {
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
             owner,
+            signing_keys: Arc::new(signing_keys),
             db,
             bases: bases.into(),
             gates: Gates::new(&config.settings),
@@ -210,13 +219,24 @@ impl Registry {
         self.config.objects_dir()
     }
 
-    /// Who presents this key, if it is valid now.
+    /// Who presents this key or token, if it is valid now.
     ///
     /// # Errors
     /// [`AuthError`].
     pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        if is_token(presented) {
+            return self.authenticate_token(presented).await;
+        }
         self.authenticator.authenticate(presented).await
     }
+}
+
+async fn open_signing_keys(config: &RegistryConfig, db: &DatabaseConnection) -> Result<SigningKeys, OpenError> {
+    let settings = &config.settings;
+    // Of what is sealed so far a new one can be made, so nothing is lost with the key.
+    let seals = Seals::open_keys(&settings.sealing_key_source(), &config.data_dir, false)?;
+    let id = installation_table::id(db).await?.unwrap_or_default();
+    Ok(SigningKeys::open(db.clone(), seals, format!("souk:{id}"), settings.rotate_signing_key_after()).await?)
 }
 
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {

@@ -17,4 +17,5 @@ mod rights;
 mod shares;
 mod side_doors;
 mod together;
+mod tokens;
 mod versions;
