@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build install test soak bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build install test hostile fuzz soak bench setup models fmt lint openapi deny ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,22 @@ test: setup ## Set up what the tests need and run them all.
 	$(CARGO_TARGET_DIR)/debug/souk models pull smollm2-135m-instruct
 	cargo nextest run --locked --workspace --no-tests fail
 	cargo test --locked --workspace --doc --quiet
+
+hostile: setup ## Attack a server at full rate in every way that docs/limits.md speaks of; print what an innocent tenant notices.
+	cargo build --locked --bin souk
+	$(CARGO_TARGET_DIR)/debug/souk models pull smollm2-135m-instruct
+	@rm -f $(HOSTILE_TABLE)
+	SOUK_HOSTILE=full SOUK_HOSTILE_TABLE=$(HOSTILE_TABLE) \
+	    cargo nextest run --locked --test hostile --no-capture; status=$$?; \
+	    echo; echo '| act | acts | asked | refused | alone, ms | beside, ms | steps | peak MiB |'; \
+	    echo '| --- | --- | --- | --- | --- | --- | --- | --- |'; cat $(HOSTILE_TABLE); exit $$status
+
+HOSTILE_TABLE := $(CARGO_TARGET_DIR)/hostile.md
+
+FUZZ_S ?= 120
+
+fuzz: ## Feed every parser of bytes from outside for FUZZ_S seconds (120); FUZZ_KEEP=1 keeps what was new in fuzz/.
+	FUZZ_S=$(FUZZ_S) cargo nextest run --locked --workspace --success-output immediate -E 'test(/::any_(bytes|text)_of_/)'
 
 soak: setup models ## Half an hour of everything at once, with a look at the memory.
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture

@@ -194,6 +194,9 @@ pub(crate) struct PushArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    /// List every public adapter where the server's list ends, page by page; takes a key with the scope `adapters:read`.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

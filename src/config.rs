@@ -276,4 +276,17 @@ mod tests {
         let config = Config::load(Some(file.path()), variables.into_iter()).unwrap();
         assert_eq!((config.engine.threads, config.engine.max_sequences), (6, 7));
     }
+
+    #[test]
+    fn any_bytes_of_a_settings_file_are_read_or_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        souk_testkit::fuzz("settings", |bytes| {
+            std::fs::write(&path, bytes).unwrap();
+            match Config::read(PAGE, Some(&path), HashMap::new()) {
+                Ok(_) => "valid".to_owned(),
+                Err(error) => format!("{error:#}").replace(path.to_str().unwrap(), "").chars().skip(68).collect(),
+            }
+        });
+    }
 }

@@ -113,8 +113,11 @@ async fn a_crash_during_generation_breaks_the_stream_and_nothing_else() {
     let mut stream = response.bytes_stream();
     stream.next().await.unwrap().unwrap();
     stack.kill();
-    let rest: Vec<_> = stream.collect().await;
-    assert!(rest.last().is_none_or(Result::is_err) || rest.len() < 4000, "the stream ends");
+    let mut rest: Vec<_> = stream.collect().await;
+    assert!(rest.pop().is_some_and(|last| last.is_err()), "the client is told that the answer is not whole");
+    let rest: Vec<u8> = rest.into_iter().flat_map(|bytes| bytes.expect("only the last is an error")).collect();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("[DONE]") && !rest.contains("\"finish_reason\":\""), "nothing passes for an end: {rest}");
 
     stack.restart();
     let listed = stack.souk(&["list"]);

@@ -28,6 +28,12 @@ async fn documentation_health_and_metrics_are_served_from_the_executable() {
     };
     let page = get("/docs/").await;
     assert!(page.contains("swagger-ui") && !page.contains("https://"), "the page needs no other host: {page}");
+    let headers = reqwest::get(format!("{}/docs/", stack.url)).await.expect("an answer").headers().clone();
+    let policy = headers["content-security-policy"].to_str().expect("text");
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
+    assert!(!page.contains("<script>"), "the policy lets no script in the page run: {page}");
+    let settings = get("/docs/swagger-initializer.js").await;
+    assert!(!settings.contains(r#""persistAuthorization": true"#), "keys are not stored: {settings}");
     assert!(get("/docs/swagger-ui-bundle.js").await.len() > 100_000);
     for name in ["gateway", "registry"] {
         let document: Value = serde_json::from_str(&get(&format!("/openapi/{name}.json")).await).expect("JSON");

@@ -299,4 +299,21 @@ mod tests {
             prop_assert_eq!(payloads(pieces), payloads([bytes]));
         }
     }
+
+    #[test]
+    fn any_bytes_of_a_stream_are_read_alike_in_one_piece_and_in_many() {
+        souk_testkit::fuzz("event_stream", |bytes| {
+            let whole = payloads([bytes]);
+            assert_eq!(payloads(bytes.chunks(1)), whole);
+            let looks = whole.iter().map(|payload| {
+                format!(
+                    "{:?} {:?} {}",
+                    Payload::look(payload),
+                    Usage::parse(payload).is_some(),
+                    explain_error(payload).0.is_some()
+                )
+            });
+            looks.collect()
+        });
+    }
 }

@@ -1,7 +1,7 @@
 //! The port to the registry: who is asking, and what may they call.
 
 use async_trait::async_trait;
-use souk_protocol::{AdapterRef, Principal, ResolveError, ResolvedAdapter};
+use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
 
 /// Keys and adapters as the gateway sees them. Asked anew for every request, so that a revoked key or a take-down
 /// counts at once; an implementation that caches says for how long.
@@ -25,11 +25,18 @@ pub trait Catalog: Send + Sync {
     /// [`ResolveError::NotFound`] if it was deleted since it was resolved; [`ResolveError::Unavailable`].
     async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError>;
 
-    /// The adapters that this caller may call, in the order of their ids.
+    /// The adapters that this caller may call, in the order of their ids: all of its own and at most `most_public` public
+    /// ones of others.
     ///
     /// # Errors
     /// [`ResolveError::Unavailable`] only.
-    async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError>;
+    async fn list(&self, principal: &Principal, most_public: usize) -> Result<ModelPage, ResolveError>;
+
+    /// The entry of one adapter that this caller may see, as a list would have it.
+    ///
+    /// # Errors
+    /// [`ResolveError::NotFound`], [`ResolveError::Unavailable`].
+    async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError>;
 }
 
 /// Why a key is not accepted.
@@ -43,6 +50,15 @@ pub enum AuthError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What a list of models has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelPage {
+    /// The adapters.
+    pub entries: Vec<ModelEntry>,
+    /// Path of a page with further public adapters; `None` if there are none.
+    pub next: Option<String>,
+}
+
 /// An adapter in the list of models.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelEntry {
@@ -50,6 +66,6 @@ pub struct ModelEntry {
     pub id: String,
     /// The tenant that published it.
     pub owner: String,
-    /// When its newest ready version was published, in seconds since the Unix epoch.
+    /// When the adapter was made, in seconds since the Unix epoch.
     pub created_unix_s: u64,
 }

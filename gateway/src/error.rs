@@ -62,8 +62,13 @@ pub enum ApiError {
         is_limit: bool,
     },
     /// The body is not JSON.
-    #[error("We could not parse the JSON body of your request: {0}")]
-    MalformedJson(String),
+    #[error("We could not parse the JSON body of your request: {}{reason}", within(field.as_deref()))]
+    MalformedJson {
+        /// The field in which it is not, where that is known.
+        field: Option<String>,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// The body is not said to be JSON.
     #[error("Unsupported content type '{0}'; send application/json.")]
     MediaType(String),
@@ -154,6 +159,9 @@ pub enum ApiError {
         /// What the node says of it.
         failure: JobFailure,
     },
+    /// A path or query that is no text, or not of its form.
+    #[error("The URL cannot be read: {0}.")]
+    UnreadableUrl(String),
     /// No such path.
     #[error("Invalid URL ({method} {path})")]
     UnknownUrl {
@@ -182,6 +190,10 @@ pub enum PromptLength {
     Tokens(usize),
     /// Too long to be worth counting: its bytes cannot be fewer tokens than this.
     AtLeast(usize),
+}
+
+fn within(field: Option<&str>) -> String {
+    field.map_or_else(String::new, |field| format!("in '{field}': "))
 }
 
 fn context_message(limit: usize, prompt: &PromptLength, completion: Option<u64>) -> String {

@@ -89,7 +89,7 @@ impl Gateway {
             hub: parts.hub,
             open_jobs,
             version_templates: VersionTemplates::default(),
-            text_work: TextWork::new(parts.limits.request_timeout),
+            text_work: TextWork::new(parts.limits.max_concurrent_texts, parts.limits.request_timeout),
             metrics: parts.metrics,
             cors: parts.cors,
             gates: Gates::new(&parts.limits),
@@ -192,6 +192,11 @@ impl Gateway {
     /// Where a tenant's texts are worked on.
     pub(crate) fn texts_of<'a>(&'a self, tenant: &'a TenantId) -> TenantTexts<'a> {
         self.shared.text_work.of(tenant)
+    }
+
+    /// Texts that are worked on, and those that wait for it.
+    pub(crate) fn text_load(&self) -> (u64, usize) {
+        self.shared.text_work.load()
     }
 
     pub(crate) fn open_jobs(&self) -> &OpenJobs {

@@ -25,7 +25,7 @@ mod text_work;
 mod version_template;
 mod version_templates;
 
-pub use catalog::{AuthError, Catalog, ModelEntry};
+pub use catalog::{AuthError, Catalog, ModelEntry, ModelPage};
 pub use error::ApiError;
 pub use gateway::{Gateway, GatewayParts};
 pub use limits::GatewayLimits;

@@ -15,8 +15,9 @@ pub struct GatewayLimits {
     /// Bytes of the longest request body; longer ones are answered 413. The default holds the 8192 tokens of the demo's
     /// model some fifty times over.
     pub max_body_bytes: usize,
-    /// Bytes of bodies that may be read at once, from the first byte until they are parsed; past it, and past the
-    /// tenant's share of it, requests are refused before their body is read.
+    /// Bytes of bodies that may be held at once, from the first byte until their texts have become tokens, or with `echo`
+    /// until the answer has ended; past it, and past the tenant's share of it, requests are refused before their body is
+    /// read.
     pub max_reading_bytes: usize,
     /// How long a client may take to send its body; then 408.
     #[serde(rename = "body_timeout_s", deserialize_with = "seconds::deserialize")]
@@ -25,6 +26,9 @@ pub struct GatewayLimits {
     /// holds its parsed body, its prompt and up to its answer in memory: some 100 KiB at 8192 tokens, so the default is
     /// about 50 MiB.
     pub max_in_flight: usize,
+    /// Long texts that are worked on at once, of each tenant one: bodies that are parsed, prompts that are rendered and
+    /// encoded. Each takes up to eight times the longest body of memory.
+    pub max_concurrent_texts: usize,
     /// How long an answer may take from the arrival of its request, waiting included. Travels with the job as its
     /// deadline.
     #[serde(rename = "request_timeout_s", deserialize_with = "seconds::deserialize")]
@@ -50,6 +54,8 @@ pub struct GatewayLimits {
     pub max_logit_biases: usize,
     /// Alternatives reported per token.
     pub max_top_logprobs: u8,
+    /// Public adapters of other tenants in the list of models.
+    pub listed_models: usize,
     /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
     /// the nodes have room for, and no setting.
     #[serde(skip)]
@@ -78,6 +84,7 @@ impl GatewayLimits {
         checks.no_more_than("gateway.max_body_bytes", self.max_body_bytes, key, room);
         checks.within("gateway.body_timeout_s", self.body_timeout.as_secs(), 1..=3600);
         checks.within("gateway.max_in_flight", self.max_in_flight, 1..=1 << 20);
+        checks.within("gateway.max_concurrent_texts", self.max_concurrent_texts, 1..=1024);
         checks.within("gateway.request_timeout_s", self.request_timeout.as_secs(), 1..=86_400);
         checks.within("gateway.keep_alive_s", self.keep_alive.as_secs(), 1..=3600);
         checks.at_least("gateway.max_messages", self.max_messages, 1);
@@ -86,6 +93,7 @@ impl GatewayLimits {
         checks.at_least("gateway.max_jobs", self.max_jobs, 1);
         checks.at_least("gateway.max_adapters", self.max_adapters, 1);
         checks.at_least("gateway.max_stop_bytes", self.max_stop_bytes, 1);
+        checks.within("gateway.listed_models", self.listed_models, 1..=100_000);
     }
 }
 

@@ -9,6 +9,7 @@ use souk_queue::PoolStats;
 const REFUSED: &str = "souk_gateway_refused_total";
 const IN_FLIGHT: &str = "souk_gateway_in_flight_requests";
 const READING_BYTES: &str = "souk_gateway_reading_body_bytes";
+const TEXTS: &str = "souk_gateway_texts";
 const FIRST_TOKEN_SECONDS: &str = "souk_gateway_time_to_first_token_seconds";
 const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
@@ -24,7 +25,11 @@ const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
 pub fn describe() {
     describe_counter!(REFUSED, "Requests refused or failed, by error code.");
     describe_gauge!(IN_FLIGHT, "Requests under way, streams included.");
-    describe_gauge!(READING_BYTES, "Bytes of request bodies that are being read, as announced.");
+    describe_gauge!(
+        READING_BYTES,
+        "Bytes of request bodies that are being read, as announced, or whose texts are held."
+    );
+    describe_gauge!(TEXTS, "Long texts, by state: worked on, or waiting for it.");
     describe_histogram!(FIRST_TOKEN_SECONDS, Unit::Seconds, "Time from dispatch to the first token of an answer.");
     describe_histogram!(INTER_TOKEN_SECONDS, Unit::Seconds, "Time between arrivals of an answer's tokens.");
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
@@ -83,6 +88,12 @@ pub(crate) fn queue(base: &str, stats: &PoolStats) {
 /// Bytes of bodies that are being read.
 pub(crate) fn reading(num_bytes: u64) {
     gauge!(READING_BYTES).set(num_bytes as f64);
+}
+
+/// Long texts that are worked on, and that wait for it.
+pub(crate) fn texts((working, waiting): (u64, usize)) {
+    gauge!(TEXTS, "state" => "working").set(working as f64);
+    gauge!(TEXTS, "state" => "waiting").set(waiting as f64);
 }
 
 /// Counts a request as under way until it is dropped.

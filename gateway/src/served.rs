@@ -118,10 +118,10 @@ impl ServedBase {
         own: Option<Arc<VersionTemplate>>,
         add_generation_prompt: bool,
     ) -> Result<Vec<TokenId>, ApiError> {
-        let contents: usize = messages.iter().map(|message| message.content.len()).sum();
-        self.check_bytes("messages", contents)?;
-        let fields = messages.iter().flat_map(|message| &message.fields);
-        let num_bytes = contents + fields.map(|(_, text)| text.len()).sum::<usize>();
+        // A template may leave a text out, and may as well write it; so all count.
+        let fields = |message: &TemplateMessage| message.fields.iter().map(|(_, text)| text.len()).sum::<usize>();
+        let num_bytes = messages.iter().map(|message| message.content.len() + fields(message)).sum();
+        self.check_bytes("messages", num_bytes)?;
         let (base, is_strangers) = (Arc::clone(self), own.is_some());
         let work = move || {
             let controls = base.tokenizer.control_texts();

@@ -1,18 +1,17 @@
 //! Where texts are worked on that take long: a large body that is parsed, a long prompt that is encoded, a stranger's
 //! template that is compiled and rendered.
 //!
-//! It happens on threads that may block, and for each tenant on one of them at a time: texts wait behind those of the
-//! same tenant alone, and whatever one tenant sends, the engine and the others have the rest of the machine.
+//! It happens on threads that may block, of which a gate lets a few work at once and each tenant on one: texts wait
+//! behind those of the same tenant, and whatever one tenant sends, the engine and the others have the rest of the
+//! machine. What one piece takes of memory is bounded, and so is what all take.
 //!
-//! What happens when: a client that leaves while its text waits gives up its turn; work that has begun goes on to its
-//! end and keeps the turn until then, since a thread cannot be stopped.
+//! What happens when: a client that leaves while its text waits leaves the line; work that has begun goes on to its end
+//! and holds its place until then, since a thread cannot be stopped.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use souk_protocol::gate::{Gate, Rules};
 use souk_protocol::{JobFailure, TenantId};
-use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
 
@@ -20,11 +19,10 @@ use crate::error::ApiError;
 /// a millisecond.
 const INLINE_BYTES: usize = 8 << 10;
 
-/// The turns of all tenants.
+/// The places of all tenants.
 pub(crate) struct TextWork {
-    /// Of those that have work. Locked for a look-up, never across an await.
-    turns: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
-    /// Longest wait for a turn.
+    places: Gate<TenantId>,
+    /// Longest wait for one.
     timeout: Duration,
 }
 
@@ -36,23 +34,20 @@ pub(crate) struct TenantTexts<'a> {
 }
 
 impl TextWork {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { turns: Mutex::default(), timeout }
+    /// Work on up to `most` texts at once.
+    pub(crate) fn new(most: usize, timeout: Duration) -> Self {
+        // A place is all that anybody may hold, so each that is free is for whoever has none: there is no further reserve.
+        let rules = Rules { total: most as u64, reserve: 0, small: 1, most: 1 };
+        Self { places: Gate::new(rules), timeout }
     }
 
     pub(crate) const fn of<'a>(&'a self, tenant: &'a TenantId) -> TenantTexts<'a> {
         TenantTexts { work: self, tenant }
     }
 
-    fn turn(&self, tenant: &TenantId) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(tenant).and_then(Weak::upgrade) {
-            return turn;
-        }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::new(Semaphore::new(1));
-        turns.insert(tenant.clone(), Arc::downgrade(&turn));
-        turn
+    /// Texts that are worked on, and those that wait for it.
+    pub(crate) fn load(&self) -> (u64, usize) {
+        (self.places.used(), self.places.num_waiting())
     }
 }
 
@@ -71,10 +66,10 @@ impl TenantTexts<'_> {
         self,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = tokio::time::timeout(self.work.timeout, self.work.turn(self.tenant).acquire_owned()).await;
-        let turn = turn.map_err(|_| ApiError::Job(JobFailure::DeadlineExceeded))?.map_err(ApiError::internal)?;
+        let place = self.work.places.wait(self.tenant, 1, self.work.timeout).await;
+        let place = place.map_err(|_| ApiError::Job(JobFailure::DeadlineExceeded))?;
         let in_turn = move || {
-            let _turn = turn;
+            let _place = place;
             work()
         };
         tokio::task::spawn_blocking(in_turn).await.map_err(ApiError::internal)?
@@ -83,7 +78,7 @@ impl TenantTexts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
 
     use super::*;
 
@@ -112,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_waits_behind_those_of_its_own_tenant_alone() {
-        let work = Arc::new(TextWork::new(LONG));
+        let work = Arc::new(TextWork::new(4, LONG));
         let (end, running) = busy(&work, "many").await;
         let (many, few) = (tenant("many"), tenant("few"));
         let second = work.of(&many).run_apart(|| Ok(2));
@@ -127,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_gives_up_a_turn_that_has_not_come_and_keeps_one_whose_work_has_begun() {
-        let work = Arc::new(TextWork::new(LONG));
+        let work = Arc::new(TextWork::new(4, LONG));
         let many = tenant("many");
         let (end, running) = busy(&work, "many").await;
         running.abort();
@@ -139,18 +134,24 @@ mod tests {
 
     #[tokio::test]
     async fn the_wait_for_a_turn_has_an_end() {
-        let work = Arc::new(TextWork::new(Duration::from_millis(20)));
+        let work = Arc::new(TextWork::new(4, Duration::from_millis(20)));
         let (_end, _running) = busy(&work, "many").await;
         let error = work.of(&tenant("many")).run_apart(|| Ok(())).await.unwrap_err();
         assert_eq!(error.status(), axum::http::StatusCode::GATEWAY_TIMEOUT);
     }
 
     #[tokio::test]
-    async fn tenants_without_work_are_forgotten() {
-        let work = TextWork::new(LONG);
-        for number in 0..100 {
-            work.of(&tenant(&number.to_string())).run_apart(|| Ok(())).await.unwrap();
-        }
-        assert!(work.turns.lock().unwrap().len() <= 2);
+    async fn no_more_are_worked_on_at_once_than_there_are_places() {
+        let work = Arc::new(TextWork::new(2, LONG));
+        let (first, one) = busy(&work, "one").await;
+        let (_second, _two) = busy(&work, "two").await;
+        let three = tenant("three");
+        let third = work.of(&three).run_apart(|| Ok(3));
+        tokio::pin!(third);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut third).await.is_err(), "it waits");
+        assert_eq!(work.load(), (2, 1));
+        drop(first);
+        assert_eq!(third.await.unwrap(), 3);
+        one.await.unwrap();
     }
 }

@@ -18,9 +18,10 @@ use crate::request_id::X_REQUEST_ID;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// What a page may read of an answer's headers, beside what every page may.
-const EXPOSED: [HeaderName; 11] = [
+const EXPOSED: [HeaderName; 12] = [
     X_REQUEST_ID,
     IDEMPOTENCY_REPLAYED,
+    HeaderName::from_static("link"),
     HeaderName::from_static("retry-after"),
     HeaderName::from_static("x-should-retry"),
     HeaderName::from_static("x-souk-adapter-digest"),

@@ -92,4 +92,22 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn any_bytes_of_headers_are_a_key_or_a_reason_why_not() {
+        souk_testkit::fuzz("request_headers", |bytes| {
+            let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
+            let values: Vec<HeaderValue> = lines.collect();
+            let keys: HeaderMap = values.iter().map(|value| (IDEMPOTENCY_KEY, value.clone())).collect();
+            let bearers: HeaderMap =
+                values.into_iter().map(|value| (axum::http::header::AUTHORIZATION, value)).collect();
+            let origin = crate::cors::Origin::parse(&String::from_utf8_lossy(bytes));
+            let origin = origin.err().and_then(|error| error.to_string().rsplit(": ").next().map(str::to_owned));
+            format!(
+                "{:?} {:?} {origin:?}",
+                key(&keys).map(|key| key.is_some()),
+                crate::bearer::token(&bearers).map(|_| ())
+            )
+        });
+    }
 }

@@ -11,6 +11,8 @@ mod m20261124_000001_registry;
 mod m20261128_000002_leases;
 mod m20261128_000003_version_reports;
 mod m20261128_000004_rights;
+mod m20261128_000005_lists_and_shares;
+mod m20261129_000001_signing_keys;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::sea_orm::{DatabaseConnection, DbErr};
@@ -28,6 +30,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000002_leases::Migration),
             Box::new(m20261128_000003_version_reports::Migration),
             Box::new(m20261128_000004_rights::Migration),
+            Box::new(m20261128_000005_lists_and_shares::Migration),
+            Box::new(m20261129_000001_signing_keys::Migration),
         ]
     }
 }
@@ -86,6 +90,8 @@ mod tests {
             ("SELECT count(*) AS n FROM uploads WHERE lease_expires_at_ms = 0 AND owner = ''", 1),
             ("SELECT count(*) AS n FROM idempotent_requests WHERE lease_expires_at_ms = 0", 1),
             ("SELECT count(*) AS n FROM leases WHERE name = 'collector'", 1),
+            ("SELECT count(*) AS n FROM adapters WHERE listed_as = 'private'", 1),
+            ("SELECT stored_bytes AS n FROM tenants", 2),
         ] {
             let query = sea_orm_migration::sea_orm::Statement::from_string(db.get_database_backend(), what);
             let found: i64 = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap();

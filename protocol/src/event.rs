@@ -40,6 +40,9 @@ pub enum JobFailure {
     /// The adapter could not be made resident.
     #[error("the adapter cannot be loaded: {0}")]
     Adapter(String),
+    /// The adapter waited in vain, for room beside those in use or for a load that took too long. Later it may not.
+    #[error("{0}")]
+    AdapterBusy(String),
     /// The model produced NaN or infinity for this request.
     #[error(
         "the model produced a value that is not finite at position {position}; the adapter's weights may be too large"
@@ -68,6 +71,15 @@ pub enum JobFailure {
         num_tokens: u32,
         /// Which limit.
         reason: String,
+    },
+    /// What the job needs before it begins is taken by others, or by the caller's other jobs. It has not begun, and may
+    /// come again in a second.
+    #[error("{what}")]
+    Busy {
+        /// What is taken, with what is held and asked for.
+        what: String,
+        /// Whether it is the caller's own share that is taken.
+        is_share: bool,
     },
     /// The deadline passed first.
     #[error("the deadline passed before the answer was complete")]
@@ -113,13 +125,17 @@ impl JobFailure {
     #[must_use]
     pub const fn outcome(&self, num_tokens: u32) -> Outcome {
         let outcome = match self {
-            Self::TooLarge { .. } | Self::Constraint(_) => Outcome::Refused,
+            Self::TooLarge { .. } | Self::Constraint(_) | Self::Busy { .. } => Outcome::Refused,
             Self::ConstraintLimit { .. } => Outcome::DeadEnd,
             Self::DeadlineExceeded => Outcome::Deadline,
             Self::TakenDown => Outcome::TakenDown,
             Self::KeyRevoked => Outcome::KeyRevoked,
             Self::ShuttingDown => Outcome::Drained,
-            Self::Adapter(_) | Self::NotFinite { .. } | Self::DeadLetter { .. } | Self::Internal(_) => Outcome::Failed,
+            Self::Adapter(_)
+            | Self::AdapterBusy(_)
+            | Self::NotFinite { .. }
+            | Self::DeadLetter { .. }
+            | Self::Internal(_) => Outcome::Failed,
         };
         outcome.after(num_tokens)
     }

@@ -8,14 +8,17 @@
 //! the gates.
 
 mod line;
+mod rules;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use self::line::Line;
+pub use self::rules::{Cause, Refusal, Rules};
 
 /// How long a refused holder counts as waiting: long enough to come again as `Retry-After` asks.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,55 +32,6 @@ pub struct Gate<K: Clone + Eq + Hash> {
     state: Arc<Mutex<State<K>>>,
 }
 
-/// How much there is, and for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// All that can be held.
-    pub total: u64,
-    /// What only those may take who hold no more than `small` with it.
-    pub reserve: u64,
-    /// What one small request needs.
-    pub small: u64,
-    /// Most that one holder may have, even if nobody waits.
-    pub most: u64,
-}
-
-/// Why a holder was not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What was asked for.
-    pub asked: u64,
-    /// What the holder has.
-    pub held: u64,
-    /// Most that it may have now.
-    pub share: u64,
-    /// What all have.
-    pub used: u64,
-    /// All that can be had.
-    pub total: u64,
-    /// What stands in the way.
-    pub cause: Cause,
-}
-
-/// What stands in the way of a holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The holder has its share, and others wait or it is the most that one may have.
-    Share,
-    /// All is taken but for the reserve.
-    Full,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked, held, share, used, total, .. } = self;
-        match self.cause {
-            Cause::Share => write!(f, "you hold {held} of at most {share} and asked for {asked}"),
-            Cause::Full => write!(f, "{used} of {total} are taken and you asked for {asked}"),
-        }
-    }
-}
-
 #[derive(Debug)]
 struct State<K: Clone + Eq + Hash> {
     used: u64,
@@ -85,7 +39,7 @@ struct State<K: Clone + Eq + Hash> {
     /// Who was refused, and when last.
     waiting: HashMap<K, Instant>,
     /// Who stands in line.
-    line: Line<K>,
+    line: Line<K, oneshot::Sender<Pass<K>>>,
 }
 
 impl<K: Clone + Eq + Hash> Gate<K> {
@@ -111,6 +65,36 @@ impl<K: Clone + Eq + Hash> Gate<K> {
     pub fn enter_up_to(&self, key: &K, amount: u64, most: u64, now: Instant) -> Result<Pass<K>, Refusal> {
         self.take(key, amount, most, now)?;
         Ok(Pass { gate: self.clone(), key: key.clone(), amount, most })
+    }
+
+    /// Waits for `amount` until the pass can be had, at most for `patience`. Dropping the wait leaves the line.
+    ///
+    /// Who holds least is served first, and of those the one who came first. One that waits for its own share holds up
+    /// nobody; one that waits for room holds up all who hold more, but for those that the reserve is for.
+    ///
+    /// # Errors
+    /// [`Refusal`] at once where `key` could not hold as much even alone; else when `patience` is over.
+    pub async fn wait(&self, key: &K, amount: u64, patience: Duration) -> Result<Pass<K>, Refusal> {
+        let (place, served) = self.stand_in_line(key, amount)?;
+        if let Ok(Ok(pass)) = tokio::time::timeout(patience, served).await {
+            return Ok(pass);
+        }
+        drop(place);
+        // What it says is of this moment; if there is room just now, the better.
+        self.enter(key, amount, tokio::time::Instant::now().into_std())
+    }
+
+    /// How many stand in line.
+    #[must_use]
+    pub fn num_waiting(&self) -> usize {
+        self.lock().line.len()
+    }
+
+    /// Lets `key` in with what it was let in with before and comes back: the others are refused rather than this.
+    #[must_use]
+    pub fn enter_again(&self, key: &K, amount: u64) -> Pass<K> {
+        self.lock().add(key, amount);
+        Pass { gate: self.clone(), key: key.clone(), amount, most: self.rules.most }
     }
 
     /// What all hold.
@@ -142,6 +126,34 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         self.serve_line(state);
     }
 
+    fn stand_in_line<'a>(
+        &'a self,
+        key: &'a K,
+        amount: u64,
+    ) -> Result<(Place<'a, K>, oneshot::Receiver<Pass<K>>), Refusal> {
+        let mut state = self.lock();
+        if !self.rules.could_hold(amount, self.rules.most) {
+            self.rules.check(amount, 0, 0, self.rules.most)?;
+        }
+        let (served, serving) = oneshot::channel();
+        let ticket = state.line.push(key, amount, served);
+        self.serve_line(state);
+        Ok((Place { gate: self, key, ticket }, serving))
+    }
+
+    /// Serves whom it can. What it cannot hand over, since nobody takes it any more, it serves to the next.
+    fn serve_line(&self, mut state: MutexGuard<'_, State<K>>) {
+        let mut passes = Vec::new();
+        while let Some((key, amount, served)) = state.serve_next(&self.rules) {
+            passes.push((served, Pass { gate: self.clone(), key, amount, most: self.rules.most }));
+        }
+        // A pass that nobody takes locks the gate as it is dropped.
+        drop(state);
+        for (served, pass) in passes {
+            drop(served.send(pass));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         // Each change is made in one go, so a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,48 +166,40 @@ impl<K: Clone + Eq + Hash> Clone for Gate<K> {
     }
 }
 
-impl Rules {
-    /// Whether one who has `held` may have `asked` too while all have `used` and each may have `share`.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub fn check(&self, asked: u64, held: u64, used: u64, share: u64) -> Result<(), Refusal> {
-        let (used_then, held_then) = (used.saturating_add(asked), held.saturating_add(asked));
-        let room = self.room(held_then);
-        let share = share.min(room).max(self.small.min(self.most));
-        let cause = if held_then > share {
-            // A share that only mirrors that all is taken is told as such.
-            if share >= room { Cause::Full } else { Cause::Share }
-        } else if used_then > room {
-            Cause::Full
-        } else {
-            return Ok(());
-        };
-        Err(Refusal { asked, held, share, used, total: self.total, cause })
-    }
-
-    /// What there is for one who would hold so much.
-    const fn room(&self, held: u64) -> u64 {
-        if held <= self.small { self.total } else { self.total.saturating_sub(self.reserve) }
-    }
-
-    /// Whether one who may have `most` could hold so much if nobody else held anything.
-    fn could_hold(&self, held: u64, most: u64) -> bool {
-        held <= most.min(self.room(held))
-    }
-}
-
 impl<K: Clone + Eq + Hash> State<K> {
     fn try_take(&mut self, rules: &Rules, key: &K, amount: u64, most: u64) -> Result<(), Refusal> {
         let held = self.held.get(key).copied().unwrap_or_default();
         let held_then = held.saturating_add(amount);
-        rules.check(amount, held, self.used, self.share(key, rules.room(held_then), most))?;
-        self.used += amount;
-        if held_then > 0 {
-            self.held.insert(key.clone(), held_then);
-        }
+        rules.check(amount, held, self.used, self.share(key, rules, held_then).min(most))?;
+        self.add(key, amount);
         self.waiting.remove(key);
         Ok(())
+    }
+
+    /// Takes for the next in line whose turn has come.
+    fn serve_next(&mut self, rules: &Rules) -> Option<(K, u64, oneshot::Sender<Pass<K>>)> {
+        let mut is_full = false;
+        let in_order = self.line.in_order(|key| self.held.get(key).copied().unwrap_or_default());
+        for first in in_order {
+            if is_full && first.held.saturating_add(first.amount) > rules.small {
+                continue;
+            }
+            match self.try_take(rules, &first.key, first.amount, rules.most) {
+                Ok(()) => {
+                    let served = self.line.remove_first(&first.key)?;
+                    return Some((first.key, first.amount, served));
+                }
+                Err(refusal) => is_full |= refusal.cause == Cause::Full,
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, key: &K, amount: u64) {
+        self.used += amount;
+        if amount > 0 {
+            *self.held.entry(key.clone()).or_default() += amount;
+        }
     }
 
     fn give_back(&mut self, key: &K, amount: u64) {
@@ -208,15 +212,15 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
-    /// Most that `key` may hold of `room`: all of it while nobody else waits, an even part while somebody does.
-    fn share(&self, key: &K, room: u64, most: u64) -> u64 {
+    /// Most that `key` may hold, which would hold `held` then: all while nobody else waits, an even part while somebody
+    /// does.
+    fn share(&self, key: &K, rules: &Rules, held: u64) -> u64 {
         let waiting: HashSet<_> = self.waiting.keys().chain(self.line.keys()).filter(|other| *other != key).collect();
         if waiting.is_empty() {
-            return room.min(most);
+            return rules.room(held);
         }
         let others_that_hold = self.held.keys().filter(|other| *other != key && !waiting.contains(other)).count();
-        let parts = 1 + waiting.len() + others_that_hold;
-        (room / parts as u64).min(most)
+        rules.even_part(held, 1 + waiting.len() + others_that_hold)
     }
 
     /// One entry for each holder, however often it comes: one that is refused all the time hides nobody.
@@ -261,6 +265,22 @@ impl<K: Clone + Eq + Hash> Pass<K> {
 impl<K: Clone + Eq + Hash> Drop for Pass<K> {
     fn drop(&mut self) {
         self.gate.give_back(&self.key, self.amount);
+    }
+}
+
+/// A place in the line; left when dropped.
+struct Place<'a, K: Clone + Eq + Hash> {
+    gate: &'a Gate<K>,
+    key: &'a K,
+    ticket: u64,
+}
+
+impl<K: Clone + Eq + Hash> Drop for Place<'_, K> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.line.remove(self.key, self.ticket);
+        // Shares may be larger without it.
+        self.gate.serve_line(state);
     }
 }
 

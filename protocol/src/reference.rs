@@ -225,4 +225,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn any_text_of_a_reference_is_read_or_refused_and_reads_back_what_it_prints() {
+        souk_testkit::fuzz("reference", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            if let Ok(ModelRef::Adapter(reference)) = text.parse::<ModelRef>() {
+                assert_eq!(reference.to_string().parse::<AdapterRef>().as_ref(), Ok(&reference));
+                assert!(reference.name.owner().len() <= 64 && reference.name.name().len() <= 64, "{reference}");
+                let Selector::Tag(_) = reference.selector else { return format!("{:?}", reference.selector) };
+                return "a tag".to_owned();
+            }
+            text.parse::<AdapterRef>().expect_err("it was refused").to_string()
+        });
+    }
 }

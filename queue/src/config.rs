@@ -11,7 +11,8 @@ use souk_protocol::settings::{self, Checks, count_or_none, milliseconds, seconds
 pub struct QueueConfig {
     /// Most jobs of one tenant that wait in one pool.
     pub max_queued_per_tenant: usize,
-    /// Most jobs that wait in one pool.
+    /// Most jobs that wait in one pool. An eighth is kept for tenants of whom none waits, and while one is refused the
+    /// others may have an even part at most.
     pub max_queued: usize,
     /// Most jobs of one tenant that wait or run in one pool; `None` sets no such cap.
     #[serde(deserialize_with = "count_or_none::deserialize")]

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
-use souk_protocol::settings::{self, Checks, seconds};
+use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
-use crate::auth::PepperSource;
 use crate::objects::ObjectSettings;
+use crate::secrets::SecretSource;
+
+/// Seconds of a day.
+const DAY_S: u64 = 24 * 3600;
 
 /// What a registry is opened with.
 #[derive(Clone, Debug)]
@@ -31,9 +34,25 @@ pub struct RegistrySettings {
     pub max_adapter_bytes: u64,
     /// Bytes of the largest model card.
     pub max_card_bytes: u64,
-    /// Uploads that may run at once in this process; more are told to come back. Each holds up to 8 MiB of the body
-    /// and one file handle.
+    /// Uploads that may run at once in this process, shared between tenants; more are told to come back. Each holds up
+    /// to 8 MiB of the body and one file handle.
     pub max_concurrent_uploads: usize,
+    /// Other requests that may be under way at once, shared between tenants. Each holds at most 64 KiB of its body.
+    pub max_requests: usize,
+    /// Bytes that uploads and changes by tenants leave free on the disk, for what operators do and for the database.
+    #[serde(rename = "disk_reserve_mb", deserialize_with = "mebibytes::deserialize")]
+    pub disk_reserve: u64,
+    /// Most bytes that the files of one tenant's versions may have; `None`: its share of the disk alone bounds them.
+    #[serde(rename = "max_stored_mb_per_tenant", deserialize_with = "stored")]
+    pub max_stored_per_tenant: Option<u64>,
+    /// Keys of a tenant that are neither revoked nor expired.
+    pub max_keys_per_tenant: usize,
+    /// Adapters of a tenant.
+    pub max_adapters_per_tenant: usize,
+    /// Versions of an adapter. A list of them is read whole, since SQL cannot order them.
+    pub max_versions_per_adapter: usize,
+    /// Tags of an adapter.
+    pub max_tags_per_adapter: usize,
     /// An upload that sends nothing for this long is given up.
     #[serde(rename = "upload_idle_timeout_s", deserialize_with = "seconds::deserialize")]
     pub upload_idle_timeout: Duration,
@@ -42,6 +61,13 @@ pub struct RegistrySettings {
     pub pepper: SecretString,
     /// The file of the peppers, which is never made; empty: the one in the data folder, which the first start makes.
     pub pepper_file: PathBuf,
+    /// The keys that close secrets in the database, in the same form; empty: they are in a file.
+    #[serde(deserialize_with = "secret")]
+    pub sealing_key: SecretString,
+    /// The file of these keys, which is never made; empty: the one in the data folder, which the first start makes.
+    pub sealing_key_file: PathBuf,
+    /// Days after which another key signs tokens.
+    pub signing_key_days: u32,
     /// How long a registry may go silent before what it had begun is ended by another; renewed three times in it.
     #[serde(rename = "lease_s", deserialize_with = "seconds::deserialize")]
     pub lease: Duration,
@@ -84,27 +110,52 @@ impl RegistrySettings {
         // The card is held in memory while it is read.
         checks.within("registry.max_card_bytes", self.max_card_bytes, 0..=64 << 20);
         checks.within("registry.max_concurrent_uploads", self.max_concurrent_uploads, 1..=4096);
+        checks.within("registry.max_requests", self.max_requests, 1..=65_536);
+        checks.within("registry.disk_reserve_mb", self.disk_reserve >> 20, 1..=1 << 30);
+        checks.within("registry.max_stored_mb_per_tenant", self.max_stored_per_tenant.unwrap_or(0) >> 20, 0..=1 << 40);
+        checks.within("registry.max_keys_per_tenant", self.max_keys_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_adapters_per_tenant", self.max_adapters_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
+        checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
-        checks.rule(self.pepper.expose_secret().is_empty() || self.pepper_file.as_os_str().is_empty(), || {
-            let file = self.pepper_file.display();
-            format!("registry.pepper and registry.pepper_file are both set, the latter to {file}; set one of them")
-        });
+        for (name, text, file) in [
+            ("registry.pepper", &self.pepper, &self.pepper_file),
+            ("registry.sealing_key", &self.sealing_key, &self.sealing_key_file),
+        ] {
+            checks.rule(text.expose_secret().is_empty() || file.as_os_str().is_empty(), || {
+                let file = file.display();
+                format!("{name} and {name}_file are both set, the latter to {file}; set one of them")
+            });
+        }
+        checks.within("registry.signing_key_days", self.signing_key_days, 1..=3650);
         checks.within("registry.lease_s", self.lease.as_secs(), 1..=3600);
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
-        checks.at_least("registry.sweep_every_s", self.sweep_every.as_secs(), 1);
+        checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
+        checks.within("registry.orphans_kept_s", self.orphans_kept.as_secs(), 0..=3650 * DAY_S);
     }
 
     /// Where the secret in the hashes of API keys comes from.
     #[must_use]
-    pub fn pepper_source(&self) -> PepperSource {
-        if !self.pepper.expose_secret().is_empty() {
-            PepperSource::Text(self.pepper.clone())
-        } else if self.pepper_file.as_os_str().is_empty() {
-            PepperSource::DataFolder
-        } else {
-            PepperSource::File(self.pepper_file.clone())
-        }
+    pub fn pepper_source(&self) -> SecretSource {
+        SecretSource::of_settings(&self.pepper, &self.pepper_file)
     }
+
+    /// The age at which the key that signs tokens is followed by another.
+    #[must_use]
+    pub fn rotate_signing_key_after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.signing_key_days) * 24 * 3600)
+    }
+
+    /// Where the key comes from that closes secrets in the database.
+    #[must_use]
+    pub fn sealing_key_source(&self) -> SecretSource {
+        SecretSource::of_settings(&self.sealing_key, &self.sealing_key_file)
+    }
+}
+
+/// MiB of which 0 means that there is no such bound, as bytes.
+fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    mebibytes::deserialize(deserializer).map(|bytes: u64| (bytes > 0).then_some(bytes))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
@@ -125,18 +176,35 @@ mod tests {
     fn the_defaults_are_those_of_the_page_and_can_be_used() {
         let settings = RegistrySettings::default();
         assert_eq!(problems(&settings), None);
-        assert!(matches!(settings.pepper_source(), PepperSource::DataFolder));
+        assert!(matches!(settings.pepper_source(), SecretSource::DataFolder));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_told_with_key_limit_and_value() {
+        let settings = RegistrySettings {
+            orphans_kept: Duration::from_secs(u64::MAX),
+            max_keys_per_tenant: 0,
+            disk_reserve: 0,
+            ..RegistrySettings::default()
+        };
+        let text = problems(&settings).unwrap();
+        assert!(
+            text.contains("registry.orphans_kept_s must be at most 315360000; given 18446744073709551615"),
+            "{text}"
+        );
+        assert!(text.contains("registry.max_keys_per_tenant must be at least 1; given 0"), "{text}");
+        assert!(text.contains("registry.disk_reserve_mb must be at least 1; given 0"), "{text}");
     }
 
     #[test]
     fn the_pepper_has_one_place_and_is_never_shown() {
         let pepper = SecretString::from("1:00".to_owned());
         let mut settings = RegistrySettings { pepper, ..RegistrySettings::default() };
-        assert!(matches!(settings.pepper_source(), PepperSource::Text(_)));
+        assert!(matches!(settings.pepper_source(), SecretSource::Text(_)));
         assert!(!format!("{settings:?}").contains("1:00"));
         settings.pepper_file = "/run/secrets/pepper".into();
         assert!(problems(&settings).unwrap().contains("are both set, the latter to /run/secrets/pepper"));
         settings.pepper = SecretString::default();
-        assert!(matches!(settings.pepper_source(), PepperSource::File(_)));
+        assert!(matches!(settings.pepper_source(), SecretSource::File(_)));
     }
 }

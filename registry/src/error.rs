@@ -8,6 +8,7 @@ use std::io;
 
 use sea_orm::{DbErr, RuntimeErr};
 use souk_protocol::Scope;
+use souk_protocol::gate::Refusal;
 use souk_protocol::peft::ProblemCode;
 use time::OffsetDateTime;
 
@@ -31,6 +32,9 @@ pub enum RegistryError {
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),
+    /// A token is made from a key alone, or its life had no end.
+    #[error("a token is exchanged for a key, and a token was presented")]
+    TokenForToken,
     /// Revoking the key would revoke the caller's own, which was made with it, and perhaps leave nobody to undo that.
     #[error(
         "the key that you use was made with the key `{0}` and would be revoked with it; keep what that key made with `?made_keys=keep`, or use another key"
@@ -129,12 +133,36 @@ pub enum RegistryError {
         /// The limit.
         idle_seconds: u64,
     },
-    /// As many uploads run as may run at once.
-    #[error("{limit} uploads are running, which is the limit; retry in a few seconds")]
-    TooManyUploads {
-        /// The limit.
-        limit: usize,
+    /// A gate does not let the caller in.
+    #[error("{what}: {refusal}; retry in a few seconds")]
+    NotLetIn {
+        /// What there is no more of, for example `uploads`.
+        what: &'static str,
+        /// The numbers.
+        refusal: Refusal,
     },
+    /// There are as many of something as there may be.
+    #[error("{of} has {given} {what}, and {setting} is {limit}; {remedy}")]
+    TooMany {
+        /// Keys, adapters, versions or tags.
+        what: &'static str,
+        /// Who has them.
+        of: String,
+        /// The setting that bounds them.
+        setting: &'static str,
+        /// Its value.
+        limit: usize,
+        /// How many there are.
+        given: u64,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// What was asked for would not leave enough room, or more than the tenant's share. Says the setting and the numbers.
+    #[error("there is no room for it: {0}")]
+    InsufficientStorage(String),
+    /// The body came more slowly than bodies have to.
+    #[error("the body came more slowly than the settings server.min_body_rate and server.body_rate_window_ms ask for")]
+    SlowBody,
     /// The `Idempotency-Key` was used with another body.
     #[error("the Idempotency-Key was already used for a request with another body")]
     IdempotencyMismatch,
@@ -190,6 +218,11 @@ pub struct Finding {
 }
 
 impl RegistryError {
+    /// Ends a call that would make one more than `limit`.
+    pub(crate) fn unless_fewer(given: u64, limit: usize, error: impl FnOnce(u64, usize) -> Self) -> Result<(), Self> {
+        if given < limit as u64 { Ok(()) } else { Err(error(given, limit)) }
+    }
+
     /// A request that breaks the API's rules as a whole.
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::BadRequest { code, detail: detail.into(), findings: Vec::new() }

@@ -12,6 +12,9 @@
 mod config;
 mod registry;
 
+mod gates;
+mod room;
+
 mod folder_lock;
 mod installation;
 mod private;
@@ -29,6 +32,7 @@ mod recover;
 mod report;
 mod tags;
 mod tenants;
+mod tokens;
 mod versions;
 
 mod auth;
@@ -37,6 +41,8 @@ mod collector;
 mod idempotency;
 mod lease;
 mod rights;
+mod seal;
+mod secrets;
 mod taken_down;
 mod withdrawals;
 
@@ -48,13 +54,13 @@ mod slice;
 mod words;
 
 pub use admin_key::ADMIN_TENANT;
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
-pub use catalog::ListedModel;
+pub use auth::{ApiKey, AuthError, MalformedKey};
+pub use catalog::{ListedModel, ListedModels};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
-pub use db::open_sqlite;
+pub use db::{Pools, open_sqlite};
 pub use error::{Finding, RegistryError};
-pub use http::{openapi, router};
+pub use http::{openapi, public_adapters_after, router};
 pub use installation::InstallationError;
 pub use objects::{
     Addressing, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore, OpenObjectsError,
@@ -63,5 +69,7 @@ pub use objects::{
 pub use offline::OfflineError;
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
-pub use rights::{Action, RULES, Reach, Rule};
+pub use rights::{Action, Needs, RULES, Reach, Rule};
+pub use secrets::{SecretError, SecretSource};
+pub use tokens::TokenKey;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -1,11 +1,14 @@
 //! What the registry counts. Names and meanings are in [`describe`].
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use souk_protocol::gate::Cause;
 
 const UPLOADS: &str = "souk_registry_uploads_total";
 const RUNNING: &str = "souk_registry_uploads_running";
 const COLLECTED: &str = "souk_registry_collected_total";
 const MISSING: &str = "souk_registry_missing_objects";
+const UNDER_WAY: &str = "souk_registry_requests_under_way";
+const REFUSED: &str = "souk_registry_refused_total";
 const ORPHANS: &str = "souk_registry_orphaned_objects_total";
 
 /// Describes every metric of the registry to the installed recorder.
@@ -17,6 +20,13 @@ pub fn describe() {
          request or the storage), abandoned (the client went away)"
     );
     describe_gauge!(RUNNING, Unit::Count, "Uploads that run now, by kind");
+    describe_gauge!(UNDER_WAY, Unit::Count, "Requests of tenants to the registry that are under way, without uploads");
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Requests to the registry that a gate did not let in, by what there was no more of and by cause: share (the \
+         caller has its own, and others wait), full"
+    );
     describe_counter!(
         COLLECTED,
         Unit::Count,
@@ -38,6 +48,17 @@ pub fn describe() {
 /// Says how many objects that versions refer to are not there.
 pub(crate) fn missing(number: usize) {
     gauge!(MISSING).set(number as f64);
+}
+
+/// Counts a request that began or ended.
+pub(crate) fn requests_under_way(change: f64) {
+    gauge!(UNDER_WAY).increment(change);
+}
+
+/// Counts a request that was not let in.
+pub(crate) fn refused(what: &'static str, cause: Cause) {
+    let cause = if cause == Cause::Share { "share" } else { "full" };
+    counter!(REFUSED, "what" => what, "cause" => cause).increment(1);
 }
 
 /// Counts one upload from its begin to its end.

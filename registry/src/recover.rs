@@ -7,10 +7,11 @@
 use sea_orm::DbErr;
 
 use crate::admin_key::insert_admin_key;
-use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
+use crate::auth::{ApiKey, Authenticator, Peppers};
 use crate::config::RegistryConfig;
 use crate::db::begin_write;
 use crate::offline::{OfflineError, open_database};
+use crate::secrets::SecretError;
 
 /// Why no admin key can be made on the host.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum RecoverError {
     Database(#[from] DbErr),
     /// The pepper cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Pepper(#[from] SecretError),
 }
 
 /// Makes an admin key with all scopes in the embedded installation that `config` describes, whether or not a server

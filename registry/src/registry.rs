@@ -6,20 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::token::is_token;
 use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
+use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{api_keys, leases, open_sqlite, withdrawals};
+use crate::db::{Pools, api_keys, installation as installation_table, leases, withdrawals};
 use crate::folder_lock::FolderLock;
+use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
 use crate::objects::{self, ObjectStore, OpenObjectsError, Place};
 use crate::private;
+use crate::room::Room;
+use crate::seal::Seals;
+use crate::secrets::SecretError;
+use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
@@ -33,16 +38,22 @@ pub struct Registry {
     pub(crate) config: Arc<RegistryConfig>,
     /// The name, unlike any other, under which this registry holds leases.
     pub(crate) owner: Arc<str>,
-    /// Rows: tenants, keys, adapters, versions.
+    /// Rows: tenants, keys, adapters, versions. What a caller asks for goes by [`Registry::for_caller`].
     pub(crate) db: DatabaseConnection,
+    /// All connections to the database.
+    pub(crate) pools: Pools,
     /// Bytes of adapters, by digest.
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// Base models that uploads may be made for.
     pub(crate) bases: Arc<[BaseModel]>,
     /// Verifies keys.
     pub(crate) authenticator: Arc<Authenticator>,
-    /// One permit per upload that may run at once in this process.
-    pub(crate) upload_slots: Arc<Semaphore>,
+    /// What requests may hold at once in this process.
+    pub(crate) gates: Gates,
+    /// Room on the disk.
+    pub(crate) room: Room,
+    /// Signs and verifies tokens.
+    pub(crate) signing_keys: Arc<SigningKeys>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
@@ -87,9 +98,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
-    /// The pepper cannot be used.
+    /// The pepper or the sealing key cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Secret(#[from] SecretError),
     /// The object store cannot be used.
     #[error(transparent)]
     Objects(#[from] OpenObjectsError),
@@ -116,8 +127,8 @@ impl Registry {
         let objects = objects::open(&config.objects, config.objects_dir()).await?;
         let file = config.data_dir.join("registry.sqlite");
         private::database(&file).map_err(failed)?;
-        let db = open_sqlite(&file).await?;
-        Self::open_locked(config, db, objects, bases, &lock).await
+        let pools = Pools::open_sqlite(&file).await?;
+        Self::open_locked(config, pools, objects, bases, &lock).await
     }
 
     /// Opens the registry on a database and an object store: brings the schema up to date, makes sure that database and
@@ -129,21 +140,22 @@ impl Registry {
     /// [`OpenError`], before anything was changed that a later start would not put right.
     pub async fn open(
         config: RegistryConfig,
-        db: DatabaseConnection,
+        pools: impl Into<Pools>,
         objects: Arc<dyn ObjectStore>,
         bases: Vec<BaseModel>,
     ) -> Result<Self, OpenError> {
         let lock = lock(&config).await?;
-        Self::open_locked(config, db, objects, bases, &lock).await
+        Self::open_locked(config, pools.into(), objects, bases, &lock).await
     }
 
     async fn open_locked(
         config: RegistryConfig,
-        db: DatabaseConnection,
+        pools: Pools,
         objects: Arc<dyn ObjectStore>,
         bases: Vec<BaseModel>,
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
+        let db = pools.own.clone();
         let newer = from_a_newer_program(&db).await?;
         if !newer.is_empty() {
             return Err(OpenError::NewerDatabase(newer));
@@ -153,7 +165,9 @@ impl Registry {
         let peppers =
             Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
+        let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
+        withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
@@ -164,13 +178,16 @@ impl Registry {
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
             owner,
+            signing_keys: Arc::new(signing_keys),
             db,
-            objects,
             bases: bases.into(),
-            upload_slots: Arc::new(Semaphore::new(config.settings.max_concurrent_uploads)),
+            gates: Gates::new(&config.settings),
+            room: Room::new(objects.clone(), config.settings.disk_reserve, config.settings.max_stored_per_tenant),
+            pools,
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
             withdrawals,
+            objects,
             config: Arc::new(config),
         })
     }
@@ -184,11 +201,19 @@ impl Registry {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
         }
         // Waits for connections in use; what still has one by then ends with the process.
-        match tokio::time::timeout(CLOSING_TIME, self.db.close()).await {
+        let Pools { tenants, own } = self.pools;
+        let closing = async { tenants.close().await.and(own.close().await) };
+        match tokio::time::timeout(CLOSING_TIME, closing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "The registry's database was not closed"),
             Err(_) => tracing::warn!("The registry's database was still in use after {CLOSING_TIME:?}"),
         }
+    }
+
+    /// The same registry, with the connections that are for what `principal` asks for.
+    #[must_use]
+    pub(crate) fn for_caller(&self, principal: &Principal) -> Self {
+        Self { db: self.pools.of(principal).clone(), ..self.clone() }
     }
 
     /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.
@@ -203,13 +228,24 @@ impl Registry {
         self.objects.clone()
     }
 
-    /// Who presents this key, if it is valid now.
+    /// Who presents this key or token, if it is valid now.
     ///
     /// # Errors
     /// [`AuthError`].
     pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        if is_token(presented) {
+            return self.authenticate_token(presented).await;
+        }
         self.authenticator.authenticate(presented).await
     }
+}
+
+async fn open_signing_keys(config: &RegistryConfig, db: &DatabaseConnection) -> Result<SigningKeys, OpenError> {
+    let settings = &config.settings;
+    // Of what is sealed so far a new one can be made, so nothing is lost with the key.
+    let seals = Seals::open_keys(&settings.sealing_key_source(), &config.data_dir, false)?;
+    let id = installation_table::id(db).await?.unwrap_or_default();
+    Ok(SigningKeys::open(db.clone(), seals, format!("souk:{id}"), settings.rotate_signing_key_after()).await?)
 }
 
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {

@@ -1,9 +1,9 @@
 //! The gateway's view of keys and adapters when the registry is in the same process: function calls.
 
 use async_trait::async_trait;
-use souk_gateway::{AuthError, Catalog, ModelEntry};
-use souk_protocol::{AdapterRef, Principal, ResolveError, ResolvedAdapter};
-use souk_registry::Registry;
+use souk_gateway::{AuthError, Catalog, ModelEntry, ModelPage};
+use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
+use souk_registry::{ListedModel, ListedModels, Registry, public_adapters_after};
 
 /// Asks a registry in the same process, each time anew.
 pub(crate) struct InProcessCatalog(pub(crate) Registry);
@@ -13,6 +13,7 @@ impl Catalog for InProcessCatalog {
     async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         self.0.authenticate(presented).await.map_err(|error| match error {
             souk_registry::AuthError::Unavailable(cause) => AuthError::Unavailable(cause.into()),
+            unknown @ souk_registry::AuthError::RevocationsUnknown => AuthError::Unavailable(unknown.into()),
             _ => AuthError::Invalid,
         })
     }
@@ -25,15 +26,24 @@ impl Catalog for InProcessCatalog {
         self.0.chat_template(adapter).await
     }
 
-    async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError> {
-        let models = self.0.list_models(principal).await.map_err(|error| ResolveError::Unavailable(error.into()))?;
-        Ok(models
-            .into_iter()
-            .map(|model| ModelEntry {
-                id: model.name.to_string(),
-                owner: model.name.owner().to_owned(),
-                created_unix_s: model.created_unix_s.try_into().unwrap_or_default(),
-            })
-            .collect())
+    async fn list(&self, principal: &Principal, most_public: usize) -> Result<ModelPage, ResolveError> {
+        let listed = self.0.list_models(principal, most_public).await;
+        let ListedModels { models, more_after } = listed.map_err(|error| ResolveError::Unavailable(error.into()))?;
+        let next = more_after.as_ref().map(public_adapters_after);
+        Ok(ModelPage { entries: models.iter().map(entry).collect(), next })
+    }
+
+    async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
+        let model = self.0.listed_model(principal, name).await;
+        let model = model.map_err(|error| ResolveError::Unavailable(error.into()))?;
+        model.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
+    }
+}
+
+fn entry(model: &ListedModel) -> ModelEntry {
+    ModelEntry {
+        id: model.name.to_string(),
+        owner: model.name.owner().to_owned(),
+        created_unix_s: model.created_unix_s.try_into().unwrap_or_default(),
     }
 }

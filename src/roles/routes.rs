@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
@@ -25,19 +26,34 @@ async fn hide_figures(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// What the page of the documentation may load and reach: itself and the API beside it. Its scripts write styles into it.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                           connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Gives the page its policy: a key is typed into it.
+async fn confine(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
 /// Merges the services' routers, each with its own crust around it, with the pages that belong to neither. Once `draining`
 /// has begun, the registry changes nothing any more; the gateway refuses by itself.
 pub(super) fn router(gateway: Gateway, registry: Registry, draining: Draining) -> Router {
     let (gateway_routes, gateway_document) = souk_gateway::router(gateway);
     let (registry_routes, registry_document) = souk_registry::router(registry);
-    // The page and its scripts are inside the executable, so it works without a network.
+    // The page and its scripts are inside the executable, so it works without a network. A key that is typed into it is
+    // forgotten with the page.
     let documentation = SwaggerUi::new("/docs")
-        .config(Config::default().try_it_out_enabled(true).persist_authorization(true))
+        .config(Config::default().try_it_out_enabled(true).persist_authorization(false))
         .url(Url::with_primary("gateway", "/openapi/gateway.json", true), gateway_document)
         .url(Url::new("registry", "/openapi/registry.json"), registry_document);
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/docs/") }))
-        .merge(documentation)
+        .merge(Router::from(documentation).layer(from_fn(confine)))
         .fallback(souk_gateway::not_found)
         .layer(from_fn(read_away))
         .merge(gateway_routes)

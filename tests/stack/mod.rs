@@ -19,6 +19,8 @@ pub struct Stack {
     server: Child,
     home: TempDir,
     settings: Vec<(String, String)>,
+    /// The size of the disk of its own that the data folder is on, in MiB.
+    small_disk_mib: Option<usize>,
     log: Arc<Mutex<String>>,
     /// Where the server listens, for example `http://127.0.0.1:41234`.
     pub url: String,
@@ -34,12 +36,29 @@ impl Stack {
 
     /// Starts a server with settings as environment variables, for example `SOUK_QUEUE__MAX_QUEUED`.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_on(None, settings)
+    }
+
+    /// Starts a server whose data folder is on a disk of its own, of so many MiB, which others do not see. Needs leave to
+    /// mount in a namespace.
+    pub fn start_on_small_disk(mib: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(Some(mib), settings)
+    }
+
+    fn start_on(small_disk_mib: Option<usize>, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let settings: Vec<(String, String)> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let (server, url, log) = launch(home.path(), &settings);
+        let (server, url, log) = launch(home.path(), small_disk_mib, &settings);
         let admin_key = std::fs::read_to_string(home.path().join("admin.key")).expect("the first start writes a key");
-        Self { server, home, settings, log, url, admin_key: admin_key.trim().to_owned() }
+        Self { server, home, settings, small_disk_mib, log, url, admin_key: admin_key.trim().to_owned() }
+    }
+
+    /// Where operators reach the server, if it was started with `server.admin_listen`.
+    pub fn operators_url(&self) -> String {
+        let log = self.log();
+        let url = log.lines().find_map(|line| line.strip_prefix("operators on "));
+        url.expect("the start says where").to_owned()
     }
 
     /// The folder of the server's data.
@@ -49,8 +68,17 @@ impl Stack {
 
     /// Resident memory of the server, in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that it was since the last start.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux reports it");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux reports it");
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
@@ -85,7 +113,7 @@ impl Stack {
 
     /// Starts the server again on the same data.
     pub fn restart(&mut self) {
-        let (server, url, log) = launch(self.home.path(), &self.settings);
+        let (server, url, log) = launch(self.home.path(), self.small_disk_mib, &self.settings);
         (self.server, self.url, self.log) = (server, url, log);
     }
 
@@ -182,8 +210,24 @@ fn default_python() -> PathBuf {
     cache.join("souk/venv/bin/python")
 }
 
-fn launch(home: &Path, settings: &[(String, String)]) -> (Child, String, Arc<Mutex<String>>) {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_souk"))
+/// The executable, with the data folder on a disk of its own if there is to be one.
+fn executable(home: &Path, small_disk_mib: Option<usize>) -> Command {
+    let souk = env!("CARGO_BIN_EXE_souk");
+    let Some(mib) = small_disk_mib else { return Command::new(souk) };
+    let data = home.join("data");
+    std::fs::create_dir_all(&data).expect("the folder is ours");
+    let script = format!("mount -t tmpfs -o size={mib}m none \"$0\" && exec {souk} \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(data);
+    command
+}
+
+fn launch(
+    home: &Path,
+    small_disk_mib: Option<usize>,
+    settings: &[(String, String)],
+) -> (Child, String, Arc<Mutex<String>>) {
+    let mut server = executable(home, small_disk_mib)
         .args(["serve", "--listen", "127.0.0.1:0", "--model", BASE])
         .arg("--data-dir")
         .arg(home.join("data"))

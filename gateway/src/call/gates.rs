@@ -1,4 +1,4 @@
-//! The gates of the gateway: bytes of bodies that are being read, and requests under way. Each has a share for every
+//! The gates of the gateway: bytes of bodies that are held, and requests under way. Each has a share for every
 //! tenant and a reserve for those who have next to nothing (docs/limits.md).
 
 use std::time::{Duration, Instant};
@@ -16,11 +16,11 @@ const SMALL_BODY: u64 = 64 << 10;
 pub(crate) struct Gates {
     /// One for each request that is under way or whose jobs are not settled.
     in_flight: Gate<TenantId>,
-    /// Bytes of bodies from the first that is read until they are parsed.
+    /// Bytes of bodies from the first that is read until their texts are no longer held.
     bodies: Gate<TenantId>,
 }
 
-/// Bytes of a body, counted until it is parsed.
+/// Bytes of a body, counted while it or its texts are held.
 pub(crate) struct BodyBytes(Pass<TenantId>);
 
 impl Gates {

@@ -68,23 +68,28 @@ pub(crate) async fn prepare(
             let tokens = base.encode_chat(texts, messages, own, true).await?;
             vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]
         }
-        Input::Prompts { prompts, echo } => encode_prompts(base, texts, prompts, echo, length).await?,
+        Input::Prompts { prompts, echo } => {
+            let most_echoed = echo.then(|| gateway.limits().max_body_bytes / params.n.max(1) as usize);
+            encode_prompts(base, texts, prompts, most_echoed, length).await?
+        }
     };
     params.check_vocabulary(base.tokenizer.vocabulary().len())?;
     let eos_tokens = if params.ignore_eos { Vec::new() } else { base.eos_tokens.clone() };
     Ok(Prepared { prompts, sampling: params.sampling(), eos_tokens })
 }
 
-/// Encodes the prompts of a request in one piece of work: many short ones take as long as a long one.
+/// Encodes the prompts of a request in one piece of work: many short ones take as long as a long one. Their texts are
+/// kept where they are wanted back, up to so many bytes.
 async fn encode_prompts(
     base: &Arc<ServedBase>,
     texts: TenantTexts<'_>,
     prompts: Vec<Prompt>,
-    echo: bool,
+    most_echoed: Option<usize>,
     length: Length,
 ) -> Result<Vec<PreparedPrompt>, ApiError> {
     let num_bytes = prompts.iter().map(Prompt::num_bytes).sum();
     let base = Arc::clone(base);
+    let (echo, mut num_echoed) = (most_echoed.is_some(), 0);
     let encode = move |prompt| {
         let (text, tokens) = match prompt {
             Prompt::Text(text) => {
@@ -94,6 +99,11 @@ async fn encode_prompts(
             Prompt::Tokens(tokens) if echo => (base.tokenizer.decode(&tokens), tokens),
             Prompt::Tokens(tokens) => (String::new(), tokens),
         };
+        num_echoed += text.len();
+        if let Some(most) = most_echoed.filter(|most| num_echoed > *most) {
+            let message = format!("'echo' can repeat {most} bytes of prompts for each of 'n' choices; they have more.");
+            return Err(ApiError::invalid("echo", message));
+        }
         PreparedPrompt::new(&base, "prompt", tokens, text, length)
     };
     texts.run(num_bytes, move || prompts.into_iter().map(encode).collect()).await

@@ -95,6 +95,7 @@ impl ApiError {
                 Some(param)
             }
             Self::Constraint { param, .. } => Some(param),
+            Self::MalformedJson { field, .. } => field.as_deref(),
             Self::VersionTemplate { .. } => Some("messages"),
             Self::MissingParameter(param) | Self::ContextLength { param, .. } => Some(param),
             Self::ModelNotFound(_)
@@ -116,6 +117,12 @@ impl ApiError {
             code: Some(code),
             retry: Retry::After(after),
         };
+        let share_taken = |after| Facts {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            kind: "rate_limit_error",
+            code: Some("rate_limit_exceeded"),
+            retry: Retry::After(after),
+        };
         let failed = |status, code, retry| Facts { status, kind: SERVER, code: Some(code), retry };
         match self {
             Self::InvalidValue { .. } => never(StatusCode::BAD_REQUEST, Some("invalid_value")),
@@ -124,7 +131,7 @@ impl ApiError {
             Self::Unsupported { .. } => never(StatusCode::BAD_REQUEST, Some("unsupported_parameter")),
             Self::ContextLength { .. } => never(StatusCode::BAD_REQUEST, Some("context_length_exceeded")),
             Self::VersionTemplate { .. } => never(StatusCode::BAD_REQUEST, Some("chat_template_failed")),
-            Self::MalformedJson(_) | Self::BodyCut => never(StatusCode::BAD_REQUEST, None),
+            Self::MalformedJson { .. } | Self::BodyCut => never(StatusCode::BAD_REQUEST, None),
             Self::MediaType(_) => never(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_content_type")),
             Self::BodyTooLarge { .. } => never(StatusCode::PAYLOAD_TOO_LARGE, Some("request_too_large")),
             Self::BodyTimeout(_) | Self::BodyTooSlow => {
@@ -139,22 +146,20 @@ impl ApiError {
             }
             Self::ModelTakenDown(_) => never(StatusCode::GONE, Some("model_taken_down")),
             Self::BaseNotServed(_) => never(StatusCode::BAD_REQUEST, Some("base_model_not_served")),
-            Self::RateLimited { retry_after, .. } | Self::ShareTaken { retry_after, .. } => Facts {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                kind: "rate_limit_error",
-                code: Some("rate_limit_exceeded"),
-                retry: Retry::After(*retry_after),
-            },
+            Self::RateLimited { retry_after, .. } | Self::ShareTaken { retry_after, .. } => share_taken(*retry_after),
             Self::Overloaded { retry_after, .. } => busy("overloaded", *retry_after),
             Self::NoNode(_) => busy("no_node", Duration::from_secs(2)),
             Self::Draining => busy("shutting_down", Duration::from_secs(1)),
             Self::Unavailable(_) => busy("unavailable", Duration::from_secs(1)),
             Self::Job(failure) | Self::Constraint { failure, .. } => match failure {
                 JobFailure::Adapter(_) => failed(StatusCode::BAD_GATEWAY, "adapter_not_loaded", Retry::Perhaps),
+                JobFailure::AdapterBusy(_) => busy("overloaded", Duration::from_secs(5)),
                 JobFailure::NotFinite { .. } => never(StatusCode::UNPROCESSABLE_ENTITY, Some("output_not_finite")),
                 JobFailure::TooLarge { .. } => never(StatusCode::BAD_REQUEST, Some("request_too_large_for_node")),
                 JobFailure::Constraint(_) => never(StatusCode::BAD_REQUEST, Some("invalid_constraint")),
                 JobFailure::ConstraintLimit { .. } => never(StatusCode::BAD_REQUEST, Some("constraint_limit_exceeded")),
+                JobFailure::Busy { is_share: false, .. } => busy("overloaded", Duration::from_secs(1)),
+                JobFailure::Busy { is_share: true, .. } => share_taken(Duration::from_secs(1)),
                 JobFailure::KeyRevoked => never(StatusCode::UNAUTHORIZED, Some("key_revoked")),
                 JobFailure::TakenDown => never(StatusCode::GONE, Some("model_taken_down")),
                 JobFailure::DeadlineExceeded => failed(StatusCode::GATEWAY_TIMEOUT, "timeout", Retry::Never),
@@ -162,6 +167,7 @@ impl ApiError {
                 JobFailure::DeadLetter { .. } => failed(StatusCode::INTERNAL_SERVER_ERROR, "given_up", Retry::Never),
                 JobFailure::Internal(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", Retry::Perhaps),
             },
+            Self::UnreadableUrl(_) => never(StatusCode::BAD_REQUEST, Some("invalid_url")),
             Self::UnknownUrl { .. } => never(StatusCode::NOT_FOUND, Some("unknown_url")),
             Self::MethodNotAllowed { .. } => never(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_supported")),
             Self::Internal(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", Retry::Perhaps),
@@ -233,6 +239,15 @@ mod tests {
         assert_eq!(own.headers()[header::RETRY_AFTER], "2");
         assert!(!own.headers().contains_key("x-should-retry"));
         assert_eq!(full(FullScope::PoolQueued).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn a_job_for_which_there_was_no_place_may_come_again() {
+        for (is_share, status) in [(true, StatusCode::TOO_MANY_REQUESTS), (false, StatusCode::SERVICE_UNAVAILABLE)] {
+            let failure = JobFailure::Busy { what: "all are taken".to_owned(), is_share };
+            let answer = ApiError::of_job(failure, Some("guided_regex"), None).into_response();
+            assert_eq!((answer.status(), answer.headers()[header::RETRY_AFTER].to_str().unwrap()), (status, "1"));
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `adapters`: several weighted adapters that act on one request together.
 
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fields::Fields;
+use super::raw::Raw;
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
@@ -21,16 +21,16 @@ pub struct WeightedAdapter {
 }
 
 /// Takes the list; empty if it is absent.
-pub(super) fn take_adapters(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<WeightedAdapter>, ApiError> {
+pub(super) fn take_adapters(fields: &mut Fields<'_>, limits: &GatewayLimits) -> Result<Vec<WeightedAdapter>, ApiError> {
     let Some(entries) = fields.list("adapters")? else { return Ok(Vec::new()) };
-    if entries.is_empty() || entries.len() > limits.max_adapters {
-        let message = format!("'adapters' must have 1 to {} entries; given {}.", limits.max_adapters, entries.len());
+    if entries.len == 0 || entries.len > limits.max_adapters {
+        let message = format!("'adapters' must have 1 to {} entries; given {}.", limits.max_adapters, entries.len);
         return Err(ApiError::invalid("adapters", message));
     }
-    entries.into_iter().enumerate().map(parse_entry).collect()
+    entries.map(parse_entry)
 }
 
-fn parse_entry((index, entry): (usize, Value)) -> Result<WeightedAdapter, ApiError> {
+fn parse_entry(index: usize, entry: Raw<'_>) -> Result<WeightedAdapter, ApiError> {
     let path = format!("adapters[{index}]");
     let mut fields = Fields::within(&path, entry)?;
     let id = fields.string("id")?.ok_or_else(|| {

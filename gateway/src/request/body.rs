@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use http_body_util::BodyExt as _;
-use serde_json::Value;
 use souk_http::serve::is_too_slow;
 use souk_protocol::TenantId;
 
@@ -15,12 +14,22 @@ use crate::gateway::Gateway;
 use crate::limits::GatewayLimits;
 
 /// Parsing a text is about so many times as fast as encoding it.
-const PARSING_SPEED: usize = 8;
+const PARSING_SPEED: usize = 4;
 
-/// The body of a request as an object of fields.
-pub(crate) struct JsonBody(pub(crate) Fields);
+/// The body of a request.
+pub(crate) struct JsonBody<T> {
+    pub(crate) request: T,
+    /// What the request's texts count as while they are held.
+    pub(crate) bytes: BodyBytes,
+}
 
-impl FromRequest<Gateway> for JsonBody {
+/// What a body can be.
+pub(crate) trait FromFields: Sized {
+    /// Takes all fields, each within its limits.
+    fn parse(fields: Fields<'_>, limits: &GatewayLimits) -> Result<Self, ApiError>;
+}
+
+impl<T: FromFields + Send + 'static> FromRequest<Gateway> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, ApiError> {
@@ -40,17 +49,18 @@ impl FromRequest<Gateway> for JsonBody {
         }
         let tenant = request.extensions().get::<TenantId>().cloned().ok_or(ApiError::NoKey)?;
         let mut counted = gateway.gates().begin_body(&tenant, length.unwrap_or_default())?;
-        let bytes = read(request.into_body(), &mut counted, limits).await?;
-        gateway.texts_of(&tenant).run(bytes.len() / PARSING_SPEED, move || parse(&bytes)).await
+        let bytes = read(request.into_body(), &mut counted, length, limits).await?;
+        let num_bytes = bytes.len();
+        let limits = *limits;
+        let work = move || Ok((parse(&bytes, &limits)?, counted));
+        let (request, bytes) = gateway.texts_of(&tenant).run(num_bytes / PARSING_SPEED, work).await?;
+        Ok(Self { request, bytes })
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<JsonBody, ApiError> {
-    // The parser refuses nesting deeper than 128, so no body overflows the stack.
-    match serde_json::from_slice(bytes).map_err(|error| ApiError::MalformedJson(error.to_string()))? {
-        Value::Object(fields) => Ok(JsonBody(Fields::new(fields))),
-        _ => Err(ApiError::MalformedJson("the body must be a JSON object".to_owned())),
-    }
+/// The request that a body is. It takes less than eight times the bytes in memory, however they are chosen.
+pub(crate) fn parse<T: FromFields>(bytes: &[u8], limits: &GatewayLimits) -> Result<T, ApiError> {
+    T::parse(Fields::of_body(bytes)?, limits)
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -58,14 +68,24 @@ fn is_json(content_type: &str) -> bool {
     media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
 }
 
-async fn read(body: Body, counted: &mut BodyBytes, limits: &GatewayLimits) -> Result<Vec<u8>, ApiError> {
-    let read = tokio::time::timeout(limits.body_timeout, collect(body, counted, limits)).await;
+async fn read(
+    body: Body,
+    counted: &mut BodyBytes,
+    announced: Option<u64>,
+    limits: &GatewayLimits,
+) -> Result<Vec<u8>, ApiError> {
+    let bytes = Vec::with_capacity(announced.unwrap_or_default() as usize);
+    let read = tokio::time::timeout(limits.body_timeout, collect(body, bytes, counted, limits)).await;
     read.map_err(|_| ApiError::BodyTimeout(limits.body_timeout))?
 }
 
 /// All bytes of a body. Those that were not announced are counted as they come.
-async fn collect(mut body: Body, counted: &mut BodyBytes, limits: &GatewayLimits) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
+async fn collect(
+    mut body: Body,
+    mut bytes: Vec<u8>,
+    counted: &mut BodyBytes,
+    limits: &GatewayLimits,
+) -> Result<Vec<u8>, ApiError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match is_too_slow(&error) {
             true => ApiError::BodyTooSlow,
@@ -95,5 +115,28 @@ mod tests {
         for bad in ["none", "text/plain", "application/x-www-form-urlencoded", "text/json+json"] {
             assert!(!is_json(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn any_bytes_of_a_request_are_read_or_refused_with_a_400() {
+        use crate::request::{ChatRequest, CompletionRequest};
+
+        let limits = GatewayLimits::default();
+        souk_testkit::fuzz("request_body", |bytes| {
+            let is_chat = bytes.windows(8).any(|part| part == b"messages");
+            let parsed = match is_chat {
+                true => parse::<ChatRequest>(bytes, &limits).map(|request| request.generation),
+                false => parse::<CompletionRequest>(bytes, &limits).map(|request| request.generation),
+            };
+            match parsed {
+                Ok(generation) => format!("{:?}", generation.constraint.is_some()),
+                Err(error) => {
+                    assert_eq!(error.status().as_u16(), 400, "{error}");
+                    let said = error.to_string();
+                    assert!(said.len() < 2000, "{} bytes", said.len());
+                    format!("{is_chat} {said}")
+                }
+            }
+        });
     }
 }

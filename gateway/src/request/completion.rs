@@ -1,11 +1,12 @@
 //! The body of `POST /v1/completions`.
 
-use serde_json::Value;
 use souk_protocol::TokenId;
 use utoipa::ToSchema;
 
-use super::fields::{Fields, wrong_type};
-use super::sampling::{GenerationParams, WITHOUT_EFFECT, take_max_tokens, token_id};
+use super::body::{self, FromFields};
+use super::fields::{Fields, List, text, wrong_type};
+use super::raw::{Kind, Raw};
+use super::sampling::{GenerationParams, WITHOUT_EFFECT, take_max_tokens};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
@@ -59,7 +60,17 @@ impl Prompt {
 }
 
 impl CompletionRequest {
-    pub(crate) fn parse(mut fields: Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
+    /// The request that a body is, which takes less than eight times the body's bytes of memory to read.
+    ///
+    /// # Errors
+    /// What is wrong with it, by its field.
+    pub fn read(body: &[u8], limits: &GatewayLimits) -> Result<Self, ApiError> {
+        body::parse(body, limits)
+    }
+}
+
+impl FromFields for CompletionRequest {
+    fn parse(mut fields: Fields<'_>, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let model = fields.string("model")?.ok_or(ApiError::MissingParameter("model"))?;
         let prompts = parse_prompts(&mut fields, limits)?;
         let echo = fields.boolean("echo")?.unwrap_or(false);
@@ -81,7 +92,7 @@ impl CompletionRequest {
                 format!("{num_prompts} prompts with 'n' = {n} are {num_jobs} answers; at most {limit} are allowed.");
             return Err(ApiError::invalid("prompt", message));
         }
-        fields.refuse_unless("suffix", |value| value == "")?;
+        fields.refuse_unless("suffix", r#""""#)?;
         fields.finish(&WITHOUT_EFFECT)?;
         Ok(Self {
             model,
@@ -95,47 +106,53 @@ impl CompletionRequest {
     }
 }
 
-fn parse_prompts(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<Prompt>, ApiError> {
-    let value = fields.take("prompt").ok_or(ApiError::MissingParameter("prompt"))?;
-    let values = match value {
-        Value::String(text) => return Ok(vec![Prompt::Text(text)]),
-        Value::Array(values) if values.first().is_some_and(Value::is_number) => {
-            return Ok(vec![Prompt::Tokens(token_ids("prompt", &values)?)]);
-        }
-        Value::Array(values) => values,
-        other => return Err(wrong_type("prompt", "a string, a list of strings or lists of token ids", &other)),
-    };
-    if values.is_empty() || values.len() > limits.max_prompts {
-        let message = format!("'prompt' must have 1 to {} entries; given {}.", limits.max_prompts, values.len());
+fn parse_prompts(fields: &mut Fields<'_>, limits: &GatewayLimits) -> Result<Vec<Prompt>, ApiError> {
+    let prompt = fields.take("prompt").ok_or(ApiError::MissingParameter("prompt"))?;
+    let expected = "a string, a list of strings or lists of token ids";
+    if prompt.kind() == Kind::Text {
+        return Ok(vec![Prompt::Text(text("prompt", prompt, expected)?.into_owned())]);
+    }
+    let prompts = List::of(prompt).ok_or_else(|| wrong_type("prompt", expected, prompt))?;
+    if prompt.first_kind() == Some(Kind::Number) {
+        return Ok(vec![Prompt::Tokens(token_ids("prompt", prompts)?)]);
+    }
+    if prompts.len == 0 || prompts.len > limits.max_prompts {
+        let message = format!("'prompt' must have 1 to {} entries; given {}.", limits.max_prompts, prompts.len);
         return Err(ApiError::invalid("prompt", message));
     }
-    let prompt = |(index, value): (usize, Value)| {
-        let path = format!("prompt[{index}]");
-        match value {
-            Value::String(text) => Ok(Prompt::Text(text)),
-            Value::Array(ids) => Ok(Prompt::Tokens(token_ids(&path, &ids)?)),
-            other => Err(wrong_type(&path, "a string or a list of token ids", &other)),
+    prompts.map(|index, prompt| {
+        let (path, expected) = (format!("prompt[{index}]"), "a string or a list of token ids");
+        match List::of(prompt) {
+            Some(ids) => Ok(Prompt::Tokens(token_ids(&path, ids)?)),
+            None => Ok(Prompt::Text(text(&path, prompt, expected)?.into_owned())),
         }
-    };
-    values.into_iter().enumerate().map(prompt).collect()
+    })
 }
 
 /// The token ids of the list at `path`.
-pub(crate) fn token_ids(path: &str, values: &[Value]) -> Result<Vec<TokenId>, ApiError> {
-    values.iter().enumerate().map(|(index, value)| token_id(&format!("{path}[{index}]"), value)).collect()
+pub(crate) fn token_ids(path: &str, ids: List<'_>) -> Result<Vec<TokenId>, ApiError> {
+    match ids.raw().as_token_ids() {
+        Some(ids) => Ok(ids),
+        // One that is no id, or written as `1.0`.
+        None => ids.map(|index, id| token_id(&format!("{path}[{index}]"), id)),
+    }
+}
+
+fn token_id(path: &str, raw: Raw<'_>) -> Result<TokenId, ApiError> {
+    let id = raw.as_integer().and_then(|id| TokenId::try_from(id).ok());
+    id.ok_or_else(|| wrong_type(path, "a token id", raw))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::testing::json::mutated;
 
-    fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
-        let Value::Object(map) = body else { panic!("an object") };
-        CompletionRequest::parse(Fields::new(map), &GatewayLimits::default())
+    fn parse(body: &Value) -> Result<CompletionRequest, ApiError> {
+        CompletionRequest::read(body.to_string().as_bytes(), &GatewayLimits::default())
     }
 
     fn text(text: &str) -> Prompt {
@@ -150,7 +167,7 @@ mod tests {
             (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
             (json!([[1, 2], [3]]), vec![Prompt::Tokens(vec![1, 2]), Prompt::Tokens(vec![3])]),
         ] {
-            let request = parse(json!({"model": "m", "prompt": prompt})).unwrap();
+            let request = parse(&json!({"model": "m", "prompt": prompt})).unwrap();
             assert_eq!(request.prompts, expected);
             assert_eq!((request.max_tokens, request.max_tokens_given), (16, false));
         }
@@ -172,7 +189,7 @@ mod tests {
             (json!({"model": "m", "prompt": "a", "suffix": "end"}), "suffix"),
             (json!({"model": "m", "prompt": vec!["a"; 128], "n": 2}), "prompt"),
         ] {
-            let error = parse(body.clone()).expect_err(&body.to_string());
+            let error = parse(&body).expect_err(&body.to_string());
             assert_eq!(error.body().error.param.as_deref(), Some(param), "{body}");
         }
     }
@@ -183,9 +200,9 @@ mod tests {
             "model": "m", "prompt": [[1, 2, 3]], "temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": true,
             "seed": 1234,
         });
-        let request = parse(body).unwrap();
+        let request = parse(&body).unwrap();
         assert_eq!((request.logprobs, request.echo, request.max_tokens), (Some(1), true, 1));
-        parse(json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": true})).unwrap();
+        parse(&json!({"model": "m", "prompt": "a", "max_tokens": 0, "echo": true})).unwrap();
     }
 
     proptest! {
@@ -196,9 +213,7 @@ mod tests {
                 "best_of": 2, "stop": "x", "suffix": null,
             })),
         ) {
-            if let Value::Object(map) = body
-                && let Err(error) = CompletionRequest::parse(Fields::new(map), &GatewayLimits::default())
-            {
+            if let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error(), "{}", error);
             }
         }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use souk_protocol::ConstraintSpec;
 use utoipa::ToSchema;
 
-use super::fields::{Fields, wrong_type};
+use super::fields::{Fields, List, malformed, text, wrong_type};
+use super::raw::{Kind, Raw};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
@@ -38,11 +39,11 @@ pub struct ConstraintFields {
 
 /// Takes the constraint that the fields ask for, if any; of two, the error names both.
 pub(super) fn take_constraint(
-    fields: &mut Fields,
+    fields: &mut Fields<'_>,
     limits: &GatewayLimits,
 ) -> Result<Option<RequestedConstraint>, ApiError> {
     let mut found: Vec<RequestedConstraint> = Vec::new();
-    found.extend(take_response_format(fields)?);
+    found.extend(take_response_format(fields, limits)?);
     found.extend(take_named(fields, ["guided_json", "guided_regex", "guided_grammar", "guided_choice"], limits)?);
     if let Some(value) = fields.take("structured_outputs") {
         let mut options = Fields::within("structured_outputs", value)?;
@@ -59,11 +60,7 @@ pub(super) fn take_constraint(
         return Err(ApiError::invalid(second, message));
     }
     let Some(constraint) = found.pop() else { return Ok(None) };
-    let (limit, given) = (limits.constraints.max_source_bytes, constraint.spec.source_bytes());
-    if given > limit {
-        let field = &constraint.field;
-        return Err(ApiError::invalid(field, format!("'{field}' may have {limit} bytes; given {given}.")));
-    }
+    check_length(&constraint.field, limits.constraints.max_source_bytes, constraint.spec.source_bytes())?;
     Ok(Some(constraint))
 }
 
@@ -73,14 +70,14 @@ fn requested(field: String, spec: ConstraintSpec) -> RequestedConstraint {
 
 /// The four sources under the names that an object gives them.
 fn take_named(
-    fields: &mut Fields,
+    fields: &mut Fields<'_>,
     [json, regex, grammar, choice]: [&str; 4],
     limits: &GatewayLimits,
 ) -> Result<Vec<RequestedConstraint>, ApiError> {
     let mut found = Vec::new();
     if let Some(schema) = fields.take(json) {
         let path = fields.path(json);
-        found.push(requested(path.clone(), schema_spec(&path, schema)?));
+        found.push(requested(path.clone(), schema_spec(&path, schema, limits)?));
     }
     if let Some(source) = fields.string(regex)? {
         found.push(requested(not_empty(fields.path(regex), &source)?, ConstraintSpec::Regex(source)));
@@ -103,33 +100,55 @@ fn not_empty(path: String, source: &str) -> Result<String, ApiError> {
     }
 }
 
-/// A schema as an object, or as the text of one.
-fn schema_spec(path: &str, schema: Value) -> Result<ConstraintSpec, ApiError> {
-    let source = match schema {
-        Value::Object(_) | Value::Bool(_) => schema.to_string(),
-        Value::String(source) => match serde_json::from_str::<Value>(&source) {
-            Ok(Value::Object(_) | Value::Bool(_)) => source,
-            Ok(other) => return Err(wrong_type(path, "a JSON schema", &other)),
-            Err(error) => return Err(ApiError::invalid(path, format!("'{path}' must be a JSON schema: {error}."))),
-        },
-        other => return Err(wrong_type(path, "a JSON schema or its text", &other)),
+/// A schema as an object, or as the text of one. No value is made of it: it is held to its form and its length, and the
+/// node that compiles it reads it.
+fn schema_spec(path: &str, schema: Raw<'_>, limits: &GatewayLimits) -> Result<ConstraintSpec, ApiError> {
+    let limit = limits.constraints.max_source_bytes;
+    let source = match schema.kind() {
+        Kind::Object | Kind::Bool => {
+            let (source, given) = schema.compact(limit).map_err(|error| malformed(path, &error))?;
+            check_length(path, limit, given)?;
+            source
+        }
+        Kind::Text => {
+            let source = text(path, schema, "a JSON schema")?.into_owned();
+            check_length(path, limit, source.len())?;
+            match Raw::read(&source) {
+                Ok(raw) if matches!(raw.kind(), Kind::Object | Kind::Bool) => {}
+                Ok(other) => return Err(wrong_type(path, "a JSON schema", other)),
+                Err(error) => return Err(ApiError::invalid(path, format!("'{path}' must be a JSON schema: {error}."))),
+            }
+            source
+        }
+        _ => return Err(wrong_type(path, "a JSON schema or its text", schema)),
     };
     Ok(ConstraintSpec::JsonSchema(source))
 }
 
-fn choice_spec(path: &str, texts: Vec<Value>, limits: &GatewayLimits) -> Result<ConstraintSpec, ApiError> {
-    if texts.is_empty() || texts.len() > limits.constraints.max_choices {
-        let (limit, given) = (limits.constraints.max_choices, texts.len());
-        return Err(ApiError::invalid(path, format!("'{path}' must have 1 to {limit} entries; given {given}.")));
+fn check_length(path: &str, limit: usize, given: usize) -> Result<(), ApiError> {
+    if given <= limit {
+        return Ok(());
     }
-    let text = |(index, text): (usize, Value)| match text {
-        Value::String(text) if !text.is_empty() => Ok(text),
-        other => Err(wrong_type(&format!("{path}[{index}]"), "a string that is not empty", &other)),
-    };
-    Ok(ConstraintSpec::Choice(texts.into_iter().enumerate().map(text).collect::<Result<_, _>>()?))
+    Err(ApiError::invalid(path, format!("'{path}' may have {limit} bytes; given {given}.")))
 }
 
-fn take_response_format(fields: &mut Fields) -> Result<Option<RequestedConstraint>, ApiError> {
+fn choice_spec(path: &str, texts: List<'_>, limits: &GatewayLimits) -> Result<ConstraintSpec, ApiError> {
+    if texts.len == 0 || texts.len > limits.constraints.max_choices {
+        let (limit, given) = (limits.constraints.max_choices, texts.len);
+        return Err(ApiError::invalid(path, format!("'{path}' must have 1 to {limit} entries; given {given}.")));
+    }
+    let choice = |index, choice: Raw<'_>| {
+        let (path, expected) = (format!("{path}[{index}]"), "a string that is not empty");
+        let text = text(&path, choice, expected)?;
+        if text.is_empty() { Err(wrong_type(&path, expected, choice)) } else { Ok(text.into_owned()) }
+    };
+    Ok(ConstraintSpec::Choice(texts.map(choice)?))
+}
+
+fn take_response_format(
+    fields: &mut Fields<'_>,
+    limits: &GatewayLimits,
+) -> Result<Option<RequestedConstraint>, ApiError> {
     let Some(value) = fields.take("response_format") else { return Ok(None) };
     let mut format = Fields::within("response_format", value)?;
     let kind = format.string("type")?.ok_or(ApiError::MissingParameter("response_format.type"))?;
@@ -146,7 +165,7 @@ fn take_response_format(fields: &mut Fields) -> Result<Option<RequestedConstrain
             inner.boolean("strict")?;
             let field = inner.path("schema");
             let spec = match inner.take("schema") {
-                Some(schema) => schema_spec(&field, schema)?,
+                Some(schema) => schema_spec(&field, schema, limits)?,
                 None => ConstraintSpec::JsonObject,
             };
             inner.finish(&[])?;
@@ -171,9 +190,8 @@ mod tests {
     use super::*;
     use crate::testing::json::{any_json, mutated};
 
-    fn parse(body: Value) -> Result<Option<RequestedConstraint>, ApiError> {
-        let Value::Object(map) = body else { panic!("an object") };
-        take_constraint(&mut Fields::new(map), &GatewayLimits::default())
+    fn parse(body: &Value) -> Result<Option<RequestedConstraint>, ApiError> {
+        take_constraint(&mut Fields::of_body(body.to_string().as_bytes())?, &GatewayLimits::default())
     }
 
     #[test]
@@ -202,11 +220,11 @@ mod tests {
                 ConstraintSpec::JsonObject,
             ),
         ] {
-            let constraint = parse(body.clone()).unwrap().unwrap_or_else(|| panic!("{body}"));
+            let constraint = parse(&body).unwrap().unwrap_or_else(|| panic!("{body}"));
             assert_eq!((constraint.field.as_str(), &*constraint.spec), (field, &spec), "{body}");
         }
         for nothing in [json!({}), json!({"response_format": {"type": "text"}}), json!({"guided_json": null})] {
-            assert_eq!(parse(nothing).unwrap(), None);
+            assert_eq!(parse(&nothing).unwrap(), None);
         }
     }
 
@@ -240,7 +258,7 @@ mod tests {
             (json!({"guided_regex": "a", "guided_choice": ["a"]}), "guided_choice"),
             (json!({"response_format": {"type": "json_object"}, "guided_json": {}}), "guided_json"),
         ] {
-            let error = parse(body.clone()).expect_err(&body.to_string());
+            let error = parse(&body).expect_err(&body.to_string());
             let answered = error.body().error;
             assert_eq!(answered.param.as_deref(), Some(param), "{body}");
             assert!(error.status().is_client_error() && answered.message.contains(param), "{}", answered.message);
@@ -249,7 +267,7 @@ mod tests {
 
     #[test]
     fn of_two_constraints_both_are_named() {
-        let error = parse(json!({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}})).unwrap_err();
+        let error = parse(&json!({"guided_regex": "a", "structured_outputs": {"choice": ["a"]}})).unwrap_err();
         assert!(error.to_string().contains("'structured_outputs.choice' cannot be combined with 'guided_regex'"));
     }
 
@@ -262,7 +280,7 @@ mod tests {
             mutated(json!({"guided_json": {}, "guided_regex": "a", "guided_grammar": "b", "guided_choice": ["c"]})),
             any_json(),
         ]) {
-            if body.is_object() && let Err(error) = parse(body) {
+            if body.is_object() && let Err(error) = parse(&body) {
                 prop_assert!(error.status().is_client_error());
                 prop_assert!(error.body().error.param.is_some(), "{}", error);
             }

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod completion;
 pub mod constraint;
 pub(crate) mod fields;
+pub(crate) mod raw;
 pub mod sampling;
 
 pub use adapters::WeightedAdapter;

@@ -1,15 +1,16 @@
 //! The parameters that chat and text completion share.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
 use souk_protocol::{SamplingParams, TokenId};
 use souk_queue::Priority;
 use utoipa::ToSchema;
 
 use super::adapters::{WeightedAdapter, take_adapters};
 use super::constraint::{ConstraintFields, RequestedConstraint, take_constraint};
-use super::fields::{Fields, as_integer, out_of_range, wrong_type};
+use super::fields::{Fields, List, out_of_range, text, wrong_type};
+use super::raw::{Kind, Object, Raw};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
@@ -93,11 +94,14 @@ pub(super) const WITHOUT_EFFECT: [&str; 9] = [
     "lora_path",
 ];
 
+/// Longest `user`, which says nothing here.
+const MAX_USER_BYTES: usize = 1024;
+
 /// Dividing by less would carry a model's ordinary logits beyond what `f32` holds long before it meant anything.
 const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=2.0;
 
 impl GenerationParams {
-    pub(super) fn take(fields: &mut Fields, limits: &GatewayLimits) -> Result<Self, ApiError> {
+    pub(super) fn take(fields: &mut Fields<'_>, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let constraint = take_constraint(fields, limits)?;
         let ignore_eos = fields.boolean("ignore_eos")?.unwrap_or(false);
@@ -121,7 +125,7 @@ impl GenerationParams {
             ignore_eos,
             stream_options: take_stream_options(fields, stream)?,
             stream,
-            user: fields.string("user")?,
+            user: take_user(fields)?,
             adapters: take_adapters(fields, limits)?,
             constraint,
             priority: take_priority(fields)?,
@@ -162,8 +166,19 @@ pub(crate) fn for_choice(sampling: &SamplingParams, choice: u32) -> SamplingPara
     SamplingParams { seed: sampling.seed.wrapping_add(u64::from(choice)), ..sampling.clone() }
 }
 
+/// It is held as long as the request is.
+fn take_user(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
+    let user = fields.string("user")?;
+    match user.as_ref().map(String::len) {
+        Some(given) if given > MAX_USER_BYTES => {
+            Err(ApiError::invalid("user", format!("'user' may have {MAX_USER_BYTES} bytes; given {given}.")))
+        }
+        _ => Ok(user),
+    }
+}
+
 /// The priority that `priority` or `service_tier` asks for; the ordinary one without either.
-fn take_priority(fields: &mut Fields) -> Result<Priority, ApiError> {
+fn take_priority(fields: &mut Fields<'_>) -> Result<Priority, ApiError> {
     let priority = fields.integer("priority", 1..=10_000)?.and_then(|percent| Priority::percent(percent as u32));
     let tier = match fields.string("service_tier")?.as_deref() {
         None => None,
@@ -182,15 +197,15 @@ fn take_priority(fields: &mut Fields) -> Result<Priority, ApiError> {
     Ok(priority.or(tier).unwrap_or(Priority::ORDINARY))
 }
 
-fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {
+fn take_logit_bias(fields: &mut Fields<'_>, limits: &GatewayLimits) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let Some(value) = fields.take("logit_bias") else { return Ok(Vec::new()) };
-    let Value::Object(entries) = value else { return Err(wrong_type("logit_bias", "an object", &value)) };
-    if entries.len() > limits.max_logit_biases {
-        let (limit, given) = (limits.max_logit_biases, entries.len());
+    let limit = limits.max_logit_biases;
+    let entries = Object::of(value, limit).ok_or_else(|| wrong_type("logit_bias", "an object", value))?;
+    if let Some(given) = entries.too_many() {
         let message = format!("'logit_bias' may have at most {limit} entries; given {given}.");
         return Err(ApiError::invalid("logit_bias", message));
     }
-    let entry = |(key, value): (String, Value)| {
+    let entry = |(key, value): (Cow<'_, str>, Raw<'_>)| {
         let id = key.parse::<TokenId>().map_err(|_| {
             let given: String = key.chars().take(40).collect();
             ApiError::invalid("logit_bias", format!("'logit_bias' must have token ids as its keys; given '{given}'."))
@@ -198,41 +213,45 @@ fn take_logit_bias(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<(T
         let path = format!("logit_bias.{id}");
         match value.as_f64() {
             Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((id, bias as f32)),
-            Some(_) => Err(out_of_range(&path, &(-100..=100), &value)),
-            None => Err(wrong_type(&path, "a number", &value)),
+            Some(_) => Err(out_of_range(&path, &(-100..=100), value)),
+            None => Err(wrong_type(&path, "a number", value)),
         }
     };
-    let mut biases = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut biases = entries.into_parts().into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     // `"7"` and `"07"` are two keys and one token.
     biases.sort_by_key(|(id, _)| *id);
     biases.dedup_by_key(|(id, _)| *id);
     Ok(biases)
 }
 
-fn take_stop(fields: &mut Fields, limits: &GatewayLimits) -> Result<Vec<String>, ApiError> {
-    let stops = match fields.take("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![Value::String(stop)],
-        Some(Value::Array(stops)) => stops,
-        Some(other) => return Err(wrong_type("stop", "a string or a list of strings", &other)),
-    };
-    if stops.len() > limits.max_stops {
-        let message = format!("'stop' may have at most {} entries; given {}.", limits.max_stops, stops.len());
-        return Err(ApiError::invalid("stop", message));
-    }
-    let check = |(index, stop): (usize, Value)| {
+fn take_stop(fields: &mut Fields<'_>, limits: &GatewayLimits) -> Result<Vec<String>, ApiError> {
+    let Some(value) = fields.take("stop") else { return Ok(Vec::new()) };
+    let expected = "a string or a list of strings";
+    let stop = |index: usize, stop: Raw<'_>| {
         let path = format!("stop[{index}]");
-        let Value::String(stop) = stop else { return Err(wrong_type(&path, "a string", &stop)) };
+        let stop = text(&path, stop, "a string")?;
         if stop.is_empty() || stop.len() > limits.max_stop_bytes {
             let (limit, given) = (limits.max_stop_bytes, stop.len());
             return Err(ApiError::invalid(&path, format!("'{path}' must have 1 to {limit} bytes; given {given}.")));
         }
-        Ok(stop)
+        Ok(stop.into_owned())
     };
-    stops.into_iter().enumerate().map(check).collect()
+    if value.kind() == Kind::Text {
+        // The limits of a list of one hold for it.
+        return if limits.max_stops == 0 { Err(too_many_stops(limits, 1)) } else { Ok(vec![stop(0, value)?]) };
+    }
+    let stops = List::of(value).ok_or_else(|| wrong_type("stop", expected, value))?;
+    if stops.len > limits.max_stops {
+        return Err(too_many_stops(limits, stops.len));
+    }
+    stops.map(stop)
 }
 
-fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<Option<StreamOptions>, ApiError> {
+fn too_many_stops(limits: &GatewayLimits, given: usize) -> ApiError {
+    ApiError::invalid("stop", format!("'stop' may have at most {} entries; given {given}.", limits.max_stops))
+}
+
+fn take_stream_options(fields: &mut Fields<'_>, stream: bool) -> Result<Option<StreamOptions>, ApiError> {
     let Some(value) = fields.take("stream_options") else { return Ok(None) };
     if !stream {
         let message = "'stream_options' is only allowed with 'stream': true.";
@@ -240,18 +259,13 @@ fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<Option<Strea
     }
     let mut options = Fields::within("stream_options", value)?;
     let include_usage = options.boolean("include_usage")?.unwrap_or(false);
-    options.refuse_unless("include_obfuscation", |value| value == false)?;
-    options.refuse_unless("continuous_usage_stats", |value| value == false)?;
+    options.refuse_unless("include_obfuscation", "false")?;
+    options.refuse_unless("continuous_usage_stats", "false")?;
     options.finish(&[])?;
     Ok(Some(StreamOptions { include_usage }))
 }
 
 /// `max_tokens` under any of its names: a positive number of tokens, or zero where `minimum` says so.
-pub(super) fn take_max_tokens(fields: &mut Fields, name: &str, minimum: i64) -> Result<Option<u64>, ApiError> {
+pub(super) fn take_max_tokens(fields: &mut Fields<'_>, name: &str, minimum: i64) -> Result<Option<u64>, ApiError> {
     Ok(fields.integer(name, minimum..=i64::from(u32::MAX))?.map(i64::cast_unsigned))
-}
-
-/// A token id in a list at `path`.
-pub(super) fn token_id(path: &str, value: &Value) -> Result<TokenId, ApiError> {
-    as_integer(value).and_then(|id| TokenId::try_from(id).ok()).ok_or_else(|| wrong_type(path, "a token id", value))
 }

@@ -43,13 +43,14 @@ pub(crate) async fn create_chat_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
     Extension(request_id): Extension<RequestId>,
-    JsonBody(fields): JsonBody,
+    JsonBody { request, bytes }: JsonBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let admission = Admission::take(&gateway, &principal)?;
-    let request = ChatRequest::parse(fields, gateway.limits())?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
     let call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
+    // The texts are tokens now.
+    drop(bytes);
     let shape = ChatShape {
         base: Arc::clone(&call.model.base),
         head: Head::new(&request_id, name, &call.model.base),

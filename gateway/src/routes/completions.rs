@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Caller;
 use crate::call::admit::Admission;
+use crate::call::gates::BodyBytes;
 use crate::call::prepare::{Input, Length, PreparedPrompt};
 use crate::call::{self, Ask};
 use crate::error::{ApiError, ErrorBody};
@@ -43,15 +44,15 @@ pub(crate) async fn create_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
     Extension(request_id): Extension<RequestId>,
-    JsonBody(fields): JsonBody,
+    JsonBody { request, bytes }: JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let admission = Admission::take(&gateway, &principal)?;
-    let request = CompletionRequest::parse(fields, gateway.limits())?;
     let wishes = Wishes {
         model: request.model.clone(),
         echo: request.echo,
         logprobs: request.logprobs.is_some(),
         n: request.generation.n as usize,
+        texts: request.echo.then_some(bytes),
         include_usage: request.generation.stream_options.is_some_and(|options| options.include_usage),
     };
     let mut call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
@@ -81,6 +82,8 @@ struct Wishes {
     echo: bool,
     logprobs: bool,
     n: usize,
+    /// What the prompts' texts count as, where they are held until the answer has ended.
+    texts: Option<BodyBytes>,
     /// In a stream.
     include_usage: bool,
 }
@@ -88,8 +91,9 @@ struct Wishes {
 /// What stands before an answer; empty without `echo`.
 #[derive(Clone, Debug)]
 struct Echo {
-    text: String,
-    tokens: Vec<TokenId>,
+    /// All choices of a prompt share it.
+    text: Arc<str>,
+    tokens: Arc<[TokenId]>,
 }
 
 /// Text completions: whole, or a part of a stream, in which the lists and texts are what is new.
@@ -137,6 +141,7 @@ struct CompletionShape {
     logprobs: bool,
     n: usize,
     choices: Vec<ChoiceState>,
+    _texts: Option<BodyBytes>,
     /// `None` unless the usage is wanted in the stream.
     usage: Option<RequestUsage>,
 }
@@ -149,11 +154,11 @@ struct ChoiceState {
 
 impl CompletionShape {
     fn new(request_id: &RequestId, wishes: Wishes, base: &Arc<ServedBase>, prompts: &mut [PreparedPrompt]) -> Self {
-        let Wishes { model, echo, logprobs, n, include_usage } = wishes;
+        let Wishes { model, echo, logprobs, n, texts, include_usage } = wishes;
         let id = request_id.as_str().trim_start_matches("req_");
         let echoes = prompts.iter_mut().map(|prompt| Echo {
-            text: std::mem::take(&mut prompt.text),
-            tokens: if echo { std::mem::take(&mut prompt.tokens) } else { Vec::new() },
+            text: std::mem::take(&mut prompt.text).into(),
+            tokens: if echo { std::mem::take(&mut prompt.tokens) } else { Vec::new() }.into(),
         });
         let choices = echoes.flat_map(|echo| std::iter::repeat_n(echo, n));
         let choices = choices.map(|echo| ChoiceState { echo: Some(echo), offsets: OffsetCounter::default() });
@@ -172,6 +177,7 @@ impl CompletionShape {
             logprobs,
             n,
             choices: choices.collect(),
+            _texts: texts,
             usage: include_usage.then(RequestUsage::default),
         }
     }
@@ -188,7 +194,7 @@ impl CompletionShape {
             }
             logprobs
         });
-        Some(CompletionChoice { text: echo.text, index, logprobs, finish_reason: None })
+        Some(CompletionChoice { text: echo.text.to_string(), index, logprobs, finish_reason: None })
     }
 
     fn generated(&mut self, index: usize, text: String, tokens: &[Scored]) -> CompletionChoice {

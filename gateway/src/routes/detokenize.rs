@@ -11,8 +11,10 @@ use crate::auth::Caller;
 use crate::call::admit::Admission;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
-use crate::request::body::JsonBody;
+use crate::limits::GatewayLimits;
+use crate::request::body::{FromFields, JsonBody};
 use crate::request::completion::{BYTES_PER_TOKEN, token_ids};
+use crate::request::fields::Fields;
 
 /// Decodes token ids; control tokens show by their names.
 #[utoipa::path(
@@ -30,13 +32,9 @@ use crate::request::completion::{BYTES_PER_TOKEN, token_ids};
 pub(crate) async fn detokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    JsonBody(mut fields): JsonBody,
+    JsonBody { request, bytes: _bytes }: JsonBody<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
     let _admission = Admission::take(&gateway, &principal)?;
-    let model = fields.string("model")?;
-    let tokens = fields.list("tokens")?.ok_or(ApiError::MissingParameter("tokens"))?;
-    let request = DetokenizeRequest { model, tokens: token_ids("tokens", &tokens)? };
-    fields.finish(&[])?;
     let base = base_for(&gateway, &principal, request.model.as_deref()).await?;
     let vocab_size = base.tokenizer.vocabulary().len();
     if let Some(id) = request.tokens.iter().find(|id| **id as usize >= vocab_size) {
@@ -46,6 +44,23 @@ pub(crate) async fn detokenize(
     let num_bytes = request.tokens.len() * BYTES_PER_TOKEN;
     let decode = move || Ok(base.tokenizer.decode(&request.tokens));
     Ok(Json(Detokenized { prompt: gateway.texts_of(&principal.tenant).run(num_bytes, decode).await? }))
+}
+
+/// Most tokens of a request: their text may be a hundred times as long as their numbers.
+const MAX_TOKENS: usize = 65_536;
+
+impl FromFields for DetokenizeRequest {
+    fn parse(mut fields: Fields<'_>, _: &GatewayLimits) -> Result<Self, ApiError> {
+        let model = fields.string("model")?;
+        let tokens = fields.list("tokens")?.ok_or(ApiError::MissingParameter("tokens"))?;
+        if tokens.len > MAX_TOKENS {
+            let message = format!("'tokens' may have at most {MAX_TOKENS} entries; given {}.", tokens.len);
+            return Err(ApiError::invalid("tokens", message));
+        }
+        let tokens = token_ids("tokens", tokens)?;
+        fields.finish(&[])?;
+        Ok(Self { model, tokens })
+    }
 }
 
 /// What to decode.

@@ -21,5 +21,6 @@ pub(crate) async fn render_metrics(State(gateway): State<Gateway>) -> Response {
         }
     }
     metrics::reading(gateway.gates().reading());
+    metrics::texts(gateway.text_load());
     gateway.metrics().answer()
 }

@@ -9,3 +9,5 @@ pub mod models;
 pub mod ready;
 pub mod tokenize;
 pub mod tokenizer_info;
+
+mod url;

@@ -1,11 +1,12 @@
 //! `GET /v1/models/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::models::Model;
+use super::url::PathOf;
 use crate::auth::Caller;
 use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
@@ -28,7 +29,7 @@ use crate::gateway::Gateway;
 pub(crate) async fn retrieve_model(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    Path(id): Path<String>,
+    PathOf(id): PathOf,
 ) -> Result<Json<ModelDetail>, ApiError> {
     let called = CalledModel::of(&gateway, &principal, &id).await?;
     let base = called.base.id.clone();
@@ -37,15 +38,7 @@ pub(crate) async fn retrieve_model(
         let digest = called.base.digest.to_string();
         return Ok(Json(ModelDetail { model, base, digest, version: None }));
     };
-    let name = adapter.name.to_string();
-    let listed = gateway.catalog().list(&principal).await?.into_iter().find(|entry| entry.id == name);
-    let model = Model {
-        id,
-        object: "model",
-        // An adapter that resolves and is not listed is one whose versions are all yanked.
-        created: listed.map_or(0, |entry| entry.created_unix_s),
-        owned_by: adapter.name.owner().to_owned(),
-    };
+    let model = Model { id, ..gateway.catalog().entry(&principal, &adapter.name).await?.into() };
     let (digest, version) = (adapter.digest.to_string(), Some(adapter.version.to_string()));
     Ok(Json(ModelDetail { model, base, digest, version }))
 }

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::LINK;
+use axum::http::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,14 +16,17 @@ use crate::served::ServedBase;
 /// Who base models belong to, as far as this API is concerned.
 const BASE_OWNER: &str = "souk";
 
-/// Lists the models that the caller may name: base models, then adapters.
+/// Lists the models that the caller may name: base models, then adapters, which are the caller's own and public ones of
+/// others. Of the latter there are at most as many as the operator set; the header `Link` (`rel="next"`) then names the
+/// registry's page that goes on, which takes a key with the scope `adapters:read`.
 #[utoipa::path(
     get,
     path = "/v1/models",
     tag = "inference",
     security(("api_key" = [])),
     responses(
-        (status = 200, description = "The models", body = ModelList),
+        (status = 200, description = "The models", body = ModelList,
+         headers(("link" = String, description = "Where further public adapters are, if there are"))),
         (status = "4XX", description = "Refused", body = ErrorBody),
         (status = "5XX", description = "Failed", body = ErrorBody),
     )
@@ -29,10 +34,16 @@ const BASE_OWNER: &str = "souk";
 pub(crate) async fn list_models(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-) -> Result<Json<ModelList>, ApiError> {
+) -> Result<(HeaderMap, Json<ModelList>), ApiError> {
     let bases = gateway.bases().iter().map(|base| Model::of_base(base, &gateway));
-    let adapters = gateway.catalog().list(&principal).await?.into_iter().map(Model::from);
-    Ok(Json(ModelList { object: "list", data: bases.chain(adapters).collect() }))
+    let page = gateway.catalog().list(&principal, gateway.limits().listed_models).await?;
+    let mut headers = HeaderMap::new();
+    if let Some(next) = page.next {
+        let link = HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).map_err(ApiError::internal)?;
+        headers.insert(LINK, link);
+    }
+    let data = bases.chain(page.entries.into_iter().map(Model::from)).collect();
+    Ok((headers, Json(ModelList { object: "list", data })))
 }
 
 /// A list of models.
@@ -51,7 +62,7 @@ pub struct Model {
     pub id: String,
     /// `model`.
     pub object: &'static str,
-    /// When it was published, in seconds since the Unix epoch; of a base model, since when it is served.
+    /// When it was made, in seconds since the Unix epoch; of a base model, since when it is served.
     pub created: u64,
     /// The tenant that published it.
     pub owned_by: String,

@@ -13,9 +13,11 @@ use crate::call::admit::Admission;
 use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
+use crate::limits::GatewayLimits;
 use crate::request::ChatMessage;
-use crate::request::body::JsonBody;
+use crate::request::body::{FromFields, JsonBody};
 use crate::request::chat::parse_messages;
+use crate::request::completion::BYTES_PER_TOKEN;
 use crate::request::fields::Fields;
 use crate::served::{Begin, ServedBase};
 
@@ -35,10 +37,9 @@ use crate::served::{Begin, ServedBase};
 pub(crate) async fn tokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    JsonBody(fields): JsonBody,
+    JsonBody { request, bytes: _bytes }: JsonBody<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
     let _admission = Admission::take(&gateway, &principal)?;
-    let request = TokenizeRequest::parse(fields, &gateway)?;
     let model = model_for(&gateway, &principal, request.model.as_deref()).await?;
     let (base, texts) = (Arc::clone(&model.base), gateway.texts_of(&principal.tenant));
     let tokens = if let Some(messages) = request.messages {
@@ -50,9 +51,14 @@ pub(crate) async fn tokenize(
         let (base, prompt) = (Arc::clone(&base), request.prompt.unwrap_or_default());
         texts.run(prompt.len(), move || base.encode_prompt(&prompt, begin)).await?
     };
-    let token_strs =
-        request.return_token_strs.then(|| tokens.iter().map(|&id| base.tokenizer.vocabulary().text(id)).collect());
-    Ok(Json(Tokenized { count: tokens.len(), max_model_len: base.context_tokens, tokens, token_strs }))
+    let num_tokens = tokens.len();
+    // Texts of so many tokens take about as long as encoding them did.
+    let answer = move || {
+        let text = |id: &TokenId| base.tokenizer.vocabulary().text(*id);
+        let token_strs = request.return_token_strs.then(|| tokens.iter().map(text).collect());
+        Ok(Tokenized { count: tokens.len(), max_model_len: base.context_tokens, tokens, token_strs })
+    };
+    Ok(Json(texts.run(num_tokens * BYTES_PER_TOKEN, answer).await?))
 }
 
 /// The base model whose tokenizer is meant: that of `model`, or the default one.
@@ -96,15 +102,15 @@ pub struct TokenizeRequest {
     pub return_token_strs: bool,
 }
 
-impl TokenizeRequest {
-    fn parse(mut fields: Fields, gateway: &Gateway) -> Result<Self, ApiError> {
+impl FromFields for TokenizeRequest {
+    fn parse(mut fields: Fields<'_>, limits: &GatewayLimits) -> Result<Self, ApiError> {
         let model = fields.string("model")?;
         let prompt = fields.string("prompt")?;
         let has_messages = fields.has("messages");
         if prompt.is_some() == has_messages {
             return Err(ApiError::invalid("prompt", "Give either 'prompt' or 'messages'."));
         }
-        let messages = has_messages.then(|| parse_messages(&mut fields, gateway.limits())).transpose()?;
+        let messages = has_messages.then(|| parse_messages(&mut fields, limits)).transpose()?;
         let request = Self {
             model,
             prompt,
@@ -113,7 +119,7 @@ impl TokenizeRequest {
             add_generation_prompt: fields.boolean("add_generation_prompt")?.unwrap_or(true),
             return_token_strs: fields.boolean("return_token_strs")?.unwrap_or(false),
         };
-        fields.refuse_unless("continue_final_message", |value| value == false)?;
+        fields.refuse_unless("continue_final_message", "false")?;
         fields.finish(&[])?;
         Ok(request)
     }

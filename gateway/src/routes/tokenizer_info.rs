@@ -1,12 +1,13 @@
 //! `GET /tokenizer_info`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use souk_protocol::TokenId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::tokenize::model_for;
+use super::url::QueryOf;
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
@@ -27,7 +28,7 @@ use crate::gateway::Gateway;
 pub(crate) async fn tokenizer_info(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    Query(query): Query<TokenizerInfoQuery>,
+    QueryOf(query): QueryOf<TokenizerInfoQuery>,
 ) -> Result<Json<TokenizerInfo>, ApiError> {
     let model = model_for(&gateway, &principal, query.model.as_deref()).await?;
     let own = model.template(&gateway, &principal).await?;

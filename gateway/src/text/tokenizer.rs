@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
+use serde::Deserialize;
 use souk_protocol::{BaseModel, TokenId, TokenizerSpec, Vocabulary, VocabularyError};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
@@ -263,7 +264,27 @@ fn contractions_and(digits: &str) -> String {
     )
 }
 
+/// What of a file the library takes on trust: it cuts each merge of a BPE at the length of the prefix, whether it has it
+/// or not, which panics or makes text of half a character.
+#[derive(Deserialize)]
+struct Named {
+    model: NamedModel,
+}
+
+#[derive(Deserialize)]
+struct NamedModel {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    continuing_subword_prefix: Option<String>,
+}
+
 fn from_json(text: &str) -> Result<Parts, TokenizerError> {
+    let Named { model } = serde_json::from_str(text).map_err(|error| TokenizerError::Build(error.into()))?;
+    let is_bpe = model.kind.is_none_or(|kind| kind == "BPE");
+    if let Some(prefix) = model.continuing_subword_prefix.filter(|prefix| is_bpe && !prefix.is_empty()) {
+        let reason = format!("a BPE with a continuing_subword_prefix is not supported; given `{prefix:.40}`");
+        return Err(TokenizerError::Build(reason.into()));
+    }
     let mut plain = tokenizers::Tokenizer::from_bytes(text).map_err(TokenizerError::Build)?;
     plain.with_padding(None).with_truncation(None).map_err(TokenizerError::Build)?;
     // Special tokens that stand in a text are encoded as that text.
@@ -354,5 +375,24 @@ mod tests {
         let ids = tokenizer.encode(&rendered).unwrap();
         assert!(ids.iter().all(|&id| !tokenizer.vocabulary().is_control(id)), "{ids:?}");
         assert_eq!(texts(&tokenizer, &ids).concat(), rendered);
+    }
+
+    #[test]
+    fn any_bytes_of_a_tokenizers_file_make_one_that_works_or_are_refused() {
+        let base = souk_testkit::base::base("tiny", souk_testkit::base::SMALL);
+        souk_testkit::fuzz("tokenizer_json", |bytes| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let base = BaseModel { tokenizer: TokenizerSpec::TokenizerJson(text), ..base.clone() };
+            match Tokenizer::new(&base) {
+                Ok(tokenizer) => match tokenizer.encode_prompt("ab <|end|> é12") {
+                    Ok(ids) => {
+                        let _ = tokenizer.decode(&ids);
+                        "works".to_owned()
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            }
+        });
     }
 }

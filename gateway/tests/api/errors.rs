@@ -49,6 +49,7 @@ async fn every_error_has_its_status_code_and_sentence() {
     let with_key = |path: &str| Request::post(path).header("authorization", format!("Bearer {KEY}"));
     let model = |model: &str| post(CHAT, KEY, chat(&json!({"model": model})));
     let field = |name: &str, value: Value| post(CHAT, KEY, chat(&json!({name: value})));
+    let bare_json = |body: &str| post(TEXT, KEY, body.to_owned());
     let json_post = Request::post(CHAT).header("content-type", "application/json");
     let cases = [
         ("no key", bare(json_post, "{}")),
@@ -80,6 +81,11 @@ async fn every_error_has_its_status_code_and_sentence() {
         ("empty prompt", post(TEXT, KEY, json!({"model": "tiny", "prompt": ""}).to_string())),
         ("token outside the vocabulary", post(TEXT, KEY, json!({"model": "tiny", "prompt": [1, 99999]}).to_string())),
         ("no such path", request("GET", "/v1/nothing", KEY, String::new())),
+        ("path that is no text", request("GET", "/v1/models/%ff", KEY, String::new())),
+        ("query that is no text", request("GET", "/tokenizer_info?model=a&model=b", KEY, String::new())),
+        ("number that nobody can hold", bare_json(r#"{"model":"tiny","prompt":"a","temperature":1e400}"#)),
+        ("what is not JSON in a field", bare_json(r#"{"model":"tiny","prompt":"a","temperature":NaN}"#)),
+        ("something behind the body", bare_json(r#"{"model":"tiny","prompt":"a"} and more"#)),
         ("wrong method", request("DELETE", CHAT, KEY, String::new())),
     ];
     let mut table = String::new();

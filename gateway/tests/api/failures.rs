@@ -29,6 +29,7 @@ fn fails_with(failure: JobFailure) -> Script {
 async fn each_failure_has_its_status() {
     for (failure, status, code) in [
         (JobFailure::Adapter("no such blob".to_owned()), 502, "adapter_not_loaded"),
+        (JobFailure::AdapterBusy("no room within 10000 ms".to_owned()), 503, "overloaded"),
         (JobFailure::NotFinite { position: 3 }, 422, "output_not_finite"),
         (
             JobFailure::TooLarge { unit: "KV blocks".to_owned(), needed: 9, available: 4 },

@@ -1,6 +1,9 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
-use crate::stack::{OTHER_KEY, Stack, request, says};
+use souk_gateway::GatewayLimits;
+use souk_queue::QueueConfig;
+
+use crate::stack::{NUM_PUBLIC, OTHER_KEY, Stack, request, says};
 
 #[tokio::test]
 async fn the_list_has_base_and_own_adapters() {
@@ -8,7 +11,18 @@ async fn the_list_has_base_and_own_adapters() {
     let answer = stack.get("/v1/models").await;
     insta::assert_json_snapshot!("models", answer.json(), {".data[0].created" => "[created]"});
     let other = stack.send(request("GET", "/v1/models", OTHER_KEY, String::new())).await;
-    assert_eq!(other.json()["data"].as_array().unwrap().len(), 1);
+    assert_eq!(other.json()["data"].as_array().unwrap().len(), 1 + NUM_PUBLIC);
+    assert!(!answer.headers.contains_key("link"), "there are no more");
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_says_where_it_goes_on() {
+    let limits = GatewayLimits { listed_models: NUM_PUBLIC - 1, ..GatewayLimits::default() };
+    let stack = Stack::with(says(""), limits, QueueConfig::default()).await;
+    let answer = stack.get("/v1/models").await;
+    assert_eq!(answer.headers["link"], "</registry/v1/adapters?cursor=2>; rel=\"next\"");
+    assert_eq!(answer.json()["data"].as_array().unwrap().len(), 2 + NUM_PUBLIC - 1);
+    assert_eq!(answer.json()["object"], "list");
 }
 
 #[tokio::test]

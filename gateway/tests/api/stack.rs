@@ -11,12 +11,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use futures::StreamExt as _;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
-use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, ModelEntry};
+use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, ModelEntry, ModelPage};
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{
-    AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome, PoolId, Principal,
-    ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+    AdapterName, AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome, PoolId,
+    Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
 use tokio::sync::{Notify, mpsc};
@@ -354,6 +354,13 @@ pub(crate) async fn read_until(body: &mut axum::body::BodyDataStream, wanted: &s
 /// A registry of few adapters.
 struct FewAdapters;
 
+/// Public adapters of others.
+pub(crate) const NUM_PUBLIC: usize = 3;
+
+fn entry(owner: &str, name: &str) -> ModelEntry {
+    ModelEntry { id: format!("{owner}/{name}"), owner: owner.to_owned(), created_unix_s: 1_700_000_000 }
+}
+
 /// Digest of the adapter `acme/sst2`.
 pub(crate) fn sst2() -> Digest {
     Digest::of(b"sst2")
@@ -403,9 +410,15 @@ impl Catalog for FewAdapters {
         Ok(crate::version_templates::template_of(adapter.name.name()))
     }
 
-    async fn list(&self, principal: &Principal) -> Result<Vec<ModelEntry>, ResolveError> {
-        let entry = ModelEntry { id: "acme/sst2".to_owned(), owner: "acme".to_owned(), created_unix_s: 1_700_000_000 };
-        Ok(if principal.tenant_name == "acme" { vec![entry] } else { Vec::new() })
+    async fn list(&self, principal: &Principal, most_public: usize) -> Result<ModelPage, ResolveError> {
+        let entries = if principal.tenant_name == "acme" { vec![entry("acme", "sst2")] } else { Vec::new() };
+        let public = (0..NUM_PUBLIC).map(|number| entry("crowd", &format!("{number:03}")));
+        let next = (most_public < NUM_PUBLIC).then(|| format!("/registry/v1/adapters?cursor={most_public}"));
+        Ok(ModelPage { entries: entries.into_iter().chain(public.take(most_public)).collect(), next })
+    }
+
+    async fn entry(&self, _principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
+        Ok(entry(name.owner(), name.name()))
     }
 }
 

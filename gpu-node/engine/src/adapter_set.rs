@@ -27,9 +27,10 @@ pub(crate) struct Stage {
 
 impl AdapterSet {
     /// The adapters of a generation with this prompt, which decides where activated ones begin; none for the base
-    /// model.
+    /// model. One without weight is off: times zero, a number that is not finite would still be none.
     #[must_use]
     pub(crate) fn new(adapters: &[(Arc<DeviceAdapter>, f32)], prompt: &[TokenId]) -> Self {
+        let adapters: Vec<_> = adapters.iter().filter(|(_, weight)| *weight != 0.0).cloned().collect();
         let begins: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.acts_from(prompt)).collect();
         let froms: BTreeSet<_> = begins.iter().flatten().copied().chain([0]).collect();
         let stage = |from: usize| {
@@ -78,5 +79,20 @@ impl Stage {
     #[must_use]
     pub(crate) fn acts_like(&self, adapters: &[(Arc<DeviceAdapter>, f32)]) -> bool {
         self.key.iter().copied().eq(adapters.iter().map(|(adapter, weight)| (adapter.digest, weight.to_bits())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use souk_runner::scripted;
+
+    use super::*;
+
+    #[test]
+    fn an_adapter_without_weight_is_off() {
+        let (on, off) = (scripted::adapter("on"), scripted::adapter("off"));
+        let set = AdapterSet::new(&[(Arc::clone(&off), 0.0), (Arc::clone(&on), 0.5), (off, -0.0)], &[1, 2]);
+        assert_eq!(set.key(), AdapterSet::new(&[(on, 0.5)], &[1, 2]).key());
+        assert_eq!(set.all().len(), 1);
     }
 }

@@ -105,6 +105,8 @@ struct Books {
     used: [usize; 2],
     /// Pages that a side is short of.
     wanted: [usize; 2],
+    /// Pages that a side keeps beyond its floor, of those that it had or could have had.
+    kept: [usize; 2],
     /// The side whose standing wish is older.
     first: Option<Side>,
     wakers: [Option<Waker>; 2],
@@ -191,6 +193,19 @@ impl DeviceMemory {
         wake(waker);
     }
 
+    /// Keeps so many pages from the other side, what this one uses of them included: of those that it has, or could have
+    /// now, since what the other uses stays its own. Whatever was kept before is kept no more.
+    pub fn keep(&self, side: Side, pages: usize) {
+        let mut books = self.lock();
+        let before = books.kept[side.index()];
+        let of_other = books.used[side.other().index()].max(self.0.floors[side.other().index()]);
+        books.kept[side.index()] = pages.min(self.0.total_pages - of_other).min(self.0.most[side.index()]);
+        let is_less = books.kept[side.index()] < before;
+        let waker = if is_less { books.waker_of_wish(side.other()) } else { None };
+        drop(books);
+        wake(waker);
+    }
+
     /// Pages that a side has asked for and not taken since.
     #[must_use]
     pub fn wanted(&self, side: Side) -> usize {
@@ -205,7 +220,7 @@ impl DeviceMemory {
         let wanted = books.wanted[other.index()];
         let missing = wanted.saturating_sub(self.0.total_pages - books.used[0] - books.used[1]);
         // Neither what lies below this side's floor, nor what the other's own bound keeps it from taking.
-        let above_floor = books.used[side.index()].saturating_sub(self.0.floors[side.index()]);
+        let above_floor = books.used[side.index()].saturating_sub(self.kept_in(&books, side));
         let other_may_take = self.0.most[other.index()].saturating_sub(books.used[other.index()]);
         if wanted > other_may_take { 0 } else { missing.min(above_floor) }
     }
@@ -256,11 +271,16 @@ impl DeviceMemory {
         let free = self.0.total_pages - books.used[0] - books.used[1];
         let below_most = self.0.most[side.index()].saturating_sub(used);
         // What the other lacks to its floor stays free for it.
-        let for_floor = self.0.floors[other.index()].saturating_sub(books.used[other.index()]);
+        let for_floor = self.kept_in(books, other).saturating_sub(books.used[other.index()]);
         let for_wish = if books.first == Some(other) { books.wanted[other.index()] } else { 0 };
-        let below_floor = self.0.floors[side.index()].saturating_sub(used);
+        let below_floor = self.kept_in(books, side).saturating_sub(used);
         let shared = free.saturating_sub(for_floor.max(for_wish));
         below_most.min(shared.max(below_floor))
+    }
+
+    /// Pages of a side that the other cannot take.
+    fn kept_in(&self, books: &Books, side: Side) -> usize {
+        self.0.floors[side.index()].max(books.kept[side.index()])
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {

@@ -46,4 +46,10 @@ fn describe_constraints() {
     );
     describe_counter!("souk_constraint_errors_total", "Constraints that were refused, by reason.");
     describe_counter!("souk_constraint_cache_total", "Constraints looked for among compiled ones, by result.");
+    describe_gauge!("souk_constraint_compiles", "Threads that compile constraints.");
+    describe_gauge!(
+        "souk_constraint_cached_bytes",
+        Unit::Bytes,
+        "Compiled constraints that are kept, with their sources."
+    );
 }

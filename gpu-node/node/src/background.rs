@@ -42,17 +42,47 @@ pub(crate) fn yield_to_others(by: StandBack) {
 /// If there is no thread to be had, or the work panicked.
 pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
+    #[cfg(test)]
+    let running = tests::Running::begin();
     std::thread::Builder::new().name("souk-background".to_owned()).spawn(move || {
         yield_to_others(StandBack::Somewhat);
         // Nobody listens any more: then nobody needs it.
         let _ = done.send(work());
+        #[cfg(test)]
+        drop(running);
     })?;
     result.await.map_err(|_| io::Error::other("the work was broken off"))
 }
 
+/// How much work is under way in the process.
+#[cfg(test)]
+pub(crate) fn num_running() -> usize {
+    tests::RUNNING.load(std::sync::atomic::Ordering::SeqCst)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    pub(super) static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+    /// Work that is under way, until it is dropped.
+    pub(super) struct Running;
+
+    impl Running {
+        pub(super) fn begin() -> Self {
+            RUNNING.fetch_add(1, Ordering::SeqCst);
+            Self
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 
     #[tokio::test]
     async fn what_the_work_returns_comes_back_and_a_panic_is_an_error() {

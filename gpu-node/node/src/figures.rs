@@ -22,6 +22,12 @@ fn describe_tiers() {
     describe_counter!("souk_adapter_prefetch_hits_total", "Requests whose adapter had been brought nearer.");
     describe_counter!("souk_adapter_evictions_total", "Adapters that lost their place to another, by tier.");
     describe_gauge!("souk_adapter_bytes", Unit::Bytes, "Bytes of adapters, by tier.");
+    describe_gauge!(
+        "souk_adapter_in_use_bytes",
+        Unit::Bytes,
+        "Bytes of adapters that requests run with, or wait with in host memory, by tier; shared between tenants."
+    );
+    describe_gauge!("souk_adapter_loads_running", "Loads of adapters that have a slot; shared between tenants.");
     describe_gauge!("souk_adapter_pinned_bytes", Unit::Bytes, "Bytes of adapters that are kept on the device.");
 }
 

@@ -263,4 +263,31 @@ mod tests {
             prop_assert_eq!(parse(&text[..len]), Ok(Parsed::More));
         }
     }
+
+    #[test]
+    fn any_bytes_of_a_proxy_header_are_read_or_refused() {
+        souk_testkit::fuzz("proxy_header", |bytes| match parse(bytes) {
+            Ok(Parsed::Header { len, client }) => {
+                assert!(len <= bytes.len() && len <= MAX_BINARY);
+                format!(
+                    "a header of {}",
+                    client.map_or("the proxy", |client| if client.is_ipv4() { "v4" } else { "v6" })
+                )
+            }
+            Ok(other) => format!("{other:?}"),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    #[test]
+    fn any_bytes_of_forwarded_addresses_name_a_client_or_the_proxy() {
+        let trusted = networks(&["10.0.0.0/8", "::1"]);
+        souk_testkit::fuzz("x_forwarded_for", |bytes| {
+            let values = bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
+            let name = axum::http::HeaderName::from_static("x-forwarded-for");
+            let headers: HeaderMap = values.map(|value| (name.clone(), value)).collect();
+            let client = client_of([10, 0, 0, 1].into(), &headers, &trusted);
+            format!("{} {}", client.is_ipv4(), trusted.contain(client))
+        });
+    }
 }

@@ -325,3 +325,13 @@ proptest! {
         prop_assert_eq!(one == other, BaseName::read(&one) == BaseName::read(&other));
     }
 }
+
+#[test]
+fn any_text_of_a_base_name_is_read_or_refused() {
+    let base = smollm2();
+    souk_testkit::fuzz("base_name", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let read = BaseName::read(&text);
+        format!("{} {} {}", read.is_silent(), read.names(&base), states(&text, &base))
+    });
+}

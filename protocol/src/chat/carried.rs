@@ -354,4 +354,24 @@ mod tests {
         let known = json!({"added_tokens_decoder": {"0": {"content": "<|end|>"}}});
         assert_eq!(read(None, &known, None).unwrap().warnings, []);
     }
+
+    #[test]
+    fn any_bytes_of_a_tokenizers_files_are_read_or_refused() {
+        let base = base();
+        souk_testkit::fuzz("tokenizer_config", |bytes| {
+            // In turn as one file and as the other: what is sound as one is not as the other.
+            let answers = [true, false].map(|is_config| {
+                let files = CarriedFiles {
+                    template: None,
+                    tokenizer_config: is_config.then_some(bytes),
+                    added_tokens: (!is_config).then_some(bytes),
+                };
+                match files.read(&base) {
+                    Ok(carried) => format!("{:?} {:?}", carried.source.is_some(), carried.warnings.first()),
+                    Err(problems) => problems.to_string(),
+                }
+            });
+            answers.concat()
+        });
+    }
 }

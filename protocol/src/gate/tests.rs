@@ -85,13 +85,13 @@ async fn who_waits_is_served_in_turn_and_the_reserve_is_for_those_who_have_nothi
     let third = gate.wait(&3, 1, LONG);
     tokio::pin!(third);
     assert!(tokio::time::timeout(Duration::from_secs(1), &mut third).await.is_err(), "all is taken");
-    assert_eq!(gate.waiting(), 2);
+    assert_eq!(gate.num_waiting(), 2);
     drop(other);
     // It came later, and holds less.
     let third = third.await.unwrap();
     drop(first);
     let second = second.await.unwrap();
-    assert_eq!((gate.used(), gate.held(&1), gate.waiting()), (2, 1, 0));
+    assert_eq!((gate.used(), gate.held(&1), gate.num_waiting()), (2, 1, 0));
     drop((second, third));
     assert_eq!(gate.used(), 0);
 }
@@ -102,7 +102,7 @@ async fn the_wait_has_an_end_and_who_leaves_the_line_is_not_served() {
     let passes = [gate.wait(&1, 1, LONG).await.unwrap(), gate.wait(&2, 1, LONG).await.unwrap()];
     let refusal = gate.wait(&3, 1, Duration::from_secs(2)).await.unwrap_err();
     assert_eq!((refusal.cause, refusal.used, refusal.asked), (Cause::Full, 2, 1));
-    assert_eq!(gate.waiting(), 0);
+    assert_eq!(gate.num_waiting(), 0);
     let stays = gate.wait(&4, 1, LONG);
     tokio::pin!(stays);
     tokio::select! {
@@ -111,10 +111,10 @@ async fn the_wait_has_an_end_and_who_leaves_the_line_is_not_served() {
         _ = &mut stays => panic!("nothing was given back"),
         () = tokio::time::sleep(Duration::from_secs(1)) => {}
     }
-    assert_eq!(gate.waiting(), 1);
+    assert_eq!(gate.num_waiting(), 1);
     drop(passes);
     stays.await.unwrap();
-    assert_eq!((gate.used(), gate.waiting()), (0, 0));
+    assert_eq!((gate.used(), gate.num_waiting()), (0, 0));
     let refusal = gate.wait(&1, 3, LONG).await.unwrap_err();
     assert_eq!((refusal.asked, refusal.share), (3, 1), "it could never have as much");
 }
@@ -194,4 +194,15 @@ proptest! {
         drop(passes);
         prop_assert_eq!(gate.used(), 0);
     }
+}
+
+#[test]
+fn what_comes_back_is_let_in_however_full_it_is_and_counts() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let passes = fill(&gate, 1, now);
+    let back = gate.enter_again(&1, 10);
+    assert_eq!((gate.used(), gate.held(&1), back.amount()), (66, 66, 10));
+    assert_eq!(gate.enter(&2, 1, now).unwrap_err().cause, Cause::Full, "the reserve is taken by it");
+    drop((passes, back));
+    assert_eq!((gate.used(), gate.held(&1)), (0, 0));
 }

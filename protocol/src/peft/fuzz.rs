@@ -112,3 +112,51 @@ const PIECES: &[&str] = &[
     "|", "*", "+", "?", "++", "{2,}", "{,3}", "{9}", "{99}", "^", "$", ".", "\\", "\\d", "\\b", "\\1", "\\Z", "\\.",
     "a", "q_proj", "model", "layers", "é", "(.*)*", "(?:a|a)+", "\\w+",
 ];
+
+#[test]
+fn any_bytes_of_a_peft_config_are_read_or_refused() {
+    let (weights, base) = (valid_weights(), small_base());
+    souk_testkit::fuzz("peft_config", |bytes| {
+        if let Ok(config) = LoraConfig::parse(bytes) {
+            assert!((1..=super::MAX_RANK).contains(&config.rank_of("model.layers.0.self_attn.q_proj")));
+        }
+        match AdapterPlan::check(bytes, &weights, weights.len() as u64, &base) {
+            Ok(plan) => format!("{} pairs", plan.pairs.len()),
+            Err(problems) => problems.to_string(),
+        }
+    });
+}
+
+#[test]
+fn any_bytes_of_a_safetensors_file_are_read_or_refused() {
+    let (config, base) = (valid_config(), small_base());
+    souk_testkit::fuzz("adapter_weights", |bytes| {
+        // Headers alone fit into a kept input; what they speak of is zeros.
+        let file = [bytes, &[0; 4096]].concat();
+        match AdapterPlan::check(&config, &file, file.len() as u64, &base) {
+            Ok(plan) => {
+                let data = &file[usize::try_from(plan.data_start).unwrap()..];
+                assert!(plan.pairs.iter().all(|pair| pair.a.bytes(data).is_some() && pair.b.bytes(data).is_some()));
+                format!("{} pairs", plan.pairs.len())
+            }
+            Err(problems) => problems.to_string(),
+        }
+    });
+}
+
+#[test]
+fn any_text_of_a_pattern_is_read_or_refused_and_ends() {
+    let path = "model.layers.10.self_attn.q_proj";
+    souk_testkit::fuzz("peft_pattern", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let answers = [Pattern::full, Pattern::suffix, Pattern::layer].map(|pattern| match pattern("field", &text) {
+            Ok(pattern) => {
+                let is_bounded = pattern.check_steps([path]).is_ok();
+                assert!(is_bounded || !pattern.matches(path));
+                format!("{is_bounded} {} {:?}", pattern.matches(path), pattern.number(path))
+            }
+            Err(problem) => format!("{problem:?}"),
+        });
+        answers.concat()
+    });
+}

@@ -74,7 +74,7 @@ impl Pool {
         self.dequeue(id);
         let record = self.jobs.get_mut(id)?;
         let since = match record.phase {
-            Phase::Queued { since } => since,
+            Phase::Queued { since, .. } => since,
             Phase::Running { .. } | Phase::Over { .. } => now,
         };
         record.attempt += 1;

@@ -100,7 +100,7 @@ impl Pool {
         }
         // Whoever comes first takes it: the lane's own node has just failed it.
         record.submission.lane = None;
-        self.enqueue(id, now);
+        self.enqueue(id, None, now);
         self.report(id, NoticeKind::Requeued, now);
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use souk_protocol::deadline::bounded;
+use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
 use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, TokenId};
 use tokio::time::Instant;
 
@@ -31,7 +32,8 @@ pub(super) struct Pool {
     pub(super) running: HashMap<TenantId, usize>,
     /// Running jobs per node and tenant; whoever has none is not in here.
     pub(super) held: HashMap<NodeId, HashMap<TenantId, usize>>,
-    pub(super) num_queued: usize,
+    /// The places of waiting jobs, shared between tenants. A job that waits has one, in its [`Phase`].
+    pub(super) places: Gate<TenantId>,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
     pub(super) notices: Mailboxes<GatewayId, Notice>,
@@ -67,9 +69,19 @@ pub(super) struct Record {
 }
 
 pub(super) enum Phase {
-    Queued { since: Instant },
-    Running { node: NodeId, expires: Instant, cancelled: bool },
-    Over { forget: Instant },
+    /// It holds its place until it leaves this phase.
+    Queued {
+        since: Instant,
+        _place: Pass<TenantId>,
+    },
+    Running {
+        node: NodeId,
+        expires: Instant,
+        cancelled: bool,
+    },
+    Over {
+        forget: Instant,
+    },
 }
 
 pub(super) struct Node {
@@ -103,7 +115,7 @@ impl Pool {
             counters: VirtualCounters::default(),
             running: HashMap::new(),
             held: HashMap::new(),
-            num_queued: 0,
+            places: Gate::new(rules(&config)),
             due: BTreeSet::new(),
             notices: Mailboxes::new(config.remember_over),
             cancellations: Mailboxes::new(config.remember_over),
@@ -123,28 +135,36 @@ impl Pool {
         if let Some(record) = self.jobs.get(&submission.job.id) {
             return Ok(Submitted::Already(record.phase.state()));
         }
-        self.admit(&submission.job.tenant)?;
-        self.insert(submission, false, now);
+        let place = self.admit(&submission.job.tenant, now)?;
+        self.insert(submission, false, Some(place), now);
         Ok(Submitted::Queued)
     }
 
-    fn admit(&self, tenant: &TenantId) -> Result<(), QueueFull> {
-        let queued = self.counters.queued(tenant);
-        let in_flight = queued + self.running.get(tenant).copied().unwrap_or(0);
-        let caps = [
-            (FullScope::TenantQueued, Some(self.config.max_queued_per_tenant), queued),
-            (FullScope::TenantInFlight, self.config.max_in_flight_per_tenant, in_flight),
-            (FullScope::PoolQueued, Some(self.config.max_queued), self.num_queued),
-        ];
-        for (scope, limit, queued) in caps {
-            if let Some(limit) = limit.filter(|limit| queued >= *limit) {
-                return Err(QueueFull { scope, limit, queued, retry_after: self.pace.time_to_drain(queued / 2) });
-            }
+    /// A place for a new job of the tenant.
+    fn admit(&self, tenant: &TenantId, now: Instant) -> Result<Pass<TenantId>, QueueFull> {
+        let in_flight = self.counters.queued(tenant) + self.running.get(tenant).copied().unwrap_or(0);
+        if let Some(limit) = self.config.max_in_flight_per_tenant.filter(|limit| in_flight >= *limit) {
+            return Err(self.full(FullScope::TenantInFlight, limit, in_flight));
         }
-        Ok(())
+        self.places.enter(tenant, 1, now.into_std()).map_err(|refusal| self.refused(refusal))
     }
 
-    fn insert(&mut self, submission: Submission, is_settled: bool, now: Instant) {
+    /// Why there is no place, in jobs that wait.
+    fn refused(&self, refusal: Refusal) -> QueueFull {
+        let count = |jobs| usize::try_from(jobs).unwrap_or(usize::MAX);
+        let room = rules(&self.config).room(refusal.held + refusal.asked);
+        match refusal.cause {
+            Cause::Share => self.full(FullScope::TenantQueued, count(refusal.share), count(refusal.held)),
+            Cause::Full => self.full(FullScope::PoolQueued, count(room), count(refusal.used)),
+        }
+    }
+
+    fn full(&self, scope: FullScope, limit: usize, queued: usize) -> QueueFull {
+        QueueFull { scope, limit, queued, retry_after: self.pace.time_to_drain(queued / 2) }
+    }
+
+    /// `place` is what the gate gave; without one the job comes back, and is not asked again.
+    fn insert(&mut self, submission: Submission, is_settled: bool, place: Option<Pass<TenantId>>, now: Instant) {
         let id = submission.job.id.clone();
         let record = Record {
             deadline: submission.job.time_left.map(|time_left| now + bounded(Some(time_left))),
@@ -159,11 +179,12 @@ impl Pool {
         };
         self.next_ticket += 1;
         self.jobs.insert(id.clone(), record);
-        self.enqueue(&id, now);
+        self.enqueue(&id, place, now);
     }
 
-    /// Puts a job that is on record into its lane; ends it if it must not run any more.
-    pub(super) fn enqueue(&mut self, id: &JobId, now: Instant) {
+    /// Puts a job that is on record into its lane; ends it if it must not run any more. One that comes back has no place
+    /// with it and is given one however full the queue is.
+    pub(super) fn enqueue(&mut self, id: &JobId, place: Option<Pass<TenantId>>, now: Instant) {
         if self.is_taken_down(id) {
             return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
         }
@@ -171,12 +192,12 @@ impl Pool {
         let (lane, tenant) = (record.submission.lane.clone(), record.submission.job.tenant.clone());
         self.lanes.entry(lane).or_default().entry(tenant.clone()).or_default().insert(record.ticket, id.clone());
         self.counters.arrive(&tenant);
-        self.num_queued += 1;
         self.rings.work = true;
-        self.set_phase(id, Phase::Queued { since: now });
+        let place = place.unwrap_or_else(|| self.places.enter_again(&tenant, 1));
+        self.set_phase(id, Phase::Queued { since: now, _place: place });
     }
 
-    /// Takes a waiting job out of its lane. Its phase is the caller's to set.
+    /// Takes a waiting job out of its lane. Its phase is the caller's to set, and with the old one its place goes.
     pub(super) fn dequeue(&mut self, id: &JobId) {
         let Some(record) = self.jobs.get(id) else { return };
         let (lane, tenant) = (&record.submission.lane, &record.submission.job.tenant);
@@ -192,7 +213,6 @@ impl Pool {
             }
         }
         self.counters.depart(tenant);
-        self.num_queued -= 1;
     }
 
     /// Moves a job to another phase, and keeps its due time and who holds it in step.
@@ -289,10 +309,10 @@ impl Pool {
             Some(record) => {
                 (record.submission, record.deadline, record.deliveries) = (letter.submission, None, 0);
                 record.is_settled = true;
-                self.enqueue(id, now);
+                self.enqueue(id, None, now);
             }
             // Its gateway was told when it became a dead letter.
-            None => self.insert(letter.submission, true, now),
+            None => self.insert(letter.submission, true, None, now),
         }
         Ok(())
     }
@@ -307,7 +327,7 @@ impl Pool {
             lane,
         };
         PoolStats {
-            queued: self.num_queued,
+            queued: usize::try_from(self.places.used()).unwrap_or(usize::MAX),
             running: self.running.values().sum(),
             dead_letters: self.dead.len(),
             lanes: names.into_iter().map(stats_of).collect(),
@@ -319,7 +339,7 @@ impl Pool {
         let heads = lane.values().filter_map(|queue| queue.first_key_value());
         heads
             .filter_map(|(_, id)| match self.jobs.get(id)?.phase {
-                Phase::Queued { since } => Some(since),
+                Phase::Queued { since, .. } => Some(since),
                 Phase::Running { .. } | Phase::Over { .. } => None,
             })
             .min()
@@ -371,6 +391,11 @@ impl Pace {
         let seconds = self.seconds_per_claim * num_jobs as f64;
         Duration::from_secs_f64(seconds.clamp(1.0, 60.0).ceil())
     }
+}
+
+/// How the places of waiting jobs are shared.
+fn rules(config: &QueueConfig) -> Rules {
+    Rules::with_an_eighth_kept(config.max_queued as u64, 1, config.max_queued_per_tenant as u64)
 }
 
 /// Notes that a node holds one job less of a tenant.

@@ -26,12 +26,53 @@ pub(crate) async fn a_tenant_over_its_cap_is_refused_with_the_numbers(queue: Que
 }
 
 pub(crate) async fn a_full_pool_refuses_everyone(queue: Queue) {
-    for _ in 0..50 {
-        submit(&queue, job("a", 10)).await;
-        submit(&queue, job("b", 10)).await;
+    fill(&queue, &["a", "b"]).await;
+    let full = refusal(&queue, "a").await;
+    assert_eq!((full.scope, full.limit, full.queued), (FullScope::TenantQueued, 44, 44), "an eighth is not theirs");
+    for number in 0..12 {
+        submit(&queue, job(&format!("newcomer-{number}"), 10)).await;
     }
-    let full = refusal(&queue, "newcomer").await;
+    let full = refusal(&queue, "one too many").await;
     assert_eq!((full.scope, full.limit, full.queued), (FullScope::PoolQueued, 100, 100));
+}
+
+pub(crate) async fn however_many_jobs_others_have_a_tenant_without_any_gets_in(queue: Queue) {
+    fill(&queue, &["a", "b", "c", "d"]).await;
+    submit(&queue, job("newcomer", 10)).await;
+    assert_eq!(refusal(&queue, "newcomer").await.scope, FullScope::PoolQueued, "its second is one of the others");
+    let fifth = |jobs: usize| jobs == 88 / 5;
+    // What is taken from the queue goes to those who have less than an even part, until they have it.
+    let mut of_newcomer = 1;
+    for _ in 0..90 {
+        let delivery = claim_one(&queue, "n").await;
+        let tenant = delivery.job.tenant.to_string();
+        finish(&queue, &delivery, 1).await;
+        if queue.submit(job(&tenant, 10)).await.is_ok() && tenant == "newcomer" {
+            continue;
+        }
+        of_newcomer += usize::from(!fifth(of_newcomer) && queue.submit(job("newcomer", 10)).await.is_ok());
+    }
+    assert!(of_newcomer > 1, "{of_newcomer}");
+}
+
+pub(crate) async fn a_job_that_comes_back_keeps_its_place_in_a_full_queue(queue: Queue) {
+    submit(&queue, job("a", 10)).await;
+    let running = claim_one(&queue, "n").await;
+    fill(&queue, &["a", "b"]).await;
+    fail(&queue, &running).await;
+    let stats = queue.stats(pool()).await.unwrap();
+    assert_eq!((stats.queued, stats.running), (89, 0), "one more than may come new");
+    assert_eq!(claim_one(&queue, "n").await.lease.job, running.lease.job, "and it is as old as it was");
+}
+
+/// Submits jobs of these tenants in turn until each of them is refused.
+async fn fill(queue: &Queue, tenants: &[&str]) {
+    let mut are_open = vec![true; tenants.len()];
+    while are_open.contains(&true) {
+        for (tenant, is_open) in tenants.iter().zip(&mut are_open) {
+            *is_open = queue.submit(job(tenant, 10)).await.is_ok();
+        }
+    }
 }
 
 pub(crate) async fn running_jobs_count_where_the_cap_says_so(queue: Queue) {

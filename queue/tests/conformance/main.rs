@@ -73,6 +73,8 @@ on_every_queue! {
         settlements::a_refused_job_is_not_settled,
         caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
         caps::a_full_pool_refuses_everyone,
+        caps::however_many_jobs_others_have_a_tenant_without_any_gets_in,
+        caps::a_job_that_comes_back_keeps_its_place_in_a_full_queue,
         caps::running_jobs_count_where_the_cap_says_so,
         caps::submitting_twice_queues_once,
         caps::a_refused_job_leaves_nothing_behind,

@@ -229,6 +229,35 @@ async fn cancel(queue: &Queue, model: &mut Model, pick: u8) {
     assert_eq!(queue.cancel(pool(), id).await.unwrap(), expected);
 }
 
+/// Four tenants submit and claim; after each act another asks for one place, and gives it back.
+async fn flood(config: QueueConfig, ops: Vec<Op>) {
+    let queue: Queue = Arc::new(MemoryQueue::new(config));
+    let mut deliveries = Vec::new();
+    for op in ops {
+        match op {
+            Op::Submit { tenant, prompt, .. } => {
+                for _ in 0..prompt {
+                    let _ = queue.submit(job(&tenant.to_string(), 1)).await;
+                }
+            }
+            Op::Claim { node, max_jobs } => deliveries.extend(claim(&queue, &node.to_string(), max_jobs.into()).await),
+            Op::Fail { .. } | Op::GiveBack { .. } => {
+                if let Some(delivery) = deliveries.pop() {
+                    let _ = queue.settle(pool(), &delivery.lease, Settlement::GiveBack).await;
+                }
+            }
+            _ => deliveries.truncate(deliveries.len() / 2),
+        }
+        let newcomer = job("newcomer", 1);
+        let id = newcomer.job.id.clone();
+        let came_back = queue.stats(pool()).await.unwrap().queued.saturating_sub(config.max_queued * 7 / 8);
+        let submitted = queue.submit(newcomer).await;
+        // Only jobs that came back can be more than what others may have.
+        assert!(submitted.is_ok() || came_back > 0, "{submitted:?}");
+        queue.cancel(pool(), &id).await.unwrap();
+    }
+}
+
 /// Lets every node die, takes all that is left with a new one, and checks that each job came to its end.
 async fn drain(queue: Queue, mut model: Model, config: QueueConfig) {
     pass(config.lease.max(config.heartbeat_timeout)).await;
@@ -268,5 +297,16 @@ proptest! {
     fn no_order_of_operations_loses_repeats_or_confuses_a_job(ops in prop::collection::vec(op(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(run(ops));
+    }
+
+    #[test]
+    fn whatever_others_put_into_the_queue_a_tenant_that_has_nothing_there_gets_in(
+        max_queued in 2usize..40, per_tenant in 1usize..50, ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let config = QueueConfig {
+            max_queued, max_queued_per_tenant: per_tenant, max_in_flight_per_tenant: None, ..config()
+        };
+        runtime.block_on(flood(config, ops));
     }
 }

@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use crate::Registry;
 use crate::db::adapters::Filter;
-use crate::db::{AdapterRow, adapters, begin_write, is_unique_violation, now_ms, tags, version_files, versions};
+use crate::db::{
+    AdapterRow, adapters, begin_write, is_unique_violation, now_ms, tags, tenants, version_files, versions,
+};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
@@ -71,8 +73,16 @@ impl Registry {
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
             deleted_at_ms: None,
+            // Without a version it is no model.
+            listed_as: String::new(),
         };
         let transaction = begin_write(&self.db).await?;
+        tenants::lock(&transaction, &row.tenant_id).await?;
+        let given = adapters::count_of(&transaction, &row.tenant_id).await?;
+        RegistryError::unless_fewer(given, self.config.settings.max_adapters_per_tenant, |given, limit| {
+            let (of, setting) = (format!("`{}`", row.owner), "registry.max_adapters_per_tenant");
+            RegistryError::TooMany { what: "adapters", of, setting, limit, given, remedy: "delete one first" }
+        })?;
         let row = match adapters::insert(&transaction, row.clone()).await {
             Ok(row) => row,
             Err(error) if is_unique_violation(&error) => {
@@ -113,7 +123,7 @@ impl Registry {
             None => Some(None),
         };
         let filter = Filter { after: after.ok_or_else(wrong_cursor)?, ..filter };
-        let rows = adapters::list(&self.db, principal.tenant.as_str(), filter, limit).await?;
+        let rows = adapters::list(&self.db, principal.tenant.as_str(), &filter, limit).await?;
         let mut latest = self.latest_versions(&rows).await?;
         let details = |row: AdapterRow| AdapterDetails { latest: latest.remove(&row.id), row };
         Ok(rows.into_iter().map(details).collect())
@@ -149,7 +159,10 @@ impl Registry {
         if let Some(description) = description {
             row.description = description;
         }
-        adapters::update(&self.db, &row).await?;
+        let transaction = begin_write(&self.db).await?;
+        adapters::update(&transaction, &row).await?;
+        adapters::relist(&transaction, [row.id.as_str()]).await?;
+        transaction.commit().await?;
         self.adapter_details(row).await
     }
 
@@ -165,12 +178,13 @@ impl Registry {
         let transaction = begin_write(&self.db).await?;
         adapters::delete(&transaction, &adapter.id).await?;
         tags::delete_of_adapter(&transaction, &adapter.id).await?;
-        let digests = version_files::delete_of_adapter(&transaction, &adapter.id).await?;
+        let freed = version_files::delete_of_adapter(&transaction, &adapter.id).await?;
+        tenants::add_stored(&transaction, &adapter.tenant_id, -freed.size_bytes).await?;
         versions::delete_of_adapter(&transaction, &adapter.id).await?;
-        db::blobs::release(&transaction, &digests).await?;
+        db::blobs::release(&transaction, &freed.digests).await?;
         transaction.commit().await?;
         tracing::info!(adapter.owner = owner, adapter.name = name, "Deleted adapter {owner}/{name}");
-        blobs::remove_released(&self.db, &*self.objects, digests).await;
+        blobs::remove_released(&self.db, &*self.objects, freed.digests).await;
         Ok(())
     }
 

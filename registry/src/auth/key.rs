@@ -152,4 +152,19 @@ mod tests {
             prop_assert_eq!(ApiKey::parse(&longer).err(), Some(MalformedKey));
         }
     }
+
+    #[test]
+    fn any_bytes_of_a_key_are_a_key_only_with_their_checksum() {
+        souk_testkit::fuzz("api_key", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            match ApiKey::parse(&text) {
+                Ok(key) => {
+                    assert_eq!(key.expose(), text);
+                    assert_eq!((key.id().as_str().len(), key.last_four().len()), (ID_CHARS, 4));
+                    "a key".to_owned()
+                }
+                Err(MalformedKey) => format!("no key of {}", text.len() == KEY_CHARS),
+            }
+        });
+    }
 }

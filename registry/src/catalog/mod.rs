@@ -4,4 +4,4 @@ mod models;
 mod resolve;
 mod templates;
 
-pub use models::ListedModel;
+pub use models::{ListedModel, ListedModels};

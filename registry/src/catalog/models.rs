@@ -1,46 +1,65 @@
 //! The adapters that a caller can name as a model.
 
-use std::collections::BTreeMap;
-
-use sea_orm::DbErr;
-use semver::Version;
 use souk_protocol::{AdapterName, Principal};
 
 use crate::Registry;
-use crate::db::{adapters, versions};
+use crate::db::adapters;
+use crate::error::RegistryError;
 
 /// An adapter with at least one version that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedModel {
     /// `owner/name`; the owner half is the tenant that published it.
     pub name: AdapterName,
-    /// Its ready versions, highest first.
-    pub versions: Vec<Version>,
     /// When the adapter was made, in seconds since the Unix epoch.
     pub created_unix_s: i64,
 }
 
+/// What a list of models has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedModels {
+    /// The caller's own, and public ones of others, by name.
+    pub models: Vec<ListedModel>,
+    /// The last public one of others, if there are more of them; see [`public_adapters_after`](crate::public_adapters_after).
+    pub more_after: Option<AdapterName>,
+}
+
 impl Registry {
-    /// All adapters that `principal` can call, by name.
+    /// The adapters that `principal` can call: all of its own, and the first `most_public` public ones of others. Read
+    /// from an index, so that it takes no longer the more there are. It stands in the line of what the tenant reads.
     ///
     /// # Errors
-    /// What the database says.
-    pub async fn list_models(&self, principal: &Principal) -> Result<Vec<ListedModel>, DbErr> {
-        let tenant_id = principal.tenant.as_str();
-        let adapters = adapters::all_visible(&self.db, tenant_id).await?;
-        let ready = versions::ready_visible(&self.db, tenant_id).await?;
-        let mut versions_of = BTreeMap::<String, Vec<Version>>::new();
-        for row in ready {
-            versions_of.entry(row.adapter_id.clone()).or_default().push(row.number());
-        }
-        let mut models = Vec::new();
-        for adapter in adapters {
-            let Some(mut versions) = versions_of.remove(&adapter.id) else { continue };
-            versions.sort_by(|a, b| b.cmp(a));
-            let name = AdapterName::new(&adapter.owner, &adapter.name).expect("only checked names are stored");
-            models.push(ListedModel { name, versions, created_unix_s: adapter.created_at_ms / 1000 });
-        }
+    /// [`RegistryError`] from the line or the database.
+    pub async fn list_models(&self, principal: &Principal, most_public: usize) -> Result<ListedModels, RegistryError> {
+        let _pass = self.gates.read(principal).await?;
+        let (db, tenant_id) = (self.pools.of(principal), principal.tenant.as_str());
+        let own = adapters::own_listed(db, tenant_id).await?;
+        let mut public = adapters::public_listed(db, tenant_id, most_public as u64 + 1).await?;
+        let is_cut = public.len() > most_public;
+        public.truncate(most_public);
+        let mut models: Vec<_> = public.into_iter().map(listed).collect();
+        let more_after = models.last().filter(|_| is_cut).map(|model| model.name.clone());
+        models.extend(own.into_iter().map(listed));
         models.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(models)
+        Ok(ListedModels { models, more_after })
     }
+
+    /// One adapter that `principal` may see, also if its versions are all yanked, as a list would have it; `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the database.
+    pub async fn listed_model(
+        &self,
+        principal: &Principal,
+        name: &AdapterName,
+    ) -> Result<Option<ListedModel>, RegistryError> {
+        let found = adapters::visible(&self.db, principal.tenant.as_str(), name.owner(), name.name()).await?;
+        Ok(found.map(|adapter| listed((adapter.owner, adapter.name, adapter.created_at_ms))))
+    }
+}
+
+fn listed((owner, name, created_at_ms): adapters::Listed) -> ListedModel {
+    let name = AdapterName::new(&owner, &name).expect("only checked names are stored");
+    ListedModel { name, created_unix_s: created_at_ms / 1000 }
 }

@@ -1,12 +1,14 @@
 //! Table `api_keys`.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 use souk_protocol::Scope;
 
-use super::clock::now_ms;
+use super::clock::{clock_ms_ago, now_ms};
 use super::tenants;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -53,6 +55,13 @@ pub(crate) async fn with_tenant(
 ) -> Result<Option<(Model, tenants::Model)>, DbErr> {
     let found = Entity::find_by_id(id).find_also_related(tenants::Entity).one(connection).await?;
     Ok(found.and_then(|(key, tenant)| Some((key, tenant?))))
+}
+
+/// How many keys of a tenant are neither revoked nor expired.
+pub(crate) async fn count_usable(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
+    let lives = Condition::any().add(Column::ExpiresAtMs.is_null()).add(Column::ExpiresAtMs.gt(now_ms()));
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant_id)).filter(Column::RevokedAtMs.is_null());
+    of_tenant.filter(lives).count(connection).await
 }
 
 /// All keys of a tenant that were not revoked.
@@ -107,6 +116,12 @@ pub(crate) async fn shown_of(
     Ok(shown.into_tuple::<String>().all(connection).await?.into_iter().collect())
 }
 
+/// The ids of keys that were revoked less than `age` ago.
+pub(crate) async fn revoked_within(connection: &impl ConnectionTrait, age: Duration) -> Result<Vec<String>, DbErr> {
+    let lately = Expr::col(Column::RevokedAtMs).gte(clock_ms_ago(connection, age));
+    Entity::find().select_only().column(Column::Id).filter(lately).into_tuple().all(connection).await
+}
+
 /// Those of `ids` that are keys and were not revoked.
 pub(crate) async fn unrevoked(connection: &impl ConnectionTrait, ids: &[String]) -> Result<Vec<String>, DbErr> {
     let found = Entity::find().select_only().column(Column::Id).filter(Column::Id.is_in(ids));
@@ -118,7 +133,8 @@ pub(crate) async fn revoke(connection: &impl ConnectionTrait, ids: &[String], by
     let update = Entity::update_many()
         .col_expr(Column::RevokedAtMs, now_ms().into())
         .col_expr(Column::RevokedBy, by.into())
-        .filter(Column::Id.is_in(ids));
+        .filter(Column::Id.is_in(ids))
+        .filter(Column::RevokedAtMs.is_null());
     update.exec(connection).await.map(|_| ())
 }
 

@@ -24,6 +24,7 @@ pub(crate) mod blobs;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
+pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
 pub(crate) mod tenants;
@@ -34,8 +35,8 @@ pub(crate) mod versions;
 pub(crate) mod withdrawals;
 
 pub(crate) use clock::{moment, ms_of, now_ms};
-pub use connection::open_sqlite;
-pub(crate) use connection::{MAX_IN, begin_write, is_unique_violation};
+pub(crate) use connection::{MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_write, is_unique_violation};
+pub use connection::{Pools, open_sqlite};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;

@@ -38,6 +38,11 @@ pub(crate) async fn list(
     query.all(connection).await
 }
 
+/// How many tags an adapter has.
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<u64, DbErr> {
+    Entity::find().filter(Column::AdapterId.eq(adapter_id)).count(connection).await
+}
+
 pub(crate) async fn of_versions(
     connection: &impl ConnectionTrait,
     version_ids: impl IntoIterator<Item = &str>,

@@ -1,6 +1,7 @@
 //! Table `tenants`.
 
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 use souk_protocol::TenantId;
 
@@ -13,6 +14,8 @@ pub struct Model {
     pub id: String,
     pub name: String,
     pub created_at_ms: i64,
+    /// Sizes of the files of its versions; what several versions share counts for each.
+    pub stored_bytes: i64,
 }
 no_relations!();
 
@@ -21,9 +24,48 @@ pub(crate) async fn named(connection: &impl ConnectionTrait, name: &str) -> Resu
 }
 
 pub(crate) async fn insert(connection: &impl ConnectionTrait, name: &str) -> Result<Model, DbErr> {
-    let row =
-        ActiveModel { id: Set(TenantId::new().to_string()), name: Set(name.to_owned()), created_at_ms: Set(now_ms()) };
+    let row = ActiveModel {
+        id: Set(TenantId::new().to_string()),
+        name: Set(name.to_owned()),
+        created_at_ms: Set(now_ms()),
+        stored_bytes: Set(0),
+    };
     row.insert(connection).await
+}
+
+/// What tenants have stored, in bytes.
+pub(crate) struct Stored {
+    /// The one that is meant.
+    pub(crate) own: u64,
+    /// All.
+    pub(crate) all: u64,
+    /// How many others have more than a little.
+    pub(crate) num_large: u64,
+}
+
+/// What the tenant `id` and all have stored; `little` is what does not count as much.
+pub(crate) async fn stored(connection: &impl ConnectionTrait, id: &str, little: u64) -> Result<Stored, DbErr> {
+    let bytes = |sum: Option<i64>| u64::try_from(sum.unwrap_or_default()).unwrap_or_default();
+    let stored = || Entity::find().select_only().column(Column::StoredBytes);
+    let own = stored().filter(Column::Id.eq(id)).into_tuple::<i64>().one(connection).await?;
+    // PostgreSQL adds 64-bit integers to something wider.
+    let sum = Expr::cust("CAST(SUM(stored_bytes) AS BIGINT)");
+    let all = Entity::find().select_only().expr(sum).into_tuple::<Option<i64>>().one(connection).await?;
+    let little = i64::try_from(little).unwrap_or(i64::MAX);
+    let large = Entity::find().filter(Column::StoredBytes.gt(little)).filter(Column::Id.ne(id));
+    Ok(Stored { own: bytes(own), all: bytes(all.flatten()), num_large: large.count(connection).await? })
+}
+
+/// Counts files that a tenant's version has, or no longer has.
+pub(crate) async fn add_stored(connection: &impl ConnectionTrait, id: &str, bytes: i64) -> Result<(), DbErr> {
+    let sum = Expr::col(Column::StoredBytes).add(bytes);
+    let update = Entity::update_many().col_expr(Column::StoredBytes, sum).filter(Column::Id.eq(id));
+    update.exec(connection).await.map(|_| ())
+}
+
+/// Locks a tenant's row, so that two requests cannot both be the last that its limits let in.
+pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(connection).await.map(|_| ())
 }
 
 /// The next `limit` tenants after the name `after`, by name.

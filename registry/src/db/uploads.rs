@@ -98,6 +98,11 @@ pub(crate) async fn of_adapter(
     query.one(connection).await
 }
 
+/// How many uploads for an adapter are in flight.
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<u64, DbErr> {
+    Entity::find().filter(Column::AdapterId.eq(adapter_id)).count(connection).await
+}
+
 /// The ids of all uploads.
 pub(crate) async fn ids(connection: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     Entity::find().select_only().column(Column::Id).into_tuple().all(connection).await

@@ -53,28 +53,31 @@ pub(crate) async fn insert_all(connection: &impl ConnectionTrait, rows: &[Model]
     Entity::insert_many(rows).exec_without_returning(connection).await.map(|_| ())
 }
 
-/// Ends a version's references to its files; answers their digests.
-pub(crate) async fn delete_of_version(
-    connection: &impl ConnectionTrait,
-    version_id: &str,
-) -> Result<Vec<String>, DbErr> {
+/// Files to which references ended.
+pub(crate) struct Freed {
+    /// Their digests.
+    pub(crate) digests: Vec<String>,
+    /// Their sizes together.
+    pub(crate) size_bytes: i64,
+}
+
+/// Ends a version's references to its files.
+pub(crate) async fn delete_of_version(connection: &impl ConnectionTrait, version_id: &str) -> Result<Freed, DbErr> {
     delete_where(connection, Column::VersionId.eq(version_id)).await
 }
 
-/// Ends the references of all versions of an adapter; answers their digests.
-pub(crate) async fn delete_of_adapter(
-    connection: &impl ConnectionTrait,
-    adapter_id: &str,
-) -> Result<Vec<String>, DbErr> {
+/// Ends the references of all versions of an adapter.
+pub(crate) async fn delete_of_adapter(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<Freed, DbErr> {
     let of_adapter = versions::Entity::find().filter(versions::Column::AdapterId.eq(adapter_id));
     let ids = of_adapter.select_only().column(versions::Column::Id).into_query();
     delete_where(connection, Column::VersionId.in_subquery(ids)).await
 }
 
-async fn delete_where(connection: &impl ConnectionTrait, condition: Expr) -> Result<Vec<String>, DbErr> {
+async fn delete_where(connection: &impl ConnectionTrait, condition: Expr) -> Result<Freed, DbErr> {
     let files = Entity::find().filter(condition.clone()).all(connection).await?;
     Entity::delete_many().filter(condition).exec(connection).await?;
-    Ok(files.into_iter().map(|file| file.digest).collect())
+    let size_bytes = files.iter().map(|file| file.size_bytes).sum();
+    Ok(Freed { digests: files.into_iter().map(|file| file.digest).collect(), size_bytes })
 }
 
 /// The digests that begin with the byte `shard` and that some version refers to.

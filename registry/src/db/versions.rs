@@ -5,7 +5,6 @@ use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _
 use semver::Version;
 use souk_protocol::Digest;
 
-use super::adapters;
 use super::clock::now_ms;
 use crate::words::VersionState;
 
@@ -94,9 +93,9 @@ pub(crate) async fn ready_of(
     ready().filter(Column::AdapterId.is_in(adapter_ids)).all(connection).await
 }
 
-/// The ready versions of every adapter that the tenant may see.
-pub(crate) async fn ready_visible(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
-    ready().filter(Column::AdapterId.in_subquery(adapters::visible_ids(tenant_id))).all(connection).await
+/// How many versions an adapter has.
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<u64, DbErr> {
+    existing(adapter_id).count(connection).await
 }
 
 /// The versions that were taken down last, the newest first.

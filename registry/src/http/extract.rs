@@ -1,12 +1,12 @@
 //! axum's extractors with rejections that are problems.
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection};
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::middleware::JSON_BODY_BYTES;
+use super::admit::unreadable;
 use crate::error::RegistryError;
 
 /// A JSON body.
@@ -26,9 +26,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             JsonRejection::JsonSyntaxError(error) => RegistryError::bad_request("malformed_json", error.body_text()),
             JsonRejection::JsonDataError(error) => RegistryError::bad_request("invalid_body", error.body_text()),
             JsonRejection::MissingJsonContentType(error) => RegistryError::UnsupportedMediaType(error.body_text()),
-            JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(
-                FailedToBufferBody::LengthLimitError(_),
-            )) => RegistryError::TooLarge { what: "the body".to_owned(), limit_bytes: JSON_BODY_BYTES as u64 },
+            JsonRejection::BytesRejection(rejection) => unreadable(rejection),
             other => RegistryError::bad_request("unreadable_body", other.body_text()),
         })?;
         Ok(Self(value))

@@ -11,6 +11,7 @@ use souk_http::idempotency::{self, IDEMPOTENCY_REPLAYED};
 use souk_protocol::{Digest, Principal};
 
 use super::JSON_BODY_BYTES;
+use super::admit::Held;
 use super::middleware::PREFIX;
 use crate::Registry;
 use crate::auth::AuthError;
@@ -36,7 +37,7 @@ pub(crate) async fn answer_once(
     let too_large = |_| RegistryError::TooLarge { what: "the body".to_owned(), limit_bytes: JSON_BODY_BYTES as u64 };
     let body = to_bytes(body, JSON_BODY_BYTES).await.map_err(too_large)?;
     let body_digest = Digest::of(&body);
-    let claim = match registry.claim(&principal, route, key).await? {
+    let claim = match registry.for_caller(&principal).claim(&principal, route, key).await? {
         Claim::Kept(kept) => return Ok(kept.for_body(&body_digest)?.into_response()),
         Claim::New(claim) => claim,
     };
@@ -44,7 +45,9 @@ pub(crate) async fn answer_once(
     let mut request = Request::from_parts(parts, Body::from(body));
     request.extensions_mut().insert(once.clone());
     // A task of its own: what began is finished and kept also when the client goes away.
+    let held = request.extensions().get::<Held>().cloned();
     let work = tokio::spawn(async move {
+        let _held = held;
         let response = next.run(request).await;
         once.end().await;
         response

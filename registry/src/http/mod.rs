@@ -2,6 +2,7 @@
 //! own with its request, its response and its handler; rules that all actions share are in the files beside it.
 
 pub(crate) mod adapters;
+mod admit;
 pub(crate) mod base_models;
 mod caller;
 mod extract;
@@ -14,12 +15,14 @@ mod router;
 pub(crate) mod keys;
 pub(crate) mod tags;
 pub(crate) mod tenants;
+pub(crate) mod tokens;
 pub(crate) mod versions;
 
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, Serving};
 pub(crate) use extract::{Body, PathOf, QueryOf};
 pub(crate) use idempotency::{key_of, route_of};
 pub(crate) use middleware::JSON_BODY_BYTES;
+pub use page::public_adapters_after;
 pub(crate) use page::{Page, PageQuery};
 pub(crate) use problem::Problems;
 pub use router::{openapi, router};

@@ -4,13 +4,19 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use souk_protocol::AdapterName;
 use utoipa::{IntoParams, ToSchema};
 
+use super::middleware::PREFIX;
 use crate::error::RegistryError;
 use crate::slice::{Slice, wrong_cursor};
 
 const DEFAULT_LIMIT: u64 = 20;
 const MAX_LIMIT: u64 = 100;
+/// Longest name of a tenant, an adapter or a tag.
+pub(crate) const MAX_NAME_CHARS: usize = 64;
+/// Longest cursor: of two names and what is between them, it has fewer.
+const MAX_CURSOR_CHARS: usize = 400;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,10 +60,35 @@ impl PageQuery {
     /// The sort key after which the page begins.
     fn after(&self) -> Result<Option<String>, RegistryError> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
+        check_length("cursor", Some(cursor), MAX_CURSOR_CHARS)?;
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         key.map(Some).ok_or_else(wrong_cursor)
     }
+}
+
+/// The cursor of the page that begins after what has this sort key.
+fn cursor_after(sort_key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(sort_key)
+}
+
+/// Path of the page with the public adapters after this one, by owner and name.
+#[must_use]
+pub fn public_adapters_after(name: &AdapterName) -> String {
+    let cursor = cursor_after(&format!("{}/{}", name.owner(), name.name()));
+    format!("{PREFIX}/adapters?visibility=public&limit={MAX_LIMIT}&cursor={cursor}")
+}
+
+/// Refuses a parameter of the query that is longer than anything which it could mean.
+pub(crate) fn check_length(name: &str, given: Option<&str>, limit: usize) -> Result<(), RegistryError> {
+    let num_chars = given.map_or(0, |text| text.chars().count());
+    if num_chars <= limit {
+        return Ok(());
+    }
+    Err(RegistryError::bad_request(
+        "invalid_query",
+        format!("`{name}` has at most {limit} characters, given {num_chars}"),
+    ))
 }
 
 impl<T> Page<T> {
@@ -72,7 +103,7 @@ impl<T> Page<T> {
         let more = rows.len() > limit;
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
-        let next_cursor = last.map(|row| URL_SAFE_NO_PAD.encode(sort_key(row)));
+        let next_cursor = last.map(|row| cursor_after(&sort_key(row)));
         Self { data: rows.into_iter().map(item).collect(), next_cursor }
     }
 }

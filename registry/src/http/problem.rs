@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use souk_http::problem::{PROBLEM_JSON, Problem, ProblemItem};
+use souk_protocol::gate::Cause;
 use utoipa::IntoResponses;
 use utoipa::openapi::{self, RefOr};
 
@@ -25,6 +26,7 @@ impl IntoResponses for Problems {
             ("413", "The body or a file is larger than allowed"),
             ("415", "The body has another format than the route takes"),
             ("422", "The content cannot be used; `errors` lists every problem"),
+            ("429", "Others wait, and the tenant has its share"),
             ("5XX", "The registry cannot answer now"),
         ];
         let answer = |description: &str| {
@@ -44,7 +46,9 @@ impl IntoResponse for RegistryError {
 
 fn problem(error: RegistryError) -> Problem {
     let (status, code) = status_and_code(&error);
-    if status.is_server_error() {
+    // What a caller's flood brings about is counted and not logged: the log would be flooded too.
+    let is_callers = matches!(error, RegistryError::NotLetIn { .. } | RegistryError::InsufficientStorage(_));
+    if status.is_server_error() && !is_callers {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::error!(%error, cause, code, "A request failed");
     }
@@ -71,6 +75,8 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
             (StatusCode::SERVICE_UNAVAILABLE, "busy")
         }
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        RegistryError::Auth(AuthError::RevocationsUnknown) => (StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown"),
+        RegistryError::TokenForToken => (StatusCode::FORBIDDEN, "token_for_token"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
         RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
@@ -91,7 +97,13 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
         RegistryError::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch"),
         RegistryError::IdempotencyInFlight => (StatusCode::CONFLICT, "idempotency_in_flight"),
-        RegistryError::TooManyUploads { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads"),
+        RegistryError::NotLetIn { refusal, .. } if refusal.cause == Cause::Share => {
+            (StatusCode::TOO_MANY_REQUESTS, "share_taken")
+        }
+        RegistryError::NotLetIn { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        RegistryError::TooMany { .. } => (StatusCode::CONFLICT, "too_many"),
+        RegistryError::SlowBody => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+        RegistryError::InsufficientStorage(_) => (StatusCode::INSUFFICIENT_STORAGE, "insufficient_storage"),
         RegistryError::LeaseLost => (StatusCode::SERVICE_UNAVAILABLE, "lease_lost"),
         RegistryError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         RegistryError::ObjectCorrupted { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "object_corrupted"),

@@ -10,14 +10,15 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
+use super::{Problem, adapters, base_models, keys, tags, tenants, tokens, versions};
 use crate::Registry;
 
 /// Routes that need no key: facts about the installation that belong to no tenant.
 fn open_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(base_models::list_base_models))
+    OpenApiRouter::new().routes(routes!(base_models::list_base_models)).routes(routes!(tokens::list_token_keys))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
@@ -31,16 +32,17 @@ fn creating_routes() -> OpenApiRouter<Registry> {
 /// Everything else.
 fn guarded_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
-        // Tenants and keys
+        // Tenants, keys and tokens
+        .routes(routes!(tokens::exchange_token))
+        .routes(routes!(tokens::rotate_signing_key))
         .routes(routes!(tenants::list_tenants))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
-        // Versions. The upload bounds its body by file, and keeps its Idempotency-Key itself.
+        // Versions
         .routes(routes!(versions::list_versions))
-        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
         .routes(routes!(versions::get_version, versions::delete_version))
         .routes(routes!(versions::download_file))
         .routes(routes!(versions::yank_version))
@@ -51,27 +53,41 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
 }
 
+/// Uploads, which have a gate of their own: one bounds its body by file, and keeps its Idempotency-Key itself.
+fn uploading_routes() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+}
+
 /// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
 /// sets no fallback outside its own prefix.
 pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
     let (open, _) = open_routes().split_for_parts();
     let (creating, _) = creating_routes().split_for_parts();
     let (guarded, _) = guarded_routes().split_for_parts();
+    let (uploading, _) = uploading_routes().split_for_parts();
     let guarded = creating
         .route_layer(from_fn_with_state(registry.clone(), answer_once))
         .merge(guarded)
+        .route_layer(from_fn_with_state(registry.clone(), admit))
+        .merge(uploading)
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
+    let open = open.route_layer(from_fn_with_state(registry.clone(), admit));
     let routes =
         open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
-    let router = put_around(axum::Router::new().nest(PREFIX, routes), &SERVICE);
+    let routes = axum::Router::new()
+        .nest(PREFIX, routes)
+        // A nested router has neither its prefix alone nor with a slash.
+        .route(PREFIX, any(no_such_route))
+        .route(&format!("{PREFIX}/"), any(no_such_route));
+    let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
 }
 
 /// The OpenAPI document, without starting anything.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    let routes = open_routes().merge(creating_routes()).merge(guarded_routes());
+    let routes = open_routes().merge(creating_routes()).merge(guarded_routes()).merge(uploading_routes());
     let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("api_key", bearer);

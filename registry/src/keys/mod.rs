@@ -69,6 +69,12 @@ impl Registry {
         let maker = api_keys::lock(&transaction, principal.key.as_str()).await?.ok_or(AuthError::Invalid)?;
         check_usable(&maker)?;
         let expires_at_ms = within(maker.expires_at_ms, request.expires_at.map(ms_of))?;
+        tenants::lock(&transaction, &tenant_id).await?;
+        let given = api_keys::count_usable(&transaction, &tenant_id).await?;
+        RegistryError::unless_fewer(given, self.config.settings.max_keys_per_tenant, |given, limit| {
+            let (of, setting) = ("the tenant".to_owned(), "registry.max_keys_per_tenant");
+            RegistryError::TooMany { what: "keys", of, setting, limit, given, remedy: "revoke one first" }
+        })?;
         let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
         let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;

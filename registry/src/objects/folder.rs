@@ -115,6 +115,14 @@ impl ObjectStore for FolderStore {
         Ok(found)
     }
 
+    async fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let root = self.root.clone();
+        // A network file system may take its time.
+        let found =
+            tokio::task::spawn_blocking(move || rustix::fs::statvfs(&root)).await.map_err(io::Error::other)??;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
     async fn installation(&self) -> io::Result<Option<String>> {
         match fs::read_to_string(self.root.join(INSTALLATION_FILE)).await {
             Ok(text) => Ok(Some(text.trim().to_owned())),

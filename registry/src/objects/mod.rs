@@ -70,6 +70,9 @@ pub trait ObjectStore: Send + Sync + 'static {
         None
     }
 
+    /// Bytes that are free where the blobs are; `None` where there is no such bound.
+    async fn free_bytes(&self) -> io::Result<Option<u64>>;
+
     /// The id of the installation whose objects these are, if one was written.
     async fn installation(&self) -> io::Result<Option<String>>;
 

@@ -49,6 +49,14 @@ impl InFlight {
             Some(VersionState::Deleted) => return Err(RegistryError::Retired { what: "version", name }),
             Some(_) => return Err(RegistryError::AlreadyExists { what: "version", name }),
         }
+        // Of those that are being uploaded, this is one.
+        let num_others = uploads::count_of(&transaction, &adapter.id).await? - 1;
+        let given = versions::count_of(&transaction, &adapter.id).await? + num_others;
+        RegistryError::unless_fewer(given, registry.config.settings.max_versions_per_adapter, |given, limit| {
+            let of = format!("{}/{}", adapter.owner, adapter.name);
+            let setting = "registry.max_versions_per_adapter";
+            RegistryError::TooMany { what: "versions", of, setting, limit, given, remedy: "delete one first" }
+        })?;
         transaction.commit().await?;
         let renewal = {
             let (db, id) = (db.clone(), id.clone());

@@ -1,9 +1,9 @@
 //! Publishing: from named parts to a visible version. It knows kinds of artefact and nothing of HTTP; parts may come
 //! from a form, or from whatever else can name and stream them.
 //!
-//! 1. [`Registry::begin_upload`] checks the caller's right and takes one of the places for uploads.
+//! 1. [`Registry::begin_upload`] checks the caller's right and takes one of the places for uploads (`gates`).
 //! 2. [`Upload::receive`] reads the version number and reserves it (`in_flight`): of two uploads of one number, one
-//!    goes on. Then it streams the parts (`receive`): large ones into a staged blob, hashed and scanned on the way,
+//!    goes on, if there is room for what it announces (`room`). Then it streams the parts (`receive`): large ones into a staged blob, hashed and scanned on the way,
 //!    small ones into memory.
 //! 3. [`Complete::publish`] lists everything that is wrong with the artefact (`kind`, `judge`), puts the blobs in
 //!    place, then makes the version visible in one transaction (`publish`).
@@ -22,18 +22,20 @@ mod receive;
 
 use semver::Version;
 use serde::Serialize;
+use souk_protocol::gate::Pass;
 use souk_protocol::{Digest, Principal};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Registry;
 use crate::db::AdapterRow;
 use crate::error::RegistryError;
+use crate::gates::Holder;
 use crate::idempotency::Once;
 use crate::metrics;
 use crate::rights::Action;
+use crate::room::Claim;
 use crate::versions::VersionDetails;
 use in_flight::InFlight;
-use receive::{Received, Receiver};
+use receive::{Received, Receiver, Store};
 
 pub(crate) use kind::Kind;
 pub(crate) use parts::Parts;
@@ -43,31 +45,34 @@ pub(crate) struct Upload {
     registry: Registry,
     adapter: AdapterRow,
     kind: Kind,
-    place: OwnedSemaphorePermit,
+    place: Pass<Holder>,
+    /// Bytes of the whole body, where its head says so.
+    announced: Option<u64>,
 }
 
 /// An upload of which everything has arrived. Nobody waits for the client any more.
 pub(crate) struct Complete {
     upload: Upload,
+    claim: Claim,
     number: Version,
     received: Received,
     in_flight: InFlight,
 }
 
 impl Registry {
-    /// Checks that the caller may publish under `owner/name` and that one more upload may run.
+    /// Checks that the caller may publish under `owner/name` and that one more upload may run; `announced` are the bytes
+    /// of its body, where they are known.
     pub(crate) async fn begin_upload(
         &self,
         principal: &Principal,
         owner: &str,
         name: &str,
         kind: Kind,
+        announced: Option<u64>,
     ) -> Result<Upload, RegistryError> {
         let adapter = self.adapter_for(principal, Action::PublishVersion, owner, name).await?;
-        let limit = self.config.settings.max_concurrent_uploads;
-        let place = self.upload_slots.clone().try_acquire_owned();
-        let place = place.map_err(|_| RegistryError::TooManyUploads { limit })?;
-        Ok(Upload { registry: self.clone(), adapter, kind, place })
+        let place = self.gates.begin_upload(principal)?;
+        Ok(Upload { registry: self.clone(), adapter, kind, place, announced })
     }
 }
 
@@ -77,9 +82,14 @@ impl Upload {
         let running = metrics::UploadRuns::begin(self.kind.as_str());
         let mut receiver = self.receiver(parts);
         let number = receiver.version().await?;
-        let in_flight = InFlight::begin(&self.registry, &self.adapter, &number, running).await?;
-        match receiver.receive(Some((&*self.registry.objects, in_flight.id()))).await {
-            Ok(received) => Ok(Complete { upload: self, number, received, in_flight }),
+        let registry = &self.registry;
+        // What is announced beyond what may come at all is refused as it comes.
+        let announced = self.announced.unwrap_or(0).min(receiver.most_bytes());
+        let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant_id, announced).await?;
+        let in_flight = InFlight::begin(registry, &self.adapter, &number, running).await?;
+        let store = Store { objects: &*registry.objects, upload_id: in_flight.id(), claim: &mut claim };
+        match receiver.receive(Some(store)).await {
+            Ok(received) => Ok(Complete { upload: self, claim, number, received, in_flight }),
             Err(error) => Err(in_flight.end_with(error).await),
         }
     }
@@ -111,9 +121,9 @@ impl Complete {
         once: &Once,
         shape: impl FnOnce(VersionDetails) -> A,
     ) -> Result<VersionDetails, RegistryError> {
-        let Self { upload, number, received, mut in_flight } = self;
-        let Upload { registry, adapter, kind, place } = upload;
-        let _until_the_end = place;
+        let Self { upload, claim, number, received, mut in_flight } = self;
+        let Upload { registry, adapter, kind, place, .. } = upload;
+        let _until_the_end = (place, claim);
         let published = async {
             in_flight.validating().await?;
             let artefact = kind.check(received, registry.bases.clone()).await?;

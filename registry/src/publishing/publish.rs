@@ -10,7 +10,8 @@ use super::kind::Artefact;
 use crate::Registry;
 use crate::adapters::adapter_not_found;
 use crate::db::{
-    AdapterRow, FileRow, VersionRow, adapters, begin_write, blobs, now_ms, taken_down_content, version_files, versions,
+    AdapterRow, FileRow, VersionRow, adapters, begin_write, blobs, now_ms, taken_down_content, tenants, version_files,
+    versions,
 };
 use crate::error::RegistryError;
 use crate::idempotency::Once;
@@ -52,6 +53,9 @@ pub(super) async fn publish<A: Serialize>(
     in_flight.end_in(&transaction).await?;
     versions::insert(&transaction, version.row.clone()).await?;
     version_files::insert_all(&transaction, &version.files).await?;
+    adapters::relist(&transaction, [adapter.id.as_str()]).await?;
+    let size_bytes = version.files.iter().map(|file| file.size_bytes).sum();
+    tenants::add_stored(&transaction, &adapter.tenant_id, size_bytes).await?;
     once.keep_in(&transaction, || shape(version.clone())).await?;
     transaction.commit().await?;
     let (name, digest) = (&version.adapter, &version.row.digest);

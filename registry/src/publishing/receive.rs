@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::parts::{Goes, PartSpec, Parts, Scanner};
 use crate::error::{Finding, RegistryError};
 use crate::objects::{ObjectStore, StagedBlob};
+use crate::room::Claim;
 use crate::words::parse_version;
 
 /// Name of the first part.
@@ -26,6 +27,15 @@ pub(super) struct Receiver<'a> {
     /// For the one part that is staged.
     scanner: Option<Scanner>,
     idle: Duration,
+}
+
+/// Where large parts go.
+pub(super) struct Store<'a> {
+    pub(super) objects: &'a dyn ObjectStore,
+    /// The upload for which they are staged.
+    pub(super) upload_id: &'a str,
+    /// The room that the upload counts on.
+    pub(super) claim: &'a mut Claim,
 }
 
 /// All parts, checked for presence and size and nothing else.
@@ -83,7 +93,7 @@ impl<'a> Receiver<'a> {
             let detail = "the first part of an upload is `version`, for example 1.0.0";
             return Err(RegistryError::bad_request("version_first", detail));
         }
-        let bytes = self.read_all(VERSION_PART, VERSION_BYTES).await?;
+        let bytes = self.read_all(VERSION_PART, VERSION_BYTES, None).await?;
         let text = String::from_utf8_lossy(&bytes);
         parse_version(&text).map_err(|detail| RegistryError::BadRequest {
             code: "invalid_version",
@@ -92,9 +102,13 @@ impl<'a> Receiver<'a> {
         })
     }
 
-    /// Reads the files, in any order. Large ones are staged in `store` for the upload of this id; without a store they
-    /// are only hashed.
-    pub(super) async fn receive(&mut self, store: Option<(&dyn ObjectStore, &str)>) -> Result<Received, RegistryError> {
+    /// Most bytes that all parts together may have, with some for what is between them.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.specs.iter().map(|spec| spec.limit_bytes).sum::<u64>().saturating_add(64 << 10)
+    }
+
+    /// Reads the files, in any order. Large ones are staged in `store`; without a store they are only hashed.
+    pub(super) async fn receive(&mut self, mut store: Option<Store<'_>>) -> Result<Received, RegistryError> {
         let mut received = Received { held: BTreeMap::new(), staged: None };
         let mut seen = Vec::new();
         while let Some(name) = self.next_part().await? {
@@ -104,8 +118,12 @@ impl<'a> Receiver<'a> {
             };
             seen.push(name);
             match goes {
-                Goes::IntoMemory => _ = received.held.insert(name, self.read_all(name, limit_bytes).await?),
-                Goes::IntoBlob => received.staged = Some((name, self.read_staged(name, limit_bytes, store).await?)),
+                Goes::IntoMemory => {
+                    _ = received.held.insert(name, self.read_all(name, limit_bytes, store.as_mut()).await?);
+                }
+                Goes::IntoBlob => {
+                    received.staged = Some((name, self.read_staged(name, limit_bytes, store.as_mut()).await?));
+                }
             }
         }
         let missing = self.specs.iter().filter(|spec| spec.is_required && !seen.contains(&spec.name));
@@ -114,11 +132,19 @@ impl<'a> Receiver<'a> {
     }
 
     /// A small part, in memory.
-    async fn read_all(&mut self, what: &'static str, limit_bytes: u64) -> Result<Vec<u8>, RegistryError> {
+    async fn read_all(
+        &mut self,
+        what: &'static str,
+        limit_bytes: u64,
+        mut store: Option<&mut Store<'_>>,
+    ) -> Result<Vec<u8>, RegistryError> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if (bytes.len() + chunk.len()) as u64 > limit_bytes {
                 return Err(RegistryError::TooLarge { what: what.to_owned(), limit_bytes });
+            }
+            if let Some(store) = &mut store {
+                store.claim.came(chunk.len()).await?;
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -130,10 +156,10 @@ impl<'a> Receiver<'a> {
         &mut self,
         what: &'static str,
         limit_bytes: u64,
-        store: Option<(&dyn ObjectStore, &str)>,
+        mut store: Option<&mut Store<'_>>,
     ) -> Result<Staged, RegistryError> {
-        let mut blob: Box<dyn StagedBlob> = match store {
-            Some((objects, upload_id)) => objects.stage(upload_id).await?,
+        let mut blob: Box<dyn StagedBlob> = match &store {
+            Some(store) => store.objects.stage(store.upload_id).await?,
             None => Box::new(Nowhere),
         };
         let scanner = self.scanner.take().ok_or_else(|| unexpected_part(what, &self.specs))?;
@@ -144,7 +170,13 @@ impl<'a> Receiver<'a> {
             if size_bytes > limit_bytes {
                 return Err(RegistryError::TooLarge { what: what.to_owned(), limit_bytes });
             }
+            if let Some(store) = &mut store {
+                store.claim.came(chunk.len()).await?;
+            }
             blob.write(&chunk).await?;
+            if let Some(store) = &mut store {
+                store.claim.wrote(chunk.len());
+            }
             // Off the async threads: at the highest rank, measuring a chunk takes up to a tenth of a second.
             look = tokio::task::spawn_blocking(move || look.at(&chunk)).await.map_err(std::io::Error::other)?;
         }

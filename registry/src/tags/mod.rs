@@ -82,6 +82,13 @@ impl Registry {
             version_id: version.id.clone(),
             updated_at_ms: now_ms(),
         };
+        if tags::get(&transaction, &adapter.id, tag).await?.is_none() {
+            let given = tags::count_of(&transaction, &adapter.id).await?;
+            RegistryError::unless_fewer(given, self.config.settings.max_tags_per_adapter, |given, limit| {
+                let (of, setting) = (format!("{owner}/{name}"), "registry.max_tags_per_adapter");
+                RegistryError::TooMany { what: "tags", of, setting, limit, given, remedy: "delete one first" }
+            })?;
+        }
         tags::put(&transaction, &row).await?;
         transaction.commit().await?;
         Ok(TagDetails::new(&adapter, row, version))

@@ -9,8 +9,8 @@ use souk_protocol::{Digest, Principal};
 use crate::Registry;
 use crate::adapters::{existing_version, version_not_found};
 use crate::db::{
-    AdapterRow, FileRow, VersionRow, begin_write, now_ms, tags, taken_down_content, version_files, versions,
-    withdrawals,
+    AdapterRow, FileRow, VersionRow, adapters, begin_write, now_ms, tags, taken_down_content, tenants, version_files,
+    versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
 use crate::objects::{BlobReader, digest_of};
@@ -123,6 +123,7 @@ impl Registry {
         }
         if version.state() != state {
             versions::set_state(&transaction, &version.id, state, None).await?;
+            adapters::relist(&transaction, [adapter.id.as_str()]).await?;
             version.state = state.as_str().to_owned();
         }
         transaction.commit().await?;
@@ -166,6 +167,8 @@ impl Registry {
         let num_alike = alike.iter().filter(|other| other.id != version.id).count();
         let ids = alike.iter().map(|other| other.id.as_str()).chain([version.id.as_str()]);
         versions::take_down(&transaction, ids, &reason).await?;
+        let adapters_alike = alike.iter().map(|other| other.adapter_id.as_str()).chain([adapter.id.as_str()]);
+        adapters::relist(&transaction, adapters_alike).await?;
         let digests = alike.iter().map(|other| &other.digest).chain([&version.digest]);
         let digests: BTreeSet<Digest> = digests.filter_map(|digest| digest.parse().ok()).collect();
         let withdrawn: Vec<_> = digests.into_iter().map(Withdrawn::Version).collect();
@@ -200,10 +203,13 @@ impl Registry {
         let transaction = begin_write(&self.db).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         tags::delete_of_version(&transaction, &version.id).await?;
-        let digests = version_files::delete_of_version(&transaction, &version.id).await?;
+        let freed = version_files::delete_of_version(&transaction, &version.id).await?;
+        tenants::add_stored(&transaction, &adapter.tenant_id, -freed.size_bytes).await?;
         if version.state() != VersionState::TakenDown {
             versions::set_state(&transaction, &version.id, VersionState::Deleted, None).await?;
         }
+        adapters::relist(&transaction, [adapter.id.as_str()]).await?;
+        let digests = freed.digests;
         db::blobs::release(&transaction, &digests).await?;
         transaction.commit().await?;
         tracing::info!(

@@ -74,3 +74,57 @@ async fn no_body_makes_a_route_fail_on_our_side() {
     }
     problem(acme.get("/nothing").await, StatusCode::NOT_FOUND, "not_found").await;
 }
+
+#[test]
+fn any_bytes_of_a_request_to_the_registry_are_answered_and_never_by_a_failure_of_ours() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_stack, acme) = runtime.block_on(async {
+        let stack = Stack::start().await;
+        let acme = stack.tenant("acme").await;
+        acme.make_adapter("sst2", "public").await;
+        acme.publish("acme/sst2", "1.0.0", 1).await;
+        (stack, acme)
+    });
+    // A line of method and path, lines of headers, an empty one, and the body.
+    souk_testkit::fuzz("registry_request", |bytes| {
+        let end = bytes.windows(2).position(|pair| pair == b"\n\n");
+        let (head, body) = end.map_or((bytes, &b""[..]), |end| (&bytes[..end], &bytes[end + 2..]));
+        let mut lines = head.split(|byte| *byte == b'\n');
+        let first = String::from_utf8_lossy(lines.next().unwrap_or_default());
+        let (method, path) = first.split_once(' ').unwrap_or((&first, "/"));
+        let (Ok(method), true) = (method.parse::<Method>(), path.starts_with('/')) else { return "no line".to_owned() };
+        let mut request = acme.request(method, path).body(body.to_vec());
+        for line in lines {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            // These say how the body is sent, which the client does.
+            let is_framing =
+                [&b"content-length"[..], b"transfer-encoding", b"connection", b"expect", b"te", b"upgrade"]
+                    .contains(&line[..colon].to_ascii_lowercase().as_slice());
+            if !is_framing {
+                request = request.header(&line[..colon], line[colon + 1..].trim_ascii());
+            }
+        }
+        let Ok(request) = request.build() else { return "no request".to_owned() };
+        // Dots lead out of the prefix, where other services answer.
+        if !request.url().path().starts_with("/registry/v1/") {
+            return "outside".to_owned();
+        }
+        let answer = match runtime.block_on(acme.client.execute(request)) {
+            Ok(answer) => answer,
+            Err(error) => return format!("no answer: {}", error.is_request()),
+        };
+        let (status, kind) = (answer.status(), answer.headers().get("content-type").cloned());
+        let text = runtime.block_on(answer.text()).unwrap_or_default();
+        assert!(!status.is_server_error(), "{status} {text}");
+        if !status.is_client_error() {
+            return status.to_string();
+        }
+        assert_eq!(
+            kind.as_ref().map(|kind| kind.as_bytes()),
+            Some(&b"application/problem+json"[..]),
+            "{status} {text}"
+        );
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        format!("{status} {} {}", problem["code"], problem["errors"][0]["code"])
+    });
+}

@@ -63,7 +63,7 @@ async fn as_many_uploads_run_at_once_as_the_operator_allows() {
     wait_until("the upload has begun", async || num_uploads(&stack).await == 1).await;
     let second = acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await;
     assert!(second.headers().contains_key("retry-after"));
-    problem(second, StatusCode::SERVICE_UNAVAILABLE, "too_many_uploads").await;
+    problem(second, StatusCode::SERVICE_UNAVAILABLE, "overloaded").await;
     upload.abort();
     wait_until("the slot is free", async || {
         acme.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(2)).await.status() != StatusCode::SERVICE_UNAVAILABLE
@@ -244,6 +244,10 @@ impl ObjectStore for FillingStore {
 
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
         self.inner.list(shard).await
+    }
+
+    async fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.inner.free_bytes().await
     }
 
     async fn installation(&self) -> io::Result<Option<String>> {

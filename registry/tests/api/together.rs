@@ -167,6 +167,10 @@ impl ObjectStore for SlowStore {
         self.inner.list(shard).await
     }
 
+    async fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.inner.free_bytes().await
+    }
+
     async fn installation(&self) -> io::Result<Option<String>> {
         self.inner.installation().await
     }

@@ -1,10 +1,14 @@
 //! Grammars that were compiled before, so that the same constraint is not compiled again, nor twice at once.
+//!
+//! Each tenant has its own: none learns from the time that a compile takes what another one sends. Where there is no
+//! more room, whoever has most of it loses what it used least recently, so that nobody with less than an even part
+//! loses anything to others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llguidance::Matcher;
-use souk_protocol::ConstraintSpec;
+use souk_protocol::{ConstraintSpec, TenantId};
 use tokio::sync::OnceCell;
 
 use super::error::ConstraintError;
@@ -30,9 +34,15 @@ pub(super) type Slot = Arc<OnceCell<Verdict>>;
 
 /// Least recently used first. A handful of entries: looking through them costs less than a digest of the source.
 pub(super) struct Cache {
-    entries: Vec<(Arc<ConstraintSpec>, Slot)>,
+    entries: Vec<Entry>,
     max_entries: usize,
     max_bytes: usize,
+}
+
+struct Entry {
+    tenant: TenantId,
+    spec: Arc<ConstraintSpec>,
+    slot: Slot,
 }
 
 impl Cache {
@@ -40,25 +50,50 @@ impl Cache {
         Self { entries: Vec::new(), max_entries, max_bytes }
     }
 
-    /// The slot of `spec`, made if it is not there or no longer holds.
-    pub(super) fn slot(&mut self, spec: &Arc<ConstraintSpec>, now: Instant) -> Slot {
-        let known = self.entries.iter().position(|(known, _)| known == spec).map(|index| self.entries.remove(index));
-        let (spec, slot) =
-            known.filter(|(_, slot)| !is_stale(slot, now)).unwrap_or_else(|| (Arc::clone(spec), Slot::default()));
-        self.entries.push((spec, Arc::clone(&slot)));
+    /// The slot of a tenant's `spec`, made if it is not there or no longer holds.
+    pub(super) fn slot(&mut self, tenant: &TenantId, spec: &Arc<ConstraintSpec>, now: Instant) -> Slot {
+        let is_it = |entry: &Entry| entry.tenant == *tenant && entry.spec == *spec;
+        let known = self.entries.iter().position(is_it).map(|index| self.entries.remove(index));
+        let entry = known.filter(|entry| !is_stale(&entry.slot, now)).unwrap_or_else(|| Entry {
+            tenant: tenant.clone(),
+            spec: Arc::clone(spec),
+            slot: Slot::default(),
+        });
+        let slot = Arc::clone(&entry.slot);
+        self.entries.push(entry);
         self.trim();
         slot
     }
 
-    /// Drops the least recently used until the rest fits.
+    /// Drops the least recently used of whoever has most until the rest fits.
     pub(super) fn trim(&mut self) {
-        while self.entries.len() > self.max_entries || self.size_bytes() > self.max_bytes {
-            self.entries.remove(0);
+        while self.entries.len() > self.max_entries {
+            self.drop_of_the_greatest(|_| 1);
+        }
+        while self.size_bytes() > self.max_bytes {
+            self.drop_of_the_greatest(Entry::size_bytes);
         }
     }
 
+    /// Bytes of all that is kept.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.entries.iter().map(Entry::size_bytes).sum()
+    }
+
+    fn drop_of_the_greatest(&mut self, size: impl Fn(&Entry) -> usize) {
+        let held = |tenant: &TenantId| -> usize {
+            self.entries.iter().filter(|entry| entry.tenant == *tenant).map(&size).sum()
+        };
+        let most = self.entries.iter().map(|entry| held(&entry.tenant)).max();
+        if let Some(index) = self.entries.iter().position(|entry| Some(held(&entry.tenant)) == most) {
+            self.entries.remove(index);
+        }
+    }
+}
+
+impl Entry {
     fn size_bytes(&self) -> usize {
-        self.entries.iter().map(|(spec, slot)| spec.source_bytes() + compiled_bytes(slot)).sum()
+        self.spec.source_bytes() + compiled_bytes(&self.slot)
     }
 }
 
@@ -81,6 +116,29 @@ mod tests {
         Arc::new(ConstraintSpec::Regex(text.to_owned()))
     }
 
+    fn tenant(name: &str) -> TenantId {
+        TenantId::from_stored(name)
+    }
+
+    #[test]
+    fn whoever_has_most_makes_room_and_nobody_sees_anothers() {
+        let (now, mut cache) = (Instant::now(), Cache::new(4, 1000));
+        let (few, many) = (tenant("few"), tenant("many"));
+        let kept = cache.slot(&few, &spec("a"), now);
+        assert!(!Arc::ptr_eq(&cache.slot(&many, &spec("a"), now), &kept), "the same source of another tenant");
+        for number in 0..20 {
+            cache.slot(&many, &spec(&number.to_string()), now);
+        }
+        assert_eq!(cache.entries.len(), 4);
+        assert!(Arc::ptr_eq(&cache.slot(&few, &spec("a"), now), &kept));
+        let mut cache = Cache::new(100, 10);
+        let kept = cache.slot(&few, &spec("1234"), now);
+        for number in 0..9 {
+            cache.slot(&many, &spec(&format!("{number}-----")), now);
+        }
+        assert!(Arc::ptr_eq(&cache.slot(&few, &spec("1234"), now), &kept) && cache.size_bytes() == 10);
+    }
+
     fn refused(error: ConstraintError) -> Verdict {
         Verdict { result: Err(error), at: Instant::now() }
     }
@@ -89,20 +147,20 @@ mod tests {
     fn the_least_recently_used_goes_first() {
         let now = Instant::now();
         let mut cache = Cache::new(2, 1000);
-        let first = cache.slot(&spec("a"), now);
-        cache.slot(&spec("b"), now);
-        assert!(Arc::ptr_eq(&cache.slot(&spec("a"), now), &first));
-        cache.slot(&spec("c"), now);
-        assert!(Arc::ptr_eq(&cache.slot(&spec("a"), now), &first), "b was older");
+        let first = cache.slot(&tenant("a"), &spec("a"), now);
+        cache.slot(&tenant("a"), &spec("b"), now);
+        assert!(Arc::ptr_eq(&cache.slot(&tenant("a"), &spec("a"), now), &first));
+        cache.slot(&tenant("a"), &spec("c"), now);
+        assert!(Arc::ptr_eq(&cache.slot(&tenant("a"), &spec("a"), now), &first), "b was older");
     }
 
     #[test]
     fn sources_count_against_the_bytes() {
         let now = Instant::now();
         let mut cache = Cache::new(100, 10);
-        let first = cache.slot(&spec("123456"), now);
-        cache.slot(&spec("7890ab"), now);
-        assert!(!Arc::ptr_eq(&cache.slot(&spec("123456"), now), &first));
+        let first = cache.slot(&tenant("a"), &spec("123456"), now);
+        cache.slot(&tenant("a"), &spec("7890ab"), now);
+        assert!(!Arc::ptr_eq(&cache.slot(&tenant("a"), &spec("123456"), now), &first));
         assert_eq!(cache.entries.len(), 1);
     }
 
@@ -114,11 +172,11 @@ mod tests {
             ("slow", ConstraintError::TooSlow { limit: Duration::from_secs(2) }, false),
             ("wrong", ConstraintError::NoText, true),
         ] {
-            let slot = cache.slot(&spec(text), now);
+            let slot = cache.slot(&tenant("a"), &spec(text), now);
             slot.set(refused(error)).ok().unwrap();
-            assert!(Arc::ptr_eq(&cache.slot(&spec(text), now), &slot));
+            assert!(Arc::ptr_eq(&cache.slot(&tenant("a"), &spec(text), now), &slot));
             let later = now + TOO_SLOW_HOLDS + Duration::from_secs(1);
-            assert_eq!(Arc::ptr_eq(&cache.slot(&spec(text), later), &slot), is_kept, "{text}");
+            assert_eq!(Arc::ptr_eq(&cache.slot(&tenant("a"), &spec(text), later), &slot), is_kept, "{text}");
         }
     }
 }

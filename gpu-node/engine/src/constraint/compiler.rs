@@ -1,4 +1,7 @@
 //! Compiles constraints for one base model, under limits.
+//!
+//! What happens when: a caller that leaves while its constraint waits leaves the line, and the work for one that leaves
+//! later, or waits no longer, ends at the next look at whether it is wanted.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,15 +10,18 @@ use std::time::Instant;
 
 use llguidance::api::GrammarInit;
 use llguidance::{Matcher, ParserFactory};
-use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TokenId};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
+use souk_protocol::{BaseModel, ConstraintLimits, ConstraintSpec, TenantId, TokenId};
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
 use super::cache::{Cache, Compiled, Verdict};
+use super::endless::check_ends;
 use super::error::ConstraintError;
 use super::live::Constraint;
 use super::source::grammar;
 use super::vocabulary::prepare;
+use super::wanted::Wanted;
 use super::work;
 
 /// Stack of a compiling thread. Rules that refer to one another make the compiler call itself once for each: some 7,000
@@ -32,7 +38,8 @@ struct CompilerState {
     base: Arc<BaseModel>,
     limits: ConstraintLimits,
     factory: OnceCell<Result<Arc<ParserFactory>, ConstraintError>>,
-    permits: Arc<Semaphore>,
+    /// The threads that compile.
+    threads: Gate<TenantId>,
     cache: Mutex<Cache>,
 }
 
@@ -40,11 +47,13 @@ impl ConstraintCompiler {
     /// A compiler for the vocabulary of `base`.
     #[must_use]
     pub fn new(base: Arc<BaseModel>, limits: ConstraintLimits) -> Self {
+        let total = limits.max_concurrent_compiles as u64;
+        let reserve = if total > 1 { (total / 8).max(1) } else { 0 };
         Self(Arc::new(CompilerState {
             base,
             limits,
             factory: OnceCell::new(),
-            permits: Arc::new(Semaphore::new(limits.max_concurrent_compiles)),
+            threads: Gate::new(Rules { total, reserve, small: 1, most: total }),
             cache: Mutex::new(Cache::new(limits.max_cached, limits.max_cached_bytes)),
         }))
     }
@@ -55,10 +64,11 @@ impl ConstraintCompiler {
     /// As for [`compile`](Self::compile); [`ConstraintError::NotAllowed`] if the beginning does not meet it.
     pub async fn compile_after(
         &self,
+        tenant: &TenantId,
         spec: &Arc<ConstraintSpec>,
         begun: &[TokenId],
     ) -> Result<Constraint, ConstraintError> {
-        let mut constraint = self.compile(spec).await?;
+        let mut constraint = self.compile(tenant, spec).await?;
         if begun.is_empty() {
             return Ok(constraint);
         }
@@ -67,13 +77,13 @@ impl ConstraintCompiler {
         following.await.unwrap_or_else(|error| Err(ConstraintError::Internal(error.to_string())))
     }
 
-    /// Compiles `spec`, or takes what was compiled before. May be dropped at any point.
+    /// Compiles `spec` for a tenant, or takes what was compiled for it before. May be dropped at any point.
     ///
     /// # Errors
     /// [`ConstraintError`] within the limits' time, whatever the source.
-    pub async fn compile(&self, spec: &Arc<ConstraintSpec>) -> Result<Constraint, ConstraintError> {
+    pub async fn compile(&self, tenant: &TenantId, spec: &Arc<ConstraintSpec>) -> Result<Constraint, ConstraintError> {
         let started = Instant::now();
-        let result = self.compiled(spec).await;
+        let result = self.compiled(tenant, spec).await;
         metrics::histogram!("souk_constraint_compile_seconds", "kind" => spec.kind())
             .record(started.elapsed().as_secs_f64());
         match result {
@@ -85,46 +95,52 @@ impl ConstraintCompiler {
         }
     }
 
-    async fn compiled(&self, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
+    async fn compiled(&self, tenant: &TenantId, spec: &Arc<ConstraintSpec>) -> Result<Arc<Compiled>, ConstraintError> {
         let (limit, given) = (self.0.limits.max_source_bytes, spec.source_bytes());
         if given > limit {
             return Err(ConstraintError::TooLong { limit, given });
         }
-        let slot = self.cache().slot(spec, Instant::now());
+        let slot = self.cache().slot(tenant, spec, Instant::now());
         let result = if slot.initialized() { "hit" } else { "miss" };
         metrics::counter!("souk_constraint_cache_total", "result" => result).increment(1);
-        let outcome = slot.get_or_try_init(|| self.compile_anew(spec)).await?;
-        self.cache().trim();
+        let outcome = slot.get_or_try_init(|| self.compile_anew(tenant, spec)).await?;
+        let kept = {
+            let mut cache = self.cache();
+            cache.trim();
+            cache.size_bytes()
+        };
+        metrics::gauge!("souk_constraint_cached_bytes").set(kept as f64);
         outcome.result.clone()
     }
 
     /// Compiles on a thread of its own, whose stack is large enough. The error is one that is not worth remembering.
-    async fn compile_anew(&self, spec: &Arc<ConstraintSpec>) -> Result<Verdict, ConstraintError> {
+    async fn compile_anew(&self, tenant: &TenantId, spec: &Arc<ConstraintSpec>) -> Result<Verdict, ConstraintError> {
         let factory = self.factory().await?;
         let limit = self.0.limits.compile_timeout;
-        let permit = match timeout(limit, Arc::clone(&self.0.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => return Err(ConstraintError::Busy),
-        };
+        let thread = self.0.threads.wait(tenant, 1, limit).await.map_err(|refusal| busy(&refusal))?;
+        metrics::gauge!("souk_constraint_compiles").set(self.0.threads.used() as f64);
+        let (wanted, want) = Wanted::new();
         let (sender, receiver) = oneshot::channel();
         let spec = Arc::clone(spec);
         let (base, limits) = (Arc::clone(&self.0.base), self.0.limits);
         let work = move || {
-            let result = build(&factory, &spec, &base, &limits);
+            let result = build(&factory, &spec, &base, &limits, &wanted);
             // If nobody waits any more, the answer was "too slow".
             let _ = sender.send(result);
-            drop::<OwnedSemaphorePermit>(permit);
+            drop::<Pass<TenantId>>(thread);
         };
         let thread = thread::Builder::new().name("souk-constraint".to_owned()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = thread {
             tracing::warn!(%error, "cannot start a thread to compile a constraint");
-            return Err(ConstraintError::Busy);
+            return Err(ConstraintError::Busy { reason: "none can be started".to_owned(), is_share: false });
         }
         let result = match timeout(limit, receiver).await {
             Ok(Ok(result)) => result.map(Arc::new),
             Ok(Err(_)) => Err(ConstraintError::breaks_the_compiler()),
             Err(_) => Err(ConstraintError::TooSlow { limit }),
         };
+        drop(want);
+        metrics::gauge!("souk_constraint_compiles").set(self.0.threads.used() as f64);
         Ok(Verdict { result, at: Instant::now() })
     }
 
@@ -145,17 +161,26 @@ impl ConstraintCompiler {
     }
 }
 
+fn busy(refusal: &Refusal) -> ConstraintError {
+    ConstraintError::Busy { reason: refusal.to_string(), is_share: refusal.cause == Cause::Share }
+}
+
 /// Compiles and tries out. Blocks, for about a second at most whatever the source: each part of it is counted.
 fn build(
     factory: &ParserFactory,
     spec: &ConstraintSpec,
     base: &BaseModel,
     limits: &ConstraintLimits,
+    wanted: &Wanted,
 ) -> Result<Compiled, ConstraintError> {
+    work::check_classes(spec)?;
     let source = GrammarInit::Serialized(grammar(spec)?);
     let (rules, lexer) =
         source.to_internal(Some(factory.tok_env().clone()), factory.limits().clone()).map_err(at_build)?;
-    work::check(&lexer, factory.limits())?;
+    wanted.check()?;
+    work::check(&lexer, factory.limits(), wanted)?;
+    check_ends(&rules.optimize().compile(lexer.clone(), factory.limits()).map_err(at_build)?)?;
+    wanted.check()?;
     let parser = factory.create_parser_from_init_default(GrammarInit::Internal(rules, lexer)).map_err(at_build)?;
     let lexer = parser.parser.lexer_stats();
     if lexer.num_bytes > limits.max_compiled_bytes {
@@ -163,7 +188,7 @@ fn build(
         return Err(ConstraintError::TooComplex(format!("its lexer has {given} bytes of at most {limit}")));
     }
     let grammar = Matcher::new(Ok(parser));
-    Constraint::new(&grammar, &base.eos_tokens).try_out()?;
+    Constraint::new(&grammar, &base.eos_tokens).try_out(wanted)?;
     Ok(Compiled { grammar, size_bytes: lexer.num_bytes })
 }
 

@@ -34,26 +34,37 @@ pub enum ConstraintError {
     /// Nothing that the model can say meets it.
     #[error("no text meets it")]
     NoText,
+    /// Every text that meets it is without end.
+    #[error("no text meets it: what it is made of refers to itself without end")]
+    Endless,
     /// A token that it does not allow.
     #[error("token {0} is not allowed here")]
     NotAllowed(TokenId),
-    /// Every compiling thread is taken.
-    #[error("every thread that compiles constraints is taken")]
-    Busy,
+    /// The compiling threads are taken, by all or by the caller's other constraints.
+    #[error("the threads that compile constraints are taken: {reason}")]
+    Busy {
+        /// What is held and asked for.
+        reason: String,
+        /// Whether it is the caller's share.
+        is_share: bool,
+    },
+    /// Nobody waits for it any more.
+    #[error("nobody waits for it")]
+    Left,
     /// The grammar machinery failed.
     #[error("the grammar cannot be followed: {0}")]
     Internal(String),
 }
 
 impl ConstraintError {
-    /// What is told to the caller whose constraint cannot be compiled. `None` if another attempt may succeed.
+    /// What is told to the caller whose constraint cannot be compiled.
     #[must_use]
-    pub fn refusal(&self) -> Option<JobFailure> {
+    pub fn refusal(&self) -> JobFailure {
         match self {
-            Self::Busy => None,
+            Self::Busy { is_share, .. } => JobFailure::Busy { what: self.to_string(), is_share: *is_share },
             // Nothing that the caller could change.
-            error @ (Self::Internal(_) | Self::NotAllowed(_)) => Some(JobFailure::Internal(error.to_string())),
-            error => Some(JobFailure::Constraint(error.to_string())),
+            error @ (Self::Internal(_) | Self::NotAllowed(_) | Self::Left) => JobFailure::Internal(error.to_string()),
+            error => JobFailure::Constraint(error.to_string()),
         }
     }
 
@@ -62,7 +73,7 @@ impl ConstraintError {
     pub fn failure(&self, num_tokens: u32) -> JobFailure {
         match self {
             // The answer is made of what is allowed, so a token that is not is our fault as well.
-            Self::Internal(_) | Self::NotAllowed(_) => JobFailure::Internal(self.to_string()),
+            Self::Internal(_) | Self::NotAllowed(_) | Self::Left => JobFailure::Internal(self.to_string()),
             _ => JobFailure::ConstraintLimit { num_tokens, reason: self.to_string() },
         }
     }
@@ -77,7 +88,9 @@ impl ConstraintError {
             Self::TooSlow { .. } => "too_slow",
             Self::NoText => "no_text",
             Self::NotAllowed(_) => "not_allowed",
-            Self::Busy => "busy",
+            Self::Endless => "endless",
+            Self::Busy { .. } => "busy",
+            Self::Left => "left",
             Self::Internal(_) => "internal",
         }
     }
@@ -116,7 +129,7 @@ impl ConstraintError {
     }
 }
 
-/// The message without what is appended for developers, in one line and not too long.
+/// The message without what is appended for developers, in one line, without control characters, and not too long.
 fn plain(error: &str) -> String {
     let end = ["\n<", "<non-verbose/>"].iter().filter_map(|mark| error.find(mark)).min().unwrap_or(error.len());
     // A feature of the crate, which nobody can switch on from outside.
@@ -128,7 +141,8 @@ fn plain(error: &str) -> String {
             continue;
         }
         message.push_str(if message.is_empty() { "" } else { "; " });
-        message.push_str(line);
+        // The caller's own text may be in it, and goes to answers and logs.
+        line.chars().for_each(|c| message.push(if c.is_control() { '\u{FFFD}' } else { c }));
     }
     if message.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES).rev().find(|&end| message.is_char_boundary(end)).unwrap_or_default();
@@ -146,6 +160,8 @@ mod tests {
     fn a_message_is_one_line_without_the_source() {
         let said = "at 1(8): invalid regex\n   1 | start: /(/\n              ^\n\n<state>\nTokens: 1</state>";
         assert_eq!(ConstraintError::at_build(said), ConstraintError::Invalid("at 1(8): invalid regex".to_owned()));
+        let coloured = ConstraintError::at_build("invalid regex /\u{1b}[31ma(/");
+        assert_eq!(coloured, ConstraintError::Invalid("invalid regex /\u{fffd}[31ma(/".to_owned()));
         let ConstraintError::Invalid(long) = ConstraintError::at_build(&"é".repeat(1000)) else { panic!("invalid") };
         assert!(long.len() <= MAX_MESSAGE_BYTES + 3 && long.ends_with('…'));
     }
@@ -153,10 +169,10 @@ mod tests {
     #[test]
     fn what_is_our_fault_is_not_told_as_the_callers() {
         for ours in [ConstraintError::Internal("no vocabulary".to_owned()), ConstraintError::NotAllowed(7)] {
-            assert!(matches!(ours.refusal(), Some(JobFailure::Internal(_))));
+            assert!(matches!(ours.refusal(), JobFailure::Internal(_)));
             assert!(matches!(ours.failure(3), JobFailure::Internal(_)));
         }
-        assert_eq!(ConstraintError::NoText.refusal(), Some(JobFailure::Constraint("no text meets it".to_owned())));
+        assert_eq!(ConstraintError::NoText.refusal(), JobFailure::Constraint("no text meets it".to_owned()));
         let limit = ConstraintError::TooComplex("too many items".to_owned());
         assert!(matches!(limit.failure(3), JobFailure::ConstraintLimit { num_tokens: 3, .. }));
     }

@@ -5,6 +5,7 @@ use llguidance::toktrie::SimpleVob;
 use souk_protocol::TokenId;
 
 use super::error::ConstraintError;
+use super::wanted::Wanted;
 
 /// Tokens of a trial run: dead ends and grammars whose steps explode show within a few.
 const TRIAL_TOKENS: usize = 8;
@@ -96,8 +97,9 @@ impl Constraint {
 
     /// Makes a few steps as an answer would. A grammar that fails here fails the request before it costs the batch a
     /// step.
-    pub(super) fn try_out(mut self) -> Result<(), ConstraintError> {
+    pub(super) fn try_out(mut self, wanted: &Wanted) -> Result<(), ConstraintError> {
         for _ in 0..TRIAL_TOKENS {
+            wanted.check()?;
             self.allowed()?;
             let next = self.allowed.iter().find(|token| !self.eos_tokens.contains(token));
             match next {

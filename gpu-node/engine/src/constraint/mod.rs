@@ -9,10 +9,12 @@
 
 mod cache;
 mod compiler;
+mod endless;
 mod error;
 mod live;
 mod source;
 mod vocabulary;
+mod wanted;
 mod work;
 
 #[cfg(test)]

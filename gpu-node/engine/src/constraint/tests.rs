@@ -6,7 +6,7 @@ mod nasty;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use souk_protocol::{BaseModel, ConstraintSpec, JobFailure, TokenId, TokenizerSpec};
+use souk_protocol::{BaseModel, ConstraintSpec, JobFailure, TenantId, TokenId, TokenizerSpec};
 use souk_testkit::base::{self, SMALL, byte_alphabet};
 
 use super::{Constraint, ConstraintCompiler, ConstraintError, ConstraintLimits};
@@ -45,8 +45,12 @@ fn compiler() -> ConstraintCompiler {
     ConstraintCompiler::new(Arc::new(base()), ConstraintLimits::default())
 }
 
+fn tenant() -> TenantId {
+    TenantId::from_stored("acme")
+}
+
 async fn compile(spec: ConstraintSpec) -> Result<Constraint, ConstraintError> {
-    compiler().compile(&Arc::new(spec)).await
+    compiler().compile(&tenant(), &Arc::new(spec)).await
 }
 
 fn schema(schema: &Value) -> ConstraintSpec {
@@ -105,7 +109,7 @@ async fn a_choice_is_exactly_one_of_its_texts() {
     let texts = ["yes", "no", "a \"quoted\"\nline", "né"];
     let compiler = compiler();
     for seed in 0..20 {
-        let mut constraint = compiler.compile(&Arc::new(choice(&texts))).await.unwrap();
+        let mut constraint = compiler.compile(&tenant(), &Arc::new(choice(&texts))).await.unwrap();
         let (text, ended) = answer(&mut constraint, seed << 40, 40);
         assert!(ended && texts.contains(&std::str::from_utf8(&text).unwrap()), "{text:?}");
     }
@@ -160,7 +164,7 @@ async fn any_object_is_a_json_object() {
     let spec = Arc::new(ConstraintSpec::JsonObject);
     let mut num_ended = 0;
     for seed in 0..30 {
-        let mut constraint = compiler.compile(&spec).await.unwrap();
+        let mut constraint = compiler.compile(&tenant(), &spec).await.unwrap();
         let (text, ended) = answer(&mut constraint, seed << 40, 400);
         if ended {
             num_ended += 1;
@@ -185,7 +189,7 @@ async fn json_conforms_to_its_schema() {
         "additionalProperties": false,
     })));
     for seed in 0..30 {
-        let mut constraint = compiler.compile(&spec).await.unwrap();
+        let mut constraint = compiler.compile(&tenant(), &spec).await.unwrap();
         let (text, ended) = answer(&mut constraint, seed << 40, 1000);
         assert!(ended, "{}", String::from_utf8_lossy(&text));
         let value: Value = serde_json::from_slice(&text).unwrap();
@@ -214,9 +218,10 @@ async fn white_space_in_json_is_bounded() {
 async fn the_same_constraint_is_compiled_once_and_shares_no_state() {
     let compiler = compiler();
     let spec = Arc::new(choice(&["ab", "ac"]));
-    let mut first = compiler.compile(&spec).await.unwrap();
+    let mut first = compiler.compile(&tenant(), &spec).await.unwrap();
     first.accept(A).unwrap();
-    let copies = futures::future::join_all((0..8).map(|_| compiler.compile(&spec))).await;
+    let tenant = tenant();
+    let copies = futures::future::join_all((0..8).map(|_| compiler.compile(&tenant, &spec))).await;
     for copy in copies {
         assert_eq!(allowed(&mut copy.unwrap()), [A]);
     }
@@ -281,13 +286,28 @@ async fn what_is_wrong_with_a_source_is_said() {
 
 #[tokio::test]
 async fn what_no_text_can_meet_is_refused() {
+    assert_eq!(compile(regex(r"[^\s\S]")).await.err(), Some(ConstraintError::NoText));
+    let list_of_itself = json!({"type": "array", "minItems": 1, "items": {"$ref": "#"}});
     for spec in [
-        regex(r"[^\s\S]"),
         lark("start: start \"a\""),
+        lark("start: \"a\" start"),
         lark("start: a\na: b\nb: a"),
+        lark("start: a b\na: \"x\" b | \"y\"\nb: \"(\" b \")\" | a b"),
         schema(&json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}})),
+        schema(&json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})),
+        schema(&list_of_itself),
     ] {
-        assert_eq!(compile(spec.clone()).await.err(), Some(ConstraintError::NoText), "{spec:?}");
+        assert_eq!(compile(spec.clone()).await.err(), Some(ConstraintError::Endless), "{spec:?}");
+    }
+    let tree = json!({"type": "object", "properties": {"left": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["left"]});
+    for spec in [
+        lark("start: \"a\" start | \"b\""),
+        lark("start: x*\nx: \"(\" start \")\""),
+        schema(&tree),
+        schema(&json!({"type": "array", "items": {"$ref": "#"}})),
+    ] {
+        assert_eq!(compile(spec.clone()).await.err(), None, "{spec:?}");
     }
 }
 
@@ -313,7 +333,8 @@ async fn unusual_sources_mean_what_they_say() {
         let spec = Arc::new(spec);
         let mut met = std::collections::BTreeSet::new();
         for seed in 0..60 {
-            let mut constraint = compiler.compile(&spec).await.unwrap_or_else(|error| panic!("{spec:?}: {error}"));
+            let mut constraint =
+                compiler.compile(&tenant(), &spec).await.unwrap_or_else(|error| panic!("{spec:?}: {error}"));
             let (text, ended) = answer(&mut constraint, seed << 58 | seed << 33, 8);
             let text = String::from_utf8_lossy(&text).into_owned();
             assert!(!ended || texts.contains(&text.as_str()), "{spec:?}: {text:?}");
@@ -326,19 +347,19 @@ async fn unusual_sources_mean_what_they_say() {
 #[tokio::test]
 async fn a_vocabulary_that_cannot_be_read_fails_the_job_and_not_the_node() {
     let compiler = ConstraintCompiler::new(Arc::new(base::base("tiny", SMALL)), ConstraintLimits::default());
-    let error = compiler.compile(&Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
+    let error = compiler.compile(&tenant(), &Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
     assert!(matches!(&error, ConstraintError::Internal(cause) if cause.contains("decoder")), "{error}");
-    assert!(matches!(error.refusal(), Some(JobFailure::Internal(_))), "it is not the caller's fault");
+    assert!(matches!(error.refusal(), JobFailure::Internal(_)), "it is not the caller's fault");
 }
 
 #[tokio::test]
 async fn a_constraint_stands_after_what_another_attempt_has_made() {
     let (compiler, spec) = (compiler(), Arc::new(regex("a(bc)?")));
-    let mut constraint = compiler.compile_after(&spec, &[A, B]).await.unwrap();
+    let mut constraint = compiler.compile_after(&tenant(), &spec, &[A, B]).await.unwrap();
     assert_eq!(allowed(&mut constraint), [C]);
-    let whole = compiler.compile_after(&spec, &[A, B, C, EOS]).await.unwrap();
+    let whole = compiler.compile_after(&tenant(), &spec, &[A, B, C, EOS]).await.unwrap();
     assert!(whole.is_complete());
-    let error = compiler.compile_after(&spec, &[A, C]).await.err();
+    let error = compiler.compile_after(&tenant(), &spec, &[A, C]).await.err();
     assert_eq!(error, Some(ConstraintError::NotAllowed(C)));
 }
 
@@ -371,7 +392,8 @@ async fn a_thousand_texts_are_an_ordinary_choice() {
     let texts: Vec<String> = (0..1024).map(|number| format!("text number {}", number * 7919)).collect();
     let compiler = compiler();
     for seed in 0..5 {
-        let mut constraint = compiler.compile(&Arc::new(ConstraintSpec::Choice(texts.clone()))).await.unwrap();
+        let mut constraint =
+            compiler.compile(&tenant(), &Arc::new(ConstraintSpec::Choice(texts.clone()))).await.unwrap();
         let (text, ended) = answer(&mut constraint, seed << 40, 60);
         assert!(ended && texts.contains(&String::from_utf8(text.clone()).unwrap()), "{text:?}");
     }

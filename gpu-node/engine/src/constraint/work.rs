@@ -8,6 +8,7 @@
 //! derivative has a part for each combination of what its sides tell apart. Both are counted from above, from the
 //! expressions as they are written.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use llguidance::api::ParserLimits;
@@ -15,7 +16,10 @@ use llguidance::derivre::ExprRef;
 use llguidance::derivre::raw::ExprSet;
 use llguidance::earley::lexerspec::LexerSpec;
 
+use souk_protocol::ConstraintSpec;
+
 use super::error::ConstraintError;
+use super::wanted::Wanted;
 
 /// Steps to list the ways on from all expressions: 250,000 are some 5 ms, and 700 optional letters in a row.
 const MAX_WAYS: u64 = 250_000;
@@ -24,10 +28,68 @@ const MAX_COMBINATIONS: u64 = 50_000;
 /// Kinds of bytes that a side can tell apart, however long it is.
 const MAX_KINDS_OF_BYTES: u64 = 256;
 
+/// Classes of characters that a source may name. Reading one takes some 0.01 ms and 8 KiB until its expression is
+/// made.
+const MAX_CLASSES: usize = 2_000;
+/// What a class or a range counts for where upper and lower case are the same: each of its characters is looked up then,
+/// which takes a millisecond for those of every script.
+const EITHER_CASE: usize = 10;
+
 /// Refuses a lexer that would take long to make, or to move by a byte.
-pub(super) fn check(lexer: &LexerSpec, limits: &ParserLimits) -> Result<(), ConstraintError> {
+pub(super) fn check(lexer: &LexerSpec, limits: &ParserLimits, wanted: &Wanted) -> Result<(), ConstraintError> {
     check_derivatives(lexer.regex_builder.exprset())?;
-    check_first_moves(lexer, limits)
+    check_first_moves(lexer, limits, wanted)
+}
+
+/// Refuses a source that names so many classes of characters (`\w`, `\p{L}`) that reading it takes long or much memory.
+/// Nothing counts that work once it has begun.
+pub(super) fn check_classes(spec: &ConstraintSpec) -> Result<(), ConstraintError> {
+    let given = match spec {
+        ConstraintSpec::JsonSchema(source) | ConstraintSpec::Regex(source) => num_classes(source, false),
+        // `/[a-z]/i` and the like.
+        ConstraintSpec::Grammar(source) => {
+            num_classes(source, flags_after(source, "/").any(|flags| flags.contains('i')))
+        }
+        // Texts stand for themselves.
+        ConstraintSpec::JsonObject | ConstraintSpec::Choice(_) => 0,
+    };
+    if given > MAX_CLASSES {
+        let what = "classes of characters, which count tenfold where case is ignored, as ranges do";
+        return Err(ConstraintError::TooComplex(format!("{what}: {given} of at most {MAX_CLASSES}")));
+    }
+    Ok(())
+}
+
+/// Counted from above, from the text: what only looks like a class counts too.
+fn num_classes(source: &str, ignores_case: bool) -> usize {
+    let source = without_escapes(source);
+    let named = ["\\w", "\\W", "\\p", "\\P", "\\d", "\\D", "\\s", "\\S"].map(|class| source.matches(class).count());
+    let classes: usize = named.iter().sum();
+    let ignores_case = ignores_case || flags_after(&source, "(?").any(|flags| flags.contains('i'));
+    if ignores_case { EITHER_CASE * (classes + source.matches('-').count()) } else { classes }
+}
+
+/// Letters that can be flags of a regular expression, behind each `mark`.
+fn flags_after<'a>(source: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
+    let flags = |rest: &'a str| rest.split(|c: char| !"ilmsuxRU-".contains(c)).next().unwrap_or_default();
+    source.split(mark).skip(1).map(flags)
+}
+
+/// The source with what JSON would write as `\u005c` and the like in its place.
+fn without_escapes(source: &str) -> Cow<'_, str> {
+    const MARK: &str = "\\u00";
+    if !source.contains(MARK) {
+        return Cow::Borrowed(source);
+    }
+    let mut parts = source.split(MARK);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii) {
+            Some(byte) => plain.extend([char::from(byte).encode_utf8(&mut [0; 4]), &part[2..]]),
+            None => plain.push_str(part),
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Refuses expressions of which one derivative would take long.
@@ -48,12 +110,13 @@ fn check_derivatives(exprs: &ExprSet) -> Result<(), ConstraintError> {
 }
 
 /// Makes the lexer and its first moves, as llguidance will without a limit.
-fn check_first_moves(lexer: &LexerSpec, limits: &ParserLimits) -> Result<(), ConstraintError> {
+fn check_first_moves(lexer: &LexerSpec, limits: &ParserLimits, wanted: &Wanted) -> Result<(), ConstraintError> {
     let mut automaton =
         lexer.to_regex_vec(&mut limits.clone()).map_err(|error| ConstraintError::at_build(&error.to_string()))?;
     automaton.set_fuel(limits.initial_lexer_fuel);
     let start = automaton.initial_state(&lexer.all_lexemes());
     for byte in 0..=u8::MAX {
+        wanted.check()?;
         automaton.transition(start, byte);
         if automaton.has_error() {
             let limit = limits.initial_lexer_fuel;

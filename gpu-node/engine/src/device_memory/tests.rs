@@ -41,6 +41,21 @@ fn either_side_grows_up_to_the_others_floor() {
 }
 
 #[test]
+fn what_a_side_keeps_the_other_cannot_take_until_it_is_kept_no_more() {
+    let memory = pool(10, (1, None), (2, None));
+    let wakes = counting_waker(&memory, Side::Kv);
+    assert!(memory.take(Side::Adapters, 4));
+    memory.keep(Side::Adapters, 6);
+    assert!(memory.take(Side::Kv, 4) && !memory.take(Side::Kv, 1), "two beside the four are kept");
+    memory.ask(Side::Kv, 1);
+    assert_eq!(memory.owes(Side::Adapters), 0);
+    memory.keep(Side::Adapters, 9);
+    assert_eq!(memory.available(Side::Adapters), 2, "what the other has stays its own");
+    memory.keep(Side::Adapters, 3);
+    assert_eq!((wakes.load(Ordering::SeqCst), memory.take(Side::Kv, 1)), (1, true));
+}
+
+#[test]
 fn a_cap_bounds_a_side_and_its_floor() {
     let memory = pool(10, (4, Some(2)), (0, Some(3)));
     assert_eq!((memory.floor(Side::Kv), memory.most(Side::Kv), memory.most(Side::Adapters)), (2, 2, 3));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TokenId, TokenizerSpec};
+use souk_protocol::{ConstraintSpec, FinishReason, GenerateJob, SamplingParams, TenantId, TokenId, TokenizerSpec};
 use souk_runner::scripted::{VOCAB, answer};
 use souk_testkit::base::{SMALL, base};
 
@@ -25,7 +25,7 @@ fn compiled(spec: &ConstraintSpec) -> Constraint {
         TokenizerSpec::ByteLevelBpe { tokens, control_tokens, merges: Vec::new(), pre: "gpt-2".to_owned() };
     let compiler = ConstraintCompiler::new(Arc::new(base), ConstraintLimits::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(compiler.compile(&Arc::new(spec.clone()))).unwrap()
+    runtime.block_on(compiler.compile(&TenantId::from_stored("acme"), &Arc::new(spec.clone()))).unwrap()
 }
 
 fn constrained(num_prompt: usize, spec: &ConstraintSpec) -> GenerateJob {

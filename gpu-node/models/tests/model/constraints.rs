@@ -72,7 +72,7 @@ impl Desk {
     ) -> (Vec<Result<Answer, JobFailure>>, EngineStats) {
         let (engine, thread) = start_engine(runner(&self.weights, 2), config);
         let submit = |(job, adapters): &(GenerateJob, Adapters)| {
-            let compile = async |spec| self.compiler.compile_after(spec, &job.resume).await.unwrap();
+            let compile = async |spec| self.compiler.compile_after(&job.tenant, spec, &job.resume).await.unwrap();
             let constraint = job.constraint.as_ref().map(|spec| self.runtime.block_on(compile(spec)));
             let reader = Reader::default();
             let sink = Box::new(reader.clone());

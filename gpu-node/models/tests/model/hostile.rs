@@ -110,3 +110,28 @@ proptest! {
         }
     }
 }
+
+/// What loading a folder says when one of its files has these bytes.
+fn fuzz_file(target: &str, file: &str, padding: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    TinyModel::random(ONE_LAYER, 1).write_folder(folder.path(), DType::F16, 1);
+    let path = folder.path().join(file);
+    souk_testkit::fuzz(target, |bytes| {
+        fs::write(&path, [bytes, &vec![0; padding]].concat()).unwrap();
+        match load(folder.path(), folder.path()) {
+            Ok(base) => format!("{:?}", base.model.shape.num_layers),
+            Err(error) => error.to_string().replace(&folder.path().display().to_string(), ""),
+        }
+    });
+}
+
+#[test]
+fn any_bytes_of_a_models_config_are_read_or_refused() {
+    fuzz_file("model_config", "config.json", 0);
+}
+
+#[test]
+fn any_bytes_of_a_models_weights_are_read_or_refused() {
+    // Headers alone fit into a kept input; what they speak of is zeros.
+    fuzz_file("model_weights", "model.safetensors", 64 << 10);
+}

@@ -1,10 +1,11 @@
 //! One adapter in the books of the tiers, and what evicting it would cost.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_models::adapter::PackedAdapter;
-use souk_protocol::Digest;
+use souk_protocol::{Digest, TenantId};
 use souk_runner::DeviceAdapter;
 
 use super::error::{AdapterError, Tier};
@@ -12,6 +13,16 @@ use super::error::{AdapterError, Tier};
 /// Names one stay of an adapter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct EntryId(pub(super) u64);
+
+/// For whom an adapter is used: a tenant, or the node itself (`None`) for what it pins.
+pub(super) type Holder = Option<TenantId>;
+
+/// What one holder has of an entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uses {
+    users: usize,
+    holds: usize,
+}
 
 #[derive(Debug)]
 pub(super) struct AdapterEntry {
@@ -21,6 +32,8 @@ pub(super) struct AdapterEntry {
     pub(super) users: usize,
     /// Those of the users that keep it on the device, or wait for it to come there.
     pub(super) holds: usize,
+    /// Whose the users are; who has none is not in here.
+    pub(super) holders: HashMap<Holder, Uses>,
     /// Why it will not come. No request finds it any more; it goes when its last user does.
     pub(super) refusal: Option<AdapterError>,
     /// It came ahead of its first request.
@@ -79,6 +92,46 @@ impl Resident {
 }
 
 impl AdapterEntry {
+    pub(super) fn add_user(&mut self, holder: &Holder, holds: bool) {
+        self.users += 1;
+        self.holders.entry(holder.clone()).or_default().users += 1;
+        if holds {
+            self.hold(holder);
+        }
+    }
+
+    /// One of the holder's users keeps it on the device from now on.
+    pub(super) fn hold(&mut self, holder: &Holder) {
+        self.holds += 1;
+        self.holders.entry(holder.clone()).or_default().holds += 1;
+    }
+
+    pub(super) fn remove_user(&mut self, holder: &Holder, held: bool) {
+        self.users -= 1;
+        self.holds -= usize::from(held);
+        if let Some(uses) = self.holders.get_mut(holder) {
+            uses.users -= 1;
+            uses.holds -= usize::from(held);
+            if uses.users == 0 {
+                self.holders.remove(holder);
+            }
+        }
+    }
+
+    /// Who uses it in this tier.
+    pub(super) fn holders_in(&self, tier: Tier) -> impl Iterator<Item = &Holder> {
+        let uses = move |uses: &Uses| match tier {
+            Tier::Host => uses.users,
+            Tier::Device => uses.holds,
+        };
+        self.holders.iter().filter(move |(_, of_holder)| uses(of_holder) > 0).map(|(holder, _)| holder)
+    }
+
+    /// Whether it takes room in the tier that no other can have.
+    pub(super) fn is_in_use(&self, tier: Tier) -> bool {
+        self.is_in(tier) && !self.is_evictable(tier)
+    }
+
     pub(super) fn is_in(&self, tier: Tier) -> bool {
         match tier {
             Tier::Host => self.bytes > 0,

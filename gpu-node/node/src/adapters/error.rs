@@ -56,25 +56,27 @@ pub enum AdapterError {
     /// Its numbers overflow.
     #[error("the adapter cannot be packed: {0}")]
     Pack(#[from] PackError),
-    /// It cannot fit even if nothing else is resident.
-    #[error("the adapter takes {needed_bytes} bytes, the {tier} tier of this node has {budget_bytes} in all")]
+    /// It cannot fit even if nothing else is resident: a part of the room is kept for small adapters of others.
+    #[error(
+        "the adapter takes {needed_bytes} bytes, of the {tier} tier of this node one request may have {budget_bytes}"
+    )]
     TooLarge {
         /// The adapter's size.
         needed_bytes: usize,
         /// The tier that it does not fit into.
         tier: Tier,
-        /// The tier's budget.
+        /// The tier's budget without what is kept.
         budget_bytes: usize,
     },
     /// The adapters of one request do not fit side by side even if nothing else is resident.
     #[error(
-        "the request's adapters take at least {needed_bytes} bytes together, the device tier of this node has \
-         {budget_bytes} in all"
+        "the request's adapters take at least {needed_bytes} bytes together, of the device tier of this node one \
+         request may have {budget_bytes}"
     )]
     TogetherTooLarge {
         /// Size of those that were looked at.
         needed_bytes: usize,
-        /// The tier's budget.
+        /// The tier's budget without what is kept.
         budget_bytes: usize,
     },
     /// Other adapters were in use all the time.
@@ -99,6 +101,12 @@ pub enum AdapterError {
     LoadTimeout {
         /// How long it was waited for.
         waited_ms: u64,
+    },
+    /// Reading it took too long.
+    #[error("the adapter could not be read within {limit_ms} ms")]
+    ReadTimeout {
+        /// How long it may take.
+        limit_ms: u64,
     },
     /// The last load failed a moment ago.
     #[error("the adapter cannot be loaded (next attempt in {retry_in_ms} ms): {reason}")]
@@ -125,6 +133,7 @@ impl AdapterError {
             | Self::Invalid(_)
             | Self::Pack(_)
             | Self::TooLarge { .. }
+            | Self::ReadTimeout { .. }
             | Self::Stopped => true,
             Self::TogetherTooLarge { .. }
             | Self::NoRoom { .. }

@@ -20,6 +20,8 @@ pub struct AdapterLimits {
     pub max_prefetches: usize,
     /// How long a request waits for a load and for room, in all.
     pub max_wait: Duration,
+    /// How long reading an adapter may take, from disk or from its source. Then the load fails and its slot is another's.
+    pub load_timeout: Duration,
     /// Pause after a first failed load; doubles with each further failure.
     pub first_retry_pause: Duration,
     /// Longest pause after failed loads.
@@ -50,6 +52,9 @@ pub struct AdapterSettings {
     /// How long a request waits for a load and for room, in all.
     #[serde(rename = "max_wait_ms", deserialize_with = "milliseconds::deserialize")]
     pub max_wait: Duration,
+    /// How long reading an adapter may take, from disk or from its source.
+    #[serde(rename = "load_timeout_ms", deserialize_with = "milliseconds::deserialize")]
+    pub load_timeout: Duration,
     /// Pause after a first failed load; doubles with each further failure.
     #[serde(rename = "first_retry_pause_ms", deserialize_with = "milliseconds::deserialize")]
     pub first_retry_pause: Duration,
@@ -77,6 +82,7 @@ impl AdapterSettings {
         }
         checks.within("adapters.max_concurrent_loads", self.max_concurrent_loads, 1..=1024);
         checks.within("adapters.max_prefetches", self.max_prefetches, 0..=1024);
+        checks.within("adapters.load_timeout_ms", self.load_timeout.as_millis(), 100..=3_600_000);
         checks.at_least("adapters.first_retry_pause_ms", self.first_retry_pause.as_millis(), 1);
         checks.at_least("adapters.popularity_half_life_s", self.popularity_half_life.as_secs(), 1);
         let (first, longest) = (self.first_retry_pause.as_millis(), self.longest_retry_pause.as_millis());
@@ -99,6 +105,7 @@ impl AdapterSettings {
             max_concurrent_loads: self.max_concurrent_loads,
             max_prefetches: self.max_prefetches,
             max_wait: self.max_wait,
+            load_timeout: self.load_timeout,
             first_retry_pause: self.first_retry_pause,
             longest_retry_pause: self.longest_retry_pause,
             popularity_half_life: self.popularity_half_life,

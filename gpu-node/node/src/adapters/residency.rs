@@ -6,22 +6,25 @@
 
 mod requests;
 mod room;
+mod shares;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use souk_engine::device_memory::DeviceMemory;
 use souk_models::adapter::PackedAdapter;
 use souk_protocol::Digest;
+use souk_protocol::gate::Cause;
 use souk_runner::DeviceAdapter;
 
 use self::room::Room;
-use super::entry::{AdapterEntry, EntryId, Popularity, Reload, State};
+use super::entry::{AdapterEntry, EntryId, Holder, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::{Failures, TakenDown};
 use super::limits::AdapterLimits;
 use super::stats::{AdapterStats, AdapterTotals, ResidentAdapter};
-use super::waiting::{Purpose, Waiting};
+use super::waiting::{Purpose, Turn, Waiting};
 
 /// An adapter on the device, and the entry whose user the caller is until it [releases](Residency::release) it.
 pub(super) type Granted = (EntryId, Arc<DeviceAdapter>);
@@ -85,11 +88,11 @@ impl Residency {
             }
         } else if self.waiting.has_prefetch_slot() && self.failures.check(digest, now).is_ok() {
             self.room.totals.prefetches += 1;
-            self.insert(*digest, Purpose::Prefetch, now);
+            self.insert(*digest, Purpose::Prefetch, &None, now);
         }
     }
 
-    fn insert(&mut self, digest: Digest, purpose: Purpose, now: Instant) -> EntryId {
+    fn insert(&mut self, digest: Digest, purpose: Purpose, holder: &Holder, now: Instant) -> EntryId {
         let id = EntryId(self.next_id);
         self.next_id += 1;
         let entry = AdapterEntry {
@@ -97,6 +100,7 @@ impl Residency {
             state: State::Loading,
             users: 0,
             holds: 0,
+            holders: HashMap::new(),
             refusal: None,
             is_prefetched: purpose == Purpose::Prefetch,
             bytes: 0,
@@ -107,7 +111,7 @@ impl Residency {
         self.room.totals.loads += 1;
         self.room.entries.insert(id, entry);
         self.room.by_digest.insert(digest, id);
-        self.waiting.begin_load(id, purpose);
+        self.waiting.begin_load(id, purpose, holder);
         self.news.loads.push((id, digest));
         id
     }
@@ -121,13 +125,38 @@ impl Residency {
 
     /// Grants room to those that wait, as far as there is any.
     fn admit(&mut self, now: Instant) {
-        let Self { waiting, room, news, .. } = self;
-        news.changed |= waiting.admit(Tier::Device, |id| room.admit_to_device(id, Purpose::Request, now));
-        if !waiting.is_queued(Tier::Device) {
+        while self.admit_one(Tier::Device, now) {}
+        if !self.waiting.is_queued(Tier::Device) {
             // Nobody waits for pages, so none are kept from the KV side.
-            room.ask_for(0);
+            self.room.ask_for(0);
         }
-        news.changed |= waiting.admit(Tier::Host, |id| room.admit_to_host(id, Purpose::Request, now));
+        while self.admit_one(Tier::Host, now) {}
+        self.room.keep_the_reserve();
+    }
+
+    /// Grants room to the next whose turn it is, as far as there is any.
+    fn admit_one(&mut self, tier: Tier, now: Instant) -> bool {
+        let Self { waiting, room, news, .. } = self;
+        if !waiting.is_queued(tier) {
+            return false;
+        }
+        let holders = |id: EntryId| room.entries.get(&id).into_iter().flat_map(|entry| entry.holders_in(tier));
+        let who: HashSet<Holder> = waiting.queued(tier).flat_map(holders).cloned().collect();
+        let in_use = room.in_use(tier);
+        let least = |id| holders(id).map(|holder| in_use.held(holder)).min().unwrap_or_default();
+        let held: HashMap<EntryId, u64> = waiting.queued(tier).map(|id| (id, least(id))).collect();
+        let granted = waiting.admit(tier, &held, |id, turn| {
+            let Some(bytes) = room.wanted_bytes(tier, id) else { return Ok(()) };
+            room.may_have(tier, id, bytes, &who, turn)?;
+            let purpose = if turn == Turn::Passing { Purpose::Passing } else { Purpose::Request };
+            let has_room = match tier {
+                Tier::Device => room.admit_to_device(id, purpose, now),
+                Tier::Host => room.admit_to_host(id, purpose, now),
+            };
+            if has_room { Ok(()) } else { Err(Cause::Full) }
+        });
+        news.changed |= granted;
+        granted
     }
 
     /// Whether a load may begin. Asked again after each change.
@@ -141,8 +170,8 @@ impl Residency {
     /// # Errors
     /// Why the load is to be broken off.
     pub(super) fn reserve(&mut self, id: EntryId, bytes: usize, now: Instant) -> Result<bool, AdapterError> {
-        let budgets = [(Tier::Device, self.room.most_device_bytes()), (Tier::Host, self.room.limits.host_bytes)];
-        for (tier, budget_bytes) in budgets {
+        for tier in [Tier::Device, Tier::Host] {
+            let budget_bytes = self.room.most_of_one(tier, bytes);
             if bytes > budget_bytes {
                 return Err(AdapterError::TooLarge { needed_bytes: bytes, tier, budget_bytes });
             }
@@ -277,11 +306,16 @@ impl Residency {
         });
         let mut resident: Vec<_> = resident.collect();
         resident.sort_by_key(|adapter| adapter.digest);
-        AdapterStats { resident, totals: self.room.totals, disk: None }
+        AdapterStats { resident, totals: self.totals(), disk: None }
     }
 
     pub(super) fn totals(&self) -> AdapterTotals {
-        self.room.totals
+        AdapterTotals {
+            host_in_use_bytes: self.room.in_use_bytes(Tier::Host),
+            device_in_use_bytes: self.room.in_use_bytes(Tier::Device),
+            running_loads: self.waiting.num_loads(),
+            ..self.room.totals
+        }
     }
 
     /// Whether an adapter waits for room in a tier.

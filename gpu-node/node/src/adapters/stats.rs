@@ -25,6 +25,12 @@ pub struct AdapterTotals {
     pub host_bytes: usize,
     /// Bytes in use in the device tier.
     pub device_bytes: usize,
+    /// Bytes of the host tier that are in use: nobody else can have them.
+    pub host_in_use_bytes: usize,
+    /// Bytes of the device tier that are in use.
+    pub device_in_use_bytes: usize,
+    /// Loads that have a slot.
+    pub running_loads: usize,
     /// Requests that found their adapter on the device.
     pub device_hits: u64,
     /// Requests that found it in host memory only.
@@ -72,10 +78,12 @@ impl AdapterTotals {
         metrics::counter!("souk_adapter_load_failures_total").absolute(self.load_failures);
         metrics::counter!("souk_adapter_prefetches_total").absolute(self.prefetches);
         metrics::counter!("souk_adapter_prefetch_hits_total").absolute(self.prefetch_hits);
-        for (tier, evictions, bytes) in [
-            (Tier::Device, self.device_evictions, self.device_bytes),
-            (Tier::Host, self.host_evictions, self.host_bytes),
+        metrics::gauge!("souk_adapter_loads_running").set(self.running_loads as f64);
+        for (tier, evictions, bytes, in_use) in [
+            (Tier::Device, self.device_evictions, self.device_bytes, self.device_in_use_bytes),
+            (Tier::Host, self.host_evictions, self.host_bytes, self.host_in_use_bytes),
         ] {
+            metrics::gauge!("souk_adapter_in_use_bytes", "tier" => tier.as_str()).set(in_use as f64);
             metrics::counter!("souk_adapter_evictions_total", "tier" => tier.as_str()).absolute(evictions);
             metrics::gauge!("souk_adapter_bytes", "tier" => tier.as_str()).set(bytes as f64);
         }

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::LlamaWeights;
-use souk_protocol::{BaseModel, Digest};
+use souk_protocol::{BaseModel, Digest, TenantId};
 use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
 use self::load::Origin;
 use super::disk::DiskTier;
-use super::entry::EntryId;
-use super::error::AdapterError;
+use super::entry::{EntryId, Holder};
+use super::error::{AdapterError, as_ms};
 use super::limits::{AdapterLimits, LimitsError};
 use super::residency::{Loaded, News, Residency};
 use super::source::AdapterSource;
@@ -92,7 +92,7 @@ impl AdapterStore {
         Ok(Self(shared))
     }
 
-    /// Leases an adapter, loading it first if need be. However many ask for one adapter, it is loaded once. A caller
+    /// Leases an adapter for the node itself, loading it first if need be. However many ask for one adapter, it is loaded once. A caller
     /// that goes away does not stop the load for the others.
     ///
     /// An adapter that is on the device is leased at once, past others that wait for room, but not for ever: how often
@@ -102,24 +102,24 @@ impl AdapterStore {
     /// # Errors
     /// [`AdapterError`] if it cannot be loaded, or does not fit within `max_wait` since others are in use.
     pub async fn acquire(&self, digest: &Digest) -> Result<AdapterLease, AdapterError> {
-        let mut leases = self.lease(std::slice::from_ref(digest), now()).await?;
+        let mut leases = self.lease(&None, std::slice::from_ref(digest), now()).await?;
         Ok(leases.pop().expect("one adapter was asked for"))
     }
 
-    /// Leases all adapters of one request. Two requests that each hold one adapter and wait for the other's would
+    /// Leases all adapters of one request of a tenant, who has a share of the room for them. Two requests that each hold one adapter and wait for the other's would
     /// deadlock, so requests for several gather theirs one after the other.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), and [`AdapterError::TogetherTooLarge`] if they do not fit side by side even
     /// alone.
-    pub async fn acquire_all(&self, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
+    pub async fn acquire_all(&self, tenant: &TenantId, digests: &[Digest]) -> Result<Vec<AdapterLease>, AdapterError> {
         match digests {
             [] => return Ok(Vec::new()),
             [_] => {}
             // While others gather theirs these are loaded, as far as nothing else is held up by it.
             several => several.iter().for_each(|digest| self.prefetch(digest)),
         }
-        self.lease(digests, now()).await
+        self.lease(&Some(tenant.clone()), digests, now()).await
     }
 
     /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that
@@ -169,12 +169,17 @@ impl AdapterStore {
     }
 
     /// Leases the adapters of a request that came at `asked_at`.
-    async fn lease(&self, digests: &[Digest], asked_at: Instant) -> Result<Vec<AdapterLease>, AdapterError> {
-        let id = self.change(|residency, _| residency.ask(digests.len(), asked_at));
+    async fn lease(
+        &self,
+        holder: &Holder,
+        digests: &[Digest],
+        asked_at: Instant,
+    ) -> Result<Vec<AdapterLease>, AdapterError> {
+        let id = self.change(|residency, _| residency.ask(digests.len(), holder, asked_at));
         let request = Request { store: self, id };
         let deadline = asked_at + self.0.limits.max_wait;
         let granted = self.until(Some(deadline), |residency, now| residency.poll(request.id, digests, now)).await?;
-        let hold = |id| Hold { store: self.clone(), id };
+        let hold = |id| Hold { store: self.clone(), id, holder: holder.clone() };
         let leases = granted.into_iter().map(|(id, adapter)| AdapterLease { adapter, _hold: hold(id) }).collect();
         self.publish();
         Ok(leases)
@@ -299,17 +304,24 @@ impl Load {
         let origin = &self.store.0.origin;
         self.store.until(None, |residency, _| Ok(residency.may_load(self.id).then_some(()))).await?;
         let began = Instant::now();
-        if let Some(adapter) = origin.read_from_disk(self.digest).await? {
+        if let Some(adapter) = self.in_time(origin.read_from_disk(self.digest)).await? {
             let work_time = began.elapsed();
             self.reserve(adapter.size_bytes).await?;
             return Ok(Loaded { adapter: Arc::new(adapter), work_time, was_on_disk: true });
         }
-        let fetched = origin.fetch(&self.digest).await?;
+        let fetched = self.in_time(origin.fetch(&self.digest)).await?;
         let fetch_time = began.elapsed();
         self.reserve(origin.packed_bytes(&fetched)).await?;
         let began = Instant::now();
         let adapter = origin.pack(self.digest, fetched).await?;
         Ok(Loaded { adapter: Arc::new(adapter), work_time: fetch_time + began.elapsed(), was_on_disk: false })
+    }
+
+    /// Reading that takes too long is given up, so that its slot is another's; a thread that hangs in it goes on alone.
+    async fn in_time<R>(&self, read: impl Future<Output = Result<R, AdapterError>>) -> Result<R, AdapterError> {
+        let limit = self.store.0.limits.load_timeout;
+        let late = || AdapterError::ReadTimeout { limit_ms: as_ms(limit) };
+        tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn reserve(&self, bytes: usize) -> Result<(), AdapterError> {
@@ -377,11 +389,13 @@ impl Drop for Request<'_> {
 struct Hold {
     store: AdapterStore,
     id: EntryId,
+    holder: Holder,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.store.change(|residency, now| residency.release(self.id, now));
+        self.store.change(|residency, now| residency.release(self.id, &self.holder, now));
+        self.store.publish();
     }
 }
 

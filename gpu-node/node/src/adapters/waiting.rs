@@ -3,7 +3,8 @@
 //!
 //! A request goes through these queues, each of them first in, first out:
 //!
-//! 1. **Gatherers**: requests for several adapters gather them one after the other. Each other request goes past here.
+//! 1. **Gatherers**: requests for several adapters gather them one after the other, those of different tenants in turn.
+//!    Each other request goes past here.
 //! 2. **Overtakers**: requests whose adapters are in memory are granted them at once although others wait for room, but
 //!    not without bound: see below. One that may not yet waits here and holds nothing.
 //! 3. **Loads**: an adapter that is not in memory is loaded once, however many requests wait for it (single-flight), in
@@ -11,13 +12,24 @@
 //! 4. **Host**: loads that wait for host memory.
 //! 5. **Device**: packed adapters that wait for room on the device. Once they have it, their requests are granted.
 //!
+//! # Tenants take turns
+//!
+//! In queues 3, 4 and 5 whoever has least is served first, and of those the one who came first. Load slots are shared
+//! by a gate's rules: while others wait a tenant has an even part, and where there are several slots one is kept for
+//! whoever has none. An adapter for which requests of several tenants wait is served in the best of their turns; its
+//! load then counts for the tenant in whose turn it began, and for nobody else. Of queues 4 and 5 `residency/shares.rs`
+//! says who may have how much. One that is refused for its own share holds up nobody; one for which there is no room
+//! holds up all that come later, but for those that the reserve is for, which take nothing from it.
+//!
 //! # Overtaking is bounded
 //!
 //! A request for an adapter in memory takes nothing that is free, but it keeps in use what others wait for: with enough
 //! of those, no adapter in memory would ever be idle, and one that is not would never come in. So they are counted.
 //! While an adapter is the first of queue 4 or 5, at most [`MAX_OVERTAKES`] requests that came later enter past it, for
-//! any mix of requests; then it is served at the latest when the leases end that were held at that moment. With `n`
-//! adapters before its own in the queue it is overtaken at most `(n + 1) * MAX_OVERTAKES` times there.
+//! any mix of requests; then it is served at the latest when the leases end that were held at that moment. Those that
+//! came later and are served before it, since they have less, count in the same way: once they are as many, the queue is
+//! served in its order. With `n` adapters before its own in the queue it is overtaken at most `(n + 1) * MAX_OVERTAKES`
+//! times there. What comes into the reserve is not counted: it takes nothing from those that wait.
 //!
 //! # There is no deadlock
 //!
@@ -25,7 +37,8 @@
 //! the other's would deadlock, so only the first of the gatherers holds any, and what it waits for never waits for what
 //! it holds:
 //!
-//! - It has a load slot of its own if all are taken: those loads may be waiting for host memory that it holds.
+//! - It has a load slot of its own if all are taken: those loads may be waiting for host memory that it holds. (Where
+//!   as many gatherers have gone whose loads there still work as there are slots, it waits for one of these to end.)
 //! - It is admitted to host memory and to the device without being the first there, who may need what it holds.
 //! - It keeps adapters on the device only once all of its own are in host memory. Before that, an adapter that waits
 //!   for the device could hold the host memory that the gatherer waits for, and wait for the device memory that it
@@ -33,10 +46,14 @@
 //!
 //! What remains to wait for are loads at work and leases of running requests, and those end.
 
+mod loads;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::entry::EntryId;
+use souk_protocol::gate::{Cause, Rules};
+
+use super::entry::{EntryId, Holder};
 use super::error::Tier;
 use super::limits::AdapterLimits;
 
@@ -52,8 +69,22 @@ pub(super) struct RequestId(u64);
 pub(super) enum Purpose {
     /// A request that waits.
     Request,
+    /// A request that comes before others without taking what they wait for: into the reserve, of which it asks nothing
+    /// of K and V, or as a gatherer into a slot of its own.
+    Passing,
     /// One that may come. Nothing ever waits for its sake.
     Prefetch,
+}
+
+/// How an adapter comes to room for which others wait too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nobody waits for room before it.
+    Own,
+    /// Others wait for room before it: it may take what they are not meant to have.
+    Passing,
+    /// It is gathered, for the one request that holds something while it waits.
+    Gathering,
 }
 
 /// In which tiers a request would keep in use what others wait for.
@@ -67,15 +98,17 @@ pub(super) struct Overtakes {
 #[derive(Debug)]
 pub(super) struct Waiting {
     max_wait: Duration,
-    max_loads: usize,
+    /// How the slots of loads are shared.
+    load_rules: Rules,
     max_prefetches: usize,
     requests: HashMap<RequestId, Waiter>,
     next_request: u64,
     gatherers: VecDeque<RequestId>,
     overtakers: VecDeque<RequestId>,
-    load_queue: VecDeque<EntryId>,
-    /// Loads that have a slot.
-    loads: HashMap<EntryId, Purpose>,
+    /// With the one whose request began it.
+    load_queue: VecDeque<(EntryId, Holder)>,
+    /// Loads that have a slot, and for whom they count. Of a prefetch that is nobody.
+    loads: HashMap<EntryId, (Purpose, Holder)>,
     host: Queue,
     device: Queue,
 }
@@ -84,6 +117,7 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct Waiter {
     asked_at: Instant,
+    holder: Holder,
     /// It asks for several adapters.
     gathers: bool,
     /// What it asks for; empty until it has entered.
@@ -95,15 +129,17 @@ struct Waiter {
 /// What a request had when it left.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Left {
+    pub(super) holder: Holder,
     pub(super) adapters: Vec<EntryId>,
     pub(super) held: bool,
 }
 
 impl Waiting {
     pub(super) fn new(limits: &AdapterLimits) -> Self {
+        let max_loads = limits.max_concurrent_loads as u64;
         Self {
             max_wait: limits.max_wait,
-            max_loads: limits.max_concurrent_loads,
+            load_rules: Rules::with_an_eighth_kept(max_loads, 1, max_loads),
             max_prefetches: limits.max_prefetches,
             requests: HashMap::new(),
             next_request: 0,
@@ -117,15 +153,21 @@ impl Waiting {
     }
 
     /// A request for so many adapters comes.
-    pub(super) fn ask(&mut self, num_adapters: usize, now: Instant) -> RequestId {
+    pub(super) fn ask(&mut self, num_adapters: usize, holder: &Holder, now: Instant) -> RequestId {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let gathers = num_adapters > 1;
-        self.requests.insert(id, Waiter { asked_at: now, gathers, adapters: Vec::new(), holds: !gathers });
+        let (holder, holds) = (holder.clone(), !gathers);
+        self.requests.insert(id, Waiter { asked_at: now, holder, gathers, adapters: Vec::new(), holds });
         if gathers {
             self.gatherers.push_back(id);
         }
         id
+    }
+
+    /// Whose request it is.
+    pub(super) fn holder(&self, id: RequestId) -> Holder {
+        self.requests.get(&id).and_then(|waiter| waiter.holder.clone())
     }
 
     /// How long the request has waited.
@@ -193,48 +235,20 @@ impl Waiting {
     /// The request goes: it is granted, refused or cancelled. It waits nowhere afterwards.
     pub(super) fn leave(&mut self, id: RequestId) -> Option<Left> {
         let waiter = self.requests.remove(&id)?;
+        let had_its_turn = self.gatherers.front() == Some(&id);
         self.gatherers.retain(|other| *other != id);
+        if had_its_turn {
+            self.pass_the_turn(&waiter.holder);
+        }
         self.overtakers.retain(|other| *other != id);
-        Some(Left { adapters: waiter.adapters, held: waiter.holds })
+        Some(Left { holder: waiter.holder, adapters: waiter.adapters, held: waiter.holds })
     }
 
-    /// Whether a prefetch may begin to load. There is no queue for these: it begins now or not at all.
-    pub(super) fn has_prefetch_slot(&self) -> bool {
-        self.loads.values().filter(|purpose| **purpose == Purpose::Prefetch).count() < self.max_prefetches
-    }
-
-    /// An adapter is to be loaded.
-    pub(super) fn begin_load(&mut self, adapter: EntryId, purpose: Purpose) {
-        match purpose {
-            Purpose::Request => self.load_queue.push_back(adapter),
-            Purpose::Prefetch => drop(self.loads.insert(adapter, purpose)),
-        }
-        self.start_loads();
-    }
-
-    /// Whether the load has its slot.
-    pub(super) fn may_load(&self, adapter: EntryId) -> bool {
-        self.loads.contains_key(&adapter)
-    }
-
-    /// The load is over, whatever came of it.
-    pub(super) fn end_load(&mut self, adapter: EntryId) {
-        self.loads.remove(&adapter);
-        self.load_queue.retain(|other| *other != adapter);
-        self.start_loads();
-    }
-
-    fn start_loads(&mut self) {
-        let num_started = self.loads.values().filter(|purpose| **purpose == Purpose::Request).count();
-        for _ in num_started..self.max_loads {
-            let Some(next) = self.load_queue.pop_front() else { return };
-            self.loads.insert(next, Purpose::Request);
-        }
-        let gathered = self.gathered();
-        if !gathered.iter().any(|adapter| self.loads.contains_key(adapter))
-            && let Some(at) = self.load_queue.iter().position(|adapter| gathered.contains(adapter))
-        {
-            self.loads.extend(self.load_queue.remove(at).map(|adapter| (adapter, Purpose::Request)));
+    /// After a gatherer of `holder` the first of anybody else comes, if there is one.
+    fn pass_the_turn(&mut self, holder: &Holder) {
+        let is_others = |id: &RequestId| self.requests.get(id).is_some_and(|waiter| waiter.holder != *holder);
+        if let Some(next) = self.gatherers.iter().position(is_others).and_then(|at| self.gatherers.remove(at)) {
+            self.gatherers.push_front(next);
         }
     }
 
@@ -251,35 +265,61 @@ impl Waiting {
         self.queue_of(tier).remove(adapter);
     }
 
-    /// Grants room to those that wait for it. `grant` is asked for one after the other, and says whether there was
-    /// room. The first of a queue is not overtaken by others in it, so that a large adapter has its turn although small
-    /// ones would fit all the time. The gatherer's adapters alone need not be first. Returns whether anybody was
-    /// admitted.
-    pub(super) fn admit(&mut self, tier: Tier, mut grant: impl FnMut(EntryId) -> bool) -> bool {
+    /// Grants room to the next of those that wait for it, whoever has least first; `held` says what the one has that
+    /// has least of those who wait for an adapter. `grant` is asked for one after the other. Where it says that there
+    /// is no room, only those are asked that pass into the reserve, so that a large adapter has its turn although small
+    /// ones would fit all the time. The gatherer's adapters alone need not wait for their turn. Returns whether one was
+    /// admitted; then others may be.
+    pub(super) fn admit(
+        &mut self,
+        tier: Tier,
+        held: &HashMap<EntryId, u64>,
+        mut grant: impl FnMut(EntryId, Turn) -> Result<(), Cause>,
+    ) -> bool {
         let gathered = self.gathered();
         let queue = self.queue_of(tier);
-        let num_waiting = queue.waiting.len();
-        while let Some(&first) = queue.waiting.front()
-            && grant(first)
-        {
-            queue.remove(first);
+        let mut in_turn: Vec<EntryId> = queue.waiting.iter().copied().collect();
+        if queue.may_be_overtaken() {
+            in_turn.sort_by_key(|adapter| held.get(adapter).copied().unwrap_or_default());
+        }
+        let mut turn = Turn::Own;
+        for adapter in in_turn {
+            let (granted, is_first) = (grant(adapter, turn), queue.waiting.front() == Some(&adapter));
+            match granted {
+                Ok(()) => {
+                    queue.remove(adapter);
+                    queue.count_overtake(turn == Turn::Own && !is_first);
+                    return true;
+                }
+                Err(Cause::Full) => turn = Turn::Passing,
+                Err(Cause::Share) => {}
+            }
+            if is_first {
+                queue.waits_for_share = granted == Err(Cause::Share);
+            }
         }
         // Last, so that what is asked of the KV side in the end is what the gatherer needs.
         for adapter in gathered {
-            if queue.waiting.contains(&adapter) && grant(adapter) {
+            if queue.waiting.contains(&adapter) && grant(adapter, Turn::Gathering).is_ok() {
                 queue.remove(adapter);
+                return true;
             }
         }
-        queue.waiting.len() < num_waiting
+        false
     }
 
     /// Whether an adapter waits for room in the tier.
     pub(super) fn is_queued(&self, tier: Tier) -> bool {
+        self.queued(tier).next().is_some()
+    }
+
+    /// The adapters that wait for room in the tier, in the order in which they came.
+    pub(super) fn queued(&self, tier: Tier) -> impl Iterator<Item = EntryId> {
         let queue = match tier {
             Tier::Host => &self.host,
             Tier::Device => &self.device,
         };
-        !queue.waiting.is_empty()
+        queue.waiting.iter().copied()
     }
 
     /// Whether nobody waits anywhere and no load has a slot.
@@ -309,6 +349,8 @@ struct Queue {
     waiting: VecDeque<EntryId>,
     /// How many requests have overtaken the one that is first now.
     num_overtakes: usize,
+    /// It waits for what its own tenant gives back, so that nobody keeps it waiting.
+    waits_for_share: bool,
 }
 
 impl Queue {
@@ -316,17 +358,18 @@ impl Queue {
         if self.waiting.front() == Some(&adapter) {
             self.waiting.pop_front();
             self.num_overtakes = 0;
+            self.waits_for_share = false;
         } else {
             self.waiting.retain(|other| *other != adapter);
         }
     }
 
     fn may_be_overtaken(&self) -> bool {
-        self.waiting.is_empty() || self.num_overtakes < MAX_OVERTAKES
+        self.waiting.is_empty() || self.waits_for_share || self.num_overtakes < MAX_OVERTAKES
     }
 
     fn count_overtake(&mut self, is_overtaken: bool) {
-        self.num_overtakes += usize::from(is_overtaken && !self.waiting.is_empty());
+        self.num_overtakes += usize::from(is_overtaken && !self.waits_for_share && !self.waiting.is_empty());
     }
 }
 

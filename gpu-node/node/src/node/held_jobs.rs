@@ -158,6 +158,12 @@ impl HeldJobs {
         progress.collect()
     }
 
+    /// Jobs that the engine has and has not ended.
+    #[cfg(test)]
+    pub(super) fn num_in_engine(&self) -> usize {
+        self.lock().held.values().filter(|entry| entry.is_in_engine).count()
+    }
+
     /// Lets all leases run out, as if the process were gone.
     #[cfg(test)]
     pub(super) fn forget_all(&self) {

@@ -15,6 +15,9 @@ use super::held_jobs::Held;
 use super::state::NodeState;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
+/// Longest failure in a log line.
+const MAX_LOGGED_CHARS: usize = 200;
+
 /// How an attempt ended, as far as the queue and the client are concerned.
 enum End {
     /// In good order; the client has been told.
@@ -49,7 +52,9 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
     let settlement = match end {
         End::Finished(reason, usage) => Settlement::Over { outcome: reason.outcome(), usage },
         End::Failed(failure, usage, sink) => {
-            tracing::info!(job = %held.lease().job, %failure, "job failed");
+            // Parts of a caller's text may stand in it.
+            let said: String = failure.to_string().chars().take(MAX_LOGGED_CHARS).collect();
+            tracing::info!(job = %held.lease().job, failure = ?said, "job failed");
             let outcome = failure.outcome(usage.completion_tokens);
             // If the client is gone it has no use for the failure either.
             let _ = sink.map(|sink| sink.send(JobEvent::Failed(failure)));
@@ -85,6 +90,8 @@ async fn cut_off(node: &NodeState, held: &Held) {
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
 async fn run(node: &NodeState, delivery: Delivery, held: &Held) -> End {
     let Delivery { mut job, lease, reply_to, .. } = delivery;
+    // What has no weight does nothing, not even if it cannot be loaded or its numbers are not finite.
+    job.adapters.retain(|adapter| adapter.weight != 0.0);
     let deadline = Instant::now() + bounded(job.time_left);
     let sink = held.guard(node.events.sink(&reply_to, &lease.job, lease.attempt));
     let unbegun = unbegun(&job);
@@ -127,12 +134,8 @@ impl Unready {
     fn end(self, usage: Usage, sink: Box<dyn EventSink>) -> End {
         match self {
             Self::Adapter(error) if is_transient(&error) => End::Retry(error.to_string()),
-            Self::Adapter(AdapterError::TakenDown) => End::Failed(JobFailure::TakenDown, usage, Some(sink)),
-            Self::Adapter(error) => End::Failed(JobFailure::Adapter(error.to_string()), usage, Some(sink)),
-            Self::Constraint(error) => match error.refusal() {
-                Some(failure) => End::Failed(failure, usage, Some(sink)),
-                None => End::Retry(error.to_string()),
-            },
+            Self::Adapter(error) => End::Failed(failure_of(&error), usage, Some(sink)),
+            Self::Constraint(error) => End::Failed(error.refusal(), usage, Some(sink)),
         }
     }
 }
@@ -141,7 +144,7 @@ impl Unready {
 async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterLease>, Option<Constraint>), Unready> {
     let constraint = async {
         match &job.constraint {
-            Some(spec) => node.constraints.compile_after(spec, &job.resume).await.map(Some),
+            Some(spec) => node.constraints.compile_after(&job.tenant, spec, &job.resume).await.map(Some),
             None => Ok(None),
         }
     };
@@ -153,7 +156,7 @@ async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterL
 async fn acquire(node: &NodeState, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
     let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
-        match node.adapters.acquire_all(&digests).await {
+        match node.adapters.acquire_all(&job.tenant, &digests).await {
             Err(AdapterError::BackingOff { retry_in_ms, reason }) if is_transient(&reason) => {
                 tokio::time::sleep(Duration::from_millis(retry_in_ms)).await;
             }
@@ -182,6 +185,38 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
     }
 }
 
+/// What the client is told of an adapter that is not to be had.
+fn failure_of(error: &AdapterError) -> JobFailure {
+    let too_large = |needed: u64, available: u64| {
+        let unit = "bytes of room for adapters".to_owned();
+        JobFailure::TooLarge { unit, needed, available }
+    };
+    match error {
+        AdapterError::TakenDown => JobFailure::TakenDown,
+        AdapterError::TooLarge { needed_bytes, budget_bytes, .. }
+        | AdapterError::TogetherTooLarge { needed_bytes, budget_bytes } => {
+            too_large(*needed_bytes as u64, *budget_bytes as u64)
+        }
+        AdapterError::Source(SourceError::TooLarge { given_bytes, limit_bytes }) => {
+            too_large(*given_bytes, *limit_bytes)
+        }
+        AdapterError::NoRoom { .. } | AdapterError::LoadTimeout { .. } | AdapterError::ReadTimeout { .. } => {
+            JobFailure::AdapterBusy(error.to_string())
+        }
+        // Its reason decides, and what it says is told with the pause.
+        AdapterError::BackingOff { reason, .. } => match failure_of(reason) {
+            JobFailure::AdapterBusy(_) => JobFailure::AdapterBusy(error.to_string()),
+            JobFailure::Adapter(_) => JobFailure::Adapter(error.to_string()),
+            other => other,
+        },
+        AdapterError::Source(_)
+        | AdapterError::WrongBase { .. }
+        | AdapterError::Invalid(_)
+        | AdapterError::Pack(_)
+        | AdapterError::Stopped => JobFailure::Adapter(error.to_string()),
+    }
+}
+
 /// Whether another attempt, a little later or on another node, may find the adapter. What waited in vain for room or
 /// for a load has waited long enough for the client too.
 fn is_transient(error: &AdapterError) -> bool {
@@ -195,6 +230,7 @@ fn is_transient(error: &AdapterError) -> bool {
         | AdapterError::TogetherTooLarge { .. }
         | AdapterError::NoRoom { .. }
         | AdapterError::LoadTimeout { .. }
+        | AdapterError::ReadTimeout { .. }
         | AdapterError::BackingOff { .. }
         | AdapterError::TakenDown => false,
     }

@@ -2,6 +2,7 @@
 //! scripted.
 
 mod orders;
+mod tenants;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,7 +75,25 @@ impl Pool {
         self.node_with(num_open, step, limits, config)
     }
 
+    /// The same with these limits of its adapters.
+    fn node_of(&self, num_open: usize, adapters: AdapterLimits) -> TestNode {
+        let limits =
+            RunnerLimits { max_rows: 64, max_logit_rows: 8, num_blocks: 256, vocab_size: VOCAB, context_length: 1024 };
+        self.node_over(num_open, Duration::ZERO, limits, EngineConfig::default(), adapters)
+    }
+
     fn node_with(&self, num_open: usize, step: Duration, limits: RunnerLimits, config: EngineConfig) -> TestNode {
+        self.node_over(num_open, step, limits, config, AdapterLimits::default())
+    }
+
+    fn node_over(
+        &self,
+        num_open: usize,
+        step: Duration,
+        limits: RunnerLimits,
+        config: EngineConfig,
+        of_adapters: AdapterLimits,
+    ) -> TestNode {
         let script = Script::default();
         let runner = Slow(ScriptedRunner::new(limits, script.clone()), step);
         let memory = DeviceMemory::split(limits.num_blocks * PAGE_BYTES, PAGE_BYTES).unwrap();
@@ -86,8 +105,7 @@ impl Pool {
         let disk = DiskTier::open(folder.path(), 1 << 20, base().digest, base().shape).unwrap();
         let tiers = Tiers { memory: ample_memory(), disk: Some(disk) };
         let (base_of_store, weights) = (Arc::new(base()), Arc::new(weights()));
-        let limits = AdapterLimits::default();
-        let store = AdapterStore::new(source_of_store, base_of_store, weights, limits, tiers).unwrap();
+        let store = AdapterStore::new(source_of_store, base_of_store, weights, of_adapters, tiers).unwrap();
         let config = NodeConfig { heartbeat_every: LEASE / 5, ..NodeConfig::new(pool_id()) };
         let constraints = ConstraintCompiler::new(Arc::new(base()), ConstraintLimits::default());
         let events = Arc::new(self.hub.clone());
@@ -299,6 +317,40 @@ async fn an_adapter_that_cannot_be_had_fails_the_job_with_the_reason() {
     let (_, event) = answer.end().await;
     assert!(matches!(&event, JobEvent::Failed(JobFailure::Adapter(reason)) if reason.contains("there is no adapter")));
     until("it is settled", async || pool.is_empty().await).await;
+}
+
+#[tokio::test]
+async fn an_adapter_without_weight_does_nothing_even_if_it_cannot_be_had() {
+    let pool = Pool::new();
+    let _node = pool.node(9, Duration::ZERO);
+    let mut off = job(&[1], 3, &[Digest::of(b"no such adapter")]);
+    off.adapters[0].weight = 0.0;
+    let mut answer = pool.submit(off).await;
+    assert_eq!(finished(&answer.end().await.1), FinishReason::Length);
+    assert_eq!(answer.tokens, scripted::answer(&[1], &[], 3));
+}
+
+#[tokio::test]
+async fn an_adapter_that_is_not_loaded_in_time_is_told_as_a_matter_of_time() {
+    let pool = Pool::new();
+    let limits = AdapterLimits { max_wait: Duration::from_millis(50), ..AdapterLimits::default() };
+    let node = pool.node_of(0, limits);
+    let (_, event) = pool.submit(job(&[1], 3, &node.adapters[..1])).await.end().await;
+    let JobEvent::Failed(JobFailure::AdapterBusy(reason)) = event else { panic!("{event:?}") };
+    assert!(reason.contains("not loaded within 5"), "{reason}");
+}
+
+#[tokio::test]
+async fn adapters_that_never_fit_are_told_with_bytes_and_limit() {
+    let pool = Pool::new();
+    let limits = AdapterLimits { device_bytes: 200, host_bytes: 200, ..AdapterLimits::default() };
+    let node = pool.node_of(9, limits);
+    // The second time its load is not tried, and the reason is the same.
+    for _ in 0..2 {
+        let (_, event) = pool.submit(job(&[1], 3, &node.adapters[1..])).await.end().await;
+        let JobEvent::Failed(JobFailure::TooLarge { unit, needed, available }) = event else { panic!("{event:?}") };
+        assert_eq!((unit.as_str(), needed, available), ("bytes of room for adapters", 256, 200));
+    }
 }
 
 #[tokio::test]

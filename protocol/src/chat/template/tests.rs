@@ -153,3 +153,18 @@ fn templates_of_strangers_cannot_take_time_or_memory() {
     let echo = "{{ messages[0].content * 4 }}";
     assert_eq!(render_with(echo, limits, &messages).unwrap().len(), 16_000);
 }
+
+#[test]
+fn any_bytes_of_a_template_render_within_their_limits_or_are_refused() {
+    let messages = [message("system", "be <|end|> kind"), message("user", "hi"), message("assistant", "ho")];
+    souk_testkit::fuzz("chat_template", |bytes| {
+        let source = String::from_utf8_lossy(bytes);
+        match render_with(&source, TemplateLimits::of_strangers(), &messages) {
+            Ok(text) => {
+                assert!(text.len() <= 65 << 10, "{} bytes", text.len());
+                format!("rendered {}", text.chars().take(12).collect::<String>())
+            }
+            Err(error) => error.reason(),
+        }
+    });
+}

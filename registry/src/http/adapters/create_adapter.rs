@@ -1,14 +1,12 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Adapter;
-use crate::Registry;
 use crate::adapters::NewAdapter;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::http::{Body, Caller, IdempotencyKey, Problems, Serving};
 use crate::idempotency::Once;
 use crate::words::Visibility;
 
@@ -40,7 +38,7 @@ pub(crate) struct CreateAdapter {
     responses((status = 201, body = Adapter), Problems)
 )]
 pub(crate) async fn create_adapter(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     once: Once,
     Body(request): Body<CreateAdapter>,

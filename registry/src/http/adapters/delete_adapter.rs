@@ -1,10 +1,8 @@
-use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::AdapterPath;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// Deletes an adapter with its versions and tags. Its name can never be used again.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 204, description = "It is gone, and so are bytes that nothing else refers to"), Problems)
 )]
 pub(crate) async fn delete_adapter(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
 ) -> Result<StatusCode, RegistryError> {

@@ -1,10 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::{Adapter, AdapterPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// One adapter.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 200, body = Adapter), Problems)
 )]
 pub(crate) async fn get_adapter(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
 ) -> Result<Json<Adapter>, RegistryError> {

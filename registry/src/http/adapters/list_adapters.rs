@@ -1,14 +1,13 @@
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Adapter;
-use crate::Registry;
 use crate::adapters::AdapterDetails;
 use crate::db::adapters::Filter;
 use crate::error::RegistryError;
-use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
+use crate::http::page::{MAX_NAME_CHARS, check_length};
+use crate::http::{Caller, Page, PageQuery, Problems, QueryOf, Serving};
 use crate::words::Visibility;
 
 /// Longest text to search for.
@@ -41,15 +40,12 @@ pub(crate) struct ListAdapters {
     responses((status = 200, body = Page<Adapter>), Problems)
 )]
 pub(crate) async fn list_adapters(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     QueryOf(request): QueryOf<ListAdapters>,
 ) -> Result<Json<Page<Adapter>>, RegistryError> {
-    let num_chars = request.search.as_deref().map_or(0, |text| text.chars().count());
-    if num_chars > MAX_SEARCH_CHARS {
-        let detail = format!("`search` has at most {MAX_SEARCH_CHARS} characters, given {num_chars}");
-        return Err(RegistryError::bad_request("invalid_query", detail));
-    }
+    check_length("search", request.search.as_deref(), MAX_SEARCH_CHARS)?;
+    check_length("owner", request.owner.as_deref(), MAX_NAME_CHARS)?;
     let slice = PageQuery::new(request.limit, request.cursor).slice()?;
     let limit = slice.limit;
     let filter = Filter { owner: request.owner, visibility: request.visibility, search: request.search, after: None };

@@ -1,12 +1,10 @@
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{Adapter, AdapterPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, PathOf, Problems};
+use crate::http::{Body, Caller, PathOf, Problems, Serving};
 use crate::words::Visibility;
 
 /// What is to change; what is absent stays.
@@ -29,7 +27,7 @@ pub(crate) struct UpdateAdapter {
     responses((status = 200, body = Adapter), Problems)
 )]
 pub(crate) async fn update_adapter(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
     Body(request): Body<UpdateAdapter>,

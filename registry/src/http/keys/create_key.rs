@@ -1,14 +1,12 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::Key;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::http::{Body, Caller, IdempotencyKey, Problems, Serving};
 use crate::idempotency::Once;
 use crate::keys::KeyRequest;
 
@@ -52,7 +50,7 @@ pub(crate) struct CreatedKey {
     responses((status = 201, body = CreatedKey), Problems)
 )]
 pub(crate) async fn create_key(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     once: Once,
     Body(request): Body<CreateKey>,

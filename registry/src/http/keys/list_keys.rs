@@ -1,12 +1,11 @@
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Key;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
+use crate::http::page::{MAX_NAME_CHARS, check_length};
+use crate::http::{Caller, Page, PageQuery, Problems, QueryOf, Serving};
 
 /// Whose keys, and which page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -31,10 +30,11 @@ pub(crate) struct ListKeys {
     responses((status = 200, body = Page<Key>), Problems)
 )]
 pub(crate) async fn list_keys(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     QueryOf(request): QueryOf<ListKeys>,
 ) -> Result<Json<Page<Key>>, RegistryError> {
+    check_length("tenant", request.tenant.as_deref(), MAX_NAME_CHARS)?;
     let slice = PageQuery::new(request.limit, request.cursor).slice()?;
     let limit = slice.limit;
     let rows = registry.list_keys(&caller.0, request.tenant.as_deref(), slice).await?;

@@ -1,11 +1,9 @@
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems, QueryOf};
+use crate::http::{Caller, PathOf, Problems, QueryOf, Serving};
 use crate::keys::Made;
 
 /// Which key.
@@ -46,7 +44,7 @@ pub(crate) enum MadeKeys {
     responses((status = 204, description = "The key does not work any more"), Problems)
 )]
 pub(crate) async fn revoke_key(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<KeyPath>,
     QueryOf(request): QueryOf<RevokeKey>,

@@ -1,10 +1,8 @@
-use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::TagPath;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// Deletes a tag. The version that it pointed at stays; the tag's name may be used again.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 204, description = "The tag is gone"), Problems)
 )]
 pub(crate) async fn delete_tag(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<TagPath>,
 ) -> Result<StatusCode, RegistryError> {

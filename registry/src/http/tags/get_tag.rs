@@ -1,10 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::{Tag, TagPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// Where a tag points.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 200, body = Tag), Problems)
 )]
 pub(crate) async fn get_tag(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<TagPath>,
 ) -> Result<Json<Tag>, RegistryError> {

@@ -1,11 +1,9 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::Tag;
-use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
-use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf};
+use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf, Serving};
 
 /// An adapter's tags, by name.
 ///
@@ -16,7 +14,7 @@ use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf};
     responses((status = 200, body = Page<Tag>), Problems)
 )]
 pub(crate) async fn list_tags(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
     QueryOf(page): QueryOf<PageQuery>,

@@ -1,12 +1,10 @@
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{Tag, TagPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, PathOf, Problems};
+use crate::http::{Body, Caller, PathOf, Problems, Serving};
 
 /// Where a tag is to point.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -26,7 +24,7 @@ pub(crate) struct PutTag {
     responses((status = 200, body = Tag), Problems)
 )]
 pub(crate) async fn put_tag(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<TagPath>,
     Body(request): Body<PutTag>,

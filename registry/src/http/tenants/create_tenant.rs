@@ -1,13 +1,11 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Tenant;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, IdempotencyKey, Problems};
+use crate::http::{Body, Caller, IdempotencyKey, Problems, Serving};
 use crate::idempotency::Once;
 
 /// A tenant to be made.
@@ -28,7 +26,7 @@ pub(crate) struct CreateTenant {
     responses((status = 201, body = Tenant), Problems)
 )]
 pub(crate) async fn create_tenant(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     once: Once,
     Body(request): Body<CreateTenant>,

@@ -1,10 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::Tenant;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
+use crate::http::{Caller, Page, PageQuery, Problems, QueryOf, Serving};
 
 /// All tenants, by name.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, Page, PageQuery, Problems, QueryOf};
     responses((status = 200, body = Page<Tenant>), Problems)
 )]
 pub(crate) async fn list_tenants(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     QueryOf(page): QueryOf<PageQuery>,
 ) -> Result<Json<Page<Tenant>>, RegistryError> {

@@ -1,10 +1,8 @@
-use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::VersionPath;
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// Deletes a version. Its number can never be used again, and who pinned it gets 404; to keep it for those, yank it.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 204, description = "It is gone, and so are bytes that nothing else refers to"), Problems)
 )]
 pub(crate) async fn delete_version(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<VersionPath>,
 ) -> Result<StatusCode, RegistryError> {

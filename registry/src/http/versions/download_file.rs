@@ -1,5 +1,4 @@
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -7,9 +6,8 @@ use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problem, Problems};
+use crate::http::{Caller, PathOf, Problem, Problems, Serving};
 
 /// Bytes read from the store at a time.
 const READ_BYTES: usize = 128 * 1024;
@@ -44,7 +42,7 @@ pub(crate) struct FilePath {
     )
 )]
 pub(crate) async fn download_file(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<FilePath>,
     headers: HeaderMap,

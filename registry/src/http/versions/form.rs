@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use futures::StreamExt as _;
 use multer::{Field, Multipart};
+use souk_http::serve::is_too_slow;
 
 use crate::error::RegistryError;
 use crate::publishing::Parts;
@@ -87,6 +88,9 @@ impl Parts for FormParts {
 
 /// The body is not multipart, or ends before it should: mostly a client that went away.
 fn malformed(error: &multer::Error) -> RegistryError {
+    if is_too_slow(error) {
+        return RegistryError::SlowBody;
+    }
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     RegistryError::bad_request("malformed_multipart", format!("the form cannot be read: {error}{cause}"))
 }

@@ -1,11 +1,9 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::AdapterVersion;
-use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
-use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf};
+use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf, Serving};
 
 /// An adapter's versions, highest number first.
 ///
@@ -16,7 +14,7 @@ use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf};
     responses((status = 200, body = Page<AdapterVersion>), Problems)
 )]
 pub(crate) async fn list_versions(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
     QueryOf(page): QueryOf<PageQuery>,

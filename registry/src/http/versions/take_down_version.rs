@@ -1,12 +1,10 @@
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{AdapterVersion, VersionPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Body, Caller, PathOf, Problems};
+use crate::http::{Body, Caller, PathOf, Problems, Serving};
 
 /// Why a version is taken down.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,7 +25,7 @@ pub(crate) struct TakeDown {
     responses((status = 200, body = AdapterVersion), Problems)
 )]
 pub(crate) async fn take_down_version(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<VersionPath>,
     Body(request): Body<TakeDown>,

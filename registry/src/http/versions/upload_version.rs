@@ -1,15 +1,15 @@
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse as _, Response};
 use utoipa::ToSchema;
 
 use super::AdapterVersion;
 use super::form::FormParts;
-use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::adapters::AdapterPath;
-use crate::http::{Caller, IdempotencyKey, PathOf, Problem, Problems, key_of, route_of};
+use crate::http::{Caller, IdempotencyKey, PathOf, Problem, Problems, Serving, key_of, route_of};
 use crate::idempotency::{Claim, Once};
 use crate::publishing::Kind;
 
@@ -60,17 +60,18 @@ pub(crate) struct UploadParts {
         (status = 201, body = AdapterVersion),
         (status = 422, body = Problem, content_type = "application/problem+json",
          description = "The files are not an adapter that can be served; `errors` lists every problem"),
-        (status = 507, body = Problem, content_type = "application/problem+json", description = "The disk is full"),
+        (status = 507, body = Problem, content_type = "application/problem+json", description = "There is no room for it, or more than the tenant's share would be stored"),
         Problems
     )
 )]
 pub(crate) async fn upload_version(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<AdapterPath>,
     request: Request,
 ) -> Result<Response, RegistryError> {
-    let upload = registry.begin_upload(&caller.0, &path.owner, &path.name, Kind::Adapter).await?;
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let upload = registry.begin_upload(&caller.0, &path.owner, &path.name, Kind::Adapter, announced).await?;
     let (route, key) = (route_of(&request), key_of(request.headers())?);
     let mut parts = FormParts::of(request)?;
     let claim = match key {

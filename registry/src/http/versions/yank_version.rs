@@ -1,10 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 
 use super::{AdapterVersion, VersionPath};
-use crate::Registry;
 use crate::error::RegistryError;
-use crate::http::{Caller, PathOf, Problems};
+use crate::http::{Caller, PathOf, Problems, Serving};
 
 /// Yanks a version: who names it by number or digest is still served; `owner/name` and tags do not choose it.
 ///
@@ -15,7 +13,7 @@ use crate::http::{Caller, PathOf, Problems};
     responses((status = 200, body = AdapterVersion), Problems)
 )]
 pub(crate) async fn yank_version(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<VersionPath>,
 ) -> Result<Json<AdapterVersion>, RegistryError> {
@@ -32,7 +30,7 @@ pub(crate) async fn yank_version(
     responses((status = 200, body = AdapterVersion), Problems)
 )]
 pub(crate) async fn unyank_version(
-    State(registry): State<Registry>,
+    Serving(registry): Serving,
     caller: Caller,
     PathOf(path): PathOf<VersionPath>,
 ) -> Result<Json<AdapterVersion>, RegistryError> {

@@ -146,6 +146,11 @@ impl ObjectStore for S3Store {
         Some(self)
     }
 
+    /// A bucket has no end that it tells of.
+    async fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     async fn installation(&self) -> io::Result<Option<String>> {
         let object = match read::open(self.bucket.clone(), INSTALLATION.to_owned()).await {
             Ok(object) => object,

@@ -148,3 +148,38 @@ proptest! {
         holds(&ConstraintSpec::Choice(texts), seed);
     }
 }
+
+/// Compiles a source as text of each language, and follows what compiles.
+fn compiled(language: &str, spec: fn(String) -> ConstraintSpec) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let compiler = compiler();
+    souk_testkit::fuzz(language, |bytes| {
+        let spec = Arc::new(spec(String::from_utf8_lossy(bytes).into_owned()));
+        match runtime.block_on(compiler.compile(&TenantId::from_stored("fuzz"), &spec)) {
+            Ok(constraint) => {
+                follow(constraint, bytes.len() as u64);
+                "followed".to_owned()
+            }
+            Err(ConstraintError::Internal(cause)) => panic!("{cause}"),
+            Err(error) => {
+                assert!(error.to_string().len() < 600);
+                error.to_string()
+            }
+        }
+    });
+}
+
+#[test]
+fn any_bytes_of_a_regex_are_compiled_or_refused() {
+    compiled("constraint_regex", ConstraintSpec::Regex);
+}
+
+#[test]
+fn any_bytes_of_a_grammar_are_compiled_or_refused() {
+    compiled("constraint_grammar", ConstraintSpec::Grammar);
+}
+
+#[test]
+fn any_bytes_of_a_schema_are_compiled_or_refused() {
+    compiled("constraint_schema", ConstraintSpec::JsonSchema);
+}

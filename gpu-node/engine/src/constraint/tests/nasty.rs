@@ -144,7 +144,13 @@ async fn every_nasty_source_works_or_is_refused_in_time() {
             }
             Err(error) => {
                 assert_eq!(fate, Fate::Refused, "{name}: {error}");
-                assert!(!matches!(error, ConstraintError::Internal(_) | ConstraintError::Busy), "{name}: {error:?}");
+                assert!(
+                    !matches!(
+                        error,
+                        ConstraintError::Internal(_) | ConstraintError::Busy { .. } | ConstraintError::Left
+                    ),
+                    "{name}: {error:?}"
+                );
             }
         }
     }
@@ -156,39 +162,81 @@ async fn a_source_beyond_the_limit_is_not_even_read() {
     assert_eq!(error, Some(ConstraintError::TooLong { limit: 65_536, given: 65_537 }));
 }
 
+/// As many classes in both cases as may be: some 0.2 s.
+fn slow(number: usize) -> Arc<ConstraintSpec> {
+    Arc::new(regex(&format!("(?i){}{number}", r"\p{L}".repeat(199))))
+}
+
 #[tokio::test]
 async fn what_compiles_for_too_long_is_refused_at_the_limit_and_its_thread_is_free_soon() {
     let limits = ConstraintLimits {
-        compile_timeout: Duration::from_millis(100),
+        compile_timeout: Duration::from_millis(10),
         max_concurrent_compiles: 1,
         ..ConstraintLimits::default()
     };
     let compiler = ConstraintCompiler::new(Arc::new(base()), limits);
     // The vocabulary is prepared first, which is not on the clock.
-    compiler.compile(&Arc::new(choice(&["warm"]))).await.unwrap();
-    // Every letter of every script in both cases, over and over: reading it takes about a second.
-    let slow = Arc::new(regex(&format!("(?i){}", r"\p{L}".repeat(9000))));
+    while compiler.compile(&tenant(), &Arc::new(choice(&["warm"]))).await.is_err() {}
+    let slow = slow(0);
     let begin = Instant::now();
-    let error = compiler.compile(&slow).await.err();
+    let error = compiler.compile(&tenant(), &slow).await.err();
     assert_eq!(error, Some(ConstraintError::TooSlow { limit: limits.compile_timeout }));
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     // The refusal is remembered while its thread works.
-    assert_eq!(compiler.compile(&slow).await.err(), error);
+    assert_eq!(compiler.compile(&tenant(), &slow).await.err(), error);
     let next = Arc::new(choice(&["yes", "no"]));
-    while let Err(error) = compiler.compile(&next).await {
-        assert_eq!(error, ConstraintError::Busy);
+    while let Err(error) = compiler.compile(&tenant(), &next).await {
+        assert!(matches!(error, ConstraintError::Busy { .. } | ConstraintError::TooSlow { .. }), "{error}");
         assert!(begin.elapsed() < MAX_TIME, "{:?}", begin.elapsed());
     }
 }
 
 #[tokio::test]
-async fn with_every_thread_taken_a_compile_is_put_off() {
-    let limits = ConstraintLimits {
-        compile_timeout: Duration::from_millis(100),
-        max_concurrent_compiles: 0,
-        ..ConstraintLimits::default()
-    };
+async fn who_asks_for_much_waits_for_itself_and_a_newcomer_does_not() {
+    let compiler = compiler();
+    compiler.compile(&tenant(), &Arc::new(choice(&["warm"]))).await.unwrap();
+    let floods: Vec<_> = (0..12)
+        .map(|number| {
+            let compiler = compiler.clone();
+            tokio::spawn(async move { compiler.compile(&tenant(), &slow(number)).await.map(|_| ()) })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let other = TenantId::from_stored("other");
+    let one_field = schema(&json!({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}));
+    compiler.compile(&other, &Arc::new(one_field)).await.unwrap();
+    assert!(floods.iter().filter(|flood| flood.is_finished()).count() < 6, "they go one by one");
+    // What nobody waits for is not begun, and what has begun ends early.
+    floods.iter().for_each(tokio::task::JoinHandle::abort);
+    let begin = Instant::now();
+    compiler.compile(&tenant(), &Arc::new(choice(&["yes"]))).await.unwrap();
+    assert!(begin.elapsed() < MAX_TIME);
+}
+
+#[tokio::test]
+async fn classes_of_characters_are_counted_before_they_are_read() {
+    let many = |class: &str, num: usize| regex(&class.repeat(num));
+    for spec in [
+        many(r"\w", 30_000),
+        many(r"\pL", 20_000),
+        regex(&format!("(?i){}", r"\PL".repeat(1000))),
+        regex(&format!("(?i){}", r"[!-\x{10ffff}]".repeat(1000))),
+        lark(&format!("start: /{}/i", "[a-z]".repeat(2000))),
+        ConstraintSpec::JsonSchema(format!(r#"{{"type":"string","pattern":"{}"}}"#, r"\u005cw".repeat(4000))),
+        ConstraintSpec::JsonSchema(format!(r#"{{"type":"string","pattern":"{}"}}"#, r"\\w".repeat(4000))),
+    ] {
+        let error = compile(spec).await.err().unwrap();
+        assert!(error.to_string().contains("of at most 2000"), "{error}");
+    }
+    for spec in [many(r"\w", 1000), many("[a-z]", 5000), regex(&format!("(?i){}", "[a-z]".repeat(150)))] {
+        compile(spec).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn with_every_thread_taken_a_caller_is_told_to_come_again() {
+    let limits = ConstraintLimits { max_concurrent_compiles: 0, ..ConstraintLimits::default() };
     let compiler = ConstraintCompiler::new(Arc::new(base()), limits);
-    let error = compiler.compile(&Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
-    assert_eq!((&error, error.refusal()), (&ConstraintError::Busy, None));
+    let error = compiler.compile(&tenant(), &Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
+    let JobFailure::Busy { what, is_share: false } = error.refusal() else { panic!("{error:?}") };
+    assert!(what.contains("0 of 0 are taken and you asked for 1"), "{what}");
 }

@@ -336,4 +336,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn any_bytes_of_a_gguf_header_are_read_or_refused() {
+        souk_testkit::fuzz("gguf_header", |bytes| match read(bytes) {
+            Ok(header) => {
+                assert!(header.tensors.len() <= bytes.len() && header.data_offset % 8 == 0);
+                format!("{} tensors", header.tensors.len())
+            }
+            Err(error) => error.to_string(),
+        });
+    }
 }

@@ -8,14 +8,14 @@ use souk_protocol::Digest;
 
 use super::room::Room;
 use super::{Granted, Residency};
-use crate::adapters::entry::{AdapterEntry, EntryId, State};
+use crate::adapters::entry::{AdapterEntry, EntryId, Holder, State};
 use crate::adapters::error::{AdapterError, Tier, as_ms};
 use crate::adapters::waiting::{Overtakes, Purpose, RequestId};
 
 impl Residency {
     /// A request for so many adapters comes. It ends when it is granted or [cancelled](Self::cancel).
-    pub(in crate::adapters) fn ask(&mut self, num_adapters: usize, now: Instant) -> RequestId {
-        self.waiting.ask(num_adapters, now)
+    pub(in crate::adapters) fn ask(&mut self, num_adapters: usize, holder: &Holder, now: Instant) -> RequestId {
+        self.waiting.ask(num_adapters, holder, now)
     }
 
     /// The request's adapters, once all of them are on the device. `None`: look again after the next change, or when
@@ -45,29 +45,35 @@ impl Residency {
 
     /// Joins all adapters of the request, unless others come before it.
     fn enter(&mut self, request: RequestId, digests: &[Digest], now: Instant) -> Result<bool, AdapterError> {
-        if !self.waiting.enter(request, self.overtakes(digests)) {
+        let holder = self.waiting.holder(request);
+        let one = if let [one] = digests { self.entry_of(one) } else { None };
+        // What is in memory and idle is taken into use here, and not in a queue for room.
+        let may_use =
+            |entry| [Tier::Host, Tier::Device].into_iter().all(|tier| self.room.may_use(tier, &holder, entry));
+        if !one.is_none_or(may_use) || !self.waiting.enter(request, self.overtakes(digests, &holder)) {
             return Ok(false);
         }
         self.news.changed = true;
         for digest in digests {
-            self.join(request, digest, now)?;
+            self.join(request, &holder, digest, now)?;
         }
         self.admit(now);
         Ok(true)
     }
 
-    /// In which tiers the adapters are, and so will be in use.
-    fn overtakes(&self, digests: &[Digest]) -> Overtakes {
+    /// In which tiers the adapters are, and so will be in use; those of the reserve keep nobody waiting.
+    fn overtakes(&self, digests: &[Digest], holder: &Holder) -> Overtakes {
         let mut overtakes = Overtakes::default();
         for entry in digests.iter().filter_map(|digest| self.entry_of(digest)) {
-            overtakes.host |= entry.is_in_memory();
-            overtakes.device |= entry.is_in(Tier::Device);
+            let takes = |tier| !self.room.is_in_reserve(tier, holder, entry);
+            overtakes.host |= entry.is_in_memory() && takes(Tier::Host);
+            overtakes.device |= entry.is_in(Tier::Device) && takes(Tier::Device);
         }
         overtakes
     }
 
     /// Adds a user to the adapter's entry, or makes one.
-    fn join(&mut self, request: RequestId, digest: &Digest, now: Instant) -> Result<(), AdapterError> {
+    fn join(&mut self, request: RequestId, holder: &Holder, digest: &Digest, now: Instant) -> Result<(), AdapterError> {
         if self.is_taken_down(digest) {
             return Err(AdapterError::TakenDown);
         }
@@ -79,13 +85,12 @@ impl Residency {
             None => {
                 self.failures.check(digest, now)?;
                 self.room.totals.misses += 1;
-                self.insert(*digest, Purpose::Request, now)
+                self.insert(*digest, Purpose::Request, holder, now)
             }
         };
         let holds = self.waiting.holds(request);
         let entry = self.room.entry(id);
-        entry.users += 1;
-        entry.holds += usize::from(holds);
+        entry.add_user(holder, holds);
         entry.last_used = now;
         if holds && matches!(entry.state, State::Host(_)) {
             self.waiting.queue(Tier::Device, id);
@@ -123,8 +128,9 @@ impl Residency {
         self.check_fit_together(all)?;
         let entries = &self.room.entries;
         if self.waiting.hold(request, |id| entries.get(&id).is_some_and(AdapterEntry::is_in_memory)) {
+            let holder = self.waiting.holder(request);
             for id in all {
-                self.room.entry(*id).holds += 1;
+                self.room.entry(*id).hold(&holder);
                 self.waiting.queue(Tier::Device, *id);
             }
             self.admit(now);
@@ -141,7 +147,7 @@ impl Residency {
     fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
         let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
         let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();
-        let budget_bytes = self.room.most_device_bytes();
+        let budget_bytes = self.room.most_of_one(Tier::Device, needed_bytes);
         if distinct.len() > 1 && needed_bytes > budget_bytes {
             return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
         }
@@ -153,19 +159,18 @@ impl Residency {
         let Some(left) = self.waiting.leave(request) else { return };
         self.news.changed = true;
         for id in left.adapters {
-            self.remove_user(id, left.held, now);
+            self.remove_user(id, &left.holder, left.held, now);
         }
     }
 
     /// Ends the use of an adapter that was granted.
-    pub(in crate::adapters) fn release(&mut self, id: EntryId, now: Instant) {
-        self.remove_user(id, true, now);
+    pub(in crate::adapters) fn release(&mut self, id: EntryId, holder: &Holder, now: Instant) {
+        self.remove_user(id, holder, true, now);
     }
 
-    fn remove_user(&mut self, id: EntryId, held: bool, now: Instant) {
+    fn remove_user(&mut self, id: EntryId, holder: &Holder, held: bool, now: Instant) {
         let entry = self.room.entry(id);
-        entry.users -= 1;
-        entry.holds -= usize::from(held);
+        entry.remove_user(holder, held);
         entry.last_used = now;
         let (users, holds) = (entry.users, entry.holds);
         if holds == 0 {
@@ -176,9 +181,8 @@ impl Residency {
             self.waiting.withdraw(Tier::Host, id);
             self.drop_if_done(id);
         }
-        if holds == 0 || users == 0 {
-            self.look_again(now);
-        }
+        // Also where others use it on: its holder has less than before.
+        self.look_again(now);
     }
 
     /// What a wait that lasted too long was for.

@@ -57,7 +57,9 @@ impl Room {
     /// Takes host memory for a load, making room if need be; false if there is none. True if it waits for none.
     pub(super) fn admit_to_host(&mut self, id: EntryId, purpose: Purpose, now: Instant) -> bool {
         let State::WaitsForMemory(bytes) = self.entry(id).state else { return true };
-        if !self.make_room(Tier::Host, bytes, purpose, now) {
+        if purpose == Purpose::Prefetch && !self.has_room_ahead(bytes)
+            || !self.make_room(Tier::Host, id, bytes, purpose, now)
+        {
             return false;
         }
         self.totals.host_bytes += bytes;
@@ -75,7 +77,7 @@ impl Room {
             return true;
         }
         let bytes = entry.bytes;
-        while self.make_room(Tier::Device, bytes, purpose, now) {
+        while self.make_room(Tier::Device, id, bytes, purpose, now) {
             if self.promote(id) {
                 return true;
             }
@@ -84,19 +86,34 @@ impl Room {
         false
     }
 
-    /// Evicts the least valuable adapters until `bytes` fit. Evicts none if that would not be enough; should only pages
-    /// be missing then, the KV side is asked for them.
-    fn make_room(&mut self, tier: Tier, bytes: usize, purpose: Purpose, now: Instant) -> bool {
+    /// Bytes that an adapter which waits for a tier needs there; `None` if it waits no more.
+    pub(super) fn wanted_bytes(&self, tier: Tier, id: EntryId) -> Option<usize> {
+        let entry = self.entries.get(&id)?;
+        match (tier, &entry.state) {
+            (Tier::Host, State::WaitsForMemory(bytes)) => Some(*bytes),
+            (Tier::Device, State::Host(_)) => Some(entry.bytes),
+            _ => None,
+        }
+    }
+
+    /// Evicts the least valuable adapters until `bytes` fit beside what they leave to others. Evicts none if that would
+    /// not be enough; should only pages be missing then, the KV side is asked for them.
+    fn make_room(&mut self, tier: Tier, id: EntryId, bytes: usize, purpose: Purpose, now: Instant) -> bool {
         let (used, budget) = match tier {
             Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
             Tier::Device => (self.totals.device_bytes, self.limits.device_bytes),
         };
         let mut missing_bytes = (used + bytes).saturating_sub(budget);
-        let mut missing_pages = match tier {
-            Tier::Host => 0,
-            Tier::Device => pages_for(bytes).saturating_sub(self.memory.available(Side::Adapters)),
+        let (mut missing_pages, short_pages, wanted_pages) = match tier {
+            Tier::Host => (0, 0, 0),
+            Tier::Device => {
+                let to_leave = if purpose == Purpose::Request { self.to_leave(tier, id, bytes) } else { 0 };
+                let (available, wanted) =
+                    (self.memory.available(Side::Adapters), pages_for(bytes) + pages_for(to_leave));
+                (pages_for(bytes).saturating_sub(available), wanted.saturating_sub(available), wanted)
+            }
         };
-        if missing_bytes == 0 && missing_pages == 0 {
+        if missing_bytes == 0 && short_pages == 0 {
             return true;
         }
         let candidates = self.candidates(tier, purpose, now);
@@ -105,10 +122,10 @@ impl Room {
         if idle_bytes < missing_bytes {
             return false;
         }
-        if idle_pages < missing_pages {
+        if idle_pages < short_pages {
             if purpose == Purpose::Request {
                 // Once so many are there, evicting the idle ones makes up the rest.
-                self.ask_for(pages_for(bytes) - idle_pages);
+                self.ask_for(wanted_pages - idle_pages);
             }
             return false;
         }
@@ -121,6 +138,12 @@ impl Room {
             missing_pages = missing_pages.saturating_sub(pages_for(one.bytes));
         }
         true
+    }
+
+    /// Whether what nobody has asked for yet may take so much host memory for its load: not of the reserve.
+    fn has_room_ahead(&self, bytes: usize) -> bool {
+        let rules = self.rules(Tier::Host);
+        (self.in_use_bytes(Tier::Host) + bytes) as u64 <= rules.total - rules.reserve
     }
 
     /// Gives up idle adapters for what the KV side is short of, the least valuable first.
@@ -143,7 +166,7 @@ impl Room {
         let half_life = self.limits.popularity_half_life;
         let evictable = self.entries.iter().filter(|(_, entry)| entry.is_evictable(tier));
         let evictable = evictable
-            .filter(|(_, entry)| purpose == Purpose::Request || entry.popularity.at(now, half_life) < WORTH_KEEPING);
+            .filter(|(_, entry)| purpose != Purpose::Prefetch || entry.popularity.at(now, half_life) < WORTH_KEEPING);
         let mut candidates: Vec<_> = evictable
             .map(|(id, entry)| Candidate {
                 value: entry.value(tier, self.disk_pace, now, half_life),
@@ -208,8 +231,7 @@ impl Room {
             Tier::Device => self.device_bytes_now(),
             Tier::Host => self.limits.host_bytes,
         };
-        let in_use = self.entries.values().filter(|entry| entry.is_in(tier) && !entry.is_evictable(tier));
-        let in_use_bytes = in_use.map(|entry| entry.bytes).sum();
+        let in_use_bytes = self.in_use_bytes(tier);
         AdapterError::NoRoom { needed_bytes, tier, budget_bytes, in_use_bytes, waited_ms: as_ms(waited) }
     }
 
@@ -222,6 +244,11 @@ impl Room {
     fn device_bytes_now(&self) -> usize {
         let pages = self.memory.used(Side::Adapters) + self.memory.available(Side::Adapters);
         self.limits.device_bytes.min(pages * PAGE_BYTES)
+    }
+
+    /// Bytes of a tier that no other adapter can have.
+    pub(super) fn in_use_bytes(&self, tier: Tier) -> usize {
+        self.entries.values().filter(|entry| entry.is_in_use(tier)).map(|entry| entry.bytes).sum()
     }
 
     /// Tells the pool how many pages are missing, if that has changed.
@@ -238,5 +265,6 @@ impl Drop for Room {
         let ids: Vec<_> = self.entries.keys().copied().collect();
         ids.into_iter().for_each(|id| self.demote(id));
         self.ask_for(0);
+        self.memory.keep(Side::Adapters, 0);
     }
 }

@@ -21,6 +21,10 @@ fn store(source: Arc<GatedSource>, limits: AdapterLimits) -> AdapterStore {
     AdapterStore::new(source, Arc::new(base()), Arc::new(weights()), limits, in_memory()).unwrap()
 }
 
+fn tenant() -> TenantId {
+    TenantId::from_stored("tenant")
+}
+
 /// No disk, and more device memory than any test needs.
 fn in_memory() -> Tiers {
     Tiers { memory: ample_memory(), disk: None }
@@ -236,7 +240,7 @@ async fn requests_for_several_adapters_do_not_deadlock() {
             tokio::spawn(async move {
                 for step in 0..25usize {
                     let pair = [digests[task % 2], digests[2 + (task / 2 + step) % 2]];
-                    let leases = store.acquire_all(&pair[..1 + (task + step) % 2]).await.unwrap();
+                    let leases = store.acquire_all(&tenant(), &pair[..1 + (task + step) % 2]).await.unwrap();
                     assert!(leases.iter().map(AdapterLease::digest).eq(pair[..leases.len()].iter().copied()));
                     tokio::task::yield_now().await;
                 }
@@ -271,7 +275,7 @@ async fn a_request_for_several_is_served_past_one_that_waits_for_what_it_has_in_
         // Another has the small one in hand, which the first needs gone, and gathers one more.
         let several = tokio::spawn({
             let (store, digests) = (store.clone(), [digests[0], digests[3]]);
-            async move { store.acquire_all(&digests).await.map(drop) }
+            async move { store.acquire_all(&tenant(), &digests).await.map(drop) }
         });
         until("it has asked", || store.stats().totals.misses == 4).await;
         assert!(waits(6) && waits(4));
@@ -299,7 +303,7 @@ async fn a_request_for_several_and_a_load_that_needs_what_it_has_in_hand_do_not_
         until("the other is fetched", || source.num_fetches() == 2).await;
         let several = tokio::spawn({
             let (store, digests) = (store.clone(), [digests[1], digests[2]]);
-            async move { store.acquire_all(&digests).await.map(drop) }
+            async move { store.acquire_all(&tenant(), &digests).await.map(drop) }
         });
         until("the second of several is fetched too", || source.num_fetches() == 3).await;
         source.gate.add_permits(1);
@@ -358,7 +362,7 @@ async fn who_stands_at_the_door_for_too_long_is_refused_with_the_numbers() {
     for _ in 0..MAX_OVERTAKES {
         running.push(store.acquire(&digests[1]).await.unwrap());
     }
-    let refused = store.lease(&digests[1..2], now() - Duration::from_millis(290)).await.unwrap_err();
+    let refused = store.lease(&None, &digests[1..2], now() - Duration::from_millis(290)).await.unwrap_err();
     assert!(
         matches!(refused, AdapterError::NoRoom { needed_bytes, in_use_bytes, .. }
             if needed_bytes == 2 * SIZE_PER_RANK && in_use_bytes == 2 * SIZE_PER_RANK),
@@ -372,14 +376,18 @@ async fn adapters_that_never_fit_side_by_side_are_refused_at_once_with_the_numbe
     let forever = Duration::from_secs(3600);
     let limits = AdapterLimits { max_wait: forever, ..limits(6 * SIZE_PER_RANK, 20 * SIZE_PER_RANK) };
     let (store, _, digests) = store_of(4, 100, limits);
-    let refused = store.acquire_all(&digests[2..4]).await.unwrap_err();
+    let refused = store.acquire_all(&tenant(), &digests[2..4]).await.unwrap_err();
     assert!(
         matches!(refused, AdapterError::TogetherTooLarge { needed_bytes, budget_bytes }
             if needed_bytes == 7 * SIZE_PER_RANK && budget_bytes == 6 * SIZE_PER_RANK),
         "{refused}"
     );
-    assert_eq!(store.acquire_all(&[digests[3], digests[1]]).await.unwrap().len(), 2);
-    assert_eq!(store.acquire_all(&[digests[3], digests[3]]).await.unwrap().len(), 2, "one that is named twice");
+    assert_eq!(store.acquire_all(&tenant(), &[digests[3], digests[1]]).await.unwrap().len(), 2);
+    assert_eq!(
+        store.acquire_all(&tenant(), &[digests[3], digests[3]]).await.unwrap().len(),
+        2,
+        "one that is named twice"
+    );
 }
 
 /// A store over adapters of ranks 1, 2, 3, ... with these tiers.

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use souk_protocol::TenantId;
+
 use super::*;
 
 /// Where an adapter of the model is.
@@ -23,6 +25,8 @@ struct Adapter {
     place: Place,
     users: usize,
     holds: usize,
+    /// The tenants of those that use it, one for each.
+    tenants: Vec<Holder>,
 }
 
 impl Adapter {
@@ -55,6 +59,7 @@ struct Model {
     adapters: Vec<Adapter>,
     waiters: Vec<(RequestId, Vec<usize>)>,
     leases: Vec<(RequestId, Vec<usize>)>,
+    tenants: HashMap<RequestId, Holder>,
     /// How many entered past the first of a queue, by who was the first.
     overtaken: HashMap<(bool, EntryId), usize>,
     num_overtakes: usize,
@@ -62,7 +67,8 @@ struct Model {
 
 impl Model {
     fn new(device_bytes: usize, host_bytes: usize, sizes: &[usize]) -> Self {
-        let adapter = |bytes: &usize| Adapter { bytes: *bytes, place: Place::Absent, users: 0, holds: 0 };
+        let adapter =
+            |bytes: &usize| Adapter { bytes: *bytes, place: Place::Absent, users: 0, holds: 0, tenants: Vec::new() };
         Self {
             waiting: Waiting::new(&AdapterLimits::default()),
             now: Instant::now(),
@@ -71,14 +77,20 @@ impl Model {
             adapters: sizes.iter().map(adapter).collect(),
             waiters: Vec::new(),
             leases: Vec::new(),
+            tenants: HashMap::new(),
             overtaken: HashMap::new(),
             num_overtakes: 0,
         }
     }
 
     fn ask(&mut self, adapters: &[usize]) -> RequestId {
-        let id = self.waiting.ask(adapters.len(), self.now);
+        self.ask_for(0, adapters)
+    }
+
+    fn ask_for(&mut self, number: usize, adapters: &[usize]) -> RequestId {
+        let id = self.waiting.ask(adapters.len(), &tenant(number), self.now);
         self.waiters.push((id, adapters.to_vec()));
+        self.tenants.insert(id, tenant(number));
         id
     }
 
@@ -147,10 +159,11 @@ impl Model {
             let adapter = &mut self.adapters[*index];
             adapter.users += 1;
             adapter.holds += usize::from(holds);
+            adapter.tenants.push(self.tenants[&id].clone());
             match adapter.place {
                 Place::Absent => {
                     adapter.place = Place::Loading;
-                    self.waiting.begin_load(entry, Purpose::Request);
+                    self.waiting.begin_load(entry, Purpose::Request, &self.tenants[&id]);
                 }
                 Place::WaitsForMemory => self.waiting.queue(Tier::Host, entry),
                 Place::Host if holds => self.waiting.queue(Tier::Device, entry),
@@ -188,7 +201,7 @@ impl Model {
         self.waiters.retain(|(waiter, _)| *waiter != id);
         let left = self.waiting.leave(id).expect("it waited");
         for entry in left.adapters {
-            self.remove_user(entry, left.held);
+            self.remove_user(entry, &left.holder, left.held);
         }
     }
 
@@ -196,11 +209,14 @@ impl Model {
     fn end(&mut self, id: RequestId) {
         let at = self.leases.iter().position(|(lease, _)| *lease == id).expect("it was granted");
         let (_, adapters) = self.leases.remove(at);
-        adapters.into_iter().for_each(|index| self.remove_user(EntryId(index as u64), true));
+        let tenant = self.tenants[&id].clone();
+        adapters.into_iter().for_each(|index| self.remove_user(EntryId(index as u64), &tenant, true));
     }
 
-    fn remove_user(&mut self, entry: EntryId, held: bool) {
+    fn remove_user(&mut self, entry: EntryId, tenant: &Holder, held: bool) {
         let adapter = &mut self.adapters[entry.0 as usize];
+        let at = adapter.tenants.iter().position(|other| other == tenant).expect("it uses it");
+        adapter.tenants.remove(at);
         adapter.users -= 1;
         adapter.holds -= usize::from(held);
         let (users, holds) = (adapter.users, adapter.holds);
@@ -215,32 +231,46 @@ impl Model {
 
     fn admit(&mut self) {
         let Self { waiting, adapters, host_bytes, device_bytes, .. } = self;
-        waiting.admit(Tier::Device, |id| {
-            let index = id.0 as usize;
-            if adapters[index].place != Place::Host {
-                return true;
-            }
-            let idle = |adapter: &Adapter| adapter.place == Place::Device && adapter.holds == 0;
-            let has_room = fits(adapters, *device_bytes, adapters[index].bytes, Adapter::device_bytes, idle);
-            if has_room {
-                make_room(adapters, *device_bytes, index, Adapter::device_bytes, idle, Place::Host);
-                adapters[index].place = Place::Device;
-            }
-            has_room
-        });
-        waiting.admit(Tier::Host, |id| {
-            let index = id.0 as usize;
-            if adapters[index].place != Place::WaitsForMemory {
-                return true;
-            }
-            let idle = |adapter: &Adapter| adapter.is_in_memory() && adapter.users == 0;
-            let has_room = fits(adapters, *host_bytes, adapters[index].bytes, Adapter::host_bytes, idle);
-            if has_room {
-                make_room(adapters, *host_bytes, index, Adapter::host_bytes, idle, Place::Absent);
-                adapters[index].place = Place::Reserved;
-            }
-            has_room
-        });
+        let in_turn = |adapters: &[Adapter]| -> HashMap<EntryId, u64> {
+            let place = |index: usize| (EntryId(index as u64), least_held(adapters, &adapters[index]));
+            (0..adapters.len()).map(place).collect()
+        };
+        while let held = in_turn(adapters)
+            && waiting.admit(Tier::Device, &held, |id, turn| {
+                let index = id.0 as usize;
+                if adapters[index].place != Place::Host {
+                    return Ok(());
+                }
+                if turn == Turn::Passing {
+                    return Err(Cause::Full);
+                }
+                let idle = |adapter: &Adapter| adapter.place == Place::Device && adapter.holds == 0;
+                let has_room = fits(adapters, *device_bytes, adapters[index].bytes, Adapter::device_bytes, idle);
+                if has_room {
+                    make_room(adapters, *device_bytes, index, Adapter::device_bytes, idle, Place::Host);
+                    adapters[index].place = Place::Device;
+                }
+                if has_room { Ok(()) } else { Err(Cause::Full) }
+            })
+        {}
+        while let held = in_turn(adapters)
+            && waiting.admit(Tier::Host, &held, |id, turn| {
+                let index = id.0 as usize;
+                if adapters[index].place != Place::WaitsForMemory {
+                    return Ok(());
+                }
+                if turn == Turn::Passing {
+                    return Err(Cause::Full);
+                }
+                let idle = |adapter: &Adapter| adapter.is_in_memory() && adapter.users == 0;
+                let has_room = fits(adapters, *host_bytes, adapters[index].bytes, Adapter::host_bytes, idle);
+                if has_room {
+                    make_room(adapters, *host_bytes, index, Adapter::host_bytes, idle, Place::Absent);
+                    adapters[index].place = Place::Reserved;
+                }
+                if has_room { Ok(()) } else { Err(Cause::Full) }
+            })
+        {}
     }
 
     /// Loads go on as far as they can, and those that wait look again, until nothing changes.
@@ -296,6 +326,19 @@ impl Model {
         assert!(self.waiters.is_empty(), "a deadlock: {:?} of {:?}", self.waiting, self.adapters);
         assert!(self.waiting.is_empty(), "something is left: {:?}", self.waiting);
     }
+}
+
+fn tenant(number: usize) -> Holder {
+    Some(TenantId::from_stored(number.to_string()))
+}
+
+/// What the one has in use that has least of those who use this one.
+fn least_held(adapters: &[Adapter], adapter: &Adapter) -> u64 {
+    let held = |tenant: &Holder| {
+        let of_tenant = adapters.iter().filter(|other| other.place == Place::Device && other.tenants.contains(tenant));
+        of_tenant.map(|other| other.bytes as u64).sum()
+    };
+    adapter.tenants.iter().map(held).min().unwrap_or_default()
 }
 
 /// Whether `bytes` fit beside what is not idle.
@@ -369,7 +412,8 @@ fn requests() -> impl Strategy<Value = Vec<(usize, usize)>> {
 
 #[derive(Clone, Debug)]
 enum Action {
-    Ask(Vec<usize>),
+    /// A tenant asks.
+    Ask(usize, Vec<usize>),
     Settle,
     StepLoad(usize),
     Poll(usize),
@@ -380,8 +424,8 @@ enum Action {
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
-        5 => (0usize..6).prop_map(|index| Action::Ask(vec![index])),
-        3 => prop::collection::vec(0usize..6, 2..4).prop_map(Action::Ask),
+        5 => (0usize..3, 0usize..6).prop_map(|(tenant, index)| Action::Ask(tenant, vec![index])),
+        3 => (0usize..3, prop::collection::vec(0usize..6, 2..4)).prop_map(|(tenant, all)| Action::Ask(tenant, all)),
         2 => Just(Action::Settle),
         4 => (0usize..6).prop_map(Action::StepLoad),
         4 => any::<usize>().prop_map(Action::Poll),
@@ -412,7 +456,7 @@ proptest! {
         let mut overtaken = vec![0; cold.len()];
         for (round, (pick, rounds)) in requests.into_iter().enumerate() {
             let before = model.num_overtakes;
-            running.push((model.ask(&[pick % num_hot]), round + rounds));
+            running.push((model.ask_for(pick % 3, &[pick % num_hot]), round + rounds));
             model.settle();
             for at in (0..cold.len()).filter(|at| !served[*at]) {
                 overtaken[at] += model.num_overtakes - before;
@@ -452,8 +496,8 @@ proptest! {
         let mut model = Model::new(device, device + extra, &[5, 20, 30, 35, 45, 60]);
         for action in actions {
             match action {
-                Action::Ask(adapters) => {
-                    model.ask(&adapters);
+                Action::Ask(tenant, adapters) => {
+                    model.ask_for(tenant, &adapters);
                 }
                 Action::Settle => model.settle(),
                 Action::StepLoad(index) => model.step_load(index),

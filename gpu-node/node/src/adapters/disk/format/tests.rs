@@ -136,3 +136,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_bytes_of_a_packed_file_are_read_or_refused() {
+    let digest = Digest::of(b"full");
+    souk_testkit::fuzz("packed_adapter", |bytes| {
+        // With a checksum that is right, so that what lies behind it is looked at; and for this base and digest.
+        let mut file = bytes.to_vec();
+        if let Some(ids) = file.get_mut(HASHED_FROM..HASHED_FROM + 64) {
+            ids[..32].copy_from_slice(digest.as_bytes());
+            ids[32..].copy_from_slice(base().digest.as_bytes());
+            seal(&mut file);
+        }
+        match decode_of_base(&file, &digest) {
+            Ok(adapter) => format!("{}", encode(&adapter, &base().digest) == file),
+            Err(error) => error.to_string(),
+        }
+    });
+}

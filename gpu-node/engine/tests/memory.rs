@@ -1,0 +1,153 @@
+//! What compiling a stranger's constraint takes of memory, and what is left of it. A test of its own, since it counts what
+//! the whole process allocates.
+
+#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use souk_engine::constraint::{Constraint, ConstraintCompiler, ConstraintLimits};
+use souk_protocol::{BaseModel, ConstraintSpec, TenantId, TokenId, TokenizerSpec};
+use souk_testkit::base::{self, SMALL, byte_alphabet};
+
+/// Most that compiling one takes, as docs/constraints.md says.
+const MAX_COMPILING_BYTES: usize = 64 << 20;
+/// Most that an answer has beside its copy of what was compiled.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// Tokens of an answer that is followed.
+const NUM_TOKENS: usize = 300;
+
+struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: it hands everything to the system's allocator and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(used, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Most bytes that were held beside what was before.
+fn peak<T>(work: impl FnOnce() -> T) -> usize {
+    let before = USED.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = work();
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    drop(result);
+    peak
+}
+
+const EOS: TokenId = 256;
+
+fn bytes_base() -> BaseModel {
+    let mut base = base::base("tiny", SMALL);
+    base.shape.vocab_size = 257;
+    base.eos_tokens = vec![EOS];
+    let tokens = byte_alphabet().iter().map(char::to_string).chain(["<|end|>".to_owned()]).collect();
+    let (control_tokens, merges, pre) = (vec![EOS], Vec::new(), "gpt-2".to_owned());
+    base.tokenizer = TokenizerSpec::ByteLevelBpe { tokens, control_tokens, merges, pre };
+    base
+}
+
+fn hostile() -> Vec<(&'static str, ConstraintSpec)> {
+    let regex = |source: String| ConstraintSpec::Regex(source);
+    let lark = |source: String| ConstraintSpec::Grammar(source);
+    let json = |source: String| ConstraintSpec::JsonSchema(source);
+    let list = |num: usize, separator: &str, item: &dyn Fn(usize) -> String| {
+        (0..num).map(item).collect::<Vec<_>>().join(separator)
+    };
+    let references = list(1900, ",", &|i| format!(r##""{i}":{{"items":{{"$ref":"#/$defs/{}"}}}}"##, i + 1));
+    vec![
+        ("classes", regex(r"\w".repeat(30_000))),
+        ("as many classes as may be", regex(r"\w".repeat(2_000))),
+        ("other classes", regex(list(1_900, "", &|i| format!(r"\w\x{{{:x}}}", 0x4e00 + i)))),
+        ("classes in either case", regex(format!("(?i){}", r"\PL".repeat(190)))),
+        (
+            "ranges",
+            regex(list(4_000, "", &|i| {
+                format!("[{}-\\u{{10ffff}}]", char::from_u32(0x4e00 + i as u32).unwrap_or_default())
+            })),
+        ),
+        ("alternatives", regex(list(6_000, "|", &|i| format!("{}", i * 7919)))),
+        ("optional letters", regex("a?".repeat(690))),
+        ("repetitions", regex("((((a{1,100}){1,100}){1,100}){1,100}){1,100}".to_owned())),
+        ("an exponential automaton", lark("start: A\nA: /(.|\\n)*[ab][a-z]{30}/".to_owned())),
+        ("an ambiguous grammar", lark("start: start start | \"a\" | ".to_owned())),
+        ("a huge repetition of a rule", lark("start: x{1,1000000}\nx: \"a\"{1,1000000}".to_owned())),
+        (
+            "many rules",
+            lark(format!("start: r0\n{}\nr4000: \"x\"", list(4_000, "\n", &|i| format!("r{i}: \"a\" r{}", i + 1)))),
+        ),
+        (
+            "properties",
+            json(format!(
+                r#"{{"type":"object","properties":{{{}}}}}"#,
+                list(2_000, ",", &|i| format!(r#""p{i}":{{"type":"integer"}}"#))
+            )),
+        ),
+        ("an enumeration", json(format!(r#"{{"enum":[{}]}}"#, list(8_000, ",", &|i| i.to_string())))),
+        ("empty lists", json(format!(r#"{{"enum":[{}]}}"#, vec!["[]"; 20_000].join(",")))),
+        ("references", json(format!(r##"{{"$ref":"#/$defs/0","$defs":{{{references},"1900":{{}}}}}}"##))),
+        (
+            "products",
+            json(format!(
+                r#"{{"allOf":[{}]}}"#,
+                list(9, ",", &|i| format!(r#"{{"anyOf":[{{"required":["a{i}"]}},{{"required":["b{i}"]}}]}}"#))
+            )),
+        ),
+    ]
+}
+
+/// Goes on with what is allowed, not always the same.
+fn follow(constraint: &mut Constraint) {
+    let mut state = 1_u64;
+    for _ in 0..NUM_TOKENS {
+        let Ok(words) = constraint.allowed() else { return };
+        let allowed = (0..EOS).filter(|id| words[*id as usize / 32] >> (id % 32) & 1 == 1).collect::<Vec<_>>();
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let Some(&token) = allowed.get((state >> 33) as usize % allowed.len().max(1)) else { return };
+        if constraint.accept(token).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn compiling_and_following_take_bounded_memory_and_give_it_back() {
+    let limits = ConstraintLimits { max_cached: 2, ..ConstraintLimits::default() };
+    let compiler = ConstraintCompiler::new(Arc::new(bytes_base()), limits);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let tenant = TenantId::from_stored("acme");
+    let compile = |spec: ConstraintSpec| runtime.block_on(compiler.compile(&tenant, &Arc::new(spec)));
+    compile(ConstraintSpec::JsonObject).unwrap();
+    let before = USED.load(Ordering::Relaxed);
+    for (name, spec) in hostile() {
+        let mut constraint = None;
+        let compiling = peak(|| constraint = Some(compile(spec)));
+        let answer = match constraint.unwrap() {
+            Ok(mut constraint) => peak(|| follow(&mut constraint)),
+            Err(_) => 0,
+        };
+        println!("{name}: {} KiB to compile, {} KiB for an answer", compiling >> 10, answer >> 10);
+        assert!(compiling <= MAX_COMPILING_BYTES, "{name}: {compiling} bytes of at most {MAX_COMPILING_BYTES}");
+        assert!(answer <= MAX_ANSWER_BYTES, "{name}: {answer} bytes of at most {MAX_ANSWER_BYTES}");
+    }
+    let kept = USED.load(Ordering::Relaxed).saturating_sub(before);
+    let limit = limits.max_cached_bytes + (8 << 20);
+    assert!(kept <= limit, "{kept} bytes are kept of at most {limit}");
+}

@@ -1,0 +1,85 @@
+//! What a cell must answer: the table of rights, and what a take-down means to each action.
+
+use souk_protocol::Scope;
+use souk_registry::{Action, Needs, RULES, Reach};
+
+use crate::callers::{Caller, Port};
+use crate::document::{Route, Service};
+use crate::subjects::Subject;
+
+/// What a cell answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// A success.
+    Done,
+    /// A status and the envelope's code.
+    Refused(u16, Option<&'static str>),
+}
+
+pub(crate) fn expected(route: &Route, caller: Caller, port: Port, subject: Subject) -> Expected {
+    match route.service {
+        Service::Gateway => of_gateway(route, caller, port, subject),
+        Service::Registry => of_registry(route, caller, port, subject),
+    }
+}
+
+/// All of its guarded routes are for keys of scope `inference`, and see what the registry calls [`Reach::Visible`].
+fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Expected {
+    if route.path == "/metrics" && port == Port::Public {
+        return Expected::Refused(404, Some("unknown_url"));
+    }
+    if !route.is_guarded {
+        return Expected::Done;
+    }
+    match caller.fault() {
+        Some((_, code)) => Expected::Refused(401, code),
+        None if !caller.may(Scope::Inference) => Expected::Refused(403, Some("missing_scope")),
+        None if !route.names_an_adapter() => Expected::Done,
+        None if subject == Subject::Absent || subject.is_hidden_from(caller.tenant()) => {
+            Expected::Refused(404, Some("model_not_found"))
+        }
+        None if subject.is_taken_down() => Expected::Refused(410, Some("model_taken_down")),
+        None => Expected::Done,
+    }
+}
+
+fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> Expected {
+    let below = route.path.strip_prefix("/registry/v1").expect("the prefix");
+    let rule = RULES.iter().find(|rule| rule.method == route.method.as_str() && rule.path == below);
+    let rule = rule.unwrap_or_else(|| panic!("{route} has no row in the table of rights"));
+    if rule.needs == Needs::Nothing {
+        return Expected::Done;
+    }
+    if let Some((code, _)) = caller.fault() {
+        return Expected::Refused(401, Some(code));
+    }
+    if port == Port::Public && caller.may(Scope::Admin) {
+        return Expected::Refused(403, Some("operators_port_only"));
+    }
+    if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) {
+        return Expected::Refused(403, Some("scope_missing"));
+    }
+    if !route.names_an_adapter() {
+        return Expected::Done;
+    }
+    let is_own = caller.tenant() == subject.owner();
+    match rule.reach {
+        _ if subject == Subject::Absent => Expected::Refused(404, Some("not_found")),
+        Reach::Any => Expected::Done,
+        Reach::Visible | Reach::Own if subject.is_hidden_from(caller.tenant()) => {
+            Expected::Refused(404, Some("not_found"))
+        }
+        Reach::Own if !is_own => Expected::Refused(403, Some("not_owner")),
+        _ if subject.is_taken_down() => of_taken_down(rule.action),
+        _ => Expected::Done,
+    }
+}
+
+/// What may still be done with a version that was taken down: see it, and let its record be.
+const fn of_taken_down(action: Action) -> Expected {
+    match action {
+        Action::DownloadFile => Expected::Refused(410, Some("taken_down")),
+        Action::YankVersion | Action::UnyankVersion | Action::PutTag => Expected::Refused(409, Some("wrong_state")),
+        _ => Expected::Done,
+    }
+}
