@@ -21,6 +21,8 @@ pub(crate) struct Uploads {
     running: Mutex<BTreeMap<(ObjectKey, MultipartUploadId), Parts>>,
     page: AtomicUsize,
     ignores_conditions: AtomicBool,
+    /// Held while an object is copied: S3 replaces one whole, and the folder below writes into it.
+    copying: tokio::sync::Mutex<()>,
 }
 
 type Parts = BTreeMap<i32, Part>;
@@ -96,6 +98,7 @@ impl S3 for Strict {
             key: copy.key,
             ..GetObjectInput::default()
         });
+        let _whole = self.uploads.copying.lock().await;
         let mut answer = self.inner.copy_object(request).await?;
         let object = self.inner.get_object(get).await?;
         let bytes = gather(object.output.body).await?;
