@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::auth::PepperSource;
+use crate::db::DatabaseSettings;
 
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
@@ -71,6 +72,8 @@ pub struct RegistrySettings {
     /// too. This is the time in which an older database can be replaced by the right one and lose nothing.
     #[serde(rename = "orphans_kept_s", deserialize_with = "seconds::deserialize")]
     pub orphans_kept: Duration,
+    /// Which database, and how it is reached.
+    pub database: DatabaseSettings,
 }
 
 impl RegistryConfig {
@@ -78,6 +81,12 @@ impl RegistryConfig {
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), settings: RegistrySettings::default() }
+    }
+
+    /// The database, where the settings name no other.
+    #[must_use]
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.data_dir.join("registry.sqlite")
     }
 
     /// Where the embedded shape keeps objects: each blob at [`souk_protocol::manifest::blob_path`] below it.
@@ -116,6 +125,7 @@ impl RegistrySettings {
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
         checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
         checks.within("registry.orphans_kept_s", self.orphans_kept.as_secs(), 0..=3650 * DAY_S);
+        self.database.check(checks);
     }
 
     /// Where the secret in the hashes of API keys comes from.

@@ -10,6 +10,7 @@
 //! their nouns; SQL is in `db/`, a file for each table.
 
 mod config;
+mod database;
 mod registry;
 
 mod gates;
@@ -28,6 +29,7 @@ mod keys;
 mod publishing;
 mod recover;
 mod report;
+mod schema;
 mod tags;
 mod tenants;
 mod versions;
@@ -52,7 +54,8 @@ pub use admin_key::ADMIN_TENANT;
 pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
 pub use catalog::{ListedModel, ListedModels};
 pub use config::{RegistryConfig, RegistrySettings};
-pub use db::{Pools, open_sqlite};
+pub use database::{DatabaseError, open_database};
+pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, public_adapters_after, router};
 pub use installation::InstallationError;
@@ -60,4 +63,6 @@ pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
 pub use rights::{Action, RULES, Reach, Rule};
+pub use schema::{SchemaError, schema_status, schema_up};
+pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use withdrawals::{WithdrawalListener, Withdrawn};

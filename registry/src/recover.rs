@@ -8,12 +8,13 @@ use std::io;
 use std::path::PathBuf;
 
 use sea_orm::DbErr;
-use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
+use souk_migrations::{from_a_newer_program, is_enough};
 
 use crate::admin_key::insert_admin_key;
 use crate::auth::{ApiKey, Authenticator, PepperError, Peppers};
 use crate::config::RegistryConfig;
-use crate::db::{begin_write, open_sqlite};
+use crate::database::{DatabaseError, open_database};
+use crate::db::begin_write;
 
 /// Why no admin key can be made on the host.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +23,11 @@ pub enum RecoverError {
     #[error("{0} does not exist: this is not the data folder of an installation; name it with --data-dir")]
     NoDatabase(PathBuf),
     /// The database is older than this program.
-    #[error("the database at {0} is of an older version; start `souk serve` once, which brings it up to date")]
-    OldSchema(PathBuf),
+    #[error("the database is of an older version; start `souk serve` once, which brings it up to date")]
+    OldSchema,
     /// A newer program has changed the database.
-    #[error("the database at {path} was changed by a newer version of this program ({}); use that version", .newer.join(", "))]
-    NewerSchema {
-        /// The database.
-        path: PathBuf,
-        /// Its changes that this program does not know.
-        newer: Vec<String>,
-    },
+    #[error("the database was changed by a newer version of this program ({}); use that version", .0.join(", "))]
+    NewerSchema(Vec<String>),
     /// The file system does not let the database be looked for.
     #[error("the data folder {path} cannot be used")]
     Folder {
@@ -41,6 +37,9 @@ pub enum RecoverError {
         #[source]
         source: io::Error,
     },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] DatabaseError),
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
@@ -49,27 +48,28 @@ pub enum RecoverError {
     Pepper(#[from] PepperError),
 }
 
-/// Makes an admin key with all scopes in the embedded installation that `config` describes, whether or not a server
-/// runs there. Keys that exist stay as they are.
+/// Makes an admin key with all scopes in the installation that `config` describes, whether or not a server runs there. Keys that exist stay as they are.
 ///
 /// # Errors
 /// [`RecoverError`], and then no key was made.
 pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, RecoverError> {
     let data_dir = &config.data_dir;
-    let path = data_dir.join("registry.sqlite");
-    // Opening would make an empty one.
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Err(RecoverError::NoDatabase(path)),
-        Err(source) => return Err(RecoverError::Folder { path: data_dir.clone(), source }),
+    if config.settings.database.is_sqlite() {
+        let path = config.sqlite_file();
+        // Opening would make an empty one.
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(RecoverError::NoDatabase(path)),
+            Err(source) => return Err(RecoverError::Folder { path: data_dir.clone(), source }),
+        }
     }
-    let db = open_sqlite(&path).await?;
+    let db = open_database(config).await?.own;
     let newer = from_a_newer_program(&db).await?;
     if !newer.is_empty() {
-        return Err(RecoverError::NewerSchema { path, newer });
+        return Err(RecoverError::NewerSchema(newer));
     }
-    if !Migrator::get_pending_migrations(&db).await?.is_empty() {
-        return Err(RecoverError::OldSchema(path));
+    if !is_enough(&db).await? {
+        return Err(RecoverError::OldSchema);
     }
     let peppers = Peppers::open(&config.settings.pepper_source(), data_dir, true)?;
     let authenticator = Authenticator::new(db.clone(), peppers);
