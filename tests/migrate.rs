@@ -58,7 +58,8 @@ async fn what_is_pending_is_told_tried_and_made() {
     sql(folder, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20990101_000001_later', 0)").await;
     let newer = migrate(folder, &["status"]);
     assert_eq!(newer.status.code(), Some(4));
-    assert!(text(&newer.stdout).contains("m20990101_000001_later  unknown"), "{}", text(&newer.stdout));
+    let line = text(&newer.stdout).lines().find(|line| line.starts_with("m20990101_000001_later"));
+    assert!(line.is_some_and(|line| line.contains("unknown")), "{}", text(&newer.stdout));
     let refused = migrate(folder, &["up"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("m20990101_000001_later"), "{}", text(&refused.stderr));

@@ -287,7 +287,9 @@ pub(crate) fn is_busy(error: &DbErr) -> bool {
         return true;
     }
     let code = database_code(error);
-    let primary = code.as_deref().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+    // A code of PostgreSQL has five characters, and some of them are digits alone.
+    let of_sqlite = code.as_deref().filter(|code| code.len() < 5).and_then(|code| code.parse::<u32>().ok());
+    let primary = of_sqlite.map(|code| code & 0xff);
     matches!(code.as_deref(), Some("55P03" | "53300" | "40001" | "40P01")) || matches!(primary, Some(5 | 6))
 }
 

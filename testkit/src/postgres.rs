@@ -177,9 +177,9 @@ fn join_shared() -> Postgres {
         let port = free_port();
         let server = serve_command(&folder, port);
         let mut keeper = Command::new("setsid");
-        keeper.args(["sh", "-c", KEEPER]).arg(&root).arg(server.get_program()).args(server.get_args());
+        keeper.args(["--fork", "sh", "-c", KEEPER]).arg(&root).arg(server.get_program()).args(server.get_args());
         keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        keeper.spawn().expect("sh starts");
+        assert!(keeper.status().expect("setsid").success());
         wait_for(port, &folder);
         fs::write(&port_file, port.to_string()).expect("the port's file");
         port
@@ -231,7 +231,7 @@ fn serve_command(folder: &Path, port: u16) -> Command {
         format!("ssl_cert_file={folder}/server.crt"),
         format!("ssl_key_file={folder}/server.key"),
         // With it every statement is in the log, from which migrations/queries is made.
-        format!("log_min_duration_statement={}", std::env::var("SOUK_TEST_LOG_SQL").map_or(-1, |_| 0)),
+        format!("log_min_duration_statement={}", std::env::var_os("SOUK_TEST_LOG_SQL").map_or(-1, |_| 0)),
     ] {
         command.args(["-c", &setting]);
     }

@@ -5,4 +5,5 @@ mod support;
 
 mod compatible;
 mod order;
+mod queries;
 mod steps;

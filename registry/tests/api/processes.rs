@@ -80,6 +80,8 @@ impl Drop for Process {
 
 /// Two processes that started together, and the key of a tenant with an adapter.
 async fn two(folder: &Path) -> (Process, Process, String) {
+    // Before they start, so that both have the same database.
+    drop(config_in(folder));
     let children = [Process::begin(folder), Process::begin(folder)];
     let [first, second] = children.map(Process::ready);
     let made = [&first, &second].map(|process| process.key.clone()).into_iter().filter(|key| !key.is_empty());
