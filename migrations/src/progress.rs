@@ -77,16 +77,20 @@ pub async fn expand(db: &DatabaseConnection) -> Result<Expanded, DbErr> {
         return Ok(Expanded { pending: Vec::new(), is_enough: true });
     }
     let pending: Vec<_> = states.into_iter().filter(|state| state.made_at_s.is_none()).collect();
-    let expands = |state: &&State| state.kind == Some(Kind::Expand);
-    let num_first = pending.iter().take_while(expands).count();
+    let (num_first, left) = split(&pending);
     if num_first > 0 {
         Migrator::up(db, u32::try_from(num_first).ok()).await?;
     }
+    Ok(left)
+}
+
+/// How many of what is pending a start makes, and what that leaves.
+fn split(pending: &[State]) -> (usize, Expanded) {
+    let expands = |state: &&State| state.kind == Some(Kind::Expand);
+    let num_first = pending.iter().take_while(expands).count();
     let left = &pending[num_first..];
-    Ok(Expanded {
-        pending: left.iter().map(|state| state.name.clone()).collect(),
-        is_enough: !left.iter().any(|state| state.kind == Some(Kind::Expand)),
-    })
+    let names = left.iter().map(|state| state.name.clone()).collect();
+    (num_first, Expanded { pending: names, is_enough: !left.iter().any(|state| expands(&state)) })
 }
 
 /// Whether this program can work on the database as it is: every migration that expands was made.
@@ -126,5 +130,32 @@ impl std::fmt::Display for TryOutError {
 impl std::error::Error for TryOutError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_goes_up_to_what_contracts_and_is_enough_if_nothing_behind_that_expands() {
+        let pending = |kinds: &str| -> Vec<State> {
+            let kind = |letter| if letter == 'e' { Kind::Expand } else { Kind::Contract };
+            let state =
+                |(number, letter)| State { name: format!("m{number}"), kind: Some(kind(letter)), made_at_s: None };
+            kinds.chars().enumerate().map(state).collect()
+        };
+        for (kinds, num_made, left, is_enough) in [
+            ("", 0, "", true),
+            ("ee", 2, "", true),
+            ("eec", 2, "m2", true),
+            ("ecc", 1, "m1 m2", true),
+            ("ece", 1, "m1 m2", false),
+            ("ce", 0, "m0 m1", false),
+        ] {
+            let (num_first, expanded) = split(&pending(kinds));
+            let found = (num_first, expanded.pending.join(" "), expanded.is_enough);
+            assert_eq!(found, (num_made, left.to_owned(), is_enough), "{kinds}");
+        }
     }
 }

@@ -143,6 +143,19 @@ impl TestDatabase {
     }
 }
 
+impl TestDatabase {
+    /// Writes a backup to `file`, as docs/operate.md says.
+    pub fn dump(&self, file: &Path) {
+        run(Command::new(programs().join("pg_dump")).arg("--format=custom").arg("--file").arg(file).arg(self.url()));
+    }
+
+    /// Reads a backup into this database, which is empty.
+    pub fn restore(&self, file: &Path) {
+        let mut restore = Command::new(programs().join("pg_restore"));
+        run(restore.arg("--no-owner").arg(format!("--dbname={}", self.url())).arg(file));
+    }
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         // A server that is stopped takes its databases along.

@@ -14,10 +14,11 @@ fn queries() -> impl Iterator<Item = &'static str> {
     QUERIES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("--"))
 }
 
-/// The same query as SQLite is asked it: it locks no rows, and its clock has another name.
+/// The same query as SQLite is asked it: it locks no rows, and its clock and its texts are written in another way.
 fn for_sqlite(query: &str) -> String {
     let clock = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
-    query.replace(" FOR UPDATE", "").replace(clock, "CAST(unixepoch('subsec') * 1000 AS INTEGER)")
+    let query = query.replace(" FOR UPDATE", "").replace(r"E'\\'", r"'\'");
+    query.replace(clock, "CAST(unixepoch('subsec') * 1000 AS INTEGER)")
 }
 
 on_both!(every_query_of_the_release_before_is_understood);

@@ -15,11 +15,7 @@ use sea_orm::{
 use souk_protocol::{Principal, Scope};
 
 use super::postgres::{Postgres, PostgresError};
-use super::settings::DatabaseSettings;
-
-/// How long a writer waits for another one, and a request for a connection, before it gives up and is told to come
-/// back. Writes last milliseconds, so this is never reached unless something is stuck.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::settings::{BUSY_TIMEOUT, DatabaseSettings};
 
 /// How long a start waits for one of another registry, which may have migrations to make.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,8 +10,7 @@ use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use secrecy::ExposeSecret as _;
 
-use super::connection::BUSY_TIMEOUT;
-use super::settings::{DatabaseSettings, SslMode};
+use super::settings::{BUSY_TIMEOUT, DatabaseSettings, SslMode};
 
 /// How long the first connection may take, with TLS and a name to look up.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);

@@ -1,10 +1,15 @@
-//! The section `[registry.database]` of the settings.
+//! The section `[registry.database]` of the settings, and what either database waits.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::Checks;
+
+/// How long a writer waits for another one, and a request for a connection, before it gives up and is told to come
+/// back. Writes last milliseconds, so this is never reached unless something is stuck.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which database, and how it is reached.
 #[derive(Clone, Debug, Deserialize)]

@@ -95,3 +95,37 @@ async fn a_text_with_the_one_character_that_postgresql_has_not_is_refused() {
     problem(acme.get("/adapters/acme/%00").await, StatusCode::BAD_REQUEST, "invalid_text").await;
     problem(acme.get("/adapters?search=%00").await, StatusCode::BAD_REQUEST, "invalid_text").await;
 }
+
+#[tokio::test]
+async fn a_backup_of_database_objects_and_pepper_is_restored_and_serves_what_it_had() {
+    let first = Postgres::shared().database();
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("database-url"), first.url()).unwrap();
+    let stack = Stack::start_in(folder, |_| {}).await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    let made = acme.publish("acme/sst2", "1.0.0", 1).await;
+    // The database first, while it is in use; then what it refers to.
+    let backup = tempfile::tempdir().unwrap();
+    first.dump(&backup.path().join("souk.dump"));
+    acme.publish("acme/sst2", "2.0.0", 2).await;
+    let restored = Arc::new(tempfile::tempdir().unwrap());
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").args(["objects", "key-pepper"]).arg(restored.path()).current_dir(stack.folder.path());
+    assert!(copy.status().unwrap().success());
+    let (key, num_objects) = (acme.key.clone(), stack.num_objects());
+    drop((stack.close().await, first));
+
+    let second = Postgres::shared().database();
+    second.restore(&backup.path().join("souk.dump"));
+    std::fs::write(restored.path().join("database-url"), second.url()).unwrap();
+    let stack = Stack::start_in(restored, in_haste).await;
+    let acme = stack.user(&key);
+    assert_eq!(body(acme.get("/adapters/acme/sst2/versions/1.0.0").await, StatusCode::OK).await, made);
+    let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
+    assert_eq!(acme.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
+    // What came after the backup is not there, and its objects are kept.
+    problem(acme.get("/adapters/acme/sst2/versions/2.0.0").await, StatusCode::NOT_FOUND, "not_found").await;
+    assert_eq!(stack.num_objects(), num_objects);
+    acme.publish("acme/sst2", "2.0.0", 2).await;
+}
