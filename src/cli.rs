@@ -38,6 +38,8 @@ pub(crate) enum Command {
     ///
     /// Exit code of `status`: 0 up to date, 3 something is pending, 4 a newer version has changed the database.
     Migrate(MigrateArgs),
+    /// Compare the database with the adapters' files, on the server's own host.
+    Check(CheckArgs),
     /// Publish a PEFT adapter folder as a version.
     Push(PushArgs),
     /// List the adapters that you may use.
@@ -148,6 +150,25 @@ pub(crate) enum TenantsCommand {
         #[command(flatten)]
         server: ServerArgs,
     },
+}
+
+/// Works beside a running server, and changes nothing without --repair.
+///
+/// Exit codes: 0 nothing is wrong, 1 database and objects cannot be compared, 3 something is wrong.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Folder of the database and the adapter files, as `souk serve` has it. Default: the setting data.dir.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Read every object and compare its bytes with its digest.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Put damaged objects aside, and note those that nothing refers to for the collector. Removes nothing.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
-use souk_registry::RegistrySettings;
+use souk_registry::{ObjectSettings, RegistrySettings};
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayLimits,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
+    pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
 }
 
@@ -74,8 +75,14 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 3] =
-    ["SOUK_REGISTRY__PEPPER", "SOUK_REGISTRY__DATABASE__URL", "SOUK_REGISTRY__DATABASE__PASSWORD"];
+const SECRETS: [&str; 6] = [
+    "SOUK_REGISTRY__PEPPER",
+    "SOUK_REGISTRY__SEALING_KEY",
+    "SOUK_REGISTRY__DATABASE__URL",
+    "SOUK_REGISTRY__DATABASE__PASSWORD",
+    "SOUK_OBJECTS__ACCESS_KEY_ID",
+    "SOUK_OBJECTS__SECRET_ACCESS_KEY",
+];
 
 impl Config {
     /// Reads the defaults, `file` if given, and the environment.
@@ -135,6 +142,8 @@ impl Config {
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.registry.check(&mut checks);
+        self.objects.check(&mut checks);
+        self.objects.check_sizes(self.registry.max_adapter_bytes, &mut checks);
         checks.finish()
     }
 

@@ -121,6 +121,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_long_is_never_done_by_the_thread_that_serves_others() {
+        let (work, tenant, here) = (TextWork::new(4, LONG), tenant("acme"), std::thread::current().id());
+        let place = |num_bytes: usize| work.of(&tenant).run(num_bytes, || Ok(std::thread::current().id()));
+        for num_bytes in [0, INLINE_BYTES] {
+            assert_eq!(place(num_bytes).await.unwrap(), here, "{num_bytes}");
+        }
+        for num_bytes in [INLINE_BYTES + 1, 4 << 20] {
+            assert_ne!(place(num_bytes).await.unwrap(), here, "{num_bytes}");
+        }
+        let apart = work.of(&tenant).run_apart(|| Ok(std::thread::current().id()));
+        assert_ne!(apart.await.unwrap(), here, "a stranger's template, however short");
+    }
+
+    #[tokio::test]
     async fn who_leaves_gives_up_a_turn_that_has_not_come_and_keeps_one_whose_work_has_begun() {
         let work = Arc::new(TextWork::new(4, LONG));
         let many = tenant("many");

@@ -1,5 +1,7 @@
 //! A chat template that a version of an adapter brings along. It is a stranger's program: rendered under
 //! [`TemplateLimits::of_strangers`], never on a thread that serves others.
+//!
+//! What is kept is its source. A compiled one takes up to 4 MiB, and is there while it is rendered alone.
 
 use souk_protocol::chat::{ChatTemplate, Rendered, TemplateError, TemplateLimits, TemplateMessage};
 
@@ -11,29 +13,28 @@ pub(crate) struct VersionTemplate {
     version: String,
     /// The source, for clients that render it themselves.
     pub(crate) source: String,
-    template: ChatTemplate,
+    bos: String,
+    eos: String,
 }
 
 impl VersionTemplate {
-    /// Compiles the template of `version`, which is its name in messages.
-    ///
-    /// # Errors
-    /// The template does not compile; an upload would have been refused, so it was published by an older release.
-    pub(crate) fn compile(version: String, source: String, bos: String, eos: String) -> Result<Self, ApiError> {
-        match ChatTemplate::new(&source, bos, eos, TemplateLimits::of_strangers()) {
-            Ok(template) => Ok(Self { version, source, template }),
-            Err(error) => Err(ApiError::VersionTemplate { version, reason: error.reason(), is_limit: false }),
-        }
+    /// The template of `version`, which is its name in messages.
+    pub(crate) fn new(version: String, source: String, (bos, eos): (String, String)) -> Self {
+        Self { version, source, bos, eos }
     }
 
-    /// Renders a conversation, with control tokens from the template alone.
+    /// Compiles the template and renders a conversation, with control tokens from the template alone.
     pub(crate) fn render(
         &self,
         messages: &[TemplateMessage],
         add_generation_prompt: bool,
         controls: &[String],
     ) -> Result<Rendered, ApiError> {
-        self.template.render(messages, add_generation_prompt, controls).map_err(|error| match error {
+        let (bos, eos) = (self.bos.clone(), self.eos.clone());
+        let template = ChatTemplate::new(&self.source, bos, eos, TemplateLimits::of_strangers());
+        // An upload would have been refused, so an older release published it.
+        let template = template.map_err(|error| self.failure(&error))?;
+        template.render(messages, add_generation_prompt, controls).map_err(|error| match error {
             // The template's own words are about the messages.
             refused @ (TemplateError::Refused(_) | TemplateError::NoMarker) => refused.into(),
             failed => self.failure(&failed),

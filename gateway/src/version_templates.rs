@@ -1,7 +1,6 @@
 //! The chat templates of versions, as they are found and remembered.
 //!
-//! A template belongs to the version's digest, so a compiled one never grows old; the cache only keeps them from
-//! filling the memory.
+//! A template belongs to the version's digest, so one never grows old; the cache only keeps them from filling the memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +10,9 @@ use souk_protocol::{Digest, ResolvedAdapter};
 use crate::catalog::Catalog;
 use crate::error::ApiError;
 use crate::served::ServedBase;
-use crate::text_work::TenantTexts;
 use crate::version_template::VersionTemplate;
 
-/// Most versions whose template, or the lack of one, is remembered. A compiled template takes a few times its 64 KiB.
+/// Most versions whose template, or the lack of one, is remembered: at most 64 KiB each.
 const MAX_REMEMBERED: usize = 256;
 
 /// Templates by the digest of their version.
@@ -35,26 +33,20 @@ impl VersionTemplates {
     /// version that anybody trained a template for, so they take the base's.
     ///
     /// # Errors
-    /// The registry cannot answer, or the version's template cannot be used.
+    /// The registry cannot answer.
     pub(crate) async fn of(
         &self,
         adapters: &[(ResolvedAdapter, f32)],
         base: &ServedBase,
         catalog: &dyn Catalog,
-        texts: TenantTexts<'_>,
     ) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
         let [(adapter, _)] = adapters else { return Ok(None) };
         if let Some(known) = self.lock().get(&adapter.digest) {
             return Ok(known);
         }
-        let template = match catalog.chat_template(adapter).await? {
-            Some(source) => {
-                let (version, (bos, eos)) = (format!("{}@{}", adapter.name, adapter.version), base.marks());
-                let compile = move || VersionTemplate::compile(version, source, bos, eos);
-                Some(Arc::new(texts.run_apart(compile).await?))
-            }
-            None => None,
-        };
+        let version = || format!("{}@{}", adapter.name, adapter.version);
+        let source = catalog.chat_template(adapter).await?;
+        let template = source.map(|source| Arc::new(VersionTemplate::new(version(), source, base.marks())));
         self.lock().insert(adapter.digest, template.clone());
         Ok(template)
     }

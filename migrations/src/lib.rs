@@ -19,6 +19,7 @@ mod m20261128_000002_leases;
 mod m20261128_000003_version_reports;
 mod m20261128_000004_rights;
 mod m20261128_000005_lists_and_shares;
+mod m20261129_000001_signing_keys;
 mod m20261129_000002_byte_order;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
@@ -58,6 +59,7 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261128_000003_version_reports::Migration)),
         (Kind::Expand, Box::new(m20261128_000004_rights::Migration)),
         (Kind::Expand, Box::new(m20261128_000005_lists_and_shares::Migration)),
+        (Kind::Expand, Box::new(m20261129_000001_signing_keys::Migration)),
         (Kind::Expand, Box::new(m20261129_000002_byte_order::Migration)),
     ]
 }

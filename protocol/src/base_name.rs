@@ -11,6 +11,8 @@ use words::{HUBS, PACKAGING, RE_UPLOADERS, is_commit, is_packaging, is_placehold
 
 /// Longest name that is read; longer ones say nothing.
 const MAX_NAME_BYTES: usize = 4096;
+/// Most words that may come off a part's end; a part with more says nothing. Each is looked for in the whole part.
+const MAX_PACKAGING_WORDS: usize = 32;
 
 /// A name of a base model, read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -220,7 +222,7 @@ fn clean(part: &str) -> String {
             name.push(character);
         }
     }
-    loop {
+    for _ in 0..=MAX_PACKAGING_WORDS {
         let trimmed = name.trim_matches(|c: char| matches!(c, '-' | '.') || is_around(c));
         let shorter = match PACKAGING.find(trimmed) {
             Some(found) if found.start() > 0 => &trimmed[..found.start()],
@@ -231,6 +233,7 @@ fn clean(part: &str) -> String {
         }
         name = shorter.to_owned();
     }
+    String::new()
 }
 
 #[cfg(test)]

@@ -68,9 +68,12 @@ pub struct ConstraintLimits {
     /// Lexer work of one mask, which is computed between two steps of the engine: 100,000 units are up to 5 ms. An
     /// answer that needs more ends with a failure. Usual masks need some hundred.
     pub max_mask_work: u64,
-    /// Memory of a compiled lexer; each answer has a copy.
+    /// Memory of a compiled lexer; each answer has a copy, which may grow to twice as much and 4 MiB.
     #[serde(rename = "max_compiled_mb", deserialize_with = "mebibytes::deserialize")]
     pub max_compiled_bytes: usize,
+    /// Memory that answers under way may take for their constraints.
+    #[serde(rename = "max_live_mb", deserialize_with = "mebibytes::deserialize")]
+    pub max_live_bytes: usize,
     /// Compiled constraints, and refusals, that are kept.
     pub max_cached: usize,
     /// Memory of those.
@@ -96,6 +99,9 @@ impl ConstraintLimits {
         checks.within("constraints.max_compile_work", self.max_compile_work, 1..=1 << 40);
         checks.within("constraints.max_mask_work", self.max_mask_work, 1..=1 << 40);
         checks.within("constraints.max_compiled_mb", self.max_compiled_bytes >> 20, 1..=1 << 20);
+        // The largest must find room beside the reserve of an eighth.
+        let least = 8 * (2 * (self.max_compiled_bytes >> 20) + 4) / 7 + 1;
+        checks.at_least("constraints.max_live_mb", self.max_live_bytes >> 20, least);
         checks.within("constraints.max_cached", self.max_cached, 1..=1 << 20);
         checks.within("constraints.max_cached_mb", self.max_cached_bytes >> 20, 1..=1 << 20);
     }

@@ -7,8 +7,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
-use crate::auth::PepperSource;
 use crate::db::DatabaseSettings;
+use crate::objects::ObjectSettings;
+use crate::secrets::SecretSource;
 
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
@@ -21,6 +22,8 @@ pub struct RegistryConfig {
     pub data_dir: PathBuf,
     /// What the operator set.
     pub settings: RegistrySettings,
+    /// Where the objects are.
+    pub objects: ObjectSettings,
 }
 
 /// The section `[registry]` of the settings.
@@ -59,6 +62,13 @@ pub struct RegistrySettings {
     pub pepper: SecretString,
     /// The file of the peppers, which is never made; empty: the one in the data folder, which the first start makes.
     pub pepper_file: PathBuf,
+    /// The keys that close secrets in the database, in the same form; empty: they are in a file.
+    #[serde(deserialize_with = "secret")]
+    pub sealing_key: SecretString,
+    /// The file of these keys, which is never made; empty: the one in the data folder, which the first start makes.
+    pub sealing_key_file: PathBuf,
+    /// Days after which another key signs tokens.
+    pub signing_key_days: u32,
     /// How long a registry may go silent before what it had begun is ended by another; renewed three times in it.
     #[serde(rename = "lease_s", deserialize_with = "seconds::deserialize")]
     pub lease: Duration,
@@ -80,7 +90,7 @@ impl RegistryConfig {
     /// The default settings, with everything below `data_dir`.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), settings: RegistrySettings::default() }
+        Self { data_dir: data_dir.into(), settings: RegistrySettings::default(), objects: ObjectSettings::default() }
     }
 
     /// The database, where the settings name no other.
@@ -117,10 +127,16 @@ impl RegistrySettings {
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
-        checks.rule(self.pepper.expose_secret().is_empty() || self.pepper_file.as_os_str().is_empty(), || {
-            let file = self.pepper_file.display();
-            format!("registry.pepper and registry.pepper_file are both set, the latter to {file}; set one of them")
-        });
+        for (name, text, file) in [
+            ("registry.pepper", &self.pepper, &self.pepper_file),
+            ("registry.sealing_key", &self.sealing_key, &self.sealing_key_file),
+        ] {
+            checks.rule(text.expose_secret().is_empty() || file.as_os_str().is_empty(), || {
+                let file = file.display();
+                format!("{name} and {name}_file are both set, the latter to {file}; set one of them")
+            });
+        }
+        checks.within("registry.signing_key_days", self.signing_key_days, 1..=3650);
         checks.within("registry.lease_s", self.lease.as_secs(), 1..=3600);
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
         checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
@@ -130,14 +146,20 @@ impl RegistrySettings {
 
     /// Where the secret in the hashes of API keys comes from.
     #[must_use]
-    pub fn pepper_source(&self) -> PepperSource {
-        if !self.pepper.expose_secret().is_empty() {
-            PepperSource::Text(self.pepper.clone())
-        } else if self.pepper_file.as_os_str().is_empty() {
-            PepperSource::DataFolder
-        } else {
-            PepperSource::File(self.pepper_file.clone())
-        }
+    pub fn pepper_source(&self) -> SecretSource {
+        SecretSource::of_settings(&self.pepper, &self.pepper_file)
+    }
+
+    /// The age at which the key that signs tokens is followed by another.
+    #[must_use]
+    pub fn rotate_signing_key_after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.signing_key_days) * 24 * 3600)
+    }
+
+    /// Where the key comes from that closes secrets in the database.
+    #[must_use]
+    pub fn sealing_key_source(&self) -> SecretSource {
+        SecretSource::of_settings(&self.sealing_key, &self.sealing_key_file)
     }
 }
 
@@ -164,7 +186,7 @@ mod tests {
     fn the_defaults_are_those_of_the_page_and_can_be_used() {
         let settings = RegistrySettings::default();
         assert_eq!(problems(&settings), None);
-        assert!(matches!(settings.pepper_source(), PepperSource::DataFolder));
+        assert!(matches!(settings.pepper_source(), SecretSource::DataFolder));
     }
 
     #[test]
@@ -188,11 +210,11 @@ mod tests {
     fn the_pepper_has_one_place_and_is_never_shown() {
         let pepper = SecretString::from("1:00".to_owned());
         let mut settings = RegistrySettings { pepper, ..RegistrySettings::default() };
-        assert!(matches!(settings.pepper_source(), PepperSource::Text(_)));
+        assert!(matches!(settings.pepper_source(), SecretSource::Text(_)));
         assert!(!format!("{settings:?}").contains("1:00"));
         settings.pepper_file = "/run/secrets/pepper".into();
         assert!(problems(&settings).unwrap().contains("are both set, the latter to /run/secrets/pepper"));
         settings.pepper = SecretString::default();
-        assert!(matches!(settings.pepper_source(), PepperSource::File(_)));
+        assert!(matches!(settings.pepper_source(), SecretSource::File(_)));
     }
 }

@@ -32,6 +32,9 @@ pub enum RegistryError {
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),
+    /// A token is made from a key alone, or its life had no end.
+    #[error("a token is exchanged for a key, and a token was presented")]
+    TokenForToken,
     /// Revoking the key would revoke the caller's own, which was made with it, and perhaps leave nobody to undo that.
     #[error(
         "the key that you use was made with the key `{0}` and would be revoked with it; keep what that key made with `?made_keys=keep`, or use another key"

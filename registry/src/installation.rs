@@ -7,7 +7,7 @@ use sea_orm::{DatabaseConnection, DbErr};
 use uuid::Uuid;
 
 use crate::db::{self, versions};
-use crate::objects::{ObjectStore, has_blobs};
+use crate::objects::ObjectStore;
 
 /// Why database and objects are not used together.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +49,14 @@ pub(crate) async fn tie(db: &DatabaseConnection, objects: &dyn ObjectStore) -> R
         (Some(database), Some(objects)) if database == objects => Ok(()),
         (Some(database), Some(objects)) => Err(InstallationError::Mismatch { database, objects }),
         (Some(id), None) => {
-            if versions::any_exist(db).await? || has_blobs(objects).await? {
+            if versions::any_exist(db).await? || objects.has_blobs().await? {
                 return Err(InstallationError::ObjectsLost);
             }
             Ok(objects.set_installation(&id).await?)
         }
         // The store gets its id first, so this is also what a start leaves that was killed in between.
         (None, store) => {
-            if !versions::any_exist(db).await? && has_blobs(objects).await? {
+            if !versions::any_exist(db).await? && objects.has_blobs().await? {
                 return Err(InstallationError::DatabaseLost);
             }
             let id = store.clone().unwrap_or_else(|| format!("ins_{}", Uuid::new_v4().simple()));

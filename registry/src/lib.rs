@@ -25,13 +25,16 @@ mod http;
 mod adapters;
 mod admin_key;
 mod catalog;
+mod check;
 mod keys;
+mod offline;
 mod publishing;
 mod recover;
 mod report;
 mod schema;
 mod tags;
 mod tenants;
+mod tokens;
 mod versions;
 
 mod auth;
@@ -40,6 +43,8 @@ mod collector;
 mod idempotency;
 mod lease;
 mod rights;
+mod seal;
+mod secrets;
 mod taken_down;
 mod withdrawals;
 
@@ -51,18 +56,25 @@ mod slice;
 mod words;
 
 pub use admin_key::ADMIN_TENANT;
-pub use auth::{ApiKey, AuthError, MalformedKey, PepperError, PepperSource};
+pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels};
+pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
 pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, public_adapters_after, router};
 pub use installation::InstallationError;
-pub use objects::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
+pub use objects::{
+    Addressing, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore, OpenObjectsError,
+    PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
+};
+pub use offline::OfflineError;
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
-pub use rights::{Action, RULES, Reach, Rule};
+pub use rights::{Action, Needs, RULES, Reach, Rule};
 pub use schema::{SchemaError, schema_status, schema_up};
+pub use secrets::{SecretError, SecretSource};
 pub use souk_migrations::{Kind as MigrationKind, State as Migration};
+pub use tokens::TokenKey;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -6,22 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::token::is_token;
 use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::auth::{AuthError, Authenticator, PepperError, Peppers};
+use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::database::{DatabaseError, open_database};
-use crate::db::{Pools, api_keys, begin_start, leases, withdrawals};
+use crate::db::{Pools, api_keys, begin_start, installation as installation_table, leases, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
-use crate::objects::{FolderStore, ObjectStore};
+use crate::objects::{self, ObjectStore, OpenObjectsError, Place};
 use crate::private;
 use crate::room::Room;
+use crate::seal::Seals;
+use crate::secrets::SecretError;
+use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
@@ -49,6 +53,8 @@ pub struct Registry {
     pub(crate) gates: Gates,
     /// Room on the disk.
     pub(crate) room: Room,
+    /// Signs and verifies tokens.
+    pub(crate) signing_keys: Arc<SigningKeys>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
@@ -102,9 +108,12 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
-    /// The pepper cannot be used.
+    /// The pepper or the sealing key cannot be used.
     #[error(transparent)]
-    Pepper(#[from] PepperError),
+    Secret(#[from] SecretError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Objects(#[from] OpenObjectsError),
     /// Database and objects do not belong together.
     #[error(transparent)]
     Installation(#[from] InstallationError),
@@ -118,17 +127,16 @@ impl Registry {
         self.withdrawals.listen()
     }
 
-    /// Opens the database that the settings name, by default a SQLite file, and a folder of objects, both below the data
-    /// folder.
+    /// Opens the database and the object store that the settings name, by default a SQLite file and a folder, both below
+    /// the data folder.
     ///
     /// # Errors
     /// [`OpenError`], before anything was changed that a later start would not put right.
     pub async fn open_embedded(config: RegistryConfig, bases: Vec<BaseModel>) -> Result<Self, OpenError> {
         let lock = lock(&config).await?;
-        let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
-        let objects = FolderStore::open(config.objects_dir()).await.map_err(failed)?;
+        let objects = objects::open(&config.objects, config.objects_dir()).await?;
         let pools = open_database(&config).await?;
-        Self::open_locked(config, pools, Arc::new(objects), bases, &lock).await
+        Self::open_locked(config, pools, objects, bases, &lock).await
     }
 
     /// Opens the registry on a database and an object store: brings the schema up to date, makes sure that database and
@@ -180,7 +188,9 @@ impl Registry {
             starting.commit().await?;
         }
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
+        let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
+        withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
@@ -191,6 +201,7 @@ impl Registry {
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
             owner,
+            signing_keys: Arc::new(signing_keys),
             db,
             bases: bases.into(),
             gates: Gates::new(&config.settings),
@@ -226,19 +237,36 @@ impl Registry {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
     }
 
-    /// Where the embedded shape keeps objects; see [`RegistryConfig::objects_dir`].
+    /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.
     #[must_use]
-    pub fn objects_dir(&self) -> PathBuf {
-        self.config.objects_dir()
+    pub fn objects_dir(&self) -> Option<PathBuf> {
+        matches!(self.config.objects.place(), Ok(Place::Folder)).then(|| self.config.objects_dir())
     }
 
-    /// Who presents this key, if it is valid now.
+    /// The bytes of adapters, for nodes of the same process: what they ask for was authorised before it was queued.
+    #[must_use]
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
+    }
+
+    /// Who presents this key or token, if it is valid now.
     ///
     /// # Errors
     /// [`AuthError`].
     pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        if is_token(presented) {
+            return self.authenticate_token(presented).await;
+        }
         self.authenticator.authenticate(presented).await
     }
+}
+
+async fn open_signing_keys(config: &RegistryConfig, db: &DatabaseConnection) -> Result<SigningKeys, OpenError> {
+    let settings = &config.settings;
+    // Of what is sealed so far a new one can be made, so nothing is lost with the key.
+    let seals = Seals::open_keys(&settings.sealing_key_source(), &config.data_dir, false)?;
+    let id = installation_table::id(db).await?.unwrap_or_default();
+    Ok(SigningKeys::open(db.clone(), seals, format!("souk:{id}"), settings.rotate_signing_key_after()).await?)
 }
 
 async fn lock(config: &RegistryConfig) -> Result<FolderLock, OpenError> {

@@ -12,6 +12,9 @@ use crate::error::RegistryError;
 #[expect(missing_docs, reason = "each is one route, in the table below")]
 pub enum Action {
     ListBaseModels,
+    ListTokenKeys,
+    ExchangeToken,
+    RotateSigningKey,
     CreateTenant,
     ListTenants,
     CreateKey,
@@ -41,6 +44,8 @@ pub enum Action {
 pub enum Reach {
     /// Facts about the installation that belong to nobody.
     Installation,
+    /// The key that is presented.
+    Itself,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
@@ -49,6 +54,17 @@ pub enum Reach {
     Visible,
     /// Every tenant's adapters.
     Any,
+}
+
+/// What a caller needs to do something at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: anybody may.
+    Nothing,
+    /// A key, whatever its scopes.
+    AnyKey,
+    /// A key with this scope. `admin` implies the others.
+    Scope(Scope),
 }
 
 /// One row of the table.
@@ -60,74 +76,83 @@ pub struct Rule {
     pub method: &'static str,
     /// Path of its route, below the prefix.
     pub path: &'static str,
-    /// The scope that the caller's key needs; `None`: no key is needed. `admin` implies the others.
-    pub scope: Option<Scope>,
+    /// What the caller needs.
+    pub needs: Needs,
     /// With whose things.
     pub reach: Reach,
 }
 
 /// The table.
-pub const RULES: [Rule; 23] = [
-    rule(Action::ListBaseModels, "GET", "/base-models", None, Reach::Installation),
-    rule(Action::CreateTenant, "POST", "/tenants", Some(Admin), Reach::Installation),
-    rule(Action::ListTenants, "GET", "/tenants", Some(Admin), Reach::Installation),
-    rule(Action::CreateKey, "POST", "/keys", Some(KeysManage), Reach::Keys),
-    rule(Action::ListKeys, "GET", "/keys", Some(KeysManage), Reach::Keys),
-    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Some(KeysManage), Reach::Keys),
-    rule(Action::CreateAdapter, "POST", "/adapters", Some(AdaptersWrite), Reach::Own),
-    rule(Action::ListAdapters, "GET", "/adapters", Some(AdaptersRead), Reach::Visible),
-    rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Some(AdaptersRead), Reach::Visible),
-    rule(Action::UpdateAdapter, "PATCH", "/adapters/{owner}/{name}", Some(AdaptersWrite), Reach::Own),
-    rule(Action::DeleteAdapter, "DELETE", "/adapters/{owner}/{name}", Some(AdaptersWrite), Reach::Own),
-    rule(Action::ListVersions, "GET", "/adapters/{owner}/{name}/versions", Some(AdaptersRead), Reach::Visible),
-    rule(Action::PublishVersion, "POST", "/adapters/{owner}/{name}/versions", Some(AdaptersWrite), Reach::Own),
-    rule(Action::GetVersion, "GET", "/adapters/{owner}/{name}/versions/{version}", Some(AdaptersRead), Reach::Visible),
+pub const RULES: [Rule; 26] = [
+    rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
+    rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
+    rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
+    rule(Action::RotateSigningKey, "POST", "/auth/signing-keys", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::CreateKey, "POST", "/keys", Needs::Scope(KeysManage), Reach::Keys),
+    rule(Action::ListKeys, "GET", "/keys", Needs::Scope(KeysManage), Reach::Keys),
+    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::Scope(KeysManage), Reach::Keys),
+    rule(Action::CreateAdapter, "POST", "/adapters", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::ListAdapters, "GET", "/adapters", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::UpdateAdapter, "PATCH", "/adapters/{owner}/{name}", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::DeleteAdapter, "DELETE", "/adapters/{owner}/{name}", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::ListVersions, "GET", "/adapters/{owner}/{name}/versions", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::PublishVersion, "POST", "/adapters/{owner}/{name}/versions", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(
+        Action::GetVersion,
+        "GET",
+        "/adapters/{owner}/{name}/versions/{version}",
+        Needs::Scope(AdaptersRead),
+        Reach::Visible,
+    ),
     rule(
         Action::DownloadFile,
         "GET",
         "/adapters/{owner}/{name}/versions/{version}/files/{file}",
-        Some(AdaptersRead),
+        Needs::Scope(AdaptersRead),
         Reach::Visible,
     ),
     rule(
         Action::DeleteVersion,
         "DELETE",
         "/adapters/{owner}/{name}/versions/{version}",
-        Some(AdaptersWrite),
+        Needs::Scope(AdaptersWrite),
         Reach::Own,
     ),
     rule(
         Action::YankVersion,
         "POST",
         "/adapters/{owner}/{name}/versions/{version}/yank",
-        Some(AdaptersWrite),
+        Needs::Scope(AdaptersWrite),
         Reach::Own,
     ),
     rule(
         Action::UnyankVersion,
         "POST",
         "/adapters/{owner}/{name}/versions/{version}/unyank",
-        Some(AdaptersWrite),
+        Needs::Scope(AdaptersWrite),
         Reach::Own,
     ),
     rule(
         Action::TakeDownVersion,
         "POST",
         "/adapters/{owner}/{name}/versions/{version}/take-down",
-        Some(Admin),
+        Needs::Scope(Admin),
         Reach::Any,
     ),
-    rule(Action::ListTags, "GET", "/adapters/{owner}/{name}/tags", Some(AdaptersRead), Reach::Visible),
-    rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersRead), Reach::Visible),
-    rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersWrite), Reach::Own),
-    rule(Action::DeleteTag, "DELETE", "/adapters/{owner}/{name}/tags/{tag}", Some(AdaptersWrite), Reach::Own),
+    rule(Action::ListTags, "GET", "/adapters/{owner}/{name}/tags", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::DeleteTag, "DELETE", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
 ];
 
 /// Ends a call unless the caller's key carries the scope that `action` needs; answers with whose things it may be done.
 pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, RegistryError> {
     let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
-    match rule.scope {
-        Some(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
+    match rule.needs {
+        Needs::Scope(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
         _ => Ok(rule.reach),
     }
 }
@@ -141,8 +166,8 @@ pub(crate) fn action_of(method: &str, path: &str) -> Option<Action> {
 /// of other tenants.
 pub(crate) const OVER_ALL_KEYS: Scope = Admin;
 
-const fn rule(action: Action, method: &'static str, path: &'static str, scope: Option<Scope>, reach: Reach) -> Rule {
-    Rule { action, method, path, scope, reach }
+const fn rule(action: Action, method: &'static str, path: &'static str, needs: Needs, reach: Reach) -> Rule {
+    Rule { action, method, path, needs, reach }
 }
 
 impl Reach {
@@ -151,6 +176,7 @@ impl Reach {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Installation => "the installation",
+            Self::Itself => "the key itself",
             Self::Keys => "the tenant's keys",
             Self::Own => "the tenant's adapters",
             Self::Visible => "the tenant's and public adapters",
@@ -198,17 +224,21 @@ mod tests {
     fn a_key_may_do_what_its_scopes_are_for_and_nothing_else() {
         for rule in RULES {
             for scope in Scope::ALL {
-                let may = rule.scope.is_none_or(|needed| needed == scope || scope == Admin);
+                let may = !matches!(rule.needs, Needs::Scope(needed) if needed != scope && scope != Admin);
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
-            assert_eq!(require(&principal([]), rule.action).is_ok(), rule.scope.is_none());
+            assert_eq!(require(&principal([]), rule.action).is_ok(), !matches!(rule.needs, Needs::Scope(_)));
         }
     }
 
     #[test]
     fn the_documents_show_this_table() {
         let rows = RULES.iter().map(|rule| {
-            let scope = rule.scope.map_or("no key".to_owned(), |scope| format!("`{scope}`"));
+            let scope = match rule.needs {
+                Needs::Nothing => "no key".to_owned(),
+                Needs::AnyKey => "any".to_owned(),
+                Needs::Scope(scope) => format!("`{scope}`"),
+            };
             format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())
         });
         let table = format!("| call | scope | acts on |\n| --- | --- | --- |\n{}", rows.collect::<String>());

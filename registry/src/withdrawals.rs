@@ -7,8 +7,8 @@
 //! missed what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseConnection;
 use souk_protocol::{Digest, KeyId};
@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::db::withdrawals;
+use crate::tokens::RevokedKeys;
 
 /// How many acts of withdrawing a listener may be behind: far more than are made while it ends the answers of one. An act
 /// counts once, whatever it withdraws: a key may take any number along that were made with it.
@@ -23,6 +24,9 @@ const KEPT: usize = 1024;
 
 /// How often other registries' withdrawals are looked for. Their answers are to end within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// For how long tokens are believed while other registries' revocations cannot be looked for.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// Rows that are read at a time.
 const READ_AT_ONCE: u64 = 256;
@@ -43,6 +47,9 @@ pub enum Withdrawn {
 #[derive(Clone, Debug)]
 pub(crate) struct Withdrawals {
     sender: Arc<broadcast::Sender<Arc<[Withdrawn]>>>,
+    revoked_keys: RevokedKeys,
+    /// When others' were looked for with success, last.
+    looked_at: Arc<Mutex<Instant>>,
 }
 
 impl Withdrawn {
@@ -66,12 +73,38 @@ impl Withdrawn {
 
 impl Withdrawals {
     pub(crate) fn new() -> Self {
-        Self { sender: Arc::new(broadcast::Sender::new(KEPT)) }
+        Self {
+            sender: Arc::new(broadcast::Sender::new(KEPT)),
+            revoked_keys: RevokedKeys::default(),
+            looked_at: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// The keys whose tokens count no more.
+    pub(crate) fn revoked_keys(&self) -> &RevokedKeys {
+        &self.revoked_keys
+    }
+
+    /// Remembers keys that were revoked before this registry began.
+    pub(crate) fn remember(&self, keys: Vec<String>) {
+        for key in keys {
+            self.revoked_keys.add(&key, Instant::now());
+        }
+    }
+
+    /// Whether other registries' withdrawals are known up to a moment ago.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < BELIEVED
     }
 
     /// Tells all listeners. Call it after the withdrawals are committed, so that whoever asks later is refused.
     pub(crate) fn tell(&self, withdrawn: impl IntoIterator<Item = Withdrawn>) {
         let at_once: Arc<[Withdrawn]> = withdrawn.into_iter().collect();
+        for withdrawn in &*at_once {
+            if let Withdrawn::Key(key) = withdrawn {
+                self.revoked_keys.add(key.as_str(), Instant::now());
+            }
+        }
         if !at_once.is_empty() {
             // Without listeners nothing runs in this process.
             drop(self.sender.send(at_once));
@@ -90,6 +123,7 @@ impl Withdrawals {
             match withdrawals::after(&db, seen, READ_AT_ONCE).await {
                 Ok(rows) => {
                     is_failing = false;
+                    *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     seen = rows.last().map_or(seen, |row| row.id);
                     let others = rows.iter().filter(|row| row.told_by != *owner);
                     self.tell(others.filter_map(Withdrawn::from_row));

@@ -19,7 +19,7 @@ const NEWER: u8 = 4;
 
 pub(crate) async fn run(config: &Config, arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
     let data_dir = arguments.data_dir.map_or_else(|| config.data_dir(), Ok)?;
-    let registry = RegistryConfig { data_dir, settings: config.registry.clone() };
+    let registry = RegistryConfig { data_dir, settings: config.registry.clone(), objects: config.objects.clone() };
     match arguments.command.unwrap_or(MigrateCommand::Status) {
         MigrateCommand::Status => {
             let states = schema_status(&registry).await.context("cannot tell how far the database is")?;

@@ -13,6 +13,7 @@ impl Catalog for InProcessCatalog {
     async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         self.0.authenticate(presented).await.map_err(|error| match error {
             souk_registry::AuthError::Unavailable(cause) => AuthError::Unavailable(cause.into()),
+            unknown @ souk_registry::AuthError::RevocationsUnknown => AuthError::Unavailable(unknown.into()),
             _ => AuthError::Invalid,
         })
     }

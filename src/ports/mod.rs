@@ -1,5 +1,6 @@
 //! What the services' ports lead to where all roles are in one process.
 
+pub(crate) mod adapter_files;
 pub(crate) mod catalog;
 pub(crate) mod known_take_downs;
 pub(crate) mod pins;

@@ -15,7 +15,6 @@ use souk_http::Exporter;
 use souk_http::draining::Draining;
 use souk_http::serve::{self, Certificate, Listening, Server, ServerSettings};
 use souk_models::base::LoadedBase;
-use souk_node::adapters::FolderSource;
 use souk_node::node::Node;
 use souk_protocol::PoolId;
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
@@ -29,7 +28,7 @@ use super::node::RunningNode;
 use super::{gateway, node, registry, routes};
 use crate::config::Config;
 use crate::ports::catalog::InProcessCatalog;
-use crate::ports::{known_take_downs, pins, withdrawals};
+use crate::ports::{adapter_files, known_take_downs, pins, withdrawals};
 use crate::{telemetry, terminal};
 
 /// What the end of a drain keeps for what is cut off: its clients are told, its jobs settled, the database closed.
@@ -106,7 +105,7 @@ impl Services {
         let ports = node::Ports {
             queue: Arc::clone(&queue),
             events: Arc::new(hub.clone()),
-            source: Arc::new(FolderSource::new(registry.objects_dir())),
+            source: adapter_files::source(&registry),
         };
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];

@@ -83,7 +83,8 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
     let tiers = Tiers { memory, disk: open_disk_tier(config, &model)? };
     let adapters = AdapterStore::new(ports.source, Arc::clone(&model), weights, limits, tiers)
         .context("the settings of [adapters] do not fit together")?;
-    let constraints = ConstraintCompiler::new(Arc::clone(&model), config.constraints);
+    let constraints =
+        ConstraintCompiler::with_threads(Arc::clone(&model), config.constraints, souk_node::stand_back_somewhat);
     let node_config = NodeConfig::new(PoolId(model.digest));
     let node = Node::start(node_config, ports.queue, ports.events, adapters, engine, constraints);
     Ok(RunningNode { node, context_tokens })

@@ -15,7 +15,11 @@ use crate::terminal;
 /// # Errors
 /// If the folder, the database or the pepper cannot be used.
 pub(crate) async fn open(config: &Config, bases: Vec<BaseModel>) -> anyhow::Result<Registry> {
-    let registry = RegistryConfig { data_dir: config.data_dir()?, settings: config.registry.clone() };
+    let registry = RegistryConfig {
+        data_dir: config.data_dir()?,
+        settings: config.registry.clone(),
+        objects: config.objects.clone(),
+    };
     Registry::open_embedded(registry, bases).await.context("cannot open the registry")
 }
 

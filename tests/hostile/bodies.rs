@@ -1,14 +1,17 @@
 //! Bodies that do not come, and bodies that cost more than they weigh.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Response;
+use reqwest::multipart::Part;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::field::{Acts, Field, IN_FLIGHT, Tenant, Waits};
+use crate::field::{Acts, Field, IN_FLIGHT, Tenant, Waits, adapter, form};
 use crate::form::scale;
-use crate::harm::Harm;
+use crate::harm::{Harm, Seen};
 use crate::raw::{connect, head, http2_post, http2_without_window, swallow};
+use crate::stack::BASE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_one_byte_take_no_place_on_http1_or_http2() {
@@ -94,5 +97,73 @@ async fn bodies_that_cost_more_than_they_weigh_are_400_and_hold_nobody_up() {
     let beside = field.asks(&innocent, Field::num_asked()).await;
     Harm { act: "bodies that cost more than they weigh", num_acts: acts.num(), alone: &alone, beside: &beside }
         .told(&field.stack);
+    drop(acts);
+}
+
+/// The longest pause within each of so many streams, from one piece to the next.
+async fn pauses(innocent: &Tenant, num: usize) -> Seen {
+    let mut seen = Seen::default();
+    for number in 0..num {
+        let body = json!({
+            "model": BASE, "prompt": format!("{number} streams"), "max_tokens": 40, "ignore_eos": true, "stream": true,
+        });
+        let mut answer = innocent.post("/v1/completions", &body).await;
+        let (mut last, mut longest) = (None, Duration::ZERO);
+        while let Ok(Some(_)) = answer.chunk().await {
+            let now = Instant::now();
+            longest = longest.max(last.map_or(Duration::ZERO, |last| now.duration_since(last)));
+            last = Some(now);
+        }
+        match last {
+            Some(_) => seen.waits.push(longest),
+            None => seen.refusals.push(answer.status().to_string()),
+        }
+    }
+    seen
+}
+
+/// Publishes an adapter whose own template makes as much as it may, and costs as much as it may.
+async fn publish_with_a_costly_template(tenant: &Tenant) -> String {
+    // What it writes is short: a long prompt is another act.
+    let template = "{% set s = 'a' * 30000 %}{% set ns = namespace(l=[]) %}{% for i in range(150) %}\
+        {% set ns.l = ns.l + [s ~ i] %}{% endfor %}{{ messages[0].content[:20] }}";
+    let made = tenant.post("/registry/v1/adapters", &json!({ "name": "costly", "visibility": "private" })).await;
+    assert_eq!(made.status(), 201);
+    let form = form("1.0.0", &adapter(8, 1)).part("chat_template.jinja", Part::text(template));
+    let answer = tenant.upload("costly", form).await;
+    let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+    assert_eq!(status, 201, "{text}");
+    format!("{}/costly", tenant.name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_beside_bodies_regexes_and_templates_that_cost_much() {
+    let field = Field::start(&[]);
+    let (innocent, hostile) = (field.tenant("innocent").await, field.tenant("hostile").await);
+    let model = publish_with_a_costly_template(&hostile).await;
+    let alone = pauses(&innocent, Field::num_asked()).await;
+    let nested = format!(r#"{{"model":"{BASE}","tools":[{}1]}}"#, "[],".repeat((4 << 20) / 3 - 100)).into_bytes();
+    let acts = Acts::begin(6, scale(60, 600), move |number| {
+        let (tenant, nested, model) = (hostile.clone(), nested.clone(), model.clone());
+        async move {
+            let answer = match number % 3 {
+                0 => post_bytes(&tenant, "/v1/chat/completions", nested).await,
+                1 => {
+                    let regex = format!("(?i){}{number}", r"\p{L}".repeat(199));
+                    let body = json!({ "model": BASE, "prompt": "One", "max_tokens": 1, "guided_regex": regex });
+                    tenant.post("/v1/completions", &body).await
+                }
+                _ => {
+                    let messages = [json!({ "role": "user", "content": format!("{number} ab") })];
+                    let body = json!({ "model": model, "messages": messages, "max_tokens": 1 });
+                    tenant.post("/v1/chat/completions", &body).await
+                }
+            };
+            drop(answer.bytes().await);
+        }
+    });
+    let beside = pauses(&innocent, Field::num_asked()).await;
+    let act = "bodies, regexes and templates that cost much (longest pause of a stream of 40 tokens)";
+    Harm { act, num_acts: acts.num(), alone: &alone, beside: &beside }.told(&field.stack);
     drop(acts);
 }

@@ -1,7 +1,7 @@
 //! What a cell must answer: the table of rights, and what a take-down means to each action.
 
 use souk_protocol::Scope;
-use souk_registry::{Action, RULES, Reach};
+use souk_registry::{Action, Needs, RULES, Reach};
 
 use crate::callers::{Caller, Port};
 use crate::document::{Route, Service};
@@ -47,14 +47,16 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     let below = route.path.strip_prefix("/registry/v1").expect("the prefix");
     let rule = RULES.iter().find(|rule| rule.method == route.method.as_str() && rule.path == below);
     let rule = rule.unwrap_or_else(|| panic!("{route} has no row in the table of rights"));
-    let Some(scope) = rule.scope else { return Expected::Done };
+    if rule.needs == Needs::Nothing {
+        return Expected::Done;
+    }
     if let Some((code, _)) = caller.fault() {
         return Expected::Refused(401, Some(code));
     }
     if port == Port::Public && caller.may(Scope::Admin) {
         return Expected::Refused(403, Some("operators_port_only"));
     }
-    if !caller.may(scope) {
+    if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) {
         return Expected::Refused(403, Some("scope_missing"));
     }
     if !route.names_an_adapter() {

@@ -21,13 +21,8 @@ pub(crate) struct CalledModel {
 
 impl CalledModel {
     /// The chat template that the model's adapters bring along, if it is not the base's.
-    pub(crate) async fn template(
-        &self,
-        gateway: &Gateway,
-        caller: &Principal,
-    ) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
-        let texts = gateway.texts_of(&caller.tenant);
-        gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog(), texts).await
+    pub(crate) async fn template(&self, gateway: &Gateway) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
+        gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog()).await
     }
 
     /// What `model` alone means.

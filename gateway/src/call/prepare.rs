@@ -63,7 +63,7 @@ pub(crate) async fn prepare(
     let (base, texts) = (&model.base, gateway.texts_of(&caller.tenant));
     let prompts = match input {
         Input::Chat(messages) => {
-            let own = model.template(gateway, caller).await?;
+            let own = model.template(gateway).await?;
             let messages = messages.into_iter().map(Into::into).collect();
             let tokens = base.encode_chat(texts, messages, own, true).await?;
             vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]

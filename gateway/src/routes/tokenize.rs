@@ -44,7 +44,7 @@ pub(crate) async fn tokenize(
     let (base, texts) = (Arc::clone(&model.base), gateway.texts_of(&principal.tenant));
     let tokens = if let Some(messages) = request.messages {
         let messages = messages.into_iter().map(Into::into).collect();
-        let own = model.template(&gateway, &principal).await?;
+        let own = model.template(&gateway).await?;
         base.encode_chat(texts, messages, own, request.add_generation_prompt).await?
     } else {
         let begin = if request.add_special_tokens { Begin::AsModelWants } else { Begin::Bare };

@@ -31,7 +31,7 @@ pub(crate) async fn tokenizer_info(
     QueryOf(query): QueryOf<TokenizerInfoQuery>,
 ) -> Result<Json<TokenizerInfo>, ApiError> {
     let model = model_for(&gateway, &principal, query.model.as_deref()).await?;
-    let own = model.template(&gateway, &principal).await?;
+    let own = model.template(&gateway).await?;
     let base = model.base;
     let text = |id: Option<TokenId>| id.map(|id| base.tokenizer.vocabulary().text(id));
     Ok(Json(TokenizerInfo {

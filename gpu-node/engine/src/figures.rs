@@ -48,6 +48,11 @@ fn describe_constraints() {
     describe_counter!("souk_constraint_cache_total", "Constraints looked for among compiled ones, by result.");
     describe_gauge!("souk_constraint_compiles", "Threads that compile constraints.");
     describe_gauge!(
+        "souk_constraint_live_bytes",
+        Unit::Bytes,
+        "Memory that answers under way hold for their constraints, each with all that it may grow to."
+    );
+    describe_gauge!(
         "souk_constraint_cached_bytes",
         Unit::Bytes,
         "Compiled constraints that are kept, with their sources."

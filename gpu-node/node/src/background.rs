@@ -34,6 +34,11 @@ pub(crate) fn yield_to_others(by: StandBack) {
     let _ = by;
 }
 
+/// Lowers the priority of the calling thread somewhat, for good: for threads that compile.
+pub fn stand_back_somewhat() {
+    yield_to_others(StandBack::Somewhat);
+}
+
 /// Does work that a request waits for, and that blocks or computes for milliseconds, on a thread of its own that stands
 /// back somewhat. The runtime's own threads cannot be used: one whose priority was lowered would keep it for the next
 /// work. The caller bounds how many run at once.

@@ -10,3 +10,5 @@ pub mod adapters;
 mod background;
 pub mod figures;
 pub mod node;
+
+pub use background::stand_back_somewhat;

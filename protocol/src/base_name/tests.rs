@@ -327,6 +327,19 @@ proptest! {
 }
 
 #[test]
+fn a_name_of_packaging_without_end_says_nothing() {
+    let most = format!("llama-7b{}", "-hf".repeat(MAX_PACKAGING_WORDS));
+    assert_eq!(BaseName::read(&most).as_str(), "llama-7b");
+    for word in ["-hf", "-4bit", ".gguf", "-quantized-per-token", "-.", "-hf."] {
+        let (endless, few) = (word.repeat(MAX_NAME_BYTES / word.len() - 2), word.repeat(MAX_PACKAGING_WORDS + 1));
+        for name in [format!("llama{endless}"), format!("llama{few}")] {
+            let read = BaseName::read(&name);
+            assert!(read.as_str().len() < "llama-".len() && BaseName::read(read.as_str()) == read, "{word}: {read:?}");
+        }
+    }
+}
+
+#[test]
 fn any_text_of_a_base_name_is_read_or_refused() {
     let base = smollm2();
     souk_testkit::fuzz("base_name", |bytes| {

@@ -37,7 +37,8 @@ impl Default for TemplateLimits {
 }
 
 impl TemplateLimits {
-    /// Of templates that come with adapters. A rendering at the limit takes some milliseconds and 6 MiB.
+    /// Of templates that come with adapters. Compiling and rendering takes at most 12 MiB beside eight times the messages
+    /// (`protocol/tests/memory.rs` counts it), and some milliseconds.
     #[must_use]
     pub const fn of_strangers() -> Self {
         Self {
@@ -205,8 +206,20 @@ impl ChatTemplate {
 fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let text = value.as_str().unwrap_or_default();
     let written = if method == "format" { widest(text, arguments) } else { 0 };
-    state.consume_fuel((text.len() as u64).saturating_add(written) / 64)?;
+    let num_parts = if method.contains("split") { num_parts(text, method, arguments) } else { 0 };
+    state.consume_fuel(((text.len() as u64).saturating_add(written) / 64).saturating_add(num_parts))?;
     pycompat::unknown_method_callback(state, value, method, arguments)
+}
+
+/// Most parts that a text is split into: each is a value of its own, which takes more than it has letters.
+fn num_parts(text: &str, method: &str, arguments: &[Value]) -> u64 {
+    let most = arguments.get(1).and_then(|most| usize::try_from(most.clone()).ok()).unwrap_or(usize::MAX);
+    let num_cuts = match arguments.first().and_then(Value::as_str) {
+        Some("") => text.chars().count() + 1,
+        Some(separator) if method != "splitlines" => text.matches(separator).count(),
+        _ => text.split_whitespace().count().max(text.lines().count()),
+    };
+    num_cuts.min(most) as u64
 }
 
 /// The filter `sum`, which the engine would let join texts and lists without paying for them.

@@ -17,7 +17,6 @@ use crate::db::{KeyRow, api_keys, now_ms};
 
 pub use key::{ApiKey, MalformedKey};
 pub(crate) use pepper::Peppers;
-pub use pepper::{PepperError, PepperSource};
 
 use pepper::KeyHash;
 
@@ -33,12 +32,15 @@ pub enum AuthError {
     /// Malformed, unknown, or with a wrong secret: the three are not told apart.
     #[error("the API key is not valid")]
     Invalid,
-    /// The key was revoked.
+    /// The key was revoked, or the one that the token was made with.
     #[error("the API key was revoked")]
     Revoked,
-    /// The key's time is over.
-    #[error("the API key has expired")]
+    /// The time of the key or the token is over.
+    #[error("the API key or token has expired")]
     Expired,
+    /// Whether a token's key was revoked is not known: other registries' revocations cannot be looked for.
+    #[error("the registry cannot tell now whether the token still counts")]
+    RevocationsUnknown,
     /// The database could not answer. The cause is for the log, not for the caller.
     #[error("the registry cannot answer now")]
     Unavailable(#[source] Arc<DbErr>),

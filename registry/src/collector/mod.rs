@@ -16,11 +16,12 @@ use tokio::time::Instant;
 
 use crate::blobs::{end_upload_in, remove_released};
 use crate::config::RegistrySettings;
-use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, uploads, withdrawals};
+use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, signing_keys, uploads, withdrawals};
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
 use crate::metrics;
 use crate::objects::ObjectStore;
+use crate::tokens::SigningKeys;
 use crate::withdrawals::ROWS_KEPT;
 use sights::Sights;
 
@@ -91,6 +92,7 @@ impl Collector {
         self.remove_released_blobs().await?;
         idempotent_requests::delete_old(&self.db).await?;
         withdrawals::delete_older(&self.db, ROWS_KEPT).await?;
+        signing_keys::delete_older(&self.db, SigningKeys::kept(self.settings.rotate_signing_key_after())).await?;
         Ok(())
     }
 

@@ -60,6 +60,14 @@ pub(crate) async fn ever(connection: &impl ConnectionTrait, owner: &str, name: &
     named(owner, name).one(connection).await
 }
 
+/// The adapters with these ids.
+pub(crate) async fn by_ids(
+    connection: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
+}
+
 /// Whether the name belongs to a deleted adapter.
 pub(crate) async fn is_retired(connection: &impl ConnectionTrait, owner: &str, name: &str) -> Result<bool, DbErr> {
     let deleted = named(owner, name).filter(Column::DeletedAtMs.is_not_null());

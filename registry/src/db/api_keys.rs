@@ -1,12 +1,14 @@
 //! Table `api_keys`.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 use souk_protocol::Scope;
 
-use super::clock::now_ms;
+use super::clock::{clock_ms_ago, now_ms};
 use super::tenants;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -112,6 +114,12 @@ pub(crate) async fn shown_of(
     let of_tenant = Entity::find().select_only().column(Column::Id).filter(Column::TenantId.eq(tenant_id));
     let shown = of_tenant.filter(Column::Id.is_in(ids)).filter(Column::Scopes.not_like(format!("%{hidden}%")));
     Ok(shown.into_tuple::<String>().all(connection).await?.into_iter().collect())
+}
+
+/// The ids of keys that were revoked less than `age` ago.
+pub(crate) async fn revoked_within(connection: &impl ConnectionTrait, age: Duration) -> Result<Vec<String>, DbErr> {
+    let lately = Expr::col(Column::RevokedAtMs).gte(clock_ms_ago(connection, age));
+    Entity::find().select_only().column(Column::Id).filter(lately).into_tuple().all(connection).await
 }
 
 /// Those of `ids` that are keys and were not revoked.

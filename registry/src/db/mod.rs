@@ -28,6 +28,7 @@ pub(crate) mod blobs;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
+pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
 pub(crate) mod tenants;

@@ -89,6 +89,14 @@ pub(crate) async fn digests_in(connection: &impl ConnectionTrait, shard: u8) -> 
     within.into_tuple().all(connection).await
 }
 
+/// The files whose digests begin with the byte `shard`.
+pub(crate) async fn all_in(connection: &impl ConnectionTrait, shard: u8) -> Result<Vec<Model>, DbErr> {
+    let prefix = format!("sha256:{shard:02x}");
+    let within =
+        Entity::find().filter(Column::Digest.gte(prefix.clone())).filter(Column::Digest.lt(format!("{prefix}g")));
+    within.all(connection).await
+}
+
 /// Those of `digests` that some version refers to.
 pub(crate) async fn referred_to(
     connection: &impl ConnectionTrait,

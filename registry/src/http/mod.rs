@@ -15,6 +15,7 @@ mod router;
 pub(crate) mod keys;
 pub(crate) mod tags;
 pub(crate) mod tenants;
+pub(crate) mod tokens;
 pub(crate) mod versions;
 
 pub(crate) use caller::{Caller, Serving};

@@ -78,6 +78,8 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
             (StatusCode::SERVICE_UNAVAILABLE, "connection_lost")
         }
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        RegistryError::Auth(AuthError::RevocationsUnknown) => (StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown"),
+        RegistryError::TokenForToken => (StatusCode::FORBIDDEN, "token_for_token"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
         RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),

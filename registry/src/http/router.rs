@@ -13,12 +13,12 @@ use utoipa_axum::routes;
 use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, tags, tenants, versions};
+use super::{Problem, adapters, base_models, keys, tags, tenants, tokens, versions};
 use crate::Registry;
 
 /// Routes that need no key: facts about the installation that belong to no tenant.
 fn open_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(base_models::list_base_models))
+    OpenApiRouter::new().routes(routes!(base_models::list_base_models)).routes(routes!(tokens::list_token_keys))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
@@ -32,7 +32,9 @@ fn creating_routes() -> OpenApiRouter<Registry> {
 /// Everything else.
 fn guarded_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
-        // Tenants and keys
+        // Tenants, keys and tokens
+        .routes(routes!(tokens::exchange_token))
+        .routes(routes!(tokens::rotate_signing_key))
         .routes(routes!(tenants::list_tenants))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))

@@ -11,7 +11,7 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::{BlobReader, ObjectStore, StagedBlob, StoredBlob};
+use super::{BlobReader, ObjectStore, StagedBlob, StoredBlob, another_installation};
 
 /// Bytes gathered before a write reaches the file system: network chunks are often a few KiB.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
@@ -84,6 +84,19 @@ impl ObjectStore for FolderStore {
         Ok(num_discarded)
     }
 
+    async fn quarantine(&self, digest: &Digest) -> io::Result<bool> {
+        let aside = self.root.join("quarantine");
+        fs::create_dir_all(&aside).await?;
+        let name = digest.to_string().replace(':', "-");
+        match fs::rename(self.root.join(blob_path(digest)), aside.join(format!("{name}.{}", Uuid::new_v4().simple())))
+            .await
+        {
+            Ok(()) => sync_folder(&aside).await.map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
         let mut found = Vec::new();
         let mut blobs = match fs::read_dir(self.root.join("sha256").join(format!("{shard:02x}"))).await {
@@ -97,7 +110,7 @@ impl ObjectStore for FolderStore {
             let (Some(digest), Ok(metadata)) = (digest, blob.metadata().await) else { continue };
             // A moment in the future, after a step of the clock, is no age at all.
             let age = metadata.modified()?.elapsed().unwrap_or_default();
-            found.push(StoredBlob { digest, age });
+            found.push(StoredBlob { digest, size_bytes: metadata.len(), age });
         }
         Ok(found)
     }
@@ -119,6 +132,10 @@ impl ObjectStore for FolderStore {
     }
 
     async fn set_installation(&self, id: &str) -> io::Result<()> {
+        // Who starts has the data folder's lock, so nobody writes another id between this look and the rename.
+        if let Some(found) = self.installation().await? {
+            return if found == id { Ok(()) } else { Err(another_installation(id, &found)) };
+        }
         // Under another name first: a crash leaves no half id behind.
         let partial = self.root.join(format!("{INSTALLATION_FILE}.{}", Uuid::new_v4().simple()));
         let mut file = fs::File::create(&partial).await?;
@@ -184,67 +201,5 @@ impl Drop for DiscardOnDrop {
             }
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncReadExt as _;
-
-    use super::super::has_blobs;
-    use super::*;
-
-    async fn put(store: &FolderStore, bytes: &[u8]) -> Digest {
-        let digest = Digest::of(bytes);
-        let mut blob = store.stage("upl_1").await.unwrap();
-        blob.write(bytes).await.unwrap();
-        blob.commit(&digest).await.unwrap();
-        digest
-    }
-
-    #[tokio::test]
-    async fn a_committed_blob_reads_back_and_the_same_content_is_stored_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(folder.path()).await.unwrap();
-        assert!(!has_blobs(&store).await.unwrap());
-        let digest = put(&store, b"weights").await;
-        assert_eq!(put(&store, b"weights").await, digest);
-        let mut text = String::new();
-        store.open(&digest).await.unwrap().read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "weights");
-        assert!(has_blobs(&store).await.unwrap());
-        for shard in 0..=u8::MAX {
-            let found: Vec<_> = store.list(shard).await.unwrap().into_iter().map(|blob| blob.digest).collect();
-            assert_eq!(found, if digest.as_bytes()[0] == shard { vec![digest] } else { vec![] });
-        }
-        store.remove(&digest).await.unwrap();
-        store.remove(&digest).await.unwrap();
-        assert_eq!(store.open(&digest).await.err().unwrap().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[tokio::test]
-    async fn a_dropped_blob_leaves_nothing_and_what_one_upload_staged_is_discarded_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(folder.path()).await.unwrap();
-        let mut blob = store.stage("upl_1").await.unwrap();
-        blob.write(b"half").await.unwrap();
-        drop(blob);
-        assert!(store.staged().await.unwrap().is_empty());
-        for upload in ["upl_1", "upl_1", "upl_2"] {
-            std::mem::forget(store.stage(upload).await.unwrap());
-        }
-        assert_eq!(store.staged().await.unwrap(), ["upl_1", "upl_2"]);
-        assert_eq!(store.discard("upl_1").await.unwrap(), 2);
-        assert_eq!(store.staged().await.unwrap(), ["upl_2"]);
-        assert!(!has_blobs(&store).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_store_carries_the_id_of_its_installation() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(folder.path()).await.unwrap();
-        assert_eq!(store.installation().await.unwrap(), None);
-        store.set_installation("ins_1").await.unwrap();
-        assert_eq!(store.installation().await.unwrap().as_deref(), Some("ins_1"));
     }
 }

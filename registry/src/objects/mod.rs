@@ -2,18 +2,30 @@
 //!
 //! A blob is staged first, out of sight, and appears under its digest in one step when it is complete. Who writes the
 //! same content twice finds it already there. Several registries may use one store at a time.
+//!
+//! One suite holds for every store (`tests/api/objects/suite.rs`).
+
+mod settings;
 
 mod folder;
+mod s3;
+
+mod open;
 
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 pub use folder::FolderStore;
+pub use open::OpenObjectsError;
+pub(crate) use open::open;
+pub use s3::{S3Failure, S3Store, Trouble};
+pub use settings::{Addressing, ObjectSettings, Place};
 
 /// The bytes of a blob, in order.
 pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
@@ -36,8 +48,27 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Removes a blob; no error if there is none.
     async fn remove(&self, digest: &Digest) -> io::Result<()>;
 
+    /// Takes a damaged blob away from under its digest and keeps its bytes aside, where only an operator finds them;
+    /// answers whether there was one.
+    async fn quarantine(&self, digest: &Digest) -> io::Result<bool>;
+
     /// All blobs whose digest begins with the byte `shard`, in no order.
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>>;
+
+    /// Whether there is any blob.
+    async fn has_blobs(&self) -> io::Result<bool> {
+        for shard in 0..=u8::MAX {
+            if !self.list(shard).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How clients send parts to the store themselves, if they can.
+    fn direct(&self) -> Option<&dyn DirectUploads> {
+        None
+    }
 
     /// Bytes that are free where the blobs are; `None` where there is no such bound.
     async fn free_bytes(&self) -> io::Result<Option<u64>>;
@@ -45,7 +76,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// The id of the installation whose objects these are, if one was written.
     async fn installation(&self) -> io::Result<Option<String>>;
 
-    /// Writes the id of the installation whose objects these are.
+    /// Writes the id of the installation whose objects these are. `AlreadyExists` if another one's is there: it is
+    /// never replaced.
     async fn set_installation(&self, id: &str) -> io::Result<()>;
 }
 
@@ -54,6 +86,8 @@ pub trait ObjectStore: Send + Sync + 'static {
 pub struct StoredBlob {
     /// Its name.
     pub digest: Digest,
+    /// Its length.
+    pub size_bytes: u64,
     /// How long it has been there, by the store's own account.
     pub age: Duration,
 }
@@ -68,17 +102,76 @@ pub trait StagedBlob: Send {
     async fn commit(self: Box<Self>, digest: &Digest) -> io::Result<()>;
 }
 
-/// Whether there is any blob.
-pub(crate) async fn has_blobs(store: &dyn ObjectStore) -> io::Result<bool> {
-    for shard in 0..=u8::MAX {
-        if !store.list(shard).await?.is_empty() {
-            return Ok(true);
+/// A store to which clients can send parts themselves. An upload is known by its id, and is what it has staged: it is
+/// found among [`ObjectStore::staged`], and [`ObjectStore::discard`] ends it.
+#[async_trait]
+pub trait DirectUploads: Send + Sync {
+    /// Bytes of every part but the last.
+    fn part_bytes(&self) -> u64;
+
+    /// Begins the upload.
+    async fn begin(&self, upload: &str) -> io::Result<()>;
+
+    /// Where each of these parts is to be sent, for as long as `good_for`, which is at most a week. Only a body of that
+    /// length and SHA-256 is taken there. A part that is sent again replaces what was sent before.
+    async fn addresses(&self, upload: &str, parts: &[DirectPart], good_for: Duration) -> io::Result<Vec<PartAddress>>;
+
+    /// What has arrived, in the order of the parts.
+    async fn parts(&self, upload: &str) -> io::Result<Vec<DirectPart>>;
+
+    /// Ends the sending: what has arrived is one object now, of as many bytes as are answered. Again for an upload
+    /// that was completed, it answers the same.
+    async fn complete(&self, upload: &str) -> io::Result<u64>;
+
+    /// Opens what was completed, to be looked at.
+    async fn open(&self, upload: &str) -> io::Result<BlobReader>;
+
+    /// What was completed, as a blob to be committed under the digest that its bytes were found to have.
+    fn completed(&self, upload: &str, size_bytes: u64) -> Box<dyn StagedBlob>;
+}
+
+/// A part of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectPart {
+    /// From 1.
+    pub number: u64,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its checksum.
+    pub sha256: [u8; 32],
+}
+
+/// Where a part is to be sent, by PUT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartAddress {
+    /// The part's number.
+    pub number: u64,
+    /// The whole address, signed. Whoever has it can send the part.
+    pub url: String,
+    /// Headers that the request must have, by name.
+    pub headers: Vec<(String, String)>,
+}
+
+/// SHA-256 of all that a blob has.
+pub(crate) async fn digest_of(mut bytes: BlobReader) -> io::Result<Digest> {
+    // Hashing so much takes a fraction of a millisecond.
+    let mut buffer = vec![0; 128 * 1024];
+    let mut sha256 = Sha256::new();
+    loop {
+        match bytes.read(&mut buffer).await? {
+            0 => return Ok(Digest::from_bytes(sha256.finalize().into())),
+            len => sha256.update(&buffer[..len]),
         }
     }
-    Ok(false)
 }
 
 /// Whether `error` says that there is no room left.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Says that the id of another installation is there already.
+fn another_installation(given: &str, found: &str) -> io::Error {
+    let text = format!("the object store is of installation {found}, not {given}");
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
 }

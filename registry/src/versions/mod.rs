@@ -4,9 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use semver::Version;
-use sha2::{Digest as _, Sha256};
 use souk_protocol::{Digest, Principal};
-use tokio::io::AsyncReadExt as _;
 
 use crate::Registry;
 use crate::adapters::{existing_version, version_not_found};
@@ -15,7 +13,7 @@ use crate::db::{
     version_files, versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
-use crate::objects::BlobReader;
+use crate::objects::{BlobReader, digest_of};
 use crate::rights::Action;
 use crate::slice::{Slice, wrong_cursor};
 use crate::withdrawals::Withdrawn;
@@ -249,19 +247,6 @@ impl Registry {
     async fn one_version(&self, adapter: &AdapterRow, row: VersionRow) -> Result<VersionDetails, RegistryError> {
         let mut details = self.version_details(adapter, vec![row]).await?;
         Ok(details.pop().expect("one row has one set of details"))
-    }
-}
-
-/// SHA-256 of all that a blob has.
-async fn digest_of(mut bytes: BlobReader) -> std::io::Result<Digest> {
-    // Hashing so much takes a fraction of a millisecond.
-    let mut buffer = vec![0; 128 * 1024];
-    let mut sha256 = Sha256::new();
-    loop {
-        match bytes.read(&mut buffer).await? {
-            0 => return Ok(Digest::from_bytes(sha256.finalize().into())),
-            len => sha256.update(&buffer[..len]),
-        }
     }
 }
 

@@ -197,6 +197,10 @@ impl ObjectStore for FillingStore {
         self.inner.discard(upload).await
     }
 
+    async fn quarantine(&self, digest: &Digest) -> io::Result<bool> {
+        self.inner.quarantine(digest).await
+    }
+
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
         self.inner.list(shard).await
     }

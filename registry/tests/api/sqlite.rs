@@ -184,3 +184,41 @@ async fn a_full_disk_and_one_that_cannot_be_written_refuse_the_start_and_lose_no
     assert!(fixed.contains("with 3 objects") && fixed.contains("Read-only file system"), "{fixed}");
     serves(folder, &key).await;
 }
+
+#[tokio::test]
+async fn private_keys_are_sealed_follow_a_new_seal_and_are_made_anew_without_it() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    let token = with_token(&stack, &acme).await;
+    let folder = stack.close().await;
+    let seal = folder.path().join("sealing-key");
+    let first_seal = std::fs::read_to_string(&seal).unwrap();
+    let rows = || async {
+        let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
+        let query = "SELECT seal_version, sealed_private_key FROM signing_keys ORDER BY created_at_ms";
+        let rows = db.query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+        let row = |row: &sea_orm::QueryResult| -> (i32, Vec<u8>) {
+            (row.try_get("", "seal_version").unwrap(), row.try_get("", "sealed_private_key").unwrap())
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        db.close().await.unwrap();
+        rows
+    };
+    let before = rows().await;
+    // The head that every private key of this kind has in the clear.
+    let head = [0x06, 0x03, 0x2b, 0x65, 0x70];
+    assert!(!before[0].1.windows(head.len()).any(|window| window == head));
+    std::fs::write(&seal, format!("{first_seal}2:{}\n", "07".repeat(32))).unwrap();
+    let stack = Stack::start_in(Arc::clone(&folder), |_| {}).await;
+    assert_eq!(stack.user(&token.key).get("/adapters").await.status(), StatusCode::OK);
+    let resealed = rows().await;
+    assert_eq!((resealed.len(), resealed[0].0), (1, 2));
+    assert_ne!(resealed[0].1, before[0].1);
+    drop(stack.close().await);
+    std::fs::remove_file(&seal).unwrap();
+    let stack = Stack::start_in(Arc::clone(&folder), |_| {}).await;
+    assert_eq!(stack.user(&token.key).get("/adapters").await.status(), StatusCode::OK, "it still verifies");
+    let again = with_token(&stack, &stack.user(&acme.key)).await;
+    assert_eq!(again.get("/adapters").await.status(), StatusCode::OK);
+    assert_eq!(keys(&stack).await.len(), 2);
+}

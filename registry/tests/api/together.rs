@@ -159,6 +159,10 @@ impl ObjectStore for SlowStore {
         self.inner.remove(digest).await
     }
 
+    async fn quarantine(&self, digest: &Digest) -> io::Result<bool> {
+        self.inner.quarantine(digest).await
+    }
+
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
         self.inner.list(shard).await
     }

@@ -34,6 +34,8 @@ mod shares;
 mod side_doors;
 #[path = "../api/together.rs"]
 mod together;
+#[path = "../api/tokens.rs"]
+mod tokens;
 #[path = "../api/versions.rs"]
 mod versions;
 

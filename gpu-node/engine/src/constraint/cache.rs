@@ -7,20 +7,31 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use llguidance::Matcher;
 use souk_protocol::{ConstraintSpec, TenantId};
 use tokio::sync::OnceCell;
 
 use super::error::ConstraintError;
+use super::machine::Machine;
 
 /// How long "it takes too long" is believed: the machine may have been busy.
 const TOO_SLOW_HOLDS: Duration = Duration::from_secs(10);
 
+/// What an answer may take of memory beside twice what was compiled. Of the sources in `tests/memory.rs` only classes of
+/// characters by the thousand and an ambiguous grammar would need more.
+pub(super) const ANSWER_BYTES: usize = 4 << 20;
+
 /// A compiled grammar, from which each answer takes a copy.
 pub(super) struct Compiled {
-    pub(super) grammar: Matcher,
+    pub(super) machine: Machine,
     /// Memory of its lexer, roughly.
     pub(super) size_bytes: usize,
+}
+
+impl Compiled {
+    /// Most memory of an answer: its copy, and what that grows by.
+    pub(super) const fn answer_bytes(&self) -> usize {
+        2 * self.size_bytes + ANSWER_BYTES
+    }
 }
 
 /// What came of compiling, refusals too: they cost as much.

@@ -40,9 +40,11 @@ pub enum ConstraintError {
     /// A token that it does not allow.
     #[error("token {0} is not allowed here")]
     NotAllowed(TokenId),
-    /// The compiling threads are taken, by all or by the caller's other constraints.
-    #[error("the threads that compile constraints are taken: {reason}")]
+    /// Something is taken, by all or by the caller's other constraints.
+    #[error("{what} taken: {reason}")]
     Busy {
+        /// What is taken, and the verb.
+        what: &'static str,
         /// What is held and asked for.
         reason: String,
         /// Whether it is the caller's share.

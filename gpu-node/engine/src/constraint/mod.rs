@@ -12,6 +12,8 @@ mod compiler;
 mod endless;
 mod error;
 mod live;
+mod machine;
+mod quiet;
 mod source;
 mod vocabulary;
 mod wanted;

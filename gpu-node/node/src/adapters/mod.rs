@@ -22,6 +22,6 @@ pub use disk::{DiskStats, DiskTier};
 pub use error::{AdapterError, Tier};
 pub use limits::{AdapterLimits, AdapterSettings, LimitsError};
 pub use pins::{PinError, Pins};
-pub use source::{AdapterFiles, AdapterSource, FolderSource, SourceError};
+pub use source::{AdapterFiles, AdapterSource, BlobFolder, BlobSource, Blobs, FolderSource, SourceError};
 pub use stats::{AdapterStats, AdapterTotals, ResidentAdapter};
 pub use store::{AdapterLease, AdapterStore, Tiers};

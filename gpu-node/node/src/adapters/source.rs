@@ -1,7 +1,7 @@
 //! Where a node gets the files of an adapter from, by digest.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -67,34 +67,69 @@ pub enum SourceError {
     Unavailable(Arc<io::Error>),
 }
 
-/// Reads from the content-addressed folder that the registry of the same machine writes: manifest, configuration and
-/// weights are blobs under [`blob_path`].
-#[derive(Clone, Debug)]
-pub struct FolderSource {
+/// Immutable blobs by digest, as a registry stores them.
+pub trait Blobs: Send + Sync + 'static {
+    /// Opens a blob; `None`: there is none. Called, and read from, on a thread that may block.
+    ///
+    /// # Errors
+    /// If the store cannot answer.
+    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>>;
+}
+
+/// Reads versions whose manifest, configuration and weights are blobs.
+#[derive(Debug)]
+pub struct BlobSource<B> {
+    blobs: Arc<B>,
+}
+
+/// Reads from the folder that the registry of the same machine writes.
+pub type FolderSource = BlobSource<BlobFolder>;
+
+/// A folder whose blobs are at [`blob_path`] below it.
+#[derive(Debug)]
+pub struct BlobFolder {
     root: PathBuf,
+}
+
+impl<B: Blobs> BlobSource<B> {
+    /// A source over these blobs.
+    #[must_use]
+    pub fn over(blobs: B) -> Self {
+        Self { blobs: Arc::new(blobs) }
+    }
 }
 
 impl FolderSource {
     /// A source over the folder whose blobs are at `root` / [`blob_path`].
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self::over(BlobFolder { root: root.into() })
+    }
+}
+
+impl Blobs for BlobFolder {
+    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>> {
+        match std::fs::File::open(self.root.join(blob_path(digest))) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
 #[async_trait]
-impl AdapterSource for FolderSource {
+impl<B: Blobs> AdapterSource for BlobSource<B> {
     async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
-        let (root, digest) = (self.root.clone(), *digest);
+        let (blobs, digest) = (self.blobs.clone(), *digest);
         // Reading and hashing a few megabytes blocks; the engine's threads must not wait for it.
-        background::run(move || read_version(&root, &digest, max_weights_bytes))
+        background::run(move || read_version(&*blobs, &digest, max_weights_bytes))
             .await
             .map_err(|error| SourceError::Unavailable(Arc::new(error)))?
     }
 }
 
-fn read_version(root: &Path, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
-    let bytes = read_blob(root, digest, "the manifest", MAX_MANIFEST_BYTES)?;
+fn read_version(blobs: &dyn Blobs, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+    let bytes = read_blob(blobs, digest, "the manifest", MAX_MANIFEST_BYTES)?;
     let bytes = bytes.ok_or(SourceError::NotFound(*digest))?;
     let manifest: AdapterManifest =
         serde_json::from_slice(&bytes).map_err(|error| SourceError::Manifest(error.to_string()))?;
@@ -111,15 +146,15 @@ fn read_version(root: &Path, digest: &Digest, max_weights_bytes: u64) -> Result<
         let reason = format!("{CONFIG_FILE} has {given} bytes, at most {limit} are allowed");
         return Err(SourceError::Manifest(reason));
     }
-    let config = read_file(root, &manifest.config, CONFIG_FILE)?;
-    let weights = read_file(root, &manifest.weights, WEIGHTS_FILE)?;
+    let config = read_file(blobs, &manifest.config, CONFIG_FILE)?;
+    let weights = read_file(blobs, &manifest.weights, WEIGHTS_FILE)?;
     Ok(AdapterFiles { manifest, config, weights })
 }
 
 /// Reads a file of the version and compares length and digest with the manifest.
-fn read_file(root: &Path, entry: &FileEntry, file: &'static str) -> Result<Vec<u8>, SourceError> {
+fn read_file(blobs: &dyn Blobs, entry: &FileEntry, file: &'static str) -> Result<Vec<u8>, SourceError> {
     let missing = || SourceError::Corrupt { file, expected: entry.digest.to_string(), found: "no file".to_owned() };
-    let bytes = read_blob(root, &entry.digest, file, entry.size_bytes)?.ok_or_else(missing)?;
+    let bytes = read_blob(blobs, &entry.digest, file, entry.size_bytes)?.ok_or_else(missing)?;
     if bytes.len() as u64 != entry.size_bytes {
         let expected = format!("{} bytes", entry.size_bytes);
         return Err(SourceError::Corrupt { file, expected, found: format!("{} bytes", bytes.len()) });
@@ -128,21 +163,21 @@ fn read_file(root: &Path, entry: &FileEntry, file: &'static str) -> Result<Vec<u
 }
 
 /// Reads a blob of at most `max_bytes` and checks its digest. `None`: there is none.
-fn read_blob(root: &Path, digest: &Digest, file: &'static str, max_bytes: u64) -> Result<Option<Vec<u8>>, SourceError> {
+fn read_blob(
+    blobs: &dyn Blobs,
+    digest: &Digest,
+    file: &'static str,
+    max_bytes: u64,
+) -> Result<Option<Vec<u8>>, SourceError> {
     let unavailable = |error: io::Error| SourceError::Unavailable(Arc::new(error));
-    let open = match std::fs::File::open(root.join(blob_path(digest))) {
-        Ok(open) => open,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unavailable(error)),
-    };
-    let len = open.metadata().map_err(unavailable)?.len();
-    if len > max_bytes {
+    let Some(open) = blobs.open(digest).map_err(unavailable)? else { return Ok(None) };
+    let mut bytes = Vec::with_capacity(usize::try_from(max_bytes).unwrap_or_default());
+    // One more than that shows that it is longer; no more of it is read.
+    open.take(max_bytes + 1).read_to_end(&mut bytes).map_err(unavailable)?;
+    if bytes.len() as u64 > max_bytes {
         let expected = format!("at most {max_bytes} bytes");
-        return Err(SourceError::Corrupt { file, expected, found: format!("{len} bytes") });
+        return Err(SourceError::Corrupt { file, expected, found: "more".to_owned() });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-    // The file may grow while it is read; the limit holds for what arrives.
-    open.take(max_bytes).read_to_end(&mut bytes).map_err(unavailable)?;
     let found = Digest::of(&bytes);
     if found != *digest {
         return Err(SourceError::Corrupt { file, expected: digest.to_string(), found: found.to_string() });

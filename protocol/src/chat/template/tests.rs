@@ -81,6 +81,20 @@ fn limits_end_a_template_that_runs_away() {
 }
 
 #[test]
+fn a_text_is_split_for_as_much_as_it_has_parts() {
+    let limits = TemplateLimits::of_strangers();
+    let long = [message("assistant", &format!("<think>{}</think>yes", "a b\n".repeat(100_000)))];
+    let content = "{{ messages[0].content";
+    for one in [".split('</think>')[-1]", ".split(' ', 1)[0] | length"] {
+        assert!(render_with(&format!("{content}{one} }}}}"), limits, &long).is_ok(), "{one}");
+    }
+    for many in [".split('')", ".split(' ')", ".split()", ".splitlines()", ".split('', -1)"] {
+        let error = render_with(&format!("{content}{many} | length }}}}"), limits, &long).unwrap_err();
+        assert!(error.is_limit(), "{many}: {error:?}");
+    }
+}
+
+#[test]
 fn the_tags_of_trainers_write_nothing() {
     let source =
         "{% for m in messages %}{{ m.role }}:{%- generation -%} {{ m.content }} {%- endgeneration -%}{% endfor %}";

@@ -1,5 +1,6 @@
 //! Sources made to explode: each works or is refused, in bounded time and memory, and nothing panics.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -239,4 +240,69 @@ async fn with_every_thread_taken_a_caller_is_told_to_come_again() {
     let error = compiler.compile(&tenant(), &Arc::new(ConstraintSpec::JsonObject)).await.err().unwrap();
     let JobFailure::Busy { what, is_share: false } = error.refusal() else { panic!("{error:?}") };
     assert!(what.contains("0 of 0 are taken and you asked for 1"), "{what}");
+}
+
+#[tokio::test]
+async fn answers_under_way_share_their_memory_and_give_it_back() {
+    let limits = ConstraintLimits {
+        max_live_bytes: 40 << 20,
+        compile_timeout: Duration::from_millis(500),
+        ..ConstraintLimits::default()
+    };
+    let compiler = ConstraintCompiler::new(Arc::new(base()), limits);
+    let spec = Arc::new(choice(&["yes", "no"]));
+    let mut held = Vec::new();
+    let refused = loop {
+        match compiler.compile(&tenant(), &spec).await {
+            Ok(constraint) => held.push(constraint),
+            Err(error) => break error,
+        }
+    };
+    // Of 40 MiB an eighth is for others, and one takes a little more than 4.
+    assert_eq!(held.len(), 8);
+    assert!(matches!(refused.refusal(), JobFailure::Busy { .. }), "{refused}");
+    assert!(refused.to_string().contains("the memory of constraints under way is taken"), "{refused}");
+    assert_eq!(compiler.live_bytes(), held.iter().map(|constraint| constraint.max_bytes() as u64).sum::<u64>());
+    let newcomer = compiler.compile(&TenantId::from_stored("other"), &spec).await.unwrap();
+    drop((held, newcomer));
+    assert_eq!(compiler.live_bytes(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_grows_beyond_its_memory_ends_itself() {
+    let mut constraint = compile(lark("start: start start | \"a\" |")).await.unwrap();
+    let error = loop {
+        match constraint.allowed().map(|_| ()).and_then(|()| constraint.accept(A)) {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error.failure(3), JobFailure::ConstraintLimit { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_source_on_which_the_compiler_panics_is_refused_and_not_quoted() {
+    static QUOTED: AtomicUsize = AtomicUsize::new(0);
+    std::panic::set_hook(Box::new(|panicked| {
+        QUOTED.fetch_add(usize::from(panicked.to_string().contains("secret")), Ordering::SeqCst);
+    }));
+    // The crate cuts what it quotes at a hundred bytes, wherever characters begin.
+    let mut refusals = std::collections::BTreeSet::new();
+    for at in 0..4 {
+        let text = format!("secret{}{}", "a".repeat(at), "é".repeat(90));
+        for wrong in [
+            json!({"type": [text]}),
+            json!({"type": "string", "minLength": {"x": text}}),
+            json!({"enum": {"x": text}}),
+            json!({"properties": [text]}),
+            json!({"allOf": {"x": text}}),
+            json!({"pattern": [text]}),
+            json!({"items": [text, text]}),
+        ] {
+            refusals.extend(compile(schema(&wrong)).await.err().map(|error| error.to_string()));
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(refusals.contains("the grammar compiler fails on it"), "{refusals:?}");
+    assert_eq!(QUOTED.load(Ordering::SeqCst), 0);
 }

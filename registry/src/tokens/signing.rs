@@ -1,0 +1,243 @@
+//! The keys that sign tokens: read from their table, made when there is none or the newest is old.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::token::{self, Claims, LEEWAY, LIFETIME, TokenError, Verifier};
+use souk_protocol::wall_clock;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::auth::AuthError;
+use crate::db::signing_keys::{self, Model};
+use crate::error::RegistryError;
+use crate::seal::{Sealed, Seals};
+
+/// Rows are read again for a token with an unknown key at most this often, so that made-up names cost nothing.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Signs and verifies.
+pub(crate) struct SigningKeys {
+    db: DatabaseConnection,
+    seals: Seals,
+    issuer: String,
+    /// Age at which the newest is followed by another.
+    rotate_after: Duration,
+    /// What was read last. Locked for a look.
+    known: RwLock<Arc<Known>>,
+    /// Held while rows are read or made; when they were read last.
+    reading: Mutex<Option<Instant>>,
+}
+
+/// What a registry knows of the table.
+struct Known {
+    rows: Vec<Model>,
+    verifier: Verifier,
+    /// Of the newest row whose seal can be opened.
+    signing: Option<Signing>,
+}
+
+#[derive(Clone)]
+struct Signing {
+    kid: String,
+    key: EncodingKey,
+    created_at_ms: i64,
+}
+
+/// A key that verifies tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKey {
+    /// Its name in the head of tokens.
+    pub kid: String,
+    /// Its 32 bytes in base64url.
+    pub x: String,
+}
+
+/// Why nothing can be signed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SigningKeysError {
+    /// The table cannot be read or written.
+    #[error(transparent)]
+    Database(#[from] DbErr),
+    /// The library made no key or no signature.
+    #[error("a token cannot be signed: {0}")]
+    Signing(String),
+}
+
+impl SigningKeys {
+    /// Reads the table and puts what is under an older seal under the newest. `issuer` is what tokens say of where they
+    /// come from.
+    pub(crate) async fn open(
+        db: DatabaseConnection,
+        seals: Seals,
+        issuer: String,
+        rotate_after: Duration,
+    ) -> Result<Self, DbErr> {
+        let known = RwLock::new(Arc::new(Known::of(Vec::new(), &seals, &issuer)));
+        let keys = Self { db, seals, issuer, rotate_after, known, reading: Mutex::new(None) };
+        keys.reseal().await?;
+        keys.read().await?;
+        Ok(keys)
+    }
+
+    /// Who signs, as tokens say it.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Signs with the newest key, after making one where there is none or it is old.
+    pub(crate) async fn sign(&self, claims: &Claims) -> Result<String, SigningKeysError> {
+        let signing = match self.known().signing.clone().filter(|signing| !self.is_old(signing)) {
+            Some(signing) => signing,
+            None => self.make_unless_another_did().await?,
+        };
+        let header = Header { kid: Some(signing.kid), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &signing.key)
+            .map_err(|error| SigningKeysError::Signing(error.to_string()))
+    }
+
+    /// What a token says, if it is good.
+    pub(crate) async fn verify(&self, presented: &str) -> Result<Claims, AuthError> {
+        let mut verified = self.known().verifier.verify(presented);
+        if verified == Err(TokenError::UnknownKey) && self.look_again().await.map_err(unavailable)? {
+            verified = self.known().verifier.verify(presented);
+        }
+        verified.map_err(|error| match error {
+            TokenError::Expired => AuthError::Expired,
+            TokenError::UnknownKey | TokenError::Invalid => AuthError::Invalid,
+        })
+    }
+
+    /// The public halves, newest first.
+    pub(crate) async fn published(&self) -> Result<Vec<TokenKey>, DbErr> {
+        self.look_again().await?;
+        Ok(self.known().rows.iter().map(TokenKey::from).collect())
+    }
+
+    /// Makes a key that signs from now on.
+    pub(crate) async fn rotate(&self) -> Result<TokenKey, SigningKeysError> {
+        let mut read_at = self.reading.lock().await;
+        let row = self.insert().await?;
+        self.read_rows(&mut read_at).await?;
+        Ok(TokenKey::from(&row))
+    }
+
+    /// How long a row may be needed: it signs until it is old, and somewhat longer where nobody looks at its age, and
+    /// what it signed lives on.
+    pub(crate) const fn kept(rotate_after: Duration) -> Duration {
+        rotate_after.saturating_add(LIFETIME).saturating_add(LEEWAY).saturating_add(Duration::from_secs(3600))
+    }
+
+    async fn make_unless_another_did(&self) -> Result<Signing, SigningKeysError> {
+        let mut read_at = self.reading.lock().await;
+        self.read_rows(&mut read_at).await?;
+        if self.known().signing.as_ref().is_none_or(|signing| self.is_old(signing)) {
+            // Two registries that do so at once make two, and either can be verified.
+            let row = self.insert().await?;
+            tracing::info!(kid = row.kid, "Made a signing key");
+            self.read_rows(&mut read_at).await?;
+        }
+        let nothing = || SigningKeysError::Signing("the key that was just made is not there".to_owned());
+        self.known().signing.clone().ok_or_else(nothing)
+    }
+
+    async fn insert(&self) -> Result<Model, SigningKeysError> {
+        let failed = |_| SigningKeysError::Signing("no key could be made".to_owned());
+        let pair = Ed25519KeyPair::generate().map_err(failed)?;
+        let private = pair.to_pkcs8v1().map_err(failed)?;
+        let kid = format!("sig_{}", Uuid::new_v4().simple());
+        let sealed = self.seals.close(private.as_ref(), &kid);
+        let public = pair.public_key().as_ref();
+        Ok(signing_keys::insert(&self.db, &kid, public, sealed.bytes, sealed.version).await?)
+    }
+
+    /// Reads the table again unless that was done a moment ago; answers whether it was.
+    async fn look_again(&self) -> Result<bool, DbErr> {
+        let mut read_at = self.reading.lock().await;
+        if read_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
+            return Ok(false);
+        }
+        self.read_rows(&mut read_at).await?;
+        Ok(true)
+    }
+
+    async fn read(&self) -> Result<(), DbErr> {
+        let mut read_at = self.reading.lock().await;
+        self.read_rows(&mut read_at).await
+    }
+
+    async fn read_rows(&self, read_at: &mut Option<Instant>) -> Result<(), DbErr> {
+        let rows = signing_keys::all(&self.db).await?;
+        let known = Known::of(rows, &self.seals, &self.issuer);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        *read_at = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn reseal(&self) -> Result<(), DbErr> {
+        for row in signing_keys::all(&self.db).await? {
+            if row.seal_version == self.seals.newest_version() {
+                continue;
+            }
+            match self.seals.open(&sealed(&row), &row.kid) {
+                Ok(private) => {
+                    let Sealed { version, bytes } = self.seals.close(&private, &row.kid);
+                    signing_keys::reseal(&self.db, &row, bytes, version).await?;
+                }
+                Err(error) => tracing::warn!(kid = row.kid, %error, "A signing key signs no more"),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, signing: &Signing) -> bool {
+        let age_ms = i64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(i64::MAX) - signing.created_at_ms;
+        u128::try_from(age_ms).is_ok_and(|age_ms| age_ms >= self.rotate_after.as_millis())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Known {
+    fn of(rows: Vec<Model>, seals: &Seals, issuer: &str) -> Self {
+        let keys = rows.iter().map(TokenKey::from).map(|key| (key.kid, key.x));
+        let verifier = Verifier::new(issuer, token::API, keys);
+        let signing = rows.iter().find_map(|row| {
+            let private = seals.open(&sealed(row), &row.kid).ok()?;
+            let key = EncodingKey::from_ed_der(&private);
+            Some(Signing { kid: row.kid.clone(), key, created_at_ms: row.created_at_ms })
+        });
+        Self { rows, verifier, signing }
+    }
+}
+
+fn sealed(row: &Model) -> Sealed {
+    Sealed { version: row.seal_version, bytes: row.sealed_private_key.clone() }
+}
+
+fn unavailable(error: DbErr) -> AuthError {
+    AuthError::Unavailable(Arc::new(error))
+}
+
+impl From<&Model> for TokenKey {
+    fn from(row: &Model) -> Self {
+        Self { kid: row.kid.clone(), x: URL_SAFE_NO_PAD.encode(&row.public_key) }
+    }
+}
+
+impl From<SigningKeysError> for RegistryError {
+    fn from(error: SigningKeysError) -> Self {
+        match error {
+            SigningKeysError::Database(error) => error.into(),
+            SigningKeysError::Signing(error) => Self::Storage(std::io::Error::other(error)),
+        }
+    }
+}
