@@ -13,6 +13,7 @@ use souk_registry::{FolderStore, Registry, RegistryConfig, open_sqlite};
 use crate::faults::num_uploads;
 use crate::installation::{folder_with_a_version, refusal, serves};
 use crate::support::{AdapterFiles, LEASE, Stack, bases, body, in_haste, num_objects, problem};
+use crate::tokens::{keys, with_token};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o777

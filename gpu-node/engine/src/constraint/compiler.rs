@@ -20,7 +20,7 @@ use super::endless::check_ends;
 use super::error::ConstraintError;
 use super::live::{Constraint, Held};
 use super::machine::Machine;
-use super::quiet::stay_quiet;
+use super::quiet::{THREAD_NAME, stay_quiet};
 use super::source::grammar;
 use super::vocabulary::prepare;
 use super::wanted::Wanted;
@@ -35,9 +35,6 @@ const STACK_BYTES: usize = 128 << 20;
 const SMALL_ANSWER_BYTES: u64 = ANSWER_BYTES as u64 + (2 << 20);
 /// Compiled constraints up to this size are copied where they are, in well under a millisecond.
 const INLINE_BYTES: usize = 128 << 10;
-/// The name of a compiling thread.
-pub(super) const THREAD_NAME: &str = "souk-constraint";
-
 /// Turns specs into constraints. Cheap to clone. The vocabulary is prepared on first use, in about 0.2 s, and then
 /// takes some 16 MiB for 49,152 tokens.
 #[derive(Clone)]

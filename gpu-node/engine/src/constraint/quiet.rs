@@ -4,7 +4,8 @@ use std::panic;
 use std::sync::Once;
 use std::thread;
 
-use super::compiler::THREAD_NAME;
+/// The name of a compiling thread.
+pub(super) const THREAD_NAME: &str = "souk-constraint";
 
 /// Makes panics on the threads that compile say where they were and nothing else. Other threads' say what they said
 /// before.
