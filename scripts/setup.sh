@@ -19,6 +19,14 @@ if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.
     # Whether it is there is asked when this file changes.
     touch Cargo.toml
 fi
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    # The registry's tests run on it too; registry/tests/api_postgres is ignored where it is missing.
+    echo "setup: installing postgresql" >&2
+    $as_root apt-get update -q
+    $as_root apt-get install -y -q --no-install-recommends postgresql
+    # Whether it is there is asked when these files change.
+    touch Cargo.toml registry/Cargo.toml migrations/Cargo.toml
+fi
 
 rm -rf "$venv"
 if ! python3 -m venv "$venv" 2>/dev/null; then

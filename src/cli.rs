@@ -34,6 +34,10 @@ pub(crate) enum Command {
     /// Create or list tenants (admin).
     #[command(subcommand)]
     Tenants(TenantsCommand),
+    /// Tell how far the database's schema is, or bring it up to date on the server's own host.
+    ///
+    /// Exit code of `status`: 0 up to date, 3 something is pending, 4 a newer version has changed the database.
+    Migrate(MigrateArgs),
     /// Compare the database with the adapters' files, on the server's own host.
     Check(CheckArgs),
     /// Publish a PEFT adapter folder as a version.
@@ -165,6 +169,31 @@ pub(crate) struct CheckArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Without one: status.
+    #[command(subcommand)]
+    pub(crate) command: Option<MigrateCommand>,
+    /// Folder of the database, as `souk serve` has it. Default: the setting data.dir.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// List the migrations and when each was made.
+    Status,
+    /// Make all that are pending, also those that older versions could not live with.
+    Up {
+        /// Try all of it in one transaction and take it back. Servers on the database wait meanwhile.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Args)]

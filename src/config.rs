@@ -74,6 +74,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Variables of secrets.
+const SECRETS: [&str; 6] = [
+    "SOUK_REGISTRY__PEPPER",
+    "SOUK_REGISTRY__SEALING_KEY",
+    "SOUK_REGISTRY__DATABASE__URL",
+    "SOUK_REGISTRY__DATABASE__PASSWORD",
+    "SOUK_OBJECTS__ACCESS_KEY_ID",
+    "SOUK_OBJECTS__SECRET_ACCESS_KEY",
+];
+
 impl Config {
     /// Reads the defaults, `file` if given, and the environment.
     ///
@@ -94,6 +104,11 @@ impl Config {
         if let Some(path) = file {
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
+        // Secrets are texts whatever they look like: the password 007 is no number.
+        let is_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str());
+        let (secrets, environment): (HashMap<_, _>, HashMap<_, _>) = environment.into_iter().partition(is_secret);
+        let secrets =
+            config::Environment::with_prefix("SOUK").prefix_separator("_").separator("__").source(Some(secrets));
         let environment = config::Environment::with_prefix("SOUK")
             .prefix_separator("_")
             .separator("__")
@@ -105,6 +120,7 @@ impl Config {
             .source(Some(environment));
         let loaded: Self = builder
             .add_source(environment)
+            .add_source(secrets)
             .build()
             .and_then(config::Config::try_deserialize)
             .context("the settings are not valid; config/default.toml lists every key")?;
@@ -169,6 +185,7 @@ fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
     use souk_http::cors::CorsOrigins;
 
     use super::*;
@@ -226,6 +243,14 @@ mod tests {
         let config = load(&variables).unwrap();
         assert_eq!(config.engine.threads, 3);
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_secret_is_a_text_whatever_it_looks_like() {
+        for password in ["007", "true", "1e3", "a,b"] {
+            let config = load(&[("SOUK_REGISTRY__DATABASE__PASSWORD", password)]).unwrap();
+            assert_eq!(config.registry.database.password.expose_secret(), password);
+        }
     }
 
     #[test]

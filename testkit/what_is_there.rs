@@ -1,5 +1,5 @@
 //! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout,
-//! leave to mount a small file system, a clock that can be set. A test that lacks its need shows as ignored, and not as
+//! leave to mount a small file system, a clock that can be set, PostgreSQL. A test that lacks its need shows as ignored, and not as
 //! passed.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
@@ -16,7 +16,7 @@ const LIBFAKETIME: [&str; 4] = [
 ];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime)");
+    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres)");
     // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
     // comes later is seen when this file is touched.
     println!("cargo::rerun-if-changed=Cargo.toml");
@@ -31,10 +31,20 @@ fn main() {
     if can_mount() {
         println!("cargo::rustc-cfg=can_mount");
     }
+    if has_postgres() {
+        println!("cargo::rustc-cfg=has_postgres");
+    }
     if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
         println!("cargo::rustc-cfg=has_faketime");
         println!("cargo::rustc-env=LIBFAKETIME={library}");
     }
+}
+
+/// Whether Debian's package of PostgreSQL is installed (`postgresql`).
+fn has_postgres() -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut programs = versions.map(|version| version.path().join("bin"));
+    programs.any(|programs| ["initdb", "postgres", "psql"].iter().all(|name| programs.join(name).is_file()))
 }
 
 /// Whether an unprivileged user may mount a file system in a namespace of its own, as the test of a full disk does.

@@ -3,6 +3,8 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, integer, string_len};
 
+use crate::byte_order;
+
 /// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -17,7 +19,8 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.create_table(signing_keys()).await
+        manager.create_table(signing_keys()).await?;
+        byte_order::of_all_columns(manager).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {

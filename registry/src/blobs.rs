@@ -8,7 +8,7 @@
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use souk_protocol::Digest;
 
-use crate::db::{begin_write, blobs, upload_blobs, uploads, version_files};
+use crate::db::{begin_row_write, begin_write, blobs, upload_blobs, uploads, version_files};
 use crate::error::RegistryError;
 use crate::objects::ObjectStore;
 
@@ -33,7 +33,7 @@ pub(crate) async fn remove_unless_referred_to(
     objects: &dyn ObjectStore,
     digest: &str,
 ) -> Result<bool, RegistryError> {
-    let transaction = begin_write(db).await?;
+    let transaction = begin_row_write(db).await?;
     // Gone already: another registry did it, or another file of the same version has the same content.
     if !blobs::lock(&transaction, digest).await? {
         return Ok(false);

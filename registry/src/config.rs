@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
+use crate::db::DatabaseSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
 
@@ -81,6 +82,8 @@ pub struct RegistrySettings {
     /// too. This is the time in which an older database can be replaced by the right one and lose nothing.
     #[serde(rename = "orphans_kept_s", deserialize_with = "seconds::deserialize")]
     pub orphans_kept: Duration,
+    /// Which database, and how it is reached.
+    pub database: DatabaseSettings,
 }
 
 impl RegistryConfig {
@@ -88,6 +91,12 @@ impl RegistryConfig {
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), settings: RegistrySettings::default(), objects: ObjectSettings::default() }
+    }
+
+    /// The database, where the settings name no other.
+    #[must_use]
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.data_dir.join("registry.sqlite")
     }
 
     /// Where the embedded shape keeps objects: each blob at [`souk_protocol::manifest::blob_path`] below it.
@@ -132,6 +141,7 @@ impl RegistrySettings {
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
         checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
         checks.within("registry.orphans_kept_s", self.orphans_kept.as_secs(), 0..=3650 * DAY_S);
+        self.database.check(checks);
     }
 
     /// Where the secret in the hashes of API keys comes from.

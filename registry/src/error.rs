@@ -6,7 +6,7 @@
 
 use std::io;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 use souk_protocol::Scope;
 use souk_protocol::gate::Refusal;
 use souk_protocol::peft::ProblemCode;
@@ -175,9 +175,14 @@ pub enum RegistryError {
     /// No room left for blobs or rows.
     #[error("the registry's storage is full; nothing was stored. The operator has to free disk space")]
     StorageFull,
-    /// The database is locked by another writer, or all connections are in use, for longer than a request waits.
-    #[error("the registry's database is busy; retry in a few seconds")]
+    /// The database is locked by another writer, or no connection to it is to be had, for longer than a request waits.
+    #[error("the registry's database is busy or cannot be reached; retry in a few seconds")]
     Busy(#[source] DbErr),
+    /// The connection to the database broke. What was asked for may have been done.
+    #[error(
+        "the connection to the registry's database broke; retry in a few seconds, what makes something with the same Idempotency-Key"
+    )]
+    ConnectionLost(#[source] DbErr),
     /// The bytes of a file are not those that were published. Never handed out under their digest.
     #[error(
         "the stored bytes of {file} are not those with the digest {digest}; the operator has to restore them from a backup"
@@ -256,6 +261,10 @@ impl From<DbErr> for RegistryError {
             Self::StorageFull
         } else if is_busy(&error) {
             Self::Busy(error)
+        } else if is_connection_lost(&error) {
+            Self::ConnectionLost(error)
+        } else if is_no_text(&error) {
+            Self::bad_request("invalid_text", "texts must not have the character U+0000")
         } else {
             Self::Database(error)
         }
@@ -274,22 +283,49 @@ fn is_database_full(error: &DbErr) -> bool {
 }
 
 /// SQLite says SQLITE_BUSY or SQLITE_LOCKED, with more of the cause in the higher bytes; PostgreSQL
-/// `lock_not_available` or `too_many_connections`. Our own pool says that no connection came free.
+/// `lock_not_available`, `too_many_connections`, or that it ended a transaction for others to go on
+/// (`serialization_failure`, `deadlock_detected`). Our own pool says that no connection came free.
 pub(crate) fn is_busy(error: &DbErr) -> bool {
     if matches!(error, DbErr::ConnectionAcquire(_)) {
         return true;
     }
     let code = database_code(error);
-    let primary = code.as_deref().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-    matches!(code.as_deref(), Some("55P03" | "53300")) || matches!(primary, Some(5 | 6))
+    // A code of PostgreSQL has five characters, and some of them are digits alone.
+    let of_sqlite = code.as_deref().filter(|code| code.len() < 5).and_then(|code| code.parse::<u32>().ok());
+    let primary = of_sqlite.map(|code| code & 0xff);
+    matches!(code.as_deref(), Some("55P03" | "53300" | "40001" | "40P01")) || matches!(primary, Some(5 | 6))
+}
+
+/// The network says so, or PostgreSQL in its class 08, as it shuts down or starts (`admin_shutdown`, `crash_shutdown`,
+/// `cannot_connect_now`), as it ends a transaction that nobody went on with, or as what was a primary is one no more.
+pub(crate) fn is_connection_lost(error: &DbErr) -> bool {
+    let is_broken = |cause: &sqlx::Error| {
+        matches!(
+            cause,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
+        )
+    };
+    cause_of(error).is_some_and(is_broken)
+        || database_code(error).is_some_and(|code| {
+            code.len() == 5
+                && (code.starts_with("08") || ["57P01", "57P02", "57P03", "25P03", "25006"].contains(&&*code))
+        })
+}
+
+/// PostgreSQL says `character_not_in_repertoire`: its texts have every character but one.
+fn is_no_text(error: &DbErr) -> bool {
+    database_code(error).as_deref() == Some("22021")
 }
 
 fn database_code(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(cause))
-    | DbErr::Query(RuntimeErr::SqlxError(cause))
-    | DbErr::Conn(RuntimeErr::SqlxError(cause))) = error
-    else {
-        return None;
-    };
-    cause.as_database_error().and_then(|error| error.code()).map(Into::into)
+    cause_of(error)?.as_database_error().and_then(|error| error.code()).map(Into::into)
+}
+
+fn cause_of(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause))
+        | DbErr::Conn(RuntimeErr::SqlxError(cause)) => Some(cause),
+        _ => None,
+    }
 }

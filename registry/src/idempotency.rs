@@ -16,7 +16,7 @@ use souk_protocol::{Digest, Principal, Scope};
 use uuid::Uuid;
 
 use crate::Registry;
-use crate::db::begin_write;
+use crate::db::begin_write_of;
 use crate::db::idempotent_requests::{self, Name};
 use crate::error::RegistryError;
 use crate::lease::Renewal;
@@ -69,7 +69,7 @@ impl Registry {
         let name = Name { tenant_id: principal.tenant.to_string(), route, key };
         let claim = format!("clm_{}", Uuid::new_v4().simple());
         let lease = self.config.settings.lease;
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &name.tenant_id).await?;
         if idempotent_requests::insert(&transaction, &name, &claim, lease).await? {
             transaction.commit().await?;
             return Ok(Claim::New(OpenClaim::new(self.db.clone(), name, claim, lease)));

@@ -10,6 +10,7 @@
 //! their nouns; SQL is in `db/`, a file for each table.
 
 mod config;
+mod database;
 mod registry;
 
 mod gates;
@@ -30,6 +31,7 @@ mod offline;
 mod publishing;
 mod recover;
 mod report;
+mod schema;
 mod tags;
 mod tenants;
 mod tokens;
@@ -58,7 +60,8 @@ pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
-pub use db::{Pools, open_sqlite};
+pub use database::{DatabaseError, open_database};
+pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use http::{openapi, public_adapters_after, router};
 pub use installation::InstallationError;
@@ -70,6 +73,8 @@ pub use offline::OfflineError;
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
 pub use rights::{Action, Needs, RULES, Reach, Rule};
+pub use schema::{SchemaError, schema_status, schema_up};
 pub use secrets::{SecretError, SecretSource};
+pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use tokens::TokenKey;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -5,10 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use sea_orm::{DatabaseConnection, DbErr};
-use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
+use souk_migrations::{from_a_newer_program, is_enough};
 
 use crate::config::RegistryConfig;
-use crate::db::open_sqlite;
+use crate::database;
 
 /// Why there is no database to work on.
 #[derive(Debug, thiserror::Error)]
@@ -17,16 +17,11 @@ pub enum OfflineError {
     #[error("{0} does not exist: this is not the data folder of an installation; name it with --data-dir")]
     NoDatabase(PathBuf),
     /// The database is older than this program.
-    #[error("the database at {0} is of an older version; start `souk serve` once, which brings it up to date")]
-    OldSchema(PathBuf),
+    #[error("the database is of an older version; start `souk serve` once, which brings it up to date")]
+    OldSchema,
     /// A newer program has changed the database.
-    #[error("the database at {path} was changed by a newer version of this program ({}); use that version", .newer.join(", "))]
-    NewerSchema {
-        /// The database.
-        path: PathBuf,
-        /// Its changes that this program does not know.
-        newer: Vec<String>,
-    },
+    #[error("the database was changed by a newer version of this program ({}); use that version", .0.join(", "))]
+    NewerSchema(Vec<String>),
     /// The file system does not let the database be looked for.
     #[error("the data folder {path} cannot be used")]
     Folder {
@@ -36,28 +31,32 @@ pub enum OfflineError {
         #[source]
         source: io::Error,
     },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] database::DatabaseError),
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
 }
 
-/// Opens the database of the embedded installation that `config` describes.
+/// Opens the database of the installation that `config` describes.
 pub(crate) async fn open_database(config: &RegistryConfig) -> Result<DatabaseConnection, OfflineError> {
-    let data_dir = &config.data_dir;
-    let path = data_dir.join("registry.sqlite");
-    // Opening would make an empty one.
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Err(OfflineError::NoDatabase(path)),
-        Err(source) => return Err(OfflineError::Folder { path: data_dir.clone(), source }),
+    if config.settings.database.is_sqlite() {
+        let path = config.sqlite_file();
+        // Opening would make an empty one.
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(OfflineError::NoDatabase(path)),
+            Err(source) => return Err(OfflineError::Folder { path: config.data_dir.clone(), source }),
+        }
     }
-    let db = open_sqlite(&path).await?;
+    let db = database::open_database(config).await?.own;
     let newer = from_a_newer_program(&db).await?;
     if !newer.is_empty() {
-        return Err(OfflineError::NewerSchema { path, newer });
+        return Err(OfflineError::NewerSchema(newer));
     }
-    if !Migrator::get_pending_migrations(&db).await?.is_empty() {
-        return Err(OfflineError::OldSchema(path));
+    if !is_enough(&db).await? {
+        return Err(OfflineError::OldSchema);
     }
     Ok(db)
 }

@@ -27,8 +27,7 @@ pub enum RecoverError {
     Pepper(#[from] SecretError),
 }
 
-/// Makes an admin key with all scopes in the embedded installation that `config` describes, whether or not a server
-/// runs there. Keys that exist stay as they are.
+/// Makes an admin key with all scopes in the installation that `config` describes, whether or not a server runs there. Keys that exist stay as they are.
 ///
 /// # Errors
 /// [`RecoverError`], and then no key was made.

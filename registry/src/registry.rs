@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbErr};
 use souk_http::token::is_token;
-use souk_migrations::{Migrator, MigratorTrait as _, from_a_newer_program};
+use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
-use crate::db::{Pools, api_keys, installation as installation_table, leases, withdrawals};
+use crate::database::{DatabaseError, open_database};
+use crate::db::{Pools, api_keys, begin_start, installation as installation_table, leases, withdrawals};
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
@@ -95,6 +96,15 @@ pub enum OpenError {
         .0.join(", ")
     )]
     NewerDatabase(Vec<String>),
+    /// This program needs a change of the database that no older one could live with.
+    #[error(
+        "the database lacks changes that this program needs, and they come after ones that take something away from older programs ({}); end those, then run `souk migrate up`. Nothing was changed",
+        .0.join(", ")
+    )]
+    ContractFirst(Vec<String>),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] DatabaseError),
     /// The database cannot be used.
     #[error("the registry's database cannot be used")]
     Database(#[from] DbErr),
@@ -117,24 +127,23 @@ impl Registry {
         self.withdrawals.listen()
     }
 
-    /// Opens the embedded shape: a SQLite file below the data folder, and objects there or where the settings say.
+    /// Opens the database and the object store that the settings name, by default a SQLite file and a folder, both below
+    /// the data folder.
     ///
     /// # Errors
     /// [`OpenError`], before anything was changed that a later start would not put right.
     pub async fn open_embedded(config: RegistryConfig, bases: Vec<BaseModel>) -> Result<Self, OpenError> {
         let lock = lock(&config).await?;
-        let failed = |source| OpenError::Folder { path: config.data_dir.clone(), source };
         let objects = objects::open(&config.objects, config.objects_dir()).await?;
-        let file = config.data_dir.join("registry.sqlite");
-        private::database(&file).map_err(failed)?;
-        let pools = Pools::open_sqlite(&file).await?;
+        let pools = open_database(&config).await?;
         Self::open_locked(config, pools, objects, bases, &lock).await
     }
 
     /// Opens the registry on a database and an object store: brings the schema up to date, makes sure that database and
     /// objects belong together, and reads or makes the pepper, all while it has the data folder's lock, so that of
     /// processes that start at once each finds what the first one made. It removes nothing: the collector, which begins
-    /// now, ends what a killed registry left half done once its lease has lapsed.
+    /// now, ends what a killed registry left half done once its lease has lapsed. On PostgreSQL a lock of the database does
+    /// the same among hosts.
     ///
     /// # Errors
     /// [`OpenError`], before anything was changed that a later start would not put right.
@@ -156,14 +165,28 @@ impl Registry {
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
         let db = pools.own.clone();
+        let starting = begin_start(&db).await?;
         let newer = from_a_newer_program(&db).await?;
         if !newer.is_empty() {
             return Err(OpenError::NewerDatabase(newer));
         }
-        Migrator::up(&db, None).await?;
+        match expand(&db).await? {
+            Expanded { pending, is_enough: false } => return Err(OpenError::ContractFirst(pending)),
+            Expanded { pending, .. } if !pending.is_empty() => {
+                let pending = pending.join(", ");
+                tracing::warn!(
+                    pending,
+                    "Changes of the database wait until no older program runs ({pending}); then run `souk migrate up`"
+                );
+            }
+            Expanded { .. } => {}
+        }
         installation::tie(&db, &*objects).await?;
         let peppers =
             Peppers::open(&config.settings.pepper_source(), &config.data_dir, api_keys::any_exist(&db).await?)?;
+        if let Some(starting) = starting {
+            starting.commit().await?;
+        }
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
         let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
@@ -201,9 +224,7 @@ impl Registry {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
         }
         // Waits for connections in use; what still has one by then ends with the process.
-        let Pools { tenants, own } = self.pools;
-        let closing = async { tenants.close().await.and(own.close().await) };
-        match tokio::time::timeout(CLOSING_TIME, closing).await {
+        match tokio::time::timeout(CLOSING_TIME, self.pools.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "The registry's database was not closed"),
             Err(_) => tracing::warn!("The registry's database was still in use after {CLOSING_TIME:?}"),

@@ -5,6 +5,7 @@ mod chat;
 mod check;
 mod keys;
 mod list;
+mod migrate;
 mod models;
 mod openapi;
 mod push;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&config, command),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
+        Command::Migrate(arguments) => small_runtime()?.block_on(migrate::run(&config, arguments)),
         Command::Check(arguments) => runtime()?.block_on(check::run(&config, arguments)),
         Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),
         Command::List(arguments) => small_runtime()?.block_on(list::run(arguments)),

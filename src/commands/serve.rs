@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::roles::all;
 
 pub(crate) async fn run(config: Config, flags: ServeArgs) -> anyhow::Result<ExitCode> {
-    all::run(with_flags(config, &flags)?, flags.admin_key_file.as_deref()).await?;
+    // What starting takes is too much for the stack of whoever runs this.
+    Box::pin(all::run(with_flags(config, &flags)?, flags.admin_key_file.as_deref())).await?;
     Ok(ExitCode::SUCCESS)
 }
 

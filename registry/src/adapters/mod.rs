@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::Registry;
 use crate::db::adapters::Filter;
 use crate::db::{
-    AdapterRow, adapters, begin_write, is_unique_violation, now_ms, tags, tenants, version_files, versions,
+    AdapterRow, adapters, begin_write_of, is_unique_violation, now_ms, tags, tenants, version_files, versions,
 };
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
@@ -76,7 +76,7 @@ impl Registry {
             // Without a version it is no model.
             listed_as: String::new(),
         };
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
         tenants::lock(&transaction, &row.tenant_id).await?;
         let given = adapters::count_of(&transaction, &row.tenant_id).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_adapters_per_tenant, |given, limit| {
@@ -159,7 +159,7 @@ impl Registry {
         if let Some(description) = description {
             row.description = description;
         }
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
         adapters::update(&transaction, &row).await?;
         adapters::relist(&transaction, [row.id.as_str()]).await?;
         transaction.commit().await?;
@@ -175,7 +175,7 @@ impl Registry {
         name: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteAdapter, owner, name).await?;
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
         adapters::delete(&transaction, &adapter.id).await?;
         tags::delete_of_adapter(&transaction, &adapter.id).await?;
         let freed = version_files::delete_of_adapter(&transaction, &adapter.id).await?;

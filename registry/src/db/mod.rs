@@ -15,8 +15,12 @@ macro_rules! no_relations {
     };
 }
 
-mod clock;
+mod settings;
+
 mod connection;
+mod postgres;
+
+mod clock;
 
 pub(crate) mod adapters;
 pub(crate) mod api_keys;
@@ -35,8 +39,13 @@ pub(crate) mod versions;
 pub(crate) mod withdrawals;
 
 pub(crate) use clock::{moment, ms_of, now_ms};
-pub(crate) use connection::{MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_write, is_unique_violation};
+pub(crate) use connection::{
+    MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_row_write, begin_start, begin_write, begin_write_of,
+    is_unique_violation,
+};
 pub use connection::{Pools, open_sqlite};
+pub use postgres::PostgresError;
+pub use settings::{DatabaseSettings, SslMode};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;

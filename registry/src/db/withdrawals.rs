@@ -20,7 +20,8 @@ pub struct Model {
 }
 no_relations!();
 
-/// Notes withdrawals, as (kind, subject), in the transaction that makes them.
+/// Notes withdrawals, as (kind, subject), in the transaction that makes them. It excludes all others, so that the numbers are
+/// in the order of the commits and who asks for those after the last it saw misses none.
 pub(crate) async fn insert_all(
     connection: &impl ConnectionTrait,
     told_by: &str,

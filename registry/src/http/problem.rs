@@ -10,7 +10,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::{self, RefOr};
 
 use crate::auth::AuthError;
-use crate::error::{Finding, RegistryError, is_busy};
+use crate::error::{Finding, RegistryError, is_busy, is_connection_lost};
 
 /// The errors that any route may answer with, for the OpenAPI document.
 pub(crate) struct Problems;
@@ -74,6 +74,9 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::Auth(AuthError::Unavailable(cause)) if is_busy(cause) => {
             (StatusCode::SERVICE_UNAVAILABLE, "busy")
         }
+        RegistryError::Auth(AuthError::Unavailable(cause)) if is_connection_lost(cause) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "connection_lost")
+        }
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         RegistryError::Auth(AuthError::RevocationsUnknown) => (StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown"),
         RegistryError::TokenForToken => (StatusCode::FORBIDDEN, "token_for_token"),
@@ -106,6 +109,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::InsufficientStorage(_) => (StatusCode::INSUFFICIENT_STORAGE, "insufficient_storage"),
         RegistryError::LeaseLost => (StatusCode::SERVICE_UNAVAILABLE, "lease_lost"),
         RegistryError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        RegistryError::ConnectionLost(_) => (StatusCode::SERVICE_UNAVAILABLE, "connection_lost"),
         RegistryError::ObjectCorrupted { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "object_corrupted"),
         RegistryError::ObjectMissing { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "object_missing"),
         RegistryError::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::Registry;
 use crate::blobs::end_upload;
-use crate::db::{AdapterRow, begin_write, blobs, is_unique_violation, upload_blobs, uploads, versions};
+use crate::db::{AdapterRow, begin_write_of, blobs, is_unique_violation, upload_blobs, uploads, versions};
 use crate::error::RegistryError;
 use crate::lease::Renewal;
 use crate::metrics::UploadRuns;
@@ -18,6 +18,8 @@ use crate::words::VersionState;
 /// A row in `uploads` under a lease. Dropped without an end, it ends the upload in the background.
 pub(super) struct InFlight {
     db: DatabaseConnection,
+    /// Whose adapter it is for.
+    tenant_id: String,
     objects: Arc<dyn ObjectStore>,
     id: String,
     /// The blobs that it has begun to put in place.
@@ -38,7 +40,7 @@ impl InFlight {
         let name = format!("{}/{}@{number}", adapter.owner, adapter.name);
         let id = format!("upl_{}", Uuid::now_v7().simple());
         let (db, lease, number) = (&registry.db, registry.config.settings.lease, number.to_string());
-        let transaction = begin_write(db).await?;
+        let transaction = begin_write_of(db, &adapter.tenant_id).await?;
         uploads::insert(&transaction, &id, &adapter.id, &number, &registry.owner, lease).await.map_err(|error| {
             if is_unique_violation(&error) { RegistryError::UploadInProgress(name.clone()) } else { error.into() }
         })?;
@@ -67,6 +69,7 @@ impl InFlight {
         };
         Ok(Self {
             db: db.clone(),
+            tenant_id: adapter.tenant_id.clone(),
             objects: registry.objects.clone(),
             id,
             digests: Vec::new(),
@@ -87,7 +90,7 @@ impl InFlight {
 
     /// Makes sure that none of these blobs goes away before the upload ends. To be called before they are put in place.
     pub(super) async fn count_on(&mut self, digests: Vec<String>) -> Result<(), RegistryError> {
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &self.tenant_id).await?;
         // The row of the upload first: it is locked, so that nobody ends it meanwhile.
         fence(uploads::set_validating(&transaction, &self.id).await?)?;
         blobs::rely_on(&transaction, &digests).await?;

@@ -10,8 +10,8 @@ use super::kind::Artefact;
 use crate::Registry;
 use crate::adapters::adapter_not_found;
 use crate::db::{
-    AdapterRow, FileRow, VersionRow, adapters, begin_write, blobs, now_ms, taken_down_content, tenants, version_files,
-    versions,
+    AdapterRow, FileRow, VersionRow, adapters, begin_write_of, blobs, now_ms, taken_down_content, tenants,
+    version_files, versions,
 };
 use crate::error::RegistryError;
 use crate::idempotency::Once;
@@ -42,7 +42,7 @@ pub(super) async fn publish<A: Serialize>(
         blob.write(&bytes).await?;
         blob.commit(&Digest::of(&bytes)).await?;
     }
-    let transaction = begin_write(&registry.db).await?;
+    let transaction = begin_write_of(&registry.db, &adapter.tenant_id).await?;
     // This also locks the adapter's row, so that it cannot be deleted before the version is in.
     if !adapters::touch(&transaction, &adapter.id).await? {
         return Err(adapter_not_found(&adapter.owner, &adapter.name));

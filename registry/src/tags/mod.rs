@@ -7,7 +7,7 @@ use souk_protocol::reference::check_name_part;
 
 use crate::Registry;
 use crate::adapters::existing_version;
-use crate::db::{AdapterRow, TagRow, VersionRow, begin_write, now_ms, tags, versions};
+use crate::db::{AdapterRow, TagRow, VersionRow, begin_write_of, now_ms, tags, versions};
 use crate::error::{Finding, RegistryError};
 use crate::rights::Action;
 use crate::slice::Slice;
@@ -70,7 +70,7 @@ impl Registry {
         let adapter = self.adapter_for(principal, Action::PutTag, owner, name).await?;
         let finding = check_name_part("tag", tag).err().map(|error| Finding::field("tag", error.to_string()));
         RegistryError::unless_valid(finding.into_iter().collect())?;
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         if version.state() != VersionState::Ready {
             let name = format!("{owner}/{name}@{number}");

@@ -9,8 +9,8 @@ use souk_protocol::{Digest, Principal};
 use crate::Registry;
 use crate::adapters::{existing_version, version_not_found};
 use crate::db::{
-    AdapterRow, FileRow, VersionRow, adapters, begin_write, now_ms, tags, taken_down_content, tenants, version_files,
-    versions, withdrawals,
+    AdapterRow, FileRow, VersionRow, adapters, begin_write, begin_write_of, now_ms, tags, taken_down_content, tenants,
+    version_files, versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
 use crate::objects::{BlobReader, digest_of};
@@ -115,7 +115,7 @@ impl Registry {
             if is_yanked { (VersionState::Yanked, "yanked") } else { (VersionState::Ready, "unyanked") };
         let right = if is_yanked { Action::YankVersion } else { Action::UnyankVersion };
         let adapter = self.adapter_for(principal, right, owner, name).await?;
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
         let mut version = existing_version(&transaction, &adapter, number).await?;
         if !matches!(version.state(), VersionState::Ready | VersionState::Yanked) {
             let name = format!("{owner}/{name}@{number}");
@@ -200,7 +200,7 @@ impl Registry {
         number: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteVersion, owner, name).await?;
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         tags::delete_of_version(&transaction, &version.id).await?;
         let freed = version_files::delete_of_version(&transaction, &version.id).await?;

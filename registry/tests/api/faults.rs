@@ -59,8 +59,7 @@ mod uploads_table {
 }
 
 pub(crate) async fn num_uploads(stack: &Stack) -> u64 {
-    let db = souk_registry::open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
-    uploads_table::Entity::find().count(&db).await.unwrap()
+    uploads_table::Entity::find().count(&stack.database().await).await.unwrap()
 }
 
 fn with_config(change: impl FnOnce(&mut Value)) -> Form {

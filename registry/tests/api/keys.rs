@@ -3,7 +3,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use souk_registry::{ApiKey, RegistryConfig};
 
-use crate::support::{Stack, body, problem};
+use crate::support::{Stack, body, config_in, problem};
 
 #[tokio::test]
 async fn the_first_start_makes_an_admin_key_and_the_next_does_not() {
@@ -38,7 +38,7 @@ async fn a_pepper_of_the_settings_serves_the_keys_that_were_made_under_it() {
 #[tokio::test]
 async fn an_admin_key_is_made_on_the_host_beside_a_running_registry() {
     let stack = Stack::start().await;
-    let config = RegistryConfig::new(stack.folder.path());
+    let config = config_in(stack.folder.path());
     let key = souk_registry::recover_admin_key(&config).await.unwrap();
     let recovered = stack.user(key.expose());
     assert_eq!(recovered.get("/tenants").await.status(), StatusCode::OK);
@@ -59,7 +59,7 @@ async fn no_admin_key_is_made_where_it_could_not_be_used() {
     assert!(error.to_string().contains("not the data folder of an installation"), "{error}");
     assert_eq!(std::fs::read_dir(nowhere.path()).unwrap().count(), 0, "looking makes no database");
     std::fs::remove_file(stack.folder.path().join("key-pepper")).unwrap();
-    let error = souk_registry::recover_admin_key(&RegistryConfig::new(stack.folder.path())).await.unwrap_err();
+    let error = souk_registry::recover_admin_key(&config_in(stack.folder.path())).await.unwrap_err();
     assert!(error.to_string().contains("restore it from a backup"), "{error}");
     let listed = body(stack.admin.get("/keys").await, StatusCode::OK).await;
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);

@@ -1,5 +1,14 @@
-//! The registry as its clients meet it: a real server on port 0, a real data folder, HTTP.
+//! The registry as its clients meet it: a real server on port 0, a real data folder, HTTP. On SQLite;
+//! `api_postgres` has the same tests on PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(not(has_postgres))]
+#[test]
+#[ignore = "needs PostgreSQL: apt-get install postgresql"]
+fn all_of_it_on_postgresql() {}
+
+/// The stores of every test; `api_postgres` says the other.
+const ON_POSTGRES: bool = false;
 
 mod support;
 
@@ -17,6 +26,7 @@ mod reports;
 mod rights;
 mod shares;
 mod side_doors;
+mod sqlite;
 mod together;
 mod tokens;
 mod versions;

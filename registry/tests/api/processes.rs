@@ -1,4 +1,4 @@
-//! Two registries in processes of their own, on one SQLite file and one folder: killed, stopped and started together.
+//! Two registries in processes of their own, on one database and one folder: killed, stopped and started together.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use souk_registry::{Registry, RegistryConfig};
+use souk_registry::Registry;
 
 use crate::support::{
-    AdapterFiles, LEASE, User, bases, body, halting_form, in_haste, num_objects, problem, wait_until,
+    AdapterFiles, LEASE, User, bases, body, config_in, halting_form, in_haste, num_objects, problem, wait_until,
 };
 
 /// Where the parent says which folder is meant.
@@ -21,7 +21,7 @@ const READY: &str = "the registry answers on ";
 #[tokio::test]
 #[ignore = "a part of the tests below, which start it as a process"]
 async fn registry_process() {
-    let mut config = RegistryConfig::new(std::env::var_os(FOLDER).unwrap());
+    let mut config = config_in(Path::new(&std::env::var_os(FOLDER).unwrap()));
     in_haste(&mut config);
     let registry = Registry::open_embedded(config, bases()).await.unwrap();
     let key = registry.bootstrap().await.unwrap();
@@ -80,6 +80,8 @@ impl Drop for Process {
 
 /// Two processes that started together, and the key of a tenant with an adapter.
 async fn two(folder: &Path) -> (Process, Process, String) {
+    // Before they start, so that both have the same database.
+    drop(config_in(folder));
     let children = [Process::begin(folder), Process::begin(folder)];
     let [first, second] = children.map(Process::ready);
     let made = [&first, &second].map(|process| process.key.clone()).into_iter().filter(|key| !key.is_empty());

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database};
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use souk_protocol::{AdapterRef, Digest, ResolveError};
-use souk_registry::{
-    BlobReader, FolderStore, ObjectStore, Registry, RegistryConfig, StagedBlob, StoredBlob, open_sqlite,
-};
+use souk_registry::{BlobReader, FolderStore, ObjectStore, StagedBlob, StoredBlob};
 
 use crate::faults::num_uploads;
-use crate::support::{AdapterFiles, LEASE, Stack, bases, body, halting_form, in_haste, problem, wait_until};
+use crate::support::{AdapterFiles, LEASE, Stack, body, halting_form, in_haste, problem, wait_until};
 
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_nothing() {
@@ -73,7 +71,7 @@ async fn as_many_uploads_run_at_once_as_the_operator_allows() {
 
 /// What a process leaves that is killed after its blob is in place and before its row is.
 async fn leave_behind(stack: &Stack) {
-    let db = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
+    let db = stack.database().await;
     let blob = Digest::of(b"begun");
     db.execute_unprepared(&format!(
         "INSERT INTO uploads (id, adapter_id, version, state, started_at_ms, owner, lease_expires_at_ms)
@@ -158,45 +156,6 @@ async fn of_uploads_of_one_number_exactly_one_wins() {
         assert_eq!(acme.get(&path).await.bytes().await.unwrap(), AdapterFiles::tiny(winner).weights_bytes());
     }
     assert_eq!(num_uploads(&stack).await, 0);
-}
-
-#[tokio::test]
-async fn a_full_database_is_507_and_leaves_nothing_half_done() {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let mut options = ConnectOptions::new(format!("sqlite://{}/registry.sqlite?mode=rwc", folder.path().display()));
-    // The limit below belongs to a connection, so there is one.
-    options.max_connections(1).sqlx_logging(false);
-    let db = Database::connect(options).await.unwrap();
-    let store = FolderStore::open(folder.path().join("objects")).await.unwrap();
-    let config = RegistryConfig::new(folder.path());
-    let registry = Registry::open(config, db.clone(), Arc::new(store), bases()).await.unwrap();
-    let stack = Stack::serve(registry, folder).await;
-    let acme = stack.tenant("acme").await;
-    acme.make_adapter("sst2", "private").await;
-    // SQLite takes this as "no page more than there are".
-    db.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
-    let mut num_made = 0;
-    let refused = loop {
-        let request = json!({ "name": format!("filler-{num_made}"), "description": "x".repeat(4000) });
-        let answer = acme.post("/adapters", request).await;
-        if answer.status() != StatusCode::CREATED {
-            break answer;
-        }
-        num_made += 1;
-    };
-    problem(refused, StatusCode::INSUFFICIENT_STORAGE, "storage_full").await;
-    let listed = body(acme.get("/adapters?search=filler&limit=100").await, StatusCode::OK).await;
-    assert_eq!(listed["data"].as_array().unwrap().len(), num_made);
-    for number in 0..200 {
-        let answer = acme.upload("acme/sst2", &format!("1.{number}.0"), &AdapterFiles::tiny(1)).await;
-        if answer.status() != StatusCode::CREATED {
-            problem(answer, StatusCode::INSUFFICIENT_STORAGE, "storage_full").await;
-            assert_eq!(num_uploads(&stack).await, 0);
-            assert_eq!(stack.num_objects(), if number == 0 { 0 } else { 3 });
-            return;
-        }
-    }
-    panic!("a full database took 200 versions");
 }
 
 /// A store whose disk is full after some writes or commits.

@@ -260,7 +260,7 @@ async fn what_another_registry_withdraws_is_heard_within_a_second() {
     assert!(matches!(heard, Some(Withdrawn::Key(key)) if key.to_string() == id));
     // Nothing is told twice.
     tokio::time::timeout(within, listener.next()).await.unwrap_err();
-    let db = souk_registry::open_sqlite(&first.folder.path().join("registry.sqlite")).await.unwrap();
+    let db = first.database().await;
     db.execute_unprepared("UPDATE withdrawals SET withdrawn_at_ms = 0").await.unwrap();
     wait_until("old rows are removed", async || {
         let left = db.query_one_raw(sea_orm::Statement::from_string(

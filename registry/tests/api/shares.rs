@@ -264,6 +264,10 @@ async fn on_a_disk_that_one_tenant_fills() {
 #[test]
 #[cfg_attr(not(can_mount), ignore = "needs leave to mount: unshare --map-root-user --mount")]
 fn a_tenant_that_fills_the_disk_stops_neither_operators_nor_inference_nor_a_small_publish() {
+    if crate::ON_POSTGRES {
+        // It cannot be started by whom the script becomes.
+        souk_testkit::postgres::Postgres::shared();
+    }
     let disk = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=28m none $DISK && \
                   exec $TEST shares::on_a_disk_that_one_tenant_fills --exact --ignored --nocapture";
@@ -288,13 +292,7 @@ async fn what_a_tenant_has_stored_is_counted_up_and_down_and_bounded_by_the_oper
         let form = files.form(number).text("README.md", "x".repeat(card));
         acme.request(Method::POST, UPLOADS).multipart(form).send().await.unwrap()
     };
-    let stored = async || {
-        let db = souk_registry::open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
-        let query = "SELECT stored_bytes AS n FROM tenants WHERE name = 'acme'";
-        let query = sea_orm::Statement::from_string(sea_orm::DatabaseBackend::Sqlite, query);
-        let row = sea_orm::ConnectionTrait::query_one_raw(&db, query).await.unwrap().unwrap();
-        row.try_get::<i64>("", "n").unwrap()
-    };
+    let stored = async || stack.number("SELECT stored_bytes AS n FROM tenants WHERE name = 'acme'").await;
     let made = body(upload("1.0.0", 60_000).await, StatusCode::CREATED).await;
     let sizes = made["files"].as_array().unwrap().iter().map(|file| file["size_bytes"].as_i64().unwrap());
     assert_eq!(stored().await, sizes.sum::<i64>());

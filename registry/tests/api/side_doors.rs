@@ -1,34 +1,8 @@
 //! Ways around the front door: the file system below, a database that others hold, texts that are too long.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
-use std::sync::Arc;
-
 use reqwest::StatusCode;
-use sea_orm::ConnectionTrait as _;
-use serde_json::json;
-use souk_registry::open_sqlite;
 
-use crate::support::{Stack, body, problem};
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().mode() & 0o777
-}
-
-#[tokio::test]
-async fn data_folder_and_database_are_the_owners_alone_also_where_they_were_not() {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let database = folder.path().join("registry.sqlite");
-    let stack = Stack::start_in(folder.clone(), |_| {}).await;
-    assert_eq!((mode(folder.path()), mode(&database)), (0o700, 0o600));
-    assert_eq!(mode(&folder.path().join("registry.sqlite-wal")), 0o600);
-    drop(stack.close().await);
-    for (path, mode) in [(folder.path(), 0o755), (&*database, 0o644)] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    }
-    let _stack = Stack::start_in(folder.clone(), |_| {}).await;
-    assert_eq!((mode(folder.path()), mode(&database)), (0o700, 0o600));
-}
+use crate::support::{Stack, problem};
 
 #[tokio::test]
 async fn a_long_text_to_search_for_is_refused_with_the_limit() {
@@ -78,19 +52,4 @@ async fn a_corrupted_object_is_never_sent_under_the_digest_of_the_good_one() {
     problem(acme.get(path).await, StatusCode::INTERNAL_SERVER_ERROR, "object_missing").await;
     std::fs::write(&object, good).unwrap();
     assert_eq!(acme.get(path).await.status(), StatusCode::OK);
-}
-
-#[tokio::test]
-async fn a_database_that_another_holds_answers_503_and_when_to_come_back() {
-    let stack = Stack::start().await;
-    let other = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
-    let transaction = sea_orm::TransactionTrait::begin(&other).await.unwrap();
-    transaction.execute_unprepared("UPDATE leases SET owner = owner").await.unwrap();
-    let answer = stack.admin.post("/tenants", json!({ "name": "acme" })).await;
-    assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
-    problem(answer, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
-    // Reading goes on, and so does writing afterwards.
-    assert_eq!(stack.admin.get("/tenants").await.status(), StatusCode::OK);
-    transaction.rollback().await.unwrap();
-    body(stack.admin.post("/tenants", json!({ "name": "acme" })).await, StatusCode::CREATED).await;
 }

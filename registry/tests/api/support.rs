@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 use souk_protocol::{BaseModel, LlamaShape, Principal};
-use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, open_sqlite};
+use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, SslMode, open_database};
 use souk_testkit::base::{SMALL, SMOLLM2, base};
 pub(crate) use souk_testkit::peft::with_header;
+use souk_testkit::postgres::Postgres;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -43,7 +45,7 @@ impl Stack {
 
     /// A registry in a folder where others may have been or are.
     pub(crate) async fn start_in(folder: Arc<TempDir>, change: impl FnOnce(&mut RegistryConfig)) -> Self {
-        let mut config = RegistryConfig::new(folder.path());
+        let mut config = config_in(folder.path());
         change(&mut config);
         let registry = Registry::open_embedded(config, bases()).await.unwrap();
         Self::serve(registry, folder).await
@@ -52,9 +54,10 @@ impl Stack {
     /// A registry whose object store is `wrap` around a folder.
     pub(crate) async fn start_on(wrap: impl FnOnce(FolderStore) -> Arc<dyn ObjectStore>) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
         let store = FolderStore::open(folder.path().join("objects")).await.unwrap();
-        let registry = Registry::open(RegistryConfig::new(folder.path()), db, wrap(store), bases()).await.unwrap();
+        let registry = Registry::open(config_in(folder.path()), database_of(folder.path()).await, wrap(store), bases())
+            .await
+            .unwrap();
         Self::serve(registry, folder).await
     }
 
@@ -104,10 +107,53 @@ impl Stack {
         self.registry.authenticate(&user.key).await.unwrap()
     }
 
+    /// The registry's database, by a connection of the test's own.
+    pub(crate) async fn database(&self) -> DatabaseConnection {
+        database_of(self.folder.path()).await
+    }
+
+    /// The number that a query answers as `n`.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        number_of(&self.database().await, query).await
+    }
+
     /// How many files are in the object store, staged ones included.
     pub(crate) fn num_objects(&self) -> usize {
         num_objects(self.folder.path())
     }
+}
+
+/// The settings of a registry in this folder, on the database that belongs to it.
+pub(crate) fn config_in(folder: &Path) -> RegistryConfig {
+    let mut config = RegistryConfig::new(folder);
+    if crate::ON_POSTGRES {
+        config.settings.database.url = url_of(folder).into();
+        config.settings.database.sslmode = SslMode::Disable;
+    }
+    config
+}
+
+pub(crate) async fn database_of(folder: &Path) -> DatabaseConnection {
+    open_database(&config_in(folder)).await.unwrap().own
+}
+
+/// The number that a query answers as `n`.
+pub(crate) async fn number_of(db: &DatabaseConnection, query: &str) -> i64 {
+    let query = Statement::from_string(db.get_database_backend(), query);
+    db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap()
+}
+
+/// The PostgreSQL database of a folder. Other processes read its address there.
+fn url_of(folder: &Path) -> String {
+    let file = folder.join("database-url");
+    std::fs::read_to_string(&file).unwrap_or_else(|_| {
+        let database = Postgres::shared().database();
+        std::fs::write(&file, database.url()).unwrap();
+        let url = database.url();
+        // A later test removes it, once this process is gone.
+        std::mem::forget(database);
+        url
+    })
 }
 
 impl Drop for Stack {

@@ -8,13 +8,13 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use souk_protocol::Digest;
-use souk_registry::{
-    BlobReader, FolderStore, ObjectStore, Registry, RegistryConfig, StagedBlob, StoredBlob, open_sqlite,
-};
+use souk_registry::{BlobReader, FolderStore, ObjectStore, Registry, StagedBlob, StoredBlob};
 use tokio::sync::Semaphore;
 
 use crate::faults::num_uploads;
-use crate::support::{AdapterFiles, LEASE, Stack, User, bases, body, halting_form, in_haste, problem, wait_until};
+use crate::support::{
+    AdapterFiles, LEASE, Stack, User, bases, body, config_in, halting_form, in_haste, problem, wait_until,
+};
 
 /// Two registries in haste, and a tenant with an adapter at both.
 async fn two() -> (Stack, Stack, User, User) {
@@ -110,7 +110,7 @@ async fn bytes_that_one_uploads_stay_when_the_other_deletes_a_version_with_the_s
 async fn of_many_that_start_at_once_one_makes_the_schema_the_pepper_and_the_admin_key() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let starts = (0..6).map(|_| {
-        let config = RegistryConfig::new(folder.path());
+        let config = config_in(folder.path());
         tokio::spawn(async move {
             let registry = Registry::open_embedded(config, bases()).await.unwrap();
             let key = registry.bootstrap().await.unwrap();
@@ -201,12 +201,8 @@ async fn an_upload_that_was_ended_while_its_blobs_went_in_place_publishes_nothin
     let sender = acme.clone();
     let form = AdapterFiles::tiny(1).form("1.0.0");
     let upload = tokio::spawn(upload_request(&sender).header("idempotency-key", "k").multipart(form).send());
-    let db = open_sqlite(&stack.folder.path().join("registry.sqlite")).await.unwrap();
-    let count = async |table: &str| -> i64 {
-        let query = format!("SELECT count(*) AS n FROM {table}");
-        let query = sea_orm::Statement::from_string(db.get_database_backend(), query);
-        db.query_one_raw(query).await.unwrap().unwrap().try_get("", "n").unwrap()
-    };
+    let db = stack.database().await;
+    let count = async |table: &str| stack.number(&format!("SELECT count(*) AS n FROM {table}")).await;
     wait_until("the upload counts on its blobs", async || count("upload_blobs").await == 3).await;
     // What the collector of another registry does with an upload whose lease has lapsed.
     db.execute_unprepared("DELETE FROM upload_blobs; DELETE FROM uploads").await.unwrap();

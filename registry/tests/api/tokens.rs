@@ -1,14 +1,11 @@
 //! Tokens that a key is exchanged for. How each kind of tampering is refused is tested beside the verifier.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use souk_http::token::{API, Verifier};
 use souk_protocol::Scope;
-use souk_registry::open_sqlite;
 
 use crate::support::{Stack, User, body, in_haste, problem, wait_until};
 
@@ -18,11 +15,11 @@ async fn exchange(user: &User, request: Value) -> Value {
 }
 
 /// Who presents what the key was exchanged for.
-async fn with_token(stack: &Stack, user: &User) -> User {
+pub(crate) async fn with_token(stack: &Stack, user: &User) -> User {
     stack.user(exchange(user, json!({})).await["access_token"].as_str().unwrap())
 }
 
-async fn keys(stack: &Stack) -> Vec<Value> {
+pub(crate) async fn keys(stack: &Stack) -> Vec<Value> {
     let answer = stack.user("").client.get(format!("{}/auth/jwks", stack.base_url)).send().await.unwrap();
     body(answer, StatusCode::OK).await["keys"].as_array().unwrap().clone()
 }
@@ -135,42 +132,4 @@ fn issuer_of(token: &str) -> String {
     use base64::Engine as _;
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice::<Value>(&claims).unwrap()["iss"].as_str().unwrap().to_owned()
-}
-
-#[tokio::test]
-async fn private_keys_are_sealed_follow_a_new_seal_and_are_made_anew_without_it() {
-    let stack = Stack::start().await;
-    let acme = stack.tenant("acme").await;
-    let token = with_token(&stack, &acme).await;
-    let folder = stack.close().await;
-    let seal = folder.path().join("sealing-key");
-    let first_seal = std::fs::read_to_string(&seal).unwrap();
-    let rows = || async {
-        let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
-        let query = "SELECT seal_version, sealed_private_key FROM signing_keys ORDER BY created_at_ms";
-        let rows = db.query_all_raw(sea_orm::Statement::from_string(db.get_database_backend(), query)).await.unwrap();
-        let row = |row: &sea_orm::QueryResult| -> (i32, Vec<u8>) {
-            (row.try_get("", "seal_version").unwrap(), row.try_get("", "sealed_private_key").unwrap())
-        };
-        let rows: Vec<_> = rows.iter().map(row).collect();
-        db.close().await.unwrap();
-        rows
-    };
-    let before = rows().await;
-    // The head that every private key of this kind has in the clear.
-    let head = [0x06, 0x03, 0x2b, 0x65, 0x70];
-    assert!(!before[0].1.windows(head.len()).any(|window| window == head));
-    std::fs::write(&seal, format!("{first_seal}2:{}\n", "07".repeat(32))).unwrap();
-    let stack = Stack::start_in(Arc::clone(&folder), |_| {}).await;
-    assert_eq!(stack.user(&token.key).get("/adapters").await.status(), StatusCode::OK);
-    let resealed = rows().await;
-    assert_eq!((resealed.len(), resealed[0].0), (1, 2));
-    assert_ne!(resealed[0].1, before[0].1);
-    drop(stack.close().await);
-    std::fs::remove_file(&seal).unwrap();
-    let stack = Stack::start_in(Arc::clone(&folder), |_| {}).await;
-    assert_eq!(stack.user(&token.key).get("/adapters").await.status(), StatusCode::OK, "it still verifies");
-    let again = with_token(&stack, &stack.user(&acme.key)).await;
-    assert_eq!(again.get("/adapters").await.status(), StatusCode::OK);
-    assert_eq!(keys(&stack).await.len(), 2);
 }

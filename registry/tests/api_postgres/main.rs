@@ -1,0 +1,43 @@
+//! The same tests as in `api`, on PostgreSQL, and those of what is so with PostgreSQL alone.
+#![cfg(has_postgres)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// The stores of every test; `api` says the other.
+const ON_POSTGRES: bool = true;
+
+#[path = "../api/support.rs"]
+mod support;
+
+#[path = "../api/adapters.rs"]
+mod adapters;
+#[path = "../api/faults.rs"]
+mod faults;
+#[path = "../api/idempotency.rs"]
+mod idempotency;
+#[path = "../api/installation.rs"]
+mod installation;
+#[path = "../api/isolation.rs"]
+mod isolation;
+#[path = "../api/keys.rs"]
+mod keys;
+#[path = "../api/processes.rs"]
+mod processes;
+#[path = "../api/recovery.rs"]
+mod recovery;
+#[path = "../api/reports.rs"]
+mod reports;
+#[path = "../api/rights.rs"]
+mod rights;
+#[path = "../api/shares.rs"]
+mod shares;
+#[path = "../api/side_doors.rs"]
+mod side_doors;
+#[path = "../api/together.rs"]
+mod together;
+#[path = "../api/tokens.rs"]
+mod tokens;
+#[path = "../api/versions.rs"]
+mod versions;
+
+mod connecting;
+mod outages;
