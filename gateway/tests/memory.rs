@@ -1,50 +1,15 @@
 //! What a body costs while it is read: at most eight times its bytes, whatever they are. A test of its own, since it
 //! counts what the whole process allocates.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use souk_gateway::GatewayLimits;
 use souk_gateway::request::{ChatRequest, CompletionRequest};
+use souk_testkit::CountingAllocator;
 
 /// What reading may take beside eight times the bytes: the lists whose lengths are limited.
 const CONSTANT_BYTES: usize = 1 << 20;
 
-struct Counting;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: it hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(used, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// Most bytes that were held beside what was before.
-fn peak<T>(work: impl FnOnce() -> T) -> usize {
-    let before = USED.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let result = work();
-    let peak = PEAK.load(Ordering::Relaxed) - before;
-    drop(result);
-    peak
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn chat(fields: &str) -> String {
     format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{fields}}}"#)
@@ -106,8 +71,8 @@ fn a_body_costs_at_most_eight_times_its_bytes() {
     let limits = GatewayLimits::default();
     let mut most = (0.0, String::new());
     for (name, body) in hostile(1 << 19) {
-        let chat = peak(|| ChatRequest::read(body.as_bytes(), &limits));
-        let text = peak(|| CompletionRequest::read(body.as_bytes(), &limits));
+        let chat = ALLOCATOR.peak(|| ChatRequest::read(body.as_bytes(), &limits));
+        let text = ALLOCATOR.peak(|| CompletionRequest::read(body.as_bytes(), &limits));
         let (given, limit) = (body.len() + chat.max(text), 8 * body.len() + CONSTANT_BYTES);
         let begin: String = body.chars().take(120).collect();
         assert!(given <= limit, "{name}: {given} bytes of at most {limit} for {} of {begin}", body.len());

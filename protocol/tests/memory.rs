@@ -1,48 +1,13 @@
 //! What a stranger's chat template takes of memory. A test of its own, since it counts what the whole process allocates.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use souk_protocol::chat::{ChatTemplate, TemplateError, TemplateLimits, TemplateMessage};
+use souk_testkit::CountingAllocator;
 
 /// Most that compiling and rendering takes beside eight times the messages, as docs/operate.md says.
 const MAX_BYTES: usize = 12 << 20;
 
-struct Counting;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: it hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(used, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// Most bytes that were held beside what was before.
-fn peak<T>(work: impl FnOnce() -> T) -> usize {
-    let before = USED.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let result = work();
-    let peak = PEAK.load(Ordering::Relaxed) - before;
-    drop(result);
-    peak
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// Templates that multiply what they have.
 fn hostile() -> Vec<String> {
@@ -154,7 +119,7 @@ fn a_strangers_template_takes_bounded_memory_and_fuel() {
         // What is made once for all.
         render("{{ messages[0].content }}").unwrap();
         for source in hostile().into_iter().chain(if with_long { long() } else { Vec::new() }) {
-            let given = peak(|| render(&source)).saturating_sub(of_messages);
+            let given = ALLOCATOR.peak(|| render(&source)).saturating_sub(of_messages);
             assert!(given <= MAX_BYTES, "{given} bytes of at most {MAX_BYTES} beside the messages: {source:.200}");
             most = most.max(given);
         }

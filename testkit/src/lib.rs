@@ -1,14 +1,17 @@
 //! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]),
-//! the files of an adapter ([`peft`]), jobs ([`job`]), a PostgreSQL server ([`postgres`]), and bytes that nobody thought of ([`fuzz()`]). Only tests and benchmarks depend on it.
+//! the files of an adapter ([`peft`]), jobs ([`job`]), a PostgreSQL server ([`postgres`]), bytes that nobody
+//! thought of ([`fuzz()`]), and an allocator that counts ([`CountingAllocator`]). Only tests and benchmarks depend on it.
 //!
 //! `what_is_there.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
 
 pub mod base;
+mod counting;
 mod fuzz;
 pub mod job;
 pub mod peft;
 pub mod postgres;
 mod random;
 
+pub use self::counting::CountingAllocator;
 pub use self::fuzz::fuzz;
 pub use self::random::{Random, hash};

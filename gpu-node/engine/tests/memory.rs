@@ -1,14 +1,11 @@
 //! What compiling a stranger's constraint takes of memory, and what is left of it. A test of its own, since it counts what
 //! the whole process allocates.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use souk_engine::constraint::{Constraint, ConstraintCompiler, ConstraintLimits};
 use souk_protocol::{BaseModel, ConstraintSpec, TenantId, TokenId, TokenizerSpec};
+use souk_testkit::CountingAllocator;
 use souk_testkit::base::{self, SMALL, byte_alphabet};
 
 /// Most that compiling one takes, as docs/constraints.md says.
@@ -16,39 +13,8 @@ const MAX_COMPILING_BYTES: usize = 40 << 20;
 /// Tokens of an answer that is followed.
 const NUM_TOKENS: usize = 1000;
 
-struct Counting;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: it hands everything to the system's allocator and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(used, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// Most bytes that were held beside what was before.
-fn peak<T>(work: impl FnOnce() -> T) -> usize {
-    let before = USED.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let result = work();
-    let peak = PEAK.load(Ordering::Relaxed) - before;
-    drop(result);
-    peak
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 const EOS: TokenId = 256;
 
@@ -133,12 +99,12 @@ fn compiling_and_following_take_bounded_memory_and_give_it_back() {
     let tenant = TenantId::from_stored("acme");
     let compile = |spec: ConstraintSpec| runtime.block_on(compiler.compile(&tenant, &Arc::new(spec)));
     compile(ConstraintSpec::JsonObject).unwrap();
-    let before = USED.load(Ordering::Relaxed);
+    let before = ALLOCATOR.used();
     for (name, spec) in hostile() {
         let mut constraint = None;
-        let compiling = peak(|| constraint = Some(compile(spec)));
+        let compiling = ALLOCATOR.peak(|| constraint = Some(compile(spec)));
         let (answer, max_answer) = match constraint.unwrap() {
-            Ok(mut constraint) => (peak(|| follow(&mut constraint)), constraint.max_bytes()),
+            Ok(mut constraint) => (ALLOCATOR.peak(|| follow(&mut constraint)), constraint.max_bytes()),
             Err(_) => (0, 0),
         };
         println!(
@@ -151,7 +117,7 @@ fn compiling_and_following_take_bounded_memory_and_give_it_back() {
         // Half of what is beyond the constant is the copy.
         assert!(answer <= max_answer, "{name}: {answer} bytes of at most {max_answer}");
     }
-    let kept = USED.load(Ordering::Relaxed).saturating_sub(before);
+    let kept = ALLOCATOR.used().saturating_sub(before);
     let limit = limits.max_cached_bytes + (8 << 20);
     assert!(kept <= limit, "{kept} bytes are kept of at most {limit}");
 }
