@@ -80,8 +80,7 @@ impl Drop for UnderWay {
 }
 
 fn gate(total: u64) -> Gate<Holder> {
-    let reserve = if total > 1 { (total / 8).max(1) } else { 0 };
-    Gate::new(Rules { total, reserve, small: 1, most: total })
+    Gate::new(Rules::with_an_eighth_kept(total, 1, total))
 }
 
 async fn wait(

@@ -25,7 +25,7 @@ pub(crate) struct BodyBytes(Pass<TenantId>);
 
 impl Gates {
     pub(crate) fn new(limits: &GatewayLimits) -> Self {
-        let gate = |total: u64, small| Gate::new(Rules { total, reserve: total / 8, small, most: total });
+        let gate = |total: u64, small| Gate::new(Rules::with_an_eighth_kept(total, small, total));
         Self {
             in_flight: gate(limits.max_in_flight as u64, 1),
             bodies: gate(limits.max_reading_bytes as u64, SMALL_BODY),

@@ -36,7 +36,7 @@ impl Connections {
         let total = settings.max_connections.min(descriptors).max(8);
         let most = settings.max_connections_per_address;
         // An eighth is for addresses that have next to nothing, as with all gates.
-        Self { all: Gate::new(Rules { total, reserve: total / 8, small: 2, most: total }), per_address: most }
+        Self { all: Gate::new(Rules::with_an_eighth_kept(total, 2, total)), per_address: most }
     }
 
     /// Takes a place. The number for one address does not bound trusted proxies.
