@@ -3,7 +3,7 @@
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -37,6 +37,13 @@ pub(crate) fn is_writable(folder: &Path) -> io::Result<()> {
         Err(error) if written.is_ok() => Err(error),
         _ => written,
     }
+}
+
+/// Bytes that are free where the folder is.
+pub(crate) async fn free_bytes(folder: PathBuf) -> io::Result<u64> {
+    // A network file system may take its time.
+    let found = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder)).await.map_err(io::Error::other)??;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Makes an empty file for the database where there is none, so that it is nobody else's from the start, and takes the

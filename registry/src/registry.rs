@@ -205,7 +205,7 @@ impl Registry {
             db,
             bases: bases.into(),
             gates: Gates::new(&config.settings),
-            room: Room::new(objects.clone(), config.settings.disk_reserve, config.settings.max_stored_per_tenant),
+            room: Room::new(objects.clone(), &config),
             pools,
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),

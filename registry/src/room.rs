@@ -6,14 +6,17 @@
 //! it counts as it comes. So uploads that run together never count on the same room.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sea_orm::DatabaseConnection;
 use souk_protocol::gate::{Cause, Rules};
 
+use crate::config::RegistryConfig;
 use crate::db::tenants;
 use crate::error::RegistryError;
 use crate::objects::ObjectStore;
+use crate::private;
 
 /// What an upload that announces nothing counts with ahead of what came, and how much may come between two looks.
 const STEP_BYTES: u64 = 8 << 20;
@@ -24,6 +27,8 @@ const SMALL_BYTES: u64 = 64 << 20;
 #[derive(Clone)]
 pub(crate) struct Room {
     objects: Arc<dyn ObjectStore>,
+    /// The folder of the database, if it is a file here.
+    database: Option<PathBuf>,
     /// What is to stay free, in bytes.
     reserve: u64,
     /// Most that one tenant may store, in bytes.
@@ -47,8 +52,11 @@ pub(crate) struct Claim {
 }
 
 impl Room {
-    pub(crate) fn new(objects: Arc<dyn ObjectStore>, reserve: u64, most_of_one: Option<u64>) -> Self {
-        Self { objects, reserve, most_of_one, to_come: Arc::default() }
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, config: &RegistryConfig) -> Self {
+        let settings = &config.settings;
+        let database = settings.database.is_sqlite().then(|| config.data_dir.clone());
+        let (reserve, most_of_one) = (settings.disk_reserve, settings.max_stored_per_tenant);
+        Self { objects, database, reserve, most_of_one, to_come: Arc::default() }
     }
 
     /// Claims room for an upload of a tenant of which so many bytes are announced.
@@ -64,12 +72,15 @@ impl Room {
         Ok(claim)
     }
 
-    /// Refuses what would be written into the reserve.
+    /// Refuses what would be written into the reserve, where the objects are or the database.
     pub(crate) async fn look(&self) -> Result<(), RegistryError> {
-        match self.objects.free_bytes().await? {
-            Some(free) if free < self.reserve => Err(self.reserved(free, 0)),
-            _ => Ok(()),
-        }
+        let of_objects = self.objects.free_bytes().await?.unwrap_or(u64::MAX);
+        let of_database = match &self.database {
+            Some(folder) => private::free_bytes(folder.clone()).await?,
+            None => u64::MAX,
+        };
+        let free = of_objects.min(of_database);
+        if free < self.reserve { Err(self.reserved(free, 0)) } else { Ok(()) }
     }
 
     fn reserved(&self, free: u64, asked: u64) -> RegistryError {

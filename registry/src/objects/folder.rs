@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use super::{BlobReader, ObjectStore, StagedBlob, StoredBlob, another_installation};
+use crate::private;
 
 /// Bytes gathered before a write reaches the file system: network chunks are often a few KiB.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
@@ -116,11 +117,7 @@ impl ObjectStore for FolderStore {
     }
 
     async fn free_bytes(&self) -> io::Result<Option<u64>> {
-        let root = self.root.clone();
-        // A network file system may take its time.
-        let found =
-            tokio::task::spawn_blocking(move || rustix::fs::statvfs(&root)).await.map_err(io::Error::other)??;
-        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+        private::free_bytes(self.root.clone()).await.map(Some)
     }
 
     async fn installation(&self) -> io::Result<Option<String>> {
