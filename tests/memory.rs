@@ -11,7 +11,7 @@ use stack::{BASE, Stack};
 /// Of each of these there are so many at once.
 const AT_ONCE: usize = 8;
 
-/// The settings of this test: what docs/operate.md sums, each so small that a term of twice its size is seen.
+/// The settings of this test: what docs/operate.md sums, each so small that a term which is broken by several times shows.
 const MAX_READING_MIB: u64 = 32;
 const MAX_CONCURRENT_TEXTS: u64 = 2;
 const MAX_BODY_MIB: u64 = 4;
