@@ -13,7 +13,7 @@ use souk_protocol::Digest;
 
 use crate::config::RegistryConfig;
 use crate::db::{
-    FileRow, MAX_IN, adapters, begin_row_write, blobs, installation, upload_blobs, version_files, versions,
+    FileRow, MAX_IN, adapters, begin_long_row_write, blobs, installation, upload_blobs, version_files, versions,
 };
 use crate::objects::{self, ObjectStore, OpenObjectsError, StoredBlob, digest_of};
 use crate::offline::{OfflineError, open_database};
@@ -206,7 +206,7 @@ impl Check<'_> {
     async fn put_aside(&self, digest: &Digest) -> Result<bool, CheckError> {
         let name = digest.to_string();
         // Uploads that begin to count on the object wait for its row while its bytes are read once more.
-        let transaction = begin_row_write(self.db).await?;
+        let transaction = begin_long_row_write(self.db).await?;
         blobs::rely_on(&transaction, std::slice::from_ref(&name)).await?;
         let is_counted_on = upload_blobs::counted_on(&transaction, std::slice::from_ref(&name)).await?.contains(&name);
         let is_still_damaged = !is_counted_on && self.wrong_digest(digest).await?.is_some();

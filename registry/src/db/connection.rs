@@ -78,6 +78,9 @@ impl From<DatabaseConnection> for Pools {
     }
 }
 
+/// How long PostgreSQL lets a transaction stall that reads an object meanwhile.
+const READING_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Most values of an `IN (…)`: SQLite takes 32,766 parameters, PostgreSQL 65,535.
 pub(crate) const MAX_IN: usize = 500;
 
@@ -152,6 +155,18 @@ pub(crate) async fn begin_row_write(db: &DatabaseConnection) -> Result<DatabaseT
         ..TransactionOptions::default()
     })
     .await
+}
+
+/// The same for what reads an object while it holds a row, which may take minutes: the server ends it later than others
+/// that stall.
+pub(crate) async fn begin_long_row_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let transaction = begin_row_write(db).await?;
+    if transaction.get_database_backend() == DatabaseBackend::Postgres {
+        let milliseconds = READING_TIMEOUT.as_millis();
+        let longer = format!("SET LOCAL idle_in_transaction_session_timeout = {milliseconds}");
+        transaction.execute_unprepared(&longer).await?;
+    }
+    Ok(transaction)
 }
 
 /// On PostgreSQL, waits until no other registry of the database starts; none does before the transaction ends. On SQLite

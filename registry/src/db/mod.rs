@@ -40,8 +40,8 @@ pub(crate) mod withdrawals;
 
 pub(crate) use clock::{moment, ms_of, now_ms};
 pub(crate) use connection::{
-    MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_row_write, begin_start, begin_write, begin_write_of,
-    is_unique_violation,
+    MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_long_row_write, begin_row_write, begin_start, begin_write,
+    begin_write_of, is_unique_violation,
 };
 pub use connection::{Pools, open_sqlite};
 pub use postgres::PostgresError;

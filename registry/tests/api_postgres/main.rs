@@ -39,5 +39,6 @@ mod tokens;
 #[path = "../api/versions.rs"]
 mod versions;
 
+mod checking;
 mod connecting;
 mod outages;
