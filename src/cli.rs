@@ -101,7 +101,7 @@ pub(crate) enum KeysCommand {
         server: ServerArgs,
         /// What the key is for.
         name: String,
-        /// What the key may do: inference, adapters:read, adapters:write, keys:manage, admin.
+        /// What the key may do: inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin.
         #[arg(long = "scope", value_name = "SCOPE", default_values = ["inference", "adapters:read"])]
         scopes: Vec<String>,
         /// Tenant to create the key for, by name (admin only). Default: your own.

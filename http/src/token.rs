@@ -12,7 +12,7 @@ use std::time::Duration;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
-use souk_protocol::{KeyId, Principal, Scope, TenantId};
+use souk_protocol::{KeyId, PersonId, Principal, Scope, TenantId};
 
 /// The longest life of a token: as long, revocations are remembered.
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -38,8 +38,11 @@ pub struct Claims {
     pub iat: u64,
     /// Tells it from every other.
     pub jti: String,
-    /// The id of the key that it was made with.
+    /// The id of the key or session that it was made with.
     pub key: String,
+    /// Whose key or session that is; absent for a service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// The tenant's name.
     pub tenant: String,
     /// Names of scopes with spaces between, as in RFC 8693.
@@ -80,6 +83,7 @@ impl Claims {
             tenant: TenantId::from_stored(self.sub),
             tenant_name: self.tenant,
             key: KeyId::from_stored(self.key),
+            person: self.person.map(PersonId::from_stored),
             scopes: self.scope.split_whitespace().filter_map(|name| name.parse::<Scope>().ok()).collect(),
         }
     }

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdapterName, Digest, KeyId, TenantId};
+use crate::{AdapterName, Digest, KeyId, PersonId, TenantId};
 
-/// One right that an API key may carry.
+/// One right that a key, a session or a token may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// Call models.
@@ -23,6 +23,15 @@ pub enum Scope {
     /// Create and revoke keys of the tenant.
     #[serde(rename = "keys:manage")]
     KeysManage,
+    /// Decide who gets access to the tenant's gated adapters, and share others.
+    #[serde(rename = "access:decide")]
+    AccessDecide,
+    /// Read who changed what in the tenant.
+    #[serde(rename = "audit:read")]
+    AuditRead,
+    /// Manage the tenant itself: members, the policy of its keys, webhooks, export.
+    #[serde(rename = "tenant:manage")]
+    TenantManage,
     /// Operate the installation: tenants, take-downs.
     #[serde(rename = "admin")]
     Admin,
@@ -33,13 +42,23 @@ pub type Scopes = BTreeSet<Scope>;
 
 /// A text that is not a scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown scope `{0}`; scopes are inference, adapters:read, adapters:write, keys:manage, admin")]
+#[error(
+    "unknown scope `{0}`; scopes are inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin"
+)]
 pub struct UnknownScope(pub String);
 
 impl Scope {
     /// All scopes, in the order of their rights.
-    pub const ALL: [Self; 5] =
-        [Self::Inference, Self::AdaptersRead, Self::AdaptersWrite, Self::KeysManage, Self::Admin];
+    pub const ALL: [Self; 8] = [
+        Self::Inference,
+        Self::AdaptersRead,
+        Self::AdaptersWrite,
+        Self::KeysManage,
+        Self::AccessDecide,
+        Self::AuditRead,
+        Self::TenantManage,
+        Self::Admin,
+    ];
 
     /// The scope's name in the API.
     #[must_use]
@@ -49,6 +68,9 @@ impl Scope {
             Self::AdaptersRead => "adapters:read",
             Self::AdaptersWrite => "adapters:write",
             Self::KeysManage => "keys:manage",
+            Self::AccessDecide => "access:decide",
+            Self::AuditRead => "audit:read",
+            Self::TenantManage => "tenant:manage",
             Self::Admin => "admin",
         }
     }
@@ -78,9 +100,11 @@ pub struct Principal {
     pub tenant: TenantId,
     /// The tenant's name: the `owner` half of its adapters' names.
     pub tenant_name: String,
-    /// The key that was used.
+    /// The key or the session that was presented, or the one that a token was made with.
     pub key: KeyId,
-    /// What the key may do.
+    /// Whose it is; `None` for a service's, which no member takes along who leaves.
+    pub person: Option<PersonId>,
+    /// What it may do.
     pub scopes: Scopes,
 }
 

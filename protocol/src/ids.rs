@@ -48,7 +48,11 @@ opaque_id!(
     TenantId, "ten"
 );
 opaque_id!(
-    /// The public half of an API key.
+    /// A human being, who may be a member of several tenants.
+    PersonId, "per"
+);
+opaque_id!(
+    /// The public half of an API key, or the id of a session.
     KeyId, "key"
 );
 opaque_id!(

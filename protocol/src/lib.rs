@@ -31,7 +31,7 @@ pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
 pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
-pub use ids::{GatewayId, JobId, KeyId, NodeId, PoolId, RequestId, TenantId};
+pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};
 pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};

@@ -111,6 +111,7 @@ mod tests {
             tenant: TenantId::from_stored(tenant.to_owned()),
             tenant_name: tenant.to_owned(),
             key: KeyId::from_stored("k"),
+            person: None,
             scopes: [scope].into(),
         }
     }

@@ -175,6 +175,7 @@ mod tests {
             tenant: TenantId::from_stored(tenant.id),
             tenant_name: tenant.name,
             key: KeyId::from_stored("key"),
+            person: None,
             scopes: Scope::ALL.into_iter().collect(),
         };
         (registry, principal)

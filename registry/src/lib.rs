@@ -37,9 +37,11 @@ mod tenants;
 mod tokens;
 mod versions;
 
+mod audit;
 mod auth;
 mod blobs;
 mod collector;
+mod events;
 mod idempotency;
 mod lease;
 mod rights;

@@ -198,6 +198,7 @@ mod tests {
             tenant: TenantId::from_stored("t".to_owned()),
             tenant_name: "acme".to_owned(),
             key: KeyId::from_stored("k"),
+            person: None,
             scopes: scopes.into_iter().collect::<Scopes>(),
         }
     }

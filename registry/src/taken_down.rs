@@ -40,6 +40,7 @@ mod tests {
             tenant: TenantId::from_stored(tenant.id),
             tenant_name: tenant.name,
             key: KeyId::from_stored("key"),
+            person: None,
             scopes: Scope::ALL.into_iter().collect(),
         };
         let (name, visibility) = ("sst2".to_owned(), Visibility::Private);

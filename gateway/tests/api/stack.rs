@@ -373,6 +373,7 @@ impl Catalog for FewAdapters {
             tenant: TenantId::from_stored(format!("ten_{tenant}")),
             tenant_name: tenant.to_owned(),
             key: KeyId::from_stored("key_1"),
+            person: None,
             scopes: [scope].into(),
         };
         match presented {

@@ -83,6 +83,7 @@ impl Authenticator {
             tenant: TenantId::from_stored(row.tenant_id),
             tenant_name: tenant.name,
             key: KeyId::from_stored(row.id),
+            person: None,
             scopes: scopes_from_column(&row.scopes),
         })
     }

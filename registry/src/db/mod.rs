@@ -24,10 +24,13 @@ mod clock;
 
 pub(crate) mod adapters;
 pub(crate) mod api_keys;
+pub(crate) mod audit_entries;
+pub(crate) mod audit_heads;
 pub(crate) mod blobs;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
+pub(crate) mod outbox;
 pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;

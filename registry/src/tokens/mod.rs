@@ -65,6 +65,7 @@ impl Registry {
             iat: now.as_secs(),
             jti: Uuid::new_v4().simple().to_string(),
             key: principal.key.to_string(),
+            person: principal.person.as_ref().map(ToString::to_string),
             tenant: principal.tenant_name.clone(),
             scope: scopes_to_column(&scopes),
         };

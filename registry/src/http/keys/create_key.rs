@@ -16,8 +16,8 @@ use crate::keys::KeyRequest;
 pub(crate) struct CreateKey {
     /// 1 to 100 characters that tell its owner what it is for.
     name: String,
-    /// What it may do: some of `inference`, `adapters:read`, `adapters:write`, `keys:manage`, `admin`, and none that
-    /// the caller's own key lacks.
+    /// What it may do: some of `inference`, `adapters:read`, `adapters:write`, `keys:manage`, `access:decide`,
+    /// `audit:read`, `tenant:manage`, `admin`, and none that the caller's own key lacks.
     scopes: Vec<String>,
     /// When it stops working by itself (RFC 3339), not after the key that it is made with; absent for the same moment as
     /// that key, or never.

@@ -1,0 +1,56 @@
+//! What is told outside: an event for each change that others wait for, written to the outbox in the change's own
+//! transaction, so that none is told that did not happen, and none that happened is forgotten.
+
+use sea_orm::{DatabaseTransaction, DbErr};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::db::outbox;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    VersionReady,
+    VersionYanked,
+    VersionUnyanked,
+    VersionTakenDown,
+    VersionDeleted,
+    KeyRevoked,
+    KeyLeaked,
+    AccessRequested,
+    AccessDecided,
+}
+
+/// One thing that happened, for the tenant that is to hear of it.
+pub(crate) struct Event<'a> {
+    pub(crate) tenant_id: &'a str,
+    pub(crate) kind: Kind,
+    /// The id or name of the thing.
+    pub(crate) subject: &'a str,
+    /// An object.
+    pub(crate) payload: Value,
+}
+
+impl Kind {
+    /// As subscribers name it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::VersionReady => "version.ready",
+            Self::VersionYanked => "version.yanked",
+            Self::VersionUnyanked => "version.unyanked",
+            Self::VersionTakenDown => "version.taken_down",
+            Self::VersionDeleted => "version.deleted",
+            Self::KeyRevoked => "key.revoked",
+            Self::KeyLeaked => "key.leaked",
+            Self::AccessRequested => "access.requested",
+            Self::AccessDecided => "access.decided",
+        }
+    }
+}
+
+/// Writes an event to the outbox in the transaction of the change.
+pub(crate) async fn emit(transaction: &DatabaseTransaction, event: Event<'_>) -> Result<(), DbErr> {
+    let id = format!("evt_{}", Uuid::now_v7().simple());
+    let payload = event.payload.to_string();
+    outbox::insert(transaction, id, event.tenant_id, event.kind.as_str(), event.subject, payload).await
+}
