@@ -1,8 +1,14 @@
 //! The commands and their flags. `--help` is written here, in doc comments.
 
+mod audit;
+mod tenant_data;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use audit::{AuditCommand, ChainArgs};
+pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
 
 /// A marketplace of LoRA adapters served from one shared base model.
 ///
@@ -34,6 +40,9 @@ pub(crate) enum Command {
     /// Create or list tenants (admin).
     #[command(subcommand)]
     Tenants(TenantsCommand),
+    /// List, export or verify who changed what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Tell how far the database's schema is, or bring it up to date on the server's own host.
     ///
     /// Exit code of `status`: 0 up to date, 3 something is pending, 4 a newer version has changed the database.
@@ -145,6 +154,10 @@ pub(crate) enum TenantsCommand {
         /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`.
         name: String,
     },
+    /// Write all that is a tenant's as JSON lines, without secrets.
+    Export(ExportTenantArgs),
+    /// Have a tenant erased at some moment, or take that back (admin).
+    Erase(EraseTenantArgs),
     /// List tenants.
     List {
         #[command(flatten)]
