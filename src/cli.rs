@@ -1,6 +1,7 @@
 //! The commands and their flags. `--help` is written here, in doc comments.
 
 mod audit;
+mod server;
 mod tenant_data;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ChainArgs};
+pub(crate) use server::ServerArgs;
 pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
 
 /// A marketplace of LoRA adapters served from one shared base model.
@@ -89,17 +91,6 @@ pub(crate) enum ModelsCommand {
         /// A known name, or hf:owner/repo[@revision].
         source: String,
     },
-}
-
-/// Where the server is and who calls.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    /// Address of the server.
-    #[arg(long, env = "SOUK_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    pub(crate) url: String,
-    /// API key.
-    #[arg(long, env = "SOUK_API_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) api_key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

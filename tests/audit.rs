@@ -53,6 +53,25 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_exported_and_its_erasure_asked_for_and_taken_back_by_command() {
+    let served = Served::start().await;
+    served.good(&["tenants", "create", "acme"]).await;
+    let file = served.file("acme.jsonl");
+    served.good(&["tenants", "export", "--tenant", "acme", "--out", text(&file)]).await;
+    let export = std::fs::read_to_string(&file).unwrap();
+    assert!(export.starts_with(r#"{"souk_export":1,"tenant":"acme""#), "{export}");
+    assert!(export.lines().last().unwrap().starts_with(r#"{"end":"#), "{export}");
+    let told = served.good(&["tenants", "erase", "acme", "--due", "2999-01-31T00:00:00Z"]).await;
+    assert!(told.contains("2999-01-31T00:00:00Z"), "{told}");
+    served.good(&["tenants", "erase", "acme", "--cancel"]).await;
+    let listed = served.good(&["audit", "list", "--tenant", "acme"]).await;
+    assert!(listed.contains("tenant.erasure_requested") && listed.contains("tenant.erasure_cancelled"), "{listed}");
+    let refused = served.souk(&["tenants", "erase", "admin"]).await;
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("cannot be erased"), "{told}");
+}
+
 /// What the verifier in Python says.
 fn python(arguments: &[&Path]) -> Output {
     let python = std::env::var_os("SOUK_TEST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);

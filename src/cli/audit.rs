@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::ServerArgs;
+use super::server::ServerArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {

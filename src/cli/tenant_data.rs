@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ServerArgs;
+use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportTenantArgs {

@@ -129,7 +129,9 @@ impl Complete {
         let published = async {
             in_flight.validating().await?;
             let artefact = kind.check(received, registry.bases.clone()).await?;
-            publish::publish(&registry, &principal, &adapter, &number, artefact, &mut in_flight, once, shape).await
+            let release =
+                publish::Release { registry: &registry, principal: &principal, adapter: &adapter, number: &number };
+            publish::publish(release, artefact, &mut in_flight, once, shape).await
         };
         match published.await {
             Ok(version) => {

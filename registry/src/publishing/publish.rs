@@ -20,18 +20,24 @@ use crate::idempotency::Once;
 use crate::versions::{VersionDetails, note};
 use crate::words::VersionState;
 
+/// What is published, and who does it.
+pub(super) struct Release<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) principal: &'a Principal,
+    pub(super) adapter: &'a AdapterRow,
+    pub(super) number: &'a Version,
+}
+
 /// Puts the blobs in place, then makes the version visible: all rows or none, and only while the upload's lease was not
 /// ended.
 pub(super) async fn publish<A: Serialize>(
-    registry: &Registry,
-    principal: &Principal,
-    adapter: &AdapterRow,
-    number: &Version,
+    release: Release<'_>,
     artefact: Artefact,
     in_flight: &mut InFlight,
     once: &Once,
     shape: impl FnOnce(VersionDetails) -> A,
 ) -> Result<VersionDetails, RegistryError> {
+    let Release { registry, principal, adapter, number } = release;
     // Before any of it is put in place.
     let content = content_of(&artefact);
     refuse_if(taken_down_content::any_of(&registry.db, &content).await?)?;

@@ -150,7 +150,7 @@ impl Deliverer {
         let Some(endpoint) = endpoint else { return Ok(()) };
         let Some(event) = event else {
             // It was kept no longer as somebody had it sent again.
-            return Ok(webhook_deliveries::delete_of_events(&self.db, &[delivery.event_id.clone()]).await?);
+            return Ok(webhook_deliveries::delete_of_events(&self.db, std::slice::from_ref(&delivery.event_id)).await?);
         };
         let outcome = self.send(&endpoint, &event).await;
         metrics::webhook_tried(outcome.failure.map_or("delivered", Failure::as_str));

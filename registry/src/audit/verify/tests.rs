@@ -115,7 +115,7 @@ fn what_was_kept_long_enough_is_gone_up_to_a_published_head_and_nothing_else() {
 }
 
 /// One change of an export.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Change {
     Byte(prop::sample::Index, u8),
     Insert(prop::sample::Index, u8),
