@@ -1,8 +1,16 @@
 //! The commands and their flags. `--help` is written here, in doc comments.
 
+mod audit;
+mod server;
+mod tenant_data;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use audit::{AuditCommand, ChainArgs};
+pub(crate) use server::ServerArgs;
+pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
 
 /// A marketplace of LoRA adapters served from one shared base model.
 ///
@@ -34,6 +42,9 @@ pub(crate) enum Command {
     /// Create or list tenants (admin).
     #[command(subcommand)]
     Tenants(TenantsCommand),
+    /// List, export or verify who changed what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Tell how far the database's schema is, or bring it up to date on the server's own host.
     ///
     /// Exit code of `status`: 0 up to date, 3 something is pending, 4 a newer version has changed the database.
@@ -80,17 +91,6 @@ pub(crate) enum ModelsCommand {
         /// A known name, or hf:owner/repo[@revision].
         source: String,
     },
-}
-
-/// Where the server is and who calls.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    /// Address of the server.
-    #[arg(long, env = "SOUK_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    pub(crate) url: String,
-    /// API key.
-    #[arg(long, env = "SOUK_API_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) api_key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +145,10 @@ pub(crate) enum TenantsCommand {
         /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`.
         name: String,
     },
+    /// Write all that is a tenant's as JSON lines, without secrets.
+    Export(ExportTenantArgs),
+    /// Have a tenant erased at some moment, or take that back (admin).
+    Erase(EraseTenantArgs),
     /// List tenants.
     List {
         #[command(flatten)]

@@ -117,6 +117,7 @@ impl Config {
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
             .with_list_parse_key("server.trusted_proxies")
+            .with_list_parse_key("registry.webhooks.allowed_networks")
             .source(Some(environment));
         let loaded: Self = builder
             .add_source(environment)

@@ -2,9 +2,11 @@
 //! are lost ([`crate::recover`]).
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use serde_json::json;
 use souk_protocol::Scope;
 
 use crate::Registry;
+use crate::audit::{self, Act, Actor};
 use crate::auth::{ApiKey, Authenticator, check_usable, scopes_from_column};
 use crate::db::{KeyRow, api_keys, begin_write, tenants};
 use crate::error::RegistryError;
@@ -26,31 +28,52 @@ impl Registry {
         if is_any_usable(&transaction).await? {
             return Ok(None);
         }
-        let (row, key) = insert_admin_key(&transaction, &self.authenticator, "first admin key").await?;
+        let (row, key) = insert_admin_key(&transaction, &self.authenticator, HostKey::First).await?;
         transaction.commit().await?;
         tracing::info!(key.id = row.id, "Made an admin key at the start, since none was usable");
         Ok(Some(key))
     }
 }
 
+/// Why the host makes an admin key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HostKey {
+    /// None is usable as a registry starts.
+    First,
+    /// The operator has lost them all.
+    Recovered,
+}
+
 /// Makes a key with all scopes for the operator, and the operator's tenant if there is none.
 pub(crate) async fn insert_admin_key(
     transaction: &DatabaseTransaction,
     authenticator: &Authenticator,
-    name: &str,
+    why: HostKey,
 ) -> Result<(KeyRow, ApiKey), DbErr> {
     let tenant = match tenants::named(transaction, ADMIN_TENANT).await? {
         Some(tenant) => tenant,
-        None => tenants::insert(transaction, ADMIN_TENANT).await?,
+        None => {
+            let made = tenants::insert(transaction, ADMIN_TENANT).await?;
+            let act = Act { tenant_id: &made.id, action: "tenant.created", subject: &made.id, details: json!({}) };
+            audit::append(transaction, Actor::Host, act).await?;
+            made
+        }
+    };
+    let (name, action) = match why {
+        HostKey::First => ("first admin key", "key.bootstrapped"),
+        HostKey::Recovered => ("recovered admin key", "key.recovered"),
     };
     let new = NewKey {
-        tenant_id: tenant.id,
+        tenant_id: tenant.id.clone(),
         name: name.to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
         expires_at_ms: None,
         made_by: None,
     };
-    insert_key(transaction, authenticator, new).await
+    let (row, key) = insert_key(transaction, authenticator, new).await?;
+    let act = Act { tenant_id: &tenant.id, action, subject: &row.id, details: json!({ "scopes": row.scopes }) };
+    audit::append(transaction, Actor::Host, act).await?;
+    Ok((row, key))
 }
 
 /// Whether some key of the operator's tenant can operate the installation now.

@@ -10,6 +10,7 @@ use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 use crate::db::DatabaseSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
+use crate::webhooks::WebhookSettings;
 
 /// Seconds of a day.
 const DAY_S: u64 = 24 * 3600;
@@ -82,6 +83,17 @@ pub struct RegistrySettings {
     /// too. This is the time in which an older database can be replaced by the right one and lose nothing.
     #[serde(rename = "orphans_kept_s", deserialize_with = "seconds::deserialize")]
     pub orphans_kept: Duration,
+    /// How often it is published where the chains of audit entries end.
+    #[serde(rename = "publish_audit_heads_every_s", deserialize_with = "seconds::deserialize")]
+    pub publish_heads_every: Duration,
+    /// How long entries of audit chains are kept at least; `None` for ever.
+    #[serde(rename = "audit_kept_days", deserialize_with = "days_or_none")]
+    pub audit_kept: Option<Duration>,
+    /// How long events and their deliveries are kept.
+    #[serde(rename = "events_kept_days", deserialize_with = "days")]
+    pub events_kept: Duration,
+    /// How webhooks are delivered.
+    pub webhooks: WebhookSettings,
     /// Which database, and how it is reached.
     pub database: DatabaseSettings,
 }
@@ -141,6 +153,14 @@ impl RegistrySettings {
         checks.within("registry.collect_every_s", self.collect_every.as_secs(), 1..=3600);
         checks.within("registry.sweep_every_s", self.sweep_every.as_secs(), 1..=30 * DAY_S);
         checks.within("registry.orphans_kept_s", self.orphans_kept.as_secs(), 0..=3650 * DAY_S);
+        let every_s = self.publish_heads_every.as_secs();
+        checks.within("registry.publish_audit_heads_every_s", every_s, 1..=DAY_S);
+        let audit_days = self.audit_kept.map_or(0, |kept| kept.as_secs() / DAY_S);
+        checks.within("registry.audit_kept_days", audit_days, 0..=36_500);
+        checks.within("registry.events_kept_days", self.events_kept.as_secs() / DAY_S, 1..=3650);
+        let (retry_s, kept_s) = (self.webhooks.retry_for.as_secs(), self.events_kept.as_secs());
+        checks.no_more_than("registry.webhooks.retry_for_s", retry_s, "registry.events_kept_days in seconds", kept_s);
+        self.webhooks.check(checks);
         self.database.check(checks);
     }
 
@@ -166,6 +186,15 @@ impl RegistrySettings {
 /// MiB of which 0 means that there is no such bound, as bytes.
 fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     mebibytes::deserialize(deserializer).map(|bytes: u64| (bytes > 0).then_some(bytes))
+}
+
+fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u32::deserialize(deserializer).map(|days| Duration::from_secs(u64::from(days) * DAY_S))
+}
+
+/// Days of which 0 means that there is no end.
+fn days_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    days(deserializer).map(|kept| (!kept.is_zero()).then_some(kept))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {

@@ -79,6 +79,9 @@ pub enum RegistryError {
         /// As asked for.
         name: String,
     },
+    /// Whoever operates the installation needs a tenant.
+    #[error("the operator's own tenant cannot be erased")]
+    OperatorsTenant,
     /// Another upload of the same number is running.
     #[error("version `{0}` is being uploaded by another request")]
     UploadInProgress(String),

@@ -36,6 +36,7 @@ mod tags;
 mod tenants;
 mod tokens;
 mod versions;
+mod webhooks;
 
 mod audit;
 mod auth;
@@ -58,6 +59,7 @@ mod slice;
 mod words;
 
 pub use admin_key::ADMIN_TENANT;
+pub use audit::{AuditFault, AuditVerifier, HeadLine, VerifiedAudit};
 pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
@@ -79,4 +81,5 @@ pub use schema::{SchemaError, schema_status, schema_up};
 pub use secrets::{SecretError, SecretSource};
 pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use tokens::TokenKey;
+pub use webhooks::WebhookSettings;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -9,6 +9,7 @@ const COLLECTED: &str = "souk_registry_collected_total";
 const MISSING: &str = "souk_registry_missing_objects";
 const UNDER_WAY: &str = "souk_registry_requests_under_way";
 const REFUSED: &str = "souk_registry_refused_total";
+const WEBHOOKS: &str = "souk_registry_webhook_tries_total";
 const ORPHANS: &str = "souk_registry_orphaned_objects_total";
 
 /// Describes every metric of the registry to the installed recorder.
@@ -30,8 +31,13 @@ pub fn describe() {
     describe_counter!(
         COLLECTED,
         Unit::Count,
-        "What the collector ended or removed because nobody works on it any more, by what: upload, claim, staged, blob, \
-         orphan"
+        "What the collector ended or removed because nobody works on it any more or it is kept no longer, by what: upload, \
+         claim, staged, blob, orphan, event, audit_entry, tenant"
+    );
+    describe_counter!(
+        WEBHOOKS,
+        Unit::Count,
+        "Tries of deliveries to webhooks, by what came of them: delivered, or why they failed (docs/webhooks.md)"
     );
     describe_counter!(
         ORPHANS,
@@ -89,6 +95,11 @@ impl Drop for UploadRuns {
 /// Counts what the collector did.
 pub(crate) fn collected(what: &'static str, number: usize) {
     counter!(COLLECTED, "what" => what).increment(number as u64);
+}
+
+/// Counts a try of a delivery.
+pub(crate) fn webhook_tried(outcome: &'static str) {
+    counter!(WEBHOOKS, "outcome" => outcome).increment(1);
 }
 
 /// Counts an object that was found with nothing that refers to it.

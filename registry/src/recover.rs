@@ -6,7 +6,7 @@
 
 use sea_orm::DbErr;
 
-use crate::admin_key::insert_admin_key;
+use crate::admin_key::{HostKey, insert_admin_key};
 use crate::auth::{ApiKey, Authenticator, Peppers};
 use crate::config::RegistryConfig;
 use crate::db::begin_write;
@@ -36,7 +36,7 @@ pub async fn recover_admin_key(config: &RegistryConfig) -> Result<ApiKey, Recove
     let peppers = Peppers::open(&config.settings.pepper_source(), &config.data_dir, true)?;
     let authenticator = Authenticator::new(db.clone(), peppers);
     let transaction = begin_write(&db).await?;
-    let (row, key) = insert_admin_key(&transaction, &authenticator, "recovered admin key").await?;
+    let (row, key) = insert_admin_key(&transaction, &authenticator, HostKey::Recovered).await?;
     transaction.commit().await?;
     tracing::warn!(key.id = row.id, "Made an admin key on the host, without asking for one");
     Ok(key)

@@ -16,7 +16,9 @@ use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::database::{DatabaseError, open_database};
-use crate::db::{Pools, api_keys, begin_start, installation as installation_table, leases, withdrawals};
+use crate::db::{
+    Pools, api_keys, begin_start, installation as installation_table, leases, webhook_endpoints, withdrawals,
+};
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
@@ -26,6 +28,7 @@ use crate::room::Room;
 use crate::seal::Seals;
 use crate::secrets::SecretError;
 use crate::tokens::{REMEMBERED, SigningKeys};
+use crate::webhooks::{self, Deliverer};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
@@ -53,10 +56,14 @@ pub struct Registry {
     pub(crate) gates: Gates,
     /// Room on the disk.
     pub(crate) room: Room,
+    /// Closes and opens secrets.
+    pub(crate) seals: Arc<Seals>,
     /// Signs and verifies tokens.
     pub(crate) signing_keys: Arc<SigningKeys>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
+    /// Delivers events to webhooks, while this registry lives.
+    deliverer: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
     pub(crate) withdrawals: Withdrawals,
     /// Looks for what other registries take down and revoke, while this registry lives.
@@ -117,6 +124,9 @@ pub enum OpenError {
     /// Database and objects do not belong together.
     #[error(transparent)]
     Installation(#[from] InstallationError),
+    /// Nothing can be sent to webhooks.
+    #[error("the HTTP client for webhooks cannot be set up")]
+    Client(#[from] reqwest::Error),
 }
 
 impl Registry {
@@ -188,7 +198,9 @@ impl Registry {
             starting.commit().await?;
         }
         let owner: Arc<str> = format!("reg_{}", Uuid::new_v4().simple()).into();
-        let signing_keys = open_signing_keys(&config, &db).await?;
+        let seals = open_seals(&config, &db).await?;
+        let signing_keys = open_signing_keys(&config, &db, seals.clone()).await?;
+        let deliverer = Deliverer::new(db.clone(), seals.clone(), config.settings.webhooks.clone())?;
         let withdrawals = Withdrawals::new();
         withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
@@ -201,7 +213,9 @@ impl Registry {
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
             owner,
+            seals,
             signing_keys: Arc::new(signing_keys),
+            deliverer: Arc::new(AbortOnDropHandle::new(tokio::spawn(deliverer.run()))),
             db,
             bases: bases.into(),
             gates: Gates::new(&config.settings),
@@ -219,6 +233,7 @@ impl Registry {
     /// What it had begun and not finished is ended by others when its lease lapses.
     pub async fn close(self) {
         self.collector.abort();
+        self.deliverer.abort();
         self.watch.abort();
         if let Err(error) = leases::give_back(&self.db, &self.owner).await {
             tracing::warn!(%error, "The leases of this registry lapse by themselves");
@@ -261,10 +276,21 @@ impl Registry {
     }
 }
 
-async fn open_signing_keys(config: &RegistryConfig, db: &DatabaseConnection) -> Result<SigningKeys, OpenError> {
+/// The keys that close secrets, and everything under the newest of them.
+async fn open_seals(config: &RegistryConfig, db: &DatabaseConnection) -> Result<Arc<Seals>, OpenError> {
+    // Signing keys are made anew where they do not open; what signs for webhooks is known to their owners.
+    let are_needed = webhook_endpoints::any_exist(db).await?;
+    let seals = Seals::open_keys(&config.settings.sealing_key_source(), &config.data_dir, are_needed)?;
+    webhooks::reseal(db, &seals).await?;
+    Ok(Arc::new(seals))
+}
+
+async fn open_signing_keys(
+    config: &RegistryConfig,
+    db: &DatabaseConnection,
+    seals: Arc<Seals>,
+) -> Result<SigningKeys, OpenError> {
     let settings = &config.settings;
-    // Of what is sealed so far a new one can be made, so nothing is lost with the key.
-    let seals = Seals::open_keys(&settings.sealing_key_source(), &config.data_dir, false)?;
     let id = installation_table::id(db).await?.unwrap_or_default();
     Ok(SigningKeys::open(db.clone(), seals, format!("souk:{id}"), settings.rotate_signing_key_after()).await?)
 }

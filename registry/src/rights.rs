@@ -2,7 +2,7 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage};
+use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -33,6 +33,21 @@ pub enum Action {
     YankVersion,
     UnyankVersion,
     TakeDownVersion,
+    ListAudit,
+    ExportAudit,
+    ListAuditHeads,
+    CreateWebhook,
+    ListWebhooks,
+    GetWebhook,
+    UpdateWebhook,
+    DeleteWebhook,
+    RotateWebhookSecret,
+    ListDeliveries,
+    GetDelivery,
+    ReplayDelivery,
+    ExportTenant,
+    RequestErasure,
+    CancelErasure,
     ListTags,
     GetTag,
     PutTag,
@@ -48,6 +63,8 @@ pub enum Reach {
     Itself,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
+    /// The caller's tenant itself: its members, its chain of audit entries, its webhooks. With the scope `admin` every tenant.
+    Tenant,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
     Own,
     /// The adapters of the caller's tenant and every public one.
@@ -83,7 +100,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 26] = [
+pub const RULES: [Rule; 41] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -142,6 +159,39 @@ pub const RULES: [Rule; 26] = [
         Needs::Scope(Admin),
         Reach::Any,
     ),
+    rule(Action::ListAudit, "GET", "/audit", Needs::Scope(AuditRead), Reach::Tenant),
+    rule(Action::ExportAudit, "GET", "/audit/export", Needs::Scope(AuditRead), Reach::Tenant),
+    rule(Action::ListAuditHeads, "GET", "/audit/heads", Needs::Scope(AuditRead), Reach::Tenant),
+    rule(Action::CreateWebhook, "POST", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ListWebhooks, "GET", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::GetWebhook, "GET", "/webhooks/{webhook}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::UpdateWebhook, "PATCH", "/webhooks/{webhook}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::DeleteWebhook, "DELETE", "/webhooks/{webhook}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(
+        Action::RotateWebhookSecret,
+        "POST",
+        "/webhooks/{webhook}/rotate-secret",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
+    rule(Action::ListDeliveries, "GET", "/webhooks/{webhook}/deliveries", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(
+        Action::GetDelivery,
+        "GET",
+        "/webhooks/{webhook}/deliveries/{delivery}",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
+    rule(
+        Action::ReplayDelivery,
+        "POST",
+        "/webhooks/{webhook}/deliveries/{delivery}/replay",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
+    rule(Action::ExportTenant, "GET", "/export", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::RequestErasure, "POST", "/tenants/{tenant}/erasure", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::CancelErasure, "DELETE", "/tenants/{tenant}/erasure", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTags, "GET", "/adapters/{owner}/{name}/tags", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
@@ -178,6 +228,7 @@ impl Reach {
             Self::Installation => "the installation",
             Self::Itself => "the key itself",
             Self::Keys => "the tenant's keys",
+            Self::Tenant => "the tenant itself",
             Self::Own => "the tenant's adapters",
             Self::Visible => "the tenant's and public adapters",
             Self::Any => "everybody's adapters",

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::stream;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Client, StatusCode};
-use souk_registry::{Registry, RegistryConfig};
+use sea_orm::ConnectionTrait as _;
+use souk_registry::{Registry, RegistryConfig, open_sqlite};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const NUM_CHUNKS: usize = 2048;
@@ -49,4 +50,36 @@ async fn an_upload_of_128_mib_takes_a_fraction_of_that_in_memory() {
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let grown_kib = peak_kib() - before_kib;
     assert!(grown_kib < 32 * 1024, "an upload of {} KiB took {grown_kib} KiB", data_bytes / 1024);
+}
+
+#[tokio::test]
+async fn an_export_of_200_000_audit_entries_takes_a_fraction_of_that_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open_embedded(RegistryConfig::new(folder.path()), Vec::new()).await.unwrap();
+    let key = registry.bootstrap().await.unwrap().unwrap().expose().to_owned();
+    let db = open_sqlite(&folder.path().join("registry.sqlite")).await.unwrap();
+    // Nothing looks at their hashes here.
+    db.execute_unprepared(
+        "INSERT INTO audit_entries (tenant_id, number, at_ms, actor_kind, actor_id, action, subject, details, hash)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)
+         SELECT 'installation', i, i, 'system', '', 'signing_key.rotated', printf('%0200d', i), '{}', printf('%064d', i)
+         FROM n;
+         INSERT INTO audit_heads (tenant_id, number, hash) VALUES ('installation', 200000, printf('%064d', 200000))",
+    )
+    .await
+    .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/registry/v1/audit/export?installation=true", listener.local_addr().unwrap());
+    let (router, _) = souk_registry::router(registry);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let before = peak_kib();
+    let mut answer = Client::new().get(&url).bearer_auth(&key).send().await.unwrap();
+    let (mut num_bytes, mut num_lines) = (0, 0);
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        num_bytes += piece.len();
+        num_lines += piece.iter().filter(|byte| **byte == b'\n').count();
+    }
+    assert_eq!(num_lines, 200_002);
+    let grown = (peak_kib() - before) * 1024;
+    assert!(grown < num_bytes / 4, "{num_bytes} bytes were exported and memory grew by {grown}");
 }

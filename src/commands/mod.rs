@@ -1,8 +1,10 @@
 //! One command, one file. Each reads its arguments, does its work and prints its result.
 
+mod audit;
 mod bench;
 mod chat;
 mod check;
+mod download;
 mod keys;
 mod list;
 mod migrate;
@@ -10,6 +12,7 @@ mod models;
 mod openapi;
 mod push;
 mod serve;
+mod tenant_data;
 mod tenants;
 
 use std::process::ExitCode;
@@ -37,6 +40,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&config, command),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
+        Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
         Command::Migrate(arguments) => small_runtime()?.block_on(migrate::run(&config, arguments)),
         Command::Check(arguments) => runtime()?.block_on(check::run(&config, arguments)),
         Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),

@@ -17,6 +17,8 @@ pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
             client.send(request).await?;
             terminal::line(&format!("Created tenant {name}"))?;
         }
+        TenantsCommand::Export(arguments) => super::tenant_data::export(arguments).await?,
+        TenantsCommand::Erase(arguments) => super::tenant_data::erase(arguments).await?,
         TenantsCommand::List { server } => {
             let client = Client::new(&server)?;
             let tenants: Value = client.json(client.request(Method::GET, "/registry/v1/tenants")).await?;

@@ -109,6 +109,10 @@ impl Route {
             (Service::Registry, "version") => "1.0.0",
             (Service::Registry, "tag") => "prod",
             (Service::Registry, "file") => "manifest.json",
+            // One that nothing else is asked of.
+            (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
+            (Service::Registry, "webhook") => "whk_0",
+            (Service::Registry, "delivery") => "dlv_0",
             _ => return None,
         };
         Some(value.to_owned())
@@ -139,6 +143,8 @@ impl Route {
             (Service::Registry, "name") => json!(names.fresh),
             (Service::Registry, "scopes") => json!([names.scope]),
             (Service::Registry, "version") => json!("1.0.0"),
+            // A name that never means anything.
+            (Service::Registry, "url") => json!("https://hooks.invalid/"),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             _ => return None,
         })

@@ -29,7 +29,8 @@ pub(crate) struct Field {
     num_made: usize,
 }
 
-const ALL_BUT_ADMIN: [&str; 4] = ["inference", "adapters:read", "adapters:write", "keys:manage"];
+const ALL_BUT_ADMIN: [&str; 7] =
+    ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
 
 impl Field {
     pub(crate) async fn new() -> Self {

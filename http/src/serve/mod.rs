@@ -25,6 +25,6 @@ pub use accept::{Listening, Server};
 pub use body::is_too_slow;
 pub use descriptors::raise_limit;
 pub use metrics::describe;
-pub use proxy::ClientAddress;
+pub use proxy::{ClientAddress, Networks};
 pub use settings::{ServerSettings, TlsSettings};
 pub use tls::{Certificate, TlsError};

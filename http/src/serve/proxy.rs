@@ -29,6 +29,18 @@ const MAX_BINARY: usize = 16 + 1024;
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A sentence that names what is no network.
+    pub fn parse(texts: &[String]) -> Result<Self, String> {
+        let networks = texts.iter().map(|text| {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| format!("`{text}` is no address and no network such as 10.0.0.0/8"))
+        });
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+
     /// Whether one of them has this address.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
@@ -40,15 +52,7 @@ impl Networks {
 impl<'de> Deserialize<'de> for Networks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
-        let networks = texts.iter().map(|text| {
-            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| {
-                D::Error::custom(format!(
-                    "server.trusted_proxies: `{text}` is no address and no network such as 10.0.0.0/8"
-                ))
-            })
-        });
-        Ok(Self(networks.collect::<Result<_, _>>()?))
+        Self::parse(&texts).map_err(|error| D::Error::custom(format!("server.trusted_proxies: {error}")))
     }
 }
 

@@ -4,8 +4,16 @@
 //! Entries form a chain for each tenant: each carries a hash over the one before, so that none can be changed, taken out
 //! or put in without all later hashes being wrong. Those who act are named by ids alone, so that a person can be erased and
 //! the chain stays what it was.
+//!
+//! Where a chain ends is published every hour ([`publish`]), in a table that only grows and in the log: who keeps one such
+//! head can tell, of an export ([`line`]) that is made at any time later, whether what came before it is still what it was
+//! ([`verify`]). docs/audit.md has the exact bytes, for a verifier of another's making.
 
 mod hash;
+mod line;
+mod publish;
+mod read;
+mod verify;
 
 use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::Value;
@@ -15,6 +23,10 @@ use crate::db::audit_entries::Model as EntryRow;
 use crate::db::{audit_entries, audit_heads, now_ms};
 
 use hash::{FIRST, hash_of};
+
+pub(crate) use publish::Publisher;
+pub(crate) use read::ChainRequest;
+pub use verify::{AuditFault, AuditVerifier, HeadLine, VerifiedAudit};
 
 /// The chain of what belongs to no tenant.
 pub(crate) const INSTALLATION: &str = "installation";

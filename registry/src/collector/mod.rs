@@ -5,18 +5,24 @@
 //! Starting a registry removes nothing. A lapsed lease is ended at its second sight (see [`crate::lease`]), an object
 //! without references long after its first ([`orphans`]).
 
+mod erasures;
 mod orphans;
+mod retention;
 mod sights;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
+use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audit::{self, Act, Actor, Publisher};
 use crate::blobs::{end_upload_in, remove_released};
 use crate::config::RegistrySettings;
-use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, signing_keys, uploads, withdrawals};
+use crate::db::{
+    MAX_IN, UploadRow, adapters, begin_write, blobs, idempotent_requests, leases, signing_keys, uploads, withdrawals,
+};
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
 use crate::metrics;
@@ -52,6 +58,7 @@ impl Collector {
     pub(crate) async fn run(self) {
         let mut seen = Seen::new(time_between_sights(self.settings.lease));
         let mut swept_at = None::<Instant>;
+        let mut publisher = Publisher::new(self.settings.publish_heads_every);
         loop {
             tokio::time::sleep(self.settings.collect_every).await;
             match self.has_the_lease().await {
@@ -69,8 +76,14 @@ impl Collector {
             if let Err(error) = self.collect(&mut seen).await {
                 tracing::warn!(%error, "The collector could not finish its round");
             }
+            if let Err(error) = publisher.look(&self.db).await {
+                tracing::warn!(%error, "The collector could not publish where audit chains end");
+            }
             if swept_at.is_none_or(|at| at.elapsed() >= self.settings.sweep_every) {
                 swept_at = Some(Instant::now());
+                if let Err(error) = self.remove_old_entries().await {
+                    tracing::warn!(%error, "The collector could not remove audit entries that are kept no longer");
+                }
                 if let Err(error) = self.sweep_orphans().await {
                     tracing::warn!(%error, "The collector could not compare the objects with the database");
                 }
@@ -92,6 +105,8 @@ impl Collector {
         self.remove_released_blobs().await?;
         idempotent_requests::delete_old(&self.db).await?;
         withdrawals::delete_older(&self.db, ROWS_KEPT).await?;
+        self.remove_old_events().await?;
+        self.erase_due_tenant().await?;
         signing_keys::delete_older(&self.db, SigningKeys::kept(self.settings.rotate_signing_key_after())).await?;
         Ok(())
     }
@@ -113,10 +128,9 @@ impl Collector {
     /// Ends an upload whose lease was not renewed; answers whether it was still there to be ended.
     async fn take_over_upload(&self, id: &str, expires_at_ms: i64) -> Result<bool, RegistryError> {
         let transaction = begin_write(&self.db).await?;
-        if !uploads::lock_lapsed(&transaction, id, expires_at_ms).await? {
-            return Ok(false);
-        }
+        let Some(upload) = uploads::lock_lapsed(&transaction, id, expires_at_ms).await? else { return Ok(false) };
         let digests = end_upload_in(&transaction, id, Vec::new()).await?;
+        note_abandoned(&transaction, &upload).await?;
         transaction.commit().await?;
         remove_released(&self.db, &*self.objects, digests).await;
         Ok(true)
@@ -162,6 +176,16 @@ impl Collector {
         metrics::collected("blob", num_removed);
         Ok(())
     }
+}
+
+/// Appends to the chain of the adapter's tenant that the number of an upload is free again.
+async fn note_abandoned(transaction: &DatabaseTransaction, upload: &UploadRow) -> Result<(), RegistryError> {
+    let adapters = adapters::by_ids(transaction, [upload.adapter_id.as_str()]).await?;
+    let Some(adapter) = adapters.first() else { return Ok(()) };
+    let subject = &format!("{}/{}@{}", adapter.owner, adapter.name, upload.version);
+    let details = json!({ "upload": upload.id, "state": upload.state });
+    let act = Act { tenant_id: &adapter.tenant_id, action: "upload.abandoned", subject, details };
+    Ok(audit::append(transaction, Actor::System, act).await?)
 }
 
 impl Seen {

@@ -122,10 +122,13 @@ pub(crate) async fn revoked_within(connection: &impl ConnectionTrait, age: Durat
     Entity::find().select_only().column(Column::Id).filter(lately).into_tuple().all(connection).await
 }
 
-/// Those of `ids` that are keys and were not revoked.
-pub(crate) async fn unrevoked(connection: &impl ConnectionTrait, ids: &[String]) -> Result<Vec<String>, DbErr> {
-    let found = Entity::find().select_only().column(Column::Id).filter(Column::Id.is_in(ids));
-    found.filter(Column::RevokedAtMs.is_null()).into_tuple().all(connection).await
+/// Those of `ids` that are keys and were not revoked, each with its tenant's id, by id.
+pub(crate) async fn unrevoked(
+    connection: &impl ConnectionTrait,
+    ids: &[String],
+) -> Result<Vec<(String, String)>, DbErr> {
+    let found = Entity::find().select_only().columns([Column::Id, Column::TenantId]).filter(Column::Id.is_in(ids));
+    found.filter(Column::RevokedAtMs.is_null()).order_by_asc(Column::Id).into_tuple().all(connection).await
 }
 
 /// Revokes keys that were not revoked: one that was keeps the moment of the first time and by which key.

@@ -16,6 +16,11 @@ pub struct Model {
 }
 no_relations!();
 
+/// The end of a chain as it is now; `None` for one that was never begun.
+pub(crate) async fn get(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(tenant_id).one(connection).await
+}
+
 /// The end of a chain, which nobody else moves before the transaction ends. `first` is the hash that the first entry follows.
 pub(crate) async fn lock(connection: &impl ConnectionTrait, tenant_id: &str, first: &str) -> Result<Model, DbErr> {
     let locked = || Entity::find_by_id(tenant_id).lock_exclusive();

@@ -31,6 +31,16 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The moment `from_now` later, by this process's clock.
+pub(crate) fn ms_in(from_now: Duration) -> i64 {
+    now_ms().saturating_add(i64::try_from(from_now.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The moment `ago` before now, by this process's clock.
+pub(crate) fn ms_ago(ago: Duration) -> i64 {
+    now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// A stored moment as the API writes it (RFC 3339, UTC).
 pub(crate) fn moment(at_ms: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)

@@ -27,21 +27,26 @@ pub(crate) mod api_keys;
 pub(crate) mod audit_entries;
 pub(crate) mod audit_heads;
 pub(crate) mod blobs;
+pub(crate) mod data_map;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
 pub(crate) mod outbox;
+pub(crate) mod published_heads;
 pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
+pub(crate) mod tenant_erasures;
 pub(crate) mod tenants;
 pub(crate) mod upload_blobs;
 pub(crate) mod uploads;
 pub(crate) mod version_files;
 pub(crate) mod versions;
+pub(crate) mod webhook_deliveries;
+pub(crate) mod webhook_endpoints;
 pub(crate) mod withdrawals;
 
-pub(crate) use clock::{moment, ms_of, now_ms};
+pub(crate) use clock::{moment, ms_ago, ms_in, ms_of, now_ms};
 pub(crate) use connection::{
     MAX_IN, TENANTS_CHANGES, TENANTS_READS, begin_long_row_write, begin_row_write, begin_start, begin_write,
     begin_write_of, is_unique_violation,
@@ -52,8 +57,13 @@ pub use settings::{DatabaseSettings, SslMode};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;
+pub(crate) use audit_entries::Model as AuditEntryRow;
+pub(crate) use published_heads::Model as PublishedHeadRow;
 pub(crate) use tags::Model as TagRow;
+pub(crate) use tenant_erasures::Model as TenantErasureRow;
 pub(crate) use tenants::Model as TenantRow;
 pub(crate) use uploads::Model as UploadRow;
 pub(crate) use version_files::Model as FileRow;
 pub(crate) use versions::Model as VersionRow;
+pub(crate) use webhook_deliveries::Model as DeliveryRow;
+pub(crate) use webhook_endpoints::Model as WebhookEndpointRow;

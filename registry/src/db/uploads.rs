@@ -64,20 +64,19 @@ pub(crate) async fn delete(connection: &impl ConnectionTrait, id: &str) -> Resul
     Ok(Entity::delete_by_id(id).exec(connection).await?.rows_affected > 0)
 }
 
-/// Locks the row of an upload whose lease was not renewed since it was seen to end at `expires_at_ms` and has lapsed.
-/// Answers whether there is one.
+/// Locks and answers the row of an upload whose lease was not renewed since it was seen to end at `expires_at_ms` and has
+/// lapsed.
 pub(crate) async fn lock_lapsed(
     connection: &impl ConnectionTrait,
     id: &str,
     expires_at_ms: i64,
-) -> Result<bool, DbErr> {
-    let found = Entity::find_by_id(id)
+) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id)
         .filter(Column::LeaseExpiresAtMs.eq(expires_at_ms))
         .filter(Expr::col(Column::LeaseExpiresAtMs).lt(clock_ms(connection)))
         .lock_exclusive()
         .one(connection)
-        .await?;
-    Ok(found.is_some())
+        .await
 }
 
 /// Uploads whose lease has lapsed.

@@ -5,7 +5,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::outbox;
+use crate::db::{outbox, webhook_deliveries, webhook_endpoints};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,24 @@ pub(crate) struct Event<'a> {
 }
 
 impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::VersionReady,
+        Self::VersionYanked,
+        Self::VersionUnyanked,
+        Self::VersionTakenDown,
+        Self::VersionDeleted,
+        Self::KeyRevoked,
+        Self::KeyLeaked,
+        Self::AccessRequested,
+        Self::AccessDecided,
+    ];
+
+    /// The kind with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// As subscribers name it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -48,9 +66,17 @@ impl Kind {
     }
 }
 
-/// Writes an event to the outbox in the transaction of the change.
+/// Writes an event to the outbox in the transaction of the change, with a delivery for each endpoint of the tenant that wants
+/// it. One that is paused gets its own when it is enabled again.
 pub(crate) async fn emit(transaction: &DatabaseTransaction, event: Event<'_>) -> Result<(), DbErr> {
     let id = format!("evt_{}", Uuid::now_v7().simple());
     let payload = event.payload.to_string();
-    outbox::insert(transaction, id, event.tenant_id, event.kind.as_str(), event.subject, payload).await
+    let (tenant_id, kind) = (event.tenant_id, event.kind.as_str());
+    outbox::insert(transaction, id.clone(), tenant_id, kind, event.subject, payload).await?;
+    for endpoint in webhook_endpoints::of_tenant(transaction, tenant_id).await? {
+        if endpoint.wants(kind) {
+            webhook_deliveries::insert(transaction, tenant_id, &endpoint.id, &id, None).await?;
+        }
+    }
+    Ok(())
 }

@@ -12,11 +12,13 @@ mod page;
 mod problem;
 mod router;
 
+pub(crate) mod audit;
 pub(crate) mod keys;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 pub(crate) mod versions;
+pub(crate) mod webhooks;
 
 pub(crate) use caller::{Caller, Serving};
 pub(crate) use extract::{Body, PathOf, QueryOf};

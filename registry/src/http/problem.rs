@@ -89,6 +89,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
         RegistryError::AlreadyExists { .. } => (StatusCode::CONFLICT, "already_exists"),
         RegistryError::Retired { .. } => (StatusCode::CONFLICT, "retired"),
+        RegistryError::OperatorsTenant => (StatusCode::CONFLICT, "operators_tenant"),
         RegistryError::UploadInProgress(_) => (StatusCode::CONFLICT, "upload_in_progress"),
         RegistryError::WrongState { .. } => (StatusCode::CONFLICT, "wrong_state"),
         RegistryError::TakenDown(_) => (StatusCode::GONE, "taken_down"),

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, tags, tenants, tokens, versions};
+use super::{Problem, adapters, audit, base_models, keys, tags, tenants, tokens, versions, webhooks};
 use crate::Registry;
 
 /// Routes that need no key: facts about the installation that belong to no tenant.
@@ -27,6 +27,8 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(keys::create_key))
         .routes(routes!(adapters::create_adapter))
+        .routes(routes!(webhooks::create_webhook))
+        .routes(routes!(webhooks::replay_delivery))
 }
 
 /// Everything else.
@@ -36,6 +38,8 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tokens::exchange_token))
         .routes(routes!(tokens::rotate_signing_key))
         .routes(routes!(tenants::list_tenants))
+        .routes(routes!(tenants::export_tenant))
+        .routes(routes!(tenants::request_erasure, tenants::cancel_erasure))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
         // Adapters
@@ -48,6 +52,16 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(versions::yank_version))
         .routes(routes!(versions::unyank_version))
         .routes(routes!(versions::take_down_version))
+        // Audit
+        .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::export_audit))
+        .routes(routes!(audit::list_audit_heads))
+        // Webhooks
+        .routes(routes!(webhooks::list_webhooks))
+        .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
+        .routes(routes!(webhooks::rotate_webhook_secret))
+        .routes(routes!(webhooks::list_deliveries))
+        .routes(routes!(webhooks::get_delivery))
         // Tags
         .routes(routes!(tags::list_tags))
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))

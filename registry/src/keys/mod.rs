@@ -1,14 +1,19 @@
 //! API keys of a tenant: making, listing, revoking. How a presented key is verified is in [`crate::auth`].
 
-use sea_orm::{ConnectionTrait, DbErr};
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use serde::Serialize;
+use serde_json::json;
 use souk_protocol::{KeyId, Principal, Scope, Scopes, wall_clock};
 use time::OffsetDateTime;
 
 use crate::Registry;
+use crate::audit::{self, Act, Actor};
 use crate::auth::{ApiKey, AuthError, Authenticator, check_usable, scopes_from_column, scopes_to_column};
 use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, tenants, withdrawals};
 use crate::error::{Finding, RegistryError};
+use crate::events::{self, Event};
 use crate::idempotency::Once;
 use crate::rights::{Action, OVER_ALL_KEYS, require};
 use crate::slice::Slice;
@@ -77,6 +82,9 @@ impl Registry {
         })?;
         let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
         let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
+        let details = json!({ "scopes": row.scopes, "expires_at_ms": row.expires_at_ms });
+        let act = Act { tenant_id: &row.tenant_id, action: "key.created", subject: &row.id, details };
+        audit::append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
         let (key, maker) = (&row.id, &principal.key);
@@ -136,14 +144,19 @@ impl Registry {
         if key.id != principal.key.as_str() && ids.iter().any(|id| id == principal.key.as_str()) {
             return Err(RegistryError::OwnKeyMadeWithIt(key.id));
         }
-        let mut withdrawn = Vec::new();
+        let mut revoked = RevokedKeys::new();
         for some in ids.chunks(MAX_IN) {
             let unrevoked = api_keys::unrevoked(&transaction, some).await?;
-            api_keys::revoke(&transaction, &unrevoked, principal.key.as_str()).await?;
-            withdrawn.extend(unrevoked.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))));
+            let unrevoked_ids: Vec<_> = unrevoked.iter().map(|(id, _)| id.clone()).collect();
+            api_keys::revoke(&transaction, &unrevoked_ids, principal.key.as_str()).await?;
+            for (id, tenant_id) in unrevoked {
+                revoked.entry(tenant_id).or_default().push(id);
+            }
         }
+        let withdrawn: Vec<_> = revoked.values().flatten().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
         let num_revoked = withdrawn.len();
         withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
+        note_revoked(&transaction, principal, &key.id, &revoked).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
         let (id, by) = (&key.id, &principal.key);
@@ -171,6 +184,28 @@ impl Registry {
             }
         }
     }
+}
+
+/// Ids of keys that are revoked at once, by the id of their tenant.
+type RevokedKeys = BTreeMap<String, Vec<String>>;
+
+/// Tells each tenant which of its keys went with the key `subject`: in its chain, and outside.
+async fn note_revoked(
+    transaction: &DatabaseTransaction,
+    principal: &Principal,
+    subject: &str,
+    revoked: &RevokedKeys,
+) -> Result<(), DbErr> {
+    let by = principal.key.as_str();
+    for (tenant_id, keys) in revoked {
+        let payload = json!({ "keys": keys, "revoked_by": by });
+        events::emit(transaction, Event { tenant_id, kind: events::Kind::KeyRevoked, subject, payload }).await?;
+    }
+    for (tenant_id, keys) in revoked {
+        let act = Act { tenant_id, action: "key.revoked", subject, details: json!({ "keys": keys }) };
+        audit::append(transaction, Actor::of(principal), act).await?;
+    }
+    Ok(())
 }
 
 /// Makes a key and stores its hash. The key itself is nowhere but in the answer.

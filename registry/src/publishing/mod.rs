@@ -43,6 +43,8 @@ pub(crate) use parts::Parts;
 /// An upload that may begin.
 pub(crate) struct Upload {
     registry: Registry,
+    /// Who publishes.
+    principal: Principal,
     adapter: AdapterRow,
     kind: Kind,
     place: Pass<Holder>,
@@ -72,7 +74,7 @@ impl Registry {
     ) -> Result<Upload, RegistryError> {
         let adapter = self.adapter_for(principal, Action::PublishVersion, owner, name).await?;
         let place = self.gates.begin_upload(principal)?;
-        Ok(Upload { registry: self.clone(), adapter, kind, place, announced })
+        Ok(Upload { registry: self.clone(), principal: principal.clone(), adapter, kind, place, announced })
     }
 }
 
@@ -122,12 +124,14 @@ impl Complete {
         shape: impl FnOnce(VersionDetails) -> A,
     ) -> Result<VersionDetails, RegistryError> {
         let Self { upload, claim, number, received, mut in_flight } = self;
-        let Upload { registry, adapter, kind, place, .. } = upload;
+        let Upload { registry, principal, adapter, kind, place, .. } = upload;
         let _until_the_end = (place, claim);
         let published = async {
             in_flight.validating().await?;
             let artefact = kind.check(received, registry.bases.clone()).await?;
-            publish::publish(&registry, &adapter, &number, artefact, &mut in_flight, once, shape).await
+            let release =
+                publish::Release { registry: &registry, principal: &principal, adapter: &adapter, number: &number };
+            publish::publish(release, artefact, &mut in_flight, once, shape).await
         };
         match published.await {
             Ok(version) => {

@@ -2,7 +2,8 @@
 
 use semver::Version;
 use serde::Serialize;
-use souk_protocol::Digest;
+use serde_json::json;
+use souk_protocol::{Digest, Principal};
 use uuid::Uuid;
 
 use super::in_flight::InFlight;
@@ -14,21 +15,29 @@ use crate::db::{
     version_files, versions,
 };
 use crate::error::RegistryError;
+use crate::events::Kind;
 use crate::idempotency::Once;
-use crate::versions::VersionDetails;
+use crate::versions::{VersionDetails, note};
 use crate::words::VersionState;
+
+/// What is published, and who does it.
+pub(super) struct Release<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) principal: &'a Principal,
+    pub(super) adapter: &'a AdapterRow,
+    pub(super) number: &'a Version,
+}
 
 /// Puts the blobs in place, then makes the version visible: all rows or none, and only while the upload's lease was not
 /// ended.
 pub(super) async fn publish<A: Serialize>(
-    registry: &Registry,
-    adapter: &AdapterRow,
-    number: &Version,
+    release: Release<'_>,
     artefact: Artefact,
     in_flight: &mut InFlight,
     once: &Once,
     shape: impl FnOnce(VersionDetails) -> A,
 ) -> Result<VersionDetails, RegistryError> {
+    let Release { registry, principal, adapter, number } = release;
     // Before any of it is put in place.
     let content = content_of(&artefact);
     refuse_if(taken_down_content::any_of(&registry.db, &content).await?)?;
@@ -56,6 +65,8 @@ pub(super) async fn publish<A: Serialize>(
     adapters::relist(&transaction, [adapter.id.as_str()]).await?;
     let size_bytes = version.files.iter().map(|file| file.size_bytes).sum();
     tenants::add_stored(&transaction, &adapter.tenant_id, size_bytes).await?;
+    let facts = json!({ "base_digest": version.row.base_digest, "rank": version.row.rank });
+    note(&transaction, principal, Kind::VersionReady, &[(adapter, &version.row)], facts).await?;
     once.keep_in(&transaction, || shape(version.clone())).await?;
     transaction.commit().await?;
     let (name, digest) = (&version.adapter, &version.row.digest);

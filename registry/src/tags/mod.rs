@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
 
 use crate::Registry;
 use crate::adapters::existing_version;
+use crate::audit::{self, Act, Actor};
 use crate::db::{AdapterRow, TagRow, VersionRow, begin_write_of, now_ms, tags, versions};
 use crate::error::{Finding, RegistryError};
 use crate::rights::Action;
@@ -90,6 +92,14 @@ impl Registry {
             })?;
         }
         tags::put(&transaction, &row).await?;
+        let details = json!({ "version": version.version, "version_id": version.id });
+        let act = Act {
+            tenant_id: &adapter.tenant_id,
+            action: "tag.put",
+            subject: &format!("{owner}/{name}:{tag}"),
+            details,
+        };
+        audit::append(&transaction, Actor::of(principal), act).await?;
         transaction.commit().await?;
         Ok(TagDetails::new(&adapter, row, version))
     }
@@ -103,7 +113,15 @@ impl Registry {
         tag: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteTag, owner, name).await?;
-        if tags::delete(&self.db, &adapter.id, tag).await? { Ok(()) } else { Err(tag_not_found(&adapter, tag)) }
+        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        if !tags::delete(&transaction, &adapter.id, tag).await? {
+            return Err(tag_not_found(&adapter, tag));
+        }
+        let subject = &format!("{owner}/{name}:{tag}");
+        let act = Act { tenant_id: &adapter.tenant_id, action: "tag.deleted", subject, details: json!({}) };
+        audit::append(&transaction, Actor::of(principal), act).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 }
 

@@ -1,10 +1,15 @@
 //! Tenants: who owns adapters and keys. The operator makes them.
 
+mod erase;
+mod export;
+
 use serde::Serialize;
+use serde_json::json;
 use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
 
 use crate::Registry;
+use crate::audit::{self, Act, Actor};
 use crate::db::{TenantRow, begin_write, is_unique_violation, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
@@ -30,6 +35,8 @@ impl Registry {
             }
             error.into()
         })?;
+        let act = Act { tenant_id: &tenant.id, action: "tenant.created", subject: &tenant.id, details: json!({}) };
+        audit::append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(tenant.clone())).await?;
         transaction.commit().await?;
         tracing::info!(tenant.name = name, "Made tenant {name}");

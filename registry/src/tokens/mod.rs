@@ -20,6 +20,7 @@ use souk_protocol::{Principal, Scope, Scopes, wall_clock};
 use uuid::Uuid;
 
 use crate::Registry;
+use crate::audit::Actor;
 use crate::auth::{ApiKey, AuthError, check_usable, scopes_to_column};
 use crate::db::api_keys;
 use crate::error::{Finding, RegistryError};
@@ -83,7 +84,7 @@ impl Registry {
     /// Makes a new signing key, which signs from now on.
     pub(crate) async fn rotate_signing_key(&self, principal: &Principal) -> Result<TokenKey, RegistryError> {
         require(principal, Action::RotateSigningKey)?;
-        let key = self.signing_keys.rotate().await?;
+        let key = self.signing_keys.rotate(Actor::of(principal)).await?;
         let (kid, by) = (&key.kid, &principal.key);
         tracing::warn!(kid, by.key = %by, by.tenant = principal.tenant_name, "Key {by} rotated the signing key: {kid} signs now");
         Ok(key)

@@ -8,13 +8,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sea_orm::{DatabaseConnection, DbErr};
+use serde_json::json;
 use souk_http::token::{self, Claims, LEEWAY, LIFETIME, TokenError, Verifier};
 use souk_protocol::wall_clock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::audit::{self, Act, Actor, INSTALLATION};
 use crate::auth::AuthError;
+use crate::db::begin_row_write;
 use crate::db::signing_keys::{self, Model};
 use crate::error::RegistryError;
 use crate::seal::{Sealed, Seals};
@@ -25,7 +28,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Signs and verifies.
 pub(crate) struct SigningKeys {
     db: DatabaseConnection,
-    seals: Seals,
+    seals: Arc<Seals>,
     issuer: String,
     /// Age at which the newest is followed by another.
     rotate_after: Duration,
@@ -75,7 +78,7 @@ impl SigningKeys {
     /// come from.
     pub(crate) async fn open(
         db: DatabaseConnection,
-        seals: Seals,
+        seals: Arc<Seals>,
         issuer: String,
         rotate_after: Duration,
     ) -> Result<Self, DbErr> {
@@ -120,10 +123,10 @@ impl SigningKeys {
         Ok(self.known().rows.iter().map(TokenKey::from).collect())
     }
 
-    /// Makes a key that signs from now on.
-    pub(crate) async fn rotate(&self) -> Result<TokenKey, SigningKeysError> {
+    /// Makes a key that signs from now on, for `actor`.
+    pub(crate) async fn rotate(&self, actor: Actor) -> Result<TokenKey, SigningKeysError> {
         let mut read_at = self.reading.lock().await;
-        let row = self.insert().await?;
+        let row = self.insert(actor).await?;
         self.read_rows(&mut read_at).await?;
         Ok(TokenKey::from(&row))
     }
@@ -139,7 +142,7 @@ impl SigningKeys {
         self.read_rows(&mut read_at).await?;
         if self.known().signing.as_ref().is_none_or(|signing| self.is_old(signing)) {
             // Two registries that do so at once make two, and either can be verified.
-            let row = self.insert().await?;
+            let row = self.insert(Actor::System).await?;
             tracing::info!(kid = row.kid, "Made a signing key");
             self.read_rows(&mut read_at).await?;
         }
@@ -147,14 +150,19 @@ impl SigningKeys {
         self.known().signing.clone().ok_or_else(nothing)
     }
 
-    async fn insert(&self) -> Result<Model, SigningKeysError> {
+    async fn insert(&self, actor: Actor) -> Result<Model, SigningKeysError> {
         let failed = |_| SigningKeysError::Signing("no key could be made".to_owned());
         let pair = Ed25519KeyPair::generate().map_err(failed)?;
         let private = pair.to_pkcs8v1().map_err(failed)?;
         let kid = format!("sig_{}", Uuid::new_v4().simple());
         let sealed = self.seals.close(private.as_ref(), &kid);
         let public = pair.public_key().as_ref();
-        Ok(signing_keys::insert(&self.db, &kid, public, sealed.bytes, sealed.version).await?)
+        let transaction = begin_row_write(&self.db).await?;
+        let row = signing_keys::insert(&transaction, &kid, public, sealed.bytes, sealed.version).await?;
+        let act = Act { tenant_id: INSTALLATION, action: "signing_key.rotated", subject: &kid, details: json!({}) };
+        audit::append(&transaction, actor, act).await?;
+        transaction.commit().await?;
+        Ok(row)
     }
 
     /// Reads the table again unless that was done a moment ago; answers whether it was.

@@ -1,18 +1,22 @@
 //! Versions: immutable once ready. How one comes to be is in [`crate::publishing`].
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sea_orm::{DatabaseTransaction, DbErr};
 use semver::Version;
+use serde_json::{Value, json};
 use souk_protocol::{Digest, Principal};
 
 use crate::Registry;
 use crate::adapters::{existing_version, version_not_found};
+use crate::audit::{self, Act, Actor};
 use crate::db::{
     AdapterRow, FileRow, VersionRow, adapters, begin_write, begin_write_of, now_ms, tags, taken_down_content, tenants,
     version_files, versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
+use crate::events::{self, Event, Kind};
 use crate::objects::{BlobReader, digest_of};
 use crate::rights::Action;
 use crate::slice::{Slice, wrong_cursor};
@@ -111,8 +115,11 @@ impl Registry {
         number: &str,
         is_yanked: bool,
     ) -> Result<VersionDetails, RegistryError> {
-        let (state, action) =
-            if is_yanked { (VersionState::Yanked, "yanked") } else { (VersionState::Ready, "unyanked") };
+        let (state, kind, action) = if is_yanked {
+            (VersionState::Yanked, Kind::VersionYanked, "yanked")
+        } else {
+            (VersionState::Ready, Kind::VersionUnyanked, "unyanked")
+        };
         let right = if is_yanked { Action::YankVersion } else { Action::UnyankVersion };
         let adapter = self.adapter_for(principal, right, owner, name).await?;
         let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
@@ -125,6 +132,7 @@ impl Registry {
             versions::set_state(&transaction, &version.id, state, None).await?;
             adapters::relist(&transaction, [adapter.id.as_str()]).await?;
             version.state = state.as_str().to_owned();
+            note(&transaction, principal, kind, &[(&adapter, &version)], json!({})).await?;
         }
         transaction.commit().await?;
         self.one_version(&adapter, version).await
@@ -173,6 +181,13 @@ impl Registry {
         let digests: BTreeSet<Digest> = digests.filter_map(|digest| digest.parse().ok()).collect();
         let withdrawn: Vec<_> = digests.into_iter().map(Withdrawn::Version).collect();
         withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
+        let of_alike = adapters::by_ids(&transaction, alike.iter().map(|other| other.adapter_id.as_str())).await?;
+        let others = alike.iter().filter(|other| other.id != version.id).filter_map(|other| {
+            let of_other = of_alike.iter().find(|adapter| adapter.id == other.adapter_id)?;
+            Some((of_other, other))
+        });
+        let all: Vec<_> = std::iter::once((&adapter, &version)).chain(others).collect();
+        note(&transaction, principal, Kind::VersionTakenDown, &all, json!({ "reason": reason })).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
         tracing::warn!(
@@ -211,6 +226,7 @@ impl Registry {
         adapters::relist(&transaction, [adapter.id.as_str()]).await?;
         let digests = freed.digests;
         db::blobs::release(&transaction, &digests).await?;
+        note(&transaction, principal, Kind::VersionDeleted, &[(&adapter, &version)], json!({})).await?;
         transaction.commit().await?;
         tracing::info!(
             adapter.owner = owner,
@@ -248,6 +264,39 @@ impl Registry {
         let mut details = self.version_details(adapter, vec![row]).await?;
         Ok(details.pop().expect("one row has one set of details"))
     }
+}
+
+/// Tells each tenant what became of its versions: outside an event for each, with `facts`, and one entry in its chain.
+pub(crate) async fn note(
+    transaction: &DatabaseTransaction,
+    principal: &Principal,
+    kind: Kind,
+    versions: &[(&AdapterRow, &VersionRow)],
+    facts: Value,
+) -> Result<(), DbErr> {
+    let mut by_tenant = BTreeMap::<&str, Vec<Value>>::new();
+    for (adapter, version) in versions {
+        let subject = &version_name(adapter, version);
+        let named = json!({ "version": subject, "version_id": version.id, "digest": version.digest });
+        let mut payload = named.clone();
+        if let (Some(payload), Some(facts)) = (payload.as_object_mut(), facts.as_object()) {
+            payload.extend(facts.clone());
+        }
+        let tenant_id = adapter.tenant_id.as_str();
+        events::emit(transaction, Event { tenant_id, kind, subject, payload }).await?;
+        by_tenant.entry(tenant_id).or_default().push(named);
+    }
+    for (tenant_id, named) in by_tenant {
+        let subject = named[0]["version"].as_str().unwrap_or_default().to_owned();
+        let details = json!({ "versions": named });
+        let act = Act { tenant_id, action: kind.as_str(), subject: &subject, details };
+        audit::append(transaction, Actor::of(principal), act).await?;
+    }
+    Ok(())
+}
+
+fn version_name(adapter: &AdapterRow, version: &VersionRow) -> String {
+    format!("{}/{}@{}", adapter.owner, adapter.name, version.version)
 }
 
 impl VersionDetails {

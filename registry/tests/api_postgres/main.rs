@@ -10,6 +10,8 @@ mod support;
 
 #[path = "../api/adapters.rs"]
 mod adapters;
+#[path = "../api/audit.rs"]
+mod audit;
 #[path = "../api/faults.rs"]
 mod faults;
 #[path = "../api/idempotency.rs"]
@@ -26,6 +28,8 @@ mod processes;
 mod recovery;
 #[path = "../api/reports.rs"]
 mod reports;
+#[path = "../api/retention.rs"]
+mod retention;
 #[path = "../api/rights.rs"]
 mod rights;
 #[path = "../api/shares.rs"]
@@ -38,6 +42,8 @@ mod together;
 mod tokens;
 #[path = "../api/versions.rs"]
 mod versions;
+#[path = "../api/webhooks.rs"]
+mod webhooks;
 
 mod checking;
 mod connecting;

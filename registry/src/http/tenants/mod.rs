@@ -1,7 +1,10 @@
 //! Tenants: who owns adapters and keys. The operator makes them.
 
+mod cancel_erasure;
 mod create_tenant;
+mod export_tenant;
 mod list_tenants;
+mod request_erasure;
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -9,8 +12,11 @@ use utoipa::ToSchema;
 
 use crate::db::{TenantRow, moment};
 
+pub(crate) use cancel_erasure::*;
 pub(crate) use create_tenant::*;
+pub(crate) use export_tenant::*;
 pub(crate) use list_tenants::*;
+pub(crate) use request_erasure::*;
 
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]

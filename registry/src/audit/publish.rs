@@ -1,0 +1,74 @@
+//! Publishing where chains end, every hour: rows of a table that only grows, and a line in the log with a digest over them,
+//! so that neither can be rewritten unless whoever keeps the log takes part.
+
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, DbErr};
+use sha2::{Digest as _, Sha256};
+use souk_protocol::Digest;
+use tokio::time::Instant;
+
+use crate::db::{now_ms, published_heads};
+
+/// Heads that are read at a time for the digest.
+const READ_AT_ONCE: u64 = 500;
+
+/// Publishes what has grown since it was last done; one registry at a time does, that of the collector.
+pub(crate) struct Publisher {
+    every: Duration,
+    /// `None` before it was looked for when that was done last.
+    next: Option<Instant>,
+}
+
+impl Publisher {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, next: None }
+    }
+
+    /// Publishes if it is time to; answers how many heads.
+    pub(crate) async fn look(&mut self, db: &DatabaseConnection) -> Result<u64, DbErr> {
+        let now = Instant::now();
+        let next = match self.next {
+            Some(next) => next,
+            None => {
+                // Another registry, or this one before its start, did so a while ago.
+                let ago = published_heads::newest_ms(db).await?.map(|at_ms| now_ms().saturating_sub(at_ms).max(0));
+                let ago = ago.map_or(self.every, |ago_ms| Duration::from_millis(ago_ms.unsigned_abs()));
+                now + self.every.saturating_sub(ago)
+            }
+        };
+        self.next = Some(next);
+        if now < next {
+            return Ok(0);
+        }
+        let num_published = publish(db).await?;
+        self.next = Some(now + self.every);
+        Ok(num_published)
+    }
+}
+
+/// Publishes every head that has moved since it was last published.
+pub(super) async fn publish(db: &DatabaseConnection) -> Result<u64, DbErr> {
+    let at_ms = now_ms();
+    let num_published = published_heads::publish(db, at_ms).await?;
+    if num_published == 0 {
+        return Ok(0);
+    }
+    let (mut after, mut sha256) = (None, Sha256::new());
+    loop {
+        let rows = published_heads::published_at(db, at_ms, after, READ_AT_ONCE).await?;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.tenant_id.clone());
+        for row in &rows {
+            sha256.update(format!("{} {} {}\n", row.tenant_id, row.number, row.hash).as_bytes());
+        }
+    }
+    let digest = Digest::from_bytes(sha256.finalize().into());
+    tracing::info!(
+        audit.at_ms = at_ms,
+        audit.num_heads = num_published,
+        audit.digest = %digest,
+        "Published {num_published} heads of audit chains with the digest {digest}"
+    );
+    Ok(num_published)
+}

@@ -1,0 +1,89 @@
+//! Carrying out erasures of tenants that are due, a piece at a time: a collector that is killed in between leaves a tenant half
+//! erased, and the next one goes on.
+
+use sea_orm::DatabaseTransaction;
+use serde_json::json;
+use souk_protocol::KeyId;
+
+use super::Collector;
+use crate::adapters::delete_rows;
+use crate::audit::{self, Act, Actor};
+use crate::blobs::{end_upload_in, remove_released};
+use crate::db::data_map::TABLES;
+use crate::db::{
+    AdapterRow, MAX_IN, adapters, api_keys, begin_write, begin_write_of, tenant_erasures, uploads, withdrawals,
+};
+use crate::error::RegistryError;
+use crate::metrics;
+use crate::withdrawals::Withdrawn;
+
+/// Rows that are removed in one transaction.
+const AT_ONCE: u64 = 500;
+
+impl Collector {
+    /// Erases the tenant that is due for the longest time, if there is one.
+    pub(super) async fn erase_due_tenant(&self) -> Result<(), RegistryError> {
+        let Some(due) = tenant_erasures::first_due(&self.db).await? else { return Ok(()) };
+        let tenant_id = &due.tenant_id;
+        self.end_keys_of(tenant_id, &due.requested_by).await?;
+        while let Some(adapter) = adapters::any_of(&self.db, tenant_id).await? {
+            self.erase_adapter(&adapter).await?;
+        }
+        for table in TABLES {
+            loop {
+                let transaction = begin_write_of(&self.db, tenant_id).await?;
+                let is_more = table.erase(&transaction, tenant_id, AT_ONCE).await?;
+                transaction.commit().await?;
+                if !is_more {
+                    break;
+                }
+            }
+        }
+        let transaction = begin_write_of(&self.db, tenant_id).await?;
+        if tenant_erasures::note_done(&transaction, tenant_id).await? {
+            let act = Act { tenant_id, action: "tenant.erased", subject: tenant_id, details: json!({}) };
+            audit::append(&transaction, Actor::System, act).await?;
+        }
+        transaction.commit().await?;
+        metrics::collected("tenant", 1);
+        tracing::warn!(tenant.id = tenant_id, "Erased tenant {tenant_id}");
+        Ok(())
+    }
+
+    /// Revokes what is left of a tenant's keys, for who asked for its erasure, so that nobody does anything while it goes.
+    async fn end_keys_of(&self, tenant_id: &str, by: &str) -> Result<(), RegistryError> {
+        let transaction = begin_write(&self.db).await?;
+        let unrevoked = api_keys::unrevoked_of(&transaction, tenant_id).await?;
+        let ids: Vec<_> = unrevoked.into_iter().map(|key| key.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for some in ids.chunks(MAX_IN) {
+            api_keys::revoke(&transaction, some, by).await?;
+        }
+        let rows: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
+        // Told by nobody, so that this registry hears of it too.
+        withdrawals::insert_all(&transaction, "", rows).await?;
+        let act = Act { tenant_id, action: "key.revoked", subject: tenant_id, details: json!({ "keys": ids }) };
+        audit::append(&transaction, Actor::System, act).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn erase_adapter(&self, adapter: &AdapterRow) -> Result<(), RegistryError> {
+        let transaction = begin_write(&self.db).await?;
+        let mut digests = end_uploads(&transaction, adapter).await?;
+        digests.extend(delete_rows(&transaction, adapter).await?.unwrap_or_default());
+        transaction.commit().await?;
+        remove_released(&self.db, &*self.objects, digests).await;
+        Ok(())
+    }
+}
+
+/// Ends the uploads for an adapter: they cannot be committed any more.
+async fn end_uploads(transaction: &DatabaseTransaction, adapter: &AdapterRow) -> Result<Vec<String>, RegistryError> {
+    let mut digests = Vec::new();
+    while let Some(upload) = uploads::of_adapter(transaction, &adapter.id, None).await? {
+        digests.extend(end_upload_in(transaction, &upload.id, Vec::new()).await?);
+    }
+    Ok(digests)
+}
