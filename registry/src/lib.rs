@@ -32,6 +32,7 @@ mod publishing;
 mod recover;
 mod report;
 mod schema;
+mod services;
 mod tags;
 mod tenants;
 mod tokens;
@@ -40,6 +41,7 @@ mod versions;
 mod audit;
 mod auth;
 mod blobs;
+mod changes;
 mod collector;
 mod events;
 mod idempotency;
@@ -48,6 +50,7 @@ mod rights;
 mod seal;
 mod secrets;
 mod taken_down;
+mod withdrawal_lines;
 mod withdrawals;
 
 mod db;
@@ -59,13 +62,13 @@ mod words;
 
 pub use admin_key::ADMIN_TENANT;
 pub use auth::{ApiKey, AuthError, MalformedKey};
-pub use catalog::{ListedModel, ListedModels};
+pub use catalog::{ListedModel, ListedModels, WarmCatalog};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
 pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
-pub use http::{openapi, public_adapters_after, router};
+pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;
 pub use objects::{
     Addressing, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore, OpenObjectsError,

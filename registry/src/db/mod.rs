@@ -31,6 +31,7 @@ pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
 pub(crate) mod outbox;
+pub(crate) mod services;
 pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
@@ -52,6 +53,7 @@ pub use settings::{DatabaseSettings, SslMode};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;
+pub(crate) use services::Model as ServiceRow;
 pub(crate) use tags::Model as TagRow;
 pub(crate) use tenants::Model as TenantRow;
 pub(crate) use uploads::Model as UploadRow;

@@ -51,6 +51,13 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
+/// Notes that something may have changed after each request that is no read, before its caller hears of it.
+pub(crate) async fn note_changes(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let _noted = (!is_read).then(|| registry.changes.note_on_drop());
+    next.run(request).await
+}
+
 /// Answers paths under the prefix that no route has.
 pub(crate) async fn no_such_route(OriginalUri(uri): OriginalUri) -> RegistryError {
     RegistryError::NotFound { what: "route", name: uri.path().to_owned() }

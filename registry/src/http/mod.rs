@@ -12,7 +12,9 @@ mod page;
 mod problem;
 mod router;
 
+pub(crate) mod internal;
 pub(crate) mod keys;
+pub(crate) mod services;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
@@ -21,6 +23,7 @@ pub(crate) mod versions;
 pub(crate) use caller::{Caller, Serving};
 pub(crate) use extract::{Body, PathOf, QueryOf};
 pub(crate) use idempotency::{key_of, route_of};
+pub use internal::INTERNAL;
 pub(crate) use middleware::JSON_BODY_BYTES;
 pub use page::public_adapters_after;
 pub(crate) use page::{Page, PageQuery};

@@ -16,6 +16,8 @@ mod faults;
 mod idempotency;
 #[path = "../api/installation.rs"]
 mod installation;
+#[path = "../api/internal.rs"]
+mod internal;
 #[path = "../api/isolation.rs"]
 mod isolation;
 #[path = "../api/keys.rs"]
@@ -28,6 +30,8 @@ mod recovery;
 mod reports;
 #[path = "../api/rights.rs"]
 mod rights;
+#[path = "../api/services.rs"]
+mod services;
 #[path = "../api/shares.rs"]
 mod shares;
 #[path = "../api/side_doors.rs"]
@@ -38,6 +42,8 @@ mod together;
 mod tokens;
 #[path = "../api/versions.rs"]
 mod versions;
+#[path = "../api/warm.rs"]
+mod warm;
 
 mod checking;
 mod connecting;
