@@ -33,6 +33,8 @@ const CHANGES_EVERY: Duration = Duration::from_millis(100);
 /// One gateway's stream.
 pub(crate) struct WithdrawalLines {
     registry: Registry,
+    /// The id of the key of the service that listens.
+    service: String,
     /// Where it stands; `None` before it began.
     seen: Option<i64>,
     /// What the gateway has heard already.
@@ -45,14 +47,14 @@ pub(crate) struct WithdrawalLines {
 
 impl WithdrawalLines {
     /// A stream that goes on after the number, or begins anew.
-    pub(crate) fn new(registry: Registry, after: Option<i64>) -> Self {
+    pub(crate) fn new(registry: Registry, service: String, after: Option<i64>) -> Self {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (bell, changes) = (registry.withdrawals(), registry.changes.listen());
-        Self { registry, seen: None, after, beat, bell, changes, told_change_at: None }
+        Self { registry, service, seen: None, after, beat, bell, changes, told_change_at: None }
     }
 
-    /// Waits for what is to be told next; `None` when the registry ends.
+    /// Waits for what is to be told next; `None` when the registry ends, or who listens may listen no more.
     pub(crate) async fn next(&mut self) -> Option<Vec<Line>> {
         loop {
             let ending = self.registry.ending.clone();
@@ -69,6 +71,9 @@ impl WithdrawalLines {
                     self.told_change_at = Some(Instant::now());
                     return Some(vec![Line::Changed]);
                 }
+            }
+            if self.registry.withdrawals.revoked_keys().has(&self.service) {
+                return None;
             }
             match timeout(READING_TIME, self.read()).await {
                 Ok(Ok(lines)) => return Some(lines),

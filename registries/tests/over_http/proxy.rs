@@ -1,5 +1,6 @@
 //! A TCP proxy that passes bytes on until it is told otherwise.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,7 +46,7 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.mode.send_if_modified(|now| std::mem::replace(now, mode) != mode);
     }
 
     /// Connections that came so far.
@@ -65,14 +66,16 @@ async fn pass(mut client: TcpStream, target: String, mut mode: watch::Receiver<M
         }
     }
     let Ok(mut server) = TcpStream::connect(&target).await else { return };
+    // Kept while nothing passes, so that no byte of it is lost.
+    let mut passing = pin!(tokio::io::copy_bidirectional(&mut client, &mut server));
     loop {
         let now = *mode.borrow_and_update();
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server), if now == Mode::Pass => return,
-            changed = mode.changed() => if changed.is_err() { return },
-        }
-        if *mode.borrow() == Mode::Closed {
+        if now == Mode::Closed {
             return;
+        }
+        tokio::select! {
+            _ = &mut passing, if now == Mode::Pass => return,
+            changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -61,10 +61,11 @@ async fn hide(uri: OriginalUri, request: Request, next: Next) -> Result<Response
 /// Lets services in by their token.
 async fn authenticate_service(
     State(registry): State<Registry>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, RegistryError> {
     let service = registry.authenticate_service(presented(request.headers())?).await?;
+    request.extensions_mut().insert(service.clone());
     let response = next.run(request).await;
     let status = response.status().as_u16();
     tracing::debug!(service.id = service.id, service.name = service.name, status, "A service was answered");

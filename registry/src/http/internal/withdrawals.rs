@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -11,6 +12,7 @@ use souk_protocol::internal::Line;
 use crate::Registry;
 use crate::error::RegistryError;
 use crate::http::QueryOf;
+use crate::tokens::CallingService;
 use crate::withdrawal_lines::WithdrawalLines;
 
 /// Where the stream goes on.
@@ -23,9 +25,10 @@ pub(super) struct Query {
 /// The stream, which ends with the registry or its listener.
 pub(super) async fn withdrawals(
     State(registry): State<Registry>,
+    Extension(service): Extension<CallingService>,
     QueryOf(query): QueryOf<Query>,
 ) -> Result<Response, RegistryError> {
-    let lines = WithdrawalLines::new(registry, query.after);
+    let lines = WithdrawalLines::new(registry, service.id, query.after);
     let bytes = stream::unfold(lines, |mut lines| async move {
         let told = lines.next().await?;
         Some((Ok::<_, Infallible>(written(&told)), lines))
