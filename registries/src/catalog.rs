@@ -113,7 +113,7 @@ impl HttpCatalog {
 
     async fn by_asking(&self, presented: &str) -> Result<Principal, AuthError> {
         let question = Authenticate { presented: presented.to_owned() };
-        let ask = self.registries.ask("authenticate", &question, ANSWER_TIME);
+        let ask = || self.registries.ask("authenticate", &question, ANSWER_TIME);
         let answer = self.callers.get(&self.heard, self.hashed(presented), None, holder_of, ask).await;
         match &*answer.map_err(|error| AuthError::Unavailable(error.into()))? {
             Authenticated::Known(caller) => Ok(Principal::from(caller.clone())),
@@ -153,7 +153,7 @@ impl Catalog for HttpCatalog {
 
     async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
         let question = Resolve { caller: Some(Caller::from(principal)), reference: reference.clone() };
-        let ask = self.registries.ask("resolve", &question, ANSWER_TIME);
+        let ask = || self.registries.ask("resolve", &question, ANSWER_TIME);
         let key = (principal.tenant.clone(), principal.key.clone(), reference.clone());
         let tenant = || Some(principal.tenant.clone());
         let answer = self.adapters.get(&self.heard, key, tenant(), |_| tenant(), ask).await.map_err(unavailable)?;
@@ -177,13 +177,13 @@ impl Catalog for HttpCatalog {
         let question = ListModels { caller: Caller::from(principal), most_public };
         let listed = self.registries.ask::<Models>("models", &question, LIST_TIME).await.map_err(unavailable)?;
         let Models { models, next } = listed.answer;
-        Ok(ModelPage { entries: models.into_iter().map(entry).collect(), next })
+        Ok(ModelPage { entries: models.iter().map(entry).collect(), next })
     }
 
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
         let question = GetModel { caller: Caller::from(principal), name: name.clone() };
         let found = self.registries.ask::<Option<Model>>("model", &question, ANSWER_TIME).await;
-        found.map_err(unavailable)?.answer.map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
+        found.map_err(unavailable)?.answer.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
     }
 
     fn lost_for(&self) -> Option<Duration> {
@@ -202,7 +202,7 @@ fn holder_of(authenticated: &Authenticated) -> Holder {
     }
 }
 
-fn entry(model: Model) -> ModelEntry {
+fn entry(model: &Model) -> ModelEntry {
     ModelEntry {
         id: model.name.to_string(),
         owner: model.name.owner().to_owned(),

@@ -51,13 +51,13 @@ impl<Q: Eq + Hash + Clone, A> Rights<Q, A> {
 
     /// The answer: kept, or what `ask` hears, or where nobody answers what was kept for longer. `holder_of` says whose
     /// an answer is; `asker` whose the question is before there is one.
-    pub(crate) async fn get(
+    pub(crate) async fn get<F: Future<Output = Result<Answered<A>, AskError>>>(
         &self,
         heard: &Heard,
         question: Q,
         asker: Holder,
         holder_of: impl Fn(&A) -> Holder,
-        ask: impl Future<Output = Result<Answered<A>, AskError>>,
+        ask: impl FnOnce() -> F,
     ) -> Result<Arc<A>, AskError> {
         self.forget_if_anew(heard);
         let change = heard.change();
@@ -68,7 +68,8 @@ impl<Q: Eq + Hash + Clone, A> Rights<Q, A> {
         let asker = kept.as_ref().map_or(asker, |kept| holder_of(&kept.answer));
         let flight = async {
             let _turn = self.turns.wait(&asker, 1, PATIENCE).await.map_err(AskError::no_turn)?;
-            let Answered { answer, asked_at } = ask.await?;
+            // On the heap: it is large, and most calls do not need it.
+            let Answered { answer, asked_at } = Box::pin(ask()).await?;
             let had = Had { answer: Arc::new(answer), at: asked_at.into_std(), change };
             self.recent.keep(holder_of(&had.answer), question.clone(), had.clone());
             Ok(had)
@@ -123,7 +124,7 @@ mod tests {
         }
 
         async fn get(&self, answers: bool) -> Option<usize> {
-            let ask = async {
+            let ask = || async {
                 let asked_at = tokio::time::Instant::now();
                 if !answers {
                     return Err(AskError::nobody());

@@ -75,10 +75,9 @@ impl WithdrawalLines {
             if self.registry.withdrawals.revoked_keys().has(&self.service) {
                 return None;
             }
-            match timeout(READING_TIME, self.read()).await {
-                Ok(Ok(lines)) => return Some(lines),
-                // Silence says it, and the watch of this registry logs it.
-                Ok(Err(_)) | Err(_) => {}
+            // Where it fails silence says so, and the watch of this registry logs it.
+            if let Ok(Ok(lines)) = timeout(READING_TIME, self.read()).await {
+                return Some(lines);
             }
         }
     }

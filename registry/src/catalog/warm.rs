@@ -62,7 +62,7 @@ impl WarmCatalog {
     pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         let Shared { registry, callers, salt, .. } = &*self.0;
         let hash = Sha256::new().chain_update(salt).chain_update(presented.as_bytes()).finalize().into();
-        let ask = async {
+        let ask = || async {
             match registry.authenticate(presented).await {
                 Ok(principal) => Ok(Some(principal)),
                 Err(unknown @ (AuthError::Unavailable(_) | AuthError::RevocationsUnknown)) => Err(unknown),
@@ -85,7 +85,7 @@ impl WarmCatalog {
         let Shared { registry, adapters, .. } = &*self.0;
         let question = (principal.tenant.clone(), principal.key.clone(), reference.clone());
         let holder = |_: &Resolved| Some(principal.tenant.clone());
-        let ask = async { Resolved::of(registry.resolve(principal, reference).await).map_err(Cause::from) };
+        let ask = || async { Resolved::of(registry.resolve(principal, reference).await).map_err(Cause::from) };
         match adapters.get(registry, question, holder, ask).await {
             Ok(resolved) => Resolved::clone(&resolved).into_result(&reference.to_string()),
             Err(cause) => Err(ResolveError::Unavailable(Box::new(cause))),
@@ -99,12 +99,12 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
     }
 
     /// What is kept, or what `ask` hears, which several ask together. `holder` says whose an answer is.
-    async fn get(
+    async fn get<F: Future<Output = Result<A, E>>>(
         &self,
         registry: &Registry,
         question: Q,
         holder: impl FnOnce(&A) -> Option<TenantId>,
-        ask: impl Future<Output = Result<A, E>>,
+        ask: impl FnOnce() -> F,
     ) -> Result<Arc<A>, E> {
         // Before it is asked for: what is committed meanwhile gives it another number.
         let (change, at) = (registry.changes.number(), Instant::now());
@@ -115,7 +115,8 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
             return Ok(kept.answer);
         }
         let flight = async {
-            let answer = Arc::new(ask.await?);
+            // On the heap: it is large, and most calls do not need it.
+            let answer = Arc::new(Box::pin(ask()).await?);
             self.recent.keep(holder(&answer), question.clone(), Had { answer: Arc::clone(&answer), at, change });
             Ok(answer)
         };

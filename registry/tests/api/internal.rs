@@ -194,7 +194,7 @@ async fn withdrawals_are_told_from_a_number_on_by_whatever_registry() {
     assert_eq!(take_down.status(), StatusCode::OK);
     let version = Line::Version(published["digest"].as_str().unwrap().parse().unwrap());
     let (told, after_version) = stream.first_told().await;
-    assert_eq!(told, [version.clone()]);
+    assert_eq!(told, std::slice::from_ref(&version));
     drop(stream);
     let (one, two) = (revoked(&acme).await, revoked(&acme).await);
     for gateway in [&at_first, &at_second] {

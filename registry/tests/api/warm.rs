@@ -13,7 +13,7 @@ fn reference(text: &str) -> AdapterRef {
     text.parse().unwrap()
 }
 
-fn is_absent<T>(result: Result<T, ResolveError>) -> bool {
+fn is_absent<T>(result: &Result<T, ResolveError>) -> bool {
     matches!(result, Err(ResolveError::NotFound(_)))
 }
 
@@ -56,7 +56,7 @@ async fn requests_that_run_while_a_key_is_revoked_leave_nothing_behind_that_lets
             // What is kept is answered without a wait, so it gives way to the others by itself.
             async move {
                 while warm.authenticate(&secret).await.is_ok() {
-                    tokio::task::yield_now().await
+                    tokio::task::yield_now().await;
                 }
             }
         });
@@ -76,7 +76,7 @@ async fn what_a_name_means_follows_every_change_at_once() {
     let (acme, rival) = (stack.tenant("acme").await, stack.tenant("rival").await);
     let (own, others) = (stack.principal(&acme).await, stack.principal(&rival).await);
     let version = async |name: &str| warm.resolve(&own, &reference(name)).await.map(|found| found.version.to_string());
-    assert!(is_absent(version("acme/tone").await));
+    assert!(is_absent(&version("acme/tone").await));
     acme.make_adapter("tone", "private").await;
     acme.publish("acme/tone", "1.0.0", 1).await;
     assert_eq!(version("acme/tone").await.unwrap(), "1.0.0");
@@ -92,7 +92,7 @@ async fn what_a_name_means_follows_every_change_at_once() {
     assert_eq!(version("acme/tone").await.unwrap(), "1.0.0");
 
     let seen = async || warm.resolve(&others, &reference("acme/tone")).await;
-    assert!(is_absent(seen().await));
+    assert!(is_absent(&seen().await));
     for (visibility, is_seen) in [("public", true), ("private", false)] {
         let changed = acme.patch("/adapters/acme/tone", json!({ "visibility": visibility })).await;
         assert_eq!(changed.status(), StatusCode::OK);
@@ -102,7 +102,7 @@ async fn what_a_name_means_follows_every_change_at_once() {
     assert_eq!(taken_down.status(), StatusCode::OK);
     assert!(matches!(version("acme/tone@1.0.0").await, Err(ResolveError::TakenDown(_))));
     assert_eq!(acme.delete("/adapters/acme/tone").await.status(), StatusCode::NO_CONTENT);
-    assert!(is_absent(version("acme/tone@1.0.0").await));
+    assert!(is_absent(&version("acme/tone@1.0.0").await));
 }
 
 #[tokio::test]

@@ -15,12 +15,10 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
-use souk_http::bearer::{self, BearerError};
 use souk_http::public_port::ByPublicPort;
 
-use super::middleware::no_such_route;
+use super::middleware::{no_such_route, presented};
 use crate::Registry;
-use crate::auth::AuthError;
 use crate::error::RegistryError;
 
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
@@ -70,14 +68,6 @@ async fn authenticate_service(
     let status = response.status().as_u16();
     tracing::debug!(service.id = service.id, service.name = service.name, status, "A service was answered");
     Ok(response)
-}
-
-/// What the service presents.
-fn presented(headers: &axum::http::HeaderMap) -> Result<&str, AuthError> {
-    bearer::token(headers).map_err(|error| match error {
-        BearerError::Missing => AuthError::Missing,
-        BearerError::Malformed => AuthError::Invalid,
-    })
 }
 
 #[cfg(test)]

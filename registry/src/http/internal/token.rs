@@ -5,9 +5,9 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse as _, Response};
 use souk_protocol::internal::NewToken;
 
-use super::presented;
 use crate::Registry;
 use crate::error::RegistryError;
+use crate::http::middleware::presented;
 
 /// Exchanges a service's key for a token.
 pub(super) async fn exchange(State(registry): State<Registry>, headers: HeaderMap) -> Result<Response, RegistryError> {
