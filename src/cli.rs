@@ -33,7 +33,20 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start every role in this process and serve until Ctrl-C or SIGTERM.
     Serve(ServeArgs),
-    /// List or fetch base models.
+    /// Start a registry alone: tenants, keys and adapters, without a model. Serve until Ctrl-C or SIGTERM.
+    ///
+    /// Which base models uploads may be made for is in the files of registry.base_files, which `souk models describe`
+    /// writes. Any number of registries share one database and one object store.
+    Registry(RegistryArgs),
+    /// Start a gateway with a node, whose registries are elsewhere. Serve until Ctrl-C or SIGTERM.
+    ///
+    /// The registries are those of gateway.registries; it shows them the key of gateway.registry_key, which
+    /// `souk services create` makes.
+    Gateway(GatewayArgs),
+    /// Create, list or revoke the keys that gateways show to registries (admin).
+    #[command(subcommand)]
+    Services(ServicesCommand),
+    /// List, fetch or describe base models.
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Create, list or revoke API keys; make a new admin key when it is lost.
@@ -82,6 +95,67 @@ pub(crate) struct ServeArgs {
     pub(crate) admin_key_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Address to listen on; port 0 takes a free one. Bounds who can reach the server: 127.0.0.1 is this machine only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Folder of the database and the adapter files.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File of a base model that uploads may be made for, as `souk models describe` writes it; give the flag once for each.
+    #[arg(long = "base", value_name = "FILE")]
+    pub(crate) bases: Vec<PathBuf>,
+    /// Where to write the admin key of the first start (mode 0600), beside printing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    /// Address to listen on; port 0 takes a free one. Bounds who can reach the server: 127.0.0.1 is this machine only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Base model: a known name, a .gguf path, a safetensors folder or hf:owner/repo.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) model: Option<String>,
+    /// Folder of packed adapters.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Compute threads; 0 takes every core.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+    /// Address of a registry, as http://10.0.0.5:8081; give the flag once for each.
+    #[arg(long = "registry", value_name = "URL")]
+    pub(crate) registries: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServicesCommand {
+    /// Create a key for a service, such as a gateway, and print its secret, once.
+    Create {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The service's name: 1 to 64 of a-z, 0-9, `-`, `_`, `.`. Another key may have it while one follows the other.
+        name: String,
+    },
+    /// List the keys of services; secrets are never shown.
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a service's key, at once.
+    Revoke {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The key's id, as listed.
+        id: String,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// List the base models known by name and whether they are in the cache.
@@ -90,6 +164,14 @@ pub(crate) enum ModelsCommand {
     Pull {
         /// A known name, or hf:owner/repo[@revision].
         source: String,
+    },
+    /// Fetch a base model if need be and write what a registry has to know of it, without its weights.
+    Describe {
+        /// A known name, a .gguf path, a safetensors folder or hf:owner/repo[@revision].
+        source: String,
+        /// Where to write it. Default: standard output.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Settings: `config/default.toml`, then a file, then `SOUK_SECTION__KEY` variables, then flags.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -33,6 +33,20 @@ pub(crate) struct Config {
     pub(crate) registry: RegistrySettings,
     pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
+    /// The keys that a file or a variable gave, as `section.key`.
+    #[serde(skip)]
+    given: BTreeSet<String>,
+}
+
+/// What a process runs, which says which settings it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// `souk serve`.
+    All,
+    /// `souk registry`.
+    Registry,
+    /// `souk gateway`.
+    Gateway,
 }
 
 /// Where data is kept.
@@ -75,7 +89,8 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
+    "SOUK_GATEWAY__REGISTRY_KEY",
     "SOUK_REGISTRY__PEPPER",
     "SOUK_REGISTRY__SEALING_KEY",
     "SOUK_REGISTRY__DATABASE__URL",
@@ -101,8 +116,11 @@ impl Config {
     fn read(page: &str, file: Option<&Path>, environment: HashMap<String, String>) -> anyhow::Result<Self> {
         let page = config::File::from_str(page, config::FileFormat::Toml);
         let mut builder = config::Config::builder().add_source(page);
+        let mut given: BTreeSet<String> = environment.keys().filter_map(|name| key_of_variable(name)).collect();
         if let Some(path) = file {
-            builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+            let file = config::File::from(path).format(config::FileFormat::Toml);
+            given.extend(keys_of_file(&file));
+            builder = builder.add_source(file);
         }
         // Secrets are texts whatever they look like: the password 007 is no number.
         let is_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str());
@@ -116,17 +134,33 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
+            .with_list_parse_key("gateway.registries")
+            .with_list_parse_key("registry.base_files")
             .with_list_parse_key("server.trusted_proxies")
             .with_list_parse_key("registry.webhooks.allowed_networks")
             .source(Some(environment));
-        let loaded: Self = builder
+        let mut loaded: Self = builder
             .add_source(environment)
             .add_source(secrets)
             .build()
             .and_then(config::Config::try_deserialize)
             .context("the settings are not valid; config/default.toml lists every key")?;
         loaded.check()?;
+        loaded.given = given;
         Ok(loaded)
+    }
+
+    /// Warns of settings that were given and that `role` does not read, so that nobody believes that they hold.
+    pub(crate) fn say_what_is_unused(&self, role: Role) {
+        let unused: Vec<&str> = self.unused_by(role).collect();
+        if !unused.is_empty() {
+            let unused = unused.join(", ");
+            tracing::warn!("Settings that were given and that `{}` does not use: {unused}", role.command());
+        }
+    }
+
+    fn unused_by(&self, role: Role) -> impl Iterator<Item = &str> {
+        self.given.iter().map(String::as_str).filter(move |key| !role.uses(key))
     }
 
     /// Checks each section by itself and against the others.
@@ -170,6 +204,58 @@ impl Config {
     /// If none is set and there is no home folder.
     pub(crate) fn cache_dir(&self) -> anyhow::Result<PathBuf> {
         folder(&self.data.cache_dir, "XDG_CACHE_HOME", ".cache", "data.cache_dir")
+    }
+}
+
+/// What `SOUK_SECTION__KEY` is called on the page.
+fn key_of_variable(name: &str) -> Option<String> {
+    Some(name.strip_prefix("SOUK_")?.to_lowercase().replace("__", "."))
+}
+
+/// All keys that a file gives; none where it cannot be read, which is told where it is.
+fn keys_of_file(file: &impl config::Source) -> Vec<String> {
+    fn collect(prefix: &str, table: config::Map<String, config::Value>, keys: &mut Vec<String>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            match value.kind {
+                config::ValueKind::Table(inner) => collect(&key, inner, keys),
+                _ => keys.push(key),
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    collect("", file.collect().unwrap_or_default(), &mut keys);
+    keys
+}
+
+impl Role {
+    const fn command(self) -> &'static str {
+        match self {
+            Self::All => "souk serve",
+            Self::Registry => "souk registry",
+            Self::Gateway => "souk gateway",
+        }
+    }
+
+    /// Whether this role reads a key of the page.
+    fn uses(self, key: &str) -> bool {
+        /// Sections of nodes and gateways.
+        const OF_GATEWAYS: [&str; 8] =
+            ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors"];
+        /// Keys of gateways that have their registries elsewhere.
+        const OF_GATEWAYS_APART: [&str; 5] = [
+            "gateway.registries",
+            "gateway.registries_root_cert",
+            "gateway.registry_key",
+            "gateway.registry_key_file",
+            "gateway.rights_stale_s",
+        ];
+        let section = key.split('.').next().unwrap_or_default();
+        match self {
+            Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
+            Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
+            Self::Gateway => !matches!(section, "registry" | "objects"),
+        }
     }
 }
 
@@ -244,6 +330,39 @@ mod tests {
         let config = load(&variables).unwrap();
         assert_eq!(config.engine.threads, 3);
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn what_a_role_does_not_read_is_told() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        std::fs::write(
+            file.path(),
+            "[registry]\npepper = \"\"\n[registry.database]\nurl = \"\"\n[gateway]\nregistries = [\"http://a:1\"]\nmax_body_bytes = 4194304\n",
+        )
+        .unwrap();
+        let variables = [("SOUK_ENGINE__THREADS".to_owned(), "6".to_owned())];
+        let config = Config::load(Some(file.path()), variables.into_iter()).unwrap();
+        let unused = |role| config.unused_by(role).collect::<Vec<_>>();
+        assert_eq!(unused(Role::Gateway), ["registry.database.url", "registry.pepper"]);
+        assert_eq!(unused(Role::Registry), ["engine.threads", "gateway.max_body_bytes", "gateway.registries"]);
+        assert_eq!(unused(Role::All), ["gateway.registries"]);
+        assert!(load(&[]).unwrap().unused_by(Role::Gateway).next().is_none(), "defaults are not given");
+    }
+
+    #[test]
+    fn every_section_is_read_by_some_role_alone() {
+        let page: toml::Table = toml::from_str(PAGE).unwrap();
+        for section in page.keys() {
+            let key = format!("{section}.any");
+            assert!(Role::Registry.uses(&key) || Role::Gateway.uses(&key), "{section}");
+        }
+    }
+
+    #[test]
+    fn registries_are_a_list_in_the_environment_too() {
+        let config = load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
+        assert_eq!(config.gateway.registries, ["http://a:1", "http://b:2"]);
+        assert_eq!(load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1")]).unwrap().gateway.registries.len(), 1);
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     souk_http::serve::describe();
     souk_gateway::metrics::describe();
     souk_registry::metrics::describe();
+    souk_registries::metrics::describe();
     souk_engine::figures::describe();
     souk_node::figures::describe();
     Ok(exporter)

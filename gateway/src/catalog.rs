@@ -1,5 +1,7 @@
 //! The port to the registry: who is asking, and what may they call.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
 
@@ -37,6 +39,12 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// [`ResolveError::NotFound`], [`ResolveError::Unavailable`].
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError>;
+
+    /// For how long nobody could say who may call what, where that is longer than what is known may be believed;
+    /// [`Duration::MAX`]: nobody has said it yet. Then nobody is let in.
+    fn lost_for(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Why a key is not accepted.

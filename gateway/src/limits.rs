@@ -1,15 +1,17 @@
 //! What one gateway and one request may use: the section `[gateway]` of the settings.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{self, Checks, seconds};
 
 use crate::text::TemplateLimits;
 
 /// Bounds on requests. Each is checked before the work that it bounds.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayLimits {
     /// Bytes of the longest request body; longer ones are answered 413. The default holds the 8192 tokens of the demo's
@@ -56,6 +58,19 @@ pub struct GatewayLimits {
     pub max_top_logprobs: u8,
     /// Public adapters of other tenants in the list of models.
     pub listed_models: usize,
+    /// Addresses of the installation's registries, for a gateway that runs apart; the operators' ports. The next is asked
+    /// where one fails.
+    pub registries: Vec<String>,
+    /// A file of certificates (PEM) of authorities that are trusted for them beside the system's; empty: none.
+    pub registries_root_cert: PathBuf,
+    /// The key that this gateway exchanges for tokens to call them; empty: it is in a file.
+    #[serde(deserialize_with = "secret")]
+    pub registry_key: SecretString,
+    /// The file of that key, which is read at each exchange.
+    pub registry_key_file: PathBuf,
+    /// How long what is known of rights is believed since it was confirmed last, while no registry answers.
+    #[serde(rename = "rights_stale_s", deserialize_with = "seconds::deserialize")]
+    pub rights_stale: Duration,
     /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
     /// the nodes have room for, and no setting.
     #[serde(skip)]
@@ -94,12 +109,41 @@ impl GatewayLimits {
         checks.at_least("gateway.max_adapters", self.max_adapters, 1);
         checks.at_least("gateway.max_stop_bytes", self.max_stop_bytes, 1);
         checks.within("gateway.listed_models", self.listed_models, 1..=100_000);
+        let key = self.registry_key.expose_secret();
+        checks.rule(key.is_empty() || self.registry_key_file.as_os_str().is_empty(), || {
+            let file = self.registry_key_file.display();
+            format!(
+                "gateway.registry_key and gateway.registry_key_file are both set, the latter to {file}; set one of them"
+            )
+        });
+        checks.within("gateway.rights_stale_s", self.rights_stale.as_secs(), 0..=60);
     }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_for_registries_has_one_place_and_is_never_shown() {
+        let problems = |limits: &GatewayLimits| {
+            let mut checks = Checks::default();
+            limits.check(&mut checks);
+            checks.finish().err().map(|error| error.to_string())
+        };
+        let mut limits = GatewayLimits { registry_key: "souk_1".to_owned().into(), ..GatewayLimits::default() };
+        assert_eq!(problems(&limits), None);
+        assert!(!format!("{limits:?}").contains("souk_1"));
+        limits.registry_key_file = "/run/secrets/registry-key".into();
+        assert!(problems(&limits).unwrap().contains("both set, the latter to /run/secrets/registry-key"));
+        limits.registry_key_file = PathBuf::new();
+        limits.rights_stale = Duration::from_secs(61);
+        assert_eq!(problems(&limits).unwrap(), "gateway.rights_stale_s must be at most 60; given 61");
+    }
 
     #[test]
     fn the_defaults_are_those_of_the_page_and_can_be_used() {

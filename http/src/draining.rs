@@ -21,6 +21,12 @@ impl Draining {
     pub fn begin(&self) {
         self.0.store(true, Ordering::Release);
     }
+
+    /// Whether it does.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Passes reads on always, and other requests until draining begins; then they are refused with 503. It stands outside

@@ -23,6 +23,7 @@ pub mod idempotency;
 pub mod problem;
 pub mod public_port;
 pub mod request_id;
+pub mod revoked;
 pub mod token;
 
 pub mod exporter;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use souk_protocol::{KeyId, PersonId, Principal, Scope, TenantId};
 
@@ -20,6 +21,8 @@ pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub const LEEWAY: Duration = Duration::from_secs(10);
 /// Whom a token of a tenant is for: the APIs of the installation.
 pub const API: &str = "souk:api";
+/// Whom a service's token is for: other services of the installation.
+pub const SERVICES: &str = "souk:services";
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,27 @@ pub struct Claims {
     pub tenant: String,
     /// Names of scopes with spaces between, as in RFC 8693.
     pub scope: String,
+}
+
+/// What a service's token says: claims of their own, so that neither kind of token can pass for the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceClaims {
+    /// Who issued it: the installation.
+    pub iss: String,
+    /// Whom it is for: [`SERVICES`].
+    pub aud: String,
+    /// The id of the key that the service has.
+    pub sub: String,
+    /// Seconds since the Unix epoch from which on it counts no more.
+    pub exp: u64,
+    /// Seconds since the Unix epoch before which it does not count.
+    pub nbf: u64,
+    /// When it was issued.
+    pub iat: u64,
+    /// Tells it from every other.
+    pub jti: String,
+    /// The service's name.
+    pub service: String,
 }
 
 /// Verifies tokens of one issuer for one audience.
@@ -104,15 +128,27 @@ impl Verifier {
         Self { validation, keys: keys.into_iter().filter_map(known).collect() }
     }
 
-    /// What the token says, if it is one of the issuer's and its time is not over.
+    /// What a tenant's token says, if it is one of the issuer's and its time is not over.
     ///
     /// # Errors
     /// [`TokenError`].
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.read(token)
+    }
+
+    /// What a service's token says, likewise.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify_service(&self, token: &str) -> Result<ServiceClaims, TokenError> {
+        self.read(token)
+    }
+
+    fn read<C: DeserializeOwned + Clone>(&self, token: &str) -> Result<C, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let kid = header.kid.ok_or(TokenError::Invalid)?;
         let key = self.keys.get(&kid).ok_or(TokenError::UnknownKey)?;
-        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
+        let decoded = jsonwebtoken::decode::<C>(token, key, &self.validation);
         let claims = decoded.map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => TokenError::Expired,
             _ => TokenError::Invalid,
@@ -241,6 +277,55 @@ mod tests {
         for algorithm in ["none", "None", "EdDSA", "HS256", ""] {
             assert_eq!(verifier.verify(&unsigned(algorithm)), Err(TokenError::Invalid), "{algorithm}");
         }
+    }
+
+    fn service_claims() -> Value {
+        json!({
+            "iss": ISSUER, "aud": SERVICES, "sub": "abc", "exp": now() + 900, "nbf": now(), "iat": now(), "jti": "1",
+            "service": "gateway-1",
+        })
+    }
+
+    #[test]
+    fn a_services_token_and_a_tenants_never_pass_for_each_other() {
+        let issuer = Issuer::new();
+        let keys = || [("k1".to_owned(), URL_SAFE_NO_PAD.encode(&issuer.public))];
+        let (of_tenants, of_services) = (Verifier::new(ISSUER, API, keys()), Verifier::new(ISSUER, SERVICES, keys()));
+        let (tenants, services) = (issuer.sign(&claims()), issuer.sign(&service_claims()));
+        assert_eq!(of_services.verify_service(&services).unwrap().service, "gateway-1");
+        assert_eq!(of_services.verify_service(&tenants), Err(TokenError::Invalid));
+        assert_eq!(of_tenants.verify(&services), Err(TokenError::Invalid));
+        // Nor with the audience of the other: what they say is not the same.
+        let mut strayed = service_claims();
+        strayed["aud"] = json!(API);
+        assert_eq!(of_tenants.verify(&issuer.sign(&strayed)), Err(TokenError::Invalid));
+        assert_eq!(of_services.verify_service(&issuer.sign(&with("aud", json!(SERVICES)))), Err(TokenError::Invalid));
+        // And of one that is for both only that counts which its claims are for.
+        let mut both = service_claims();
+        both["aud"] = json!([API, SERVICES]);
+        assert_eq!(of_tenants.verify(&issuer.sign(&both)), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn every_claim_of_a_service_has_to_be_there_and_right() {
+        let issuer = Issuer::new();
+        let keys = [("k1".to_owned(), URL_SAFE_NO_PAD.encode(&issuer.public))];
+        let verifier = Verifier::new(ISSUER, SERVICES, keys);
+        for field in ["exp", "nbf", "iss", "aud", "sub", "service"] {
+            let mut claims = service_claims();
+            claims.as_object_mut().unwrap().remove(field);
+            assert_eq!(verifier.verify_service(&issuer.sign(&claims)), Err(TokenError::Invalid), "{field}");
+        }
+        for (field, value, error) in [
+            ("iss", json!("souk:elsewhere"), TokenError::Invalid),
+            ("exp", json!(now() - 11), TokenError::Expired),
+            ("nbf", json!(now() + 60), TokenError::Invalid),
+        ] {
+            let mut claims = service_claims();
+            claims[field] = value;
+            assert_eq!(verifier.verify_service(&issuer.sign(&claims)), Err(error), "{field}");
+        }
+        assert_eq!(verifier.verify_service(&Issuer::new().sign(&service_claims())), Err(TokenError::Invalid));
     }
 
     proptest! {

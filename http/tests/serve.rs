@@ -374,7 +374,8 @@ async fn tls_is_spoken_and_who_does_not_shake_hands_is_hung_up_on() {
     use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
     let folder = tempfile::tempdir().unwrap();
-    let files = TlsSettings { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let files =
+        TlsSettings { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), operators: false };
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=souk.test", "-addext", "subjectAltName=DNS:souk.test"])

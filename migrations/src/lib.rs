@@ -25,6 +25,7 @@ mod m20261129_000010_audit_and_events;
 mod m20261129_000011_published_heads;
 mod m20261129_000012_webhooks;
 mod m20261129_000013_tenant_erasures;
+mod m20261129_000040_services;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
 pub use sea_orm_migration::MigratorTrait;
@@ -69,6 +70,7 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000011_published_heads::Migration)),
         (Kind::Expand, Box::new(m20261129_000012_webhooks::Migration)),
         (Kind::Expand, Box::new(m20261129_000013_tenant_erasures::Migration)),
+        (Kind::Expand, Box::new(m20261129_000040_services::Migration)),
     ]
 }
 

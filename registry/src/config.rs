@@ -70,6 +70,8 @@ pub struct RegistrySettings {
     pub sealing_key_file: PathBuf,
     /// Days after which another key signs tokens.
     pub signing_key_days: u32,
+    /// Files with descriptions of the base models that uploads may be made for, where no node runs in the process.
+    pub base_files: Vec<PathBuf>,
     /// How long a registry may go silent before what it had begun is ended by another; renewed three times in it.
     #[serde(rename = "lease_s", deserialize_with = "seconds::deserialize")]
     pub lease: Duration,

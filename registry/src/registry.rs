@@ -9,15 +9,17 @@ use sea_orm::{DatabaseConnection, DbErr};
 use souk_http::token::is_token;
 use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::auth::{AuthError, Authenticator, Peppers};
+use crate::changes::Changes;
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::database::{DatabaseError, open_database};
 use crate::db::{
-    Pools, api_keys, begin_start, installation as installation_table, leases, webhook_endpoints, withdrawals,
+    Pools, api_keys, begin_start, installation as installation_table, leases, services, webhook_endpoints, withdrawals,
 };
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
@@ -33,6 +35,9 @@ use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
 /// How long closing waits for connections that are in use.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How long the database has for a sign of life.
+const REACHING_TIME: Duration = Duration::from_secs(2);
 
 /// The control plane. Cheap to clone: a clone is the same registry. Any number of registries, in any number of
 /// processes, may share one database and one object store; with SQLite and a folder they are on one host.
@@ -66,6 +71,10 @@ pub struct Registry {
     deliverer: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
     pub(crate) withdrawals: Withdrawals,
+    /// Counts what may have changed.
+    pub(crate) changes: Changes,
+    /// Ends the streams that gateways listen to.
+    pub(crate) ending: CancellationToken,
     /// Looks for what other registries take down and revoke, while this registry lives.
     watch: Arc<AbortOnDropHandle<()>>,
 }
@@ -201,9 +210,13 @@ impl Registry {
         let seals = open_seals(&config, &db).await?;
         let signing_keys = open_signing_keys(&config, &db, seals.clone()).await?;
         let deliverer = Deliverer::new(db.clone(), seals.clone(), config.settings.webhooks.clone())?;
-        let withdrawals = Withdrawals::new();
+        let changes = Changes::new();
+        let withdrawals = Withdrawals::new(changes.clone());
+        // The number first: what is revoked meanwhile is heard twice rather than never.
+        let newest = withdrawals::newest(&db).await?;
         withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
-        let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
+        withdrawals.remember(services::revoked_within(&db, REMEMBERED).await?);
+        let watch = withdrawals.clone().watch(db.clone(), owner.clone(), newest);
         let collector = Collector {
             db: db.clone(),
             objects: objects.clone(),
@@ -224,9 +237,16 @@ impl Registry {
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
             withdrawals,
+            changes,
+            ending: CancellationToken::new(),
             objects,
             config: Arc::new(config),
         })
+    }
+
+    /// Ends the streams that gateways listen to, so that they turn to other registries before this one closes its port.
+    pub fn end_streams(&self) {
+        self.ending.cancel();
     }
 
     /// Ends this registry: its collector, so that another's can begin at once, and its connections to the database.
@@ -250,6 +270,11 @@ impl Registry {
     #[must_use]
     pub(crate) fn for_caller(&self, principal: &Principal) -> Self {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
+    }
+
+    /// Whether the database answers now.
+    pub async fn reaches_database(&self) -> bool {
+        matches!(tokio::time::timeout(REACHING_TIME, self.db.ping()).await, Ok(Ok(())))
     }
 
     /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.

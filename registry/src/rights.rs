@@ -15,6 +15,9 @@ pub enum Action {
     ListTokenKeys,
     ExchangeToken,
     RotateSigningKey,
+    CreateService,
+    ListServices,
+    RevokeService,
     CreateTenant,
     ListTenants,
     CreateKey,
@@ -100,11 +103,14 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 41] = [
+pub const RULES: [Rule; 44] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
     rule(Action::RotateSigningKey, "POST", "/auth/signing-keys", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::CreateService, "POST", "/services", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::ListServices, "GET", "/services", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::RevokeService, "DELETE", "/services/{id}", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateKey, "POST", "/keys", Needs::Scope(KeysManage), Reach::Keys),

@@ -15,6 +15,7 @@ use souk_protocol::{Digest, KeyId};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::changes::Changes;
 use crate::db::withdrawals;
 use crate::tokens::RevokedKeys;
 
@@ -48,6 +49,7 @@ pub enum Withdrawn {
 pub(crate) struct Withdrawals {
     sender: Arc<broadcast::Sender<Arc<[Withdrawn]>>>,
     revoked_keys: RevokedKeys,
+    changes: Changes,
     /// When others' were looked for with success, last.
     looked_at: Arc<Mutex<Instant>>,
 }
@@ -62,7 +64,7 @@ impl Withdrawn {
     }
 
     /// `None` for what this program does not know.
-    fn from_row(row: &withdrawals::Model) -> Option<Self> {
+    pub(crate) fn from_row(row: &withdrawals::Model) -> Option<Self> {
         match row.kind.as_str() {
             "version" => row.subject.parse().ok().map(Self::Version),
             "key" => Some(Self::Key(KeyId::from_stored(&row.subject))),
@@ -72,9 +74,10 @@ impl Withdrawn {
 }
 
 impl Withdrawals {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(changes: Changes) -> Self {
         Self {
             sender: Arc::new(broadcast::Sender::new(KEPT)),
+            changes,
             revoked_keys: RevokedKeys::default(),
             looked_at: Arc::new(Mutex::new(Instant::now())),
         }
@@ -106,6 +109,7 @@ impl Withdrawals {
             }
         }
         if !at_once.is_empty() {
+            self.changes.note();
             // Without listeners nothing runs in this process.
             drop(self.sender.send(at_once));
         }
@@ -170,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_hears_each_withdrawal_from_its_making_on() {
-        let withdrawals = Withdrawals::new();
+        let withdrawals = Withdrawals::new(Changes::new());
         let version = |name: &str| Withdrawn::Version(Digest::of(name.as_bytes()));
         withdrawals.tell([version("before")]);
         let mut listener = withdrawals.listen();
@@ -185,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn however_much_is_withdrawn_at_once_a_listener_misses_none_of_it() {
-        let withdrawals = Withdrawals::new();
+        let withdrawals = Withdrawals::new(Changes::new());
         let mut listener = withdrawals.listen();
         let keys: Vec<_> = (0..3 * KEPT).map(|key| Withdrawn::Key(KeyId::from_stored(key.to_string()))).collect();
         withdrawals.tell(keys.clone());

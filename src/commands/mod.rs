@@ -5,13 +5,16 @@ mod bench;
 mod chat;
 mod check;
 mod download;
+mod gateway;
 mod keys;
 mod list;
 mod migrate;
 mod models;
 mod openapi;
 mod push;
+mod registry;
 mod serve;
+mod services;
 mod tenant_data;
 mod tenants;
 
@@ -30,13 +33,10 @@ use crate::config::Config;
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), std::env::vars())?;
     match cli.command {
-        Command::Serve(arguments) => {
-            let runtime = runtime()?;
-            let ended = runtime.block_on(serve::run(config, arguments));
-            // What still runs on a thread of its own must not keep a process that was told twice to end.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            ended
-        }
+        Command::Serve(arguments) => until_it_ends(serve::run(config, arguments)),
+        Command::Registry(arguments) => until_it_ends(registry::run(config, arguments)),
+        Command::Gateway(arguments) => until_it_ends(gateway::run(config, arguments)),
+        Command::Services(command) => small_runtime()?.block_on(services::run(command)),
         Command::Models(command) => models::run(&config, command),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
@@ -49,6 +49,15 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(arguments) => small_runtime()?.block_on(bench::run(*arguments)),
         Command::Openapi(arguments) => openapi::run(&arguments),
     }
+}
+
+/// Runs a server.
+fn until_it_ends(server: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(server);
+    // What still runs on a thread of its own must not keep a process that was told twice to end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

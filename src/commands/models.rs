@@ -1,5 +1,6 @@
-//! `souk models`: the base models known by name, and fetching one into the cache.
+//! `souk models`: the base models known by name, fetching one into the cache, and describing one for registries.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -32,6 +33,25 @@ pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<Exi
             let (ModelFiles::Gguf(path) | ModelFiles::Folder(path)) = fetched.files;
             terminal::line(&path.display().to_string())?;
         }
+        ModelsCommand::Describe { source, file } => describe(config, &source, file.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a base model's description as JSON. Its weights are read for their digest, and not written.
+fn describe(config: &Config, source: &str, file: Option<&Path>) -> anyhow::Result<()> {
+    let parsed: BaseSource = source.parse().context("that is not a base model")?;
+    let mut bars = ProgressBars::new(source);
+    let loaded = base::load(&parsed, &FetchConfig::new(config.cache_dir()?), &mut |progress| bars.show(progress));
+    bars.clear();
+    let mut model = loaded.with_context(|| format!("cannot read {source}"))?.model;
+    if !config.model.id.is_empty() {
+        model.id.clone_from(&config.model.id);
+    }
+    let text = serde_json::to_string(&model).context("the description is no JSON")?;
+    match file {
+        Some(path) => std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?,
+        None => terminal::line(&text)?,
+    }
+    Ok(())
 }

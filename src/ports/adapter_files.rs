@@ -1,10 +1,12 @@
-//! Where a node in the registry's process gets adapters' files from: the folder itself, or the registry's bucket.
+//! Where a node gets adapters' files from: in the registry's process the folder itself or the registry's bucket, elsewhere
+//! from registries over HTTP.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use souk_node::adapters::{AdapterSource, BlobSource, Blobs, FolderSource};
 use souk_protocol::Digest;
+use souk_registries::Registries;
 use souk_registry::{ObjectStore, Registry};
 use tokio::runtime::Handle;
 use tokio_util::io::SyncIoBridge;
@@ -14,6 +16,25 @@ pub(crate) fn source(registry: &Registry) -> Arc<dyn AdapterSource> {
     match registry.objects_dir() {
         Some(folder) => Arc::new(FolderSource::new(folder)),
         None => Arc::new(BlobSource::over(Objects { store: registry.objects(), runtime: Handle::current() })),
+    }
+}
+
+/// The source for a node whose registries are elsewhere. To be called on the runtime.
+pub(crate) fn from_registries(registries: Registries) -> Arc<dyn AdapterSource> {
+    Arc::new(BlobSource::over(Elsewhere { registries, runtime: Handle::current() }))
+}
+
+/// Registries elsewhere, for threads that may block.
+struct Elsewhere {
+    registries: Registries,
+    runtime: Handle,
+}
+
+impl Blobs for Elsewhere {
+    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>> {
+        let opened = self.runtime.block_on(self.registries.open(digest))?;
+        Ok(opened
+            .map(|bytes| -> Box<dyn Read> { Box::new(SyncIoBridge::new_with_handle(bytes, self.runtime.clone())) }))
     }
 }
 

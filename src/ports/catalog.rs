@@ -3,15 +3,24 @@
 use async_trait::async_trait;
 use souk_gateway::{AuthError, Catalog, ModelEntry, ModelPage};
 use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
-use souk_registry::{ListedModel, ListedModels, Registry, public_adapters_after};
+use souk_registry::{ListedModel, ListedModels, Registry, WarmCatalog, public_adapters_after};
 
-/// Asks a registry in the same process, each time anew.
-pub(crate) struct InProcessCatalog(pub(crate) Registry);
+/// Asks a registry in the same process. Who calls and what they mean is kept for a moment, and until something changes.
+pub(crate) struct InProcessCatalog {
+    registry: Registry,
+    warm: WarmCatalog,
+}
+
+impl InProcessCatalog {
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self { warm: WarmCatalog::new(registry.clone()), registry }
+    }
+}
 
 #[async_trait]
 impl Catalog for InProcessCatalog {
     async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
-        self.0.authenticate(presented).await.map_err(|error| match error {
+        self.warm.authenticate(presented).await.map_err(|error| match error {
             souk_registry::AuthError::Unavailable(cause) => AuthError::Unavailable(cause.into()),
             unknown @ souk_registry::AuthError::RevocationsUnknown => AuthError::Unavailable(unknown.into()),
             _ => AuthError::Invalid,
@@ -19,22 +28,22 @@ impl Catalog for InProcessCatalog {
     }
 
     async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
-        self.0.resolve(principal, reference).await
+        self.warm.resolve(principal, reference).await
     }
 
     async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError> {
-        self.0.chat_template(adapter).await
+        self.registry.chat_template(adapter).await
     }
 
     async fn list(&self, principal: &Principal, most_public: usize) -> Result<ModelPage, ResolveError> {
-        let listed = self.0.list_models(principal, most_public).await;
+        let listed = self.registry.list_models(principal, most_public).await;
         let ListedModels { models, more_after } = listed.map_err(|error| ResolveError::Unavailable(error.into()))?;
         let next = more_after.as_ref().map(public_adapters_after);
         Ok(ModelPage { entries: models.iter().map(entry).collect(), next })
     }
 
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
-        let model = self.0.listed_model(principal, name).await;
+        let model = self.registry.listed_model(principal, name).await;
         let model = model.map_err(|error| ResolveError::Unavailable(error.into()))?;
         model.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
     }

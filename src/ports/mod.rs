@@ -1,4 +1,4 @@
-//! What the services' ports lead to where all roles are in one process.
+//! What the services' ports lead to: where all roles are in one process, and where registries are elsewhere.
 
 pub(crate) mod adapter_files;
 pub(crate) mod catalog;

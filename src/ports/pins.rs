@@ -5,21 +5,58 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{AdapterRef, PoolId};
+use async_trait::async_trait;
+use souk_protocol::{AdapterRef, PoolId, ResolveError, ResolvedAdapter};
 use souk_queue::{JobQueue, NodeOrder};
+use souk_registries::HttpCatalog;
 use souk_registry::Registry;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::Config;
 
 /// How soon a tag that moved, or an adapter that was published later, is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Orders that what the settings name is pinned, until it is dropped.
-pub(crate) async fn keep(names: Vec<AdapterRef>, registry: Registry, queue: Arc<dyn JobQueue>, pool: PoolId) {
+/// Who knows what the names of an operator's settings mean.
+#[async_trait]
+pub(crate) trait OperatorsNames: Send + Sync {
+    /// What one means now.
+    async fn look_up(&self, name: &AdapterRef) -> Result<ResolvedAdapter, ResolveError>;
+}
+
+#[async_trait]
+impl OperatorsNames for Registry {
+    async fn look_up(&self, name: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
+        self.resolve_for_operator(name).await
+    }
+}
+
+#[async_trait]
+impl OperatorsNames for HttpCatalog {
+    async fn look_up(&self, name: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
+        self.resolve_for_operator(name).await
+    }
+}
+
+/// Has the adapters of `adapters.pinned` kept on the device, if there are any, until it is dropped.
+pub(crate) fn keep_all(
+    config: &Config,
+    known: Arc<dyn OperatorsNames>,
+    queue: &Arc<dyn JobQueue>,
+    pool: PoolId,
+) -> Option<AbortOnDropHandle<()>> {
+    let names = config.adapters.pinned.clone();
+    let keep = |names| keep(names, known, Arc::clone(queue), pool);
+    (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
+}
+
+async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc<dyn JobQueue>, pool: PoolId) {
     let mut told = BTreeMap::new();
     loop {
         let mut digests = Vec::new();
         let mut problems = BTreeMap::new();
         for name in &names {
-            match registry.resolve_for_operator(name).await {
+            match known.look_up(name).await {
                 Ok(resolved) => digests.push(resolved.digest),
                 Err(error) => drop(problems.insert(name.to_string(), error.to_string())),
             }

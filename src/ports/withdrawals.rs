@@ -1,21 +1,38 @@
-//! Carries what the registry withdraws to the gateway in the same process.
+//! Carries what registries withdraw to the gateway in this process.
 
 use souk_gateway::Gateway;
+use souk_protocol::{Digest, KeyId};
+use souk_registries::Withdrawn as Heard;
 use souk_registry::{WithdrawalListener, Withdrawn};
+use tokio::sync::mpsc;
 
 /// Ends the running answers of each version that is taken down, here and at the nodes, and of each key that is revoked,
 /// until the registry is gone.
 pub(crate) async fn carry(mut withdrawals: WithdrawalListener, gateway: Gateway) {
     while let Some(withdrawn) = withdrawals.next().await {
         match withdrawn {
-            Withdrawn::Version(digest) => {
-                tracing::info!(adapter.digest = %digest, "A version was taken down: its running answers end");
-                gateway.take_down(&digest).await;
-            }
-            Withdrawn::Key(id) => {
-                tracing::info!(key.id = %id, "A key was revoked: its running answers end");
-                gateway.end_key(&id).await;
-            }
+            Withdrawn::Version(digest) => take_down(&gateway, &digest).await,
+            Withdrawn::Key(id) => end_key(&gateway, &id).await,
         }
     }
+}
+
+/// The same of what registries elsewhere tell.
+pub(crate) async fn carry_heard(mut heard: mpsc::Receiver<Heard>, gateway: Gateway) {
+    while let Some(withdrawn) = heard.recv().await {
+        match withdrawn {
+            Heard::Version(digest) => take_down(&gateway, &digest).await,
+            Heard::Key(id) => end_key(&gateway, &id).await,
+        }
+    }
+}
+
+async fn take_down(gateway: &Gateway, digest: &Digest) {
+    tracing::info!(adapter.digest = %digest, "A version was taken down: its running answers end");
+    gateway.take_down(digest).await;
+}
+
+async fn end_key(gateway: &Gateway, id: &KeyId) {
+    tracing::info!(key.id = %id, "A key was revoked: its running answers end");
+    gateway.end_key(id).await;
 }

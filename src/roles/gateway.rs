@@ -32,8 +32,11 @@ pub(crate) fn start(
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
     let Ports { catalog, queue, hub } = ports;
-    let limits =
-        GatewayLimits { context_tokens: Some(context_tokens), constraints: config.constraints, ..config.gateway };
+    let limits = GatewayLimits {
+        context_tokens: Some(context_tokens),
+        constraints: config.constraints,
+        ..config.gateway.clone()
+    };
     let cors = config.cors.origins.clone();
     Gateway::new(GatewayParts { bases, catalog, queue, hub, metrics, cors, limits })
         .context("the gateway cannot serve this base model")

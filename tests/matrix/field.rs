@@ -74,6 +74,8 @@ impl Field {
         };
         let key = if changes && route.path.ends_with("/keys/{id}") {
             self.key(caller.tenant(), &["inference"]).await.0
+        } else if changes && route.path.ends_with("/services/{id}") {
+            self.as_operator("services", json!({ "name": "gateway-1" })).await["id"].as_str().unwrap().to_owned()
         } else {
             // One that nobody may see, which is what it is to those who are refused before that matters.
             "key_0000000000".to_owned()
@@ -97,6 +99,29 @@ impl Field {
     pub(crate) async fn ask_path(&self, path: &str, method: &Method, caller: Caller, port: Port) -> Answer {
         let filled = Filled { path: path.to_owned(), query: Vec::new(), json: None, is_upload: false };
         self.send(&filled, method, caller, port).await
+    }
+
+    /// A service's key, and what it is exchanged for.
+    pub(crate) async fn of_a_service(&self) -> [String; 2] {
+        let made = self.as_operator("services", json!({ "name": "gateway-1" })).await;
+        let key = made["secret"].as_str().unwrap().to_owned();
+        let exchanged = created(self.registry(Method::POST, "internal/token", &key)).await;
+        let token = exchanged["access_token"].as_str().unwrap().to_owned();
+        [key, token]
+    }
+
+    /// Asks a route with whatever is presented.
+    pub(crate) async fn ask_as(&self, route: &Route, presented: &str, port: Port) -> Answer {
+        let adapter = self.looked_at[&Subject::Private].clone();
+        let names = Names { adapter, key: "key_0".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+        let filled = route.fill(&names);
+        let base = if port == Port::Public { &self.stack.url } else { &self.operators_url };
+        let mut request =
+            self.http.request(route.method.clone(), format!("{base}{}", filled.path)).query(&filled.query);
+        if let Some(body) = &filled.json {
+            request = request.json(body);
+        }
+        Answer::read(request.bearer_auth(presented).send().await.expect("an answer")).await
     }
 
     async fn send(&self, filled: &Filled, method: &Method, caller: Caller, port: Port) -> Answer {

@@ -61,6 +61,48 @@ fn told_apart(answers: &BTreeMap<Subject, (Expected, Answer)>) -> impl Iterator<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_of_services_are_not_there_for_everybody_and_take_nothing_of_tenants_and_no_other_takes_what_is_a_services()
+ {
+    let routes = document::routes();
+    let of_registry = routes.iter().find(|route| route.service == Service::Registry).unwrap();
+    let field = Field::new().await;
+    let (mut num_cells, mut wrong) = (0, Vec::new());
+    for (method, path, _) in souk_registry::INTERNAL {
+        let path = format!("/registry/v1{}", path.replace("{digest}", "sha256:0"));
+        for port in [Port::Public, Port::Operators] {
+            for caller in Caller::all() {
+                let answer = field.ask_path(&path, &method.parse().unwrap(), caller, port).await;
+                num_cells += 1;
+                let expected = match (port, caller) {
+                    (Port::Public, _) => (404, Some("not_found")),
+                    (Port::Operators, Caller::Nobody) => (401, Some("key_missing")),
+                    (Port::Operators, _) => (401, Some("key_invalid")),
+                };
+                let faults = answer.envelope_faults(of_registry).chain(answer.refusal_faults(expected));
+                wrong.extend(faults.map(|fault| format!("{method} {path}, {caller:?}, {port:?}: {fault}")));
+            }
+        }
+    }
+    for presented in field.of_a_service().await {
+        for route in routes.iter().filter(|route| route.is_guarded) {
+            for port in [Port::Public, Port::Operators] {
+                let answer = field.ask_as(route, &presented, port).await;
+                num_cells += 1;
+                let code = match route.service {
+                    Service::Registry => "key_invalid",
+                    Service::Gateway => "invalid_api_key",
+                };
+                let faults = answer.envelope_faults(route).chain(answer.refusal_faults((401, Some(code))));
+                wrong.extend(faults.map(|fault| format!("{route}, a service, {port:?}: {fault}")));
+            }
+        }
+    }
+    println!("{num_cells} cells of services");
+    assert!(num_cells > 300, "{num_cells}");
+    assert!(wrong.is_empty(), "{} faults in {num_cells} cells:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn methods_that_a_path_does_not_have_are_405_in_the_envelope_of_its_service_for_everybody() {
     let routes = document::routes();
     let field = Field::new().await;

@@ -51,8 +51,8 @@ impl<T: FromFields + Send + 'static> FromRequest<Gateway> for JsonBody<T> {
         let mut counted = gateway.gates().begin_body(&tenant, length.unwrap_or_default())?;
         let bytes = read(request.into_body(), &mut counted, length, limits).await?;
         let num_bytes = bytes.len();
-        let limits = *limits;
-        let work = move || Ok((parse(&bytes, &limits)?, counted));
+        let shared = gateway.clone();
+        let work = move || Ok((parse(&bytes, shared.limits())?, counted));
         let (request, bytes) = gateway.texts_of(&tenant).run(num_bytes / PARSING_SPEED, work).await?;
         Ok(Self { request, bytes })
     }

@@ -1,5 +1,7 @@
 //! `GET /ready`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,7 +11,8 @@ use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
 
-/// Says whether each base model has a live node. 503 while one has none, and while the process is shutting down.
+/// Says whether each base model has a live node, and whether callers can be known. 503 while one has none, while no
+/// registry has answered for longer than what is known of rights is believed, and while the process is shutting down.
 #[utoipa::path(
     get,
     path = "/ready",
@@ -26,21 +29,31 @@ pub(crate) async fn ready(State(gateway): State<Gateway>) -> (StatusCode, Json<R
         let nodes = gateway.queue().lanes(base.pool()).await.map_or(0, |lanes| lanes.len());
         bases.push(BaseReadiness { id: base.id.clone(), nodes });
     }
+    let lost_for = gateway.catalog().lost_for();
     let status = if gateway.is_draining() {
         "shutting_down"
+    } else if lost_for.is_some() {
+        "waiting_for_registries"
     } else if bases.iter().any(|base| base.nodes == 0) {
         "waiting_for_nodes"
     } else {
         "ready"
     };
-    readiness(status == "ready", Readiness { status, bases })
+    let reason = lost_for.map(|lost_for| match lost_for {
+        Duration::MAX => "no registry has answered yet".to_owned(),
+        lost_for => format!("no registry has answered for {} s", lost_for.as_secs()),
+    });
+    readiness(status == "ready", Readiness { status, reason, bases })
 }
 
 /// Whether models can be called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Readiness {
-    /// `ready`, `waiting_for_nodes` or `shutting_down`.
+    /// `ready`, `waiting_for_registries`, `waiting_for_nodes` or `shutting_down`.
     pub status: &'static str,
+    /// Why callers cannot be known; absent where they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Each base model.
     pub bases: Vec<BaseReadiness>,
 }

@@ -183,7 +183,7 @@ async fn a_deadline_is_counted_by_what_had_come_until_then() {
     };
     for (num_tokens, outcome) in [(0, "timed_out"), (3, "deadline")] {
         for stream in [false, true] {
-            let stack = Stack::with(late(num_tokens), limits, QueueConfig::default()).await;
+            let stack = Stack::with(late(num_tokens), limits.clone(), QueueConfig::default()).await;
             let reply = stack.post(CHAT, chat(stream, &json!({}))).await;
             assert!(reply.text.contains("timeout"), "{}", reply.text);
             let booked = records.take_one().await;

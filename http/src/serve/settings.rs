@@ -59,6 +59,8 @@ pub struct TlsSettings {
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// Whether the operators' port speaks TLS too.
+    pub operators: bool,
 }
 
 impl Default for ServerSettings {
@@ -89,6 +91,9 @@ impl ServerSettings {
         checks.rule(pair, || "server.tls.cert and server.tls.key must be given together".to_owned());
         checks.rule(!self.tls.is_on() || !self.admin_shares_port(), || {
             "server.admin_listen must be an address of its own where server.tls is on".to_owned()
+        });
+        checks.rule(self.tls.is_on() || !self.tls.operators, || {
+            "server.tls.operators needs server.tls.cert and server.tls.key; given neither".to_owned()
         });
     }
 
@@ -163,7 +168,7 @@ mod tests {
 
     #[test]
     fn half_a_certificate_is_refused() {
-        let tls = TlsSettings { cert: "chain.pem".into(), key: PathBuf::new() };
+        let tls = TlsSettings { cert: "chain.pem".into(), ..Default::default() };
         let mut checks = Checks::default();
         ServerSettings { tls, ..Default::default() }.check(&mut checks);
         assert_eq!(

@@ -98,7 +98,7 @@ fn stamps(settings: &TlsSettings) -> [Option<(SystemTime, u64)>; 2] {
 }
 
 fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let TlsSettings { cert, key } = settings;
+    let TlsSettings { cert, key, .. } = settings;
     let unreadable = |what, path: &Path, cause: String| TlsError::File { what, path: path.to_owned(), cause };
     let bad_cert = |cause| unreadable("server.tls.cert", cert, cause);
     let chain: Result<Vec<_>, _> =
@@ -126,7 +126,7 @@ mod tests {
 
     /// Writes a certificate of its own making for `name` into `folder`.
     fn make(folder: &Path, name: &str) -> TlsSettings {
-        let settings = TlsSettings { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        let settings = TlsSettings { cert: folder.join("cert.pem"), key: folder.join("key.pem"), operators: false };
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
             .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")])

@@ -24,7 +24,7 @@ use pepper::KeyHash;
 const LAST_USED_RESOLUTION_MS: i64 = 60_000;
 
 /// Why a caller is not known.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum AuthError {
     /// Nothing was presented.
     #[error("this route needs an API key: send `Authorization: Bearer souk_…`")]
@@ -44,6 +44,12 @@ pub enum AuthError {
     /// The database could not answer. The cause is for the log, not for the caller.
     #[error("the registry cannot answer now")]
     Unavailable(#[source] Arc<DbErr>),
+}
+
+impl AuthError {
+    pub(crate) fn unavailable(error: DbErr) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
 }
 
 /// Verifies keys.
@@ -67,14 +73,17 @@ impl Authenticator {
         (version, self.peppers.hash(version, key).expect("the newest pepper exists"))
     }
 
+    /// Whether `hash` is what is stored of this key, under that version of the pepper.
+    pub(crate) fn is_hash_of(&self, key: &ApiKey, pepper_version: i32, hash: &[u8]) -> bool {
+        self.peppers.hash(pepper_version, key).is_some_and(|right| bool::from(right.as_slice().ct_eq(hash)))
+    }
+
     /// Who presents this key. One question to the database.
     pub(crate) async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         let key = ApiKey::parse(presented).map_err(|MalformedKey| AuthError::Invalid)?;
-        let unavailable = |error| AuthError::Unavailable(Arc::new(error));
-        let found = api_keys::with_tenant(&self.db, key.id().as_str()).await.map_err(unavailable)?;
+        let found = api_keys::with_tenant(&self.db, key.id().as_str()).await.map_err(AuthError::unavailable)?;
         let (row, tenant) = found.ok_or(AuthError::Invalid)?;
-        let hash = self.peppers.hash(row.pepper_version, &key).ok_or(AuthError::Invalid)?;
-        if !bool::from(hash.as_slice().ct_eq(&row.secret_hash)) {
+        if !self.is_hash_of(&key, row.pepper_version, &row.secret_hash) {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;

@@ -3,5 +3,7 @@
 mod models;
 mod resolve;
 mod templates;
+mod warm;
 
 pub use models::{ListedModel, ListedModels};
+pub use warm::WarmCatalog;

@@ -1,7 +1,7 @@
 //! Chat templates of versions, for the gateway.
 
 use souk_protocol::manifest::{CONFIG_FILE, MAX_TEMPLATE_BYTES, TEMPLATE_FILE};
-use souk_protocol::{ResolveError, ResolvedAdapter};
+use souk_protocol::{Digest, ResolveError, ResolvedAdapter};
 use tokio::io::AsyncReadExt as _;
 
 use crate::Registry;
@@ -16,13 +16,14 @@ impl Registry {
     /// [`ResolveError::NotFound`] if the version was deleted since it was resolved: what it had is not known then, and
     /// would be remembered wrongly if the same content is published again. [`ResolveError::Unavailable`].
     pub async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError> {
-        let source = self.read_template(adapter).await.map_err(|error| ResolveError::Unavailable(Box::new(error)))?;
+        let source =
+            self.template_of(&adapter.digest).await.map_err(|error| ResolveError::Unavailable(Box::new(error)))?;
         source.ok_or_else(|| ResolveError::NotFound(format!("{}@{}", adapter.name, adapter.version)))
     }
 
-    /// `None` if there is no version with this content.
-    async fn read_template(&self, adapter: &ResolvedAdapter) -> Result<Option<Option<String>>, RegistryError> {
-        let file_named = |name| version_files::of_content(&self.db, &adapter.digest, name);
+    /// The chat template of a version by its digest; `None` if there is no version with this content.
+    pub(crate) async fn template_of(&self, version: &Digest) -> Result<Option<Option<String>>, RegistryError> {
+        let file_named = |name| version_files::of_content(&self.db, version, name);
         let Some(file) = file_named(TEMPLATE_FILE).await? else {
             // Every version has its configuration.
             return Ok(file_named(CONFIG_FILE).await?.map(|_| None));

@@ -38,7 +38,7 @@ const OWN: &str = "tenant_id = $1";
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 25] = [
+pub(crate) const TABLES: [Table; 26] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -78,6 +78,7 @@ pub(crate) const TABLES: [Table; 25] = [
     nobodys("taken_down_content"),
     nobodys("blobs"),
     nobodys("withdrawals"),
+    nobodys("services"),
     nobodys("signing_keys"),
     nobodys("leases"),
     nobodys("installation"),

@@ -46,6 +46,11 @@ pub(crate) async fn newest(connection: &impl ConnectionTrait) -> Result<i64, DbE
     Ok(query.into_tuple::<i64>().one(connection).await?.unwrap_or(0))
 }
 
+/// The number of the oldest that is kept; `None` if there is none.
+pub(crate) async fn oldest(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
+    Entity::find().select_only().column(Column::Id).order_by_asc(Column::Id).into_tuple::<i64>().one(connection).await
+}
+
 /// At most `limit` withdrawals after the one with the number `after`, oldest first.
 pub(crate) async fn after(connection: &impl ConnectionTrait, after: i64, limit: u64) -> Result<Vec<Model>, DbErr> {
     Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(connection).await

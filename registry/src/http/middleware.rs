@@ -2,7 +2,7 @@
 //! runs.
 
 use axum::extract::{OriginalUri, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use souk_http::Service;
@@ -39,16 +39,27 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, RegistryError> {
-    let presented = bearer::token(request.headers()).map_err(|error| match error {
-        BearerError::Missing => AuthError::Missing,
-        BearerError::Malformed => AuthError::Invalid,
-    })?;
-    let principal = registry.authenticate(presented).await?;
+    let principal = registry.authenticate(presented(request.headers())?).await?;
     if request.extensions().get::<ByPublicPort>().is_some() && principal.may(Scope::Admin) {
         return Err(RegistryError::OperatorsPortOnly);
     }
     request.extensions_mut().insert(principal);
     Ok(next.run(request).await)
+}
+
+/// What a caller presents.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<&str, AuthError> {
+    bearer::token(headers).map_err(|error| match error {
+        BearerError::Missing => AuthError::Missing,
+        BearerError::Malformed => AuthError::Invalid,
+    })
+}
+
+/// Notes that something may have changed after each request that is no read, before its caller hears of it.
+pub(crate) async fn note_changes(State(registry): State<Registry>, request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let _noted = (!is_read).then(|| registry.changes.note_on_drop());
+    next.run(request).await
 }
 
 /// Answers paths under the prefix that no route has.

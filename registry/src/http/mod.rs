@@ -13,7 +13,9 @@ mod problem;
 mod router;
 
 pub(crate) mod audit;
+pub(crate) mod internal;
 pub(crate) mod keys;
+pub(crate) mod services;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
@@ -23,6 +25,7 @@ pub(crate) mod webhooks;
 pub(crate) use caller::{Caller, Serving};
 pub(crate) use extract::{Body, PathOf, QueryOf};
 pub(crate) use idempotency::{key_of, route_of};
+pub use internal::INTERNAL;
 pub(crate) use middleware::JSON_BODY_BYTES;
 pub use page::public_adapters_after;
 pub(crate) use page::{Page, PageQuery};

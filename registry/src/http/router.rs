@@ -12,8 +12,10 @@ use utoipa_axum::routes;
 
 use super::admit::admit;
 use super::idempotency::answer_once;
-use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, audit, base_models, keys, tags, tenants, tokens, versions, webhooks};
+use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
+use super::{
+    Problem, adapters, audit, base_models, internal, keys, services, tags, tenants, tokens, versions, webhooks,
+};
 use crate::Registry;
 
 /// Routes that need no key: facts about the installation that belong to no tenant.
@@ -26,6 +28,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(keys::create_key))
+        .routes(routes!(services::create_service))
         .routes(routes!(adapters::create_adapter))
         .routes(routes!(webhooks::create_webhook))
         .routes(routes!(webhooks::replay_delivery))
@@ -42,6 +45,9 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::request_erasure, tenants::cancel_erasure))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
+        // Services that call others
+        .routes(routes!(services::list_services))
+        .routes(routes!(services::revoke_service))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
@@ -79,16 +85,23 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
     let (creating, _) = creating_routes().split_for_parts();
     let (guarded, _) = guarded_routes().split_for_parts();
     let (uploading, _) = uploading_routes().split_for_parts();
+    let changes = || from_fn_with_state(registry.clone(), note_changes);
     let guarded = creating
+        // Innermost: what is kept for a moment is told of a change also where the client has gone.
+        .route_layer(changes())
         .route_layer(from_fn_with_state(registry.clone(), answer_once))
-        .merge(guarded)
+        .merge(guarded.route_layer(changes()))
         .route_layer(from_fn_with_state(registry.clone(), admit))
-        .merge(uploading)
+        .merge(uploading.route_layer(changes()))
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
     let open = open.route_layer(from_fn_with_state(registry.clone(), admit));
-    let routes =
-        open.merge(guarded).method_not_allowed_fallback(no_such_method).layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
+    let internal = internal::routes(registry.clone());
+    let routes = open
+        .merge(guarded)
+        .merge(internal)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(JSON_BODY_BYTES));
     let routes = axum::Router::new()
         .nest(PREFIX, routes)
         // A nested router has neither its prefix alone nor with a slash.

@@ -2,20 +2,19 @@
 //!
 //! A token lives for at most 15 minutes and never longer than its key; it grants at most what the key does. Whoever has
 //! the public keys ([`Registry::token_keys`]) can verify one without asking anybody. A revoked key's tokens end with it:
-//! revocations are remembered for as long as a token may live ([`revoked`]).
+//! revocations are remembered for as long as a token may live ([`RevokedKeys`]).
 //!
 //! Signing keys are rows, so all registries of a database sign and verify the same. The newest signs; one that is older
 //! than `registry.signing_key_days` is followed by a new one at the next exchange, and stays published until no token
 //! lives that it could have signed. The private halves are sealed ([`crate::seal`]); if the sealing key is lost, new
 //! signing keys are made, and what was signed before is still verified.
 
-mod revoked;
 mod signing;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use souk_http::token::{self, Claims, LIFETIME};
+use souk_http::token::{self, Claims, LIFETIME, ServiceClaims, is_token};
 use souk_protocol::{Principal, Scope, Scopes, wall_clock};
 use uuid::Uuid;
 
@@ -26,9 +25,9 @@ use crate::db::api_keys;
 use crate::error::{Finding, RegistryError};
 use crate::rights::{Action, require};
 
-pub(crate) use revoked::{REMEMBERED, RevokedKeys};
 pub(crate) use signing::SigningKeys;
 pub use signing::TokenKey;
+pub(crate) use souk_http::revoked::{REMEMBERED, RevokedKeys};
 
 /// A token as its caller gets it.
 #[derive(Debug)]
@@ -36,6 +35,23 @@ pub(crate) struct NewToken {
     pub(crate) token: String,
     pub(crate) lives: Duration,
     pub(crate) scopes: Scopes,
+}
+
+/// A token as a service gets it.
+#[derive(Debug)]
+pub(crate) struct NewServiceToken {
+    pub(crate) token: String,
+    pub(crate) lives: Duration,
+    /// Who issues tokens, as they say it: whom the service is to believe.
+    pub(crate) issuer: String,
+}
+
+/// A service that calls.
+#[derive(Clone, Debug)]
+pub(crate) struct CallingService {
+    /// Of its key.
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 impl Registry {
@@ -73,6 +89,34 @@ impl Registry {
         Ok(NewToken { token: self.signing_keys.sign(&claims).await?, lives, scopes })
     }
 
+    /// Exchanges a service's key for a token with which it calls other services.
+    pub(crate) async fn exchange_for_service(&self, presented: &str) -> Result<NewServiceToken, RegistryError> {
+        let service = self.service_with(presented).await?;
+        let now = wall_clock::since_epoch();
+        let issuer = self.signing_keys.issuer().to_owned();
+        let claims = ServiceClaims {
+            iss: issuer.clone(),
+            aud: token::SERVICES.to_owned(),
+            sub: service.id,
+            exp: (now + LIFETIME).as_secs(),
+            nbf: now.as_secs(),
+            iat: now.as_secs(),
+            jti: Uuid::new_v4().simple().to_string(),
+            service: service.name,
+        };
+        Ok(NewServiceToken { token: self.signing_keys.sign(&claims).await?, lives: LIFETIME, issuer })
+    }
+
+    /// Which service presents this token. Asks the database only for a signing key that this registry has not seen.
+    pub(crate) async fn authenticate_service(&self, presented: &str) -> Result<CallingService, AuthError> {
+        if !is_token(presented) {
+            return Err(AuthError::Invalid);
+        }
+        let claims = self.signing_keys.verify_service(presented).await?;
+        self.check_unrevoked(&claims.sub)?;
+        Ok(CallingService { id: claims.sub, name: claims.service })
+    }
+
     /// The public keys that verify tokens, newest first.
     ///
     /// # Errors
@@ -93,13 +137,16 @@ impl Registry {
     /// Whom a token stands for. Asks the database only for a signing key that this registry has not seen.
     pub(crate) async fn authenticate_token(&self, presented: &str) -> Result<Principal, AuthError> {
         let claims = self.signing_keys.verify(presented).await?;
+        self.check_unrevoked(&claims.key)?;
+        Ok(claims.principal())
+    }
+
+    /// Refuses a token whose key was revoked, or of whose key that is not known.
+    fn check_unrevoked(&self, key: &str) -> Result<(), AuthError> {
         if !self.withdrawals.is_up_to_date() {
             return Err(AuthError::RevocationsUnknown);
         }
-        if self.withdrawals.revoked_keys().has(&claims.key) {
-            return Err(AuthError::Revoked);
-        }
-        Ok(claims.principal())
+        if self.withdrawals.revoked_keys().has(key) { Err(AuthError::Revoked) } else { Ok(()) }
     }
 }
 

@@ -8,8 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sea_orm::{DatabaseConnection, DbErr};
+use serde::Serialize;
 use serde_json::json;
-use souk_http::token::{self, Claims, LEEWAY, LIFETIME, TokenError, Verifier};
+use souk_http::token::{self, Claims, LEEWAY, LIFETIME, ServiceClaims, TokenError, Verifier};
 use souk_protocol::wall_clock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -41,7 +42,8 @@ pub(crate) struct SigningKeys {
 /// What a registry knows of the table.
 struct Known {
     rows: Vec<Model>,
-    verifier: Verifier,
+    of_tenants: Verifier,
+    of_services: Verifier,
     /// Of the newest row whose seal can be opened.
     signing: Option<Signing>,
 }
@@ -95,7 +97,7 @@ impl SigningKeys {
     }
 
     /// Signs with the newest key, after making one where there is none or it is old.
-    pub(crate) async fn sign(&self, claims: &Claims) -> Result<String, SigningKeysError> {
+    pub(crate) async fn sign(&self, claims: &impl Serialize) -> Result<String, SigningKeysError> {
         let signing = match self.known().signing.clone().filter(|signing| !self.is_old(signing)) {
             Some(signing) => signing,
             None => self.make_unless_another_did().await?,
@@ -105,11 +107,20 @@ impl SigningKeys {
             .map_err(|error| SigningKeysError::Signing(error.to_string()))
     }
 
-    /// What a token says, if it is good.
+    /// What a tenant's token says, if it is good.
     pub(crate) async fn verify(&self, presented: &str) -> Result<Claims, AuthError> {
-        let mut verified = self.known().verifier.verify(presented);
-        if verified == Err(TokenError::UnknownKey) && self.look_again().await.map_err(unavailable)? {
-            verified = self.known().verifier.verify(presented);
+        self.verified(|known| known.of_tenants.verify(presented)).await
+    }
+
+    /// What a service's token says, if it is good.
+    pub(crate) async fn verify_service(&self, presented: &str) -> Result<ServiceClaims, AuthError> {
+        self.verified(|known| known.of_services.verify_service(presented)).await
+    }
+
+    async fn verified<C>(&self, verify: impl Fn(&Known) -> Result<C, TokenError>) -> Result<C, AuthError> {
+        let mut verified = verify(&self.known());
+        if matches!(verified, Err(TokenError::UnknownKey)) && self.look_again().await.map_err(AuthError::unavailable)? {
+            verified = verify(&self.known());
         }
         verified.map_err(|error| match error {
             TokenError::Expired => AuthError::Expired,
@@ -216,23 +227,20 @@ impl SigningKeys {
 
 impl Known {
     fn of(rows: Vec<Model>, seals: &Seals, issuer: &str) -> Self {
-        let keys = rows.iter().map(TokenKey::from).map(|key| (key.kid, key.x));
-        let verifier = Verifier::new(issuer, token::API, keys);
+        let keys = || rows.iter().map(TokenKey::from).map(|key| (key.kid, key.x));
+        let of_tenants = Verifier::new(issuer, token::API, keys());
+        let of_services = Verifier::new(issuer, token::SERVICES, keys());
         let signing = rows.iter().find_map(|row| {
             let private = seals.open(&sealed(row), &row.kid).ok()?;
             let key = EncodingKey::from_ed_der(&private);
             Some(Signing { kid: row.kid.clone(), key, created_at_ms: row.created_at_ms })
         });
-        Self { rows, verifier, signing }
+        Self { rows, of_tenants, of_services, signing }
     }
 }
 
 fn sealed(row: &Model) -> Sealed {
     Sealed { version: row.seal_version, bytes: row.sealed_private_key.clone() }
-}
-
-fn unavailable(error: DbErr) -> AuthError {
-    AuthError::Unavailable(Arc::new(error))
 }
 
 impl From<&Model> for TokenKey {

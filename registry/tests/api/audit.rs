@@ -67,6 +67,8 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
         Action::ExchangeToken => (json!({}), ""),
         Action::RotateSigningKey => (json!({}), "signing_key.rotated"),
         Action::CreateTenant => (json!({ "name": fresh }), "tenant.created"),
+        Action::CreateService => (json!({ "name": fresh }), "service.created"),
+        Action::RevokeService => (Value::Null, "service.revoked"),
         Action::CreateKey => (json!({ "name": WRITTEN, "scopes": ["inference"] }), "key.created"),
         Action::RevokeKey => (Value::Null, "key.revoked"),
         Action::CreateAdapter => (json!({ "name": fresh, "description": WRITTEN }), "adapter.created"),
@@ -88,7 +90,14 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
         Action::CancelErasure => (Value::Null, "tenant.erasure_cancelled"),
         other => panic!("{other:?} changes something: say here how it is done, and what its entry is called"),
     };
-    let path = if rule.action == Action::RevokeKey { path.replace("{id}", &key().await) } else { path };
+    let path = match rule.action {
+        Action::RevokeKey => path.replace("{id}", &key().await),
+        Action::RevokeService => {
+            let made = body(stack.admin.post("/services", json!({ "name": fresh })).await, StatusCode::CREATED).await;
+            path.replace("{id}", made["id"].as_str().unwrap())
+        }
+        _ => path,
+    };
     let method: Method = rule.method.parse().unwrap();
     let sent = by.request(method, &path);
     let sent = match (rule.action, request) {
@@ -98,7 +107,7 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
     };
     let chain = match rule.action {
         Action::ExchangeToken => None,
-        Action::RotateSigningKey => Some("installation".to_owned()),
+        Action::RotateSigningKey | Action::CreateService | Action::RevokeService => Some("installation".to_owned()),
         // Not known before it is made.
         Action::CreateTenant => Some(String::new()),
         _ => Some(tenant),

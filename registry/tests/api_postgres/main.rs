@@ -18,6 +18,8 @@ mod faults;
 mod idempotency;
 #[path = "../api/installation.rs"]
 mod installation;
+#[path = "../api/internal.rs"]
+mod internal;
 #[path = "../api/isolation.rs"]
 mod isolation;
 #[path = "../api/keys.rs"]
@@ -32,6 +34,8 @@ mod reports;
 mod retention;
 #[path = "../api/rights.rs"]
 mod rights;
+#[path = "../api/services.rs"]
+mod services;
 #[path = "../api/shares.rs"]
 mod shares;
 #[path = "../api/side_doors.rs"]
@@ -42,6 +46,8 @@ mod together;
 mod tokens;
 #[path = "../api/versions.rs"]
 mod versions;
+#[path = "../api/warm.rs"]
+mod warm;
 #[path = "../api/webhooks.rs"]
 mod webhooks;
 

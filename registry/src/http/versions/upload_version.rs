@@ -89,7 +89,9 @@ pub(crate) async fn upload_version(
     let complete = upload.receive(&mut parts).await?;
     let once = Once::new(claim, complete.fingerprint());
     // A task of its own: the client has sent all that it has to, and its going away changes nothing now.
+    let noted = registry.changes.note_on_drop();
     let work = tokio::spawn(async move {
+        let _noted = noted;
         let published = complete.publish(&once, AdapterVersion::from).await;
         once.end().await;
         published

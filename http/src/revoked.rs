@@ -1,17 +1,17 @@
-//! Keys that were revoked while tokens of theirs may live.
+//! Keys that were revoked while tokens of theirs may live, for whoever verifies tokens.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use souk_http::token::{LEEWAY, LIFETIME};
+use crate::token::{LEEWAY, LIFETIME};
 
 /// How long a revocation is remembered: no token of the key lives longer.
-pub(crate) const REMEMBERED: Duration = LIFETIME.saturating_add(LEEWAY).saturating_add(Duration::from_secs(60));
+pub const REMEMBERED: Duration = LIFETIME.saturating_add(LEEWAY).saturating_add(Duration::from_secs(60));
 
 /// The ids of keys that were revoked lately. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RevokedKeys(Arc<Mutex<State>>);
+pub struct RevokedKeys(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -23,12 +23,13 @@ struct State {
 
 impl RevokedKeys {
     /// Whether tokens of this key count no more.
-    pub(crate) fn has(&self, key: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
         self.lock().keys.contains_key(key)
     }
 
     /// Remembers a key that is revoked, and forgets those whose tokens are all over.
-    pub(crate) fn add(&self, key: &str, now: Instant) {
+    pub fn add(&self, key: &str, now: Instant) {
         let mut state = self.lock();
         while state.heard.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > REMEMBERED) {
             state.forget_first();

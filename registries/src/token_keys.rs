@@ -1,0 +1,117 @@
+//! The keys that verify tenants' tokens, as registries publish them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use souk_http::token::{API, Claims, TokenError, Verifier};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::registries::Registries;
+
+/// Keys are asked for again for a token with an unknown one at most this often, so that made-up names cost nothing.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Verifies tokens.
+pub(crate) struct TokenKeys {
+    /// What was read last. Locked for a look.
+    known: RwLock<Option<Arc<Verifier>>>,
+    /// Held while keys are asked for; when they were last.
+    reading: Mutex<Option<Instant>>,
+}
+
+/// Why a token is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// It is none, or over.
+    Invalid,
+    /// It cannot be told here: a registry may know.
+    Unknown,
+}
+
+/// A JSON Web Key Set, as far as it is understood.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// One key of it. Those of other kinds are passed over.
+#[derive(Deserialize)]
+struct Key {
+    kty: String,
+    #[serde(default)]
+    crv: String,
+    #[serde(default)]
+    kid: String,
+    #[serde(default)]
+    x: String,
+}
+
+impl TokenKeys {
+    pub(crate) fn new() -> Self {
+        Self { known: RwLock::new(None), reading: Mutex::new(None) }
+    }
+
+    /// What a token says, if it is good by this gateway's clock. Asks for keys where its own is not known.
+    pub(crate) async fn verify(&self, registries: &Registries, token: &str) -> Result<Claims, Doubt> {
+        let mut verified = self.verify_by_known(token);
+        if matches!(verified, Err(TokenError::UnknownKey)) && self.look_again(registries).await {
+            verified = self.verify_by_known(token);
+        }
+        verified.map_err(|error| match error {
+            TokenError::UnknownKey => Doubt::Unknown,
+            TokenError::Expired | TokenError::Invalid => Doubt::Invalid,
+        })
+    }
+
+    /// The same by the keys that are known.
+    pub(crate) fn verify_by_known(&self, token: &str) -> Result<Claims, TokenError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        known.ok_or(TokenError::UnknownKey)?.verify(token)
+    }
+
+    /// Asks for the keys unless that was done a moment ago; answers whether there are others now.
+    async fn look_again(&self, registries: &Registries) -> bool {
+        let mut read_at = self.reading.lock().await;
+        if read_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
+            return false;
+        }
+        *read_at = Some(Instant::now());
+        let Some(issuer) = registries.issuer() else { return false };
+        match registries.published::<KeySet>("/registry/v1/auth/jwks").await {
+            Ok(set) => {
+                let verifier = Arc::new(Verifier::new(&issuer, API, set.usable()));
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(verifier);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl KeySet {
+    fn usable(self) -> impl Iterator<Item = (String, String)> {
+        let is_usable = |key: &Key| key.kty == "OKP" && key.crv == "Ed25519" && !key.kid.is_empty();
+        self.keys.into_iter().filter(is_usable).map(|key| (key.kid, key.x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_of_other_kinds_are_passed_over() {
+        let set = json!({ "keys": [
+            { "kty": "RSA", "kid": "a", "n": "x", "e": "AQAB" },
+            { "kty": "OKP", "crv": "X25519", "kid": "b", "x": "x" },
+            { "kty": "OKP", "crv": "Ed25519", "x": "without a name" },
+            { "kty": "OKP", "crv": "Ed25519", "kid": "c", "x": "y", "use": "sig" },
+        ] });
+        let usable: Vec<_> = serde_json::from_value::<KeySet>(set).unwrap().usable().collect();
+        assert_eq!(usable, [("c".to_owned(), "y".to_owned())]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Who calls and what a name means, for a gateway in the same process: kept for a moment, so that a call asks the database
+//! only now and then.
+//!
+//! What is kept counts for as long as nothing has changed ([`crate::changes`]) and for no longer than a second. A key that
+//! is revoked or an adapter that is changed through this registry is so at the very next call; where another registry does
+//! it, at the latest a second later. An answer that was being asked for while something changed is not kept.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use sha2::{Digest as _, Sha256};
+use souk_protocol::flights::Flights;
+use souk_protocol::internal::Resolved;
+use souk_protocol::recent::{Had, Recent};
+use souk_protocol::{AdapterRef, KeyId, Principal, ResolveError, ResolvedAdapter, TenantId};
+
+use crate::Registry;
+use crate::auth::AuthError;
+
+/// How long what is kept counts, if nothing is heard of a change.
+const COUNTS_FOR: Duration = Duration::from_secs(1);
+/// Answers of each kind that are kept: some 500 bytes each.
+const MOST_KEPT: usize = 16_384;
+
+/// A [`Registry`] whose answers are kept for a moment. Clones are the same.
+#[derive(Clone)]
+pub struct WarmCatalog(Arc<Shared>);
+
+struct Shared {
+    registry: Registry,
+    /// By a hash of what they present, so that no secret is kept; nobody for what opens nothing.
+    callers: Answers<[u8; 32], Option<Principal>, AuthError>,
+    /// Of another value in each process, so that nobody knows what hashes alike.
+    salt: [u8; 32],
+    /// By who asks, with which key, and what they wrote.
+    adapters: Answers<(TenantId, KeyId, AdapterRef), Resolved, Cause>,
+}
+
+/// Why the registry cannot tell, for all who asked.
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Answers `A` to questions `Q`, or why there is none.
+struct Answers<Q: Eq + Hash + Clone, A, E> {
+    recent: Recent<Option<TenantId>, Q, A>,
+    flights: Flights<(Q, u64), Result<Arc<A>, E>>,
+}
+
+impl WarmCatalog {
+    /// With nothing kept yet.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        let salt = rand::rng().random();
+        Self(Arc::new(Shared { registry, callers: Answers::new(), salt, adapters: Answers::new() }))
+    }
+
+    /// Who presents this key or token, if it is valid now.
+    ///
+    /// # Errors
+    /// [`AuthError`]; whatever opens nothing is [`AuthError::Invalid`].
+    pub async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
+        let Shared { registry, callers, salt, .. } = &*self.0;
+        let hash = Sha256::new().chain_update(salt).chain_update(presented.as_bytes()).finalize().into();
+        let ask = || async {
+            match registry.authenticate(presented).await {
+                Ok(principal) => Ok(Some(principal)),
+                Err(unknown @ (AuthError::Unavailable(_) | AuthError::RevocationsUnknown)) => Err(unknown),
+                Err(_) => Ok(None),
+            }
+        };
+        let holder = |caller: &Option<Principal>| caller.as_ref().map(|principal| principal.tenant.clone());
+        Option::clone(&*callers.get(registry, hash, holder, ask).await?).ok_or(AuthError::Invalid)
+    }
+
+    /// What `reference` means for `principal` now.
+    ///
+    /// # Errors
+    /// As [`Registry::resolve`].
+    pub async fn resolve(
+        &self,
+        principal: &Principal,
+        reference: &AdapterRef,
+    ) -> Result<ResolvedAdapter, ResolveError> {
+        let Shared { registry, adapters, .. } = &*self.0;
+        let question = (principal.tenant.clone(), principal.key.clone(), reference.clone());
+        let holder = |_: &Resolved| Some(principal.tenant.clone());
+        let ask = || async { Resolved::of(registry.resolve(principal, reference).await).map_err(Cause::from) };
+        match adapters.get(registry, question, holder, ask).await {
+            Ok(resolved) => Resolved::clone(&resolved).into_result(&reference.to_string()),
+            Err(cause) => Err(ResolveError::Unavailable(Box::new(cause))),
+        }
+    }
+}
+
+impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
+    fn new() -> Self {
+        Self { recent: Recent::new(MOST_KEPT, COUNTS_FOR), flights: Flights::new() }
+    }
+
+    /// What is kept, or what `ask` hears, which several ask together. `holder` says whose an answer is.
+    async fn get<F: Future<Output = Result<A, E>>>(
+        &self,
+        registry: &Registry,
+        question: Q,
+        holder: impl FnOnce(&A) -> Option<TenantId>,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Arc<A>, E> {
+        // Before it is asked for: what is committed meanwhile gives it another number.
+        let (change, at) = (registry.changes.number(), Instant::now());
+        if let Some(kept) = self.recent.get(&question)
+            && kept.change == change
+            && at.saturating_duration_since(kept.at) < COUNTS_FOR
+        {
+            return Ok(kept.answer);
+        }
+        let flight = async {
+            // On the heap: it is large, and most calls do not need it.
+            let answer = Arc::new(Box::pin(ask()).await?);
+            self.recent.keep(holder(&answer), question.clone(), Had { answer: Arc::clone(&answer), at, change });
+            Ok(answer)
+        };
+        self.flights.join((question.clone(), change), flight).await
+    }
+}

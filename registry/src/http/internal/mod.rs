@@ -1,0 +1,84 @@
+//! What gateways that run apart ask: the routes below `/registry/v1/internal`, for services of this installation alone. They
+//! take a service's token and nothing else, and are not there on the port that everybody may reach. A gateway tells whom it
+//! asks for, and is believed; how many questions it asks at a time is bounded by itself, tenant by tenant.
+//!
+//! Requests and answers are those of [`souk_protocol::internal`]. Whatever an answer says is a 200, so that every other
+//! status means that this registry could not tell.
+
+mod ask;
+mod file;
+mod token;
+mod withdrawals;
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use souk_http::public_port::ByPublicPort;
+
+use super::middleware::{no_such_route, presented};
+use crate::Registry;
+use crate::error::RegistryError;
+
+/// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
+/// [docs/operate.md](../../../../docs/operate.md) to it.
+pub const INTERNAL: [(&str, &str, &str); 8] = [
+    ("POST", "/internal/token", "a service's key in exchange for a token of 15 minutes"),
+    ("POST", "/internal/authenticate", "who presents this key or token"),
+    ("POST", "/internal/resolve", "what a reference means for a caller now"),
+    ("POST", "/internal/models", "the adapters that a caller can name"),
+    ("POST", "/internal/model", "one of them"),
+    ("POST", "/internal/template", "the chat template of a version"),
+    ("GET", "/internal/files/{digest}", "a file of adapters by its digest, whole or from a byte on"),
+    ("GET", "/internal/withdrawals", "a stream of what is revoked and taken down, as lines of JSON"),
+];
+
+/// The router.
+pub(super) fn routes(registry: Registry) -> Router<Registry> {
+    let guarded = Router::new()
+        .route("/internal/authenticate", post(ask::authenticate))
+        .route("/internal/resolve", post(ask::resolve))
+        .route("/internal/models", post(ask::list_models))
+        .route("/internal/model", post(ask::get_model))
+        .route("/internal/template", post(ask::template))
+        .route("/internal/files/{digest}", get(file::file))
+        .route("/internal/withdrawals", get(withdrawals::withdrawals))
+        .route_layer(from_fn_with_state(registry, authenticate_service));
+    Router::new().route("/internal/token", post(token::exchange)).merge(guarded).route_layer(from_fn(hide))
+}
+
+/// Answers at the port for everybody as if there were nothing.
+async fn hide(uri: OriginalUri, request: Request, next: Next) -> Result<Response, RegistryError> {
+    if request.extensions().get::<ByPublicPort>().is_some() {
+        return Err(no_such_route(uri).await);
+    }
+    Ok(next.run(request).await)
+}
+
+/// Lets services in by their token.
+async fn authenticate_service(
+    State(registry): State<Registry>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, RegistryError> {
+    let service = registry.authenticate_service(presented(request.headers())?).await?;
+    request.extensions_mut().insert(service.clone());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(service.id = service.id, service.name = service.name, status, "A service was answered");
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_show_these_routes() {
+        let rows = INTERNAL.iter().map(|(method, path, what)| format!("| `{method} {path}` | {what} |\n"));
+        let table = format!("| call | what it is |\n| --- | --- |\n{}", rows.collect::<String>());
+        let page = include_str!("../../../../docs/operate.md");
+        assert!(page.contains(&table), "docs/operate.md is to have this table:\n{table}");
+    }
+}

@@ -1,0 +1,95 @@
+//! A gateway apart from its registries: the OpenAI API, an in-process queue and a node. It has no database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use souk_gateway::Gateway;
+use souk_http::serve::{self, Server};
+use souk_node::node::Node;
+use souk_protocol::PoolId;
+use souk_queue::{EventHub, JobQueue, MemoryQueue};
+use souk_registries::{HttpCatalog, KeySource, Settings};
+use souk_registry::ApiKey;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::node::RunningNode;
+use super::signals::Signals;
+use super::{LAST_WORDS, gateway, listening, node, routes};
+use crate::config::{Config, Role};
+use crate::ports::{adapter_files, pins, withdrawals};
+use crate::telemetry;
+
+/// Serves until SIGTERM or Ctrl-C, then drains. No registry needs to be there yet: until one answers, nobody is let in.
+///
+/// # Errors
+/// What keeps the gateway from starting; after that, what breaks the listener.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::start_logging(&config)?;
+    config.say_what_is_unused(Role::Gateway);
+    let descriptors = serve::raise_limit();
+    let metrics = telemetry::start_metrics()?;
+    let (catalog, withdrawn) = HttpCatalog::new(&registries_of(&config)?).context("the registries cannot be asked")?;
+    let catalog = Arc::new(catalog);
+    let base = node::load_base(&config).await?;
+
+    let (bases, pool) = (vec![base.model.clone()], PoolId(base.model.digest));
+    let hub = EventHub::new();
+    let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(config.queue));
+    let source = adapter_files::from_registries(catalog.registries().clone());
+    let ports = node::Ports { queue: Arc::clone(&queue), events: Arc::new(hub.clone()), source };
+    let RunningNode { node, context_tokens } = node::start(&config, base, ports)?;
+    let _keeping_up = AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()));
+    let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, pool);
+    let ports = gateway::Ports { catalog, queue, hub };
+    let gateway = gateway::start(&config, bases, context_tokens, ports, metrics)?;
+    let carried = withdrawals::carry_heard(withdrawn, gateway.clone());
+    let _carried = AbortOnDropHandle::new(tokio::spawn(carried));
+
+    let signals = Signals::listen()?;
+    let server = Server::new(config.server.clone(), descriptors);
+    let router = routes::of_gateway(gateway.clone());
+    let _listening = listening::listen(&server, &config.server, router).await?;
+    signals.then(drain(gateway, node, server, config.server.drain_timeout)).await
+}
+
+/// Refuses new requests, lets running ones end, and returns, all within `drain_timeout`.
+async fn drain(gateway: Gateway, node: Node, server: Server, drain_timeout: Duration) {
+    let deadline = Instant::now() + drain_timeout;
+    let answers_end = deadline - LAST_WORDS.min(drain_timeout / 4);
+    if tokio::time::timeout_at(answers_end, gateway.drain()).await.is_err() {
+        tracing::warn!("Answers were still running after {drain_timeout:?} and are cut off");
+        gateway.cut_off().await;
+    }
+    let left = |least: Duration| deadline.saturating_duration_since(Instant::now()).max(least);
+    if tokio::time::timeout(left(LAST_WORDS), node.drain(left(LAST_WORDS) / 2)).await.is_err() {
+        tracing::warn!("The node did not end in time");
+    }
+    listening::close(server, Instant::now() + left(LAST_WORDS / 4)).await;
+}
+
+/// How the registries are reached.
+fn registries_of(config: &Config) -> anyhow::Result<Settings> {
+    let limits = &config.gateway;
+    anyhow::ensure!(
+        !limits.registries.is_empty(),
+        "gateway.registries must list at least one registry, as http://10.0.0.5:8081; given none"
+    );
+    let file = &limits.registry_key_file;
+    let has_file = !file.as_os_str().is_empty();
+    let key = &limits.registry_key;
+    anyhow::ensure!(
+        has_file || !key.expose_secret().is_empty(),
+        "gateway.registry_key or gateway.registry_key_file must be set; `souk services create NAME` makes such a key"
+    );
+    let root_cert = &limits.registries_root_cert;
+    Ok(Settings {
+        addresses: limits.registries.clone(),
+        root_cert: (!root_cert.as_os_str().is_empty()).then(|| root_cert.clone()),
+        key: if has_file { KeySource::File(file.clone()) } else { KeySource::Text(key.clone()) },
+        stale: limits.rights_stale,
+        id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),
+    })
+}

@@ -1,0 +1,14 @@
+//! Registries and gateways as processes of their own: two of each, the real executable, real stores.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "times are shown and not asserted")]
+
+mod fleet;
+#[path = "../stack/mod.rs"]
+mod stack;
+
+mod calls;
+mod clocks;
+mod killed;
+mod roles;
+mod withdrawn;
