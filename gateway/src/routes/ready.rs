@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
 
-/// Says whether each base model has a live node. 503 while one has none, and while the process is shutting down.
+/// Says whether each base model has a live node.
+///
+/// No key is needed. 503 while one has none, and while the process is shutting down: balancers send requests elsewhere.
 #[utoipa::path(
     get,
     path = "/ready",
