@@ -50,6 +50,7 @@ mod secrets;
 mod taken_down;
 mod withdrawals;
 
+mod crash_points;
 mod db;
 mod error;
 pub mod metrics;
@@ -62,6 +63,7 @@ pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
+pub use crash_points::{CRASHED, CrashPoint};
 pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};

@@ -17,6 +17,8 @@ macro_rules! no_relations {
 
 mod settings;
 
+mod write;
+
 mod connection;
 mod postgres;
 
@@ -27,6 +29,7 @@ pub(crate) mod api_keys;
 pub(crate) mod audit_entries;
 pub(crate) mod audit_heads;
 pub(crate) mod blobs;
+pub(crate) mod direct_uploads;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
@@ -52,6 +55,7 @@ pub use settings::{DatabaseSettings, SslMode};
 
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;
+pub(crate) use direct_uploads::Model as DirectUploadRow;
 pub(crate) use tags::Model as TagRow;
 pub(crate) use tenants::Model as TenantRow;
 pub(crate) use uploads::Model as UploadRow;

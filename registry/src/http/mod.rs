@@ -5,6 +5,7 @@ pub(crate) mod adapters;
 mod admit;
 pub(crate) mod base_models;
 mod caller;
+mod document;
 mod extract;
 mod idempotency;
 mod middleware;
@@ -16,6 +17,7 @@ pub(crate) mod keys;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
+pub(crate) mod uploads;
 pub(crate) mod versions;
 
 pub(crate) use caller::{Caller, Serving};

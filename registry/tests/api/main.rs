@@ -10,23 +10,32 @@ fn all_of_it_on_postgresql() {}
 /// The stores of every test; `api_postgres` says the other.
 const ON_POSTGRES: bool = false;
 
+mod process;
 mod support;
+mod whole;
 
 mod adapters;
+mod crashes;
+mod direct_uploads;
+mod document;
 mod faults;
 mod fuzz;
 mod idempotency;
 mod installation;
 mod isolation;
 mod keys;
+mod kills;
 mod objects;
+mod pages;
 mod processes;
 mod recovery;
+mod replays;
 mod reports;
 mod rights;
 mod shares;
 mod side_doors;
 mod sqlite;
+mod store_outages;
 mod together;
 mod tokens;
 mod versions;

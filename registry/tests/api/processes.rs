@@ -1,88 +1,19 @@
 //! Two registries in processes of their own, on one database and one folder: killed, stopped and started together.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use souk_registry::Registry;
 
-use crate::support::{
-    AdapterFiles, LEASE, User, bases, body, config_in, halting_form, in_haste, num_objects, problem, wait_until,
-};
-
-/// Where the parent says which folder is meant.
-const FOLDER: &str = "SOUK_TEST_FOLDER";
-/// What the child says when it answers.
-const READY: &str = "the registry answers on ";
-
-#[tokio::test]
-#[ignore = "a part of the tests below, which start it as a process"]
-async fn registry_process() {
-    let mut config = config_in(Path::new(&std::env::var_os(FOLDER).unwrap()));
-    in_haste(&mut config);
-    let registry = Registry::open_embedded(config, bases()).await.unwrap();
-    let key = registry.bootstrap().await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    println!("{READY}{address} {}", key.as_ref().map_or("", |key| key.expose()));
-    axum::serve(listener, souk_registry::router(registry).0).await.unwrap();
-}
-
-struct Process {
-    child: Child,
-    /// Kept open, so that what the child says later does not end it.
-    _stdout: BufReader<ChildStdout>,
-    base_url: String,
-    /// The admin key, if this process made it.
-    key: String,
-}
-
-impl Process {
-    fn begin(folder: &Path) -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["processes::registry_process", "--exact", "--ignored", "--nocapture"])
-            .env(FOLDER, folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    /// Waits until the child answers.
-    fn ready(mut child: Child) -> Self {
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut lines = stdout.by_ref().lines().map(Result::unwrap);
-        let line = lines.find(|line| line.contains(READY)).expect("the child starts");
-        let (_, said) = line.split_once(READY).unwrap();
-        let (address, key) = said.split_once(' ').unwrap();
-        let (base_url, key) = (format!("http://{address}/registry/v1"), key.trim().to_owned());
-        Self { child, _stdout: stdout, base_url, key }
-    }
-
-    fn user(&self, key: &str) -> User {
-        User::new(&self.base_url, key)
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use crate::process::{Process, Start};
+use crate::support::{AdapterFiles, LEASE, body, config_in, halting_form, num_objects, problem, wait_until};
 
 /// Two processes that started together, and the key of a tenant with an adapter.
 async fn two(folder: &Path) -> (Process, Process, String) {
     // Before they start, so that both have the same database.
     drop(config_in(folder));
-    let children = [Process::begin(folder), Process::begin(folder)];
+    let children = [(); 2].map(|()| Process::begin(folder, Start::default()));
     let [first, second] = children.map(Process::ready);
     let made = [&first, &second].map(|process| process.key.clone()).into_iter().filter(|key| !key.is_empty());
     let [admin] = &made.collect::<Vec<_>>()[..] else { panic!("not one admin key was made") };
@@ -117,7 +48,7 @@ async fn what_a_killed_process_had_begun_is_ended_after_its_lease_and_not_before
     let killed_at = std::time::Instant::now();
     assert!(upload.await.unwrap().is_err());
     // Another one starts at once; it removes nothing either.
-    let third = Process::ready(Process::begin(folder.path()));
+    let third = Process::start(folder.path(), Start::default()).await;
     if killed_at.elapsed() < LEASE / 3 {
         assert_eq!(num_staged(folder.path()), 1);
         problem(repeat("k").await, StatusCode::CONFLICT, "idempotency_in_flight").await;

@@ -5,11 +5,19 @@
 /// The stores of every test; `api` says the other.
 const ON_POSTGRES: bool = true;
 
+#[path = "../api/process.rs"]
+mod process;
 #[path = "../api/support.rs"]
 mod support;
+#[path = "../api/whole.rs"]
+mod whole;
 
 #[path = "../api/adapters.rs"]
 mod adapters;
+#[path = "../api/crashes.rs"]
+mod crashes;
+#[path = "../api/direct_uploads.rs"]
+mod direct_uploads;
 #[path = "../api/faults.rs"]
 mod faults;
 #[path = "../api/idempotency.rs"]
@@ -20,10 +28,16 @@ mod installation;
 mod isolation;
 #[path = "../api/keys.rs"]
 mod keys;
+#[path = "../api/kills.rs"]
+mod kills;
+#[path = "../api/pages.rs"]
+mod pages;
 #[path = "../api/processes.rs"]
 mod processes;
 #[path = "../api/recovery.rs"]
 mod recovery;
+#[path = "../api/replays.rs"]
+mod replays;
 #[path = "../api/reports.rs"]
 mod reports;
 #[path = "../api/rights.rs"]
@@ -32,6 +46,8 @@ mod rights;
 mod shares;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
+#[path = "../api/store_outages.rs"]
+mod store_outages;
 #[path = "../api/together.rs"]
 mod together;
 #[path = "../api/tokens.rs"]
