@@ -4,6 +4,7 @@ use std::fmt;
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use souk_protocol::Digest;
 
 use crate::stack::repository;
 
@@ -109,6 +110,7 @@ impl Route {
             (Service::Registry, "version") => "1.0.0",
             (Service::Registry, "tag") => "prod",
             (Service::Registry, "file") => "manifest.json",
+            (Service::Registry, "upload") => "upl_0",
             _ => return None,
         };
         Some(value.to_owned())
@@ -139,6 +141,9 @@ impl Route {
             (Service::Registry, "name") => json!(names.fresh),
             (Service::Registry, "scopes") => json!([names.scope]),
             (Service::Registry, "version") => json!("1.0.0"),
+            (Service::Registry, "digest") => json!(Digest::of(b"a matrix").to_string()),
+            (Service::Registry, "size_bytes") => json!(8),
+            (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             _ => return None,
         })
