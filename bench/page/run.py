@@ -51,7 +51,7 @@ def parts(sitting, peers, soak_s):
     yield "neighbours", "Idle, and beside busy neighbours", lambda: neighbours.measure(sitting, peers)
     yield "rows", "What a step of more rows costs", lambda: engine.rows(sitting)
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
-    yield "registry", "Lists of 100,000 adapters", lambda: sitting.bench("registry", "--souk", str(sitting.souk))
+    yield "registry", "Lists of 100,000 adapters, publishing, and memory of a large upload", lambda: sitting.bench("registry", "--souk", str(sitting.souk))
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)
     yield "startup", "Start and memory", lambda: startup(sitting)
