@@ -32,6 +32,8 @@ struct Occurring {
     /// Whether a body is read, if only to be ignored.
     reads_body: bool,
     changes: bool,
+    /// Whether it is about an upload that goes straight to the store, which takes a bucket.
+    is_of_upload: bool,
     is_kept: bool,
     is_judged: bool,
 }
@@ -61,6 +63,7 @@ impl Occurring {
             has_body: !body.is_null(),
             reads_body: matches!(method, "POST" | "PUT" | "PATCH"),
             changes: method != "GET",
+            is_of_upload: path.contains("{upload}"),
             is_kept: parameters
                 .iter()
                 .any(|parameter| parameter.parameter_in == ParameterIn::Header && parameter.name == "Idempotency-Key"),
@@ -74,7 +77,7 @@ impl Occurring {
             "401" | "403" => self.is_guarded,
             "404" => self.names_something,
             "408" | "413" => self.reads_body,
-            "409" => self.changes,
+            "409" => self.changes || self.is_of_upload,
             "415" => self.has_body,
             "422" => self.is_kept || self.is_judged,
             _ => true,
