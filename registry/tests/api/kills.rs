@@ -231,7 +231,7 @@ async fn listed(user: &User, path: &str) -> Vec<Value> {
 }
 
 fn number_in(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+    std::env::var_os(variable).map(|text| text.to_str().unwrap().parse().unwrap())
 }
 
 async fn clients(process: &Process, seed: u64) -> Vec<Client> {

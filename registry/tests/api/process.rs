@@ -23,9 +23,10 @@ const READY: &str = "the registry answers on ";
 async fn registry_process() {
     let mut config = config_in(Path::new(&std::env::var_os(FOLDER).unwrap()));
     in_haste(&mut config);
-    let lease = std::env::var(LEASE_MS).map(|ms| Duration::from_millis(ms.parse().unwrap()));
+    let said = |variable: &str| std::env::var_os(variable).map(|text| text.into_string().unwrap());
+    let lease = said(LEASE_MS).map(|ms| Duration::from_millis(ms.parse().unwrap()));
     config.settings.lease = lease.unwrap_or(LEASE);
-    if let Ok(endpoint) = std::env::var(S3_ENDPOINT) {
+    if let Some(endpoint) = said(S3_ENDPOINT) {
         config.objects = s3_at(&endpoint);
     }
     let registry = Registry::open_embedded(config, bases()).await.unwrap();

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use souk_testkit_s3::S3Server;
 
 use crate::process::{Process, Start};
-use crate::support::{AdapterFiles, LEASE, body, config_in, halting_form, num_objects, problem, wait_until};
+use crate::support::{
+    AdapterFiles, LEASE, body, config_in, database_of, halting_form, num_objects, number_of, problem, wait_until,
+};
+use crate::whole::check_whole_on;
 
 /// Two processes that started together, and the key of a tenant with an adapter.
 async fn two(folder: &Path) -> (Process, Process, String) {
@@ -91,4 +95,46 @@ async fn a_process_that_stalled_for_longer_than_its_lease_cannot_publish_any_mor
     let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
     assert_eq!(at_first.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(2).weights_bytes());
     assert_eq!(num_objects(folder.path()), 3);
+}
+
+#[tokio::test]
+async fn on_one_bucket_an_upload_goes_on_when_another_registry_is_killed_and_ends_with_its_own() {
+    let server = S3Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    drop(config_in(folder.path()));
+    let start = Start { s3_endpoint: Some(server.endpoint()), ..Start::default() };
+    let first = Process::start(folder.path(), start).await;
+    let second = Process::start(folder.path(), start).await;
+    let admin = first.user(&first.key);
+    assert_eq!(admin.post("/tenants", json!({ "name": "acme" })).await.status(), StatusCode::CREATED);
+    let request = json!({ "name": "test", "scopes": ["adapters:read", "adapters:write"], "tenant": "acme" });
+    let made = body(admin.post("/keys", request).await, StatusCode::CREATED).await;
+    let at_first = first.user(made["secret"].as_str().unwrap());
+    at_first.make_adapter("sst2", "private").await;
+    let db = database_of(folder.path()).await;
+    let begin = async |number: &str, seed: u8| {
+        let (form, go_on) = halting_form(number, seed);
+        let request = at_first.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
+        let upload = tokio::spawn(request.send());
+        let running = async || number_of(&db, "SELECT count(*) AS n FROM uploads").await == 1;
+        wait_until("the upload has begun", running).await;
+        (upload, go_on)
+    };
+
+    let (upload, go_on) = begin("1.0.0", 1).await;
+    second.signal("KILL");
+    assert_eq!(second.ended().await, None);
+    go_on.send(()).unwrap();
+    body(upload.await.unwrap().unwrap(), StatusCode::CREATED).await;
+
+    let third = Process::start(folder.path(), start).await;
+    let (upload, _never) = begin("2.0.0", 2).await;
+    first.signal("KILL");
+    assert!(upload.await.unwrap().is_err());
+    let at_third = third.user(&at_first.key);
+    let publish = async || at_third.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(3)).await.status();
+    wait_until("the number is free again", async || publish().await == StatusCode::CREATED).await;
+    let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
+    assert_eq!(at_third.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
+    check_whole_on(folder.path(), &server).await;
 }
