@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build install test hostile fuzz soak bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build install test hostile fuzz kills soak bench setup models fmt lint openapi deny ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,11 @@ FUZZ_S ?= 120
 
 fuzz: ## Feed every parser of bytes from outside for FUZZ_S seconds (120); FUZZ_KEEP=1 keeps what was new in fuzz/.
 	FUZZ_S=$(FUZZ_S) cargo nextest run --locked --workspace --success-output immediate -E 'test(/::any_(bytes|text)_of_/)'
+
+KILLS ?= 1000
+
+kills: setup ## Kill a registry KILLS times (1000) at random moments, on either database; SOUK_KILLS_SEED repeats a run.
+	SOUK_KILLS=$(KILLS) cargo test --locked --package souk-registry --test api --test api_postgres -- kills:: --nocapture
 
 soak: setup models ## Half an hour of everything at once, with a look at the memory.
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture

@@ -6,7 +6,7 @@ mod tenant_data;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use audit::{AuditCommand, ChainArgs};
 pub(crate) use server::ServerArgs;
@@ -159,7 +159,11 @@ pub(crate) enum ServicesCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// List the base models known by name and whether they are in the cache.
-    List,
+    List {
+        /// Print the list as JSON: for each model its `id`, its `size_bytes` and whether it `is_cached`.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch a base model into the cache.
     Pull {
         /// A known name, or hf:owner/repo[@revision].
@@ -194,6 +198,9 @@ pub(crate) enum KeysCommand {
     List {
         #[command(flatten)]
         server: ServerArgs,
+        /// Print the list as JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
     },
     /// Revoke a key and those that were made with it, at once.
     Revoke {
@@ -226,6 +233,9 @@ pub(crate) enum TenantsCommand {
         server: ServerArgs,
         /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`.
         name: String,
+        /// Print the tenant as JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
     },
     /// Write all that is a tenant's as JSON lines, without secrets.
     Export(ExportTenantArgs),
@@ -235,6 +245,9 @@ pub(crate) enum TenantsCommand {
     List {
         #[command(flatten)]
         server: ServerArgs,
+        /// Print the list as JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -303,6 +316,24 @@ pub(crate) struct PushArgs {
     /// One line about the adapter, used when it is created here.
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) description: String,
+    /// Send the weights straight to the object store, in parts: where the server's store is a bucket, an upload that was
+    /// interrupted goes on where it was when the same command is given again.
+    #[arg(long, value_enum, default_value_t = Direct::Auto, value_name = "WHEN")]
+    pub(crate) direct: Direct,
+    /// End an upload of the same number that was interrupted, and begin anew.
+    #[arg(long)]
+    pub(crate) start_over: bool,
+}
+
+/// When weights go straight to the object store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Direct {
+    /// If they have 64 MiB or more and the store takes them.
+    Auto,
+    /// Whatever they have.
+    Always,
+    /// They go through the server.
+    Never,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +343,9 @@ pub(crate) struct ListArgs {
     /// List every public adapter where the server's list ends, page by page; takes a key with the scope `adapters:read`.
     #[arg(long)]
     pub(crate) all: bool,
+    /// Print the list as JSON: for each model its `id` and its `owner`.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

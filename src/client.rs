@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use reqwest::{Method, RequestBuilder, Response};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -58,10 +59,31 @@ impl Client {
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         self.send(request).await?.json().await.context("the server's answer is not understood")
     }
+
+    /// All items of the list at `path`, page by page.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page: Page = self.json(self.request(Method::GET, &format!("{path}?limit=100{cursor}"))).await?;
+            items.extend(page.data);
+            let Some(next) = page.next_cursor else { return Ok(items) };
+            cursor = format!("&cursor={next}");
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Value>,
+    next_cursor: Option<String>,
 }
 
 /// The sentence in an error body: OpenAI's shape, problem+json with its list of problems, or plain text.
-fn explain(status: reqwest::StatusCode, body: &str) -> String {
+pub(crate) fn explain(status: reqwest::StatusCode, body: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         return format!("the server answered {status}: {}", body.chars().take(300).collect::<String>());
     };

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use souk_models::base::{LoadProgress, Stage};
 
 /// Prints a result line.
@@ -99,6 +100,14 @@ impl ProgressBars {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Prints a result as JSON.
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn json(result: &impl Serialize) -> io::Result<()> {
+    line(&serde_json::to_string_pretty(result)?)
 }
 
 /// Prints rows under a header, in columns as wide as their longest cell.

@@ -7,6 +7,7 @@ mod stack;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use souk_protocol::Digest;
 use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
 use stack::Stack;
 
@@ -39,6 +40,8 @@ async fn adapters_are_published_to_a_bucket_served_from_it_and_compared_with_the
     let (status, answer) = stack.post("/v1/completions", &question).await;
     assert_eq!(status, 200, "{answer}\n{}", stack.log());
 
+    push_straight_to_the_bucket(&stack, &server).await;
+
     let names = server.names("prod/sha256/");
     let fine = check(&stack, &settings, &["--deep"]);
     assert_eq!((fine.status.code(), report(&fine)["num_objects"].as_u64()), (Some(0), Some(names.len() as u64)));
@@ -46,10 +49,48 @@ async fn adapters_are_published_to_a_bucket_served_from_it_and_compared_with_the
     let found = check(&stack, &settings, &["--repair"]);
     let missing = report(&found)["missing"].clone();
     assert_eq!((found.status.code(), missing.as_array().unwrap().len()), (Some(3), 1));
-    assert!(missing[0]["versions"][0].as_str().unwrap().starts_with("admin/sst2@1.0.0 "), "{missing}");
+    assert!(missing[0]["versions"][0].as_str().unwrap().starts_with("admin/"), "{missing}");
     server.stop();
     let broken = check(&stack, &settings, &[]);
     let told = String::from_utf8(broken.stderr).unwrap();
     assert_eq!(broken.status.code(), Some(1), "{told}");
     assert!(told.contains("nothing answers there"), "{told}");
+}
+
+/// Pushes past the server, after an interruption and in the place of another upload.
+async fn push_straight_to_the_bucket(stack: &Stack, server: &S3Server) {
+    let folder = stack::repository().join("examples/adapters/sarcasm");
+    let weights = std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
+    assert_eq!(stack.post("/registry/v1/adapters", &json!({ "name": "sarcasm" })).await.0, 201);
+    let begin = async |version: &str, bytes: &[u8]| {
+        let announced =
+            json!({ "version": version, "digest": Digest::of(bytes).to_string(), "size_bytes": bytes.len() });
+        let (status, begun) = stack.post("/registry/v1/adapters/admin/sarcasm/uploads", &announced).await;
+        assert_eq!(status, 201, "{begun}");
+    };
+    let push = |reference: &str, more: &[&str]| {
+        let arguments = ["push", folder.to_str().unwrap(), reference, "--direct", "always"];
+        let arguments: Vec<_> = arguments.into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
+        let (url, key) = (stack.url.clone(), stack.admin_key.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+            command.args(arguments).env("SOUK_URL", url).env("SOUK_API_KEY", key).output().unwrap()
+        })
+    };
+    // One that was begun and interrupted is gone on with, and one of other bytes is in the way until it is ended.
+    begin("1.0.0", &weights).await;
+    let parts_before = server.num_requests("PUT", "partNumber=");
+    let pushed = push("admin/sarcasm@1.0.0", &[]).await.unwrap();
+    let told = String::from_utf8_lossy(&pushed.stderr).into_owned();
+    assert!(pushed.status.success(), "{told}\n{}", stack.log());
+    assert_eq!(server.num_requests("PUT", "partNumber=") - parts_before, 1);
+    begin("1.1.0", b"something else").await;
+    let refused = push("admin/sarcasm@1.1.0", &[]).await.unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("`--start-over`"), "{told}");
+    let pushed = push("admin/sarcasm@1.1.0", &["--start-over"]).await.unwrap();
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
+    let question = json!({ "model": "admin/sarcasm@1.1.0", "prompt": "Oh great", "max_tokens": 2 });
+    assert_eq!(stack.post("/v1/completions", &question).await.0, 200);
 }

@@ -55,7 +55,7 @@ def parts(sitting, peers, older, soak_s):
     yield "neighbours", "Idle, and beside busy neighbours", lambda: neighbours.measure(sitting, peers)
     yield "rows", "What a step of more rows costs", lambda: engine.rows(sitting)
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
-    yield "registry", "Lists of 100,000 adapters", lambda: lists(sitting)
+    yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: lists(sitting)
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)

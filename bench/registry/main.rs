@@ -1,19 +1,22 @@
-//! What lists and lookups of models take with 100,000 public adapters registered: `souk serve` on a folder whose database is
-//! filled in bulk, asked over HTTP by one client and by sixteen. Prints a Markdown table.
+//! What lists and lookups of models take with 100,000 public adapters registered, what publishing takes, and how much memory
+//! a large upload: `souk serve` on a database that is filled in bulk, asked over HTTP. On SQLite and, where it is
+//! installed, PostgreSQL; in a folder and in a bucket. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-bench --bench registry -- --souk PATH [--quick]`. The model must be in the cache (`make models`).
+//! `cargo bench -p souk-bench --bench registry -- --souk PATH [--quick] [--only lists|publish|memory]`. The model must be in
+//! the cache (`make models`).
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::io::{BufRead as _, BufReader};
+mod publish;
+mod server;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use reqwest::{Client, Response};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
-use serde_json::{Value, json};
+use sea_orm::{ConnectionTrait as _, DatabaseBackend, DatabaseConnection};
+use serde_json::Value;
+use server::{Place, Server, User};
 
 /// Adapters, a thousand for each tenant.
 const NUM_ADAPTERS: u32 = 100_000;
@@ -24,23 +27,34 @@ const BASE: &str = "smollm2-135m-instruct";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let souk = arguments.iter().position(|argument| argument == "--souk").and_then(|at| arguments.get(at + 1));
-    let souk = PathBuf::from(souk.context("name the executable: --souk PATH")?);
-    let num_requests = if arguments.iter().any(|argument| argument == "--quick") { 48 } else { 1600 };
-    tokio::runtime::Runtime::new()?.block_on(measure(&souk, num_requests))
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(at + 1).cloned()
+    };
+    let souk = PathBuf::from(after("--souk").context("name the executable: --souk PATH")?);
+    let is_quick = arguments.iter().any(|argument| argument == "--quick");
+    let only = after("--only");
+    let is_wanted = |what: &str| only.as_deref().is_none_or(|only| only == what);
+    let runtime = tokio::runtime::Runtime::new()?;
+    if is_wanted("lists") {
+        for place in [Place::Sqlite, Place::Postgres].into_iter().filter(|place| place.is_there()) {
+            runtime.block_on(lists(&souk, place, if is_quick { 48 } else { 1600 }))?;
+        }
+    }
+    if is_wanted("publish") {
+        runtime.block_on(publish::times(&souk, if is_quick { 3 } else { 20 }))?;
+    }
+    if is_wanted("memory") {
+        runtime.block_on(publish::memory(&souk, if is_quick { 64 << 20 } else { 1 << 30 }))?;
+    }
+    Ok(())
 }
 
-async fn measure(souk: &Path, num_requests: usize) -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let server = Server::start(souk, folder.path())?;
-    let admin = User { http: Client::new(), url: server.url.clone(), key: server.admin_key.clone() };
-    admin.post("/registry/v1/tenants", json!({ "name": "acme" })).await?;
-    let scopes = ["inference", "adapters:read"];
-    let made = admin.post("/registry/v1/keys", json!({ "tenant": "acme", "name": "bench", "scopes": scopes })).await?;
-    let key = made["secret"].as_str().context("a key")?.to_owned();
-    let acme = User { key, ..admin };
+async fn lists(souk: &Path, place: Place, num_requests: usize) -> anyhow::Result<()> {
+    let server = Server::start(souk, place, &[]).await?;
+    let acme = server.tenant("acme").await?;
     let base: Value = acme.get(&format!("/v1/models/{BASE}")).await?.json().await?;
-    let db = souk_registry::open_sqlite(&folder.path().join("registry.sqlite")).await?;
+    let db = server.database().await?;
     fill(&db, base["digest"].as_str().context("a digest")?).await?;
     db.close().await?;
 
@@ -49,8 +63,9 @@ async fn measure(souk: &Path, num_requests: usize) -> anyhow::Result<()> {
     let list: Value = list.json().await?;
     let num_listed = list["data"].as_array().map_or(0, Vec::len);
     ensure!(num_listed == 1 + NUM_LISTED, "{num_listed} models are listed");
+    let on = place.as_str();
     println!(
-        "| milliseconds, with {NUM_ADAPTERS} public adapters | alone, p50 | p99 | {NUM_CLIENTS} clients, p50 | p99 |"
+        "\n| milliseconds, with {NUM_ADAPTERS} public adapters, {on} | alone, p50 | p99 | {NUM_CLIENTS} clients, p50 | p99 |"
     );
     println!("| --- | ---: | ---: | ---: | ---: |");
     for (what, path) in [
@@ -106,81 +121,34 @@ async fn fill(db: &DatabaseConnection, base_digest: &str) -> anyhow::Result<()> 
     let numbers =
         |count: u32| format!("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {} - 1)", count);
     let (tenants, adapters) = (numbers(NUM_ADAPTERS / 1000), numbers(NUM_ADAPTERS));
-    db.execute_unprepared(&format!(
-        "BEGIN IMMEDIATE;
-         INSERT INTO tenants (id, name, created_at_ms) {tenants}
-         SELECT 'ten_' || i, printf('crowd-%03d', i), 0 FROM n;
-         INSERT INTO adapters
-         (id, tenant_id, owner, name, visibility, description, created_at_ms, updated_at_ms, listed_as) {adapters}
-         SELECT 'adp_' || i, 'ten_' || (i / 1000), printf('crowd-%03d', i / 1000), printf('adapter-%06d', i), 'public',
-         'One of a crowd of adapters, number ' || i, 0, 0, 'public' FROM n;
-         INSERT INTO versions
-         (id, adapter_id, version, state, digest, base_digest, rank, created_at_ms, state_changed_at_ms) {adapters}
-         SELECT 'ver_' || i, 'adp_' || i, '1.0.0', 'ready', printf('sha256:%064x', i), '{base_digest}', 8, 0, 0 FROM n;
-         COMMIT"
-    ))
-    .await?;
+    // A number with zeros before it, as either database writes it.
+    let padded = |number: &str, width: usize| match db.get_database_backend() {
+        DatabaseBackend::Sqlite => format!("printf('%0{width}d', {number})"),
+        _ => format!("lpad(({number})::text, {width}, '0')"),
+    };
+    let (tenant, adapter, digest) = (padded("i / 1000", 3), padded("i", 6), padded("i", 64));
+    let tenant_alone = padded("i", 3);
+    for statement in [
+        format!(
+            "INSERT INTO tenants (id, name, created_at_ms) {tenants} SELECT 'ten_' || i, 'crowd-' || {tenant_alone}, 0 FROM n"
+        ),
+        format!(
+            "INSERT INTO adapters
+             (id, tenant_id, owner, name, visibility, description, created_at_ms, updated_at_ms, listed_as) {adapters}
+             SELECT 'adp_' || i, 'ten_' || (i / 1000), 'crowd-' || {tenant}, 'adapter-' || {adapter}, 'public',
+             'One of a crowd of adapters, number ' || i, 0, 0, 'public' FROM n"
+        ),
+        format!(
+            "INSERT INTO versions
+             (id, adapter_id, version, state, digest, base_digest, rank, created_at_ms, state_changed_at_ms) {adapters}
+             SELECT 'ver_' || i, 'adp_' || i, '1.0.0', 'ready', 'sha256:' || {digest}, '{base_digest}', 8, 0, 0 FROM n"
+        ),
+    ] {
+        db.execute_unprepared(&statement).await?;
+    }
+    if db.get_database_backend() == DatabaseBackend::Postgres {
+        // What its own process does a minute later by itself.
+        db.execute_unprepared("ANALYZE").await?;
+    }
     Ok(())
-}
-
-/// A running `souk serve`, killed when dropped.
-struct Server {
-    child: Child,
-    url: String,
-    admin_key: String,
-}
-
-impl Server {
-    fn start(souk: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let key_file = folder.join("admin-key");
-        let mut child = Command::new(souk)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(folder)
-            .arg("--admin-key-file")
-            .arg(&key_file)
-            .env("SOUK_LOG__FILTER", "error")
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().context("a pipe")?;
-        let mut server = Self { child, url: String::new(), admin_key: String::new() };
-        let mut lines = BufReader::new(stdout).lines();
-        server.url = loop {
-            let line = lines.next().context("the server ended")??;
-            if let Some(at) = line.find("http://") {
-                break line[at..].trim().to_owned();
-            }
-        };
-        // What it says later is read away, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        server.admin_key = std::fs::read_to_string(&key_file)?.trim().to_owned();
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that has ended is what was wanted.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// A client with a key.
-#[derive(Clone)]
-struct User {
-    http: Client,
-    url: String,
-    key: String,
-}
-
-impl User {
-    async fn get(&self, path: &str) -> anyhow::Result<Response> {
-        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
-        Ok(request.send().await?.error_for_status()?)
-    }
-
-    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key).json(&body);
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    }
 }

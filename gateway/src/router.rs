@@ -4,6 +4,7 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use souk_http::document::give_examples;
 use souk_http::panic::answer_panics;
 use souk_http::{Service, health, put_around, request_id};
 use souk_protocol::RequestId;
@@ -45,7 +46,10 @@ pub fn router(gateway: Gateway) -> (Router, OpenApi) {
 /// The document of the gateway's routes.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(tenants_routes()).merge(operators_routes()).into_openapi()
+    let routes = tenants_routes().merge(operators_routes());
+    let mut document = OpenApiRouter::with_openapi(Document::openapi()).merge(routes).into_openapi();
+    give_examples(&mut document, include_str!("examples.json"));
+    document
 }
 
 /// For tenants, with a key of scope `inference`. Pages of other origins may call them where the settings say so.
@@ -106,4 +110,14 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 
 fn brief(uri: &Uri) -> String {
     uri.path().chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use souk_http::document::lacks;
+
+    #[test]
+    fn every_operation_says_what_it_is_for_and_shows_a_request_and_an_answer() {
+        assert_eq!(lacks(&mut super::openapi()), Vec::<String>::new());
+    }
 }

@@ -5,7 +5,9 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Says that the process answers. Whether it can serve models is what `/ready` says.
+/// Says that the process answers.
+///
+/// No key is needed. Whether it can serve models is what `/ready` says.
 #[utoipa::path(get, path = "/health", tag = "operations", responses((status = 200, description = "Alive", body = Health)))]
 pub async fn health() -> Json<Health> {
     Json(Health { status: "ok" })

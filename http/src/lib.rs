@@ -1,7 +1,7 @@
 //! The crust that every HTTP service of Souk has around its routes, written once: the request's id, its line in the log
 //! and its place in the figures; panics as answers; refused bodies read away; the key in the header; `Idempotency-Key`;
-//! RFC 9457 problems; signs of life; the exporter of figures; which pages of other origins may call; and the listener
-//! below all of it, in which every wait has an end.
+//! RFC 9457 problems; signs of life; the exporter of figures; what completes OpenAPI documents; which pages of other origins
+//! may call; and the listener below all of it, in which every wait has an end.
 //!
 //! It knows no route, no error and no figure of a service: those stay with the service, which hands over what it needs.
 //!
@@ -26,6 +26,7 @@ pub mod request_id;
 pub mod revoked;
 pub mod token;
 
+pub mod document;
 pub mod exporter;
 
 pub mod serve;

@@ -26,6 +26,8 @@ mod m20261129_000011_published_heads;
 mod m20261129_000012_webhooks;
 mod m20261129_000013_tenant_erasures;
 mod m20261129_000040_services;
+mod m20261129_000050_direct_uploads;
+mod m20261129_000051_scopes_of_claims;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
 pub use sea_orm_migration::MigratorTrait;
@@ -71,6 +73,8 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000012_webhooks::Migration)),
         (Kind::Expand, Box::new(m20261129_000013_tenant_erasures::Migration)),
         (Kind::Expand, Box::new(m20261129_000040_services::Migration)),
+        (Kind::Expand, Box::new(m20261129_000050_direct_uploads::Migration)),
+        (Kind::Expand, Box::new(m20261129_000051_scopes_of_claims::Migration)),
     ]
 }
 

@@ -8,7 +8,8 @@
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use souk_protocol::Digest;
 
-use crate::db::{begin_row_write, begin_write, blobs, upload_blobs, uploads, version_files};
+use crate::crash_points::{CrashPoint, pass};
+use crate::db::{begin_row_write, begin_write, blobs, direct_uploads, upload_blobs, uploads, version_files};
 use crate::error::RegistryError;
 use crate::objects::ObjectStore;
 
@@ -47,6 +48,7 @@ pub(crate) async fn remove_unless_referred_to(
     } else {
         if let Ok(digest) = digest.parse::<Digest>() {
             objects.remove(&digest).await?;
+            pass(CrashPoint::ObjectRemoved);
         }
         blobs::delete(&transaction, digest).await?;
     }
@@ -54,20 +56,65 @@ pub(crate) async fn remove_unless_referred_to(
     Ok(!is_referred_to)
 }
 
-/// Ends an upload that did not succeed: sets its number free and removes what it put in place, unless something else
-/// refers to it. `digests` are what its owner knows to have put there, which is more than the rows say when another
-/// registry ended it first.
+/// Ends an upload that did not succeed and is still `owner`'s: sets its number free and removes what it put in place,
+/// unless something else refers to it. `digests` are what its owner knows to have put there, which is more than the rows
+/// say when another registry ended it first.
 pub(crate) async fn end_upload(
     db: &DatabaseConnection,
     objects: &dyn ObjectStore,
     id: &str,
+    owner: &str,
     digests: Vec<String>,
 ) -> Result<(), DbErr> {
     let transaction = begin_write(db).await?;
-    let digests = end_upload_in(&transaction, id, digests).await?;
+    let digests = if uploads::lock(&transaction, id, owner).await? {
+        end_upload_in(&transaction, id, digests).await?
+    } else {
+        blobs::release(&transaction, &digests).await?;
+        digests
+    };
     transaction.commit().await?;
     remove_released(db, objects, digests).await;
     Ok(())
+}
+
+/// Leaves an upload that its client sent to the store, and that is still `owner`'s, to its client again: what was put in
+/// place is removed as in [`end_upload`], and what was sent stays. One that has expired ends.
+pub(crate) async fn reopen_upload(
+    db: &DatabaseConnection,
+    objects: &dyn ObjectStore,
+    id: &str,
+    owner: &str,
+    digests: Vec<String>,
+) -> Result<(), DbErr> {
+    let transaction = begin_write(db).await?;
+    let digests = match direct_uploads::unexpired(&transaction, id).await? {
+        Some(expires_at_ms) => reopen_upload_in(&transaction, id, owner, expires_at_ms, digests).await?,
+        None => {
+            transaction.rollback().await?;
+            return end_upload(db, objects, id, owner, digests).await;
+        }
+    };
+    transaction.commit().await?;
+    remove_released(db, objects, digests).await;
+    Ok(())
+}
+
+/// The rows of [`reopen_upload`]. Answers the blobs to which a reference ended, for [`remove_released`].
+pub(crate) async fn reopen_upload_in(
+    transaction: &DatabaseTransaction,
+    id: &str,
+    owner: &str,
+    expires_at_ms: i64,
+    mut digests: Vec<String>,
+) -> Result<Vec<String>, DbErr> {
+    if uploads::reopen(transaction, id, owner, expires_at_ms).await? {
+        digests.extend(upload_blobs::delete_of(transaction, id).await?);
+    }
+    digests.sort_unstable();
+    digests.dedup();
+    blobs::release(transaction, &digests).await?;
+    Ok(digests)
 }
 
 /// The rows of [`end_upload`]. Answers the blobs to which a reference ended, for [`remove_released`].
@@ -80,6 +127,7 @@ pub(crate) async fn end_upload_in(
     digests.sort_unstable();
     digests.dedup();
     blobs::release(transaction, &digests).await?;
+    direct_uploads::delete(transaction, id).await?;
     uploads::delete(transaction, id).await?;
     Ok(digests)
 }

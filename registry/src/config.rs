@@ -58,6 +58,11 @@ pub struct RegistrySettings {
     /// An upload that sends nothing for this long is given up.
     #[serde(rename = "upload_idle_timeout_s", deserialize_with = "seconds::deserialize")]
     pub upload_idle_timeout: Duration,
+    /// How long an upload that goes straight to the object store can be completed.
+    #[serde(rename = "direct_upload_s", deserialize_with = "seconds::deserialize")]
+    pub direct_upload_lives: Duration,
+    /// Uploads of a tenant that go straight to the object store and were neither completed nor ended.
+    pub max_direct_uploads_per_tenant: usize,
     /// The peppers themselves, separated by line ends or spaces; empty: they are in a file.
     #[serde(deserialize_with = "secret")]
     pub pepper: SecretString,
@@ -141,6 +146,9 @@ impl RegistrySettings {
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
+        // Addresses are signed for a week at most.
+        checks.within("registry.direct_upload_s", self.direct_upload_lives.as_secs(), 60..=7 * DAY_S);
+        checks.within("registry.max_direct_uploads_per_tenant", self.max_direct_uploads_per_tenant, 1..=1000);
         for (name, text, file) in [
             ("registry.pepper", &self.pepper, &self.pepper_file),
             ("registry.sealing_key", &self.sealing_key, &self.sealing_key_file),

@@ -13,7 +13,7 @@ use souk_protocol::peft::ProblemCode;
 use time::OffsetDateTime;
 
 use crate::auth::AuthError;
-use crate::objects::is_storage_full;
+use crate::objects::{is_storage_full, is_unavailable};
 
 /// Why a request to the registry failed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,38 @@ pub enum RegistryError {
     /// Another upload of the same number is running.
     #[error("version `{0}` is being uploaded by another request")]
     UploadInProgress(String),
+    /// The object store takes no bytes from clients themselves.
+    #[error(
+        "this installation keeps objects in a folder, to which clients cannot send themselves; send all files in one form with POST …/versions"
+    )]
+    NoDirectUploads,
+    /// Parts of an upload have not arrived, or not as they should.
+    #[error(
+        "of the {num_parts} parts of the upload {num_missing} have not arrived: {first}; send them, then complete it"
+    )]
+    PartsMissing {
+        /// How many there are.
+        num_parts: u64,
+        /// How many have not arrived.
+        num_missing: u64,
+        /// The numbers of the first of them.
+        first: String,
+    },
+    /// All parts of an upload are one object by now, and no other bytes can be sent.
+    #[error("all bytes of the upload `{0}` are here; complete it, or end it and begin another")]
+    PartsTaken(String),
+    /// What arrived is not what was announced.
+    #[error(
+        "the bytes of {file} that were sent are not those that were announced: expected {expected}, given {given}; the upload was ended"
+    )]
+    WrongBytes {
+        /// The file's name.
+        file: &'static str,
+        /// Digest and length, as announced.
+        expected: String,
+        /// Digest and length of what is there.
+        given: String,
+    },
     /// The version's state does not allow it.
     #[error("version `{name}` is {state} and cannot be {action}")]
     WrongState {
@@ -186,6 +218,11 @@ pub enum RegistryError {
         "the connection to the registry's database broke; retry in a few seconds, what makes something with the same Idempotency-Key"
     )]
     ConnectionLost(#[source] DbErr),
+    /// The object store cannot be reached, or not be used now.
+    #[error(
+        "the registry's object store cannot be reached or used now; retry in a few seconds, what makes something with the same Idempotency-Key"
+    )]
+    StoreUnavailable(#[source] io::Error),
     /// The bytes of a file are not those that were published. Never handed out under their digest.
     #[error(
         "the stored bytes of {file} are not those with the digest {digest}; the operator has to restore them from a backup"
@@ -276,7 +313,13 @@ impl From<DbErr> for RegistryError {
 
 impl From<io::Error> for RegistryError {
     fn from(error: io::Error) -> Self {
-        if is_storage_full(&error) { Self::StorageFull } else { Self::Storage(error) }
+        if is_storage_full(&error) {
+            Self::StorageFull
+        } else if is_unavailable(&error) {
+            Self::StoreUnavailable(error)
+        } else {
+            Self::Storage(error)
+        }
     }
 }
 

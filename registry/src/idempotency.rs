@@ -3,7 +3,8 @@
 //! The first request with a key claims (tenant, route, key) with a row under a lease. The answer of a success is kept
 //! in that row, in the transaction that makes what was asked for: either both are there or neither is. It is kept for
 //! 24 hours and repeated to the same body; another body is a mismatch, and a request that arrives while the first still
-//! runs is told so. Anything but a success sets the key free. The claim of a registry that is gone is set free when its
+//! runs is told so. It is repeated only to a key that may all that the first could, and what it was about has to be the
+//! caller's still. Anything but a success sets the key free. The claim of a registry that is gone is set free when its
 //! lease has lapsed; should that registry only have stalled, its transaction fails (`lease_lost`) and makes nothing.
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use souk_protocol::{Digest, Principal, Scope};
 use uuid::Uuid;
 
 use crate::Registry;
+use crate::auth::{scopes_from_column, scopes_to_column};
 use crate::db::begin_write_of;
 use crate::db::idempotent_requests::{self, Name};
 use crate::error::RegistryError;
@@ -70,7 +72,8 @@ impl Registry {
         let claim = format!("clm_{}", Uuid::new_v4().simple());
         let lease = self.config.settings.lease;
         let transaction = begin_write_of(&self.db, &name.tenant_id).await?;
-        if idempotent_requests::insert(&transaction, &name, &claim, lease).await? {
+        let scopes = scopes_to_column(&principal.scopes);
+        if idempotent_requests::insert(&transaction, &name, &claim, &scopes, lease).await? {
             transaction.commit().await?;
             return Ok(Claim::New(OpenClaim::new(self.db.clone(), name, claim, lease)));
         }
@@ -78,6 +81,11 @@ impl Registry {
         let row = idempotent_requests::get(&self.db, &name).await?;
         // A row that is gone again belonged to a request that failed just now: the caller's retry will find it free.
         let Some(row) = row else { return Err(RegistryError::IdempotencyInFlight) };
+        // Who could not have done it does not hear what another key of the tenant made of it.
+        let needed = row.scopes.as_deref().map(scopes_from_column).unwrap_or_default();
+        if let Some(missing) = needed.into_iter().find(|scope| !principal.may(*scope)) {
+            return Err(RegistryError::MissingScope(missing));
+        }
         match (row.status.and_then(|status| u16::try_from(status).ok()), row.body_digest, row.response) {
             (Some(status), Some(body_digest), Some(body)) => Ok(Claim::Kept(KeptAnswer { status, body, body_digest })),
             _ => Err(RegistryError::IdempotencyInFlight),

@@ -54,6 +54,7 @@ mod taken_down;
 mod withdrawal_lines;
 mod withdrawals;
 
+mod crash_points;
 mod db;
 mod error;
 pub mod metrics;
@@ -67,6 +68,7 @@ pub use auth::{ApiKey, AuthError, MalformedKey};
 pub use catalog::{ListedModel, ListedModels, WarmCatalog};
 pub use check::{CheckError, CheckOptions, CheckReport, FoundBlob, check_objects};
 pub use config::{RegistryConfig, RegistrySettings};
+pub use crash_points::{CRASHED, CrashPoint};
 pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};

@@ -30,6 +30,12 @@ pub enum Action {
     DeleteAdapter,
     ListVersions,
     PublishVersion,
+    BeginUpload,
+    ListUploads,
+    GetUpload,
+    AddressParts,
+    CompleteUpload,
+    AbortUpload,
     GetVersion,
     DownloadFile,
     DeleteVersion,
@@ -103,7 +109,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 44] = [
+pub const RULES: [Rule; 50] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -123,6 +129,36 @@ pub const RULES: [Rule; 44] = [
     rule(Action::DeleteAdapter, "DELETE", "/adapters/{owner}/{name}", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::ListVersions, "GET", "/adapters/{owner}/{name}/versions", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::PublishVersion, "POST", "/adapters/{owner}/{name}/versions", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::BeginUpload, "POST", "/adapters/{owner}/{name}/uploads", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::ListUploads, "GET", "/adapters/{owner}/{name}/uploads", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(
+        Action::GetUpload,
+        "GET",
+        "/adapters/{owner}/{name}/uploads/{upload}",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::AddressParts,
+        "POST",
+        "/adapters/{owner}/{name}/uploads/{upload}/parts",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::CompleteUpload,
+        "POST",
+        "/adapters/{owner}/{name}/uploads/{upload}/complete",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::AbortUpload,
+        "DELETE",
+        "/adapters/{owner}/{name}/uploads/{upload}",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
     rule(
         Action::GetVersion,
         "GET",

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use souk_protocol::gate::{Cause, Rules};
 
 use crate::config::RegistryConfig;
@@ -96,7 +96,12 @@ impl Room {
     }
 
     /// Whether a tenant may store `asked` bytes more than what is counted.
-    async fn check(&self, db: &DatabaseConnection, tenant_id: &str, asked: u64) -> Result<(), RegistryError> {
+    pub(crate) async fn check(
+        &self,
+        db: &impl ConnectionTrait,
+        tenant_id: &str,
+        asked: u64,
+    ) -> Result<(), RegistryError> {
         let stored = tenants::stored(db, tenant_id, SMALL_BYTES).await?;
         let (own_to_come, all_to_come) = {
             let to_come = self.to_come();

@@ -27,12 +27,14 @@ pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
             terminal::note("This secret is shown once:");
             terminal::line(secret)?;
         }
-        KeysCommand::List { server } => {
-            let client = Client::new(&server)?;
-            let keys: Value = client.json(client.request(Method::GET, "/registry/v1/keys")).await?;
-            let rows: Vec<Vec<String>> =
-                keys.get("data").and_then(Value::as_array).into_iter().flatten().map(key_row).collect();
-            terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows)?;
+        KeysCommand::List { server, json } => {
+            let keys = Client::new(&server)?.list("/registry/v1/keys").await?;
+            if json {
+                terminal::json(&keys)?;
+            } else {
+                let rows: Vec<_> = keys.iter().map(key_row).collect();
+                terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows)?;
+            }
         }
         KeysCommand::Revoke { server, id, keep_made } => {
             let client = Client::new(&server)?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, LINK};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::cli::ListArgs;
 use crate::client::Client;
@@ -47,9 +48,16 @@ pub(crate) async fn run(arguments: ListArgs) -> anyhow::Result<ExitCode> {
     {
         read_pages(&client, next, &mut rows).await?;
     }
-    terminal::table(&["MODEL", "OWNER"], &rows)?;
+    if arguments.json {
+        let models: Vec<_> = rows.iter().map(|row| json!({ "id": row[0], "owner": row[1] })).collect();
+        terminal::json(&models)?;
+    } else {
+        terminal::table(&["MODEL", "OWNER"], &rows)?;
+    }
     if next.is_some() && !arguments.all {
-        terminal::line("There are more public adapters; `souk list --all` lists them.")?;
+        let more = "There are more public adapters; `souk list --all` lists them.";
+        // What reads the JSON is not to meet with it.
+        if arguments.json { terminal::note(more) } else { terminal::line(more)? }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use souk_models::base::{self, BaseSource, FetchConfig, KNOWN_MODELS, ModelFiles};
+use serde_json::json;
+use souk_models::base::{self, BaseSource, FetchConfig, KNOWN_MODELS, KnownModel, ModelFiles};
 
 use crate::cli::ModelsCommand;
 use crate::config::Config;
@@ -13,16 +14,19 @@ use crate::terminal::{self, ProgressBars};
 pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<ExitCode> {
     let cache_dir = config.cache_dir()?;
     match command {
-        ModelsCommand::List => {
-            let rows: Vec<Vec<String>> = KNOWN_MODELS
-                .iter()
-                .map(|known| {
-                    let path = cache_dir.join("models").join(known.id).join(known.file_name());
-                    let state = if path.is_file() { "in the cache" } else { "not fetched" };
+        ModelsCommand::List { json } => {
+            let is_cached =
+                |known: &KnownModel| cache_dir.join("models").join(known.id).join(known.file_name()).is_file();
+            if json {
+                let model = |known: &KnownModel| json!({ "id": known.id, "size_bytes": known.size_bytes, "is_cached": is_cached(known) });
+                terminal::json(&KNOWN_MODELS.iter().map(model).collect::<Vec<_>>())?;
+            } else {
+                let row = |known: &KnownModel| {
+                    let state = if is_cached(known) { "in the cache" } else { "not fetched" };
                     vec![known.id.to_owned(), format!("{} MB", known.size_bytes / 1_000_000), state.to_owned()]
-                })
-                .collect();
-            terminal::table(&["MODEL", "SIZE", "STATE"], &rows)?;
+                };
+                terminal::table(&["MODEL", "SIZE", "STATE"], &KNOWN_MODELS.iter().map(row).collect::<Vec<_>>())?;
+            }
         }
         ModelsCommand::Pull { source } => {
             let parsed: BaseSource = source.parse().context("that is not a base model")?;

@@ -1,5 +1,7 @@
 //! `souk push`: publish a PEFT adapter folder as a version.
 
+mod direct;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,9 +17,14 @@ use souk_protocol::manifest::{
 use souk_protocol::{AdapterRef, Selector};
 use tokio_util::io::ReaderStream;
 
-use crate::cli::PushArgs;
+use crate::cli::{Direct, PushArgs};
 use crate::client::Client;
 use crate::terminal;
+use direct::Sending;
+
+/// Weights of at least so many bytes go straight to the object store where that takes them: to begin and to complete such an
+/// upload takes a second or so longer, and what is larger is worth going on with after an interruption.
+const LARGE_BYTES: u64 = 64 << 20;
 
 pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     let reference: AdapterRef = arguments.reference.parse().context("the second argument is not owner/name@version")?;
@@ -28,9 +35,47 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
     create_adapter_if_missing(&client, &reference, &arguments).await?;
 
-    let weights = tokio::fs::metadata(arguments.folder.join(WEIGHTS_FILE)).await?.len();
-    let bar = terminal::byte_bar(&reference.to_string(), weights);
-    let mut form = Form::new().text("version", version.to_string());
+    let weights = arguments.folder.join(WEIGHTS_FILE);
+    let size_bytes = tokio::fs::metadata(&weights).await?.len();
+    let bar = terminal::byte_bar(&reference.to_string(), size_bytes);
+    let is_direct = match arguments.direct {
+        Direct::Always => true,
+        Direct::Auto => size_bytes >= LARGE_BYTES,
+        Direct::Never => false,
+    };
+    let sending = if is_direct {
+        let version = version.to_string();
+        Sending::begin(&client, &reference, &version, &weights, arguments.start_over, bar.clone()).await?
+    } else {
+        None
+    };
+    let answer = match sending {
+        Some(sending) => {
+            sending.send().await?;
+            sending.complete(async || small_parts(Form::new(), &contents, &arguments).await).await?
+        }
+        None if arguments.direct == Direct::Always => {
+            bail!("the server's objects are in a folder, to which nothing can be sent past it; leave out `--direct`")
+        }
+        None => {
+            let form = small_parts(Form::new().text("version", version.to_string()), &contents, &arguments).await?;
+            let form = form.part(WEIGHTS_FILE, file_part(&arguments.folder, WEIGHTS_FILE, Some(bar.clone())).await?);
+            let path = format!("/registry/v1/adapters/{}/versions", reference.name);
+            client.json::<Value>(client.request(Method::POST, &path).multipart(form)).await?
+        }
+    };
+    bar.finish_and_clear();
+    let digest = answer.get("digest").and_then(Value::as_str).context("the server's answer has no digest")?;
+    terminal::line(&format!("Published {reference} ({digest})"))?;
+    remarks(&answer["report"]).iter().for_each(|remark| terminal::note(remark));
+    if !contents.left_out.is_empty() {
+        terminal::note(&format!("Not used, since Souk has no use for them: {}", contents.left_out.join(", ")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds all parts but the version and the weights.
+async fn small_parts(mut form: Form, contents: &FolderContents, arguments: &PushArgs) -> anyhow::Result<Form> {
     if let Some(base) = &arguments.base {
         form = form.text(BASE_PART, base.clone());
     }
@@ -41,21 +86,10 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
         let named = &contents.left_out[..contents.left_out.len().min(MAX_LEFT_OUT)];
         form = form.text(LEFT_OUT_PART, json!(named).to_string());
     }
-    for file in contents.sent {
-        form = form.part(file, file_part(&arguments.folder, file, None).await?);
+    for file in &contents.sent {
+        form = form.part(*file, file_part(&arguments.folder, file, None).await?);
     }
-    form = form.part(WEIGHTS_FILE, file_part(&arguments.folder, WEIGHTS_FILE, Some(bar.clone())).await?);
-
-    let path = format!("/registry/v1/adapters/{}/versions", reference.name);
-    let answer: Value = client.json(client.request(Method::POST, &path).multipart(form)).await?;
-    bar.finish_and_clear();
-    let digest = answer.get("digest").and_then(Value::as_str).context("the server's answer has no digest")?;
-    terminal::line(&format!("Published {reference} ({digest})"))?;
-    remarks(&answer["report"]).iter().for_each(|remark| terminal::note(remark));
-    if !contents.left_out.is_empty() {
-        terminal::note(&format!("Not used, since Souk has no use for them: {}", contents.left_out.join(", ")));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(form)
 }
 
 /// What of an adapter folder goes to the server.

@@ -9,30 +9,30 @@ use crate::cli::TenantsCommand;
 use crate::client::Client;
 use crate::terminal;
 
+const TENANTS: &str = "/registry/v1/tenants";
+
 pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        TenantsCommand::Create { server, name } => {
+        TenantsCommand::Create { server, name, json } => {
             let client = Client::new(&server)?;
-            let request = client.request(Method::POST, "/registry/v1/tenants").json(&json!({ "name": name }));
-            client.send(request).await?;
-            terminal::line(&format!("Created tenant {name}"))?;
+            let request = client.request(Method::POST, TENANTS).json(&json!({ "name": name }));
+            let made: Value = client.json(request).await?;
+            if json { terminal::json(&made)? } else { terminal::line(&format!("Created tenant {name}"))? }
         }
         TenantsCommand::Export(arguments) => super::tenant_data::export(arguments).await?,
         TenantsCommand::Erase(arguments) => super::tenant_data::erase(arguments).await?,
-        TenantsCommand::List { server } => {
-            let client = Client::new(&server)?;
-            let tenants: Value = client.json(client.request(Method::GET, "/registry/v1/tenants")).await?;
-            let text =
-                |tenant: &Value, field: &str| tenant.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let rows: Vec<Vec<String>> = tenants
-                .get("data")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .map(|tenant| vec![text(tenant, "name"), text(tenant, "id")])
-                .collect();
-            terminal::table(&["NAME", "ID"], &rows)?;
+        TenantsCommand::List { server, json } => {
+            let tenants = Client::new(&server)?.list(TENANTS).await?;
+            if json {
+                terminal::json(&tenants)?;
+            } else {
+                terminal::table(&["NAME", "ID", "CREATED"], &tenants.iter().map(row).collect::<Vec<_>>())?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(tenant: &Value) -> Vec<String> {
+    ["name", "id", "created_at"].map(|field| tenant[field].as_str().unwrap_or_default().to_owned()).into()
 }

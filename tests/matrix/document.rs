@@ -4,6 +4,7 @@ use std::fmt;
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use souk_protocol::Digest;
 
 use crate::stack::repository;
 
@@ -113,6 +114,7 @@ impl Route {
             (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "webhook") => "whk_0",
             (Service::Registry, "delivery") => "dlv_0",
+            (Service::Registry, "upload") => "upl_0",
             _ => return None,
         };
         Some(value.to_owned())
@@ -145,6 +147,9 @@ impl Route {
             (Service::Registry, "version") => json!("1.0.0"),
             // A name that never means anything.
             (Service::Registry, "url") => json!("https://hooks.invalid/"),
+            (Service::Registry, "digest") => json!(Digest::of(b"a matrix").to_string()),
+            (Service::Registry, "size_bytes") => json!(8),
+            (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             _ => return None,
         })

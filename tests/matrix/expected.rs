@@ -74,9 +74,18 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
             Expected::Refused(404, Some("not_found"))
         }
         Reach::Own if !is_own => Expected::Refused(403, Some("not_owner")),
+        // The server that is asked keeps objects in a folder. What a bucket takes is in registry/tests/api/direct_uploads.rs.
+        _ if goes_past_the_registry(rule.action) => Expected::Refused(409, Some("direct_uploads_unavailable")),
         _ if subject.is_taken_down() => of_taken_down(rule.action),
         _ => Expected::Done,
     }
+}
+
+const fn goes_past_the_registry(action: Action) -> bool {
+    matches!(
+        action,
+        Action::BeginUpload | Action::GetUpload | Action::AddressParts | Action::CompleteUpload | Action::AbortUpload
+    )
 }
 
 /// What may still be done with a version that was taken down: see it, and let its record be.

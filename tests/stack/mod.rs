@@ -153,19 +153,18 @@ impl Stack {
         }
     }
 
-    /// Runs a script of `tests/client` with the virtual environment's Python; the script fails by raising.
+    /// Runs a script of `tests/client` against this server.
     pub fn python(&self, script: &str) {
-        let python = std::env::var_os("SOUK_TEST_PYTHON").map_or_else(default_python, PathBuf::from);
-        assert!(python.is_file(), "{} is missing; run: make setup", python.display());
-        let output = Command::new(python)
-            .arg(repository().join("tests/client").join(script))
-            .env("SOUK_URL", &self.url)
-            .env("SOUK_API_KEY", &self.admin_key)
-            .env("SOUK_BASE", BASE)
-            .output()
-            .expect("Python runs");
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{script} failed:\n{stdout}\n{stderr}\nserver log:\n{}", self.log());
+        self.python_with(script, &[]);
+    }
+
+    /// The same with further variables.
+    pub fn python_with(&self, script: &str, variables: &[(&str, &str)]) {
+        let own = [("SOUK_URL", self.url.as_str()), ("SOUK_API_KEY", &self.admin_key), ("SOUK_BASE", BASE)];
+        let variables: Vec<_> = own.into_iter().chain(variables.iter().copied()).collect();
+        if let Err(failure) = run_python(script, &variables) {
+            panic!("{failure}\nserver log:\n{}", self.log());
+        }
     }
 
     /// An HTTP client that sends the admin key.
@@ -202,6 +201,23 @@ impl Drop for Stack {
         self.server.kill().ok();
         self.server.wait().ok();
     }
+}
+
+/// Runs a script of `tests/client` with the virtual environment's Python and these variables; the script fails by raising.
+pub fn python(script: &str, variables: &[(&str, &str)]) {
+    if let Err(failure) = run_python(script, variables) {
+        panic!("{failure}");
+    }
+}
+
+fn run_python(script: &str, variables: &[(&str, &str)]) -> Result<(), String> {
+    let python = std::env::var_os("SOUK_TEST_PYTHON").map_or_else(default_python, PathBuf::from);
+    assert!(python.is_file(), "{} is missing; run: make setup", python.display());
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/client").join(script)).envs(variables.iter().copied());
+    let output = command.output().expect("Python runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("{script} failed:\n{stdout}\n{stderr}")) }
 }
 
 /// The root of the checkout.

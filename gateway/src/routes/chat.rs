@@ -26,6 +26,9 @@ use crate::request::body::JsonBody;
 use crate::served::ServedBase;
 
 /// Answers a conversation.
+///
+/// Scope: `inference`. `model` is a base model's id or an adapter reference (`owner/name`, `owner/name@1.0.0`,
+/// `owner/name:tag`). A private adapter of another tenant is 404, as one that does not exist.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",

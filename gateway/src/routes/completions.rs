@@ -27,6 +27,8 @@ use crate::request::body::JsonBody;
 use crate::served::ServedBase;
 
 /// Continues texts.
+///
+/// Scope: `inference`. No chat template is applied: what is sent is what the model reads. `model` is as for conversations.
 #[utoipa::path(
     post,
     path = "/v1/completions",

@@ -17,6 +17,8 @@ use crate::request::completion::{BYTES_PER_TOKEN, token_ids};
 use crate::request::fields::Fields;
 
 /// Decodes token ids; control tokens show by their names.
+///
+/// Scope: `inference`. The ids are those of the base model's tokenizer, whatever adapter is named.
 #[utoipa::path(
     post,
     path = "/detokenize",

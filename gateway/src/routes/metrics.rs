@@ -6,7 +6,9 @@ use axum::response::Response;
 use crate::gateway::Gateway;
 use crate::metrics;
 
-/// Figures of this process in Prometheus' text format. They name no tenant and no adapter.
+/// Figures of this process in Prometheus' text format.
+///
+/// No key is needed; on a server with an operators' port it is on that port alone. They name no tenant and no adapter.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -12,7 +12,9 @@ use crate::call::authorise::CalledModel;
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 
-/// Says what a model reference means for the caller now. The id of an adapter contains a slash, written as it is or as
+/// Says what a model reference means for the caller now.
+///
+/// Scope: `inference`. The id of an adapter contains a slash, written as it is or as
 /// `%2F`.
 #[utoipa::path(
     get,

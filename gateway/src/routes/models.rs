@@ -17,7 +17,9 @@ use crate::served::ServedBase;
 const BASE_OWNER: &str = "souk";
 
 /// Lists the models that the caller may name: base models, then adapters, which are the caller's own and public ones of
-/// others. Of the latter there are at most as many as the operator set; the header `Link` (`rel="next"`) then names the
+/// others.
+///
+/// Scope: `inference`. Of public ones of others there are at most as many as the operator set; the header `Link` (`rel="next"`) then names the
 /// registry's page that goes on, which takes a key with the scope `adapters:read`.
 #[utoipa::path(
     get,

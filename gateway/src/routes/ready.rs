@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
 
-/// Says whether each base model has a live node, and whether callers can be known. 503 while one has none, while no
-/// registry has answered for longer than what is known of rights is believed, and while the process is shutting down.
+/// Says whether each base model has a live node, and whether callers can be known.
+///
+/// No key is needed. 503 while a base has none, while no registry has answered for longer than what is known of rights is
+/// believed, and while the process is shutting down: balancers send requests elsewhere.
 #[utoipa::path(
     get,
     path = "/ready",

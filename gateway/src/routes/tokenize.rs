@@ -22,6 +22,8 @@ use crate::request::fields::Fields;
 use crate::served::{Begin, ServedBase};
 
 /// Encodes a text, or a conversation by the model's chat template.
+///
+/// Scope: `inference`. Of `prompt` and `messages` one is given. It tells how many tokens a call would have, and runs no model.
 #[utoipa::path(
     post,
     path = "/tokenize",

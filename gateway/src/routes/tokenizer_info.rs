@@ -13,6 +13,8 @@ use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 
 /// Describes a tokenizer, for clients that render the chat template themselves.
+///
+/// Scope: `inference`. For an adapter with a chat template of its own, that is the one that is shown.
 #[utoipa::path(
     get,
     path = "/tokenizer_info",

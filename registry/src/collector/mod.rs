@@ -18,10 +18,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::audit::{self, Act, Actor, Publisher};
-use crate::blobs::{end_upload_in, remove_released};
+use crate::blobs::{end_upload_in, remove_released, reopen_upload_in};
 use crate::config::RegistrySettings;
 use crate::db::{
-    MAX_IN, UploadRow, adapters, begin_write, blobs, idempotent_requests, leases, signing_keys, uploads, withdrawals,
+    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, leases, signing_keys,
+    uploads, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
@@ -115,25 +116,33 @@ impl Collector {
         let lapsed = uploads::lapsed(&self.db).await?;
         let lapsed = lapsed.into_iter().map(|row| (row.id, row.lease_expires_at_ms));
         for (id, expires_at_ms) in seen.uploads.twice(lapsed) {
-            if !self.take_over_upload(&id, expires_at_ms).await? {
+            if !self.end_lapsed_upload(&id, expires_at_ms).await? {
                 continue;
             }
             let num_staged = self.objects.discard(&id).await?;
             metrics::collected("upload", 1);
             tracing::info!(upload.id = id, num_staged, "Ended upload {id}, which nobody worked on any more");
         }
-        Ok(())
+        Ok(direct_uploads::delete_ended(&self.db).await?)
     }
 
-    /// Ends an upload whose lease was not renewed; answers whether it was still there to be ended.
-    async fn take_over_upload(&self, id: &str, expires_at_ms: i64) -> Result<bool, RegistryError> {
+    /// Ends an upload whose lease was not renewed, or leaves it to its client again, if that sent it to the store and may
+    /// still complete it. Answers whether it was ended.
+    async fn end_lapsed_upload(&self, id: &str, expires_at_ms: i64) -> Result<bool, RegistryError> {
         let transaction = begin_write(&self.db).await?;
         let Some(upload) = uploads::lock_lapsed(&transaction, id, expires_at_ms).await? else { return Ok(false) };
-        let digests = end_upload_in(&transaction, id, Vec::new()).await?;
-        note_abandoned(&transaction, &upload).await?;
+        let may_be_completed = direct_uploads::unexpired(&transaction, id).await?;
+        let digests = match may_be_completed {
+            Some(until_ms) => reopen_upload_in(&transaction, id, &upload.owner, until_ms, Vec::new()).await?,
+            None => {
+                let digests = end_upload_in(&transaction, id, Vec::new()).await?;
+                note_abandoned(&transaction, &upload).await?;
+                digests
+            }
+        };
         transaction.commit().await?;
         remove_released(&self.db, &*self.objects, digests).await;
-        Ok(true)
+        Ok(may_be_completed.is_none())
     }
 
     async fn end_lapsed_claims(&self, seen: &mut Seen) -> Result<(), RegistryError> {

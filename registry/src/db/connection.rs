@@ -16,6 +16,7 @@ use souk_protocol::{Principal, Scope};
 
 use super::postgres::{Postgres, PostgresError};
 use super::settings::{BUSY_TIMEOUT, DatabaseSettings};
+use super::write::Write;
 
 /// How long a start waits for one of another registry, which may have migrations to make.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -129,7 +130,7 @@ enum Lock {
 /// Begins a transaction that will write, and that excludes every other one of these. On SQLite it takes the write lock at
 /// once: a transaction that begins as a reader and turns into a writer fails without waiting when another one wrote in
 /// between.
-pub(crate) async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(crate) async fn begin_write(db: &DatabaseConnection) -> Result<Write, DbErr> {
     let transaction = begin_row_write(db).await?;
     lock(&transaction, format!("pg_advisory_xact_lock({})", Lock::Writers as i32)).await?;
     Ok(transaction)
@@ -137,7 +138,7 @@ pub(crate) async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTrans
 
 /// The same for what belongs to one tenant: on PostgreSQL it excludes the writers of that tenant, and of several tenants
 /// at once, but not those of others. Of what tenants share it may write blobs, in the order of their digests.
-pub(crate) async fn begin_write_of(db: &DatabaseConnection, tenant_id: &str) -> Result<DatabaseTransaction, DbErr> {
+pub(crate) async fn begin_write_of(db: &DatabaseConnection, tenant_id: &str) -> Result<Write, DbErr> {
     let transaction = begin_row_write(db).await?;
     // Tenants with the same number wait for each other without need.
     let number = i32::from_ne_bytes(crc32fast::hash(tenant_id.as_bytes()).to_ne_bytes());
@@ -149,17 +150,17 @@ pub(crate) async fn begin_write_of(db: &DatabaseConnection, tenant_id: &str) -> 
 
 /// Begins a transaction that will write rows which it locks itself. It may take its time on PostgreSQL: it holds up only
 /// who wants the same rows.
-pub(crate) async fn begin_row_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    db.begin_with_options(TransactionOptions {
+pub(crate) async fn begin_row_write(db: &DatabaseConnection) -> Result<Write, DbErr> {
+    let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
-    })
-    .await
+    };
+    db.begin_with_options(options).await.map(Write::of)
 }
 
 /// The same for what reads an object while it holds a row, which may take minutes: the server ends it later than others
 /// that stall.
-pub(crate) async fn begin_long_row_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(crate) async fn begin_long_row_write(db: &DatabaseConnection) -> Result<Write, DbErr> {
     let transaction = begin_row_write(db).await?;
     if transaction.get_database_backend() == DatabaseBackend::Postgres {
         let milliseconds = READING_TIMEOUT.as_millis();

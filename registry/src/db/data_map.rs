@@ -38,7 +38,7 @@ const OWN: &str = "tenant_id = $1";
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 26] = [
+pub(crate) const TABLES: [Table; 27] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -49,6 +49,7 @@ pub(crate) const TABLES: [Table; 26] = [
          WHERE v.id = version_files.version_id) AS download",
     ),
     table("upload_blobs", &["upload_id", "digest"], OF_UPLOAD, Fate::Goes),
+    table("direct_uploads", &["upload_id"], OWN, Fate::Goes),
     table("uploads", &["id"], OF_ADAPTER, Fate::Goes),
     table("idempotent_requests", &["tenant_id", "route", "idempotency_key"], OWN, Fate::Goes).hiding(&["claim"]),
     table(

@@ -28,6 +28,8 @@ pub struct Model {
     pub created_at_ms: i64,
     pub claim: Option<String>,
     pub lease_expires_at_ms: Option<i64>,
+    /// Of the first request's key; `None`: an older program took it.
+    pub scopes: Option<String>,
 }
 no_relations!();
 
@@ -41,11 +43,12 @@ pub(crate) struct Name {
     pub(crate) key: String,
 }
 
-/// Takes the key under the name `claim`; answers whether it was free.
+/// Takes the key under the name `claim`, for who has `scopes`; answers whether it was free.
 pub(crate) async fn insert(
     connection: &impl ConnectionTrait,
     name: &Name,
     claim: &str,
+    scopes: &str,
     lease: Duration,
 ) -> Result<bool, DbErr> {
     let insert = Entity::insert(ActiveModel {
@@ -59,6 +62,7 @@ pub(crate) async fn insert(
         claim: Set(Some(claim.to_owned())),
         // No lease is not a lapsed one; the next statement gives it its end.
         lease_expires_at_ms: Set(None),
+        scopes: Set(Some(scopes.to_owned())),
     });
     match insert.exec_without_returning(connection).await {
         Ok(_) => renew(connection, claim, name, lease).await,

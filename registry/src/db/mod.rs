@@ -17,6 +17,8 @@ macro_rules! no_relations {
 
 mod settings;
 
+mod write;
+
 mod connection;
 mod postgres;
 
@@ -28,6 +30,7 @@ pub(crate) mod audit_entries;
 pub(crate) mod audit_heads;
 pub(crate) mod blobs;
 pub(crate) mod data_map;
+pub(crate) mod direct_uploads;
 pub(crate) mod idempotent_requests;
 pub(crate) mod installation;
 pub(crate) mod leases;
@@ -59,6 +62,7 @@ pub use settings::{DatabaseSettings, SslMode};
 pub(crate) use adapters::Model as AdapterRow;
 pub(crate) use api_keys::Model as KeyRow;
 pub(crate) use audit_entries::Model as AuditEntryRow;
+pub(crate) use direct_uploads::Model as DirectUploadRow;
 pub(crate) use published_heads::Model as PublishedHeadRow;
 pub(crate) use services::Model as ServiceRow;
 pub(crate) use tags::Model as TagRow;

@@ -6,6 +6,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 use souk_protocol::TenantId;
 
 use super::clock::now_ms;
+use super::direct_uploads;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "tenants")]
@@ -53,7 +54,11 @@ pub(crate) async fn stored(connection: &impl ConnectionTrait, id: &str, little: 
     let all = Entity::find().select_only().expr(sum).into_tuple::<Option<i64>>().one(connection).await?;
     let little = i64::try_from(little).unwrap_or(i64::MAX);
     let large = Entity::find().filter(Column::StoredBytes.gt(little)).filter(Column::Id.ne(id));
-    Ok(Stored { own: bytes(own), all: bytes(all.flatten()), num_large: large.count(connection).await? })
+    // What clients are sending straight to the store counts as if it were there.
+    let (own_sent, all_sent) =
+        (direct_uploads::announced(connection, Some(id)).await?, direct_uploads::announced(connection, None).await?);
+    let (own, all) = (bytes(own).saturating_add(own_sent), bytes(all.flatten()).saturating_add(all_sent));
+    Ok(Stored { own, all, num_large: large.count(connection).await? })
 }
 
 /// Counts files that a tenant's version has, or no longer has.

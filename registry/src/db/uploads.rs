@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
-use sea_orm::{QuerySelect as _, Set};
+use sea_orm::{Condition, QuerySelect as _, Set};
 
 use super::clock::{clock_ms, clock_ms_in, now_ms};
 use crate::words::VersionState;
@@ -23,6 +23,9 @@ pub struct Model {
     pub lease_expires_at_ms: i64,
 }
 no_relations!();
+
+/// The owner of an upload that is left to its client.
+pub(crate) const NOBODY: &str = "";
 
 /// Reserves a number for one upload. A unique violation says that another upload has it.
 pub(crate) async fn insert(
@@ -44,19 +47,81 @@ pub(crate) async fn insert(
         lease_expires_at_ms: Set(0),
     };
     Entity::insert(row).exec_without_returning(connection).await?;
-    renew(connection, id, lease).await.map(|_| ())
+    renew(connection, id, owner, lease).await.map(|_| ())
 }
 
-/// Puts the end of the lease off; answers whether the upload still is.
-pub(crate) async fn renew(connection: &impl ConnectionTrait, id: &str, lease: Duration) -> Result<bool, DbErr> {
+/// Puts the end of the lease off; answers whether the upload still is its owner's.
+pub(crate) async fn renew(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    owner: &str,
+    lease: Duration,
+) -> Result<bool, DbErr> {
     let update = Entity::update_many().col_expr(Column::LeaseExpiresAtMs, clock_ms_in(connection, lease));
-    Ok(update.filter(Column::Id.eq(id)).exec(connection).await?.rows_affected > 0)
+    Ok(update.filter(owned(id, owner)).exec(connection).await?.rows_affected > 0)
 }
 
-/// Notes that all bytes are here; answers whether the upload still is.
-pub(crate) async fn set_validating(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
+/// Notes that all bytes are here; answers whether the upload still is its owner's.
+pub(crate) async fn set_validating(connection: &impl ConnectionTrait, id: &str, owner: &str) -> Result<bool, DbErr> {
     let update = Entity::update_many().col_expr(Column::State, VersionState::Validating.as_str().into());
-    Ok(update.filter(Column::Id.eq(id)).exec(connection).await?.rows_affected > 0)
+    Ok(update.filter(owned(id, owner)).exec(connection).await?.rows_affected > 0)
+}
+
+/// Leaves an upload to its client, which sends bytes straight to the store for as long as `good_for`: nobody owns it.
+/// Answers the end of that time; `None` if it was not its owner's any more.
+pub(crate) async fn leave_to_client(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    owner: &str,
+    good_for: Duration,
+) -> Result<Option<i64>, DbErr> {
+    if !renew(connection, id, owner, good_for).await? {
+        return Ok(None);
+    }
+    let row = Entity::find_by_id(id).one(connection).await?;
+    let Some(expires_at_ms) = row.map(|row| row.lease_expires_at_ms) else { return Ok(None) };
+    let is_left = reopen(connection, id, owner, expires_at_ms).await?;
+    Ok(is_left.then_some(expires_at_ms))
+}
+
+/// Takes an upload that is left to its client, to complete it; answers whether it was.
+pub(crate) async fn take(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    owner: &str,
+    lease: Duration,
+) -> Result<bool, DbErr> {
+    let update = Entity::update_many()
+        .col_expr(Column::Owner, owner.into())
+        .col_expr(Column::State, VersionState::Validating.as_str().into())
+        .col_expr(Column::LeaseExpiresAtMs, clock_ms_in(connection, lease))
+        .filter(owned(id, NOBODY))
+        .filter(Expr::col(Column::LeaseExpiresAtMs).gt(clock_ms(connection)));
+    Ok(update.exec(connection).await?.rows_affected > 0)
+}
+
+/// Leaves an upload to its client again; answers whether it still was its owner's.
+pub(crate) async fn reopen(
+    connection: &impl ConnectionTrait,
+    id: &str,
+    owner: &str,
+    expires_at_ms: i64,
+) -> Result<bool, DbErr> {
+    let update = Entity::update_many()
+        .col_expr(Column::Owner, NOBODY.into())
+        .col_expr(Column::State, VersionState::Uploading.as_str().into())
+        .col_expr(Column::LeaseExpiresAtMs, expires_at_ms.into())
+        .filter(owned(id, owner));
+    Ok(update.exec(connection).await?.rows_affected > 0)
+}
+
+/// Locks an upload; answers whether it still is its owner's.
+pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str, owner: &str) -> Result<bool, DbErr> {
+    Ok(Entity::find().filter(owned(id, owner)).lock_exclusive().one(connection).await?.is_some())
+}
+
+fn owned(id: &str, owner: &str) -> Condition {
+    Condition::all().add(Column::Id.eq(id)).add(Column::Owner.eq(owner))
 }
 
 /// Ends an upload; answers whether it still was. `upload_blobs` of it have to be gone.

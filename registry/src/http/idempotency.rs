@@ -1,7 +1,7 @@
 //! The header `Idempotency-Key`; what it means is in [`crate::idempotency`].
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, MatchedPath, OriginalUri, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, OriginalUri, RawPathParams, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -31,14 +31,22 @@ pub(crate) async fn answer_once(
     let pattern =
         request.extensions().get::<MatchedPath>().map(|path| path.as_str().strip_prefix(PREFIX).unwrap_or_default());
     let action = pattern.and_then(|path| action_of(request.method().as_str(), path));
-    require(&principal, action.ok_or(AuthError::Missing)?)?;
+    let action = action.ok_or(AuthError::Missing)?;
+    require(&principal, action)?;
     let route = route_of(&request);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let adapter = adapter_in(&mut parts).await;
     let too_large = |_| RegistryError::TooLarge { what: "the body".to_owned(), limit_bytes: JSON_BODY_BYTES as u64 };
     let body = to_bytes(body, JSON_BODY_BYTES).await.map_err(too_large)?;
     let body_digest = Digest::of(&body);
-    let claim = match registry.for_caller(&principal).claim(&principal, route, key).await? {
-        Claim::Kept(kept) => return Ok(kept.for_body(&body_digest)?.into_response()),
+    let serving = registry.for_caller(&principal);
+    let claim = match serving.claim(&principal, route, key).await? {
+        Claim::Kept(kept) => {
+            if let Some((owner, name)) = adapter {
+                serving.adapter_for(&principal, action, &owner, &name).await?;
+            }
+            return Ok(kept.for_body(&body_digest)?.into_response());
+        }
         Claim::New(claim) => claim,
     };
     let once = Once::new(Some(claim), body_digest);
@@ -53,6 +61,13 @@ pub(crate) async fn answer_once(
         response
     });
     work.await.map_err(|error| RegistryError::Storage(std::io::Error::other(error)))
+}
+
+/// Owner and name of the adapter that the path names.
+async fn adapter_in(parts: &mut Parts) -> Option<(String, String)> {
+    let path = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let named = |wanted: &str| path.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned());
+    named("owner").zip(named("name"))
 }
 
 /// What [`answer_once`] handed over; without a key in the request it keeps nothing.

@@ -5,6 +5,7 @@ pub(crate) mod adapters;
 mod admit;
 pub(crate) mod base_models;
 mod caller;
+mod document;
 mod extract;
 mod idempotency;
 mod middleware;
@@ -19,6 +20,7 @@ pub(crate) mod services;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
+pub(crate) mod uploads;
 pub(crate) mod versions;
 pub(crate) mod webhooks;
 

@@ -11,10 +11,11 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use super::admit::admit;
+use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, adapters, audit, base_models, internal, keys, services, tags, tenants, tokens, versions, webhooks,
+    Problem, adapters, audit, base_models, internal, keys, services, tags, tenants, tokens, uploads, versions, webhooks,
 };
 use crate::Registry;
 
@@ -32,6 +33,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(adapters::create_adapter))
         .routes(routes!(webhooks::create_webhook))
         .routes(routes!(webhooks::replay_delivery))
+        .routes(routes!(uploads::begin_upload))
 }
 
 /// Everything else.
@@ -68,14 +70,20 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(webhooks::rotate_webhook_secret))
         .routes(routes!(webhooks::list_deliveries))
         .routes(routes!(webhooks::get_delivery))
+        // Uploads that go straight to the store
+        .routes(routes!(uploads::list_uploads))
+        .routes(routes!(uploads::get_upload, uploads::abort_upload))
+        .routes(routes!(uploads::address_parts))
         // Tags
         .routes(routes!(tags::list_tags))
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
 }
 
-/// Uploads, which have a gate of their own: one bounds its body by file, and keeps its Idempotency-Key itself.
+/// Uploads, which have a gate of their own: they bound their bodies by file, and keep their Idempotency-Keys themselves.
 fn uploading_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+    OpenApiRouter::new()
+        .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(uploads::complete_upload).layer(DefaultBodyLimit::disable()))
 }
 
 /// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
@@ -118,6 +126,7 @@ pub fn openapi() -> OpenApi {
     let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("api_key", bearer);
+    complete(&mut document);
     document
 }
 
@@ -129,6 +138,19 @@ pub fn openapi() -> OpenApi {
                        `code`; every answer carries `x-request-id`."
     ),
     components(schemas(Problem)),
-    security(("api_key" = []))
+    security(("api_key" = [])),
+    tags(
+        (name = "auth", description = "Tokens that a key is exchanged for"),
+        (name = "tenants", description = "Who owns adapters and pays; for operators"),
+        (name = "keys", description = "API keys of a tenant"),
+        (name = "services", description = "Services of the installation that call others; for operators"),
+        (name = "audit", description = "Who changed what, in chains that can be verified"),
+        (name = "webhooks", description = "Where events are sent, and what became of each delivery"),
+        (name = "adapters", description = "Names, who may see them, and what they are"),
+        (name = "versions", description = "Immutable releases of an adapter, and their files"),
+        (name = "uploads", description = "Uploads whose weights go straight to the object store"),
+        (name = "tags", description = "Mutable names for versions"),
+        (name = "base models", description = "What adapters can be for"),
+    )
 )]
 struct Document;

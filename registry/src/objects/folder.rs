@@ -41,13 +41,26 @@ impl FolderStore {
     fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
+
+    /// What `error` says, unless nothing is found because the whole store is not there.
+    async fn unless_away(&self, error: io::Error) -> io::Error {
+        let is_away = error.kind() == io::ErrorKind::NotFound && fs::metadata(self.root.join("sha256")).await.is_err();
+        if !is_away {
+            return error;
+        }
+        let text = format!("the folder of objects {} is not there; is its disk mounted?", self.root.display());
+        io::Error::new(io::ErrorKind::NotConnected, text)
+    }
 }
 
 #[async_trait]
 impl ObjectStore for FolderStore {
     async fn stage(&self, upload: &str) -> io::Result<Box<dyn StagedBlob>> {
         let path = self.staging().join(format!("{upload}.{}", Uuid::new_v4().simple()));
-        let file = fs::OpenOptions::new().write(true).create_new(true).open(&path).await?;
+        let file = match fs::OpenOptions::new().write(true).create_new(true).open(&path).await {
+            Ok(file) => file,
+            Err(error) => return Err(self.unless_away(error).await),
+        };
         Ok(Box::new(StagedFile {
             file: tokio::io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, file),
             staged: DiscardOnDrop(path),
@@ -56,11 +69,22 @@ impl ObjectStore for FolderStore {
     }
 
     async fn open(&self, digest: &Digest) -> io::Result<BlobReader> {
-        Ok(Box::pin(fs::File::open(self.root.join(blob_path(digest))).await?))
+        match fs::File::open(self.root.join(blob_path(digest))).await {
+            Ok(file) => Ok(Box::pin(file)),
+            Err(error) => Err(self.unless_away(error).await),
+        }
     }
 
     async fn remove(&self, digest: &Digest) -> io::Result<()> {
-        remove_if_there(&self.root.join(blob_path(digest))).await.map(|_| ())
+        match fs::remove_file(self.root.join(blob_path(digest))).await {
+            Ok(()) => Ok(()),
+            // Nothing to be removed, unless nothing at all is there now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.unless_away(error).await {
+                error if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                error => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     async fn staged(&self) -> io::Result<Vec<String>> {
@@ -101,7 +125,10 @@ impl ObjectStore for FolderStore {
     async fn list(&self, shard: u8) -> io::Result<Vec<StoredBlob>> {
         let mut found = Vec::new();
         let mut blobs = match fs::read_dir(self.root.join("sha256").join(format!("{shard:02x}"))).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.unless_away(error).await {
+                error if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+                error => return Err(error),
+            },
             blobs => blobs?,
         };
         while let Some(blob) = blobs.next_entry().await? {

@@ -25,6 +25,7 @@ pub use folder::FolderStore;
 pub use open::OpenObjectsError;
 pub(crate) use open::open;
 pub use s3::{S3Failure, S3Store, Trouble};
+pub(crate) use settings::MAX_PARTS;
 pub use settings::{Addressing, ObjectSettings, Place};
 
 /// The bytes of a blob, in order.
@@ -116,8 +117,8 @@ pub trait DirectUploads: Send + Sync {
     /// length and SHA-256 is taken there. A part that is sent again replaces what was sent before.
     async fn addresses(&self, upload: &str, parts: &[DirectPart], good_for: Duration) -> io::Result<Vec<PartAddress>>;
 
-    /// What has arrived, in the order of the parts.
-    async fn parts(&self, upload: &str) -> io::Result<Vec<DirectPart>>;
+    /// What has arrived, in the order of the parts; `None`: it was completed, and is one object.
+    async fn parts(&self, upload: &str) -> io::Result<Option<Vec<DirectPart>>>;
 
     /// Ends the sending: what has arrived is one object now, of as many bytes as are answered. Again for an upload
     /// that was completed, it answers the same.
@@ -126,7 +127,8 @@ pub trait DirectUploads: Send + Sync {
     /// Opens what was completed, to be looked at.
     async fn open(&self, upload: &str) -> io::Result<BlobReader>;
 
-    /// What was completed, as a blob to be committed under the digest that its bytes were found to have.
+    /// What was completed, as a blob to be committed under the digest that its bytes were found to have. What the upload
+    /// has staged stays until it is discarded, so that who fails after the commit can do it again.
     fn completed(&self, upload: &str, size_bytes: u64) -> Box<dyn StagedBlob>;
 }
 
@@ -168,6 +170,22 @@ pub(crate) async fn digest_of(mut bytes: BlobReader) -> io::Result<Digest> {
 /// Whether `error` says that there is no room left.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether `error` says that the store cannot be reached, or not be used now, whatever is asked of it.
+pub(crate) fn is_unavailable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ResourceBusy
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::StaleNetworkFileHandle
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// Says that the id of another installation is there already.

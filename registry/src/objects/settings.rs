@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, mebibytes, milliseconds};
 
 /// Most parts that a multipart upload may have.
-pub(super) const MAX_PARTS: u64 = 10_000;
+pub(crate) const MAX_PARTS: u64 = 10_000;
 /// A copy within a server takes no more than this at once.
 const MAX_COPY_BYTES: u64 = 5 << 30;
 

@@ -1,31 +1,39 @@
 //! The reservation of a version number while its upload runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use semver::Version;
 use uuid::Uuid;
 
 use crate::Registry;
-use crate::blobs::end_upload;
-use crate::db::{AdapterRow, begin_write_of, blobs, is_unique_violation, upload_blobs, uploads, versions};
+use crate::blobs::{end_upload, reopen_upload};
+use crate::db::{
+    AdapterRow, begin_write_of, blobs, direct_uploads, is_unique_violation, upload_blobs, uploads, versions,
+};
 use crate::error::RegistryError;
 use crate::lease::Renewal;
 use crate::metrics::UploadRuns;
 use crate::objects::ObjectStore;
 use crate::words::VersionState;
 
-/// A row in `uploads` under a lease. Dropped without an end, it ends the upload in the background.
+/// A row in `uploads` under a lease. Dropped without an end, it ends the upload in the background, or leaves it to its
+/// client again.
 pub(super) struct InFlight {
     db: DatabaseConnection,
     /// Whose adapter it is for.
     tenant_id: String,
     objects: Arc<dyn ObjectStore>,
     id: String,
+    /// Who works on it, as its row says.
+    owner: String,
+    /// Whether its client sent the bytes straight to the store. What fails leaves them there, to be completed later.
+    is_direct: bool,
     /// The blobs that it has begun to put in place.
     digests: Vec<String>,
     ended: bool,
-    running: UploadRuns,
+    running: Option<UploadRuns>,
     _renewal: Renewal,
 }
 
@@ -35,7 +43,7 @@ impl InFlight {
         registry: &Registry,
         adapter: &AdapterRow,
         number: &Version,
-        running: UploadRuns,
+        running: Option<UploadRuns>,
     ) -> Result<Self, RegistryError> {
         let name = format!("{}/{}@{number}", adapter.owner, adapter.name);
         let id = format!("upl_{}", Uuid::now_v7().simple());
@@ -60,23 +68,57 @@ impl InFlight {
             RegistryError::TooMany { what: "versions", of, setting, limit, given, remedy: "delete one first" }
         })?;
         transaction.commit().await?;
+        let owner = registry.owner.to_string();
+        Ok(Self::of(registry, adapter, &name, id, owner, running))
+    }
+
+    /// Takes the upload `id` of `name`, which is left to its client, to complete it: of several that do so at once one
+    /// goes on.
+    pub(super) async fn take(
+        registry: &Registry,
+        adapter: &AdapterRow,
+        name: &str,
+        id: &str,
+        running: UploadRuns,
+    ) -> Result<Self, RegistryError> {
+        // A name for this one taking: should this registry stall and another one take the upload, it is not ours any more.
+        let owner = format!("cmp_{}", Uuid::new_v4().simple());
+        if !uploads::take(&registry.db, id, &owner, registry.config.settings.lease).await? {
+            return Err(RegistryError::UploadInProgress(name.to_owned()));
+        }
+        let mut taken = Self::of(registry, adapter, name, id.to_owned(), owner, Some(running));
+        taken.is_direct = true;
+        Ok(taken)
+    }
+
+    fn of(
+        registry: &Registry,
+        adapter: &AdapterRow,
+        name: &str,
+        id: String,
+        owner: String,
+        running: Option<UploadRuns>,
+    ) -> Self {
+        let (db, lease) = (registry.db.clone(), registry.config.settings.lease);
         let renewal = {
-            let (db, id) = (db.clone(), id.clone());
+            let (db, id, owner) = (db.clone(), id.clone(), owner.clone());
             Renewal::of(format!("the upload of {name}"), lease, move || {
-                let (db, id) = (db.clone(), id.clone());
-                async move { uploads::renew(&db, &id, lease).await }
+                let (db, id, owner) = (db.clone(), id.clone(), owner.clone());
+                async move { uploads::renew(&db, &id, &owner, lease).await }
             })
         };
-        Ok(Self {
-            db: db.clone(),
+        Self {
+            db,
             tenant_id: adapter.tenant_id.clone(),
             objects: registry.objects.clone(),
             id,
+            owner,
+            is_direct: false,
             digests: Vec::new(),
             ended: false,
             running,
             _renewal: renewal,
-        })
+        }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -85,14 +127,14 @@ impl InFlight {
 
     /// All bytes are here.
     pub(super) async fn validating(&self) -> Result<(), RegistryError> {
-        fence(uploads::set_validating(&self.db, &self.id).await?)
+        fence(uploads::set_validating(&self.db, &self.id, &self.owner).await?)
     }
 
     /// Makes sure that none of these blobs goes away before the upload ends. To be called before they are put in place.
     pub(super) async fn count_on(&mut self, digests: Vec<String>) -> Result<(), RegistryError> {
         let transaction = begin_write_of(&self.db, &self.tenant_id).await?;
         // The row of the upload first: it is locked, so that nobody ends it meanwhile.
-        fence(uploads::set_validating(&transaction, &self.id).await?)?;
+        fence(uploads::set_validating(&transaction, &self.id, &self.owner).await?)?;
         blobs::rely_on(&transaction, &digests).await?;
         upload_blobs::insert_all(&transaction, &self.id, &digests).await?;
         transaction.commit().await?;
@@ -102,27 +144,69 @@ impl InFlight {
 
     /// Ends the upload as part of what makes the version visible, unless somebody has ended it.
     pub(super) async fn end_in(&self, transaction: &DatabaseTransaction) -> Result<(), RegistryError> {
+        fence(uploads::lock(transaction, &self.id, &self.owner).await?)?;
         upload_blobs::delete_of(transaction, &self.id).await?;
+        direct_uploads::delete(transaction, &self.id).await?;
         fence(uploads::delete(transaction, &self.id).await?)
     }
 
     /// The transaction of [`Self::end_in`] was committed.
-    pub(super) fn published(mut self) {
+    pub(super) async fn published(mut self) {
         self.ended = true;
-        self.running.end("published");
+        if let Some(running) = &mut self.running {
+            running.end("published");
+        }
+        if self.is_direct {
+            discard(&*self.objects, &self.id).await;
+        }
     }
 
-    /// Sets the number free before the caller hears of `error`, so that it can try again at once.
+    /// Leaves the upload to its client in `transaction`, for as long as `good_for`; answers until when. To be followed by
+    /// [`Self::left`].
+    pub(super) async fn leave_in(
+        &self,
+        transaction: &DatabaseTransaction,
+        good_for: Duration,
+    ) -> Result<i64, RegistryError> {
+        let left = uploads::leave_to_client(transaction, &self.id, &self.owner, good_for).await?;
+        left.ok_or(RegistryError::LeaseLost)
+    }
+
+    /// The transaction of [`Self::leave_in`] was committed.
+    pub(super) fn left(mut self) {
+        self.ended = true;
+    }
+
+    /// Sets the number free before the caller hears of `error`, so that it can try again at once; or leaves what its
+    /// client sent where it is.
     pub(super) async fn end_with(mut self, error: RegistryError) -> RegistryError {
-        match end_upload(&self.db, &*self.objects, &self.id, std::mem::take(&mut self.digests)).await {
-            Ok(_) => self.ended = true,
+        // Other bytes cannot be sent to an upload any more.
+        let is_over = matches!(error, RegistryError::WrongBytes { .. } | RegistryError::ContentTakenDown { .. });
+        let undo = Undo { digests: std::mem::take(&mut self.digests), ..self.undo(is_over) };
+        match undo.run().await {
+            Ok(()) => self.ended = true,
             Err(cause) => {
                 let id = &self.id;
                 tracing::warn!(%cause, upload.id = id, "Upload {id} keeps its number until its lease lapses");
             }
         }
-        self.running.end(if matches!(error, RegistryError::Rejected(_)) { "rejected" } else { "failed" });
+        if let Some(running) = &mut self.running {
+            running.end(if matches!(error, RegistryError::Rejected(_)) { "rejected" } else { "failed" });
+        }
         error
+    }
+
+    /// What to do where it was not completed; `is_over`: nor can it be later.
+    fn undo(&self, is_over: bool) -> Undo {
+        Undo {
+            db: self.db.clone(),
+            objects: self.objects.clone(),
+            id: self.id.clone(),
+            owner: self.owner.clone(),
+            digests: Vec::new(),
+            is_direct: self.is_direct,
+            is_over: is_over || !self.is_direct,
+        }
     }
 }
 
@@ -132,13 +216,45 @@ impl Drop for InFlight {
         if self.ended {
             return;
         }
-        let (db, objects, id) = (self.db.clone(), self.objects.clone(), std::mem::take(&mut self.id));
-        let digests = std::mem::take(&mut self.digests);
+        let undo = Undo { digests: std::mem::take(&mut self.digests), ..self.undo(false) };
         runtime.spawn(async move {
-            if let Err(error) = end_upload(&db, &*objects, &id, digests).await {
+            let id = undo.id.clone();
+            if let Err(error) = undo.run().await {
                 tracing::warn!(%error, upload.id = id, "Upload {id} keeps its number until its lease lapses");
             }
         });
+    }
+}
+
+/// Undoes what an upload did that was not completed.
+struct Undo {
+    db: DatabaseConnection,
+    objects: Arc<dyn ObjectStore>,
+    id: String,
+    owner: String,
+    digests: Vec<String>,
+    is_direct: bool,
+    is_over: bool,
+}
+
+impl Undo {
+    async fn run(self) -> Result<(), DbErr> {
+        let Self { db, objects, id, owner, digests, is_direct, is_over } = self;
+        if !is_over {
+            return reopen_upload(&db, &*objects, &id, &owner, digests).await;
+        }
+        end_upload(&db, &*objects, &id, &owner, digests).await?;
+        if is_direct {
+            discard(&*objects, &id).await;
+        }
+        Ok(())
+    }
+}
+
+/// Removes what the client of an upload that is no more has sent.
+pub(super) async fn discard(objects: &dyn ObjectStore, id: &str) {
+    if let Err(error) = objects.discard(id).await {
+        tracing::warn!(%error, upload.id = id, "What upload {id} staged stays until the collector tries again");
     }
 }
 

@@ -8,6 +8,9 @@
 //! 3. [`Complete::publish`] lists everything that is wrong with the artefact (`kind`, `judge`), puts the blobs in
 //!    place, then makes the version visible in one transaction (`publish`).
 //!
+//! Where the store takes bytes from clients themselves, the large part may go there past the registry (`direct`): the
+//! number is reserved when that begins, and when it is there the bytes are read, looked at, and go on as above.
+//!
 //! Whatever fails, and whenever the client goes away, dropping the pieces undoes them. What a killed registry had begun
 //! is undone by the collector of another, or of its own next start, when its lease has lapsed; a registry that stalled
 //! for that long cannot publish any more. No half version is ever visible.
@@ -19,6 +22,8 @@ mod in_flight;
 mod judge;
 mod publish;
 mod receive;
+
+mod direct;
 
 use semver::Version;
 use serde::Serialize;
@@ -37,6 +42,7 @@ use crate::versions::VersionDetails;
 use in_flight::InFlight;
 use receive::{Received, Receiver, Store};
 
+pub(crate) use direct::{AskedUpload, DirectDetails, PartRequest, Progress, SignedPart};
 pub(crate) use kind::Kind;
 pub(crate) use parts::Parts;
 
@@ -88,7 +94,7 @@ impl Upload {
         // What is announced beyond what may come at all is refused as it comes.
         let announced = self.announced.unwrap_or(0).min(receiver.most_bytes());
         let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant_id, announced).await?;
-        let in_flight = InFlight::begin(registry, &self.adapter, &number, running).await?;
+        let in_flight = InFlight::begin(registry, &self.adapter, &number, Some(running)).await?;
         let store = Store { objects: &*registry.objects, upload_id: in_flight.id(), claim: &mut claim };
         match receiver.receive(Some(store)).await {
             Ok(received) => Ok(Complete { upload: self, claim, number, received, in_flight }),
@@ -105,14 +111,14 @@ impl Upload {
     pub(crate) async fn fingerprint(self, parts: &mut dyn Parts) -> Result<Digest, RegistryError> {
         let mut receiver = self.receiver(parts);
         let number = receiver.version().await?;
-        Ok(receiver.receive(None).await?.fingerprint(&number))
+        Ok(receiver.receive(None).await?.fingerprint(&number.to_string()))
     }
 }
 
 impl Complete {
     /// A digest over all that was sent.
     pub(crate) fn fingerprint(&self) -> Digest {
-        self.received.fingerprint(&self.number)
+        self.received.fingerprint(&self.number.to_string())
     }
 
     /// Makes the version visible, or says everything that is wrong with it. To be run in a task of its own: the client
@@ -135,7 +141,7 @@ impl Complete {
         };
         match published.await {
             Ok(version) => {
-                in_flight.published();
+                in_flight.published().await;
                 Ok(version)
             }
             Err(error) => Err(in_flight.end_with(error).await),

@@ -10,6 +10,7 @@ use super::in_flight::InFlight;
 use super::kind::Artefact;
 use crate::Registry;
 use crate::adapters::adapter_not_found;
+use crate::crash_points::{CrashPoint, pass};
 use crate::db::{
     AdapterRow, FileRow, VersionRow, adapters, begin_write_of, blobs, now_ms, taken_down_content, tenants,
     version_files, versions,
@@ -45,11 +46,15 @@ pub(super) async fn publish<A: Serialize>(
     in_flight.count_on(unique(digests)).await?;
     let version = rows_of(adapter, number, &artefact);
     let (staged, staged_digest) = artefact.staged;
+    pass(CrashPoint::ObjectStaged);
     staged.commit(&staged_digest).await?;
+    pass(CrashPoint::ObjectPlaced);
     for bytes in artefact.contents {
         let mut blob = registry.objects.stage(in_flight.id()).await?;
         blob.write(&bytes).await?;
+        pass(CrashPoint::ObjectStaged);
         blob.commit(&Digest::of(&bytes)).await?;
+        pass(CrashPoint::ObjectPlaced);
     }
     let transaction = begin_write_of(&registry.db, &adapter.tenant_id).await?;
     // This also locks the adapter's row, so that it cannot be deleted before the version is in.

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use semver::Version;
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{Digest, FileEntry};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::parts::{Goes, PartSpec, Parts, Scanner};
 use crate::error::{Finding, RegistryError};
-use crate::objects::{ObjectStore, StagedBlob};
+use crate::objects::{BlobReader, ObjectStore, StagedBlob};
 use crate::room::Claim;
 use crate::words::parse_version;
 
 /// Name of the first part.
 const VERSION_PART: &str = "version";
+/// Bytes that are read from the store between two looks: what is hashed and measured in a few milliseconds.
+const LOOK_BYTES: usize = 1 << 20;
 /// Longest version number that is read; what is longer is refused by the parser of versions.
 const VERSION_BYTES: u64 = 256;
 
@@ -27,6 +30,8 @@ pub(super) struct Receiver<'a> {
     /// For the one part that is staged.
     scanner: Option<Scanner>,
     idle: Duration,
+    /// What is said to come before the files.
+    first: &'static str,
 }
 
 /// Where large parts go.
@@ -54,14 +59,19 @@ pub(crate) struct Staged {
 }
 
 impl Received {
-    /// A digest over all that was sent, however it was cut into parts and chunks.
-    pub(super) fn fingerprint(&self, number: &Version) -> Digest {
+    /// A digest over all that was sent, however it was cut into parts and chunks, and over `of`, which it is for.
+    pub(super) fn fingerprint(&self, of: &str) -> Digest {
         let held = self.held.iter().map(|(name, bytes)| (*name, Digest::of(bytes)));
         let staged = self.staged.iter().map(|(name, staged)| (*name, staged.entry.digest));
         let mut parts: Vec<_> = held.chain(staged).collect();
         parts.sort_unstable();
         let lines = parts.iter().map(|(name, digest)| format!("{name}: {digest}\n"));
-        Digest::of(format!("{number}\n{}", lines.collect::<String>()).as_bytes())
+        Digest::of(format!("{of}\n{}", lines.collect::<String>()).as_bytes())
+    }
+
+    /// Adds the part that is in the object store already.
+    pub(super) fn with_staged(self, name: &'static str, staged: Staged) -> Self {
+        Self { staged: Some((name, staged)), ..self }
     }
 
     /// The parts in memory, by name.
@@ -84,7 +94,13 @@ impl Received {
 impl<'a> Receiver<'a> {
     /// `scanner` looks at the part that is staged; a source of parts that sends nothing for `idle` is given up.
     pub(super) fn new(parts: &'a mut dyn Parts, specs: Vec<PartSpec>, scanner: Scanner, idle: Duration) -> Self {
-        Self { parts, specs, scanner: Some(scanner), idle }
+        Self { parts, specs, scanner: Some(scanner), idle, first: "`version`, " }
+    }
+
+    /// The same for small parts alone, without a version number before them.
+    pub(super) fn of_small(parts: &'a mut dyn Parts, specs: Vec<PartSpec>, idle: Duration) -> Self {
+        let specs = specs.into_iter().filter(|spec| spec.goes == Goes::IntoMemory).collect();
+        Self { parts, specs, scanner: None, idle, first: "" }
     }
 
     /// Reads the first part, which is the version number: it is reserved before anything large is taken.
@@ -114,7 +130,7 @@ impl<'a> Receiver<'a> {
         while let Some(name) = self.next_part().await? {
             let spec = self.specs.iter().find(|spec| spec.name == name && !seen.contains(&spec.name));
             let Some(&PartSpec { name, limit_bytes, goes, .. }) = spec else {
-                return Err(unexpected_part(&name, &self.specs));
+                return Err(self.unexpected_part(&name));
             };
             seen.push(name);
             match goes {
@@ -162,7 +178,7 @@ impl<'a> Receiver<'a> {
             Some(store) => store.objects.stage(store.upload_id).await?,
             None => Box::new(Nowhere),
         };
-        let scanner = self.scanner.take().ok_or_else(|| unexpected_part(what, &self.specs))?;
+        let scanner = self.scanner.take().ok_or_else(|| self.unexpected_part(what))?;
         let mut look = Box::new(Look { scanner, is_worth_scanning: true, sha256: Sha256::new() });
         let mut size_bytes = 0;
         while let Some(chunk) = self.chunk().await? {
@@ -184,12 +200,44 @@ impl<'a> Receiver<'a> {
         Ok(Staged { blob, entry: FileEntry { digest, size_bytes }, scanner: look.scanner })
     }
 
+    fn unexpected_part(&self, name: &str) -> RegistryError {
+        let shown: String = name.chars().take(80).collect();
+        let list = |is_required: bool| {
+            let names = self.specs.iter().filter(|spec| spec.is_required == is_required).map(|spec| spec.name);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let (first, required, optional) = (self.first, list(true), list(false));
+        let detail = format!(
+            "part `{shown}` is unknown or there twice; the form has {first}{required} and optionally {optional}"
+        );
+        RegistryError::bad_request("unexpected_part", detail)
+    }
+
     async fn next_part(&mut self) -> Result<Option<String>, RegistryError> {
         timeout(self.idle, self.parts.next_part()).await.map_err(|_| too_slow(self.idle))?
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         timeout(self.idle, self.parts.chunk()).await.map_err(|_| too_slow(self.idle))?
+    }
+}
+
+/// Looks at bytes that are in the object store already, as at those that pass on their way there.
+pub(super) async fn look_through(
+    mut bytes: BlobReader,
+    scanner: Scanner,
+) -> Result<(FileEntry, Scanner), RegistryError> {
+    let mut look = Box::new(Look { scanner, is_worth_scanning: true, sha256: Sha256::new() });
+    let mut size_bytes = 0;
+    loop {
+        let mut chunk = BytesMut::with_capacity(LOOK_BYTES);
+        while chunk.len() < LOOK_BYTES && bytes.read_buf(&mut chunk).await? > 0 {}
+        if chunk.is_empty() {
+            let digest = Digest::from_bytes(look.sha256.finalize().into());
+            return Ok((FileEntry { digest, size_bytes }, look.scanner));
+        }
+        size_bytes += chunk.len() as u64;
+        look = tokio::task::spawn_blocking(move || look.at(&chunk)).await.map_err(std::io::Error::other)?;
     }
 }
 
@@ -226,20 +274,6 @@ impl StagedBlob for Nowhere {
 
 fn too_slow(idle: Duration) -> RegistryError {
     RegistryError::TooSlow { idle_seconds: idle.as_secs() }
-}
-
-fn unexpected_part(name: &str, specs: &[PartSpec]) -> RegistryError {
-    let shown: String = name.chars().take(80).collect();
-    let list = |is_required: bool| {
-        let names = specs.iter().filter(|spec| spec.is_required == is_required).map(|spec| spec.name);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let detail = format!(
-        "part `{shown}` is unknown or there twice; an upload has {VERSION_PART}, {} and optionally {}",
-        list(true),
-        list(false)
-    );
-    RegistryError::bad_request("unexpected_part", detail)
 }
 
 fn missing_parts(names: impl IntoIterator<Item = &'static str>) -> RegistryError {

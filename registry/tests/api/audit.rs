@@ -125,9 +125,9 @@ async fn manager(stack: &Stack) -> User {
     stack.key_for("acme", &["tenant:manage"]).await
 }
 
-/// The rules of what changes something.
+/// The rules of what changes something here: uploads that go straight to a bucket have a test of their own.
 pub(crate) fn changing() -> impl Iterator<Item = (u8, Rule)> {
-    (10..).zip(RULES.into_iter().filter(|rule| rule.method != "GET"))
+    (10..).zip(RULES.into_iter().filter(|rule| rule.method != "GET" && !rule.path.contains("/uploads")))
 }
 
 /// All entries, as (chain, number) and what else they say.

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{AdapterFiles, Stack, User, body};
+use crate::support::{AdapterFiles, Stack, User, announcement, body};
 
 /// A route of the document with its parameters filled in.
 struct Route {
@@ -21,7 +21,7 @@ fn adapter_routes(owner_and_name: &str) -> Vec<Route> {
             continue;
         }
         let filled = path.replace("{owner}", owner).replace("{name}", name).replace("{version}", "1.0.0");
-        let filled = filled.replace("{tag}", "prod").replace("{file}", "manifest.json");
+        let filled = filled.replace("{tag}", "prod").replace("{file}", "manifest.json").replace("{upload}", "upl_0");
         assert!(!filled.contains('{'), "{filled} has a parameter that this test does not know");
         let filled = filled.strip_prefix("/registry/v1").unwrap();
         for method in operations.as_object().unwrap().keys().filter(|key| *key != "parameters") {
@@ -37,6 +37,9 @@ async fn call(user: &User, route: &Route, owner_and_name: &str) -> (StatusCode, 
     let request = user.request(route.method.clone(), &route.path);
     let request = match (&route.method, route.path.rsplit('/').next().unwrap()) {
         (&Method::POST, "versions") => request.multipart(AdapterFiles::tiny(9).form("1.0.0")),
+        (&Method::POST, "uploads") => request.json(&announcement("2.0.0", b"weights")),
+        (&Method::POST, "parts") => request.json(&json!({ "parts": [] })),
+        (&Method::POST, "complete") => request.multipart(AdapterFiles::tiny(9).form("1.0.0")),
         (&Method::POST, "take-down") => request.json(&json!({ "reason": "a reason" })),
         (&Method::PATCH, _) => request.json(&json!({ "description": "mine" })),
         (&Method::PUT, _) => request.json(&json!({ "version": "1.0.0" })),

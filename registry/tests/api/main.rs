@@ -10,10 +10,15 @@ fn all_of_it_on_postgresql() {}
 /// The stores of every test; `api_postgres` says the other.
 const ON_POSTGRES: bool = false;
 
+mod process;
 mod support;
+mod whole;
 
 mod adapters;
 mod audit;
+mod crashes;
+mod direct_uploads;
+mod document;
 mod faults;
 mod fuzz;
 mod idempotency;
@@ -21,9 +26,12 @@ mod installation;
 mod internal;
 mod isolation;
 mod keys;
+mod kills;
 mod objects;
+mod pages;
 mod processes;
 mod recovery;
+mod replays;
 mod reports;
 mod retention;
 mod rights;
@@ -31,6 +39,7 @@ mod services;
 mod shares;
 mod side_doors;
 mod sqlite;
+mod store_outages;
 mod together;
 mod tokens;
 mod versions;

@@ -1,88 +1,23 @@
 //! Two registries in processes of their own, on one database and one folder: killed, stopped and started together.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use souk_registry::Registry;
+use souk_testkit_s3::S3Server;
 
+use crate::process::{Process, Start};
 use crate::support::{
-    AdapterFiles, LEASE, User, bases, body, config_in, halting_form, in_haste, num_objects, problem, wait_until,
+    AdapterFiles, LEASE, body, config_in, database_of, halting_form, num_objects, number_of, problem, wait_until,
 };
-
-/// Where the parent says which folder is meant.
-const FOLDER: &str = "SOUK_TEST_FOLDER";
-/// What the child says when it answers.
-const READY: &str = "the registry answers on ";
-
-#[tokio::test]
-#[ignore = "a part of the tests below, which start it as a process"]
-async fn registry_process() {
-    let mut config = config_in(Path::new(&std::env::var_os(FOLDER).unwrap()));
-    in_haste(&mut config);
-    let registry = Registry::open_embedded(config, bases()).await.unwrap();
-    let key = registry.bootstrap().await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    println!("{READY}{address} {}", key.as_ref().map_or("", |key| key.expose()));
-    axum::serve(listener, souk_registry::router(registry).0).await.unwrap();
-}
-
-struct Process {
-    child: Child,
-    /// Kept open, so that what the child says later does not end it.
-    _stdout: BufReader<ChildStdout>,
-    base_url: String,
-    /// The admin key, if this process made it.
-    key: String,
-}
-
-impl Process {
-    fn begin(folder: &Path) -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["processes::registry_process", "--exact", "--ignored", "--nocapture"])
-            .env(FOLDER, folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    /// Waits until the child answers.
-    fn ready(mut child: Child) -> Self {
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut lines = stdout.by_ref().lines().map(Result::unwrap);
-        let line = lines.find(|line| line.contains(READY)).expect("the child starts");
-        let (_, said) = line.split_once(READY).unwrap();
-        let (address, key) = said.split_once(' ').unwrap();
-        let (base_url, key) = (format!("http://{address}/registry/v1"), key.trim().to_owned());
-        Self { child, _stdout: stdout, base_url, key }
-    }
-
-    fn user(&self, key: &str) -> User {
-        User::new(&self.base_url, key)
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use crate::whole::check_whole_on;
 
 /// Two processes that started together, and the key of a tenant with an adapter.
 async fn two(folder: &Path) -> (Process, Process, String) {
     // Before they start, so that both have the same database.
     drop(config_in(folder));
-    let children = [Process::begin(folder), Process::begin(folder)];
+    let children = [(); 2].map(|()| Process::begin(folder, Start::default()));
     let [first, second] = children.map(Process::ready);
     let made = [&first, &second].map(|process| process.key.clone()).into_iter().filter(|key| !key.is_empty());
     let [admin] = &made.collect::<Vec<_>>()[..] else { panic!("not one admin key was made") };
@@ -117,7 +52,7 @@ async fn what_a_killed_process_had_begun_is_ended_after_its_lease_and_not_before
     let killed_at = std::time::Instant::now();
     assert!(upload.await.unwrap().is_err());
     // Another one starts at once; it removes nothing either.
-    let third = Process::ready(Process::begin(folder.path()));
+    let third = Process::start(folder.path(), Start::default()).await;
     if killed_at.elapsed() < LEASE / 3 {
         assert_eq!(num_staged(folder.path()), 1);
         problem(repeat("k").await, StatusCode::CONFLICT, "idempotency_in_flight").await;
@@ -160,4 +95,46 @@ async fn a_process_that_stalled_for_longer_than_its_lease_cannot_publish_any_mor
     let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
     assert_eq!(at_first.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(2).weights_bytes());
     assert_eq!(num_objects(folder.path()), 3);
+}
+
+#[tokio::test]
+async fn on_one_bucket_an_upload_goes_on_when_another_registry_is_killed_and_ends_with_its_own() {
+    let server = S3Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    drop(config_in(folder.path()));
+    let start = Start { s3_endpoint: Some(server.endpoint()), ..Start::default() };
+    let first = Process::start(folder.path(), start).await;
+    let second = Process::start(folder.path(), start).await;
+    let admin = first.user(&first.key);
+    assert_eq!(admin.post("/tenants", json!({ "name": "acme" })).await.status(), StatusCode::CREATED);
+    let request = json!({ "name": "test", "scopes": ["adapters:read", "adapters:write"], "tenant": "acme" });
+    let made = body(admin.post("/keys", request).await, StatusCode::CREATED).await;
+    let at_first = first.user(made["secret"].as_str().unwrap());
+    at_first.make_adapter("sst2", "private").await;
+    let db = database_of(folder.path()).await;
+    let begin = async |number: &str, seed: u8| {
+        let (form, go_on) = halting_form(number, seed);
+        let request = at_first.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
+        let upload = tokio::spawn(request.send());
+        let running = async || number_of(&db, "SELECT count(*) AS n FROM uploads").await == 1;
+        wait_until("the upload has begun", running).await;
+        (upload, go_on)
+    };
+
+    let (upload, go_on) = begin("1.0.0", 1).await;
+    second.signal("KILL");
+    assert_eq!(second.ended().await, None);
+    go_on.send(()).unwrap();
+    body(upload.await.unwrap().unwrap(), StatusCode::CREATED).await;
+
+    let third = Process::start(folder.path(), start).await;
+    let (upload, _never) = begin("2.0.0", 2).await;
+    first.signal("KILL");
+    assert!(upload.await.unwrap().is_err());
+    let at_third = third.user(&at_first.key);
+    let publish = async || at_third.upload("acme/sst2", "2.0.0", &AdapterFiles::tiny(3)).await.status();
+    wait_until("the number is free again", async || publish().await == StatusCode::CREATED).await;
+    let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
+    assert_eq!(at_third.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());
+    check_whole_on(folder.path(), &server).await;
 }

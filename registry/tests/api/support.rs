@@ -9,11 +9,12 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
-use souk_protocol::{BaseModel, LlamaShape, Principal};
-use souk_registry::{FolderStore, ObjectStore, Registry, RegistryConfig, SslMode, open_database};
+use souk_protocol::{BaseModel, Digest, LlamaShape, Principal};
+use souk_registry::{FolderStore, ObjectSettings, ObjectStore, Registry, RegistryConfig, SslMode, open_database};
 use souk_testkit::base::{SMALL, SMOLLM2, base};
 pub(crate) use souk_testkit::peft::with_header;
 use souk_testkit::postgres::Postgres;
+use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -131,6 +132,23 @@ pub(crate) fn config_in(folder: &Path) -> RegistryConfig {
         config.settings.database.sslmode = SslMode::Disable;
     }
     config
+}
+
+/// Bytes of a part of a large object: the least that S3 takes.
+pub(crate) const PART: usize = 5 << 20;
+
+/// Settings for the bucket of the server at `endpoint`, with short waits.
+pub(crate) fn s3_at(endpoint: &str) -> ObjectSettings {
+    ObjectSettings {
+        url: format!("s3://{BUCKET}/of/tests"),
+        endpoint: endpoint.to_owned(),
+        access_key_id: ACCESS_KEY_ID.to_owned(),
+        secret_access_key: SECRET_ACCESS_KEY.to_owned().into(),
+        part_bytes: PART as u64,
+        attempts: 3,
+        stall_timeout: Duration::from_millis(300),
+        ..ObjectSettings::default()
+    }
 }
 
 pub(crate) async fn database_of(folder: &Path) -> DatabaseConnection {
@@ -304,6 +322,23 @@ impl AdapterFiles {
         Self { config, tensors }
     }
 
+    /// More than a part of a large object, for the other base.
+    pub(crate) fn large() -> Self {
+        let (rank, hidden) = (40, SMOLLM2.hidden_size);
+        let mut tensors = Vec::new();
+        for layer in 0..SMOLLM2.num_layers {
+            let prefix = format!("base_model.model.model.layers.{layer}.self_attn.q_proj");
+            for (half, shape) in [("A", [rank, hidden]), ("B", [SMOLLM2.query_size(), rank])] {
+                tensors.push((format!("{prefix}.lora_{half}.weight"), shape, vec![0.01; shape[0] * shape[1]]));
+            }
+        }
+        let config = json!({
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "smollm2-135m-instruct",
+            "r": rank, "lora_alpha": rank, "target_modules": ["q_proj"]
+        });
+        Self { config, tensors }
+    }
+
     pub(crate) fn config_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&self.config).unwrap()
     }
@@ -329,6 +364,49 @@ impl AdapterFiles {
     pub(crate) fn form(&self, version: &str) -> Form {
         form(version, self.config_bytes(), self.weights_bytes())
     }
+}
+
+/// Begins an upload of which the weights go straight to the store; answers it.
+pub(crate) async fn begin_upload(user: &User, adapter: &str, version: &str, weights: &[u8]) -> Value {
+    let request = announcement(version, weights);
+    body(user.post(&format!("/adapters/{adapter}/uploads"), request).await, StatusCode::CREATED).await
+}
+
+/// What is said of weights before they are sent.
+pub(crate) fn announcement(version: &str, weights: &[u8]) -> Value {
+    json!({ "version": version, "digest": Digest::of(weights).to_string(), "size_bytes": weights.len() })
+}
+
+/// Sends some parts of an upload, by number.
+pub(crate) async fn send_parts(user: &User, adapter: &str, upload: &Value, weights: &[u8], numbers: &[usize]) {
+    let chunks: Vec<_> = weights.chunks(upload["part_bytes"].as_u64().unwrap() as usize).collect();
+    assert_eq!(upload["num_parts"], chunks.len());
+    let part = |number: &usize| json!({ "number": number, "digest": Digest::of(chunks[number - 1]).to_string() });
+    let path = format!("/adapters/{adapter}/uploads/{}/parts", upload["id"].as_str().unwrap());
+    let asked = json!({ "parts": numbers.iter().map(part).collect::<Vec<_>>() });
+    let addresses = body(user.post(&path, asked).await, StatusCode::OK).await;
+    for (number, address) in numbers.iter().zip(addresses["data"].as_array().unwrap()) {
+        assert_eq!(address["number"], *number);
+        assert_eq!(send_part(address, chunks[number - 1]).await, StatusCode::OK);
+    }
+}
+
+/// Sends bytes to an address, as a client that has nothing else does.
+pub(crate) async fn send_part(address: &Value, bytes: &[u8]) -> StatusCode {
+    let mut request = Client::new().put(address["url"].as_str().unwrap());
+    for (name, value) in address["headers"].as_object().unwrap() {
+        if name != "content-length" {
+            request = request.header(name, value.as_str().unwrap());
+        }
+    }
+    request.body(bytes.to_vec()).send().await.unwrap().status()
+}
+
+/// A request that completes an upload with this configuration.
+pub(crate) fn completion(user: &User, adapter: &str, upload: &Value, config: Vec<u8>) -> RequestBuilder {
+    let path = format!("/adapters/{adapter}/uploads/{}/complete", upload["id"].as_str().unwrap());
+    let form = Form::new().part("adapter_config.json", Part::bytes(config));
+    user.request(Method::POST, &path).multipart(form)
 }
 
 pub(crate) fn form(version: &str, config: Vec<u8>, weights: Vec<u8>) -> Form {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use sea_orm::ConnectionTrait as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use souk_protocol::Digest;
 use souk_registry::{BlobReader, FolderStore, ObjectStore, Registry, StagedBlob, StoredBlob};
 use tokio::sync::Semaphore;
@@ -83,6 +83,48 @@ async fn a_key_that_one_revokes_the_other_refuses_from_the_next_request_on() {
     assert_eq!(first.admin.delete(&format!("/keys/{id}")).await.status(), StatusCode::NO_CONTENT);
     problem(at_second.get("/adapters").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
     assert!(second.registry.authenticate(&acme.key).await.is_err());
+}
+
+#[tokio::test]
+async fn of_two_that_make_the_same_name_at_once_one_does() {
+    let (first, second, acme, at_second) = two().await;
+    let second_admin = second.user(&first.admin.key);
+    for round in 0..8 {
+        let request = json!({ "name": format!("n{round}") });
+        for (one, other, path) in [(&acme, &at_second, "/adapters"), (&first.admin, &second_admin, "/tenants")] {
+            let (a, b) = tokio::join!(one.post(path, request.clone()), other.post(path, request.clone()));
+            let (made, refused) = if a.status() == StatusCode::CREATED { (a, b) } else { (b, a) };
+            assert_eq!(made.status(), StatusCode::CREATED);
+            problem(refused, StatusCode::CONFLICT, "already_exists").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_make_a_signing_key_at_once_both_do_and_each_verifies_what_the_other_signs() {
+    let (first, second, acme, at_second) = two().await;
+    let second_admin = second.user(&first.admin.key);
+    for _ in 0..4 {
+        let rotate = |admin: &User| admin.request(Method::POST, "/auth/signing-keys").send();
+        let (a, b) = tokio::join!(rotate(&first.admin), rotate(&second_admin));
+        let made = [body(a.unwrap(), StatusCode::CREATED).await, body(b.unwrap(), StatusCode::CREATED).await];
+        // A key that one has not heard of is looked for at most once a second.
+        wait_until("both know both", async || {
+            let keys = [
+                body(acme.get("/auth/jwks").await, StatusCode::OK).await,
+                body(at_second.get("/auth/jwks").await, StatusCode::OK).await,
+            ];
+            let knows =
+                |keys: &Value, key: &Value| keys["keys"].as_array().unwrap().iter().any(|one| one["kid"] == key["kid"]);
+            keys.iter().all(|keys| made.iter().all(|key| knows(keys, key)))
+        })
+        .await;
+        for (signer, verifier) in [(&acme, &second), (&at_second, &first)] {
+            let token = body(signer.post("/auth/token", json!({})).await, StatusCode::OK).await;
+            let token = token["access_token"].as_str().unwrap().to_owned();
+            assert_eq!(verifier.user(&token).get("/adapters").await.status(), StatusCode::OK);
+        }
+    }
 }
 
 #[tokio::test]

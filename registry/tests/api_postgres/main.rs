@@ -5,13 +5,21 @@
 /// The stores of every test; `api` says the other.
 const ON_POSTGRES: bool = true;
 
+#[path = "../api/process.rs"]
+mod process;
 #[path = "../api/support.rs"]
 mod support;
+#[path = "../api/whole.rs"]
+mod whole;
 
 #[path = "../api/adapters.rs"]
 mod adapters;
 #[path = "../api/audit.rs"]
 mod audit;
+#[path = "../api/crashes.rs"]
+mod crashes;
+#[path = "../api/direct_uploads.rs"]
+mod direct_uploads;
 #[path = "../api/faults.rs"]
 mod faults;
 #[path = "../api/idempotency.rs"]
@@ -24,10 +32,16 @@ mod internal;
 mod isolation;
 #[path = "../api/keys.rs"]
 mod keys;
+#[path = "../api/kills.rs"]
+mod kills;
+#[path = "../api/pages.rs"]
+mod pages;
 #[path = "../api/processes.rs"]
 mod processes;
 #[path = "../api/recovery.rs"]
 mod recovery;
+#[path = "../api/replays.rs"]
+mod replays;
 #[path = "../api/reports.rs"]
 mod reports;
 #[path = "../api/retention.rs"]
@@ -40,6 +54,8 @@ mod services;
 mod shares;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
+#[path = "../api/store_outages.rs"]
+mod store_outages;
 #[path = "../api/together.rs"]
 mod together;
 #[path = "../api/tokens.rs"]

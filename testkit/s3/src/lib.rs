@@ -38,6 +38,7 @@ pub const SECRET_ACCESS_KEY: &str = "not-a-secret-at-all";
 /// A running server. Dropped, it is gone with all that it holds.
 pub struct S3Server {
     endpoint: String,
+    service: S3Service,
     state: Arc<State>,
     task: AbortHandle,
 }
@@ -71,8 +72,8 @@ impl S3Server {
         let state =
             State { folder, uploads, faults: Mutex::default(), region: Mutex::default(), seen: Mutex::default() };
         let state = Arc::new(state);
-        let task = tokio::spawn(listen(listener, service, state.clone())).abort_handle();
-        Self { endpoint, state, task }
+        let task = tokio::spawn(listen(listener, service.clone(), state.clone())).abort_handle();
+        Self { endpoint, service, state, task }
     }
 
     /// Its address.
@@ -154,6 +155,22 @@ impl S3Server {
     /// Ends the server, as a crash would: what runs breaks off, and nothing answers.
     pub fn stop(&self) {
         self.task.abort();
+    }
+
+    /// Starts it again after [`Self::stop`], at the same address and with what it had.
+    ///
+    /// # Panics
+    /// If its port is taken.
+    pub async fn start_again(&mut self) {
+        let address = self.endpoint.strip_prefix("http://").unwrap();
+        // The old listener goes when its task does.
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        self.task = tokio::spawn(listen(listener, self.service.clone(), self.state.clone())).abort_handle();
     }
 }
 

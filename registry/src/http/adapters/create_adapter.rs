@@ -35,7 +35,7 @@ pub(crate) struct CreateAdapter {
     post, path = "/adapters", tag = "adapters",
     params(IdempotencyKey),
     request_body = CreateAdapter,
-    responses((status = 201, body = Adapter), Problems)
+    responses((status = 201, body = Adapter, description = "The adapter"), Problems)
 )]
 pub(crate) async fn create_adapter(
     Serving(registry): Serving,

@@ -10,7 +10,7 @@ use crate::http::{Caller, PathOf, Problems, Serving};
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}", tag = "adapters",
     params(AdapterPath),
-    responses((status = 200, body = Adapter), Problems)
+    responses((status = 200, body = Adapter, description = "The adapter"), Problems)
 )]
 pub(crate) async fn get_adapter(
     Serving(registry): Serving,

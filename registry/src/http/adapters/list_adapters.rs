@@ -37,7 +37,7 @@ pub(crate) struct ListAdapters {
 #[utoipa::path(
     get, path = "/adapters", tag = "adapters",
     params(ListAdapters),
-    responses((status = 200, body = Page<Adapter>), Problems)
+    responses((status = 200, body = Page<Adapter>, description = "A page of adapters"), Problems)
 )]
 pub(crate) async fn list_adapters(
     Serving(registry): Serving,

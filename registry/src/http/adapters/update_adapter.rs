@@ -24,7 +24,7 @@ pub(crate) struct UpdateAdapter {
     patch, path = "/adapters/{owner}/{name}", tag = "adapters",
     params(AdapterPath),
     request_body = UpdateAdapter,
-    responses((status = 200, body = Adapter), Problems)
+    responses((status = 200, body = Adapter, description = "The adapter as it is now"), Problems)
 )]
 pub(crate) async fn update_adapter(
     Serving(registry): Serving,

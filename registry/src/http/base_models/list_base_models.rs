@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Registry;
+use crate::http::Problems;
 
 /// A base model.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,10 +30,12 @@ pub(crate) struct BaseModels {
     data: Vec<BaseModelView>,
 }
 
-/// The base models that uploads are checked against. Needs no key.
+/// The base models that uploads are checked against.
+///
+/// No key is needed.
 #[utoipa::path(
     get, path = "/base-models", tag = "base models",
-    responses((status = 200, body = BaseModels)),
+    responses((status = 200, body = BaseModels, description = "The base models"), Problems),
     security(())
 )]
 pub(crate) async fn list_base_models(State(registry): State<Registry>) -> Json<BaseModels> {

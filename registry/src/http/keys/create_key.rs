@@ -47,7 +47,7 @@ pub(crate) struct CreatedKey {
     post, path = "/keys", tag = "keys",
     params(IdempotencyKey),
     request_body = CreateKey,
-    responses((status = 201, body = CreatedKey), Problems)
+    responses((status = 201, body = CreatedKey, description = "The key with its secret"), Problems)
 )]
 pub(crate) async fn create_key(
     Serving(registry): Serving,

@@ -27,7 +27,7 @@ pub(crate) struct ListKeys {
 #[utoipa::path(
     get, path = "/keys", tag = "keys",
     params(ListKeys),
-    responses((status = 200, body = Page<Key>), Problems)
+    responses((status = 200, body = Page<Key>, description = "A page of keys"), Problems)
 )]
 pub(crate) async fn list_keys(
     Serving(registry): Serving,

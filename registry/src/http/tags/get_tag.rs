@@ -10,7 +10,7 @@ use crate::http::{Caller, PathOf, Problems, Serving};
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/tags/{tag}", tag = "tags",
     params(TagPath),
-    responses((status = 200, body = Tag), Problems)
+    responses((status = 200, body = Tag, description = "The tag"), Problems)
 )]
 pub(crate) async fn get_tag(
     Serving(registry): Serving,

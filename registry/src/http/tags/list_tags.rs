@@ -11,7 +11,7 @@ use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf, Serving};
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/tags", tag = "tags",
     params(AdapterPath, PageQuery),
-    responses((status = 200, body = Page<Tag>), Problems)
+    responses((status = 200, body = Page<Tag>, description = "A page of tags"), Problems)
 )]
 pub(crate) async fn list_tags(
     Serving(registry): Serving,

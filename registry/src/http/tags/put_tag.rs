@@ -21,7 +21,7 @@ pub(crate) struct PutTag {
     put, path = "/adapters/{owner}/{name}/tags/{tag}", tag = "tags",
     params(TagPath),
     request_body = PutTag,
-    responses((status = 200, body = Tag), Problems)
+    responses((status = 200, body = Tag, description = "The tag as it is now"), Problems)
 )]
 pub(crate) async fn put_tag(
     Serving(registry): Serving,

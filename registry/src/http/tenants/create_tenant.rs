@@ -23,7 +23,7 @@ pub(crate) struct CreateTenant {
     post, path = "/tenants", tag = "tenants",
     params(IdempotencyKey),
     request_body = CreateTenant,
-    responses((status = 201, body = Tenant), Problems)
+    responses((status = 201, body = Tenant, description = "The tenant"), Problems)
 )]
 pub(crate) async fn create_tenant(
     Serving(registry): Serving,

@@ -10,7 +10,7 @@ use crate::http::{Caller, Page, PageQuery, Problems, QueryOf, Serving};
 #[utoipa::path(
     get, path = "/tenants", tag = "tenants",
     params(PageQuery),
-    responses((status = 200, body = Page<Tenant>), Problems)
+    responses((status = 200, body = Page<Tenant>, description = "A page of tenants"), Problems)
 )]
 pub(crate) async fn list_tenants(
     Serving(registry): Serving,

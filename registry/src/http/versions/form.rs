@@ -20,7 +20,7 @@ use crate::publishing::Parts;
 const MAX_HELD_BYTES: u64 = 8 << 20;
 
 /// The parts of a request's form.
-pub(super) struct FormParts {
+pub(crate) struct FormParts {
     form: Multipart<'static>,
     /// The part that is being read. Dropped before the next one is asked for, as the parser wants it.
     part: Option<Field<'static>>,
@@ -50,7 +50,7 @@ struct HeadTooLong;
 
 impl FormParts {
     /// The form in the request's body.
-    pub(super) fn of(request: Request) -> Result<Self, RegistryError> {
+    pub(crate) fn of(request: Request) -> Result<Self, RegistryError> {
         let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| {
             let given = content_type.unwrap_or("nothing");

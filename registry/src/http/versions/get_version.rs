@@ -10,7 +10,7 @@ use crate::http::{Caller, PathOf, Problems, Serving};
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/versions/{version}", tag = "versions",
     params(VersionPath),
-    responses((status = 200, body = AdapterVersion), Problems)
+    responses((status = 200, body = AdapterVersion, description = "The version"), Problems)
 )]
 pub(crate) async fn get_version(
     Serving(registry): Serving,

@@ -11,7 +11,7 @@ use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf, Serving};
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/versions", tag = "versions",
     params(AdapterPath, PageQuery),
-    responses((status = 200, body = Page<AdapterVersion>), Problems)
+    responses((status = 200, body = Page<AdapterVersion>, description = "A page of versions"), Problems)
 )]
 pub(crate) async fn list_versions(
     Serving(registry): Serving,

@@ -2,7 +2,7 @@
 
 mod delete_version;
 mod download_file;
-mod form;
+pub(crate) mod form;
 mod get_version;
 mod list_versions;
 mod take_down_version;

@@ -22,7 +22,7 @@ pub(crate) struct TakeDown {
     post, path = "/adapters/{owner}/{name}/versions/{version}/take-down", tag = "versions",
     params(VersionPath),
     request_body = TakeDown,
-    responses((status = 200, body = AdapterVersion), Problems)
+    responses((status = 200, body = AdapterVersion, description = "The version, which is served to nobody now"), Problems)
 )]
 pub(crate) async fn take_down_version(
     Serving(registry): Serving,

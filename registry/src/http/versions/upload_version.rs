@@ -57,7 +57,7 @@ pub(crate) struct UploadParts {
     params(AdapterPath, IdempotencyKey),
     request_body(content = UploadParts, content_type = "multipart/form-data"),
     responses(
-        (status = 201, body = AdapterVersion),
+        (status = 201, body = AdapterVersion, description = "The version, which is visible now"),
         (status = 422, body = Problem, content_type = "application/problem+json",
          description = "The files are not an adapter that can be served; `errors` lists every problem"),
         (status = 507, body = Problem, content_type = "application/problem+json", description = "There is no room for it, or more than the tenant's share would be stored"),

@@ -10,7 +10,7 @@ use crate::http::{Caller, PathOf, Problems, Serving};
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions/{version}/yank", tag = "versions",
     params(VersionPath),
-    responses((status = 200, body = AdapterVersion), Problems)
+    responses((status = 200, body = AdapterVersion, description = "The version, which is yanked now"), Problems)
 )]
 pub(crate) async fn yank_version(
     Serving(registry): Serving,
@@ -27,7 +27,7 @@ pub(crate) async fn yank_version(
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions/{version}/unyank", tag = "versions",
     params(VersionPath),
-    responses((status = 200, body = AdapterVersion), Problems)
+    responses((status = 200, body = AdapterVersion, description = "The version, which is ready now"), Problems)
 )]
 pub(crate) async fn unyank_version(
     Serving(registry): Serving,

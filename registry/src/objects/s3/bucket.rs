@@ -108,7 +108,7 @@ impl Bucket {
         Ok(is_right)
     }
 
-    /// Copies a complete object below `staging/` to its digest, unless it is there, and removes it.
+    /// Copies a complete object below `staging/` to its digest, unless it is there.
     pub(super) async fn place(&self, staged: &str, digest: &Digest, size_bytes: u64) -> Result<(), S3Failure> {
         if !self.is_in_place(digest, size_bytes).await? {
             let name = blob_path(digest);
@@ -120,7 +120,7 @@ impl Bucket {
                 return Err(self.failure("copy", staged, Trouble::WrongBytes, said));
             }
         }
-        self.delete(staged).await
+        Ok(())
     }
 
     /// The objects whose names begin with `start`, a page at a time, with their lengths and ages.

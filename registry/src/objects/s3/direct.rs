@@ -54,10 +54,17 @@ impl DirectUploads for S3Store {
         Ok(addresses)
     }
 
-    async fn parts(&self, upload: &str) -> io::Result<Vec<DirectPart>> {
+    async fn parts(&self, upload: &str) -> io::Result<Option<Vec<DirectPart>>> {
         let name = name_of(upload);
-        let id = self.bucket.running(&name).await?;
-        Ok(self.bucket.parts(&name, &id).await?.into_iter().map(|(part, _)| part).collect())
+        let id = match self.bucket.running(&name).await {
+            Ok(id) => id,
+            Err(failure) => match self.bucket.head(&name).await? {
+                Some(_) => return Ok(None),
+                None => return Err(failure.into()),
+            },
+        };
+        let parts = self.bucket.parts(&name, &id).await?;
+        Ok(Some(parts.into_iter().map(|(part, _)| part).collect()))
     }
 
     async fn complete(&self, upload: &str) -> io::Result<u64> {

@@ -71,6 +71,8 @@ pub enum Trouble {
     TimedOut,
     /// What answers does not speak S3.
     NotS3,
+    /// It answers that it cannot do so now.
+    Failing,
     /// The server does not do what objects need.
     Unsupported(&'static str),
     /// Anything else.
@@ -142,6 +144,7 @@ impl S3Failure {
                                               SSL_CERT_FILE"
                 .to_owned(),
             Trouble::TimedOut => "no answer in objects.request_timeout_ms (and objects.connect_timeout_ms)".to_owned(),
+            Trouble::Failing => "the server fails or has too much to do; its own log says more".to_owned(),
             Trouble::NotS3 if !is_in_path => "what answers is no S3 server, or does not know the bucket by its host name: \
                                               set objects.addressing to `path`, or correct objects.endpoint"
                 .to_owned(),
@@ -180,6 +183,8 @@ impl From<S3Failure> for io::Error {
             Trouble::AccessDenied | Trouble::UnknownKey | Trouble::WrongSecret => io::ErrorKind::PermissionDenied,
             Trouble::Full => io::ErrorKind::StorageFull,
             Trouble::TimedOut => io::ErrorKind::TimedOut,
+            Trouble::Unreachable | Trouble::UnknownHost => io::ErrorKind::HostUnreachable,
+            Trouble::Failing => io::ErrorKind::ResourceBusy,
             Trouble::WrongBytes => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
         };
@@ -247,7 +252,7 @@ fn of_status(status: u16, region: Option<&str>, given: &str) -> Trouble {
         404 => Trouble::NoSuchObject,
         412 => Trouble::AlreadyThere,
         507 => Trouble::Full,
-        500..=599 => Trouble::Other,
+        500..=599 => Trouble::Failing,
         _ => Trouble::NotS3,
     }
 }
@@ -329,6 +334,7 @@ mod tests {
         let kind = |trouble| io::Error::from(S3Failure::new("read x", &address(true), trouble, "")).kind();
         assert_eq!(kind(Trouble::NoSuchObject), io::ErrorKind::NotFound);
         assert_eq!(kind(Trouble::Full), io::ErrorKind::StorageFull);
+        assert_eq!(kind(of_status(503, None, "us-east-1")), io::ErrorKind::ResourceBusy);
         // A bucket that is gone is no object that is gone: nothing may be concluded from it.
         assert_eq!(kind(Trouble::NoSuchBucket), io::ErrorKind::Other);
     }

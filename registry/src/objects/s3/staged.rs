@@ -26,7 +26,7 @@ pub(super) struct S3Staged {
     upload: Option<Multipart>,
 }
 
-/// A blob that is complete below `staging/`, however it came there.
+/// A blob that a client sent and that is complete below `staging/`, where it stays until its upload is discarded.
 pub(super) struct InStaging {
     pub(super) store: Arc<Bucket>,
     pub(super) name: String,
@@ -40,7 +40,7 @@ impl StagedBlob for InStaging {
     }
 
     async fn commit(self: Box<Self>, digest: &Digest) -> io::Result<()> {
-        place(&self.store, &self.name, digest, self.size_bytes).await
+        Ok(self.store.place(&self.name, digest, self.size_bytes).await?)
     }
 }
 
@@ -106,12 +106,16 @@ impl StagedBlob for S3Staged {
 /// Has the server move a complete object below `staging/` to its digest. Nothing stays of one that cannot be moved.
 async fn place(store: &Bucket, name: &str, digest: &Digest, size_bytes: u64) -> io::Result<()> {
     let placed = store.place(name, digest, size_bytes).await;
-    if placed.is_err()
-        && let Err(error) = store.delete(name).await
-    {
-        tracing::warn!(%error, "What was staged could not be removed; the collector tries again");
+    let removed = store.delete(name).await;
+    match (placed, removed) {
+        (Ok(()), removed) => Ok(removed?),
+        (Err(failure), removed) => {
+            if let Err(error) = removed {
+                tracing::warn!(%error, "What was staged could not be removed; the collector tries again");
+            }
+            Err(failure.into())
+        }
     }
-    Ok(placed?)
 }
 
 /// Puts a small blob in place. One that is there already stays, unless it is damaged.

@@ -41,13 +41,14 @@ async fn parts_are_sent_looked_at_and_put_in_place_under_their_digest() {
     // The last first, then it is interrupted, and goes on with what is missing.
     let wanted = |number: usize| part(number as u64 + 1, parts[number]);
     assert_eq!(send(&address(direct, wanted(2)).await, parts[2]).await, StatusCode::OK);
-    assert_eq!(direct.parts("upl_1").await.unwrap(), [wanted(2)]);
+    assert_eq!(direct.parts("upl_1").await.unwrap().unwrap(), [wanted(2)]);
     for to in direct.addresses("upl_1", &[wanted(0), wanted(1)], HOUR).await.unwrap() {
         assert_eq!(send(&to, parts[to.number as usize - 1]).await, StatusCode::OK);
     }
-    assert_eq!(direct.parts("upl_1").await.unwrap(), [wanted(0), wanted(1), wanted(2)]);
+    assert_eq!(direct.parts("upl_1").await.unwrap().unwrap(), [wanted(0), wanted(1), wanted(2)]);
     assert_eq!(direct.complete("upl_1").await.unwrap(), content.len() as u64);
     assert_eq!(direct.complete("upl_1").await.unwrap(), content.len() as u64, "again it answers the same");
+    assert_eq!(direct.parts("upl_1").await.unwrap(), None, "it has no parts any more");
     let mut sent = Vec::new();
     direct.open("upl_1").await.unwrap().read_to_end(&mut sent).await.unwrap();
     assert!(sent == content);
@@ -55,6 +56,9 @@ async fn parts_are_sent_looked_at_and_put_in_place_under_their_digest() {
     let digest = Digest::of(&content);
     direct.completed("upl_1", content.len() as u64).commit(&digest).await.unwrap();
     assert!(read(store, &digest).await.unwrap() == content);
+    // Who fails now can do it again.
+    direct.completed("upl_1", content.len() as u64).commit(&digest).await.unwrap();
+    assert_eq!(store.discard("upl_1").await.unwrap(), 1);
     assert!(store.staged().await.unwrap().is_empty());
 }
 
@@ -80,7 +84,7 @@ async fn an_address_takes_the_bytes_that_it_was_signed_for_and_no_others() {
         *value = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, sum);
     }
     assert!(send(&lying, &flipped).await.is_client_error());
-    assert!(direct.parts("upl_1").await.unwrap().is_empty());
+    assert!(direct.parts("upl_1").await.unwrap().unwrap().is_empty());
     assert_eq!(send(&to, &content).await, StatusCode::OK);
 }
 

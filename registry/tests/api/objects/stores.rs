@@ -1,17 +1,16 @@
 //! The stores that tests run on.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use souk_protocol::Digest;
 use souk_protocol::manifest::blob_path;
 use souk_registry::{FolderStore, ObjectSettings, ObjectStore, S3Store};
-use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
+use souk_testkit_s3::S3Server;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 
-/// Bytes of a part of a large object: the least that S3 takes.
-pub(super) const PART: usize = 5 << 20;
+pub(super) use crate::support::PART;
+use crate::support::s3_at;
 
 /// A store, and a way to get at its objects past it.
 pub(super) struct Place<S> {
@@ -54,16 +53,7 @@ pub(super) async fn in_bucket() -> Place<S3Store> {
 
 /// Settings for the bucket of a server, with short waits.
 pub(crate) fn settings(server: &S3Server) -> ObjectSettings {
-    ObjectSettings {
-        url: format!("s3://{BUCKET}/of/tests"),
-        endpoint: server.endpoint().to_owned(),
-        access_key_id: ACCESS_KEY_ID.to_owned(),
-        secret_access_key: SECRET_ACCESS_KEY.to_owned().into(),
-        part_bytes: PART as u64,
-        attempts: 3,
-        stall_timeout: Duration::from_millis(300),
-        ..ObjectSettings::default()
-    }
+    s3_at(server.endpoint())
 }
 
 /// Bytes that repeat nowhere near.

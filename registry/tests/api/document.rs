@@ -1,0 +1,93 @@
+//! What the OpenAPI document shows is what the server takes; the codes of problems are those of the documents.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::Stack;
+
+fn document() -> Value {
+    serde_json::to_value(souk_registry::openapi()).unwrap()
+}
+
+#[tokio::test]
+async fn every_request_that_the_document_shows_has_the_form_that_its_route_takes() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    acme.make_adapter("sst2", "private").await;
+    acme.publish("acme/sst2", "1.0.0", 1).await;
+    let mut num_shown = 0;
+    for (path, operations) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let example = &operation["requestBody"]["content"]["application/json"]["example"];
+            if example.is_null() {
+                continue;
+            }
+            let below = path.strip_prefix("/registry/v1").unwrap();
+            let filled = below.replace("{owner}", "acme").replace("{name}", "sst2").replace("{version}", "1.0.0");
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let answer = stack.admin.request(method.clone(), &filled).json(example).send().await.unwrap();
+            let status = answer.status();
+            let text = answer.text().await.unwrap();
+            // Whatever else is in its way, which another test tells.
+            assert!(
+                ![400, 408, 413, 415].contains(&status.as_u16()) && status.as_u16() < 500,
+                "{method} {path}: {text}"
+            );
+            num_shown += 1;
+        }
+    }
+    assert!(num_shown >= 9, "{num_shown}");
+}
+
+/// Codes in the sources of a crate: after each of these words comes one in quotes.
+fn codes_in(folder: &Path, found: &mut BTreeSet<String>) {
+    const BEFORE: [&str; 4] = ["bad_request(", "code: ", "StatusCode::", "Problem::new("];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            codes_in(&path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|kind| kind != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        // Tests of units come last, and have codes that nobody answers with.
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for before in BEFORE {
+            for (at, _) in text.match_indices(before) {
+                let rest = text[at + before.len()..].trim_start();
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_' || c == ':');
+                let rest = rest.trim_start_matches([',', ' ', '\n']);
+                let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                let is_code =
+                    |code: &&str| !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                found.extend(code.filter(is_code).map(str::to_owned));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_code_of_a_problem_is_in_the_table_of_errors_and_every_one_there_is_a_code() {
+    let mut codes = BTreeSet::new();
+    codes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut codes);
+    // Codes of findings, which stand in `errors`.
+    let findings = ["invalid_value", "more_problems", "wrong_base"].map(str::to_owned);
+    codes.retain(|code| !findings.contains(code));
+    let page = include_str!("../../../docs/publish.md");
+    let (_, table) = page.split_once("## Errors").unwrap();
+    let rows =
+        table.lines().filter(|line| line.starts_with("| ") && line[2..5].bytes().all(|byte| byte.is_ascii_digit()));
+    let shown: BTreeSet<_> = rows
+        .flat_map(|row| row.split('|').nth(2).unwrap().split_whitespace())
+        .map(|code| code.trim_matches('`').to_owned())
+        .collect();
+    assert!(shown.len() > 40, "{shown:?}");
+    let missing: Vec<_> = codes.difference(&shown).collect();
+    let unknown: Vec<_> = shown.difference(&codes).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "not in the table: {missing:?}; not in the code: {unknown:?}");
+}

@@ -1,0 +1,154 @@
+//! Every list of the document in pages of one, while rows are put in before, between and behind: what was there from the
+//! start is seen once, whatever else comes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use souk_testkit_s3::S3Server;
+
+use crate::support::{AdapterFiles, Stack, User, announcement, body, s3_at};
+
+/// Lists that are facts about the installation, as long as the operator made them.
+const WHOLE: [&str; 2] = ["/base-models", "/auth/jwks"];
+/// Lists that grow by the hour alone: `audit` has their pages.
+const BY_THE_HOUR: [&str; 1] = ["/audit/heads"];
+
+struct Field {
+    stack: Stack,
+    _server: S3Server,
+    acme: User,
+    /// Who may read and manage the tenant.
+    manager: User,
+    /// The id of one.
+    webhook: String,
+}
+
+/// Paths of lists, with whether each can be asked for in pages.
+fn lists() -> Vec<(String, bool)> {
+    let document = serde_json::to_value(souk_registry::openapi()).unwrap();
+    let mut lists = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let Some(operation) = operations.get("get") else { continue };
+        let id = operation["operationId"].as_str().unwrap();
+        if id.starts_with("list_") {
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let has =
+                |name: &str| parameters.iter().any(|parameter| parameter["name"] == name && parameter["in"] == "query");
+            lists.push((path.strip_prefix("/registry/v1").unwrap().to_owned(), has("limit") && has("cursor")));
+        }
+    }
+    lists
+}
+
+impl Field {
+    async fn new() -> Self {
+        let server = S3Server::start().await;
+        let stack = Stack::start_with(|config| {
+            config.objects = s3_at(server.endpoint());
+            // Nothing is sent meanwhile.
+            config.settings.webhooks.look_every = Duration::from_secs(3600);
+            config.settings.webhooks.max_endpoints_per_tenant = 100;
+        })
+        .await;
+        let acme = stack.tenant("acme").await;
+        let manager = stack.key_for("acme", &["tenant:manage", "audit:read"]).await;
+        let hook = json!({ "url": "https://hooks.invalid/", "kinds": ["version.ready"] });
+        let hook = body(manager.post("/webhooks", hook).await, StatusCode::CREATED).await;
+        let webhook = id_of(&hook);
+        acme.make_adapter("pages", "private").await;
+        for number in ["50.0.0", "51.0.0", "52.0.0"] {
+            acme.publish("acme/pages", number, 1).await;
+        }
+        Self { stack, _server: server, acme, manager, webhook }
+    }
+
+    /// Puts a row into a list; `place` is where its name or number lies among others.
+    async fn put_into(&self, path: &str, place: u32) {
+        let (admin, acme) = (&self.stack.admin, &self.acme);
+        let name = format!("m{place:03}");
+        let made = match path {
+            "/tenants" => admin.post(path, json!({ "name": name })).await,
+            "/services" => admin.post(path, json!({ "name": name })).await,
+            "/webhooks" => self.manager.post(path, json!({ "url": format!("https://hooks.invalid/{name}") })).await,
+            // A version is an entry and, for the webhook, a delivery.
+            "/audit" | "/webhooks/{webhook}/deliveries" => {
+                let number = format!("{place}.{}.0", path.len());
+                acme.upload("acme/pages", &number, &AdapterFiles::tiny(1)).await
+            }
+            "/keys" => acme.post(path, json!({ "name": name, "scopes": ["inference"] })).await,
+            "/adapters" => acme.post(path, json!({ "name": name })).await,
+            "/adapters/{owner}/{name}/versions" => {
+                acme.upload("acme/pages", &format!("{place}.1.0"), &AdapterFiles::tiny(1)).await
+            }
+            "/adapters/{owner}/{name}/tags" => {
+                acme.put(&format!("/adapters/acme/pages/tags/{name}"), json!({ "version": "50.0.0" })).await
+            }
+            "/adapters/{owner}/{name}/uploads" => {
+                acme.post("/adapters/acme/pages/uploads", announcement(&format!("{place}.2.0"), b"weights")).await
+            }
+            _ => panic!("{path} is a list that this test does not know how to fill"),
+        };
+        assert!(made.status().is_success(), "{path}: {}", made.text().await.unwrap());
+    }
+
+    async fn page(&self, path: &str, query: &str) -> Value {
+        let user = match path {
+            "/tenants" | "/services" => &self.stack.admin,
+            _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
+            _ => &self.acme,
+        };
+        let path = path.replace("{owner}", "acme").replace("{name}", "pages").replace("{webhook}", &self.webhook);
+        body(user.get(&format!("{path}?{query}")).await, StatusCode::OK).await
+    }
+}
+
+fn id_of(item: &Value) -> String {
+    // Entries have a number within their chain.
+    item["id"].as_str().map_or_else(|| item["number"].to_string(), str::to_owned)
+}
+
+#[tokio::test]
+async fn what_was_in_a_list_from_the_start_is_seen_once_while_others_are_put_in() {
+    let field = Field::new().await;
+    let lists = lists();
+    assert!(lists.len() >= 8, "{lists:?}");
+    for (path, is_paged) in lists {
+        if WHOLE.contains(&path.as_str()) {
+            continue;
+        }
+        assert!(is_paged, "{path} has no `limit` and `cursor`");
+        if BY_THE_HOUR.contains(&path.as_str()) {
+            continue;
+        }
+        for place in [40, 60, 80] {
+            field.put_into(&path, place).await;
+        }
+        let whole = field.page(&path, "limit=100").await;
+        assert!(whole["next_cursor"].is_null(), "{path}");
+        let from_the_start: BTreeSet<_> = whole["data"].as_array().unwrap().iter().map(id_of).collect();
+        assert!(from_the_start.len() >= 3, "{path}: {whole}");
+        let (mut seen, mut cursor, mut num_pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = field.page(&path, &format!("limit=1{cursor}")).await;
+            let data = page["data"].as_array().unwrap();
+            assert_eq!(data.len(), 1, "{path}: {page}");
+            seen.push(id_of(&data[0]));
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+            // Before all others, between them, and behind them, for as long as the walk could be kept from its end.
+            if num_pages < 3 {
+                for place in [10 + num_pages, 70 + num_pages, 90 + num_pages] {
+                    field.put_into(&path, place).await;
+                }
+            }
+            num_pages += 1;
+            assert!(num_pages < 100, "{path} has no end");
+        }
+        let once: BTreeSet<_> = seen.iter().cloned().collect();
+        assert_eq!(once.len(), seen.len(), "{path} repeats: {seen:?}");
+        let missed: Vec<_> = from_the_start.difference(&once).collect();
+        assert!(missed.is_empty(), "{path} misses {missed:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! What holds of a data folder at any time but for what runs: nothing is half there, and database and objects agree.
+
+use std::path::Path;
+
+use sea_orm::DatabaseConnection;
+use souk_registry::{CheckOptions, CheckReport, RegistryConfig, check_objects};
+use souk_testkit_s3::S3Server;
+
+use crate::support::{config_in, database_of, number_of, s3_at, wait_until};
+
+/// What a registry leaves that is killed, until the collector has ended it.
+const LEFT: [(&str, &str); 5] = [
+    ("uploads", "SELECT count(*) AS n FROM uploads"),
+    ("uploads that go straight to the store", "SELECT count(*) AS n FROM direct_uploads"),
+    ("blobs that uploads count on", "SELECT count(*) AS n FROM upload_blobs"),
+    ("claims", "SELECT count(*) AS n FROM idempotent_requests WHERE status IS NULL"),
+    ("blobs to be removed", "SELECT count(*) AS n FROM blobs WHERE released_at_ms IS NOT NULL"),
+];
+
+/// What must never be.
+const NEVER: [(&str, &str); 7] = [
+    (
+        "versions that exist without files",
+        "SELECT count(*) AS n FROM versions v WHERE v.state IN ('ready', 'yanked')
+         AND (SELECT count(*) FROM version_files f WHERE f.version_id = v.id) < 3",
+    ),
+    (
+        "versions that were deleted and have files",
+        "SELECT count(*) AS n FROM versions v WHERE v.state = 'deleted'
+         AND EXISTS (SELECT 1 FROM version_files f WHERE f.version_id = v.id)",
+    ),
+    (
+        "versions of adapters that were deleted",
+        "SELECT count(*) AS n FROM versions v JOIN adapters a ON a.id = v.adapter_id
+         WHERE a.deleted_at_ms IS NOT NULL AND v.state IN ('ready', 'yanked')",
+    ),
+    (
+        "tags of versions that do not exist",
+        "SELECT count(*) AS n FROM tags t JOIN versions v ON v.id = t.version_id WHERE v.state = 'deleted'",
+    ),
+    (
+        "files whose blob has no row",
+        "SELECT count(*) AS n FROM version_files f WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest)",
+    ),
+    (
+        "blobs with a row to which nothing refers",
+        "SELECT count(*) AS n FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM version_files f WHERE f.digest = b.digest)",
+    ),
+    (
+        "tenants with another count of stored bytes than their files have",
+        "SELECT count(*) AS n FROM tenants t WHERE t.stored_bytes <> COALESCE((SELECT SUM(f.size_bytes)
+         FROM version_files f JOIN versions v ON v.id = f.version_id JOIN adapters a ON a.id = v.adapter_id
+         WHERE a.tenant_id = t.id), 0)",
+    ),
+];
+
+/// Waits until what was killed has been ended by a registry that runs, which does nothing else meanwhile, and looks at
+/// everything.
+pub(crate) async fn check_whole(folder: &Path) {
+    let num_staged = || std::fs::read_dir(folder.join("objects/staging")).unwrap().count();
+    check(folder, &config_in(folder), num_staged).await;
+}
+
+/// The same where the objects are in a bucket.
+pub(crate) async fn check_whole_on(folder: &Path, server: &S3Server) {
+    let config = RegistryConfig { objects: s3_at(server.endpoint()), ..config_in(folder) };
+    check(folder, &config, || server.names("of/tests/staging/").len() + server.num_running_uploads()).await;
+}
+
+async fn check(folder: &Path, config: &RegistryConfig, num_staged: impl Fn() -> usize) {
+    let db = database_of(folder).await;
+    wait_until("what was begun is ended", async || !has_left(&db).await && num_staged() == 0).await;
+    for (what, query) in NEVER {
+        assert_eq!(number_of(&db, query).await, 0, "{what}");
+    }
+    db.close().await.unwrap();
+    let deep = CheckOptions { deep: true, repair: false };
+    let report = check_objects(config, deep).await.unwrap();
+    let clean =
+        CheckReport { num_objects: report.num_objects, size_bytes: report.size_bytes, ..CheckReport::default() };
+    assert_eq!(report, clean);
+}
+
+async fn has_left(db: &DatabaseConnection) -> bool {
+    for (_, query) in LEFT {
+        if number_of(db, query).await > 0 {
+            return true;
+        }
+    }
+    false
+}

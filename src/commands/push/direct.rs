@@ -1,0 +1,305 @@
+//! Weights that go straight to the object store, where the server's store takes them: a part at a time, each of which can
+//! be sent again. What was interrupted goes on where it was: the server lists the uploads that can still be completed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use indicatif::ProgressBar;
+use reqwest::multipart::Form;
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use souk_protocol::{AdapterRef, Digest};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use crate::client::{Client, explain};
+use crate::terminal;
+
+/// Parts that are on their way at once. Each is in memory meanwhile: 8 MiB by the server's default.
+const AT_ONCE: usize = 4;
+/// How often a part or the completion is tried.
+const TRIES: u32 = 6;
+/// Before the first repetition; doubled for each further one.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What to do where it was not completed.
+const GO_ON: &str = "the upload was not completed; give the same command again to go on with it";
+/// Bytes that are read at a time to be hashed.
+const HASH_BYTES: usize = 1 << 20;
+
+/// An upload as the server tells of it.
+#[derive(Clone, Debug, Deserialize)]
+struct Upload {
+    id: String,
+    version: String,
+    digest: String,
+    size_bytes: u64,
+    part_bytes: u64,
+    num_parts: u64,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    is_whole: bool,
+    parts: Vec<Arrived>,
+}
+
+#[derive(Deserialize)]
+struct Arrived {
+    number: u64,
+    digest: String,
+}
+
+#[derive(Deserialize)]
+struct Addresses {
+    data: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    url: String,
+    headers: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Upload>,
+    next_cursor: Option<String>,
+}
+
+/// Weights that are being sent, or were.
+pub(super) struct Sending<'a> {
+    client: &'a Client,
+    /// The path of the upload.
+    path: String,
+    upload: Upload,
+    /// For addresses that are the store's: the key does not go there.
+    store: reqwest::Client,
+    weights: PathBuf,
+    bar: ProgressBar,
+}
+
+impl<'a> Sending<'a> {
+    /// Begins an upload of these weights, or finds the one that was interrupted; `None`: the server takes none. With
+    /// `start_over` another upload of the same number is ended first.
+    pub(super) async fn begin(
+        client: &'a Client,
+        reference: &AdapterRef,
+        version: &str,
+        weights: &Path,
+        start_over: bool,
+        bar: ProgressBar,
+    ) -> anyhow::Result<Option<Self>> {
+        let uploads = format!("/registry/v1/adapters/{}/uploads", reference.name);
+        let mut known = known(client, &uploads).await?;
+        known.retain(|upload| upload.version == version);
+        let (digest, size_bytes) = digest_of(weights).await?;
+        let (same, others): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|upload| upload.digest == digest && upload.size_bytes == size_bytes);
+        let found = same.into_iter().next().filter(|_| !start_over);
+        for other in others {
+            ensure!(
+                start_over,
+                "{reference} is being uploaded with other weights (upload {}); `--start-over` ends that and begins anew",
+                other.id
+            );
+            client.send(client.request(Method::DELETE, &format!("{uploads}/{}", other.id))).await?;
+        }
+        let upload = match found {
+            Some(upload) => upload,
+            None => match begin(client, &uploads, version, &digest, size_bytes).await? {
+                Some(upload) => upload,
+                None => return Ok(None),
+            },
+        };
+        let store = reqwest::Client::builder().build().context("cannot set up the HTTP client")?;
+        let path = format!("{uploads}/{}", upload.id);
+        Ok(Some(Self { client, path, upload, store, weights: weights.to_owned(), bar }))
+    }
+
+    /// Sends the parts that have not arrived.
+    pub(super) async fn send(&self) -> anyhow::Result<()> {
+        let status: Status = self.client.json(self.client.request(Method::GET, &self.path)).await?;
+        if status.is_whole {
+            self.bar.inc(self.upload.size_bytes);
+            return Ok(());
+        }
+        let arrived: HashMap<_, _> = status.parts.into_iter().map(|part| (part.number, part.digest)).collect();
+        if !arrived.is_empty() {
+            let (there, all) = (arrived.len(), self.upload.num_parts);
+            terminal::note(&format!("Goes on with an upload that was interrupted: {there} of {all} parts are there."));
+        }
+        let parts = stream::iter(1..=self.upload.num_parts).map(|number| {
+            let known = arrived.get(&number).cloned();
+            async move { self.send_part(number, known).await.with_context(|| format!("part {number} was not sent")) }
+        });
+        parts.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    }
+
+    /// Makes the version of it. `form` makes the small parts, once for each try.
+    pub(super) async fn complete(&self, form: impl AsyncFn() -> anyhow::Result<Form>) -> anyhow::Result<Value> {
+        let path = format!("{}/complete", self.path);
+        let mut pause = PAUSE;
+        for is_last in (1..=TRIES).map(|number| number == TRIES) {
+            // With one key for all tries, so that a lost answer is heard again.
+            let request = self.client.request(Method::POST, &path).header("idempotency-key", &self.upload.id);
+            match request.multipart(form().await?).send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    return answer.json().await.context("the server's answer is not understood");
+                }
+                Ok(answer) => {
+                    let refusal = Refusal::read(answer).await;
+                    if is_last || !refusal.may_be_tried_again() {
+                        bail!("{}", explain(refusal.status, &refusal.text));
+                    }
+                }
+                Err(error) if is_last => return Err(error).context(GO_ON),
+                Err(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        bail!("{GO_ON}")
+    }
+
+    async fn send_part(&self, number: u64, known: Option<String>) -> anyhow::Result<()> {
+        let bytes = self.read(number).await?;
+        let digest = Digest::of(&bytes).to_string();
+        let len = bytes.len() as u64;
+        let bytes = bytes::Bytes::from(bytes);
+        let mut pause = PAUSE;
+        for is_last in (1..=TRIES).map(|number| number == TRIES) {
+            if known.as_deref() == Some(digest.as_str()) {
+                break;
+            }
+            // Asked for anew each time: one that has expired is no use.
+            let failed = match self.address(number, &digest).await {
+                Ok(address) => match self.put(&address, bytes.clone()).await {
+                    Ok(()) => break,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if is_last {
+                return Err(failed);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.bar.inc(len);
+        Ok(())
+    }
+
+    async fn address(&self, number: u64, digest: &str) -> anyhow::Result<Address> {
+        let asked = json!({ "parts": [{ "number": number, "digest": digest }] });
+        let request = self.client.request(Method::POST, &format!("{}/parts", self.path)).json(&asked);
+        let addresses: Addresses = self.client.json(request).await?;
+        addresses.data.into_iter().next().context("the server's answer has no address")
+    }
+
+    async fn put(&self, address: &Address, bytes: bytes::Bytes) -> anyhow::Result<()> {
+        let mut request = self.store.put(&address.url).body(bytes);
+        for (name, value) in address.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.context("cannot reach the object store")?;
+        let status = answer.status();
+        ensure!(status.is_success(), "the object store answered {status}: {}", shown(&answer.text().await?));
+        Ok(())
+    }
+
+    async fn read(&self, number: u64) -> anyhow::Result<Vec<u8>> {
+        let mut file = File::open(&self.weights).await?;
+        file.seek(std::io::SeekFrom::Start((number - 1) * self.upload.part_bytes)).await?;
+        let mut bytes = Vec::new();
+        file.take(self.upload.part_bytes).read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+}
+
+/// The uploads that can still be completed; none where the server has no such routes.
+async fn known(client: &Client, uploads: &str) -> anyhow::Result<Vec<Upload>> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let request = client.request(Method::GET, &format!("{uploads}?limit=100{cursor}"));
+        let answer = request.send().await.context("cannot reach the server")?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => return Ok(found),
+            status if !status.is_success() => {
+                bail!("{}", explain(status, &answer.text().await.unwrap_or_default()));
+            }
+            _ => {}
+        }
+        let page: Page = answer.json().await.context("the server's answer is not understood")?;
+        found.extend(page.data);
+        let Some(next) = page.next_cursor else { return Ok(found) };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+/// `None`: the server's objects are in a folder, or it has no such routes.
+async fn begin(
+    client: &Client,
+    uploads: &str,
+    version: &str,
+    digest: &str,
+    size_bytes: u64,
+) -> anyhow::Result<Option<Upload>> {
+    let asked = json!({ "version": version, "digest": digest, "size_bytes": size_bytes });
+    let answer = client.request(Method::POST, uploads).json(&asked).send().await.context("cannot reach the server")?;
+    if answer.status().is_success() {
+        return Ok(Some(answer.json().await.context("the server's answer is not understood")?));
+    }
+    let refusal = Refusal::read(answer).await;
+    if refusal.code == "direct_uploads_unavailable" || refusal.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    bail!("{}", explain(refusal.status, &refusal.text))
+}
+
+/// SHA-256 and length of a file.
+async fn digest_of(path: &Path) -> anyhow::Result<(String, u64)> {
+    let mut file = File::open(path).await.with_context(|| format!("cannot open {}", path.display()))?;
+    let (mut sha256, mut size_bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        match file.read(&mut buffer).await? {
+            0 => return Ok((Digest::from_bytes(sha256.finalize().into()).to_string(), size_bytes)),
+            len => {
+                sha256.update(&buffer[..len]);
+                size_bytes += len as u64;
+            }
+        }
+    }
+}
+
+/// An answer that is no success.
+struct Refusal {
+    status: StatusCode,
+    code: String,
+    text: String,
+}
+
+impl Refusal {
+    async fn read(answer: Response) -> Self {
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let body = serde_json::from_str::<Value>(&text).unwrap_or_default();
+        Self { status, code: body["code"].as_str().unwrap_or_default().to_owned(), text }
+    }
+
+    /// Others wait, or the server cannot do it now; or an earlier try of ours still runs.
+    fn may_be_tried_again(&self) -> bool {
+        self.status.is_server_error()
+            || self.status == StatusCode::TOO_MANY_REQUESTS
+            || ["upload_in_progress", "idempotency_in_flight"].contains(&self.code.as_str())
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(300).collect()
+}
