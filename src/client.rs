@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use reqwest::{Method, RequestBuilder, Response};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -51,6 +52,24 @@ impl Client {
         bail!("{}", explain(status, &text));
     }
 
+    /// All items of a list, page by page. `path` names it, with a query or without one.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub(crate) async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        let sign = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let after = cursor.iter().map(|cursor| format!("&cursor={cursor}")).collect::<String>();
+            let page: Page = self.json(self.request(Method::GET, &format!("{path}{sign}limit=100{after}"))).await?;
+            items.extend(page.data);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
     /// Sends `request` and reads the JSON answer.
     ///
     /// # Errors
@@ -58,6 +77,13 @@ impl Client {
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         self.send(request).await?.json().await.context("the server's answer is not understood")
     }
+}
+
+/// A page of a list of the registry.
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Value>,
+    next_cursor: Option<String>,
 }
 
 /// The sentence in an error body: OpenAI's shape, problem+json with its list of problems, or plain text.

@@ -26,7 +26,7 @@ pub trait Catalog: Send + Sync {
     async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError>;
 
     /// The adapters that this caller may call, in the order of their ids: all of its own and at most `most_public` public
-    /// ones of others.
+    /// ones of others; with a key that has a list of models, those that the list names.
     ///
     /// # Errors
     /// [`ResolveError::Unavailable`] only.

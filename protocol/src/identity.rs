@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdapterName, Digest, KeyId, PersonId, TenantId};
+use crate::{AdapterName, AllowedModels, Digest, KeyId, PersonId, TenantId};
 
 /// One right that a key, a session or a token may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,6 +106,8 @@ pub struct Principal {
     pub person: Option<PersonId>,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which models it may call; `None`: all that its tenant may.
+    pub models: Option<AllowedModels>,
 }
 
 impl Principal {

@@ -5,6 +5,7 @@
 //! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads
 //! adapters in the PEFT format and says everything that is wrong with one.
 
+pub mod allowed_models;
 pub mod base;
 pub mod base_name;
 pub mod chat;
@@ -25,6 +26,7 @@ pub mod usage;
 pub mod vocabulary;
 pub mod wall_clock;
 
+pub use allowed_models::{AllowedModels, ModelPattern};
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use base_name::{BaseClaim, BaseName};
 pub use constraint::{ConstraintLimits, ConstraintSpec};

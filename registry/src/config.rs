@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
+use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
@@ -48,6 +49,9 @@ pub struct RegistrySettings {
     pub max_stored_per_tenant: Option<u64>,
     /// Keys of a tenant that are neither revoked nor expired.
     pub max_keys_per_tenant: usize,
+    /// Longest that a key which was rotated works beside its successor.
+    #[serde(rename = "key_overlap_s", deserialize_with = "seconds::deserialize")]
+    pub key_overlap: Duration,
     /// Adapters of a tenant.
     pub max_adapters_per_tenant: usize,
     /// Versions of an adapter. A list of them is read whole, since SQL cannot order them.
@@ -123,6 +127,8 @@ impl RegistrySettings {
         checks.within("registry.disk_reserve_mb", self.disk_reserve >> 20, 1..=1 << 30);
         checks.within("registry.max_stored_mb_per_tenant", self.max_stored_per_tenant.unwrap_or(0) >> 20, 0..=1 << 40);
         checks.within("registry.max_keys_per_tenant", self.max_keys_per_tenant, 1..=1_000_000);
+        // Tokens of a key that was rotated end before it does.
+        checks.within("registry.key_overlap_s", self.key_overlap.as_secs(), LIFETIME.as_secs()..=90 * DAY_S);
         checks.within("registry.max_adapters_per_tenant", self.max_adapters_per_tenant, 1..=1_000_000);
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);

@@ -237,6 +237,12 @@ impl Registry {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
     }
 
+    /// The same registry, with the connections that are for what those ask for who have no key.
+    #[must_use]
+    pub(crate) fn for_strangers(&self) -> Self {
+        Self { db: self.pools.tenants.clone(), ..self.clone() }
+    }
+
     /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.
     #[must_use]
     pub fn objects_dir(&self) -> Option<PathBuf> {

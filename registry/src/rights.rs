@@ -2,7 +2,7 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage};
+use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage, TenantManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -20,6 +20,10 @@ pub enum Action {
     CreateKey,
     ListKeys,
     RevokeKey,
+    RotateKey,
+    ReportLeakedKeys,
+    GetPolicy,
+    SetPolicy,
     CreateAdapter,
     ListAdapters,
     GetAdapter,
@@ -48,6 +52,13 @@ pub enum Reach {
     Itself,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
+    /// The keys that the caller, a person, has in its tenant. No row has it: it is what is left of [`Reach::Keys`] without
+    /// the scope.
+    Persons,
+    /// The caller's tenant; with the scope `admin` every one.
+    Tenant,
+    /// Whatever is shown in full.
+    Shown,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
     Own,
     /// The adapters of the caller's tenant and every public one.
@@ -65,6 +76,8 @@ pub enum Needs {
     AnyKey,
     /// A key with this scope. `admin` implies the others.
     Scope(Scope),
+    /// The same, or a person's key or session for what is that person's own.
+    ScopeOrOwn(Scope),
 }
 
 /// One row of the table.
@@ -83,16 +96,20 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 26] = [
+pub const RULES: [Rule; 30] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
     rule(Action::RotateSigningKey, "POST", "/auth/signing-keys", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
-    rule(Action::CreateKey, "POST", "/keys", Needs::Scope(KeysManage), Reach::Keys),
-    rule(Action::ListKeys, "GET", "/keys", Needs::Scope(KeysManage), Reach::Keys),
-    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::Scope(KeysManage), Reach::Keys),
+    rule(Action::CreateKey, "POST", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::ListKeys, "GET", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::RotateKey, "POST", "/keys/{id}/rotate", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::ReportLeakedKeys, "POST", "/keys/revoke", Needs::Nothing, Reach::Shown),
+    rule(Action::GetPolicy, "GET", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetPolicy, "PUT", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::CreateAdapter, "POST", "/adapters", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::ListAdapters, "GET", "/adapters", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Needs::Scope(AdaptersRead), Reach::Visible),
@@ -152,7 +169,10 @@ pub const RULES: [Rule; 26] = [
 pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, RegistryError> {
     let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
     match rule.needs {
-        Needs::Scope(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
+        Needs::ScopeOrOwn(scope) if !principal.may(scope) && principal.person.is_some() => Ok(Reach::Persons),
+        Needs::Scope(scope) | Needs::ScopeOrOwn(scope) if !principal.may(scope) => {
+            Err(RegistryError::MissingScope(scope))
+        }
         _ => Ok(rule.reach),
     }
 }
@@ -170,6 +190,17 @@ const fn rule(action: Action, method: &'static str, path: &'static str, needs: N
     Rule { action, method, path, needs, reach }
 }
 
+impl Needs {
+    /// The scope without which a service's key is refused, if there is one.
+    #[must_use]
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Nothing | Self::AnyKey => None,
+            Self::Scope(scope) | Self::ScopeOrOwn(scope) => Some(scope),
+        }
+    }
+}
+
 impl Reach {
     /// As the documents say it.
     #[must_use]
@@ -178,6 +209,9 @@ impl Reach {
             Self::Installation => "the installation",
             Self::Itself => "the key itself",
             Self::Keys => "the tenant's keys",
+            Self::Persons => "the person's own keys",
+            Self::Tenant => "the tenant",
+            Self::Shown => "the keys that are shown",
             Self::Own => "the tenant's adapters",
             Self::Visible => "the tenant's and public adapters",
             Self::Any => "everybody's adapters",
@@ -189,7 +223,7 @@ impl Reach {
 mod tests {
     use std::collections::BTreeSet;
 
-    use souk_protocol::{KeyId, Scopes, TenantId};
+    use souk_protocol::{KeyId, PersonId, Scopes, TenantId};
 
     use super::*;
 
@@ -199,6 +233,7 @@ mod tests {
             tenant_name: "acme".to_owned(),
             key: KeyId::from_stored("k"),
             person: None,
+            models: None,
             scopes: scopes.into_iter().collect::<Scopes>(),
         }
     }
@@ -225,10 +260,28 @@ mod tests {
     fn a_key_may_do_what_its_scopes_are_for_and_nothing_else() {
         for rule in RULES {
             for scope in Scope::ALL {
-                let may = !matches!(rule.needs, Needs::Scope(needed) if needed != scope && scope != Admin);
+                let may = rule.needs.scope().is_none_or(|needed| needed == scope || scope == Admin);
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
-            assert_eq!(require(&principal([]), rule.action).is_ok(), !matches!(rule.needs, Needs::Scope(_)));
+            assert_eq!(require(&principal([]), rule.action).is_ok(), rule.needs.scope().is_none());
+        }
+    }
+
+    #[test]
+    fn a_person_without_the_scope_reaches_what_is_its_own_and_a_service_nothing() {
+        let person = Principal { person: Some(PersonId::new()), ..principal([]) };
+        for rule in RULES {
+            let reach = require(&person, rule.action);
+            match rule.needs {
+                Needs::ScopeOrOwn(scope) => {
+                    assert_eq!(reach.ok(), Some(Reach::Persons), "{:?}", rule.action);
+                    let with_scope = Principal { scopes: [scope].into(), ..person.clone() };
+                    assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
+                }
+                Needs::Scope(_) => assert!(reach.is_err(), "{:?}", rule.action),
+                Needs::Nothing | Needs::AnyKey => assert_eq!(reach.ok(), Some(rule.reach)),
+            }
+            assert_ne!(rule.reach, Reach::Persons, "it is what is left of another");
         }
     }
 
@@ -239,6 +292,7 @@ mod tests {
                 Needs::Nothing => "no key".to_owned(),
                 Needs::AnyKey => "any".to_owned(),
                 Needs::Scope(scope) => format!("`{scope}`"),
+                Needs::ScopeOrOwn(scope) => format!("`{scope}`, or a person for own ones"),
             };
             format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())
         });

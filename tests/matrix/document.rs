@@ -34,6 +34,8 @@ pub(crate) struct Route {
 #[derive(Clone, Debug)]
 struct Body {
     is_form: bool,
+    /// Whether it is a list of objects.
+    is_list: bool,
     properties: Vec<String>,
     required: Vec<String>,
 }
@@ -125,7 +127,7 @@ impl Route {
                 ),
             }
         }
-        Value::Object(object)
+        if body.is_list { json!([object]) } else { Value::Object(object) }
     }
 
     fn property(&self, name: &str, names: &Names) -> Option<Value> {
@@ -137,7 +139,10 @@ impl Route {
             (Service::Gateway, "max_tokens" | "max_completion_tokens") => json!(1),
             (Service::Gateway, "tokens") => json!([1, 2]),
             (Service::Registry, "name") => json!(names.fresh),
+            // A policy without bounds, so that other cells make what keys they like.
+            (Service::Registry, "scopes") if self.path.ends_with("/policy") => return None,
             (Service::Registry, "scopes") => json!([names.scope]),
+            (Service::Registry, "token") => json!("no key"),
             (Service::Registry, "version") => json!("1.0.0"),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             _ => return None,
@@ -196,9 +201,12 @@ fn is_method(key: &str) -> bool {
 fn body_of(document: &Value, operation: &Value) -> Option<Body> {
     let content = operation["requestBody"]["content"].as_object()?;
     let (kind, body) = content.iter().next().expect("a body has a type");
-    let mut found = Body { is_form: kind == "multipart/form-data", properties: Vec::new(), required: Vec::new() };
+    let is_list = body["schema"]["type"] == "array";
+    let (properties, required) = (Vec::new(), Vec::new());
+    let mut found = Body { is_form: kind == "multipart/form-data", is_list, properties, required };
     assert!(found.is_form || kind == "application/json", "the matrix does not know how to send {kind}");
-    collect_properties(document, &body["schema"], &mut found);
+    let schema = if is_list { &body["schema"]["items"] } else { &body["schema"] };
+    collect_properties(document, schema, &mut found);
     Some(found)
 }
 

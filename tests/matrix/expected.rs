@@ -56,7 +56,9 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     if port == Port::Public && caller.may(Scope::Admin) {
         return Expected::Refused(403, Some("operators_port_only"));
     }
-    if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) {
+    let lacks_scope = rule.needs.scope().is_some_and(|scope| !caller.may(scope));
+    let is_for_own = matches!(rule.needs, Needs::ScopeOrOwn(_)) && caller.is_person();
+    if lacks_scope && !is_for_own {
         return Expected::Refused(403, Some("scope_missing"));
     }
     if !route.names_an_adapter() {

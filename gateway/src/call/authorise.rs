@@ -30,11 +30,14 @@ impl CalledModel {
         let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());
         match model.parse::<ModelRef>().map_err(|_| not_found())? {
             ModelRef::Base(id) => {
+                if caller.models.as_ref().is_some_and(|allowed| !allowed.allow_base(&id)) {
+                    return Err(not_allowed(model));
+                }
                 let base = gateway.bases().iter().find(|base| base.id == id).ok_or_else(not_found)?;
                 Ok(Self { base: Arc::clone(base), adapters: Vec::new() })
             }
             ModelRef::Adapter(reference) => {
-                let adapter = gateway.catalog().resolve(caller, &reference).await?;
+                let adapter = resolve(gateway, caller, &reference).await?;
                 let base = gateway.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
                 Ok(Self { base, adapters: vec![(adapter, 1.0)] })
             }
@@ -57,7 +60,7 @@ impl CalledModel {
             let path = format!("adapters[{index}].id");
             let reference = weighted.id.parse::<AdapterRef>();
             let reference = reference.map_err(|error| ApiError::invalid(&path, format!("'{path}': {error}.")))?;
-            let adapter = gateway.catalog().resolve(caller, &reference).await?;
+            let adapter = resolve(gateway, caller, &reference).await?;
             if adapter.base != called.base.digest {
                 let message = format!("'{path}' is an adapter of another base model than '{model}'.");
                 return Err(ApiError::invalid(&path, message));
@@ -79,4 +82,22 @@ impl CalledModel {
             _ => None,
         }
     }
+}
+
+/// What a reference means for this caller, if its key may call it. A name that is not on the key's list is not looked up:
+/// the answer is the same whether or not there is such an adapter.
+async fn resolve(gateway: &Gateway, caller: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ApiError> {
+    let allowed = caller.models.as_ref();
+    if allowed.is_some_and(|allowed| !allowed.may_allow(&reference.name)) {
+        return Err(not_allowed(&reference.to_string()));
+    }
+    let adapter = gateway.catalog().resolve(caller, reference).await?;
+    if allowed.is_some_and(|allowed| !allowed.allow(reference, &adapter.version, &adapter.digest)) {
+        return Err(not_allowed(&reference.to_string()));
+    }
+    Ok(adapter)
+}
+
+fn not_allowed(model: &str) -> ApiError {
+    ApiError::ModelNotAllowed(model.chars().take(200).collect())
 }

@@ -4,13 +4,16 @@ mod lookup;
 
 use std::collections::HashMap;
 
+use sea_orm::{DatabaseTransaction, DbErr};
 use semver::Version;
 use serde::Serialize;
+use serde_json::{Value, json};
 use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
 use uuid::Uuid;
 
 use crate::Registry;
+use crate::audit::{self, Act, Actor};
 use crate::db::adapters::Filter;
 use crate::db::{
     AdapterRow, adapters, begin_write_of, is_unique_violation, now_ms, tags, tenants, version_files, versions,
@@ -92,6 +95,8 @@ impl Registry {
             Err(error) => return Err(error.into()),
         };
         let made = AdapterDetails { row, latest: None };
+        let details = json!({ "adapter": made.row.id, "visibility": made.row.visibility });
+        note(&transaction, principal, &made.row, "adapter.created", details).await?;
         once.keep_in(&transaction, || shape(made.clone())).await?;
         transaction.commit().await?;
         let AdapterRow { owner, name, .. } = &made.row;
@@ -153,15 +158,21 @@ impl Registry {
         let finding = description.as_deref().and_then(check_description);
         RegistryError::unless_valid(finding.into_iter().collect())?;
         row.updated_at_ms = now_ms();
+        let mut changes = json!({ "adapter": row.id });
         if let Some(visibility) = visibility {
             row.visibility = visibility.as_str().to_owned();
+            changes["visibility"] = json!(row.visibility);
         }
         if let Some(description) = description {
             row.description = description;
+            changes["description"] = json!("changed");
         }
         let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
-        adapters::update(&transaction, &row).await?;
+        if !adapters::update(&transaction, &row).await? {
+            return Err(adapter_not_found(owner, name));
+        }
         adapters::relist(&transaction, [row.id.as_str()]).await?;
+        note(&transaction, principal, &row, "adapter.updated", changes).await?;
         transaction.commit().await?;
         self.adapter_details(row).await
     }
@@ -176,12 +187,16 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteAdapter, owner, name).await?;
         let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
-        adapters::delete(&transaction, &adapter.id).await?;
+        // Of two that delete it at once, one has.
+        if !adapters::delete(&transaction, &adapter.id).await? {
+            return Err(adapter_not_found(owner, name));
+        }
         tags::delete_of_adapter(&transaction, &adapter.id).await?;
         let freed = version_files::delete_of_adapter(&transaction, &adapter.id).await?;
         tenants::add_stored(&transaction, &adapter.tenant_id, -freed.size_bytes).await?;
         versions::delete_of_adapter(&transaction, &adapter.id).await?;
         db::blobs::release(&transaction, &freed.digests).await?;
+        note(&transaction, principal, &adapter, "adapter.deleted", json!({ "adapter": adapter.id })).await?;
         transaction.commit().await?;
         tracing::info!(adapter.owner = owner, adapter.name = name, "Deleted adapter {owner}/{name}");
         blobs::remove_released(&self.db, &*self.objects, freed.digests).await;
@@ -205,6 +220,19 @@ impl Registry {
         }
         Ok(latest)
     }
+}
+
+/// Appends to the chain of the adapter's tenant what was done with it.
+async fn note(
+    transaction: &DatabaseTransaction,
+    principal: &Principal,
+    adapter: &AdapterRow,
+    action: &'static str,
+    details: Value,
+) -> Result<(), DbErr> {
+    let subject = &format!("{}/{}", adapter.owner, adapter.name);
+    audit::append(transaction, Actor::of(principal), Act { tenant_id: &adapter.tenant_id, action, subject, details })
+        .await
 }
 
 fn check_description(description: &str) -> Option<Finding> {

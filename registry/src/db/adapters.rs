@@ -155,16 +155,16 @@ pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Res
     row.into_active_model().reset_all().insert(connection).await
 }
 
-/// Writes visibility and description as they are in `row`. [`relist`] goes with it.
-pub(crate) async fn update(connection: &impl ConnectionTrait, row: &Model) -> Result<(), DbErr> {
-    Entity::update_many()
+/// Writes visibility and description as they are in `row`; answers whether the adapter is still there. [`relist`] goes
+/// with it.
+pub(crate) async fn update(connection: &impl ConnectionTrait, row: &Model) -> Result<bool, DbErr> {
+    let update = Entity::update_many()
         .col_expr(Column::Visibility, row.visibility.as_str().into())
         .col_expr(Column::Description, row.description.as_str().into())
         .col_expr(Column::UpdatedAtMs, row.updated_at_ms.into())
         .filter(Column::Id.eq(&row.id))
-        .exec(connection)
-        .await?;
-    Ok(())
+        .filter(Column::DeletedAtMs.is_null());
+    Ok(update.exec(connection).await?.rows_affected > 0)
 }
 
 /// Notes that a version was added, and locks the row, so that the adapter cannot be deleted meanwhile. Answers whether
@@ -175,14 +175,15 @@ pub(crate) async fn touch(connection: &impl ConnectionTrait, id: &str) -> Result
     Ok(live.exec(connection).await?.rows_affected > 0)
 }
 
-pub(crate) async fn delete(connection: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
+/// Answers whether it was still there.
+pub(crate) async fn delete(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
     // What is kept of it is its name.
     let update = Entity::update_many()
         .col_expr(Column::DeletedAtMs, now_ms().into())
         .col_expr(Column::Description, "".into())
         .col_expr(Column::ListedAs, "".into());
-    update.filter(Column::Id.eq(id)).exec(connection).await?;
-    Ok(())
+    let live = update.filter(Column::Id.eq(id)).filter(Column::DeletedAtMs.is_null());
+    Ok(live.exec(connection).await?.rows_affected > 0)
 }
 
 fn named(owner: &str, name: &str) -> Select<Entity> {

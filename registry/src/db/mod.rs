@@ -34,6 +34,7 @@ pub(crate) mod outbox;
 pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
+pub(crate) mod tenant_policies;
 pub(crate) mod tenants;
 pub(crate) mod upload_blobs;
 pub(crate) mod uploads;

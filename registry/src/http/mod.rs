@@ -13,6 +13,7 @@ mod problem;
 mod router;
 
 pub(crate) mod keys;
+pub(crate) mod policy;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;

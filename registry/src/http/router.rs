@@ -13,12 +13,15 @@ use utoipa_axum::routes;
 use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, tags, tenants, tokens, versions};
+use super::{Problem, adapters, base_models, keys, policy, tags, tenants, tokens, versions};
 use crate::Registry;
 
-/// Routes that need no key: facts about the installation that belong to no tenant.
+/// Routes that need no key: facts about the installation that belong to no tenant, and reports of keys that are shown.
 fn open_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(base_models::list_base_models)).routes(routes!(tokens::list_token_keys))
+    OpenApiRouter::new()
+        .routes(routes!(base_models::list_base_models))
+        .routes(routes!(tokens::list_token_keys))
+        .routes(routes!(keys::report_leaked_keys))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
@@ -26,6 +29,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(keys::create_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(adapters::create_adapter))
 }
 
@@ -38,6 +42,7 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::list_tenants))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(policy::get_policy, policy::set_policy))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))

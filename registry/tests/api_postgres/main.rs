@@ -20,6 +20,12 @@ mod installation;
 mod isolation;
 #[path = "../api/keys.rs"]
 mod keys;
+#[path = "../api/leaked.rs"]
+mod leaked;
+#[path = "../api/personal_keys.rs"]
+mod personal_keys;
+#[path = "../api/policy.rs"]
+mod policy;
 #[path = "../api/processes.rs"]
 mod processes;
 #[path = "../api/recovery.rs"]
@@ -28,6 +34,8 @@ mod recovery;
 mod reports;
 #[path = "../api/rights.rs"]
 mod rights;
+#[path = "../api/rotation.rs"]
+mod rotation;
 #[path = "../api/shares.rs"]
 mod shares;
 #[path = "../api/side_doors.rs"]
