@@ -24,6 +24,7 @@ mod m20261129_000002_byte_order;
 mod m20261129_000010_audit_and_events;
 mod m20261129_000030_personal_keys;
 mod m20261129_000031_tenant_policies;
+mod m20261129_000032_access;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
 pub use sea_orm_migration::MigratorTrait;
@@ -67,6 +68,7 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000010_audit_and_events::Migration)),
         (Kind::Expand, Box::new(m20261129_000030_personal_keys::Migration)),
         (Kind::Expand, Box::new(m20261129_000031_tenant_policies::Migration)),
+        (Kind::Expand, Box::new(m20261129_000032_access::Migration)),
     ]
 }
 

@@ -32,7 +32,7 @@ pub use base_name::{BaseClaim, BaseName};
 pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
-pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
+pub use identity::{Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
 pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};

@@ -54,6 +54,10 @@ pub struct RegistrySettings {
     pub key_overlap: Duration,
     /// Adapters of a tenant.
     pub max_adapters_per_tenant: usize,
+    /// Tenants that an adapter may be granted to.
+    pub max_grants_per_adapter: usize,
+    /// Requests for access to one adapter that a tenant may make within a day.
+    pub max_access_requests_per_day: usize,
     /// Versions of an adapter. A list of them is read whole, since SQL cannot order them.
     pub max_versions_per_adapter: usize,
     /// Tags of an adapter.
@@ -130,6 +134,8 @@ impl RegistrySettings {
         // Tokens of a key that was rotated end before it does.
         checks.within("registry.key_overlap_s", self.key_overlap.as_secs(), LIFETIME.as_secs()..=90 * DAY_S);
         checks.within("registry.max_adapters_per_tenant", self.max_adapters_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_grants_per_adapter", self.max_grants_per_adapter, 1..=1_000_000);
+        checks.within("registry.max_access_requests_per_day", self.max_access_requests_per_day, 1..=1000);
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);

@@ -86,6 +86,22 @@ pub enum RegistryError {
     /// A person's key is rotated by that person alone, who then has the new one.
     #[error("the key `{0}` is another person's, who alone can rotate it; you can revoke it")]
     OthersKey(String),
+    /// Gated, and not granted to the caller's tenant.
+    #[error("`{0}` is gated and your tenant has no access; ask its owner with POST /adapters/{0}/access-requests")]
+    AccessNeeded(String),
+    /// Nothing to ask for.
+    #[error("your tenant has access to `{0}` already")]
+    AlreadyGranted(String),
+    /// What became of a request for access does not allow it.
+    #[error("the request `{id}` is {state} and cannot be {action}")]
+    WrongRequestState {
+        /// Its id.
+        id: String,
+        /// Its state.
+        state: String,
+        /// What was asked for, for example `approved`.
+        action: &'static str,
+    },
     /// Visible, but another tenant's.
     #[error("`{name}` belongs to `{owner}`; only its owner may change it")]
     NotOwner {

@@ -2,7 +2,7 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage, TenantManage};
+use souk_protocol::Scope::{AccessDecide, AdaptersRead, AdaptersWrite, Admin, KeysManage, TenantManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -41,6 +41,19 @@ pub enum Action {
     GetTag,
     PutTag,
     DeleteTag,
+    GetGate,
+    SetGate,
+    ListGrants,
+    PutGrant,
+    DeleteGrant,
+    RequestAccess,
+    ListAccessRequests,
+    GetAccessRequest,
+    WithdrawAccessRequest,
+    ListReceivedRequests,
+    ApproveAccess,
+    RejectAccess,
+    RevokeAccess,
 }
 
 /// Whose things an action can be done with.
@@ -61,8 +74,14 @@ pub enum Reach {
     Shown,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
     Own,
-    /// The adapters of the caller's tenant and every public one.
+    /// The adapters of the caller's tenant, public and gated ones, and those that are shared with it.
     Visible,
+    /// Those of them that it may call: gated ones that it was granted. Of others the model card.
+    Callable,
+    /// The requests for access that the caller's tenant made.
+    Asked,
+    /// The requests for access to the adapters of the caller's tenant; with the scope `admin` those of every tenant.
+    Received,
     /// Every tenant's adapters.
     Any,
 }
@@ -78,6 +97,8 @@ pub enum Needs {
     Scope(Scope),
     /// The same, or a person's key or session for what is that person's own.
     ScopeOrOwn(Scope),
+    /// A person's key or session with this scope, or the scope `admin`.
+    PersonWith(Scope),
 }
 
 /// One row of the table.
@@ -96,7 +117,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 30] = [
+pub const RULES: [Rule; 43] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -129,7 +150,7 @@ pub const RULES: [Rule; 30] = [
         "GET",
         "/adapters/{owner}/{name}/versions/{version}/files/{file}",
         Needs::Scope(AdaptersRead),
-        Reach::Visible,
+        Reach::Callable,
     ),
     rule(
         Action::DeleteVersion,
@@ -163,6 +184,55 @@ pub const RULES: [Rule; 30] = [
     rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::DeleteTag, "DELETE", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::GetGate, "GET", "/adapters/{owner}/{name}/gate", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::SetGate, "PUT", "/adapters/{owner}/{name}/gate", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::ListGrants, "GET", "/adapters/{owner}/{name}/grants", Needs::Scope(AccessDecide), Reach::Own),
+    rule(Action::PutGrant, "PUT", "/adapters/{owner}/{name}/grants/{tenant}", Needs::Scope(AccessDecide), Reach::Own),
+    rule(
+        Action::DeleteGrant,
+        "DELETE",
+        "/adapters/{owner}/{name}/grants/{tenant}",
+        Needs::Scope(AccessDecide),
+        Reach::Own,
+    ),
+    rule(
+        Action::RequestAccess,
+        "POST",
+        "/adapters/{owner}/{name}/access-requests",
+        Needs::Scope(AdaptersRead),
+        Reach::Visible,
+    ),
+    rule(Action::ListAccessRequests, "GET", "/access-requests", Needs::Scope(AdaptersRead), Reach::Asked),
+    rule(Action::GetAccessRequest, "GET", "/access-requests/{request}", Needs::Scope(AdaptersRead), Reach::Asked),
+    rule(
+        Action::WithdrawAccessRequest,
+        "POST",
+        "/access-requests/{request}/withdraw",
+        Needs::Scope(AdaptersRead),
+        Reach::Asked,
+    ),
+    rule(Action::ListReceivedRequests, "GET", "/access-requests/received", Needs::Scope(AccessDecide), Reach::Received),
+    rule(
+        Action::ApproveAccess,
+        "POST",
+        "/access-requests/{request}/approve",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
+    rule(
+        Action::RejectAccess,
+        "POST",
+        "/access-requests/{request}/reject",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
+    rule(
+        Action::RevokeAccess,
+        "POST",
+        "/access-requests/{request}/revoke",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
 ];
 
 /// Ends a call unless the caller's key carries the scope that `action` needs; answers with whose things it may be done.
@@ -170,11 +240,17 @@ pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, Re
     let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
     match rule.needs {
         Needs::ScopeOrOwn(scope) if !principal.may(scope) && principal.person.is_some() => Ok(Reach::Persons),
-        Needs::Scope(scope) | Needs::ScopeOrOwn(scope) if !principal.may(scope) => {
+        Needs::Scope(scope) | Needs::ScopeOrOwn(scope) | Needs::PersonWith(scope) if !principal.may(scope) => {
             Err(RegistryError::MissingScope(scope))
         }
+        Needs::PersonWith(_) => require_decider(principal).map(|()| rule.reach),
         _ => Ok(rule.reach),
     }
+}
+
+/// Ends a call of a service with what persons decide, unless it is the operator's.
+pub(crate) fn require_decider(principal: &Principal) -> Result<(), RegistryError> {
+    if principal.person.is_some() || principal.may(Admin) { Ok(()) } else { Err(RegistryError::PersonNeeded) }
 }
 
 /// What a route does; `path` is the route's pattern below the prefix.
@@ -196,7 +272,7 @@ impl Needs {
     pub const fn scope(self) -> Option<Scope> {
         match self {
             Self::Nothing | Self::AnyKey => None,
-            Self::Scope(scope) | Self::ScopeOrOwn(scope) => Some(scope),
+            Self::Scope(scope) | Self::ScopeOrOwn(scope) | Self::PersonWith(scope) => Some(scope),
         }
     }
 }
@@ -213,7 +289,10 @@ impl Reach {
             Self::Tenant => "the tenant",
             Self::Shown => "the keys that are shown",
             Self::Own => "the tenant's adapters",
-            Self::Visible => "the tenant's and public adapters",
+            Self::Visible => "adapters that the tenant may see",
+            Self::Callable => "adapters that the tenant may call",
+            Self::Asked => "the tenant's requests",
+            Self::Received => "requests for the tenant's adapters",
             Self::Any => "everybody's adapters",
         }
     }
@@ -260,7 +339,8 @@ mod tests {
     fn a_key_may_do_what_its_scopes_are_for_and_nothing_else() {
         for rule in RULES {
             for scope in Scope::ALL {
-                let may = rule.needs.scope().is_none_or(|needed| needed == scope || scope == Admin);
+                let has_scope = rule.needs.scope().is_none_or(|needed| needed == scope || scope == Admin);
+                let may = has_scope && (scope == Admin || !matches!(rule.needs, Needs::PersonWith(_)));
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
             assert_eq!(require(&principal([]), rule.action).is_ok(), rule.needs.scope().is_none());
@@ -279,6 +359,11 @@ mod tests {
                     assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
                 }
                 Needs::Scope(_) => assert!(reach.is_err(), "{:?}", rule.action),
+                Needs::PersonWith(scope) => {
+                    assert!(reach.is_err(), "{:?}", rule.action);
+                    let with_scope = Principal { scopes: [scope].into(), ..person.clone() };
+                    assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
+                }
                 Needs::Nothing | Needs::AnyKey => assert_eq!(reach.ok(), Some(rule.reach)),
             }
             assert_ne!(rule.reach, Reach::Persons, "it is what is left of another");
@@ -293,6 +378,7 @@ mod tests {
                 Needs::AnyKey => "any".to_owned(),
                 Needs::Scope(scope) => format!("`{scope}`"),
                 Needs::ScopeOrOwn(scope) => format!("`{scope}`, or a person for own ones"),
+                Needs::PersonWith(scope) => format!("`{scope}` of a person, or `admin`"),
             };
             format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())
         });

@@ -1,5 +1,6 @@
 //! One command, one file. Each reads its arguments, does its work and prints its result.
 
+mod access;
 mod bench;
 mod chat;
 mod check;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ended
         }
         Command::Models(command) => models::run(&config, command),
+        Command::Access(command) => small_runtime()?.block_on(access::run(command)),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Migrate(arguments) => small_runtime()?.block_on(migrate::run(&config, arguments)),

@@ -57,6 +57,8 @@ pub(crate) struct Names {
     pub(crate) adapter: String,
     /// The id of a key that the caller may revoke.
     pub(crate) key: String,
+    /// The id of a request for access that the caller may take a step with.
+    pub(crate) request: String,
     /// What nothing is called yet.
     pub(crate) fresh: String,
     /// A scope that the caller can give away.
@@ -110,6 +112,8 @@ impl Route {
             (Service::Registry, "name") => adapter,
             (Service::Registry, "version") => "1.0.0",
             (Service::Registry, "tag") => "prod",
+            (Service::Registry, "request") => &names.request,
+            (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "file") => "manifest.json",
             _ => return None,
         };
@@ -145,6 +149,7 @@ impl Route {
             (Service::Registry, "token") => json!("no key"),
             (Service::Registry, "version") => json!("1.0.0"),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
+            (Service::Registry, "questions") => json!([]),
             _ => return None,
         })
     }
@@ -230,7 +235,13 @@ fn a_route_that_cannot_be_filled_is_named() {
         "parameters": [{ "name": "frob", "in": "path", "required": true }], "responses": { "200": {} },
     } } } });
     let route = routes_of(Service::Registry, &document).remove(0);
-    let names = Names { adapter: "a/b".to_owned(), key: "k".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+    let names = Names {
+        adapter: "a/b".to_owned(),
+        key: "k".to_owned(),
+        request: "r".to_owned(),
+        fresh: "n".to_owned(),
+        scope: "inference",
+    };
     let panic = std::panic::catch_unwind(|| route.fill(&names)).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert!(message.contains("GET /registry/v1/x/{frob}") && message.contains("`frob`"), "{message}");

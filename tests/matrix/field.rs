@@ -86,9 +86,16 @@ impl Field {
             // One that nobody may see, which is what it is to those who are refused before that matters.
             "key_0000000000".to_owned()
         };
+        let request = match expected == Expected::Done && route.path.contains("{request}") {
+            true => self.request_for(route, caller).await,
+            false => "acr_0".to_owned(),
+        };
+        if changes && route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
+            self.grant(&adapter, "stranger", None).await;
+        }
         self.num_made += 1;
-        let names =
-            Names { adapter: adapter.clone(), key, fresh: format!("n{}", self.num_made), scope: caller.gives() };
+        let fresh = format!("n{}", self.num_made);
+        let names = Names { adapter: adapter.clone(), key, request, fresh, scope: caller.gives() };
         let filled = route.fill(&names);
         (adapter, self.send(&filled, &route.method, caller, port).await)
     }
@@ -96,7 +103,13 @@ impl Field {
     /// Asks a path with another method and nothing in the body.
     pub(crate) async fn ask_with(&self, route: &Route, method: &Method, caller: Caller, port: Port) -> Answer {
         let adapter = self.looked_at[&Subject::Private].clone();
-        let names = Names { adapter, key: "key_0".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+        let names = Names {
+            adapter,
+            key: "key_0".to_owned(),
+            request: "acr_0".to_owned(),
+            fresh: "n".to_owned(),
+            scope: "inference",
+        };
         let filled = Filled { json: None, is_upload: false, ..route.fill(&names) };
         self.send(&filled, method, caller, port).await
     }
@@ -146,6 +159,11 @@ impl Field {
                 self.give_to_person(&id).await;
                 secret
             }
+            Caller::Decider => {
+                let (id, secret) = self.key("acme", &["adapters:read", "access:decide"]).await;
+                self.give_to_person(&id).await;
+                secret
+            }
             Caller::Stranger => self.key("stranger", &ALL_BUT_ADMIN).await.1,
             Caller::Operator => self.stack.admin_key.clone(),
         }
@@ -159,7 +177,7 @@ impl Field {
         if subject == Subject::Absent {
             return name;
         }
-        let visibility = if subject.is_public() { "public" } else { "private" };
+        let visibility = subject.visibility();
         let post = |path: &str| self.registry(Method::POST, path, &self.owners[owner]);
         created(post("adapters").json(&json!({ "name": short, "visibility": visibility }))).await;
         created(post(&format!("adapters/{name}/versions")).multipart(form("1.0.0", files(self.num_made)))).await;
@@ -168,7 +186,40 @@ impl Field {
         if subject.is_taken_down() {
             self.as_operator(&format!("adapters/{name}/versions/1.0.0/take-down"), json!({ "reason": "a test" })).await;
         }
+        if subject.was_granted() {
+            self.grant(&name, "acme", (!subject.is_granted()).then_some(1)).await;
+        }
         name
+    }
+
+    /// Grants an adapter to a tenant, in the server's database, until a moment that may have passed.
+    async fn grant(&self, adapter: &str, tenant: &str, expires_at_ms: Option<i64>) {
+        let (owner, name) = adapter.split_once('/').unwrap();
+        let expires = expires_at_ms.map_or_else(|| "NULL".to_owned(), |at_ms| at_ms.to_string());
+        self.in_database(&format!(
+            "INSERT INTO adapter_grants \
+             (adapter_id, tenant_id, owner, name, expires_at_ms, note, granted_at_ms, granted_by) \
+             SELECT a.id, t.id, a.owner, a.name, {expires}, '', 0, 'matrix' FROM adapters a, tenants t \
+             WHERE a.owner = '{owner}' AND a.name = '{name}' AND t.name = '{tenant}'"
+        ))
+        .await;
+    }
+
+    /// The id of a request that the caller may take the route's step with.
+    async fn request_for(&mut self, route: &Route, caller: Caller) -> String {
+        let step = route.path.rsplit('/').next().unwrap();
+        let is_of_owner = matches!(step, "approve" | "reject" | "revoke");
+        // What is decided was asked for by a stranger; the caller's own is for what rival has.
+        let (subject, asker) =
+            if is_of_owner { (Subject::Gated, "stranger") } else { (Subject::OthersGated, caller.tenant()) };
+        let (adapter, (_, key)) = (self.make(subject).await, self.key(asker, &["adapters:read"]).await);
+        let path = format!("adapters/{adapter}/access-requests");
+        let asked = created(self.registry(Method::POST, &path, &key).json(&json!({}))).await;
+        let id = asked["id"].as_str().unwrap().to_owned();
+        if step == "revoke" {
+            self.as_operator(&format!("access-requests/{id}/approve"), json!({})).await;
+        }
+        id
     }
 
     /// Id and secret of a new key.
@@ -181,9 +232,12 @@ impl Field {
 
     /// Makes a key the person's, in the server's database: it signs nobody in.
     async fn give_to_person(&self, key: &str) {
+        self.in_database(&format!("UPDATE api_keys SET person_id = '{PERSON}' WHERE id = '{key}'")).await;
+    }
+
+    async fn in_database(&self, statement: &str) {
         let db = souk_registry::open_sqlite(&self.stack.data_dir().join("registry.sqlite")).await.unwrap();
-        let update = format!("UPDATE api_keys SET person_id = '{PERSON}' WHERE id = '{key}'");
-        db.execute_unprepared(&update).await.unwrap();
+        db.execute_unprepared(statement).await.unwrap();
         db.close().await.unwrap();
     }
 

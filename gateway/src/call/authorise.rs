@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use souk_protocol::{AdapterRef, ModelRef, Principal, ResolvedAdapter};
+use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -17,6 +18,8 @@ pub(crate) struct CalledModel {
     pub(crate) base: Arc<ServedBase>,
     /// Adapters with their weights, in order of application; none for the base model.
     pub(crate) adapters: Vec<(ResolvedAdapter, f32)>,
+    /// A moment before the registry was asked.
+    pub(crate) asked_at: Instant,
 }
 
 impl CalledModel {
@@ -25,8 +28,14 @@ impl CalledModel {
         gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog()).await
     }
 
+    /// A base model alone, which nobody is asked about.
+    pub(crate) fn of_base(base: &Arc<ServedBase>) -> Self {
+        Self { base: Arc::clone(base), adapters: Vec::new(), asked_at: Instant::now() }
+    }
+
     /// What `model` alone means.
     pub(crate) async fn of(gateway: &Gateway, caller: &Principal, model: &str) -> Result<Self, ApiError> {
+        let asked_at = Instant::now();
         let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());
         match model.parse::<ModelRef>().map_err(|_| not_found())? {
             ModelRef::Base(id) => {
@@ -34,12 +43,12 @@ impl CalledModel {
                     return Err(not_allowed(model));
                 }
                 let base = gateway.bases().iter().find(|base| base.id == id).ok_or_else(not_found)?;
-                Ok(Self { base: Arc::clone(base), adapters: Vec::new() })
+                Ok(Self::of_base(base))
             }
             ModelRef::Adapter(reference) => {
                 let adapter = resolve(gateway, caller, &reference).await?;
                 let base = gateway.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
-                Ok(Self { base, adapters: vec![(adapter, 1.0)] })
+                Ok(Self { base, adapters: vec![(adapter, 1.0)], asked_at })
             }
         }
     }

@@ -408,6 +408,7 @@ impl Catalog for FewAdapters {
             ("acme/sst2", "acme") => Ok(resolved(tiny_base().digest)),
             ("acme/foreign", "acme") => Ok(resolved(Digest::of(b"another base"))),
             ("acme/new", "acme") => Err(ResolveError::NotReady { reference: text, state: "validating".to_owned() }),
+            ("acme/gated", _) => Err(ResolveError::NotGranted(text)),
             ("acme/bad", _) => Err(ResolveError::TakenDown(text)),
             ("acme/down", _) => Err(ResolveError::Unavailable("the store is down".into())),
             _ => Err(ResolveError::NotFound(text)),

@@ -22,6 +22,9 @@ mod postgres;
 
 mod clock;
 
+pub(crate) mod access_requests;
+pub(crate) mod adapter_gates;
+pub(crate) mod adapter_grants;
 pub(crate) mod adapters;
 pub(crate) mod api_keys;
 pub(crate) mod audit_entries;

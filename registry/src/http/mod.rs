@@ -1,6 +1,7 @@
 //! The API under `/registry/v1`. Begin with `router.rs`: it is the table of contents. Each action has a file of its
 //! own with its request, its response and its handler; rules that all actions share are in the files beside it.
 
+pub(crate) mod access;
 pub(crate) mod adapters;
 mod admit;
 pub(crate) mod base_models;

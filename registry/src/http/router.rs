@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, policy, tags, tenants, tokens, versions};
+use super::{Problem, access, adapters, base_models, keys, policy, tags, tenants, tokens, versions};
 use crate::Registry;
 
 /// Routes that need no key: facts about the installation that belong to no tenant, and reports of keys that are shown.
@@ -31,6 +31,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(keys::create_key))
         .routes(routes!(keys::rotate_key))
         .routes(routes!(adapters::create_adapter))
+        .routes(routes!(access::request_access))
 }
 
 /// Everything else.
@@ -56,6 +57,17 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         // Tags
         .routes(routes!(tags::list_tags))
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
+        // Access
+        .routes(routes!(access::get_gate, access::set_gate))
+        .routes(routes!(access::list_grants))
+        .routes(routes!(access::put_grant, access::delete_grant))
+        .routes(routes!(access::list_access_requests))
+        .routes(routes!(access::list_received_requests))
+        .routes(routes!(access::get_access_request))
+        .routes(routes!(access::approve_access))
+        .routes(routes!(access::reject_access))
+        .routes(routes!(access::revoke_access))
+        .routes(routes!(access::withdraw_access_request))
 }
 
 /// Uploads, which have a gate of their own: one bounds its body by file, and keeps its Idempotency-Key itself.

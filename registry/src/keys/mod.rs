@@ -80,7 +80,11 @@ impl Registry {
     }
 
     /// The tenant whose keys are meant: the caller's own, or for an operator the one named.
-    async fn tenant_of_keys(&self, principal: &Principal, named: Option<&str>) -> Result<TenantId, RegistryError> {
+    pub(crate) async fn tenant_of_keys(
+        &self,
+        principal: &Principal,
+        named: Option<&str>,
+    ) -> Result<TenantId, RegistryError> {
         match named {
             None => Ok(principal.tenant.clone()),
             Some(name) if name == principal.tenant_name => Ok(principal.tenant.clone()),

@@ -232,9 +232,9 @@ mod tests {
         let tenant = TenantId::from_stored(&acme);
         let mut told = revoke_of_person(&transaction, &revoker, &tenant, &person).await.unwrap();
         transaction.commit().await.unwrap();
-        told.sort_by_key(|withdrawn| withdrawn.to_row());
+        told.sort_by_key(|withdrawn| withdrawn.to_row().subject);
         let mut expected: Vec<_> = ids[..2].iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
-        expected.sort_by_key(|withdrawn| withdrawn.to_row());
+        expected.sort_by_key(|withdrawn| withdrawn.to_row().subject);
         assert_eq!(told, expected);
         for (index, id) in ids.iter().enumerate() {
             let row = api_keys::lock(&registry.db, id).await.unwrap().unwrap();

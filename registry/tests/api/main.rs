@@ -13,8 +13,10 @@ const ON_POSTGRES: bool = false;
 mod support;
 
 mod adapters;
+mod equal_times;
 mod faults;
 mod fuzz;
+mod gated;
 mod idempotency;
 mod installation;
 mod isolation;
@@ -29,6 +31,7 @@ mod reports;
 mod rights;
 mod rotation;
 mod shares;
+mod sharing;
 mod side_doors;
 mod sqlite;
 mod together;

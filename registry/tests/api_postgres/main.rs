@@ -10,8 +10,12 @@ mod support;
 
 #[path = "../api/adapters.rs"]
 mod adapters;
+#[path = "../api/equal_times.rs"]
+mod equal_times;
 #[path = "../api/faults.rs"]
 mod faults;
+#[path = "../api/gated.rs"]
+mod gated;
 #[path = "../api/idempotency.rs"]
 mod idempotency;
 #[path = "../api/installation.rs"]
@@ -38,6 +42,8 @@ mod rights;
 mod rotation;
 #[path = "../api/shares.rs"]
 mod shares;
+#[path = "../api/sharing.rs"]
+mod sharing;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
 #[path = "../api/together.rs"]
