@@ -49,9 +49,12 @@ pub(crate) enum Command {
     /// List, fetch or describe base models.
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Create, list or revoke API keys; make a new admin key when it is lost.
+    /// Create, list, rotate or revoke API keys, say what keys may be, make a new admin key when it is lost.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Ask for access to gated adapters, decide on requests, share adapters with other tenants.
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Create or list tenants (admin).
     #[command(subcommand)]
     Tenants(TenantsCommand),
@@ -190,15 +193,73 @@ pub(crate) enum KeysCommand {
         /// What the key may do: inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin.
         #[arg(long = "scope", value_name = "SCOPE", default_values = ["inference", "adapters:read"])]
         scopes: Vec<String>,
+        /// A model that the key may call: owner/name, with @version or :tag, owner/* or a base model; give the flag once for
+        /// each. Default: all that the tenant may.
+        #[arg(long = "model", value_name = "PATTERN")]
+        models: Vec<String>,
+        /// Make a service's key, which stays when you leave the tenant. Default: your own, where you call as a person.
+        #[arg(long, conflicts_with = "personal")]
+        service: bool,
+        /// Make a key of your own.
+        #[arg(long)]
+        personal: bool,
+        /// When the key stops working by itself, for example 2027-01-01T00:00:00Z.
+        #[arg(long, value_name = "MOMENT")]
+        expires_at: Option<String>,
         /// Tenant to create the key for, by name (admin only). Default: your own.
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
-    /// List the keys of your tenant; secrets are never shown.
+    /// List the keys of your tenant, or your own; secrets are never shown.
     List {
         #[command(flatten)]
         server: ServerArgs,
-        /// Print the list as JSON, as the API has it.
+        /// Tenant whose keys are meant, by name (admin only). Default: your own.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make another key with the same rights and print it, once; the old one ends after a while.
+    Rotate {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The key's id, as listed.
+        id: String,
+        /// Seconds that the old key still works; 0 revokes it at once. Default: as long as the server allows.
+        #[arg(long, value_name = "SECONDS")]
+        overlap_s: Option<u64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what your tenant says of its keys, or set it.
+    Policy {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Set the policy; what no flag names has no bound then.
+        #[arg(long)]
+        set: bool,
+        /// Days that a key lives at most.
+        #[arg(long, value_name = "DAYS", requires = "set")]
+        max_days: Option<u32>,
+        /// What keys may do; give the flag once for each scope.
+        #[arg(long = "scope", value_name = "SCOPE", requires = "set")]
+        scopes: Vec<String>,
+        /// Let no person have keys of their own.
+        #[arg(long, requires = "set")]
+        no_personal: bool,
+        /// Revoke keys that break the policy, which are otherwise listed.
+        #[arg(long, requires = "set")]
+        end_breaking: bool,
+        /// Tenant whose policy is meant, by name (admin only). Default: your own.
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
     },
@@ -222,6 +283,141 @@ pub(crate) enum KeysCommand {
         /// Where to write the key (mode 0600) instead of printing it.
         #[arg(long, value_name = "FILE")]
         admin_key_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// Show what the owner of a gated adapter asks.
+    Form {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// owner/name.
+        adapter: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask for access to a gated adapter, in the name of your tenant.
+    Request {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// owner/name.
+        adapter: String,
+        /// An answer to the owner's questions; give the flag once for each. A checkbox is answered with yes or no.
+        #[arg(long = "answer", value_name = "NAME=ANSWER")]
+        answers: Vec<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the requests that your tenant made, or those for its adapters.
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Those for the adapters of your tenant.
+        #[arg(long)]
+        received: bool,
+        /// Only those in this state: pending, approved, rejected, withdrawn, revoked.
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// Only those for this adapter, owner/name.
+        #[arg(long, value_name = "ADAPTER", requires = "received")]
+        adapter: Option<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Grant what a request asks for.
+    Approve {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The request's id, as listed.
+        id: String,
+        /// When the access ends by itself, for example 2027-01-01T00:00:00Z.
+        #[arg(long, value_name = "MOMENT")]
+        expires_at: Option<String>,
+        /// What you note about it; the tenant does not see it.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        note: String,
+        /// What the tenant is told.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Do not grant what a request asks for.
+    Reject {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The request's id, as listed.
+        id: String,
+        /// What the tenant is told.
+        reason: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back what was granted for a request; running answers end.
+    Revoke {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The request's id, as listed.
+        id: String,
+        /// What the tenant is told.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a request of your tenant back, or give up what was granted for it.
+    Withdraw {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The request's id, as listed.
+        id: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let another tenant call an adapter of yours that is shared or gated, or change how.
+    Share {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// owner/name.
+        adapter: String,
+        /// The tenant, by name.
+        tenant: String,
+        /// When that ends by itself, for example 2027-01-01T00:00:00Z.
+        #[arg(long, value_name = "MOMENT")]
+        expires_at: Option<String>,
+        /// What you note about it; the tenant does not see it.
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        note: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back what was shared; running answers end.
+    Unshare {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// owner/name.
+        adapter: String,
+        /// The tenant, by name.
+        tenant: String,
+    },
+    /// List the tenants that may call an adapter of yours.
+    Shares {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// owner/name.
+        adapter: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -52,26 +52,30 @@ impl Client {
         bail!("{}", explain(status, &text));
     }
 
+    /// All items of a list, page by page. `path` names it, with a query or without one.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub(crate) async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        let sign = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let after = cursor.iter().map(|cursor| format!("&cursor={cursor}")).collect::<String>();
+            let page: Page = self.json(self.request(Method::GET, &format!("{path}{sign}limit=100{after}"))).await?;
+            items.extend(page.data);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
     /// Sends `request` and reads the JSON answer.
     ///
     /// # Errors
     /// As [`Client::send`], or that the answer is not what was expected.
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         self.send(request).await?.json().await.context("the server's answer is not understood")
-    }
-
-    /// All items of the list at `path`, page by page.
-    ///
-    /// # Errors
-    /// As [`Client::json`].
-    pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
-        let (mut items, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page: Page = self.json(self.request(Method::GET, &format!("{path}?limit=100{cursor}"))).await?;
-            items.extend(page.data);
-            let Some(next) = page.next_cursor else { return Ok(items) };
-            cursor = format!("&cursor={next}");
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde_json::Value;
 use souk_models::base::{LoadProgress, Stage};
 
 /// Prints a result line.
@@ -16,6 +16,14 @@ use souk_models::base::{LoadProgress, Stage};
 /// What standard output says: a reader that has seen enough closes the pipe ([`is_closed_pipe`]).
 pub(crate) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
+}
+
+/// Prints a result as JSON.
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn json(value: &impl serde::Serialize) -> io::Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
 }
 
 /// Prints part of a line at once, for text that streams in.
@@ -102,12 +110,14 @@ impl ProgressBars {
     }
 }
 
-/// Prints a result as JSON.
-///
-/// # Errors
-/// As [`line`].
-pub(crate) fn json(result: &impl Serialize) -> io::Result<()> {
-    line(&serde_json::to_string_pretty(result)?)
+/// A field of an answer as it stands in a cell: nothing for null, and what a list has with spaces between.
+pub(crate) fn cell(object: &Value, field: &str) -> String {
+    match &object[field] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
 }
 
 /// Prints rows under a header, in columns as wide as their longest cell.

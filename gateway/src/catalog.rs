@@ -18,7 +18,8 @@ pub trait Catalog: Send + Sync {
     /// What a reference means for this caller now.
     ///
     /// # Errors
-    /// [`ResolveError::NotFound`] also where the adapter is another tenant's private one.
+    /// [`ResolveError::NotFound`] also where the adapter is one of another tenant that the caller's may not see;
+    /// [`ResolveError::NotGranted`] where it may see it and not call it.
     async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError>;
 
     /// The chat template that a resolved version brings along; `None` where it has none. Asked once for each version.
@@ -27,8 +28,8 @@ pub trait Catalog: Send + Sync {
     /// [`ResolveError::NotFound`] if it was deleted since it was resolved; [`ResolveError::Unavailable`].
     async fn chat_template(&self, adapter: &ResolvedAdapter) -> Result<Option<String>, ResolveError>;
 
-    /// The adapters that this caller may call, in the order of their ids: all of its own and at most `most_public` public
-    /// ones of others.
+    /// The adapters that this caller may call, in the order of their ids: all of its own, and at most `most_public` that it was
+    /// granted and as many public ones of others; with a key that has a list of models, those that the list names.
     ///
     /// # Errors
     /// [`ResolveError::Unavailable`] only.

@@ -99,6 +99,12 @@ pub enum ApiError {
     /// No such model for this caller.
     #[error("The model `{0}` does not exist or you do not have access to it.")]
     ModelNotFound(String),
+    /// The key has a list of models, and this is not on it.
+    #[error("The API key may not call the model `{0}`: it is not on the key's list of models.")]
+    ModelNotAllowed(String),
+    /// The adapter is gated, and the caller's tenant has no access.
+    #[error("The model `{0}` is gated and you have no access to it: `souk access request` asks its owner.")]
+    AccessNeeded(String),
     /// The adapter cannot be served yet.
     #[error("The model `{reference}` is not ready: its state is {state}.")]
     ModelNotReady {

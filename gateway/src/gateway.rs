@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{BaseModel, Digest, GatewayId, KeyId, Outcome, TenantId, wall_clock};
+use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, KeyId, Outcome, TenantId, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -134,6 +134,13 @@ impl Gateway {
     /// whose key was checked before and that is not queued yet is refused.
     pub async fn end_key(&self, key: &KeyId) {
         self.end_jobs(Which::Of(key), Outcome::KeyRevoked).await;
+    }
+
+    /// Ends all running answers that use an adapter, of tenants that may call it no more, as [`take_down`](Self::take_down)
+    /// does for all. A request that was resolved before and is not queued yet is refused; one that is resolved later is not,
+    /// since access may be granted again.
+    pub async fn end_access(&self, adapter: &AdapterName, from: &Deprived) {
+        self.end_jobs(Which::Deprived(adapter, from), Outcome::TakenDown).await;
     }
 
     async fn end_jobs(&self, which: Which<'_>, outcome: Outcome) {

@@ -13,7 +13,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use souk_protocol::{KeyId, PersonId, Principal, Scope, TenantId};
+use souk_protocol::{AllowedModels, KeyId, PersonId, Principal, Scope, TenantId};
 
 /// The longest life of a token: as long, revocations are remembered.
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -46,6 +46,9 @@ pub struct Claims {
     /// Whose key or session that is; absent for a service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
+    /// Which models it is for; absent for all that the tenant may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<AllowedModels>,
     /// The tenant's name.
     pub tenant: String,
     /// Names of scopes with spaces between, as in RFC 8693.
@@ -108,6 +111,7 @@ impl Claims {
             tenant_name: self.tenant,
             key: KeyId::from_stored(self.key),
             person: self.person.map(PersonId::from_stored),
+            models: self.models,
             scopes: self.scope.split_whitespace().filter_map(|name| name.parse::<Scope>().ok()).collect(),
         }
     }

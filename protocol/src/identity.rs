@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdapterName, Digest, KeyId, PersonId, TenantId};
+use crate::{AdapterName, AllowedModels, Digest, KeyId, PersonId, TenantId};
 
 /// One right that a key, a session or a token may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -106,6 +106,8 @@ pub struct Principal {
     pub person: Option<PersonId>,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which models it may call; `None`: all that its tenant may.
+    pub models: Option<AllowedModels>,
 }
 
 impl Principal {
@@ -113,6 +115,27 @@ impl Principal {
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+}
+
+/// Who may call an adapter no more that could before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deprived {
+    /// This tenant: what was granted to it was taken back.
+    Tenant(TenantId),
+    /// All but this one, which owns the adapter and has hidden it.
+    AllBut(TenantId),
+}
+
+impl Deprived {
+    /// Whether the tenant is among them.
+    #[must_use]
+    pub fn has(&self, tenant: &TenantId) -> bool {
+        match self {
+            Self::Tenant(deprived) => deprived == tenant,
+            Self::AllBut(owner) => owner != tenant,
+        }
     }
 }
 
@@ -135,6 +158,9 @@ pub enum ResolveError {
     /// No such adapter or version, or another tenant's private one: the two are not told apart.
     #[error("the model `{0}` does not exist or you do not have access to it")]
     NotFound(String),
+    /// The adapter is gated, and the caller's tenant was not granted access.
+    #[error("the model `{0}` is gated, and you have no access to it")]
+    NotGranted(String),
     /// The version exists and cannot be served yet.
     #[error("the model `{reference}` is not ready: its state is {state}")]
     NotReady {

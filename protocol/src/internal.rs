@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdapterName, AdapterRef, Digest, KeyId, PersonId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId,
+    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, ResolveError,
+    ResolvedAdapter, Scope, TenantId,
 };
 
 /// Where all of these routes are.
@@ -41,6 +42,9 @@ pub struct Caller {
     pub person: Option<PersonId>,
     /// By name.
     pub scopes: Vec<String>,
+    /// Patterns of the models that may be called; absent: all that the tenant may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
 }
 
 /// `POST …/authenticate`: who presents this?
@@ -94,6 +98,8 @@ pub enum Resolved {
     },
     /// It was taken down.
     TakenDown,
+    /// It is gated, and the caller's tenant was not granted it.
+    NotGranted,
 }
 
 /// `POST …/template`: which chat template did this version bring along?
@@ -163,6 +169,13 @@ pub enum Line {
     Key(KeyId),
     /// The version with this digest was taken down.
     Version(Digest),
+    /// Some tenants may call this adapter no more.
+    Access {
+        /// The adapter.
+        adapter: AdapterName,
+        /// Who may not.
+        from: Deprived,
+    },
     /// Rights or adapters may have changed: what is known of them is to be asked for again.
     Changed,
     /// All up to this number was told. Comes after what is told and every [`HEARTBEAT`].
@@ -182,6 +195,10 @@ impl From<&Principal> for Caller {
             key: principal.key.clone(),
             person: principal.person.clone(),
             scopes: principal.scopes.iter().map(ToString::to_string).collect(),
+            models: principal
+                .models
+                .as_ref()
+                .map(|allowed| allowed.patterns().iter().map(ToString::to_string).collect()),
         }
     }
 }
@@ -195,6 +212,9 @@ impl From<Caller> for Principal {
             person: caller.person,
             // A newer registry may have others.
             scopes: caller.scopes.iter().filter_map(|name| name.parse::<Scope>().ok()).collect(),
+            models: caller.models.map(|patterns| {
+                AllowedModels::new(patterns.iter().filter_map(|pattern| pattern.parse().ok()).collect())
+            }),
         }
     }
 }
@@ -210,6 +230,7 @@ impl Resolved {
             Err(ResolveError::NotFound(_)) => Self::NotFound,
             Err(ResolveError::NotReady { state, .. }) => Self::NotReady { state },
             Err(ResolveError::TakenDown(_)) => Self::TakenDown,
+            Err(ResolveError::NotGranted(_)) => Self::NotGranted,
             Err(ResolveError::Unavailable(cause)) => return Err(cause),
         })
     }
@@ -225,6 +246,7 @@ impl Resolved {
             Self::NotFound => Err(ResolveError::NotFound(reference)),
             Self::NotReady { state } => Err(ResolveError::NotReady { reference, state }),
             Self::TakenDown => Err(ResolveError::TakenDown(reference)),
+            Self::NotGranted => Err(ResolveError::NotGranted(reference)),
         }
     }
 }
@@ -248,6 +270,7 @@ mod tests {
             key: KeyId::from_stored("abc"),
             person: None,
             scopes: vec!["inference".to_owned(), "of:later".to_owned()],
+            models: Some(vec!["acme/*".to_owned(), "of/later/still".to_owned()]),
         }
     }
 
@@ -255,6 +278,7 @@ mod tests {
     fn a_caller_comes_back_as_it_was_and_a_right_of_later_grants_nothing() {
         let principal = Principal::from(caller());
         assert_eq!(principal.scopes, [Scope::Inference].into());
+        assert_eq!(principal.models, Some(AllowedModels::new(vec!["acme/*".parse().unwrap()])));
         assert_eq!(Principal::from(Caller::from(&principal)), principal);
         let of_later = json!({ "tenant": "t", "tenant_name": "a", "key": "k", "scopes": [], "region": "eu" });
         assert!(serde_json::from_value::<Caller>(of_later).is_ok(), "a field of later is passed over");
@@ -279,6 +303,7 @@ mod tests {
             ResolveError::NotFound(reference()),
             ResolveError::NotReady { reference: reference(), state: "uploading".to_owned() },
             ResolveError::TakenDown(reference()),
+            ResolveError::NotGranted(reference()),
         ] {
             let told = error.to_string();
             assert_eq!(there_and_back(Err(error)).unwrap_err().to_string(), told);
@@ -293,6 +318,13 @@ mod tests {
             (Line::Changed, json!("changed")),
             (Line::Key(KeyId::from_stored("abc")), json!({ "key": "abc" })),
             (Line::Version(Digest::of(b"a")), json!({ "version": Digest::of(b"a").to_string() })),
+            (
+                Line::Access {
+                    adapter: "acme/sst2".parse().unwrap(),
+                    from: Deprived::Tenant(TenantId::from_stored("ten_1")),
+                },
+                json!({ "access": { "adapter": "acme/sst2", "from": { "tenant": "ten_1" } } }),
+            ),
             (Line::At { number: 7, now_ms: 9 }, json!({ "at": { "number": 7, "now_ms": 9 } })),
         ] {
             assert_eq!(serde_json::to_value(&line).unwrap(), text);

@@ -5,6 +5,7 @@
 //! what comes back; [`usage::Outcome`] says how a job ended and what that means for the bill. [`peft`] reads
 //! adapters in the PEFT format and says everything that is wrong with one.
 
+pub mod allowed_models;
 pub mod base;
 pub mod base_name;
 pub mod chat;
@@ -28,12 +29,13 @@ pub mod usage;
 pub mod vocabulary;
 pub mod wall_clock;
 
+pub use allowed_models::{AllowedModels, ModelPattern};
 pub use base::{BaseModel, LlamaShape, TokenId, TokenizerSpec};
 pub use base_name::{BaseClaim, BaseName};
 pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
-pub use identity::{Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
+pub use identity::{Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
 pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use manifest::{AdapterManifest, FileEntry};

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use souk_http::revoked::RevokedKeys;
 use souk_http::token::LEEWAY;
 use souk_protocol::internal::{HEARTBEAT, Line, PREFIX};
-use souk_protocol::{Digest, KeyId, wall_clock};
+use souk_protocol::{AdapterName, Deprived, Digest, KeyId, wall_clock};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -34,6 +34,13 @@ pub enum Withdrawn {
     Key(KeyId),
     /// The version with this digest was taken down.
     Version(Digest),
+    /// Some tenants may call the adapter no more.
+    Access {
+        /// The adapter.
+        adapter: AdapterName,
+        /// Who may not.
+        from: Deprived,
+    },
 }
 
 /// What was heard.
@@ -119,6 +126,12 @@ impl Heard {
                 self.lock().take_down(digest);
                 self.changed();
                 Some(Withdrawn::Version(digest))
+            }
+            Read::Line(Line::Access { adapter, from }) => {
+                // What was known of it allows too much, also while no registry can be asked.
+                self.lock().num_anew += 1;
+                self.changed();
+                Some(Withdrawn::Access { adapter, from })
             }
             Read::Line(Line::Changed) => {
                 self.changed();
@@ -206,6 +219,8 @@ async fn hear(
 
 #[cfg(test)]
 mod tests {
+    use souk_protocol::TenantId;
+
     use super::*;
 
     fn at(number: i64, ahead_ms: i64) -> Read {
@@ -236,7 +251,11 @@ mod tests {
         assert_eq!(heard.take(Read::Line(Line::Key(key.clone()))), Some(Withdrawn::Key(key.clone())));
         assert_eq!(heard.take(Read::Line(Line::Version(version))), Some(Withdrawn::Version(version)));
         assert!(heard.is_revoked(&key) && heard.is_taken_down(&version));
-        for (read, num_anew) in [(Read::Line(Line::Changed), 0), (Read::Line(Line::Anew), 1), (Read::Unknown, 2)] {
+        let (adapter, from): (AdapterName, _) = ("acme/sst2".parse().unwrap(), Deprived::AllBut(TenantId::new()));
+        let access = Line::Access { adapter: adapter.clone(), from: from.clone() };
+        assert_eq!(heard.take(Read::Line(access)), Some(Withdrawn::Access { adapter, from }));
+        assert_eq!(heard.num_anew(), 1, "what was known of rights allows too much");
+        for (read, num_anew) in [(Read::Line(Line::Changed), 1), (Read::Line(Line::Anew), 2), (Read::Unknown, 3)] {
             let change = heard.change();
             assert_eq!(heard.take(read), None);
             assert!(heard.change() > change);

@@ -3,7 +3,7 @@
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use serde_json::json;
-use souk_protocol::Scope;
+use souk_protocol::{Scope, TenantId};
 
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
@@ -65,8 +65,10 @@ pub(crate) async fn insert_admin_key(
     };
     let new = NewKey {
         tenant_id: tenant.id.clone(),
+        person: None,
         name: name.to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
+        models: None,
         expires_at_ms: None,
         made_by: None,
     };
@@ -79,7 +81,7 @@ pub(crate) async fn insert_admin_key(
 /// Whether some key of the operator's tenant can operate the installation now.
 async fn is_any_usable(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let Some(tenant) = tenants::named(connection, ADMIN_TENANT).await? else { return Ok(false) };
-    let keys = api_keys::unrevoked_of(connection, &tenant.id).await?;
+    let keys = api_keys::unrevoked_of(connection, &TenantId::from_stored(tenant.id)).await?;
     let may_admin = |key: &KeyRow| scopes_from_column(&key.scopes).contains(&Scope::Admin);
     Ok(keys.iter().any(|key| check_usable(key).is_ok() && may_admin(key)))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
+use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
@@ -49,8 +50,15 @@ pub struct RegistrySettings {
     pub max_stored_per_tenant: Option<u64>,
     /// Keys of a tenant that are neither revoked nor expired.
     pub max_keys_per_tenant: usize,
+    /// Longest that a key which was rotated works beside its successor.
+    #[serde(rename = "key_overlap_s", deserialize_with = "seconds::deserialize")]
+    pub key_overlap: Duration,
     /// Adapters of a tenant.
     pub max_adapters_per_tenant: usize,
+    /// Tenants that an adapter may be granted to.
+    pub max_grants_per_adapter: usize,
+    /// Requests for access to one adapter that a tenant may make within a day.
+    pub max_access_requests_per_day: usize,
     /// Versions of an adapter. A list of them is read whole, since SQL cannot order them.
     pub max_versions_per_adapter: usize,
     /// Tags of an adapter.
@@ -142,7 +150,11 @@ impl RegistrySettings {
         checks.within("registry.disk_reserve_mb", self.disk_reserve >> 20, 1..=1 << 30);
         checks.within("registry.max_stored_mb_per_tenant", self.max_stored_per_tenant.unwrap_or(0) >> 20, 0..=1 << 40);
         checks.within("registry.max_keys_per_tenant", self.max_keys_per_tenant, 1..=1_000_000);
+        // Tokens of a key that was rotated end before it does.
+        checks.within("registry.key_overlap_s", self.key_overlap.as_secs(), LIFETIME.as_secs()..=90 * DAY_S);
         checks.within("registry.max_adapters_per_tenant", self.max_adapters_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_grants_per_adapter", self.max_grants_per_adapter, 1..=1_000_000);
+        checks.within("registry.max_access_requests_per_day", self.max_access_requests_per_day, 1..=1000);
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);

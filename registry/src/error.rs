@@ -46,6 +46,62 @@ pub enum RegistryError {
         /// When the caller's key expires.
         own: OffsetDateTime,
     },
+    /// A key may not allow a model that its own list does not.
+    #[error("the key that you use has a list of models, and `{0}` is not within it")]
+    ModelNotHeld(String),
+    /// Only a person can do it, and the key is a service's.
+    #[error("this is done by a person, with a session or a key of their own; the key that you use is a service's")]
+    PersonNeeded,
+    /// The tenant's policy of keys does not allow it.
+    #[error("the tenant's policy lets `{field}` be {limit}, given {given}; who has the scope `tenant:manage` sets it")]
+    AgainstPolicy {
+        /// The field of the key.
+        field: &'static str,
+        /// What is allowed.
+        limit: String,
+        /// What was asked for.
+        given: String,
+    },
+    /// Ending the keys that break a policy would end the caller's own.
+    #[error(
+        "the key that you use breaks this policy and would end with the others; set it with another key, or end none"
+    )]
+    OwnKeyAgainstPolicy,
+    /// Another key has taken its place.
+    #[error("the key `{key}` was rotated already: `{successor}` has taken its place")]
+    AlreadyRotated {
+        /// The key.
+        key: String,
+        /// The one that follows it.
+        successor: String,
+    },
+    /// A key that works no more is not rotated.
+    #[error("the key `{key}` {state} and cannot be rotated; make another")]
+    KeyOver {
+        /// The key.
+        key: String,
+        /// What became of it.
+        state: &'static str,
+    },
+    /// A person's key is rotated by that person alone, who then has the new one.
+    #[error("the key `{0}` is another person's, who alone can rotate it; you can revoke it")]
+    OthersKey(String),
+    /// Gated, and not granted to the caller's tenant.
+    #[error("`{0}` is gated and your tenant has no access; ask its owner with POST /adapters/{0}/access-requests")]
+    AccessNeeded(String),
+    /// Nothing to ask for.
+    #[error("your tenant has access to `{0}` already")]
+    AlreadyGranted(String),
+    /// What became of a request for access does not allow it.
+    #[error("the request `{id}` is {state} and cannot be {action}")]
+    WrongRequestState {
+        /// Its id.
+        id: String,
+        /// Its state.
+        state: String,
+        /// What was asked for, for example `approved`.
+        action: &'static str,
+    },
     /// Visible, but another tenant's.
     #[error("`{name}` belongs to `{owner}`; only its owner may change it")]
     NotOwner {

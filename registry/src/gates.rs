@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use souk_http::serve::Origin;
 use souk_protocol::gate::{Gate, Pass, Refusal, Rules};
 use souk_protocol::{Principal, Scope, TenantId};
 
@@ -15,6 +16,10 @@ use crate::metrics;
 /// How long a request stands in line for the database: less than a client waits, and far longer than the line takes
 /// while shares hold.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Requests with reports of leaked keys that are under way at once, and of one address. Each takes a quarter of a second.
+const REPORTS: u64 = 16;
+const REPORTS_OF_ONE: u64 = 2;
 
 /// Who holds something; callers without a key are one holder.
 pub(crate) type Holder = Option<TenantId>;
@@ -31,6 +36,9 @@ pub(crate) struct Gates {
     /// The same for requests that change something. Writers of SQLite wait for each other without any order, so few are
     /// let in, and operators and uploads find their turn.
     changes: Gate<Holder>,
+    /// One for each request with reports of leaked keys, from before its body is read. Those who send them have no key: they
+    /// are told apart by their addresses.
+    reports: Gate<Option<Origin>>,
 }
 
 /// A request that is under way.
@@ -45,6 +53,7 @@ impl Gates {
             requests: gate(settings.max_requests as u64),
             reads: gate(u64::from(TENANTS_READS)),
             changes: gate(u64::from(TENANTS_CHANGES)),
+            reports: Gate::new(Rules::with_an_eighth_kept(REPORTS, 1, REPORTS_OF_ONE)),
         }
     }
 
@@ -60,6 +69,11 @@ impl Gates {
         let pass = pass.map_err(|refusal| refused("requests under way", refusal))?;
         metrics::requests_under_way(1.0);
         Ok(UnderWay { _pass: pass })
+    }
+
+    /// Lets in reports of leaked keys from an address.
+    pub(crate) fn begin_reports(&self, from: Option<Origin>) -> Result<Pass<Option<Origin>>, RegistryError> {
+        self.reports.enter(&from, 1, Instant::now()).map_err(|refusal| refused("reports of leaked keys", refusal))
     }
 
     /// Waits for a place to read, unless the caller is an operator.
@@ -112,6 +126,7 @@ mod tests {
             tenant_name: tenant.to_owned(),
             key: KeyId::from_stored("k"),
             person: None,
+            models: None,
             scopes: [scope].into(),
         }
     }
@@ -143,5 +158,17 @@ mod tests {
         assert!(gates.read(&other).await.is_ok() && gates.change(&other).await.is_ok());
         let operator = principal("flood", Scope::Admin);
         assert!(gates.read(&operator).await.is_ok() && gates.change(&operator).await.is_ok());
+    }
+
+    #[test]
+    fn one_address_sends_few_reports_at_once_and_another_is_let_in_beside_it() {
+        let gates = Gates::new(&RegistrySettings::default());
+        let from = |text: &str| Some(Origin::of(text.parse().unwrap()));
+        let held: Vec<_> = (0..REPORTS_OF_ONE).map(|_| gates.begin_reports(from("10.0.0.1")).unwrap()).collect();
+        let refused = gates.begin_reports(from("10.0.0.1")).unwrap_err();
+        assert!(matches!(refused, RegistryError::NotLetIn { refusal, .. } if refusal.share == REPORTS_OF_ONE));
+        assert!(gates.begin_reports(from("10.0.0.2")).is_ok());
+        drop(held);
+        assert!(gates.begin_reports(from("10.0.0.1")).is_ok());
     }
 }

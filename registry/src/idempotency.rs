@@ -68,6 +68,8 @@ impl Registry {
     ) -> Result<Claim, RegistryError> {
         // An operator's acts are not repeated to a key of its tenant that could not have done them.
         let route = if principal.may(Scope::Admin) { format!("{route} (admin)") } else { route };
+        // Nor what a person makes for itself to another of the tenant.
+        let route = principal.person.iter().fold(route, |route, person| format!("{route} ({person})"));
         let name = Name { tenant_id: principal.tenant.to_string(), route, key };
         let claim = format!("clm_{}", Uuid::new_v4().simple());
         let lease = self.config.settings.lease;
@@ -184,6 +186,7 @@ mod tests {
             tenant_name: tenant.name,
             key: KeyId::from_stored("key"),
             person: None,
+            models: None,
             scopes: Scope::ALL.into_iter().collect(),
         };
         (registry, principal)

@@ -22,6 +22,7 @@ mod private;
 
 mod http;
 
+mod access;
 mod adapters;
 mod admin_key;
 mod catalog;

@@ -272,6 +272,12 @@ impl Registry {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
     }
 
+    /// The same registry, with the connections that are for what those ask for who have no key.
+    #[must_use]
+    pub(crate) fn for_strangers(&self) -> Self {
+        Self { db: self.pools.tenants.clone(), ..self.clone() }
+    }
+
     /// Whether the database answers now.
     pub async fn reaches_database(&self) -> bool {
         matches!(tokio::time::timeout(REACHING_TIME, self.db.ping()).await, Ok(Ok(())))

@@ -2,7 +2,7 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage};
+use souk_protocol::Scope::{AccessDecide, AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -23,6 +23,10 @@ pub enum Action {
     CreateKey,
     ListKeys,
     RevokeKey,
+    RotateKey,
+    ReportLeakedKeys,
+    GetPolicy,
+    SetPolicy,
     CreateAdapter,
     ListAdapters,
     GetAdapter,
@@ -61,6 +65,19 @@ pub enum Action {
     GetTag,
     PutTag,
     DeleteTag,
+    GetGate,
+    SetGate,
+    ListGrants,
+    PutGrant,
+    DeleteGrant,
+    RequestAccess,
+    ListAccessRequests,
+    GetAccessRequest,
+    WithdrawAccessRequest,
+    ListReceivedRequests,
+    ApproveAccess,
+    RejectAccess,
+    RevokeAccess,
 }
 
 /// Whose things an action can be done with.
@@ -74,10 +91,21 @@ pub enum Reach {
     Keys,
     /// The caller's tenant itself: its members, its chain of audit entries, its webhooks. With the scope `admin` every tenant.
     Tenant,
+    /// The keys that the caller, a person, has in its tenant. No row has it: it is what is left of [`Reach::Keys`] without
+    /// the scope.
+    Persons,
+    /// Whatever is shown in full.
+    Shown,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
     Own,
-    /// The adapters of the caller's tenant and every public one.
+    /// The adapters of the caller's tenant, public and gated ones, and those that are shared with it.
     Visible,
+    /// Those of them that it may call: gated ones that it was granted. Of others the model card.
+    Callable,
+    /// The requests for access that the caller's tenant made.
+    Asked,
+    /// The requests for access to the adapters of the caller's tenant; with the scope `admin` those of every tenant.
+    Received,
     /// Every tenant's adapters.
     Any,
 }
@@ -91,6 +119,10 @@ pub enum Needs {
     AnyKey,
     /// A key with this scope. `admin` implies the others.
     Scope(Scope),
+    /// The same, or a person's key or session for what is that person's own.
+    ScopeOrOwn(Scope),
+    /// A person's key or session with this scope, or the scope `admin`.
+    PersonWith(Scope),
 }
 
 /// One row of the table.
@@ -109,7 +141,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 50] = [
+pub const RULES: [Rule; 67] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -119,9 +151,13 @@ pub const RULES: [Rule; 50] = [
     rule(Action::RevokeService, "DELETE", "/services/{id}", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
-    rule(Action::CreateKey, "POST", "/keys", Needs::Scope(KeysManage), Reach::Keys),
-    rule(Action::ListKeys, "GET", "/keys", Needs::Scope(KeysManage), Reach::Keys),
-    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::Scope(KeysManage), Reach::Keys),
+    rule(Action::CreateKey, "POST", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::ListKeys, "GET", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::RotateKey, "POST", "/keys/{id}/rotate", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
+    rule(Action::ReportLeakedKeys, "POST", "/keys/revoke", Needs::Nothing, Reach::Shown),
+    rule(Action::GetPolicy, "GET", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetPolicy, "PUT", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::CreateAdapter, "POST", "/adapters", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::ListAdapters, "GET", "/adapters", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Needs::Scope(AdaptersRead), Reach::Visible),
@@ -171,7 +207,7 @@ pub const RULES: [Rule; 50] = [
         "GET",
         "/adapters/{owner}/{name}/versions/{version}/files/{file}",
         Needs::Scope(AdaptersRead),
-        Reach::Visible,
+        Reach::Callable,
     ),
     rule(
         Action::DeleteVersion,
@@ -238,15 +274,73 @@ pub const RULES: [Rule; 50] = [
     rule(Action::GetTag, "GET", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::PutTag, "PUT", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::DeleteTag, "DELETE", "/adapters/{owner}/{name}/tags/{tag}", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::GetGate, "GET", "/adapters/{owner}/{name}/gate", Needs::Scope(AdaptersRead), Reach::Visible),
+    rule(Action::SetGate, "PUT", "/adapters/{owner}/{name}/gate", Needs::Scope(AdaptersWrite), Reach::Own),
+    rule(Action::ListGrants, "GET", "/adapters/{owner}/{name}/grants", Needs::Scope(AccessDecide), Reach::Own),
+    rule(Action::PutGrant, "PUT", "/adapters/{owner}/{name}/grants/{tenant}", Needs::Scope(AccessDecide), Reach::Own),
+    rule(
+        Action::DeleteGrant,
+        "DELETE",
+        "/adapters/{owner}/{name}/grants/{tenant}",
+        Needs::Scope(AccessDecide),
+        Reach::Own,
+    ),
+    rule(
+        Action::RequestAccess,
+        "POST",
+        "/adapters/{owner}/{name}/access-requests",
+        Needs::Scope(AdaptersRead),
+        Reach::Visible,
+    ),
+    rule(Action::ListAccessRequests, "GET", "/access-requests", Needs::Scope(AdaptersRead), Reach::Asked),
+    rule(Action::GetAccessRequest, "GET", "/access-requests/{request}", Needs::Scope(AdaptersRead), Reach::Asked),
+    rule(
+        Action::WithdrawAccessRequest,
+        "POST",
+        "/access-requests/{request}/withdraw",
+        Needs::Scope(AdaptersRead),
+        Reach::Asked,
+    ),
+    rule(Action::ListReceivedRequests, "GET", "/access-requests/received", Needs::Scope(AccessDecide), Reach::Received),
+    rule(
+        Action::ApproveAccess,
+        "POST",
+        "/access-requests/{request}/approve",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
+    rule(
+        Action::RejectAccess,
+        "POST",
+        "/access-requests/{request}/reject",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
+    rule(
+        Action::RevokeAccess,
+        "POST",
+        "/access-requests/{request}/revoke",
+        Needs::PersonWith(AccessDecide),
+        Reach::Received,
+    ),
 ];
 
 /// Ends a call unless the caller's key carries the scope that `action` needs; answers with whose things it may be done.
 pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, RegistryError> {
     let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
     match rule.needs {
-        Needs::Scope(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
+        Needs::ScopeOrOwn(scope) if !principal.may(scope) && principal.person.is_some() => Ok(Reach::Persons),
+        Needs::Scope(scope) | Needs::ScopeOrOwn(scope) | Needs::PersonWith(scope) if !principal.may(scope) => {
+            Err(RegistryError::MissingScope(scope))
+        }
+        Needs::PersonWith(_) => require_decider(principal).map(|()| rule.reach),
         _ => Ok(rule.reach),
     }
+}
+
+/// Ends a call of a service with what persons decide, unless it is the operator's.
+pub(crate) fn require_decider(principal: &Principal) -> Result<(), RegistryError> {
+    if principal.person.is_some() || principal.may(Admin) { Ok(()) } else { Err(RegistryError::PersonNeeded) }
 }
 
 /// What a route does; `path` is the route's pattern below the prefix.
@@ -262,6 +356,17 @@ const fn rule(action: Action, method: &'static str, path: &'static str, needs: N
     Rule { action, method, path, needs, reach }
 }
 
+impl Needs {
+    /// The scope without which a service's key is refused, if there is one.
+    #[must_use]
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Nothing | Self::AnyKey => None,
+            Self::Scope(scope) | Self::ScopeOrOwn(scope) | Self::PersonWith(scope) => Some(scope),
+        }
+    }
+}
+
 impl Reach {
     /// As the documents say it.
     #[must_use]
@@ -271,8 +376,13 @@ impl Reach {
             Self::Itself => "the key itself",
             Self::Keys => "the tenant's keys",
             Self::Tenant => "the tenant itself",
+            Self::Persons => "the person's own keys",
+            Self::Shown => "the keys that are shown",
             Self::Own => "the tenant's adapters",
-            Self::Visible => "the tenant's and public adapters",
+            Self::Visible => "adapters that the tenant may see",
+            Self::Callable => "adapters that the tenant may call",
+            Self::Asked => "the tenant's requests",
+            Self::Received => "requests for the tenant's adapters",
             Self::Any => "everybody's adapters",
         }
     }
@@ -282,7 +392,7 @@ impl Reach {
 mod tests {
     use std::collections::BTreeSet;
 
-    use souk_protocol::{KeyId, Scopes, TenantId};
+    use souk_protocol::{KeyId, PersonId, Scopes, TenantId};
 
     use super::*;
 
@@ -292,6 +402,7 @@ mod tests {
             tenant_name: "acme".to_owned(),
             key: KeyId::from_stored("k"),
             person: None,
+            models: None,
             scopes: scopes.into_iter().collect::<Scopes>(),
         }
     }
@@ -318,10 +429,34 @@ mod tests {
     fn a_key_may_do_what_its_scopes_are_for_and_nothing_else() {
         for rule in RULES {
             for scope in Scope::ALL {
-                let may = !matches!(rule.needs, Needs::Scope(needed) if needed != scope && scope != Admin);
+                let has_scope = rule.needs.scope().is_none_or(|needed| needed == scope || scope == Admin);
+                let may = has_scope && (scope == Admin || !matches!(rule.needs, Needs::PersonWith(_)));
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
-            assert_eq!(require(&principal([]), rule.action).is_ok(), !matches!(rule.needs, Needs::Scope(_)));
+            assert_eq!(require(&principal([]), rule.action).is_ok(), rule.needs.scope().is_none());
+        }
+    }
+
+    #[test]
+    fn a_person_without_the_scope_reaches_what_is_its_own_and_a_service_nothing() {
+        let person = Principal { person: Some(PersonId::new()), ..principal([]) };
+        for rule in RULES {
+            let reach = require(&person, rule.action);
+            match rule.needs {
+                Needs::ScopeOrOwn(scope) => {
+                    assert_eq!(reach.ok(), Some(Reach::Persons), "{:?}", rule.action);
+                    let with_scope = Principal { scopes: [scope].into(), ..person.clone() };
+                    assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
+                }
+                Needs::Scope(_) => assert!(reach.is_err(), "{:?}", rule.action),
+                Needs::PersonWith(scope) => {
+                    assert!(reach.is_err(), "{:?}", rule.action);
+                    let with_scope = Principal { scopes: [scope].into(), ..person.clone() };
+                    assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
+                }
+                Needs::Nothing | Needs::AnyKey => assert_eq!(reach.ok(), Some(rule.reach)),
+            }
+            assert_ne!(rule.reach, Reach::Persons, "it is what is left of another");
         }
     }
 
@@ -332,6 +467,8 @@ mod tests {
                 Needs::Nothing => "no key".to_owned(),
                 Needs::AnyKey => "any".to_owned(),
                 Needs::Scope(scope) => format!("`{scope}`"),
+                Needs::ScopeOrOwn(scope) => format!("`{scope}`, or a person for own ones"),
+                Needs::PersonWith(scope) => format!("`{scope}` of a person, or `admin`"),
             };
             format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())
         });

@@ -41,6 +41,7 @@ mod tests {
             tenant_name: tenant.name,
             key: KeyId::from_stored("key"),
             person: None,
+            models: None,
             scopes: Scope::ALL.into_iter().collect(),
         };
         let (name, visibility) = ("sst2".to_owned(), Visibility::Private);

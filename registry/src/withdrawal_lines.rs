@@ -102,7 +102,8 @@ impl WithdrawalLines {
     }
 
     /// Where the stream begins. Where it cannot go on from what was heard, it tells all that may still matter: keys that
-    /// were revoked while tokens of theirs or answers for them may live, and versions that were taken down.
+    /// were revoked while tokens of theirs or answers for them may live, accesses that were withdrawn meanwhile, and versions
+    /// that were taken down.
     async fn begin(&self, lines: &mut Vec<Line>) -> Result<i64, DbErr> {
         let db = &self.registry.db;
         // Before the rest: what is withdrawn meanwhile is told twice rather than never.
@@ -118,6 +119,8 @@ impl WithdrawalLines {
         let services = services::revoked_within(db, REMEMBERED).await?;
         lines.extend(keys.into_iter().chain(services).map(|id| Line::Key(KeyId::from_stored(id))));
         let versions = versions::last_taken_down(db, TAKEN_DOWN_TOLD).await?;
+        let accesses = withdrawals::accesses_within(db, REMEMBERED).await?;
+        lines.extend(accesses.iter().filter_map(Withdrawn::from_row).map(Line::from));
         lines.extend(versions.iter().rev().filter_map(|row| row.digest.parse().ok()).map(Line::Version));
         Ok(newest)
     }
@@ -139,6 +142,7 @@ impl From<Withdrawn> for Line {
         match withdrawn {
             Withdrawn::Key(id) => Self::Key(id),
             Withdrawn::Version(digest) => Self::Version(digest),
+            Withdrawn::Access { adapter, from } => Self::Access { adapter, from },
         }
     }
 }

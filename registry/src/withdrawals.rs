@@ -1,4 +1,5 @@
-//! What is withdrawn while answers may run on it: a version that is taken down, a key that is revoked. New requests are
+//! What is withdrawn while answers may run on it: a version that is taken down, a key that is revoked, a tenant's access to
+//! an adapter. New requests are
 //! refused anyway, by [`Registry::resolve`](crate::Registry::resolve) and
 //! [`Registry::authenticate`](crate::Registry::authenticate); who serves versions in the same process ends what runs.
 //!
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseConnection;
-use souk_protocol::{Digest, KeyId};
+use souk_protocol::{AdapterName, Deprived, Digest, KeyId, TenantId};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -42,6 +43,13 @@ pub enum Withdrawn {
     Version(Digest),
     /// The key was revoked.
     Key(KeyId),
+    /// Some tenants may call the adapter no more.
+    Access {
+        /// The adapter.
+        adapter: AdapterName,
+        /// Who may not.
+        from: Deprived,
+    },
 }
 
 /// Tells of withdrawals.
@@ -56,10 +64,18 @@ pub(crate) struct Withdrawals {
 
 impl Withdrawn {
     /// As the table has it.
-    pub(crate) fn to_row(&self) -> (&'static str, String) {
+    pub(crate) fn to_row(&self) -> withdrawals::New {
+        let row = |kind, subject: String| withdrawals::New { kind, subject, adapter: None };
         match self {
-            Self::Version(digest) => ("version", digest.to_string()),
-            Self::Key(id) => ("key", id.as_str().to_owned()),
+            Self::Version(digest) => row("version", digest.to_string()),
+            Self::Key(id) => row("key", id.to_string()),
+            Self::Access { adapter, from } => {
+                let (kind, tenant) = match from {
+                    Deprived::Tenant(tenant) => ("access", tenant),
+                    Deprived::AllBut(owner) => ("access_all_but", owner),
+                };
+                withdrawals::New { adapter: Some(adapter.to_string()), ..row(kind, tenant.to_string()) }
+            }
         }
     }
 
@@ -68,8 +84,17 @@ impl Withdrawn {
         match row.kind.as_str() {
             "version" => row.subject.parse().ok().map(Self::Version),
             "key" => Some(Self::Key(KeyId::from_stored(&row.subject))),
+            "access" => Self::access(row, Deprived::Tenant),
+            "access_all_but" => Self::access(row, Deprived::AllBut),
             _ => None,
         }
+    }
+}
+
+impl Withdrawn {
+    fn access(row: &withdrawals::Model, from: impl FnOnce(TenantId) -> Deprived) -> Option<Self> {
+        let adapter = row.adapter.as_deref()?.parse().ok()?;
+        Some(Self::Access { adapter, from: from(TenantId::from_stored(&row.subject)) })
     }
 }
 
@@ -201,17 +226,29 @@ mod tests {
 
     #[test]
     fn a_row_says_what_was_withdrawn_and_an_unknown_word_nothing() {
-        let row = |(kind, subject): (&str, String)| withdrawals::Model {
+        let row = |new: withdrawals::New| withdrawals::Model {
             id: 1,
-            kind: kind.to_owned(),
-            subject,
+            kind: new.kind.to_owned(),
+            subject: new.subject,
             told_by: String::new(),
             withdrawn_at_ms: 0,
+            adapter: new.adapter,
         };
-        for one in [Withdrawn::Version(Digest::of(b"x")), Withdrawn::Key(KeyId::from_stored("k"))] {
+        let access = |from: fn(TenantId) -> Deprived| Withdrawn::Access {
+            adapter: "acme/sst2".parse().unwrap(),
+            from: from(TenantId::from_stored("ten_1")),
+        };
+        for one in [
+            Withdrawn::Version(Digest::of(b"x")),
+            Withdrawn::Key(KeyId::from_stored("k")),
+            access(Deprived::Tenant),
+            access(Deprived::AllBut),
+        ] {
             assert_eq!(Withdrawn::from_row(&row(one.to_row())), Some(one));
         }
-        assert_eq!(Withdrawn::from_row(&row(("version", "not a digest".to_owned()))), None);
-        assert_eq!(Withdrawn::from_row(&row(("tenant", "t".to_owned()))), None);
+        let unknown = |kind, subject: &str| withdrawals::New { kind, subject: subject.to_owned(), adapter: None };
+        for new in [unknown("version", "not a digest"), unknown("tenant", "t"), unknown("access", "ten_1")] {
+            assert_eq!(Withdrawn::from_row(&row(new)), None);
+        }
     }
 }

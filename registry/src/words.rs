@@ -11,6 +11,10 @@ pub(crate) enum Visibility {
     /// Its owner alone.
     #[default]
     Private,
+    /// Its owner and the tenants that it was granted to; nobody else can tell that it exists.
+    Shared,
+    /// Every tenant sees it; its owner and the tenants that it was granted to call it and fetch its files.
+    Gated,
     /// Every tenant.
     Public,
 }
@@ -34,17 +38,71 @@ pub(crate) enum VersionState {
     Deleted,
 }
 
+/// Where a request for access stands. What leads where is in [`crate::access`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RequestState {
+    /// The owner has not decided.
+    Pending,
+    /// The tenant was granted access.
+    Approved,
+    /// It was not.
+    Rejected,
+    /// The tenant took it back, or gave up what was granted.
+    Withdrawn,
+    /// The owner took back what was granted.
+    Revoked,
+}
+
+impl RequestState {
+    pub(crate) const ALL: [Self; 5] = [Self::Pending, Self::Approved, Self::Rejected, Self::Withdrawn, Self::Revoked];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Withdrawn => "withdrawn",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// A word that this program does not know leads nowhere.
+    pub(crate) fn from_column(text: &str) -> Self {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).unwrap_or(Self::Withdrawn)
+    }
+}
+
 impl Visibility {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Private => "private",
+            Self::Shared => "shared",
+            Self::Gated => "gated",
             Self::Public => "public",
+        }
+    }
+
+    /// Whether somebody may call what is `before` and not what is this. A grant counts for shared and gated ones alike.
+    pub(crate) const fn hides_from_some_that(self, before: Self) -> bool {
+        self.openness() < before.openness()
+    }
+
+    /// How many may call it: its owner, those with a grant, everybody.
+    const fn openness(self) -> u8 {
+        match self {
+            Self::Private => 0,
+            Self::Shared | Self::Gated => 1,
+            Self::Public => 2,
         }
     }
 
     /// A word that this program does not know hides.
     pub(crate) fn from_column(text: &str) -> Self {
-        if text == Self::Public.as_str() { Self::Public } else { Self::Private }
+        [Self::Shared, Self::Gated, Self::Public]
+            .into_iter()
+            .find(|visibility| visibility.as_str() == text)
+            .unwrap_or(Self::Private)
     }
 }
 
@@ -94,7 +152,14 @@ mod tests {
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
         assert_eq!(VersionState::from_column("quarantined"), VersionState::TakenDown);
-        assert_eq!(Visibility::from_column("shared"), Visibility::Private);
+        for visibility in [Visibility::Private, Visibility::Shared, Visibility::Gated, Visibility::Public] {
+            assert_eq!(Visibility::from_column(visibility.as_str()), visibility);
+        }
+        assert_eq!(Visibility::from_column("secret"), Visibility::Private);
+        for state in RequestState::ALL {
+            assert_eq!(RequestState::from_column(state.as_str()), state);
+        }
+        assert_eq!(RequestState::from_column("escalated"), RequestState::Withdrawn);
     }
 
     #[test]

@@ -12,29 +12,48 @@ use crate::cli::KeysCommand;
 use crate::client::Client;
 use crate::config::Config;
 use crate::private_file::PrivateFile;
+use crate::terminal::cell;
 use crate::{telemetry, terminal};
 
 pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
-        KeysCommand::Create { server, name, scopes, tenant } => {
+        KeysCommand::Create { server, name, scopes, models, service, personal, expires_at, tenant, json } => {
+            let mut body = json!({ "name": name, "scopes": scopes, "expires_at": expires_at, "tenant": tenant });
+            if service || personal {
+                body["kind"] = json!(if service { "service" } else { "personal" });
+            }
+            if !models.is_empty() {
+                body["models"] = json!(models);
+            }
             let client = Client::new(&server)?;
-            let mut body = json!({ "name": name, "scopes": scopes });
-            if let Some(tenant) = tenant {
-                body["tenant"] = Value::String(tenant);
-            }
             let key: Value = client.json(client.request(Method::POST, "/registry/v1/keys").json(&body)).await?;
-            let secret = key.get("secret").and_then(Value::as_str).context("the server's answer has no secret")?;
-            terminal::note("This secret is shown once:");
-            terminal::line(secret)?;
+            show_secret(&key, json)?;
         }
-        KeysCommand::List { server, json } => {
-            let keys = Client::new(&server)?.list("/registry/v1/keys").await?;
-            if json {
-                terminal::json(&keys)?;
+        KeysCommand::List { server, tenant, json } => {
+            let keys = Client::new(&server)?.all(&of_tenant("/registry/v1/keys", tenant.as_deref())).await?;
+            show_keys(&keys, json)?;
+        }
+        KeysCommand::Rotate { server, id, overlap_s, json } => {
+            let client = Client::new(&server)?;
+            let path = format!("/registry/v1/keys/{id}/rotate");
+            let request = client.request(Method::POST, &path).json(&json!({ "overlap_s": overlap_s }));
+            let key: Value = client.json(request).await?;
+            show_secret(&key, json)?;
+            terminal::note(&format!("The old key {id} ends at {}.", cell(&key, "old_ends_at")));
+        }
+        KeysCommand::Policy { server, set, max_days, scopes, no_personal, end_breaking, tenant, json } => {
+            let client = Client::new(&server)?;
+            let path = of_tenant("/registry/v1/policy", tenant.as_deref());
+            let request = if set {
+                let scopes = (!scopes.is_empty()).then_some(scopes);
+                client.request(Method::PUT, &path).json(&json!({
+                    "max_key_days": max_days, "scopes": scopes, "personal_keys": !no_personal,
+                    "end_breaking": end_breaking,
+                }))
             } else {
-                let rows: Vec<_> = keys.iter().map(key_row).collect();
-                terminal::table(&["ID", "NAME", "SCOPES", "STATE"], &rows)?;
-            }
+                client.request(Method::GET, &path)
+            };
+            show_policy(&client.json(request).await?, json)?;
         }
         KeysCommand::Revoke { server, id, keep_made } => {
             let client = Client::new(&server)?;
@@ -70,10 +89,80 @@ async fn recover(registry: &RegistryConfig, file: Option<&Path>) -> anyhow::Resu
     Ok(())
 }
 
+fn of_tenant(path: &str, tenant: Option<&str>) -> String {
+    tenant.map_or_else(|| path.to_owned(), |tenant| format!("{path}?tenant={tenant}"))
+}
+
+fn show_secret(key: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return Ok(terminal::json(key)?);
+    }
+    let secret = key.get("secret").and_then(Value::as_str).context("the server's answer has no secret")?;
+    terminal::note("This secret is shown once:");
+    Ok(terminal::line(secret)?)
+}
+
+fn show_keys(keys: &[Value], as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return Ok(terminal::json(&keys)?);
+    }
+    let rows: Vec<_> = keys.iter().map(key_row).collect();
+    Ok(terminal::table(&["ID", "NAME", "KIND", "SCOPES", "MODELS", "EXPIRES", "LAST USED", "STATE"], &rows)?)
+}
+
+fn show_policy(policy: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return Ok(terminal::json(policy)?);
+    }
+    let or_none = |field: &str| Some(cell(policy, field)).filter(|text| !text.is_empty()).unwrap_or("no bound".into());
+    let personal = if policy["personal_keys"] == true { "allowed" } else { "not allowed" };
+    let rows = [("longest life in days", "max_key_days"), ("scopes", "scopes")]
+        .map(|(what, field)| vec![what.to_owned(), or_none(field)]);
+    let rows = rows.into_iter().chain([vec!["personal keys".to_owned(), personal.to_owned()]]);
+    terminal::table(&["POLICY", ""], &rows.collect::<Vec<_>>())?;
+    let breaking = policy.get("breaking").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if breaking.is_empty() {
+        return Ok(());
+    }
+    let were = if policy["ended"] == true { "were revoked" } else { "break it and go on" };
+    terminal::note(&format!("{} keys {were}:", policy["num_breaking"]));
+    let rows: Vec<_> =
+        breaking.iter().map(|key| vec![cell(key, "id"), cell(key, "name"), cell(key, "breaks")]).collect();
+    Ok(terminal::table(&["ID", "NAME", "BREAKS"], &rows)?)
+}
+
 fn key_row(key: &Value) -> Vec<String> {
-    let text = |field: &str| key.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let scopes: Vec<&str> =
-        key.get("scopes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    let state = if key.get("revoked_at").is_some_and(|at| !at.is_null()) { "revoked" } else { "active" };
-    vec![text("id"), text("name"), scopes.join(" "), state.to_owned()]
+    let state = match () {
+        () if !key["revoked_at"].is_null() && !key["revoked_for"].is_null() => cell(key, "revoked_for"),
+        () if !key["revoked_at"].is_null() => "revoked".to_owned(),
+        () if !key["replaced_by"].is_null() => "replaced".to_owned(),
+        () => "active".to_owned(),
+    };
+    let models = if key["models"].is_null() { "all".to_owned() } else { cell(key, "models") };
+    let fields = ["id", "name", "kind", "scopes"].map(|field| cell(key, field));
+    let moments = ["expires_at", "last_used_at"].map(|field| cell(key, field));
+    fields.into_iter().chain([models]).chain(moments).chain([state]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_row_with_what_became_of_it() {
+        let key = |fields: Value| {
+            let mut key = json!({
+                "id": "k1", "name": "ci", "kind": "service", "scopes": ["inference", "adapters:read"], "models": null,
+                "expires_at": null, "last_used_at": null, "revoked_at": null, "revoked_for": null, "replaced_by": null,
+            });
+            key.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            key_row(&key)
+        };
+        let active = ["k1", "ci", "service", "inference adapters:read", "all", "", "", "active"];
+        assert_eq!(key(json!({})), active);
+        let listed = key(json!({ "models": ["a/*", "b/c"], "replaced_by": "k2" }));
+        assert_eq!((listed[4].as_str(), listed[7].as_str()), ("a/* b/c", "replaced"));
+        assert_eq!(key(json!({ "revoked_at": "2026", "replaced_by": "k2" }))[7], "revoked");
+        assert_eq!(key(json!({ "revoked_at": "2026", "revoked_for": "leaked" }))[7], "leaked");
+    }
 }

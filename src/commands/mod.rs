@@ -1,5 +1,6 @@
 //! One command, one file. Each reads its arguments, does its work and prints its result.
 
+mod access;
 mod audit;
 mod bench;
 mod chat;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gateway(arguments) => until_it_ends(gateway::run(config, arguments)),
         Command::Services(command) => small_runtime()?.block_on(services::run(command)),
         Command::Models(command) => models::run(&config, command),
+        Command::Access(command) => small_runtime()?.block_on(access::run(command)),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),

@@ -22,7 +22,7 @@ pub(crate) async fn run(command: TenantsCommand) -> anyhow::Result<ExitCode> {
         TenantsCommand::Export(arguments) => super::tenant_data::export(arguments).await?,
         TenantsCommand::Erase(arguments) => super::tenant_data::erase(arguments).await?,
         TenantsCommand::List { server, json } => {
-            let tenants = Client::new(&server)?.list(TENANTS).await?;
+            let tenants = Client::new(&server)?.all(TENANTS).await?;
             if json {
                 terminal::json(&tenants)?;
             } else {

@@ -24,7 +24,11 @@ pub(crate) enum Caller {
     Only(Scope),
     /// A key of acme with all scopes but `admin`.
     Owner,
-    /// The same of another tenant, which has nothing.
+    /// A key of a person of acme that may call models and see adapters.
+    Person,
+    /// A key of a person of acme that decides who gets access.
+    Decider,
+    /// A key as the owner's of another tenant, which has nothing.
     Stranger,
     /// The key of the first start.
     Operator,
@@ -33,7 +37,7 @@ pub(crate) enum Caller {
 impl Caller {
     pub(crate) fn all() -> Vec<Self> {
         let unknown = [Self::Nobody, Self::Garbage, Self::Revoked, Self::Expired];
-        let known = [Self::Owner, Self::Stranger, Self::Operator];
+        let known = [Self::Owner, Self::Person, Self::Decider, Self::Stranger, Self::Operator];
         unknown.into_iter().chain(Scope::ALL.into_iter().map(Self::Only)).chain(known).collect()
     }
 
@@ -43,8 +47,15 @@ impl Caller {
             Self::Nobody | Self::Garbage | Self::Revoked | Self::Expired => false,
             Self::Only(own) => own == scope || own == Scope::Admin,
             Self::Owner | Self::Stranger => scope != Scope::Admin,
+            Self::Person => matches!(scope, Scope::Inference | Scope::AdaptersRead),
+            Self::Decider => matches!(scope, Scope::AdaptersRead | Scope::AccessDecide),
             Self::Operator => true,
         }
+    }
+
+    /// Whether the key is a person's.
+    pub(crate) const fn is_person(self) -> bool {
+        matches!(self, Self::Person | Self::Decider)
     }
 
     /// Why the key is no good, as the registry and the gateway call it; `None` for a good one.
@@ -71,6 +82,7 @@ impl Caller {
     pub(crate) const fn gives(self) -> &'static str {
         match self {
             Self::Only(scope) => scope.as_str(),
+            Self::Decider => "adapters:read",
             _ => "inference",
         }
     }

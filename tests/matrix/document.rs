@@ -35,6 +35,8 @@ pub(crate) struct Route {
 #[derive(Clone, Debug)]
 struct Body {
     is_form: bool,
+    /// Whether it is a list of objects.
+    is_list: bool,
     properties: Vec<String>,
     required: Vec<String>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Names {
     pub(crate) adapter: String,
     /// The id of a key that the caller may revoke.
     pub(crate) key: String,
+    /// The id of a request for access that the caller may take a step with.
+    pub(crate) request: String,
     /// What nothing is called yet.
     pub(crate) fresh: String,
     /// A scope that the caller can give away.
@@ -109,6 +113,8 @@ impl Route {
             (Service::Registry, "name") => adapter,
             (Service::Registry, "version") => "1.0.0",
             (Service::Registry, "tag") => "prod",
+            (Service::Registry, "request") => &names.request,
+            (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "file") => "manifest.json",
             // One that nothing else is asked of.
             (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
@@ -131,7 +137,7 @@ impl Route {
                 ),
             }
         }
-        Value::Object(object)
+        if body.is_list { json!([object]) } else { Value::Object(object) }
     }
 
     fn property(&self, name: &str, names: &Names) -> Option<Value> {
@@ -143,7 +149,10 @@ impl Route {
             (Service::Gateway, "max_tokens" | "max_completion_tokens") => json!(1),
             (Service::Gateway, "tokens") => json!([1, 2]),
             (Service::Registry, "name") => json!(names.fresh),
+            // A policy without bounds, so that other cells make what keys they like.
+            (Service::Registry, "scopes") if self.path.ends_with("/policy") => return None,
             (Service::Registry, "scopes") => json!([names.scope]),
+            (Service::Registry, "token") => json!("no key"),
             (Service::Registry, "version") => json!("1.0.0"),
             // A name that never means anything.
             (Service::Registry, "url") => json!("https://hooks.invalid/"),
@@ -151,6 +160,7 @@ impl Route {
             (Service::Registry, "size_bytes") => json!(8),
             (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
+            (Service::Registry, "questions") => json!([]),
             _ => return None,
         })
     }
@@ -207,9 +217,12 @@ fn is_method(key: &str) -> bool {
 fn body_of(document: &Value, operation: &Value) -> Option<Body> {
     let content = operation["requestBody"]["content"].as_object()?;
     let (kind, body) = content.iter().next().expect("a body has a type");
-    let mut found = Body { is_form: kind == "multipart/form-data", properties: Vec::new(), required: Vec::new() };
+    let is_list = body["schema"]["type"] == "array";
+    let (properties, required) = (Vec::new(), Vec::new());
+    let mut found = Body { is_form: kind == "multipart/form-data", is_list, properties, required };
     assert!(found.is_form || kind == "application/json", "the matrix does not know how to send {kind}");
-    collect_properties(document, &body["schema"], &mut found);
+    let schema = if is_list { &body["schema"]["items"] } else { &body["schema"] };
+    collect_properties(document, schema, &mut found);
     Some(found)
 }
 
@@ -233,7 +246,13 @@ fn a_route_that_cannot_be_filled_is_named() {
         "parameters": [{ "name": "frob", "in": "path", "required": true }], "responses": { "200": {} },
     } } } });
     let route = routes_of(Service::Registry, &document).remove(0);
-    let names = Names { adapter: "a/b".to_owned(), key: "k".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+    let names = Names {
+        adapter: "a/b".to_owned(),
+        key: "k".to_owned(),
+        request: "r".to_owned(),
+        fresh: "n".to_owned(),
+        scope: "inference",
+    };
     let panic = std::panic::catch_unwind(|| route.fill(&names)).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert!(message.contains("GET /registry/v1/x/{frob}") && message.contains("`frob`"), "{message}");

@@ -23,7 +23,8 @@ pub(crate) fn expected(route: &Route, caller: Caller, port: Port, subject: Subje
     }
 }
 
-/// All of its guarded routes are for keys of scope `inference`, and see what the registry calls [`Reach::Visible`].
+/// All of its guarded routes are for keys of scope `inference`, and see and call what the registry calls
+/// [`Reach::Visible`] and [`Reach::Callable`].
 fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Expected {
     if route.path == "/metrics" && port == Port::Public {
         return Expected::Refused(404, Some("unknown_url"));
@@ -38,6 +39,7 @@ fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Ex
         None if subject == Subject::Absent || subject.is_hidden_from(caller.tenant()) => {
             Expected::Refused(404, Some("model_not_found"))
         }
+        None if subject.is_gated_for(caller.tenant()) => Expected::Refused(403, Some("access_needed")),
         None if subject.is_taken_down() => Expected::Refused(410, Some("model_taken_down")),
         None => Expected::Done,
     }
@@ -56,12 +58,18 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     if port == Port::Public && caller.may(Scope::Admin) {
         return Expected::Refused(403, Some("operators_port_only"));
     }
-    if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) {
+    let lacks_scope = rule.needs.scope().is_some_and(|scope| !caller.may(scope));
+    let is_for_own = matches!(rule.needs, Needs::ScopeOrOwn(_)) && caller.is_person();
+    if lacks_scope && !is_for_own {
         return Expected::Refused(403, Some("scope_missing"));
     }
     if route.path.contains("{webhook}") {
         // There is none, which is what another tenant's looks like, too.
         return Expected::Refused(404, Some("not_found"));
+    }
+    let may_decide = caller.is_person() || caller.may(Scope::Admin);
+    if matches!(rule.needs, Needs::PersonWith(_)) && !may_decide {
+        return Expected::Refused(403, Some("person_needed"));
     }
     if !route.names_an_adapter() {
         return Expected::Done;
@@ -70,12 +78,24 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     match rule.reach {
         _ if subject == Subject::Absent => Expected::Refused(404, Some("not_found")),
         Reach::Any => Expected::Done,
-        Reach::Visible | Reach::Own if subject.is_hidden_from(caller.tenant()) => {
+        Reach::Visible | Reach::Callable | Reach::Own if subject.is_hidden_from(caller.tenant()) => {
             Expected::Refused(404, Some("not_found"))
         }
         Reach::Own if !is_own => Expected::Refused(403, Some("not_owner")),
         // The server that is asked keeps objects in a folder. What a bucket takes is in registry/tests/api/direct_uploads.rs.
         _ if goes_past_the_registry(rule.action) => Expected::Refused(409, Some("direct_uploads_unavailable")),
+        Reach::Callable if subject.is_gated_for(caller.tenant()) => Expected::Refused(403, Some("access_needed")),
+        // Who has access has nothing to ask for.
+        _ if rule.action == Action::RequestAccess && !subject.is_gated_for(caller.tenant()) => {
+            Expected::Refused(409, Some("already_granted"))
+        }
+        // A gated adapter is granted by persons.
+        _ if matches!(rule.action, Action::PutGrant | Action::DeleteGrant)
+            && subject == Subject::Gated
+            && !may_decide =>
+        {
+            Expected::Refused(403, Some("person_needed"))
+        }
         _ if subject.is_taken_down() => of_taken_down(rule.action),
         _ => Expected::Done,
     }

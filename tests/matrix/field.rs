@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use souk_protocol::Scope;
 use souk_testkit::peft::{Files, Stored, Tensor, weights_file};
@@ -31,6 +32,9 @@ pub(crate) struct Field {
 
 const ALL_BUT_ADMIN: [&str; 7] =
     ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
+
+/// The person whose key [`Caller::Person`] presents.
+const PERSON: &str = "per_matrix";
 
 impl Field {
     pub(crate) async fn new() -> Self {
@@ -72,17 +76,28 @@ impl Field {
             true => self.make(subject).await,
             false => self.looked_at[&subject].clone(),
         };
-        let key = if changes && route.path.ends_with("/keys/{id}") {
-            self.key(caller.tenant(), &["inference"]).await.0
-        } else if changes && route.path.ends_with("/services/{id}") {
+        let key = if changes && route.path.ends_with("/services/{id}") {
             self.as_operator("services", json!({ "name": "gateway-1" })).await["id"].as_str().unwrap().to_owned()
+        } else if changes && route.path.contains("/keys/{id}") {
+            let (id, _) = self.key(caller.tenant(), &[caller.gives()]).await;
+            if caller.is_person() {
+                self.give_to_person(&id).await;
+            }
+            id
         } else {
             // One that nobody may see, which is what it is to those who are refused before that matters.
             "key_0000000000".to_owned()
         };
+        let request = match expected == Expected::Done && route.path.contains("{request}") {
+            true => self.request_for(route, caller).await,
+            false => "acr_0".to_owned(),
+        };
+        if changes && route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
+            self.grant(&adapter, "stranger", None).await;
+        }
         self.num_made += 1;
-        let names =
-            Names { adapter: adapter.clone(), key, fresh: format!("n{}", self.num_made), scope: caller.gives() };
+        let fresh = format!("n{}", self.num_made);
+        let names = Names { adapter: adapter.clone(), key, request, fresh, scope: caller.gives() };
         let filled = route.fill(&names);
         (adapter, self.send(&filled, &route.method, caller, port).await)
     }
@@ -90,7 +105,13 @@ impl Field {
     /// Asks a path with another method and nothing in the body.
     pub(crate) async fn ask_with(&self, route: &Route, method: &Method, caller: Caller, port: Port) -> Answer {
         let adapter = self.looked_at[&Subject::Private].clone();
-        let names = Names { adapter, key: "key_0".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+        let names = Names {
+            adapter,
+            key: "key_0".to_owned(),
+            request: "acr_0".to_owned(),
+            fresh: "n".to_owned(),
+            scope: "inference",
+        };
         let filled = Filled { json: None, is_upload: false, ..route.fill(&names) };
         self.send(&filled, method, caller, port).await
     }
@@ -113,7 +134,8 @@ impl Field {
     /// Asks a route with whatever is presented.
     pub(crate) async fn ask_as(&self, route: &Route, presented: &str, port: Port) -> Answer {
         let adapter = self.looked_at[&Subject::Private].clone();
-        let names = Names { adapter, key: "key_0".to_owned(), fresh: "n".to_owned(), scope: "inference" };
+        let (key, request) = ("key_0".to_owned(), "acr_0".to_owned());
+        let names = Names { adapter, key, request, fresh: "n".to_owned(), scope: "inference" };
         let filled = route.fill(&names);
         let base = if port == Port::Public { &self.stack.url } else { &self.operators_url };
         let mut request =
@@ -158,6 +180,16 @@ impl Field {
             }
             Caller::Only(scope) => self.key("acme", &[scope.as_str()]).await.1,
             Caller::Owner => self.owners["acme"].clone(),
+            Caller::Person => {
+                let (id, secret) = self.key("acme", &["inference", "adapters:read"]).await;
+                self.give_to_person(&id).await;
+                secret
+            }
+            Caller::Decider => {
+                let (id, secret) = self.key("acme", &["adapters:read", "access:decide"]).await;
+                self.give_to_person(&id).await;
+                secret
+            }
             Caller::Stranger => self.key("stranger", &ALL_BUT_ADMIN).await.1,
             Caller::Operator => self.stack.admin_key.clone(),
         }
@@ -171,7 +203,7 @@ impl Field {
         if subject == Subject::Absent {
             return name;
         }
-        let visibility = if subject.is_public() { "public" } else { "private" };
+        let visibility = subject.visibility();
         let post = |path: &str| self.registry(Method::POST, path, &self.owners[owner]);
         created(post("adapters").json(&json!({ "name": short, "visibility": visibility }))).await;
         created(post(&format!("adapters/{name}/versions")).multipart(form("1.0.0", files(self.num_made)))).await;
@@ -180,7 +212,40 @@ impl Field {
         if subject.is_taken_down() {
             self.as_operator(&format!("adapters/{name}/versions/1.0.0/take-down"), json!({ "reason": "a test" })).await;
         }
+        if subject.was_granted() {
+            self.grant(&name, "acme", (!subject.is_granted()).then_some(1)).await;
+        }
         name
+    }
+
+    /// Grants an adapter to a tenant, in the server's database, until a moment that may have passed.
+    async fn grant(&self, adapter: &str, tenant: &str, expires_at_ms: Option<i64>) {
+        let (owner, name) = adapter.split_once('/').unwrap();
+        let expires = expires_at_ms.map_or_else(|| "NULL".to_owned(), |at_ms| at_ms.to_string());
+        self.in_database(&format!(
+            "INSERT INTO adapter_grants \
+             (adapter_id, tenant_id, owner, name, expires_at_ms, note, granted_at_ms, granted_by) \
+             SELECT a.id, t.id, a.owner, a.name, {expires}, '', 0, 'matrix' FROM adapters a, tenants t \
+             WHERE a.owner = '{owner}' AND a.name = '{name}' AND t.name = '{tenant}'"
+        ))
+        .await;
+    }
+
+    /// The id of a request that the caller may take the route's step with.
+    async fn request_for(&mut self, route: &Route, caller: Caller) -> String {
+        let step = route.path.rsplit('/').next().unwrap();
+        let is_of_owner = matches!(step, "approve" | "reject" | "revoke");
+        // What is decided was asked for by a stranger; the caller's own is for what rival has.
+        let (subject, asker) =
+            if is_of_owner { (Subject::Gated, "stranger") } else { (Subject::OthersGated, caller.tenant()) };
+        let (adapter, (_, key)) = (self.make(subject).await, self.key(asker, &["adapters:read"]).await);
+        let path = format!("adapters/{adapter}/access-requests");
+        let asked = created(self.registry(Method::POST, &path, &key).json(&json!({}))).await;
+        let id = asked["id"].as_str().unwrap().to_owned();
+        if step == "revoke" {
+            self.as_operator(&format!("access-requests/{id}/approve"), json!({})).await;
+        }
+        id
     }
 
     /// Id and secret of a new key.
@@ -189,6 +254,17 @@ impl Field {
         let made = self.as_operator("keys", json!({ "name": "k", "scopes": scopes, "tenant": tenant })).await;
         let text = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{made} has no {name}")).to_owned();
         (text("id"), text("secret"))
+    }
+
+    /// Makes a key the person's, in the server's database: it signs nobody in.
+    async fn give_to_person(&self, key: &str) {
+        self.in_database(&format!("UPDATE api_keys SET person_id = '{PERSON}' WHERE id = '{key}'")).await;
+    }
+
+    async fn in_database(&self, statement: &str) {
+        let db = souk_registry::open_sqlite(&self.stack.data_dir().join("registry.sqlite")).await.unwrap();
+        db.execute_unprepared(statement).await.unwrap();
+        db.close().await.unwrap();
     }
 
     async fn as_operator(&self, path: &str, body: Value) -> Value {

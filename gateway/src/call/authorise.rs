@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use souk_protocol::{AdapterRef, ModelRef, Principal, ResolvedAdapter};
+use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -17,6 +18,8 @@ pub(crate) struct CalledModel {
     pub(crate) base: Arc<ServedBase>,
     /// Adapters with their weights, in order of application; none for the base model.
     pub(crate) adapters: Vec<(ResolvedAdapter, f32)>,
+    /// A moment before the registry was asked.
+    pub(crate) asked_at: Instant,
 }
 
 impl CalledModel {
@@ -25,18 +28,27 @@ impl CalledModel {
         gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog()).await
     }
 
+    /// A base model alone, which nobody is asked about.
+    pub(crate) fn of_base(base: &Arc<ServedBase>) -> Self {
+        Self { base: Arc::clone(base), adapters: Vec::new(), asked_at: Instant::now() }
+    }
+
     /// What `model` alone means.
     pub(crate) async fn of(gateway: &Gateway, caller: &Principal, model: &str) -> Result<Self, ApiError> {
+        let asked_at = Instant::now();
         let not_found = || ApiError::ModelNotFound(model.chars().take(200).collect());
         match model.parse::<ModelRef>().map_err(|_| not_found())? {
             ModelRef::Base(id) => {
+                if caller.models.as_ref().is_some_and(|allowed| !allowed.allow_base(&id)) {
+                    return Err(not_allowed(model));
+                }
                 let base = gateway.bases().iter().find(|base| base.id == id).ok_or_else(not_found)?;
-                Ok(Self { base: Arc::clone(base), adapters: Vec::new() })
+                Ok(Self::of_base(base))
             }
             ModelRef::Adapter(reference) => {
-                let adapter = gateway.catalog().resolve(caller, &reference).await?;
+                let adapter = resolve(gateway, caller, &reference).await?;
                 let base = gateway.base_with(&adapter.base).ok_or_else(|| ApiError::BaseNotServed(model.to_owned()))?;
-                Ok(Self { base, adapters: vec![(adapter, 1.0)] })
+                Ok(Self { base, adapters: vec![(adapter, 1.0)], asked_at })
             }
         }
     }
@@ -57,7 +69,7 @@ impl CalledModel {
             let path = format!("adapters[{index}].id");
             let reference = weighted.id.parse::<AdapterRef>();
             let reference = reference.map_err(|error| ApiError::invalid(&path, format!("'{path}': {error}.")))?;
-            let adapter = gateway.catalog().resolve(caller, &reference).await?;
+            let adapter = resolve(gateway, caller, &reference).await?;
             if adapter.base != called.base.digest {
                 let message = format!("'{path}' is an adapter of another base model than '{model}'.");
                 return Err(ApiError::invalid(&path, message));
@@ -79,4 +91,22 @@ impl CalledModel {
             _ => None,
         }
     }
+}
+
+/// What a reference means for this caller, if its key may call it. A name that is not on the key's list is not looked up:
+/// the answer is the same whether or not there is such an adapter.
+async fn resolve(gateway: &Gateway, caller: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ApiError> {
+    let allowed = caller.models.as_ref();
+    if allowed.is_some_and(|allowed| !allowed.may_allow(&reference.name)) {
+        return Err(not_allowed(&reference.to_string()));
+    }
+    let adapter = gateway.catalog().resolve(caller, reference).await?;
+    if allowed.is_some_and(|allowed| !allowed.allow(reference, &adapter.version, &adapter.digest)) {
+        return Err(not_allowed(&reference.to_string()));
+    }
+    Ok(adapter)
+}
+
+fn not_allowed(model: &str) -> ApiError {
+    ApiError::ModelNotAllowed(model.chars().take(200).collect())
 }

@@ -9,7 +9,7 @@ use super::admit::Place;
 use super::authorise::CalledModel;
 use super::follow::{Journey, RunningJob};
 use super::lanes;
-use super::open_jobs::Ending;
+use super::open_jobs::{Asked, Ending};
 use super::prepare::Prepared;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -41,7 +41,12 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
     let adapters: Vec<AdapterUse> =
         adapters.map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight }).collect();
     let journey = Journey {
-        key: order.key.clone(),
+        asked: Arc::new(Asked {
+            tenant: order.tenant.clone(),
+            key: order.key.clone(),
+            names: order.model.adapters.iter().map(|(adapter, _)| adapter.name.clone()).collect(),
+            at: order.model.asked_at,
+        }),
         lane: lane_for(gateway, order.model).await?,
         deadline: Instant::now() + timeout,
         ending: Arc::new(Ending::default()),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, KeyId, NodeId, Outcome, TokenId};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome, TokenId};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
 use super::admit::Place;
-use super::open_jobs::{Ending, News};
+use super::open_jobs::{Asked, Ending, News};
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -38,8 +38,8 @@ pub(crate) struct RunningJob {
 
 /// What the jobs of one request have in common on their way through the queue.
 pub(crate) struct Journey {
-    /// The key that asks for them.
-    pub(crate) key: KeyId,
+    /// Who asks for them.
+    pub(crate) asked: Arc<Asked>,
     /// The lane that they wait in; `None` leaves them to the first node with room.
     pub(crate) lane: Option<NodeId>,
     /// When their answers stop being wanted.
@@ -59,7 +59,7 @@ impl RunningJob {
     ) -> Result<Self, ApiError> {
         let events = gateway.hub().subscribe(job.id.clone(), EventHub::capacity_for(&job));
         let opening =
-            Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, key: &journey.key, place };
+            Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, asked: &journey.asked, place };
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };

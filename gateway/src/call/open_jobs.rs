@@ -9,8 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use souk_protocol::{Digest, GatewayId, JobFailure, JobId, KeyId, Outcome, PoolId};
+use souk_protocol::{AdapterName, Deprived, Digest, GatewayId, JobFailure, JobId, KeyId, Outcome, PoolId, TenantId};
 use souk_queue::{JobQueue, Notice, NoticeKind, Settled};
+use tokio::time::Instant;
 
 /// Longest wait in one call; only bounds how long a dead connection can go unnoticed.
 const WAIT: Duration = Duration::from_secs(30);
@@ -31,14 +32,33 @@ struct Table {
     jobs: HashMap<JobId, OpenJob>,
     taken_down: VecDeque<Digest>,
     revoked: VecDeque<KeyId>,
+    /// With when it was heard of: who is granted access again is let in again.
+    deprived: VecDeque<(AdapterName, Deprived, Instant)>,
 }
 
 struct OpenJob {
     pool: PoolId,
-    key: KeyId,
+    asked: Arc<Asked>,
     adapters: Arc<[Digest]>,
     ending: Arc<Ending>,
     slot: Arc<Slot>,
+}
+
+/// Who asks for the jobs of a request, and for what, by name.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) tenant: TenantId,
+    pub(crate) key: KeyId,
+    /// The adapters.
+    pub(crate) names: Vec<AdapterName>,
+    /// A moment before the registry was asked whether the tenant may call them.
+    pub(crate) at: Instant,
+}
+
+impl Asked {
+    fn is_deprived(&self, adapter: &AdapterName, from: &Deprived) -> bool {
+        from.has(&self.tenant) && self.names.contains(adapter)
+    }
 }
 
 /// Which jobs are to end.
@@ -49,6 +69,8 @@ pub(crate) enum Which<'a> {
     Using(&'a Digest),
     /// Those that a key asked for.
     Of(&'a KeyId),
+    /// Those that use an adapter, of tenants that may call it no more.
+    Deprived(&'a AdapterName, &'a Deprived),
 }
 
 /// How a request was ended as a whole, other than by the ends of its jobs: from outside, or because one of its jobs
@@ -81,7 +103,7 @@ pub(crate) enum News {
 /// What the job would run on is no more.
 #[derive(Debug)]
 pub(crate) enum Withdrawn {
-    /// A version that it would use was taken down.
+    /// A version that it would use was taken down, for all or for its tenant.
     Version,
     /// The key that asks for it was revoked.
     Key,
@@ -100,24 +122,28 @@ impl OpenJobs {
     /// Opens a job, before it is submitted, until the result is dropped.
     ///
     /// # Errors
-    /// [`Withdrawn`] if a take-down or a revocation came between the look at the registry and now.
+    /// [`Withdrawn`] if a take-down, a revocation or the end of a grant came between the look at the registry and now.
     pub(crate) fn open(
         &self,
         job: JobId,
         pool: PoolId,
-        key: KeyId,
+        asked: Arc<Asked>,
         adapters: Arc<[Digest]>,
         ending: Arc<Ending>,
     ) -> Result<Listener, Withdrawn> {
         let mut table = self.lock();
+        let mut deprived = table.deprived.iter();
+        if deprived.any(|(adapter, from, at)| *at >= asked.at && asked.is_deprived(adapter, from)) {
+            return Err(Withdrawn::Version);
+        }
         if adapters.iter().any(|digest| table.taken_down.contains(digest)) {
             return Err(Withdrawn::Version);
         }
-        if table.revoked.contains(&key) {
+        if table.revoked.contains(&asked.key) {
             return Err(Withdrawn::Key);
         }
         let slot = Arc::new(Slot::default());
-        table.jobs.insert(job.clone(), OpenJob { pool, key, adapters, ending, slot: Arc::clone(&slot) });
+        table.jobs.insert(job.clone(), OpenJob { pool, asked, adapters, ending, slot: Arc::clone(&slot) });
         drop(table);
         Ok(Listener { open_jobs: self.clone(), job, slot })
     }
@@ -129,11 +155,15 @@ impl OpenJobs {
             Which::All => {}
             Which::Using(digest) => remember(&mut table.taken_down, *digest),
             Which::Of(key) => remember(&mut table.revoked, key.clone()),
+            Which::Deprived(adapter, from) => {
+                remember(&mut table.deprived, (adapter.clone(), from.clone(), Instant::now()));
+            }
         }
         let meant = |open: &OpenJob| match which {
             Which::All => true,
             Which::Using(digest) => open.adapters.contains(digest),
-            Which::Of(key) => open.key == *key,
+            Which::Of(key) => open.asked.key == *key,
+            Which::Deprived(adapter, from) => open.asked.is_deprived(adapter, from),
         };
         let ended = table.jobs.iter().filter(|(_, open)| meant(open)).map(|(job, open)| {
             open.ending.set(outcome);

@@ -14,14 +14,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{
-    Digest, GenerateJob, JobFailure, JobId, JobRecord, KeyId, Outcome, PoolId, TenantId, TokenId, Usage,
-};
+use souk_protocol::{Digest, GenerateJob, JobFailure, JobId, JobRecord, Outcome, PoolId, TenantId, TokenId, Usage};
 use souk_queue::{JobQueue, Settled};
 use tokio::time::Instant;
 
 use super::admit::Place;
-use super::open_jobs::{Ending, Listener, News, OpenJobs};
+use super::open_jobs::{Asked, Ending, Listener, News, OpenJobs};
 use crate::error::ApiError;
 use crate::metrics;
 
@@ -72,8 +70,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) queue: &'a Arc<dyn JobQueue>,
     pub(crate) open_jobs: &'a OpenJobs,
     pub(crate) job: &'a GenerateJob,
-    /// The key that asks.
-    pub(crate) key: &'a KeyId,
+    /// Who asks.
+    pub(crate) asked: &'a Arc<Asked>,
     pub(crate) place: Place,
 }
 
@@ -81,12 +79,13 @@ impl Account {
     /// Opens the account of a job that is about to be submitted.
     ///
     /// # Errors
-    /// If one of its adapters was taken down since it was resolved, or its key revoked since it was checked.
+    /// If one of its adapters was taken down since it was resolved, for all or for its tenant, or its key revoked since it was
+    /// checked.
     pub(crate) fn open(opening: Opening<'_>, ending: Arc<Ending>) -> Result<Self, ApiError> {
-        let Opening { queue, open_jobs, job, key, place } = opening;
+        let Opening { queue, open_jobs, job, asked, place } = opening;
         let adapters: Arc<[Digest]> = job.adapters.iter().map(|adapter| adapter.digest).collect();
         let listener = open_jobs
-            .open(job.id.clone(), job.pool, key.clone(), Arc::clone(&adapters), Arc::clone(&ending))
+            .open(job.id.clone(), job.pool, Arc::clone(asked), Arc::clone(&adapters), Arc::clone(&ending))
             .map_err(|withdrawn| ApiError::Job(withdrawn.into()))?;
         let open = Open {
             queue: Arc::clone(queue),

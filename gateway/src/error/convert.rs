@@ -20,6 +20,7 @@ impl From<ResolveError> for ApiError {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::NotFound(reference) => Self::ModelNotFound(reference),
+            ResolveError::NotGranted(reference) => Self::AccessNeeded(reference),
             ResolveError::NotReady { reference, state } => Self::ModelNotReady { reference, state },
             ResolveError::TakenDown(reference) => Self::ModelTakenDown(reference),
             ResolveError::Unavailable(cause) => Self::Unavailable(cause),

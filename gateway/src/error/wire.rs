@@ -99,6 +99,8 @@ impl ApiError {
             Self::VersionTemplate { .. } => Some("messages"),
             Self::MissingParameter(param) | Self::ContextLength { param, .. } => Some(param),
             Self::ModelNotFound(_)
+            | Self::ModelNotAllowed(_)
+            | Self::AccessNeeded(_)
             | Self::ModelNotReady { .. }
             | Self::ModelTakenDown(_)
             | Self::BaseNotServed(_)
@@ -141,6 +143,8 @@ impl ApiError {
             Self::InvalidKey => never(StatusCode::UNAUTHORIZED, Some("invalid_api_key")),
             Self::MissingScope(_) => never(StatusCode::FORBIDDEN, Some("missing_scope")),
             Self::ModelNotFound(_) => never(StatusCode::NOT_FOUND, Some("model_not_found")),
+            Self::AccessNeeded(_) => never(StatusCode::FORBIDDEN, Some("access_needed")),
+            Self::ModelNotAllowed(_) => never(StatusCode::FORBIDDEN, Some("model_not_allowed")),
             Self::ModelNotReady { .. } => {
                 Facts { retry: Retry::Perhaps, ..never(StatusCode::CONFLICT, Some("model_not_ready")) }
             }

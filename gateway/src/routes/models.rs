@@ -20,7 +20,8 @@ const BASE_OWNER: &str = "souk";
 /// others.
 ///
 /// Scope: `inference`. Of public ones of others there are at most as many as the operator set; the header `Link` (`rel="next"`) then names the
-/// registry's page that goes on, which takes a key with the scope `adapters:read`.
+/// registry's page that goes on, which takes a key with the scope `adapters:read`. A key with a list of models sees those on
+/// it alone.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -37,7 +38,8 @@ pub(crate) async fn list_models(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
 ) -> Result<(HeaderMap, Json<ModelList>), ApiError> {
-    let bases = gateway.bases().iter().map(|base| Model::of_base(base, &gateway));
+    let allowed = |base: &ServedBase| principal.models.as_ref().is_none_or(|models| models.allow_base(&base.id));
+    let bases = gateway.bases().iter().filter(|base| allowed(base)).map(|base| Model::of_base(base, &gateway));
     let page = gateway.catalog().list(&principal, gateway.limits().listed_models).await?;
     let mut headers = HeaderMap::new();
     if let Some(next) = page.next {

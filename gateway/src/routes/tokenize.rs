@@ -80,7 +80,7 @@ pub(super) async fn model_for(
 ) -> Result<CalledModel, ApiError> {
     match model {
         Some(model) => CalledModel::of(gateway, principal, model).await,
-        None => Ok(CalledModel { base: Arc::clone(&gateway.bases()[0]), adapters: Vec::new() }),
+        None => Ok(CalledModel::of_base(&gateway.bases()[0])),
     }
 }
 

@@ -15,8 +15,8 @@ use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Mod
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{
-    AdapterName, AdapterRef, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome, PoolId,
-    Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome,
+    PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
 use tokio::sync::{Notify, mpsc};
@@ -28,6 +28,8 @@ use crate::support::tiny::{END, tiny_base};
 pub(crate) const KEY: &str = "souk_good";
 /// A key that may only look at adapters.
 pub(crate) const LOOKING_KEY: &str = "souk_looking";
+/// A key that may call the adapter `acme/sst2` and nothing else.
+pub(crate) const LISTED_KEY: &str = "souk_listed";
 /// A key of a tenant that owns nothing.
 pub(crate) const OTHER_KEY: &str = "souk_other";
 
@@ -374,11 +376,16 @@ impl Catalog for FewAdapters {
             tenant_name: tenant.to_owned(),
             key: KeyId::from_stored("key_1"),
             person: None,
+            models: None,
             scopes: [scope].into(),
         };
         match presented {
             KEY => Ok(principal("acme", Scope::Inference)),
             OTHER_KEY => Ok(principal("other", Scope::Inference)),
+            LISTED_KEY => {
+                let models = Some(AllowedModels::new(vec!["acme/sst2@1.2.0".parse().unwrap()]));
+                Ok(Principal { models, ..principal("acme", Scope::Inference) })
+            }
             LOOKING_KEY => Ok(principal("acme", Scope::AdaptersRead)),
             "souk_store_down" => Err(AuthError::Unavailable("the store is down".into())),
             _ => Err(AuthError::Invalid),
@@ -401,6 +408,7 @@ impl Catalog for FewAdapters {
             ("acme/sst2", "acme") => Ok(resolved(tiny_base().digest)),
             ("acme/foreign", "acme") => Ok(resolved(Digest::of(b"another base"))),
             ("acme/new", "acme") => Err(ResolveError::NotReady { reference: text, state: "validating".to_owned() }),
+            ("acme/gated", _) => Err(ResolveError::NotGranted(text)),
             ("acme/bad", _) => Err(ResolveError::TakenDown(text)),
             ("acme/down", _) => Err(ResolveError::Unavailable("the store is down".into())),
             _ => Err(ResolveError::NotFound(text)),

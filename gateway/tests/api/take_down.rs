@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
-use souk_protocol::{Digest, KeyId};
+use souk_protocol::{AdapterName, Deprived, Digest, KeyId, TenantId};
 use souk_queue::{JobQueue as _, NodeOrder, NodeStatus, OrderNumber, QueueConfig};
 
 use crate::records::Records;
@@ -159,4 +159,46 @@ async fn a_revoked_keys_answers_end_with_its_reason_and_are_charged_as_delivered
     // A request whose key was looked at just before is refused.
     let reply = stack.post(CHAT, body("tiny", false)).await;
     assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (401, Some("key_revoked")));
+}
+
+#[tokio::test]
+async fn the_end_of_a_grant_ends_the_tenants_answers_of_the_adapter_and_it_may_be_granted_again() {
+    let records = Records::listen();
+    let mut stack = Stack::start(pauses()).await;
+    let mut of_adapter = stack.open(CHAT, body("acme/sst2", true)).await;
+    let mut of_base = stack.open(CHAT, body("tiny", true)).await;
+    read_until(&mut of_adapter, "hello").await;
+    read_until(&mut of_base, "hello").await;
+    for _ in 0..2 {
+        stack.jobs.recv().await.unwrap();
+    }
+    let sst2: AdapterName = "acme/sst2".parse().unwrap();
+    let (acme, other) = (TenantId::from_stored("ten_acme"), TenantId::from_stored("ten_other"));
+    let another: AdapterName = "acme/another".parse().unwrap();
+    for (adapter, from) in [
+        (&another, Deprived::Tenant(acme.clone())),
+        (&sst2, Deprived::Tenant(other.clone())),
+        (&sst2, Deprived::AllBut(acme.clone())),
+    ] {
+        stack.gateway.end_access(adapter, &from).await;
+    }
+    stack.gateway.end_access(&sst2, &Deprived::Tenant(acme)).await;
+    let rest = read_until(&mut of_adapter, "model_taken_down").await;
+    assert!(rest.contains("event: error"), "{rest}");
+    assert_eq!(records.take_one().await.text("outcome"), "taken_down", "the other goes on");
+    // What the registry says from now on counts.
+    let mut again = stack.open(CHAT, body("acme/sst2", true)).await;
+    read_until(&mut again, "hello").await;
+    stack.gateway.end_access(&sst2, &Deprived::AllBut(other)).await;
+    read_until(&mut again, "model_taken_down").await;
+    drop(of_base);
+}
+
+#[tokio::test]
+async fn a_gated_adapter_without_access_says_how_to_ask() {
+    let stack = Stack::start(pauses()).await;
+    let reply = stack.post(CHAT, body("acme/gated", false)).await;
+    let error = &reply.json()["error"];
+    assert_eq!((reply.status.as_u16(), error["code"].as_str()), (403, Some("access_needed")));
+    assert!(error["message"].as_str().unwrap().contains("souk access request"), "{error}");
 }

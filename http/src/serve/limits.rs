@@ -23,7 +23,7 @@ pub(super) struct Place {
 
 /// What counts as one place where clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Origin {
+pub enum Origin {
     /// An IPv4 address, or an IPv6 network of 64 bits: a home has one of these, and all addresses in it.
     Address(IpAddr),
     /// A proxy that is trusted, which stands for many clients.
@@ -56,7 +56,8 @@ impl Connections {
 
 impl Origin {
     /// Where a client of this address comes from.
-    pub(super) fn of(address: IpAddr) -> Self {
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) & !u128::from(u64::MAX);

@@ -24,6 +24,7 @@ mod tls;
 pub use accept::{Listening, Server};
 pub use body::is_too_slow;
 pub use descriptors::raise_limit;
+pub use limits::Origin;
 pub use metrics::describe;
 pub use proxy::{ClientAddress, Networks};
 pub use settings::{ServerSettings, TlsSettings};

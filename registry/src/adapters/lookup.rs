@@ -4,13 +4,15 @@ use sea_orm::ConnectionTrait;
 use souk_protocol::Principal;
 
 use crate::Registry;
+use crate::db::adapters::Seen;
 use crate::db::{AdapterRow, VersionRow, adapters, versions};
 use crate::error::RegistryError;
 use crate::rights::{Action, Reach, require};
 
 impl Registry {
-    /// The adapter `owner/name`, if the caller may do `action` with it. The scope is looked at first, then whose it is:
-    /// another tenant's private one does not exist, and a public one that only its owner may change is refused.
+    /// The adapter `owner/name`, if the caller may do `action` with it. The scope is looked at first, then whose it is: what
+    /// the caller's tenant may not see does not exist, and of what it sees others' are refused that only an owner may
+    /// change, and gated ones that it was not granted where they have to be callable.
     pub(crate) async fn adapter_for(
         &self,
         principal: &Principal,
@@ -19,17 +21,31 @@ impl Registry {
         name: &str,
     ) -> Result<AdapterRow, RegistryError> {
         let reach = require(principal, action)?;
-        let tenant_id = principal.tenant.as_str();
-        let found = match reach {
-            Reach::Any => adapters::ever(&self.db, owner, name).await?,
-            Reach::Own | Reach::Visible => adapters::visible(&self.db, tenant_id, owner, name).await?,
-            Reach::Installation | Reach::Itself | Reach::Keys | Reach::Tenant => None,
-        };
-        let adapter = found.ok_or_else(|| adapter_not_found(owner, name))?;
-        if reach == Reach::Own && adapter.tenant_id != tenant_id {
-            return Err(RegistryError::NotOwner { name: format!("{owner}/{name}"), owner: adapter.owner });
+        if reach == Reach::Any {
+            let found = adapters::ever(&self.db, owner, name).await?;
+            return found.ok_or_else(|| adapter_not_found(owner, name));
         }
-        Ok(adapter)
+        let seen = self.seen_for(principal, action, owner, name).await?;
+        if reach == Reach::Own && seen.row.tenant_id != principal.tenant.as_str() {
+            return Err(RegistryError::NotOwner { name: seen.row.full_name(), owner: seen.row.owner });
+        }
+        if reach == Reach::Callable && !seen.is_callable() {
+            return Err(RegistryError::AccessNeeded(seen.row.full_name()));
+        }
+        Ok(seen.row)
+    }
+
+    /// The same for what it takes to see it alone.
+    pub(crate) async fn seen_for(
+        &self,
+        principal: &Principal,
+        action: Action,
+        owner: &str,
+        name: &str,
+    ) -> Result<Seen, RegistryError> {
+        require(principal, action)?;
+        let found = adapters::seen_by(&self.db, &principal.tenant, owner, name).await?;
+        found.ok_or_else(|| adapter_not_found(owner, name))
     }
 }
 

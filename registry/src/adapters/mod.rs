@@ -8,20 +8,22 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use semver::Version;
 use serde::Serialize;
 use serde_json::{Value, json};
-use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
+use souk_protocol::{AdapterName, Deprived, Principal, TenantId};
 use uuid::Uuid;
 
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
 use crate::db::adapters::Filter;
 use crate::db::{
-    AdapterRow, adapters, begin_write_of, is_unique_violation, now_ms, tags, tenants, version_files, versions,
+    AdapterRow, access_requests, adapter_gates, adapter_grants, adapters, begin_write, begin_write_of,
+    is_unique_violation, now_ms, tags, tenants, version_files, versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
 use crate::slice::{Slice, wrong_cursor};
+use crate::withdrawals::Withdrawn;
 use crate::words::Visibility;
 use crate::{blobs, db};
 
@@ -81,7 +83,7 @@ impl Registry {
         };
         let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
         tenants::lock(&transaction, &row.tenant_id).await?;
-        let given = adapters::count_of(&transaction, &row.tenant_id).await?;
+        let given = adapters::count_of(&transaction, &principal.tenant).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_adapters_per_tenant, |given, limit| {
             let (of, setting) = (format!("`{}`", row.owner), "registry.max_adapters_per_tenant");
             RegistryError::TooMany { what: "adapters", of, setting, limit, given, remedy: "delete one first" }
@@ -128,7 +130,7 @@ impl Registry {
             None => Some(None),
         };
         let filter = Filter { after: after.ok_or_else(wrong_cursor)?, ..filter };
-        let rows = adapters::list(&self.db, principal.tenant.as_str(), &filter, limit).await?;
+        let rows = adapters::list(&self.db, &principal.tenant, &filter, limit).await?;
         let mut latest = self.latest_versions(&rows).await?;
         let details = |row: AdapterRow| AdapterDetails { latest: latest.remove(&row.id), row };
         Ok(rows.into_iter().map(details).collect())
@@ -145,7 +147,8 @@ impl Registry {
         self.adapter_details(row).await
     }
 
-    /// Changes an adapter's visibility or description; what is `None` stays.
+    /// Changes an adapter's visibility or description; what is `None` stays. Where fewer tenants may call it then, answers
+    /// that run for the others end.
     pub(crate) async fn update_adapter(
         &self,
         principal: &Principal,
@@ -159,6 +162,7 @@ impl Registry {
         RegistryError::unless_valid(finding.into_iter().collect())?;
         row.updated_at_ms = now_ms();
         let mut changes = json!({ "adapter": row.id });
+        let before = Visibility::from_column(&row.visibility);
         if let Some(visibility) = visibility {
             row.visibility = visibility.as_str().to_owned();
             changes["visibility"] = json!(row.visibility);
@@ -167,13 +171,19 @@ impl Registry {
             row.description = description;
             changes["description"] = json!("changed");
         }
-        let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
+        let hides = visibility.is_some_and(|visibility| visibility.hides_from_some_that(before));
+        // Withdrawals are numbered in the order of their commits.
+        let transaction =
+            if hides { begin_write(&self.db).await? } else { begin_write_of(&self.db, &row.tenant_id).await? };
         if !adapters::update(&transaction, &row).await? {
             return Err(adapter_not_found(owner, name));
         }
         adapters::relist(&transaction, [row.id.as_str()]).await?;
+        let withdrawn = if hides { vec![hidden(&row)] } else { Vec::new() };
+        withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
         note(&transaction, principal, &row, "adapter.updated", changes).await?;
         transaction.commit().await?;
+        self.withdrawals.tell(withdrawn);
         self.adapter_details(row).await
     }
 
@@ -225,6 +235,9 @@ pub(crate) async fn delete_rows(
         return Ok(None);
     }
     tags::delete_of_adapter(transaction, &adapter.id).await?;
+    adapter_grants::delete_of_adapter(transaction, &adapter.id).await?;
+    adapter_gates::delete_of_adapter(transaction, &adapter.id).await?;
+    access_requests::reject_of_adapter(transaction, &adapter.id, "the adapter was deleted").await?;
     let freed = version_files::delete_of_adapter(transaction, &adapter.id).await?;
     tenants::add_stored(transaction, &adapter.tenant_id, -freed.size_bytes).await?;
     versions::delete_of_adapter(transaction, &adapter.id).await?;
@@ -243,6 +256,12 @@ async fn note(
     let subject = &format!("{}/{}", adapter.owner, adapter.name);
     audit::append(transaction, Actor::of(principal), Act { tenant_id: &adapter.tenant_id, action, subject, details })
         .await
+}
+
+/// That an adapter is hidden from others than its owner. Those that may still call it come again.
+fn hidden(adapter: &AdapterRow) -> Withdrawn {
+    let name = AdapterName::new(&adapter.owner, &adapter.name).expect("only checked names are stored");
+    Withdrawn::Access { adapter: name, from: Deprived::AllBut(TenantId::from_stored(&adapter.tenant_id)) }
 }
 
 fn check_description(description: &str) -> Option<Finding> {

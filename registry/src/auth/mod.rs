@@ -3,6 +3,7 @@
 //! The checksum is looked at first, then the database, at every request: a key that was revoked through one registry is
 //! refused by every other from the next request on.
 
+mod columns;
 mod key;
 mod pepper;
 
@@ -10,11 +11,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{DatabaseConnection, DbErr};
-use souk_protocol::{KeyId, Principal, Scope, Scopes, TenantId};
+use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use subtle::ConstantTimeEq as _;
 
 use crate::db::{KeyRow, api_keys, now_ms};
+use crate::keys::role;
 
+pub(crate) use columns::{models_from_column, models_to_column, scopes_from_column, scopes_to_column};
 pub use key::{ApiKey, MalformedKey};
 pub(crate) use pepper::Peppers;
 
@@ -78,23 +81,34 @@ impl Authenticator {
         self.peppers.hash(pepper_version, key).is_some_and(|right| bool::from(right.as_slice().ct_eq(hash)))
     }
 
-    /// Who presents this key. One question to the database.
+    /// Who presents this key. One question to the database, and one more for what a person's role allows now.
     pub(crate) async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         let key = ApiKey::parse(presented).map_err(|MalformedKey| AuthError::Invalid)?;
         let found = api_keys::with_tenant(&self.db, key.id().as_str()).await.map_err(AuthError::unavailable)?;
         let (row, tenant) = found.ok_or(AuthError::Invalid)?;
-        if !self.is_hash_of(&key, row.pepper_version, &row.secret_hash) {
+        if !self.is_key_of(Some(&row), &key) {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;
+        let scopes = role::effective(&self.db, &row).await.map_err(AuthError::unavailable)?.ok_or(AuthError::Revoked)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),
             tenant_name: tenant.name,
             key: KeyId::from_stored(row.id),
-            person: None,
-            scopes: scopes_from_column(&row.scopes),
+            person: row.person_id.map(PersonId::from_stored),
+            scopes,
+            models: row.models.as_deref().map(models_from_column),
         })
+    }
+
+    /// Whether the key is that of the row, secret and all. It takes as long where there is none.
+    pub(crate) fn is_key_of(&self, row: Option<&KeyRow>, key: &ApiKey) -> bool {
+        let version = row.map_or_else(|| self.peppers.newest_version(), |row| row.pepper_version);
+        let stored = row.map_or(&[0; 32][..], |row| row.secret_hash.as_slice());
+        let hash = self.peppers.hash(version, key);
+        let is_equal = hash.is_some_and(|hash| bool::from(hash.as_slice().ct_eq(stored)));
+        is_equal && row.is_some()
     }
 
     /// Books the use of a key without making the caller wait. Losing it costs a list entry its freshness, no more.
@@ -125,14 +139,4 @@ pub(crate) fn check_usable(row: &KeyRow) -> Result<(), AuthError> {
         return Err(AuthError::Expired);
     }
     Ok(())
-}
-
-/// Scopes as the `scopes` column holds them: names with spaces between.
-pub(crate) fn scopes_to_column(scopes: &Scopes) -> String {
-    scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-/// A name that this program does not know grants nothing: a newer program may have written it.
-pub(crate) fn scopes_from_column(text: &str) -> Scopes {
-    text.split_whitespace().filter_map(|name| name.parse::<Scope>().ok()).collect()
 }

@@ -14,16 +14,18 @@ impl Registry {
     /// being uploaded is not ready.
     ///
     /// # Errors
-    /// [`ResolveError`]; another tenant's private adapter is `NotFound`, like one that does not exist.
+    /// [`ResolveError`]; another tenant's adapter that the caller's may not see is `NotFound`, like one that does not exist.
     pub async fn resolve(
         &self,
         principal: &Principal,
         reference: &AdapterRef,
     ) -> Result<ResolvedAdapter, ResolveError> {
         let name = &reference.name;
-        let tenant_id = principal.tenant.as_str();
-        let adapter = adapters::visible(&self.db, tenant_id, name.owner(), name.name()).await.map_err(unavailable)?;
-        self.choose(adapter, reference).await
+        let seen = adapters::seen_by(&self.db, &principal.tenant, name.owner(), name.name()).await;
+        match seen.map_err(unavailable)? {
+            Some(seen) if !seen.is_callable() => Err(ResolveError::NotGranted(reference.to_string())),
+            seen => self.choose(seen.map(|seen| seen.row), reference).await,
+        }
     }
 
     /// What `reference` means now, whoever may see it. For what the operator's settings name, not for requests.

@@ -3,7 +3,7 @@
 
 use sea_orm::DatabaseTransaction;
 use serde_json::json;
-use souk_protocol::KeyId;
+use souk_protocol::{KeyId, TenantId};
 
 use super::Collector;
 use crate::adapters::delete_rows;
@@ -53,13 +53,13 @@ impl Collector {
     /// Revokes what is left of a tenant's keys, for who asked for its erasure, so that nobody does anything while it goes.
     async fn end_keys_of(&self, tenant_id: &str, by: &str) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
-        let unrevoked = api_keys::unrevoked_of(&transaction, tenant_id).await?;
+        let unrevoked = api_keys::unrevoked_of(&transaction, &TenantId::from_stored(tenant_id)).await?;
         let ids: Vec<_> = unrevoked.into_iter().map(|key| key.id).collect();
         if ids.is_empty() {
             return Ok(());
         }
         for some in ids.chunks(MAX_IN) {
-            api_keys::revoke(&transaction, some, by).await?;
+            api_keys::revoke(&transaction, some, Some(by), Some("erased")).await?;
         }
         let rows: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
         // Told by nobody, so that this registry hears of it too.

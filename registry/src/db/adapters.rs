@@ -1,11 +1,17 @@
 //! Table `adapters`. A deleted adapter keeps its row, and with it its name.
+//!
+//! Whoever reads adapters for a tenant does so under one of two conditions: that the tenant may see it ([`visible_to`]) or
+//! that it may call it ([`callable_by`]).
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait as _, Func, LikeExpr};
-use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::sea_query::{ExprTrait as _, Func, LikeExpr, SelectStatement};
+use sea_orm::{
+    Condition, FromQueryResult, IntoActiveModel as _, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+};
+use souk_protocol::{AllowedModels, ModelPattern, TenantId};
 
 use super::clock::now_ms;
-use super::versions;
+use super::{adapter_grants, versions};
 use crate::words::{VersionState, Visibility};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -26,6 +32,29 @@ pub struct Model {
 }
 no_relations!();
 
+impl Model {
+    /// `owner/name`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
+}
+
+/// An adapter that a tenant may see.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Seen {
+    #[sea_orm(nested)]
+    pub(crate) row: Model,
+    /// 1 if the tenant may call it and fetch its files, else 0.
+    is_callable: i32,
+}
+
+impl Seen {
+    /// Whether the tenant may call it and fetch its files.
+    pub(crate) fn is_callable(&self) -> bool {
+        self.is_callable == 1
+    }
+}
+
 /// Which adapters a list is to have.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
@@ -44,15 +73,17 @@ pub(crate) async fn live(connection: &impl ConnectionTrait, owner: &str, name: &
     named(owner, name).filter(Column::DeletedAtMs.is_null()).one(connection).await
 }
 
-/// The adapter `owner/name`, if it was not deleted and the tenant may see it.
-pub(crate) async fn visible(
+/// The adapter `owner/name`, if it was not deleted and the tenant may see it. What the tenant may not see and what is not
+/// there take the same one query.
+pub(crate) async fn seen_by(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     owner: &str,
     name: &str,
-) -> Result<Option<Model>, DbErr> {
-    let live = named(owner, name).filter(Column::DeletedAtMs.is_null());
-    live.filter(visible_to(tenant_id)).one(connection).await
+) -> Result<Option<Seen>, DbErr> {
+    let is_callable = Expr::case(callable_by(connection, tenant), Expr::cust("1")).finally(Expr::cust("0"));
+    let seen = named(owner, name).filter(Column::DeletedAtMs.is_null()).filter(visible_to(connection, tenant));
+    seen.expr_as(is_callable, "is_callable").into_model::<Seen>().one(connection).await
 }
 
 /// The adapter `owner/name`, also if it was deleted.
@@ -74,42 +105,84 @@ pub(crate) async fn is_retired(connection: &impl ConnectionTrait, owner: &str, n
     Ok(deleted.one(connection).await?.is_some())
 }
 
-/// The first `limit` adapters that the tenant may see and that `filter` lets through, by owner and name. Its own and the
-/// public ones of others are two questions, each of which an index answers in order, so that what others hide costs
-/// nothing.
+/// The first `limit` adapters that the tenant may see and that `filter` lets through, by owner and name. Its own, those of
+/// others that are public or gated, and those that it was granted are a question each, which an index answers in order,
+/// so that what others hide costs nothing. Together they are what [`visible_to`] says.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     filter: &Filter,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
-    let own = existing().filter(Column::TenantId.eq(tenant_id)).filter(filter.condition());
+    let own = existing().filter(Column::TenantId.eq(tenant.as_str())).filter(filter.condition(Entity));
     let mut found = in_order(own, limit).all(connection).await?;
-    if filter.visibility != Some(Visibility::Private) {
-        let public = existing().filter(Column::Visibility.eq(Visibility::Public.as_str()));
-        let of_others = public.filter(Column::TenantId.ne(tenant_id)).filter(filter.condition());
+    let is_asked_for = |visibility| filter.visibility.is_none_or(|asked| asked == visibility);
+    for visibility in [Visibility::Public, Visibility::Gated].into_iter().filter(|one| is_asked_for(*one)) {
+        let of_all = existing().filter(Column::Visibility.eq(visibility.as_str()));
+        let of_others = of_all.filter(Column::TenantId.ne(tenant.as_str())).filter(filter.condition(Entity));
         found.extend(in_order(of_others, limit).all(connection).await?);
-        found.sort_by(|a, b| (&a.owner, &a.name).cmp(&(&b.owner, &b.name)));
-        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
+    if is_asked_for(Visibility::Shared) {
+        let shared = granted_to(connection, tenant).filter(Column::DeletedAtMs.is_null());
+        let shared = shared.filter(Column::Visibility.eq(Visibility::Shared.as_str()));
+        let shared = shared.filter(filter.condition(adapter_grants::Entity));
+        found.extend(in_order_of_grants(shared, limit).all(connection).await?);
+    }
+    found.sort_by(|a, b| (&a.owner, &a.name).cmp(&(&b.owner, &b.name)));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(found)
 }
 
 /// Owner, name and moment of making of the tenant's own adapters that have a ready version, by owner and name.
-pub(crate) async fn own_listed(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Listed>, DbErr> {
-    let own = existing().filter(Column::TenantId.eq(tenant_id)).filter(Column::ListedAs.ne(""));
+pub(crate) async fn own_listed(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Vec<Listed>, DbErr> {
+    let own = existing().filter(Column::TenantId.eq(tenant.as_str())).filter(Column::ListedAs.ne(""));
     as_listed(in_order(own, u64::MAX >> 1)).all(connection).await
+}
+
+/// The same of the first `limit` that the tenant was granted.
+pub(crate) async fn granted_listed(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    limit: u64,
+) -> Result<Vec<Listed>, DbErr> {
+    let granted = granted_to(connection, tenant).filter(Column::ListedAs.is_in(GRANTED));
+    as_listed(in_order_of_grants(granted, limit)).all(connection).await
 }
 
 /// The same of the first `limit` public adapters of others.
 pub(crate) async fn public_listed(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     limit: u64,
 ) -> Result<Vec<Listed>, DbErr> {
     let public = Entity::find().filter(Column::ListedAs.eq(Visibility::Public.as_str()));
-    let of_others = public.filter(Column::TenantId.ne(tenant_id));
+    let of_others = public.filter(Column::TenantId.ne(tenant.as_str()));
     as_listed(in_order(of_others, limit)).all(connection).await
+}
+
+/// The same of the first `limit` that a key's list of models names and the tenant may call.
+pub(crate) async fn allowed_listed(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    allowed: &AllowedModels,
+    limit: u64,
+) -> Result<Vec<Listed>, DbErr> {
+    let mut named = Condition::any();
+    for pattern in allowed.patterns() {
+        named = match pattern {
+            ModelPattern::Base(_) => named,
+            ModelPattern::Owner(owner) => named.add(Column::Owner.eq(owner)),
+            ModelPattern::Adapter(reference) => {
+                let name = Column::Name.eq(reference.name.name());
+                named.add(Condition::all().add(Column::Owner.eq(reference.name.owner())).add(name))
+            }
+        };
+    }
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = existing().filter(Column::ListedAs.ne("")).filter(named).filter(callable_by(connection, tenant));
+    as_listed(in_order(listed, limit)).all(connection).await
 }
 
 /// Owner, name, and when it was made.
@@ -117,6 +190,18 @@ pub(crate) type Listed = (String, String, i64);
 
 fn as_listed(query: Select<Entity>) -> sea_orm::Selector<sea_orm::SelectGetableTuple<Listed>> {
     query.select_only().columns([Column::Owner, Column::Name, Column::CreatedAtMs]).into_tuple()
+}
+
+/// The adapters that a tenant was granted and still is, whatever their visibility says of that now.
+fn granted_to(connection: &impl ConnectionTrait, tenant: &TenantId) -> Select<Entity> {
+    let granted = Entity::belongs_to(adapter_grants::Entity).from(Column::Id).to(adapter_grants::Column::AdapterId);
+    let joined = Entity::find().join(JoinType::InnerJoin, granted.into());
+    joined.filter(adapter_grants::held_by(connection, tenant))
+}
+
+/// By owner and name as the grants repeat them, which is the order of their index.
+fn in_order_of_grants(query: Select<Entity>, limit: u64) -> Select<Entity> {
+    query.order_by_asc(adapter_grants::Column::Owner).order_by_asc(adapter_grants::Column::Name).limit(limit)
 }
 
 fn in_order(query: Select<Entity>, limit: u64) -> Select<Entity> {
@@ -133,8 +218,8 @@ pub(crate) async fn any_of(connection: &impl ConnectionTrait, tenant_id: &str) -
 }
 
 /// How many adapters a tenant has.
-pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
-    existing().filter(Column::TenantId.eq(tenant_id)).count(connection).await
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
+    existing().filter(Column::TenantId.eq(tenant.as_str())).count(connection).await
 }
 
 /// Brings [`Model::listed_as`] of these adapters up to date. Part of every transaction that changes whether an adapter is
@@ -195,27 +280,49 @@ fn named(owner: &str, name: &str) -> Select<Entity> {
     Entity::find().filter(Column::Owner.eq(owner)).filter(Column::Name.eq(name))
 }
 
+/// The words of what takes a grant to be called.
+const GRANTED: [&str; 2] = [Visibility::Shared.as_str(), Visibility::Gated.as_str()];
+
 /// The condition under which a tenant may see an adapter.
-fn visible_to(tenant_id: &str) -> Condition {
+fn visible_to(connection: &impl ConnectionTrait, tenant: &TenantId) -> Condition {
+    let seen_by_all = Column::Visibility.is_in([Visibility::Public.as_str(), Visibility::Gated.as_str()]);
+    let shared = Column::Visibility.eq(Visibility::Shared.as_str());
+    let shared_with_it = Condition::all().add(shared).add(Expr::exists(grant_held(connection, tenant)));
+    Condition::any().add(Column::TenantId.eq(tenant.as_str())).add(seen_by_all).add(shared_with_it)
+}
+
+/// The condition under which a tenant may call an adapter and fetch its files. What it may call it may see.
+fn callable_by(connection: &impl ConnectionTrait, tenant: &TenantId) -> Condition {
     let public = Column::Visibility.eq(Visibility::Public.as_str());
-    Condition::any().add(Column::TenantId.eq(tenant_id)).add(public)
+    let granted =
+        Condition::all().add(Column::Visibility.is_in(GRANTED)).add(Expr::exists(grant_held(connection, tenant)));
+    Condition::any().add(Column::TenantId.eq(tenant.as_str())).add(public).add(granted)
+}
+
+/// A grant of the adapter to the tenant that holds now.
+fn grant_held(connection: &impl ConnectionTrait, tenant: &TenantId) -> SelectStatement {
+    let held = adapter_grants::Entity::find().select_only().column(adapter_grants::Column::AdapterId);
+    let is_of_it = Expr::col((adapter_grants::Entity, adapter_grants::Column::AdapterId)).equals((Entity, Column::Id));
+    held.filter(adapter_grants::held_by(connection, tenant)).filter(is_of_it).into_query()
 }
 
 impl Filter {
-    fn condition(&self) -> Condition {
+    /// Owner and name are compared in `table`, which has them in the order of an index.
+    fn condition<T: EntityTrait>(&self, table: T) -> Condition {
+        let owner = || Expr::col((table, "owner"));
         // Compared as a pair, so that an index begins to read where the page does.
-        let after = self.after.as_ref().map(|(owner, name)| {
-            let pair = Expr::tuple([Expr::col(Column::Owner), Expr::col(Column::Name)]);
-            pair.gt(Expr::tuple([Expr::val(owner.as_str()), Expr::val(name.as_str())]))
+        let after = self.after.as_ref().map(|(after_owner, after_name)| {
+            let pair = Expr::tuple([owner(), Expr::col((table, "name"))]);
+            pair.gt(Expr::tuple([Expr::val(after_owner.as_str()), Expr::val(after_name.as_str())]))
         });
         Condition::all()
-            .add_option(self.owner.as_ref().map(|owner| Column::Owner.eq(owner)))
+            .add_option(self.owner.as_ref().map(|name| owner().eq(name.as_str())))
             .add_option(self.visibility.map(|visibility| Column::Visibility.eq(visibility.as_str())))
             .add_option(self.search.as_ref().map(|text| {
                 let pattern = format!("%{}%", escaped(&text.to_lowercase()));
                 let has_text = |column: Column| {
                     let pattern = LikeExpr::new(pattern.clone()).escape('\\');
-                    Expr::expr(Func::lower(Expr::col(column))).like(pattern)
+                    Expr::expr(Func::lower(Expr::col((Entity, column)))).like(pattern)
                 };
                 Condition::any().add(has_text(Column::Name)).add(has_text(Column::Description))
             }))

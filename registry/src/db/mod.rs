@@ -24,6 +24,9 @@ mod postgres;
 
 mod clock;
 
+pub(crate) mod access_requests;
+pub(crate) mod adapter_gates;
+pub(crate) mod adapter_grants;
 pub(crate) mod adapters;
 pub(crate) mod api_keys;
 pub(crate) mod audit_entries;
@@ -41,6 +44,7 @@ pub(crate) mod signing_keys;
 pub(crate) mod tags;
 pub(crate) mod taken_down_content;
 pub(crate) mod tenant_erasures;
+pub(crate) mod tenant_policies;
 pub(crate) mod tenants;
 pub(crate) mod upload_blobs;
 pub(crate) mod uploads;

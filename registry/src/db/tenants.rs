@@ -24,6 +24,13 @@ pub(crate) async fn named(connection: &impl ConnectionTrait, name: &str) -> Resu
     Entity::find().filter(Column::Name.eq(name)).one(connection).await
 }
 
+pub(crate) async fn by_ids(
+    connection: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
+}
+
 pub(crate) async fn insert(connection: &impl ConnectionTrait, name: &str) -> Result<Model, DbErr> {
     let row = ActiveModel {
         id: Set(TenantId::new().to_string()),

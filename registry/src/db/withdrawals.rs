@@ -17,20 +17,31 @@ pub struct Model {
     pub subject: String,
     pub told_by: String,
     pub withdrawn_at_ms: i64,
+    /// `owner/name`, where a tenant may call an adapter no more.
+    pub adapter: Option<String>,
 }
 no_relations!();
 
-/// Notes withdrawals, as (kind, subject), in the transaction that makes them. It excludes all others, so that the numbers are
+/// What a row says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct New {
+    pub(crate) kind: &'static str,
+    pub(crate) subject: String,
+    pub(crate) adapter: Option<String>,
+}
+
+/// Notes withdrawals in the transaction that makes them. It excludes all others, so that the numbers are
 /// in the order of the commits and who asks for those after the last it saw misses none.
 pub(crate) async fn insert_all(
     connection: &impl ConnectionTrait,
     told_by: &str,
-    subjects: impl IntoIterator<Item = (&'static str, String)>,
+    withdrawals: impl IntoIterator<Item = New>,
 ) -> Result<(), DbErr> {
-    for (kind, subject) in subjects {
+    for New { kind, subject, adapter } in withdrawals {
         let row = ActiveModel {
             kind: Set(kind.to_owned()),
             subject: Set(subject),
+            adapter: Set(adapter),
             told_by: Set(told_by.to_owned()),
             withdrawn_at_ms: Set(now_ms()),
             ..Default::default()
@@ -54,6 +65,13 @@ pub(crate) async fn oldest(connection: &impl ConnectionTrait) -> Result<Option<i
 /// At most `limit` withdrawals after the one with the number `after`, oldest first.
 pub(crate) async fn after(connection: &impl ConnectionTrait, after: i64, limit: u64) -> Result<Vec<Model>, DbErr> {
     Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(connection).await
+}
+
+/// Accesses to adapters that were withdrawn less than `age` ago, oldest first.
+pub(crate) async fn accesses_within(connection: &impl ConnectionTrait, age: Duration) -> Result<Vec<Model>, DbErr> {
+    let lately = Expr::col(Column::WithdrawnAtMs).gte(clock_ms_ago(connection, age));
+    let query = Entity::find().filter(Column::Adapter.is_not_null()).filter(lately);
+    query.order_by_asc(Column::Id).all(connection).await
 }
 
 /// Removes what is older than `age`.

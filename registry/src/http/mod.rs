@@ -1,6 +1,7 @@
 //! The API under `/registry/v1`. Begin with `router.rs`: it is the table of contents. Each action has a file of its
 //! own with its request, its response and its handler; rules that all actions share are in the files beside it.
 
+pub(crate) mod access;
 pub(crate) mod adapters;
 mod admit;
 pub(crate) mod base_models;
@@ -16,6 +17,7 @@ mod router;
 pub(crate) mod audit;
 pub(crate) mod internal;
 pub(crate) mod keys;
+pub(crate) mod policy;
 pub(crate) mod services;
 pub(crate) mod tags;
 pub(crate) mod tenants;

@@ -15,13 +15,17 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, adapters, audit, base_models, internal, keys, services, tags, tenants, tokens, uploads, versions, webhooks,
+    Problem, access, adapters, audit, base_models, internal, keys, policy, services, tags, tenants, tokens, uploads,
+    versions, webhooks,
 };
 use crate::Registry;
 
-/// Routes that need no key: facts about the installation that belong to no tenant.
+/// Routes that need no key: facts about the installation that belong to no tenant, and reports of keys that are shown.
 fn open_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(base_models::list_base_models)).routes(routes!(tokens::list_token_keys))
+    OpenApiRouter::new()
+        .routes(routes!(base_models::list_base_models))
+        .routes(routes!(tokens::list_token_keys))
+        .routes(routes!(keys::report_leaked_keys))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
@@ -34,6 +38,9 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(webhooks::create_webhook))
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(uploads::begin_upload))
+        .routes(routes!(keys::rotate_key))
+        .routes(routes!(adapters::create_adapter))
+        .routes(routes!(access::request_access))
 }
 
 /// Everything else.
@@ -50,6 +57,7 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         // Services that call others
         .routes(routes!(services::list_services))
         .routes(routes!(services::revoke_service))
+        .routes(routes!(policy::get_policy, policy::set_policy))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
@@ -77,6 +85,17 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         // Tags
         .routes(routes!(tags::list_tags))
         .routes(routes!(tags::get_tag, tags::put_tag, tags::delete_tag))
+        // Access
+        .routes(routes!(access::get_gate, access::set_gate))
+        .routes(routes!(access::list_grants))
+        .routes(routes!(access::put_grant, access::delete_grant))
+        .routes(routes!(access::list_access_requests))
+        .routes(routes!(access::list_received_requests))
+        .routes(routes!(access::get_access_request))
+        .routes(routes!(access::approve_access))
+        .routes(routes!(access::reject_access))
+        .routes(routes!(access::revoke_access))
+        .routes(routes!(access::withdraw_access_request))
 }
 
 /// Uploads, which have a gate of their own: they bound their bodies by file, and keep their Idempotency-Keys themselves.

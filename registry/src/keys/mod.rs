@@ -1,211 +1,131 @@
-//! API keys of a tenant: making, listing, revoking. How a presented key is verified is in [`crate::auth`].
+//! API keys of a tenant: a person's or a service's. How a presented key is verified is in [`crate::auth`].
+//!
+//! A key never outlives or outranks what it is made with, nor what the tenant's policy allows. A person's key may at each
+//! use do what it is for and the person's role in the tenant still allows ([`role`]); it ends when the person leaves
+//! ([`revoke_of_person`]), which a service's does not. The row of a key is never removed: what names it stays readable.
 
-use std::collections::BTreeMap;
+mod leaked;
+mod make;
+mod policy;
+mod revoke;
+pub(crate) mod role;
+mod rotate;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
-use serde::Serialize;
-use serde_json::json;
-use souk_protocol::{KeyId, Principal, Scope, Scopes, wall_clock};
-use time::OffsetDateTime;
+use sea_orm::{ConnectionTrait, DbErr};
+use souk_protocol::{AllowedModels, PersonId, Principal, Scopes, TenantId};
 
 use crate::Registry;
-use crate::audit::{self, Act, Actor};
-use crate::auth::{ApiKey, AuthError, Authenticator, check_usable, scopes_from_column, scopes_to_column};
-use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, tenants, withdrawals};
-use crate::error::{Finding, RegistryError};
-use crate::events::{self, Event};
-use crate::idempotency::Once;
-use crate::rights::{Action, OVER_ALL_KEYS, require};
+use crate::auth::{ApiKey, Authenticator, models_to_column, scopes_from_column, scopes_to_column};
+use crate::db::api_keys::Shown;
+use crate::db::{KeyRow, api_keys, now_ms, tenants};
+use crate::error::RegistryError;
+use crate::rights::{Action, OVER_ALL_KEYS, Reach, require};
 use crate::slice::Slice;
-use crate::withdrawals::Withdrawn;
 
-/// Longest name of a key.
-const MAX_NAME_CHARS: usize = 100;
-
-/// A key as a caller asks for it, unchecked.
-pub(crate) struct KeyRequest {
-    /// What its owner calls it.
-    pub(crate) name: String,
-    /// Scopes by name.
-    pub(crate) scopes: Vec<String>,
-    /// When it stops working by itself.
-    pub(crate) expires_at: Option<OffsetDateTime>,
-    /// A tenant's name; `None` for the caller's own.
-    pub(crate) tenant: Option<String>,
-}
+pub(crate) use leaked::{LeakReport, MAX_REPORTS};
+pub(crate) use make::{KeyRequest, Whose};
+pub(crate) use policy::{Breaking, NewPolicy, Policy, Rule};
+pub(crate) use revoke::{Made, Revoker, revoke_of_person};
+pub(crate) use rotate::{Rotated, Rotation};
 
 /// What a new key is made from.
 pub(crate) struct NewKey {
     pub(crate) tenant_id: String,
+    /// Whose it is; `None` for a service's.
+    pub(crate) person: Option<PersonId>,
     pub(crate) name: String,
     pub(crate) scopes: Scopes,
+    /// `None`: all that the tenant may call.
+    pub(crate) models: Option<AllowedModels>,
     pub(crate) expires_at_ms: Option<i64>,
-    /// The key that it is made with; `None` on the host.
+    /// The key or session that it is made with; `None` on the host.
     pub(crate) made_by: Option<String>,
 }
 
-/// What becomes of the keys that were made with a key that is revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Made {
-    /// Whoever had the key could have made them: they go with it.
-    RevokedToo,
-    /// The key was replaced and nobody else had it.
-    Kept,
+/// The keys that a caller may see, revoke and rotate.
+enum Theirs {
+    /// Every key: the caller is an operator.
+    All,
+    /// Those of a tenant, but for admin keys.
+    OfTenant(TenantId),
+    /// A person's own in a tenant.
+    OfPerson(TenantId, PersonId),
 }
 
 impl Registry {
-    /// Makes a key; its secret is nowhere but in the answer. `shape` makes the answer that is kept for an
-    /// `Idempotency-Key`, which has no secret.
-    pub(crate) async fn create_key<A: Serialize>(
-        &self,
-        principal: &Principal,
-        request: KeyRequest,
-        once: &Once,
-        shape: impl FnOnce(KeyRow) -> A,
-    ) -> Result<(KeyRow, ApiKey), RegistryError> {
-        require(principal, Action::CreateKey)?;
-        let scopes = check_fields(&request)?;
-        let tenant_id = self.tenant_of_keys(principal, request.tenant.as_deref()).await?;
-        if let Some(missing) = scopes.iter().find(|scope| !principal.may(**scope)) {
-            return Err(RegistryError::ScopeNotHeld(*missing));
-        }
-        let transaction = begin_write(&self.db).await?;
-        // Looked at once more, and locked: a key that is revoked or expires meanwhile leaves none behind.
-        let maker = api_keys::lock(&transaction, principal.key.as_str()).await?.ok_or(AuthError::Invalid)?;
-        check_usable(&maker)?;
-        let expires_at_ms = within(maker.expires_at_ms, request.expires_at.map(ms_of))?;
-        tenants::lock(&transaction, &tenant_id).await?;
-        let given = api_keys::count_usable(&transaction, &tenant_id).await?;
-        RegistryError::unless_fewer(given, self.config.settings.max_keys_per_tenant, |given, limit| {
-            let (of, setting) = ("the tenant".to_owned(), "registry.max_keys_per_tenant");
-            RegistryError::TooMany { what: "keys", of, setting, limit, given, remedy: "revoke one first" }
-        })?;
-        let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
-        let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
-        let details = json!({ "scopes": row.scopes, "expires_at_ms": row.expires_at_ms });
-        let act = Act { tenant_id: &row.tenant_id, action: "key.created", subject: &row.id, details };
-        audit::append(&transaction, Actor::of(principal), act).await?;
-        once.keep_in(&transaction, || shape(row.clone())).await?;
-        transaction.commit().await?;
-        let (key, maker) = (&row.id, &principal.key);
-        tracing::info!(
-            key.id = key,
-            key.scopes = row.scopes,
-            key.tenant = row.tenant_id,
-            key.expires_at_ms = row.expires_at_ms,
-            by.key = %maker,
-            by.tenant = principal.tenant_name,
-            "Made key {key} with key {maker}"
-        );
-        Ok((row, secret))
-    }
-
-    /// A tenant's keys, revoked ones included, by id. `tenant` is a name; `None` means the caller's own.
+    /// A tenant's keys that the caller may see, revoked ones included, by id. `tenant` is a name; `None` means the caller's
+    /// own.
     pub(crate) async fn list_keys(
         &self,
         principal: &Principal,
         tenant: Option<&str>,
         slice: Slice,
     ) -> Result<Vec<KeyRow>, RegistryError> {
-        require(principal, Action::ListKeys)?;
-        let tenant_id = self.tenant_of_keys(principal, tenant).await?;
+        let shown = Theirs::of(principal, require(principal, Action::ListKeys)?).shown();
+        let tenant = self.tenant_of_keys(principal, tenant).await?;
         let limit = slice.with_one_more();
-        let hidden = (!principal.may(OVER_ALL_KEYS)).then_some(OVER_ALL_KEYS);
-        let mut rows = api_keys::list(&self.db, &tenant_id, hidden, slice.after, limit).await?;
-        if let Some(hidden) = hidden {
-            // Which keys made and revoked them, if the caller may see those.
-            let named = rows.iter().flat_map(|row| [row.made_by.clone(), row.revoked_by.clone()]).flatten().collect();
-            let shown = api_keys::shown_of(&self.db, &tenant_id, hidden, named).await?;
+        let mut rows = api_keys::list(&self.db, &tenant, &shown, slice.after, limit).await?;
+        if shown.without.is_some() || shown.of.is_some() {
+            // Which keys made, revoked and follow them, if the caller may see those.
+            let named = rows.iter().flat_map(|row| [&row.made_by, &row.revoked_by, &row.replaced_by]);
+            let named = named.flatten().cloned().collect();
+            let seen = api_keys::shown_of(&self.db, &tenant, &shown, named).await?;
             for row in &mut rows {
-                row.made_by.take_if(|id| !shown.contains(id));
-                row.revoked_by.take_if(|id| !shown.contains(id));
+                for id in [&mut row.made_by, &mut row.revoked_by, &mut row.replaced_by] {
+                    id.take_if(|id| !seen.contains(id));
+                }
             }
         }
         Ok(rows)
     }
 
-    /// Revokes a key and, unless they are to be kept, the keys that were made with it, and with those: no registry of
-    /// this database takes them from the next request on, and running answers end. Another tenant's key and an admin
-    /// key do not exist, except for an operator.
-    pub(crate) async fn revoke_key(&self, principal: &Principal, id: &str, made: Made) -> Result<(), RegistryError> {
-        require(principal, Action::RevokeKey)?;
-        let transaction = begin_write(&self.db).await?;
-        let found = api_keys::lock(&transaction, id).await?;
-        let is_own = |key: &KeyRow| {
-            key.tenant_id == principal.tenant.as_str() && !scopes_from_column(&key.scopes).contains(&OVER_ALL_KEYS)
-        };
-        let may_revoke = |key: &KeyRow| principal.may(OVER_ALL_KEYS) || is_own(key);
-        let not_found = || RegistryError::NotFound { what: "key", name: id.to_owned() };
-        let key = found.filter(may_revoke).ok_or_else(not_found)?;
-        let ids = match made {
-            Made::Kept => vec![key.id.clone()],
-            Made::RevokedToo => descent(&transaction, &key.id).await?,
-        };
-        if key.id != principal.key.as_str() && ids.iter().any(|id| id == principal.key.as_str()) {
-            return Err(RegistryError::OwnKeyMadeWithIt(key.id));
-        }
-        let mut revoked = RevokedKeys::new();
-        for some in ids.chunks(MAX_IN) {
-            let unrevoked = api_keys::unrevoked(&transaction, some).await?;
-            let unrevoked_ids: Vec<_> = unrevoked.iter().map(|(id, _)| id.clone()).collect();
-            api_keys::revoke(&transaction, &unrevoked_ids, principal.key.as_str()).await?;
-            for (id, tenant_id) in unrevoked {
-                revoked.entry(tenant_id).or_default().push(id);
-            }
-        }
-        let withdrawn: Vec<_> = revoked.values().flatten().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
-        let num_revoked = withdrawn.len();
-        withdrawals::insert_all(&transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
-        note_revoked(&transaction, principal, &key.id, &revoked).await?;
-        transaction.commit().await?;
-        self.withdrawals.tell(withdrawn);
-        let (id, by) = (&key.id, &principal.key);
-        tracing::warn!(
-            key.id = id,
-            key.tenant = key.tenant_id,
-            num_revoked,
-            by.key = %by,
-            by.tenant = principal.tenant_name,
-            "Key {by} revoked key {id}, in all {num_revoked} with those made with it"
-        );
-        Ok(())
-    }
-
-    /// The id of the tenant whose keys are meant: the caller's own, or for an operator the one named.
-    async fn tenant_of_keys(&self, principal: &Principal, named: Option<&str>) -> Result<String, RegistryError> {
+    /// The tenant whose keys are meant: the caller's own, or for an operator the one named.
+    pub(crate) async fn tenant_of_keys(
+        &self,
+        principal: &Principal,
+        named: Option<&str>,
+    ) -> Result<TenantId, RegistryError> {
         match named {
-            None => Ok(principal.tenant.to_string()),
-            Some(name) if name == principal.tenant_name => Ok(principal.tenant.to_string()),
+            None => Ok(principal.tenant.clone()),
+            Some(name) if name == principal.tenant_name => Ok(principal.tenant.clone()),
             Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
             Some(name) => {
                 let found = tenants::named(&self.db, name).await?;
                 let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-                Ok(found.ok_or_else(not_found)?.id)
+                Ok(TenantId::from_stored(found.ok_or_else(not_found)?.id))
             }
         }
     }
 }
 
-/// Ids of keys that are revoked at once, by the id of their tenant.
-type RevokedKeys = BTreeMap<String, Vec<String>>;
+impl Theirs {
+    /// Those of a caller whose action reaches so far.
+    fn of(principal: &Principal, reach: Reach) -> Self {
+        match &principal.person {
+            _ if principal.may(OVER_ALL_KEYS) => Self::All,
+            Some(person) if reach == Reach::Persons => Self::OfPerson(principal.tenant.clone(), person.clone()),
+            _ => Self::OfTenant(principal.tenant.clone()),
+        }
+    }
 
-/// Tells each tenant which of its keys went with the key `subject`: in its chain, and outside.
-async fn note_revoked(
-    transaction: &DatabaseTransaction,
-    principal: &Principal,
-    subject: &str,
-    revoked: &RevokedKeys,
-) -> Result<(), DbErr> {
-    let by = principal.key.as_str();
-    for (tenant_id, keys) in revoked {
-        let payload = json!({ "keys": keys, "revoked_by": by });
-        events::emit(transaction, Event { tenant_id, kind: events::Kind::KeyRevoked, subject, payload }).await?;
+    /// Whether the key is among them.
+    fn have(&self, key: &KeyRow) -> bool {
+        let is_of = |tenant: &TenantId| key.tenant_id == tenant.as_str();
+        match self {
+            Self::All => true,
+            Self::OfTenant(tenant) => is_of(tenant) && !scopes_from_column(&key.scopes).contains(&OVER_ALL_KEYS),
+            Self::OfPerson(tenant, person) => is_of(tenant) && key.person_id.as_deref() == Some(person.as_str()),
+        }
     }
-    for (tenant_id, keys) in revoked {
-        let act = Act { tenant_id, action: "key.revoked", subject, details: json!({ "keys": keys }) };
-        audit::append(transaction, Actor::of(principal), act).await?;
+
+    /// The same within one tenant, for a query.
+    fn shown(&self) -> Shown {
+        match self {
+            Self::All => Shown::default(),
+            Self::OfTenant(_) => Shown { without: Some(OVER_ALL_KEYS), of: None },
+            Self::OfPerson(_, person) => Shown { without: None, of: Some(person.clone()) },
+        }
     }
-    Ok(())
 }
 
 /// Makes a key and stores its hash. The key itself is nowhere but in the answer.
@@ -230,51 +150,10 @@ pub(crate) async fn insert_key(
         last_used_at_ms: None,
         made_by: new.made_by,
         revoked_by: None,
+        person_id: new.person.map(|person| person.to_string()),
+        models: new.models.as_ref().map(models_to_column),
+        replaced_by: None,
+        revoked_for: None,
     };
     Ok((api_keys::insert(connection, row).await?, key))
-}
-
-/// A key, the keys that were made with it, those that were made with them, and so on.
-async fn descent(connection: &impl ConnectionTrait, id: &str) -> Result<Vec<String>, DbErr> {
-    let mut all = vec![id.to_owned()];
-    let mut num_asked = 0;
-    // A key is made after the one that it is made with, so there is no circle.
-    while num_asked < all.len() {
-        let until = all.len().min(num_asked + MAX_IN);
-        let made = api_keys::made_by(connection, &all[num_asked..until]).await?;
-        num_asked = until;
-        all.extend(made);
-    }
-    Ok(all)
-}
-
-/// The expiry of a key that is made with one that expires at `maker`: as asked for, and otherwise as late as may be.
-fn within(maker: Option<i64>, asked: Option<i64>) -> Result<Option<i64>, RegistryError> {
-    match (maker, asked) {
-        (Some(maker), Some(asked)) if asked > maker => Err(RegistryError::ExpiryNotHeld { own: moment(maker) }),
-        (maker, asked) => Ok(asked.or(maker)),
-    }
-}
-
-fn check_fields(request: &KeyRequest) -> Result<Scopes, RegistryError> {
-    let mut findings = Vec::new();
-    let num_chars = request.name.chars().count();
-    if !(1..=MAX_NAME_CHARS).contains(&num_chars) {
-        findings.push(Finding::field("name", format!("1 to {MAX_NAME_CHARS} characters, given {num_chars}")));
-    }
-    let mut scopes = Scopes::new();
-    for (index, text) in request.scopes.iter().enumerate() {
-        match text.parse::<Scope>() {
-            Ok(scope) => _ = scopes.insert(scope),
-            Err(error) => findings.push(Finding::field(format!("scopes[{index}]"), error.to_string())),
-        }
-    }
-    if request.scopes.is_empty() {
-        findings.push(Finding::field("scopes", "at least one scope, given none"));
-    }
-    if request.expires_at.is_some_and(|moment| moment <= wall_clock::now()) {
-        findings.push(Finding::field("expires_at", "a moment in the future"));
-    }
-    RegistryError::unless_valid(findings)?;
-    Ok(scopes)
 }

@@ -83,6 +83,7 @@ impl Registry {
             jti: Uuid::new_v4().simple().to_string(),
             key: principal.key.to_string(),
             person: principal.person.as_ref().map(ToString::to_string),
+            models: principal.models.clone(),
             tenant: principal.tenant_name.clone(),
             scope: scopes_to_column(&scopes),
         };

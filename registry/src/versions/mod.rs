@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sea_orm::{DatabaseTransaction, DbErr};
 use semver::Version;
 use serde_json::{Value, json};
+use souk_protocol::manifest::CARD_FILE;
 use souk_protocol::{Digest, Principal};
 
 use crate::Registry;
@@ -69,7 +70,8 @@ impl Registry {
         self.one_version(&adapter, row).await
     }
 
-    /// A file of a version that was not taken down.
+    /// A file of a version that was not taken down. The model card is for all who see the adapter, other files for those who
+    /// may call it.
     pub(crate) async fn version_file(
         &self,
         principal: &Principal,
@@ -78,7 +80,8 @@ impl Registry {
         number: &str,
         file: &str,
     ) -> Result<FileRow, RegistryError> {
-        let adapter = self.adapter_for(principal, Action::DownloadFile, owner, name).await?;
+        let action = if file == CARD_FILE { Action::GetVersion } else { Action::DownloadFile };
+        let adapter = self.adapter_for(principal, action, owner, name).await?;
         let version = existing_version(&self.db, &adapter, number).await?;
         if version.state() == VersionState::TakenDown {
             return Err(RegistryError::TakenDown(format!("{owner}/{name}@{number}")));

@@ -86,7 +86,7 @@ async fn a_request_without_a_valid_key_is_401_and_says_which_scheme_to_use() {
     assert_eq!(body(answer, StatusCode::OK).await["data"][0]["id"], "tiny-base");
 }
 
-fn with_checksum(body: &str) -> String {
+pub(crate) fn with_checksum(body: &str) -> String {
     const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let crc = crc32fast::hash(body.as_bytes());
     let digit = |power: u32| char::from(BASE62[(crc / 62_u32.pow(power) % 62) as usize]);
@@ -168,19 +168,24 @@ async fn a_listed_key_shows_everything_but_its_secret() {
         {
           "id": "[id]",
           "name": "test",
+          "kind": "service",
+          "person": null,
           "scopes": [
             "inference",
             "adapters:read",
             "adapters:write",
             "keys:manage"
           ],
+          "models": null,
           "last_four": "[last_four]",
           "created_at": "[moment]",
           "expires_at": null,
           "revoked_at": null,
           "last_used_at": "[moment]",
           "made_by": null,
-          "revoked_by": null
+          "revoked_by": null,
+          "revoked_for": null,
+          "replaced_by": null
         }
       ],
       "next_cursor": null

@@ -20,8 +20,12 @@ mod audit;
 mod crashes;
 #[path = "../api/direct_uploads.rs"]
 mod direct_uploads;
+#[path = "../api/equal_times.rs"]
+mod equal_times;
 #[path = "../api/faults.rs"]
 mod faults;
+#[path = "../api/gated.rs"]
+mod gated;
 #[path = "../api/idempotency.rs"]
 mod idempotency;
 #[path = "../api/installation.rs"]
@@ -34,8 +38,14 @@ mod isolation;
 mod keys;
 #[path = "../api/kills.rs"]
 mod kills;
+#[path = "../api/leaked.rs"]
+mod leaked;
 #[path = "../api/pages.rs"]
 mod pages;
+#[path = "../api/personal_keys.rs"]
+mod personal_keys;
+#[path = "../api/policy.rs"]
+mod policy;
 #[path = "../api/processes.rs"]
 mod processes;
 #[path = "../api/recovery.rs"]
@@ -48,10 +58,14 @@ mod reports;
 mod retention;
 #[path = "../api/rights.rs"]
 mod rights;
+#[path = "../api/rotation.rs"]
+mod rotation;
 #[path = "../api/services.rs"]
 mod services;
 #[path = "../api/shares.rs"]
 mod shares;
+#[path = "../api/sharing.rs"]
+mod sharing;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
 #[path = "../api/store_outages.rs"]

@@ -23,7 +23,7 @@ pub(crate) struct ListKeys {
 /// The tenant's keys, revoked ones included, by id. Secrets are not among what is kept. Admin keys are shown to admin
 /// keys alone.
 ///
-/// Scope: `keys:manage`.
+/// Scope: `keys:manage`; a person sees their own without it.
 #[utoipa::path(
     get, path = "/keys", tag = "keys",
     params(ListKeys),

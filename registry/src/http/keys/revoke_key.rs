@@ -11,7 +11,7 @@ use crate::keys::Made;
 #[into_params(parameter_in = Path)]
 pub(crate) struct KeyPath {
     /// The key's public id.
-    id: String,
+    pub(super) id: String,
 }
 
 /// What becomes of others.
@@ -37,7 +37,8 @@ pub(crate) enum MadeKeys {
 /// Revokes a key and those that were made with it, effective at once; their running answers end. Revoking a revoked key
 /// changes nothing.
 ///
-/// Scope: `keys:manage`. Another tenant's key and an admin key are 404, except for an operator.
+/// Scope: `keys:manage`; a person revokes their own without it, and services' keys that were made with it then stay.
+/// Another tenant's key and an admin key are 404, except for an operator.
 #[utoipa::path(
     delete, path = "/keys/{id}", tag = "keys",
     params(KeyPath, RevokeKey),
