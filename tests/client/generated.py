@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import os
 import pathlib
 import subprocess
@@ -14,8 +15,12 @@ FILES = ROOT / "examples/adapters/sst2"
 
 def generate(folder):
     """Writes the package `made` into `folder`. The formatter that it calls is beside this Python."""
+    settings = folder / "settings.json"
+    # Lines of JSON are text to it.
+    settings.write_text(json.dumps({"content_type_overrides": {"application/x-ndjson": "text/plain"}}))
     tools = pathlib.Path(sys.executable).parent
-    command = [tools / "openapi-python-client", "generate", "--path", ROOT / "openapi/registry.json", "--meta", "none"]
+    command = [tools / "openapi-python-client", "generate", "--config", settings, "--meta", "none"]
+    command += ["--path", ROOT / "openapi/registry.json"]
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [*command, "--output-path", folder / "made", "--fail-on-warning"],

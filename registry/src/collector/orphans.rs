@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::io;
 
+use souk_protocol::Digest;
+
 use super::Collector;
 use crate::blobs::remove_unless_referred_to;
 use crate::db::{MAX_IN, blobs, upload_blobs, version_files};
@@ -24,6 +26,7 @@ impl Collector {
             let needed = version_files::digests_in(&self.db, shard).await?;
             let stored = self.objects.list(shard).await?;
             missing.extend(self.missing(needed, &stored).await?);
+            self.forget_gone(shard, &stored).await?;
             for some in stored.chunks(MAX_IN) {
                 let names: Vec<_> = some.iter().map(|blob| blob.digest.to_string()).collect();
                 let in_use = self.in_use(&names).await?;
@@ -63,12 +66,30 @@ impl Collector {
         for some in absent.chunks(MAX_IN) {
             for digest in version_files::referred_to(&self.db, some).await? {
                 let Ok(parsed) = digest.parse() else { continue };
-                if matches!(self.objects.open(&parsed).await, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                if self.is_gone(&parsed).await {
                     missing.push(digest);
                 }
             }
         }
         Ok(missing)
+    }
+
+    /// Forgets orphans that are gone: noted by a look at the store that was older than their removal.
+    async fn forget_gone(&self, shard: u8, stored: &[StoredBlob]) -> Result<(), RegistryError> {
+        let there: HashSet<_> = stored.iter().map(|blob| blob.digest.to_string()).collect();
+        let noted = blobs::orphans_in(&self.db, shard).await?;
+        for name in noted.iter().filter(|name| !there.contains(*name)) {
+            if let Ok(digest) = name.parse()
+                && self.is_gone(&digest).await
+            {
+                remove_unless_referred_to(&self.db, &*self.objects, name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_gone(&self, digest: &Digest) -> bool {
+        matches!(self.objects.open(digest).await, Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     async fn in_use(&self, names: &[String]) -> Result<HashSet<String>, RegistryError> {

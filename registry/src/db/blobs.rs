@@ -86,6 +86,15 @@ pub(crate) async fn note_orphan(connection: &impl ConnectionTrait, digest: &str)
     Ok(first.exec(connection).await?.rows_affected > 0)
 }
 
+/// The blobs noted as orphans whose digests begin with the byte `shard`.
+pub(crate) async fn orphans_in(connection: &impl ConnectionTrait, shard: u8) -> Result<Vec<String>, DbErr> {
+    let prefix = format!("sha256:{shard:02x}");
+    let query = Entity::find().select_only().column(Column::Digest).filter(Column::OrphanedAtMs.is_not_null());
+    // Behind all hex digits comes `g`.
+    let within = query.filter(Column::Digest.gte(prefix.clone())).filter(Column::Digest.lt(format!("{prefix}g")));
+    within.into_tuple().all(connection).await
+}
+
 /// Whether the object was first found without a reference at least `age` ago.
 pub(crate) async fn is_old_orphan(
     connection: &impl ConnectionTrait,
