@@ -35,14 +35,20 @@ const OF_VERSION: &str = "version_id IN (SELECT v.id FROM versions v JOIN adapte
 const OF_UPLOAD: &str = "upload_id IN (SELECT u.id FROM uploads u JOIN adapters a ON a.id = u.adapter_id \
                          WHERE a.tenant_id = $1)";
 const OWN: &str = "tenant_id = $1";
+const OWN_OR_OF_ADAPTER: &str =
+    "(tenant_id = $1 OR adapter_id IN (SELECT a.id FROM adapters a WHERE a.tenant_id = $1))";
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 27] = [
+pub(crate) const TABLES: [Table; 31] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
     table("tags", &["adapter_id", "tag"], OF_ADAPTER, Fate::Goes),
+    table("adapter_grants", &["adapter_id", "tenant_id"], OWN_OR_OF_ADAPTER, Fate::Goes),
+    table("adapter_gates", &["adapter_id"], OF_ADAPTER, Fate::Goes),
+    table("access_requests", &["id"], "(tenant_id = $1 OR owner_id = $1)", Fate::Goes),
+    table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
     table("version_files", &["version_id", "name"], OF_VERSION, Fate::Goes).with(
         "(SELECT '/registry/v1/adapters/' || a.owner || '/' || a.name || '/versions/' || v.version || '/files/' || \
          version_files.name FROM versions v JOIN adapters a ON a.id = v.adapter_id \
