@@ -101,6 +101,11 @@ impl ProgressBars {
     }
 }
 
+/// Text of others, without what a terminal would take for a command.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
 /// Prints rows under a header, in columns as wide as their longest cell.
 ///
 /// # Errors

@@ -22,6 +22,10 @@ mod m20261128_000005_lists_and_shares;
 mod m20261129_000001_signing_keys;
 mod m20261129_000002_byte_order;
 mod m20261129_000010_audit_and_events;
+mod m20261129_000020_people;
+mod m20261129_000021_sessions;
+mod m20261129_000022_providers;
+mod m20261129_000023_login_codes;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
 pub use sea_orm_migration::MigratorTrait;
@@ -63,6 +67,10 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000001_signing_keys::Migration)),
         (Kind::Expand, Box::new(m20261129_000002_byte_order::Migration)),
         (Kind::Expand, Box::new(m20261129_000010_audit_and_events::Migration)),
+        (Kind::Expand, Box::new(m20261129_000020_people::Migration)),
+        (Kind::Expand, Box::new(m20261129_000021_sessions::Migration)),
+        (Kind::Expand, Box::new(m20261129_000022_providers::Migration)),
+        (Kind::Expand, Box::new(m20261129_000023_login_codes::Migration)),
     ]
 }
 

@@ -45,6 +45,7 @@ pub(crate) async fn insert_admin_key(
     };
     let new = NewKey {
         tenant_id: tenant.id,
+        person: None,
         name: name.to_owned(),
         scopes: Scope::ALL.into_iter().collect(),
         expires_at_ms: None,

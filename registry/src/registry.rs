@@ -1,11 +1,13 @@
 //! The [`Registry`]: what lives as long as the service, and how it starts.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::public_url::PublicUrl;
 use souk_http::token::is_token;
 use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
@@ -16,7 +18,8 @@ use crate::auth::{AuthError, Authenticator, Peppers};
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::database::{DatabaseError, open_database};
-use crate::db::{Pools, api_keys, begin_start, installation as installation_table, leases, withdrawals};
+use crate::db::{Pools, api_keys, begin_start, installation as installation_table, leases, sessions, withdrawals};
+use crate::error::RegistryError;
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
@@ -25,6 +28,7 @@ use crate::private;
 use crate::room::Room;
 use crate::seal::Seals;
 use crate::secrets::SecretError;
+use crate::sign_in::{Attempts, Providers};
 use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 
@@ -55,6 +59,12 @@ pub struct Registry {
     pub(crate) room: Room,
     /// Signs and verifies tokens.
     pub(crate) signing_keys: Arc<SigningKeys>,
+    /// Who says who persons are.
+    pub(crate) providers: Arc<Providers>,
+    /// How often addresses try to sign in.
+    pub(crate) attempts: Arc<Attempts>,
+    /// Where browsers reach the installation, once that is known.
+    public_url: Arc<OnceLock<PublicUrl>>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
     /// Tells those who serve in this process what was taken down and revoked.
@@ -191,6 +201,7 @@ impl Registry {
         let signing_keys = open_signing_keys(&config, &db).await?;
         let withdrawals = Withdrawals::new();
         withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
+        withdrawals.remember(sessions::ended_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), withdrawals::newest(&db).await?);
         let collector = Collector {
             db: db.clone(),
@@ -206,6 +217,9 @@ impl Registry {
             bases: bases.into(),
             gates: Gates::new(&config.settings),
             room: Room::new(objects.clone(), &config),
+            providers: Arc::new(Providers::new(&config.sign_in)),
+            attempts: Arc::new(Attempts::new(config.sign_in.attempts_per_minute, Instant::now())),
+            public_url: Arc::new(config.public_url.clone().map_or_else(OnceLock::new, OnceLock::from)),
             pools,
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
@@ -235,6 +249,28 @@ impl Registry {
     #[must_use]
     pub(crate) fn for_caller(&self, principal: &Principal) -> Self {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
+    }
+
+    /// The same registry, with the connections that are for persons who act for no tenant.
+    #[must_use]
+    pub(crate) fn for_persons(&self) -> Self {
+        Self { db: self.pools.tenants.clone(), ..self.clone() }
+    }
+
+    /// Says where browsers reach the installation, unless the settings do: what is only known once it listens.
+    pub fn serves_at(&self, public_url: PublicUrl) {
+        // The settings' own stays.
+        let _ = self.public_url.set(public_url);
+    }
+
+    /// Where browsers reach the installation.
+    pub(crate) fn public_url(&self) -> Result<&PublicUrl, RegistryError> {
+        self.public_url.get().ok_or(RegistryError::NoPublicUrl)
+    }
+
+    /// Counts an attempt of an address to sign in or to use a link.
+    pub(crate) fn one_more_attempt(&self, address: Option<IpAddr>) -> Result<(), RegistryError> {
+        if self.attempts.one_more(address, Instant::now()) { Ok(()) } else { Err(RegistryError::TooManyAttempts) }
     }
 
     /// The folder of the objects, each at [`souk_protocol::manifest::blob_path`] below it; `None`: they are in a bucket.

@@ -2,7 +2,7 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage};
+use souk_protocol::Scope::{AdaptersRead, AdaptersWrite, Admin, KeysManage, TenantManage};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -15,8 +15,26 @@ pub enum Action {
     ListTokenKeys,
     ExchangeToken,
     RotateSigningKey,
+    FinishLogin,
+    WhoAmI,
+    GetSession,
+    SignOut,
+    ListSessions,
+    EndSession,
+    ChooseTenant,
+    MakeOwnTenant,
+    LeaveTenant,
     CreateTenant,
     ListTenants,
+    ListMembers,
+    ChangeRole,
+    RemoveMember,
+    CreateSignInLink,
+    CreateInvitation,
+    ListInvitations,
+    RevokeInvitation,
+    AcceptInvitation,
+    ErasePerson,
     CreateKey,
     ListKeys,
     RevokeKey,
@@ -46,6 +64,10 @@ pub enum Reach {
     Installation,
     /// The key that is presented.
     Itself,
+    /// What is of the person whose session it is.
+    Person,
+    /// The members of the caller's tenant; with the scope `admin` those of every tenant.
+    Members,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
     /// The adapters of the caller's tenant. Another's public one is refused, another's private one does not exist.
@@ -63,7 +85,9 @@ pub enum Needs {
     Nothing,
     /// A key, whatever its scopes.
     AnyKey,
-    /// A key with this scope. `admin` implies the others.
+    /// A session of a person, whatever the role.
+    Session,
+    /// A key or a session with this scope. `admin` implies the others.
     Scope(Scope),
 }
 
@@ -83,13 +107,37 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 26] = [
+pub const RULES: [Rule; 44] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
     rule(Action::RotateSigningKey, "POST", "/auth/signing-keys", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::FinishLogin, "POST", "/auth/login", Needs::Nothing, Reach::Person),
+    rule(Action::WhoAmI, "GET", "/auth/whoami", Needs::AnyKey, Reach::Itself),
+    rule(Action::GetSession, "GET", "/auth/session", Needs::Session, Reach::Person),
+    rule(Action::SignOut, "DELETE", "/auth/session", Needs::Session, Reach::Person),
+    rule(Action::ListSessions, "GET", "/auth/sessions", Needs::Session, Reach::Person),
+    rule(Action::EndSession, "DELETE", "/auth/sessions/{session}", Needs::Session, Reach::Person),
+    rule(Action::ChooseTenant, "POST", "/auth/session/tenant", Needs::Session, Reach::Person),
+    rule(Action::MakeOwnTenant, "POST", "/auth/tenants", Needs::Session, Reach::Person),
+    rule(Action::LeaveTenant, "DELETE", "/auth/membership", Needs::Session, Reach::Person),
     rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::ListMembers, "GET", "/members", Needs::Scope(TenantManage), Reach::Members),
+    rule(Action::ChangeRole, "PATCH", "/members/{person}", Needs::Scope(TenantManage), Reach::Members),
+    rule(Action::RemoveMember, "DELETE", "/members/{person}", Needs::Scope(TenantManage), Reach::Members),
+    rule(
+        Action::CreateSignInLink,
+        "POST",
+        "/members/{person}/sign-in-link",
+        Needs::Scope(TenantManage),
+        Reach::Members,
+    ),
+    rule(Action::CreateInvitation, "POST", "/invitations", Needs::Scope(TenantManage), Reach::Members),
+    rule(Action::ListInvitations, "GET", "/invitations", Needs::Scope(TenantManage), Reach::Members),
+    rule(Action::RevokeInvitation, "DELETE", "/invitations/{invitation}", Needs::Scope(TenantManage), Reach::Members),
+    rule(Action::AcceptInvitation, "POST", "/invitations/accept", Needs::Session, Reach::Person),
+    rule(Action::ErasePerson, "DELETE", "/persons/{person}", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateKey, "POST", "/keys", Needs::Scope(KeysManage), Reach::Keys),
     rule(Action::ListKeys, "GET", "/keys", Needs::Scope(KeysManage), Reach::Keys),
     rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::Scope(KeysManage), Reach::Keys),
@@ -153,8 +201,14 @@ pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, Re
     let rule = RULES.iter().find(|rule| rule.action == action).expect("every action has a row");
     match rule.needs {
         Needs::Scope(scope) if !principal.may(scope) => Err(RegistryError::MissingScope(scope)),
+        Needs::Session if principal.person.is_none() => Err(RegistryError::PersonNeeded),
         _ => Ok(rule.reach),
     }
+}
+
+/// Whether a route is for persons who act for no tenant, too.
+pub(crate) fn is_of_session(action: Action) -> bool {
+    RULES.iter().any(|rule| rule.action == action && rule.needs == Needs::Session)
 }
 
 /// What a route does; `path` is the route's pattern below the prefix.
@@ -177,6 +231,8 @@ impl Reach {
         match self {
             Self::Installation => "the installation",
             Self::Itself => "the key itself",
+            Self::Person => "the person who is signed in",
+            Self::Members => "the tenant's members",
             Self::Keys => "the tenant's keys",
             Self::Own => "the tenant's adapters",
             Self::Visible => "the tenant's and public adapters",
@@ -189,7 +245,7 @@ impl Reach {
 mod tests {
     use std::collections::BTreeSet;
 
-    use souk_protocol::{KeyId, Scopes, TenantId};
+    use souk_protocol::{KeyId, PersonId, Scopes, TenantId};
 
     use super::*;
 
@@ -226,9 +282,13 @@ mod tests {
         for rule in RULES {
             for scope in Scope::ALL {
                 let may = !matches!(rule.needs, Needs::Scope(needed) if needed != scope && scope != Admin);
+                let may = may && rule.needs != Needs::Session;
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
-            assert_eq!(require(&principal([]), rule.action).is_ok(), !matches!(rule.needs, Needs::Scope(_)));
+            let may = matches!(rule.needs, Needs::Nothing | Needs::AnyKey);
+            assert_eq!(require(&principal([]), rule.action).is_ok(), may);
+            let person = Principal { person: Some(PersonId::new()), ..principal([]) };
+            assert_eq!(require(&person, rule.action).is_ok(), !matches!(rule.needs, Needs::Scope(_)));
         }
     }
 
@@ -238,6 +298,7 @@ mod tests {
             let scope = match rule.needs {
                 Needs::Nothing => "no key".to_owned(),
                 Needs::AnyKey => "any".to_owned(),
+                Needs::Session => "a session".to_owned(),
                 Needs::Scope(scope) => format!("`{scope}`"),
             };
             format!("| `{} {}` | {scope} | {} |\n", rule.method, rule.path, rule.reach.as_str())

@@ -13,6 +13,7 @@ use axum::Router;
 use souk_gateway::Gateway;
 use souk_http::Exporter;
 use souk_http::draining::Draining;
+use souk_http::public_url::PublicUrl;
 use souk_http::serve::{self, Certificate, Listening, Server, ServerSettings};
 use souk_models::base::LoadedBase;
 use souk_node::node::Node;
@@ -52,6 +53,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let server = Server::new(config.server.clone(), descriptors);
     let router = routes::router(services.gateway.clone(), services.registry.clone(), services.draining.clone());
     let listening = listen(&server, &config.server, router).await?;
+    serve_browsers(&config.server, &services.registry, &listening);
     services.serve(server, listening, signals, config.server.drain_timeout).await
 }
 
@@ -78,6 +80,16 @@ async fn listen(server: &Server, settings: &ServerSettings, router: Router) -> a
     terminal::line(&format!("listening on {scheme}://{}", port.address))?;
     ports.push(port);
     Ok(ports)
+}
+
+/// Tells the registry where browsers reach it, where the settings do not: at the port that only this machine reaches.
+fn serve_browsers(settings: &ServerSettings, registry: &Registry, listening: &[Listening]) {
+    let is_private = settings.admin_address().is_none() && !settings.tls.is_on();
+    if let ([port], true) = (listening, is_private)
+        && let Some(url) = PublicUrl::of_this_machine(port.address)
+    {
+        registry.serves_at(url);
+    }
 }
 
 async fn bind(address: &str, setting: &str) -> anyhow::Result<TcpListener> {

@@ -23,7 +23,7 @@ impl Registry {
         let found = match reach {
             Reach::Any => adapters::ever(&self.db, owner, name).await?,
             Reach::Own | Reach::Visible => adapters::visible(&self.db, tenant_id, owner, name).await?,
-            Reach::Installation | Reach::Itself | Reach::Keys => None,
+            Reach::Installation | Reach::Itself | Reach::Person | Reach::Members | Reach::Keys => None,
         };
         let adapter = found.ok_or_else(|| adapter_not_found(owner, name))?;
         if reach == Reach::Own && adapter.tenant_id != tenant_id {

@@ -5,18 +5,21 @@
 
 mod key;
 mod pepper;
+mod role;
+mod scopes;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{DatabaseConnection, DbErr};
-use souk_protocol::{KeyId, Principal, Scope, Scopes, TenantId};
+use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use subtle::ConstantTimeEq as _;
 
 use crate::db::{KeyRow, api_keys, now_ms};
 
 pub use key::{ApiKey, MalformedKey};
 pub(crate) use pepper::Peppers;
+pub(crate) use scopes::{scopes_from_column, scopes_to_column};
 
 use pepper::KeyHash;
 
@@ -67,7 +70,8 @@ impl Authenticator {
         (version, self.peppers.hash(version, key).expect("the newest pepper exists"))
     }
 
-    /// Who presents this key. One question to the database.
+    /// Who presents this key. One question to the database, and one more for what a
+    /// person's role allows now.
     pub(crate) async fn authenticate(&self, presented: &str) -> Result<Principal, AuthError> {
         let key = ApiKey::parse(presented).map_err(|MalformedKey| AuthError::Invalid)?;
         let unavailable = |error| AuthError::Unavailable(Arc::new(error));
@@ -78,13 +82,14 @@ impl Authenticator {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;
+        let scopes = role::effective(&self.db, &row).await.map_err(unavailable)?.ok_or(AuthError::Revoked)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),
             tenant_name: tenant.name,
             key: KeyId::from_stored(row.id),
-            person: None,
-            scopes: scopes_from_column(&row.scopes),
+            person: row.person_id.map(PersonId::from_stored),
+            scopes,
         })
     }
 
@@ -116,14 +121,4 @@ pub(crate) fn check_usable(row: &KeyRow) -> Result<(), AuthError> {
         return Err(AuthError::Expired);
     }
     Ok(())
-}
-
-/// Scopes as the `scopes` column holds them: names with spaces between.
-pub(crate) fn scopes_to_column(scopes: &Scopes) -> String {
-    scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-/// A name that this program does not know grants nothing: a newer program may have written it.
-pub(crate) fn scopes_from_column(text: &str) -> Scopes {
-    text.split_whitespace().filter_map(|name| name.parse::<Scope>().ok()).collect()
 }

@@ -16,7 +16,10 @@ use tokio::time::Instant;
 
 use crate::blobs::{end_upload_in, remove_released};
 use crate::config::RegistrySettings;
-use crate::db::{MAX_IN, begin_write, blobs, idempotent_requests, leases, signing_keys, uploads, withdrawals};
+use crate::db::{
+    MAX_IN, begin_write, blobs, idempotent_requests, leases, login_codes, logins, sessions, sign_in_links,
+    signing_keys, uploads, withdrawals,
+};
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
 use crate::metrics;
@@ -27,6 +30,9 @@ use sights::Sights;
 
 /// The name of its lease.
 const LEASE: &str = "collector";
+
+/// How long the rows of sessions that are over are kept: longer than any token of theirs lives.
+const SESSIONS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What the collector works with.
 pub(crate) struct Collector {
@@ -92,6 +98,10 @@ impl Collector {
         self.remove_released_blobs().await?;
         idempotent_requests::delete_old(&self.db).await?;
         withdrawals::delete_older(&self.db, ROWS_KEPT).await?;
+        sign_in_links::delete_expired(&self.db).await?;
+        logins::delete_expired(&self.db).await?;
+        login_codes::delete_expired(&self.db).await?;
+        sessions::delete_over(&self.db, SESSIONS_KEPT).await?;
         signing_keys::delete_older(&self.db, SigningKeys::kept(self.settings.rotate_signing_key_after())).await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
-use souk_protocol::Scope;
+use souk_protocol::{PersonId, Scope, TenantId};
 
 use super::clock::{clock_ms_ago, now_ms};
 use super::tenants;
@@ -28,6 +28,7 @@ pub struct Model {
     pub last_used_at_ms: Option<i64>,
     pub made_by: Option<String>,
     pub revoked_by: Option<String>,
+    pub person_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -68,6 +69,17 @@ pub(crate) async fn count_usable(connection: &impl ConnectionTrait, tenant_id: &
 pub(crate) async fn unrevoked_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
     let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant_id));
     of_tenant.filter(Column::RevokedAtMs.is_null()).all(connection).await
+}
+
+/// The ids of the keys that a person has in a tenant and that were not revoked.
+pub(crate) async fn unrevoked_of_person(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    person: &PersonId,
+) -> Result<Vec<String>, DbErr> {
+    let found = Entity::find().select_only().column(Column::Id).filter(Column::TenantId.eq(tenant.as_str()));
+    let of_person = found.filter(Column::PersonId.eq(person.as_str()));
+    of_person.filter(Column::RevokedAtMs.is_null()).order_by_asc(Column::Id).into_tuple().all(connection).await
 }
 
 /// A key, whose row is locked until the transaction ends: a key that is revoked makes no key meanwhile.

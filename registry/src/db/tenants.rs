@@ -23,6 +23,10 @@ pub(crate) async fn named(connection: &impl ConnectionTrait, name: &str) -> Resu
     Entity::find().filter(Column::Name.eq(name)).one(connection).await
 }
 
+pub(crate) async fn of_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
+}
+
 pub(crate) async fn insert(connection: &impl ConnectionTrait, name: &str) -> Result<Model, DbErr> {
     let row = ActiveModel {
         id: Set(TenantId::new().to_string()),

@@ -12,13 +12,17 @@ mod page;
 mod problem;
 mod router;
 
+pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod members;
+pub(crate) mod sessions;
+mod sign_in;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 pub(crate) mod versions;
 
-pub(crate) use caller::{Caller, Serving};
+pub(crate) use caller::{Caller, Sender, Serving, Session};
 pub(crate) use extract::{Body, PathOf, QueryOf};
 pub(crate) use idempotency::{key_of, route_of};
 pub(crate) use middleware::JSON_BODY_BYTES;

@@ -1,4 +1,5 @@
-//! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`].
+//! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`], or one of the pages
+//! that people sign in with.
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -6,25 +7,33 @@ use axum::routing::any;
 use souk_http::put_around;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use super::admit::admit;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route};
-use super::{Problem, adapters, base_models, keys, tags, tenants, tokens, versions};
+use super::{
+    Problem, adapters, base_models, invitations, keys, members, sessions, sign_in, tags, tenants, tokens, versions,
+};
 use crate::Registry;
+use crate::sessions::SESSION_COOKIE;
 
-/// Routes that need no key: facts about the installation that belong to no tenant.
+/// Routes that need no key: facts about the installation that belong to no tenant, and what brings a secret of its own.
 fn open_routes() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(base_models::list_base_models)).routes(routes!(tokens::list_token_keys))
+    OpenApiRouter::new()
+        .routes(routes!(base_models::list_base_models))
+        .routes(routes!(tokens::list_token_keys))
+        .routes(routes!(sessions::finish_login))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
 fn creating_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create_tenant))
+        .routes(routes!(members::create_sign_in_link))
+        .routes(routes!(invitations::create_invitation))
         .routes(routes!(keys::create_key))
         .routes(routes!(adapters::create_adapter))
 }
@@ -32,6 +41,21 @@ fn creating_routes() -> OpenApiRouter<Registry> {
 /// Everything else.
 fn guarded_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
+        // Persons who are signed in
+        .routes(routes!(sessions::get_session, sessions::sign_out))
+        .routes(routes!(sessions::choose_tenant))
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::end_session))
+        .routes(routes!(sessions::make_own_tenant))
+        .routes(routes!(sessions::leave_tenant))
+        .routes(routes!(sessions::who_am_i))
+        // Members
+        .routes(routes!(members::list_members))
+        .routes(routes!(members::change_role, members::remove_member))
+        .routes(routes!(members::erase_person))
+        .routes(routes!(invitations::list_invitations))
+        .routes(routes!(invitations::revoke_invitation))
+        .routes(routes!(invitations::accept_invitation))
         // Tenants, keys and tokens
         .routes(routes!(tokens::exchange_token))
         .routes(routes!(tokens::rotate_signing_key))
@@ -79,7 +103,8 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         .nest(PREFIX, routes)
         // A nested router has neither its prefix alone nor with a slash.
         .route(PREFIX, any(no_such_route))
-        .route(&format!("{PREFIX}/"), any(no_such_route));
+        .route(&format!("{PREFIX}/"), any(no_such_route))
+        .merge(sign_in::pages(&registry));
     let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
 }
@@ -90,7 +115,10 @@ pub fn openapi() -> OpenApi {
     let routes = open_routes().merge(creating_routes()).merge(guarded_routes()).merge(uploading_routes());
     let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components.get_or_insert_default().add_security_scheme("api_key", bearer);
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(SESSION_COOKIE)));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("api_key", bearer);
+    components.add_security_scheme("session", cookie);
     document
 }
 
@@ -102,6 +130,6 @@ pub fn openapi() -> OpenApi {
                        `code`; every answer carries `x-request-id`."
     ),
     components(schemas(Problem)),
-    security(("api_key" = []))
+    security(("api_key" = []), ("session" = []))
 )]
 struct Document;

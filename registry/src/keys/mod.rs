@@ -1,11 +1,13 @@
 //! API keys of a tenant: making, listing, revoking. How a presented key is verified is in [`crate::auth`].
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use serde::Serialize;
-use souk_protocol::{KeyId, Principal, Scope, Scopes, wall_clock};
+use serde_json::json;
+use souk_protocol::{KeyId, PersonId, Principal, Scope, Scopes, TenantId, wall_clock};
 use time::OffsetDateTime;
 
 use crate::Registry;
+use crate::audit::{Act, Actor, append};
 use crate::auth::{ApiKey, AuthError, Authenticator, check_usable, scopes_from_column, scopes_to_column};
 use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, tenants, withdrawals};
 use crate::error::{Finding, RegistryError};
@@ -32,6 +34,8 @@ pub(crate) struct KeyRequest {
 /// What a new key is made from.
 pub(crate) struct NewKey {
     pub(crate) tenant_id: String,
+    /// Whose it is; `None` for a service's.
+    pub(crate) person: Option<PersonId>,
     pub(crate) name: String,
     pub(crate) scopes: Scopes,
     pub(crate) expires_at_ms: Option<i64>,
@@ -75,7 +79,8 @@ impl Registry {
             let (of, setting) = ("the tenant".to_owned(), "registry.max_keys_per_tenant");
             RegistryError::TooMany { what: "keys", of, setting, limit, given, remedy: "revoke one first" }
         })?;
-        let new = NewKey { tenant_id, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
+        let new =
+            NewKey { tenant_id, person: None, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
         let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
@@ -173,6 +178,44 @@ impl Registry {
     }
 }
 
+/// Who ends keys.
+pub(crate) struct Revoker<'a> {
+    /// The registry that does it, which need not be told.
+    pub(crate) registry: &'a str,
+    pub(crate) actor: Actor,
+    /// The key or session that asks for it.
+    pub(crate) key: Option<&'a str>,
+}
+
+impl Registry {
+    /// The caller as one who ends keys.
+    pub(crate) fn revoker<'a>(&'a self, principal: &'a Principal) -> Revoker<'a> {
+        Revoker { registry: &self.owner, actor: Actor::of(principal), key: Some(principal.key.as_str()) }
+    }
+}
+
+/// Ends the keys that a person has in a tenant, since it is no member of it any more. Services' keys stay, whoever made
+/// them. To be called in a transaction that excludes all others ([`begin_write`]); when it is committed, tell
+/// `registry.withdrawals` what this answers, so that running answers end.
+pub(crate) async fn revoke_of_person(
+    transaction: &DatabaseTransaction,
+    revoker: &Revoker<'_>,
+    tenant: &TenantId,
+    person: &PersonId,
+) -> Result<Vec<Withdrawn>, DbErr> {
+    let ids = api_keys::unrevoked_of_person(transaction, tenant, person).await?;
+    let Some(first) = ids.first().cloned() else { return Ok(Vec::new()) };
+    for some in ids.chunks(MAX_IN) {
+        api_keys::revoke(transaction, some, revoker.key.unwrap_or_default()).await?;
+    }
+    let withdrawn: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
+    withdrawals::insert_all(transaction, revoker.registry, withdrawn.iter().map(Withdrawn::to_row)).await?;
+    let details = json!({ "keys": ids, "revoked_for": "left" });
+    let act = Act { tenant_id: tenant.as_str(), action: "key.revoked", subject: &first, details };
+    append(transaction, revoker.actor.clone(), act).await?;
+    Ok(withdrawn)
+}
+
 /// Makes a key and stores its hash. The key itself is nowhere but in the answer.
 pub(crate) async fn insert_key(
     connection: &impl ConnectionTrait,
@@ -195,6 +238,7 @@ pub(crate) async fn insert_key(
         last_used_at_ms: None,
         made_by: new.made_by,
         revoked_by: None,
+        person_id: new.person.map(|person| person.to_string()),
     };
     Ok((api_keys::insert(connection, row).await?, key))
 }

@@ -88,7 +88,7 @@ async fn no_route_of_the_document_answers_without_a_key_but_the_open_ones() {
             }
         }
     }
-    assert_eq!(open, ["GET /auth/jwks", "GET /base-models"]);
+    assert_eq!(open, ["GET /auth/jwks", "POST /auth/login", "GET /base-models"]);
 }
 
 #[tokio::test]

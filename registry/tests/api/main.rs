@@ -10,6 +10,7 @@ fn all_of_it_on_postgresql() {}
 /// The stores of every test; `api_postgres` says the other.
 const ON_POSTGRES: bool = false;
 
+mod browser;
 mod support;
 
 mod adapters;
@@ -19,13 +20,17 @@ mod idempotency;
 mod installation;
 mod isolation;
 mod keys;
+mod login;
+mod members;
 mod objects;
 mod processes;
 mod recovery;
 mod reports;
 mod rights;
+mod sessions;
 mod shares;
 mod side_doors;
+mod sign_in;
 mod sqlite;
 mod together;
 mod tokens;

@@ -8,6 +8,9 @@ const ON_POSTGRES: bool = true;
 #[path = "../api/support.rs"]
 mod support;
 
+#[path = "../api/browser.rs"]
+mod browser;
+
 #[path = "../api/adapters.rs"]
 mod adapters;
 #[path = "../api/faults.rs"]
@@ -20,6 +23,10 @@ mod installation;
 mod isolation;
 #[path = "../api/keys.rs"]
 mod keys;
+#[path = "../api/login.rs"]
+mod login;
+#[path = "../api/members.rs"]
+mod members;
 #[path = "../api/processes.rs"]
 mod processes;
 #[path = "../api/recovery.rs"]
@@ -28,10 +35,14 @@ mod recovery;
 mod reports;
 #[path = "../api/rights.rs"]
 mod rights;
+#[path = "../api/sessions.rs"]
+mod sessions;
 #[path = "../api/shares.rs"]
 mod shares;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
+#[path = "../api/sign_in.rs"]
+mod sign_in;
 #[path = "../api/together.rs"]
 mod together;
 #[path = "../api/tokens.rs"]
