@@ -33,6 +33,7 @@ fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Ex
     }
     match caller.fault() {
         Some((_, code)) => Expected::Refused(401, code),
+        None if caller.has_session() => Expected::Refused(401, None),
         None if !caller.may(Scope::Inference) => Expected::Refused(403, Some("missing_scope")),
         None if !route.names_an_adapter() => Expected::Done,
         None if subject == Subject::Absent || subject.is_hidden_from(caller.tenant()) => {
@@ -47,6 +48,10 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     let below = route.path.strip_prefix("/registry/v1").expect("the prefix");
     let rule = RULES.iter().find(|rule| rule.method == route.method.as_str() && rule.path == below);
     let rule = rule.unwrap_or_else(|| panic!("{route} has no row in the table of rights"));
+    // The matrix has no browser that lets a program have a code.
+    if rule.action == Action::FinishLogin {
+        return Expected::Refused(404, Some("not_found"));
+    }
     if rule.needs == Needs::Nothing {
         return Expected::Done;
     }
@@ -58,6 +63,14 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     }
     if matches!(rule.needs, Needs::Scope(scope) if !caller.may(scope)) {
         return Expected::Refused(403, Some("scope_missing"));
+    }
+    if rule.needs == Needs::Session && !caller.has_session() {
+        return Expected::Refused(403, Some("session_needed"));
+    }
+    let makes_a_viewer =
+        matches!(rule.action, Action::ChangeRole | Action::CreateInvitation | Action::CreateSignInLink);
+    if makes_a_viewer && !caller.may(Scope::AdaptersRead) {
+        return Expected::Refused(403, Some("scope_not_held"));
     }
     if !route.names_an_adapter() {
         return Expected::Done;
