@@ -67,10 +67,14 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     if rule.needs == Needs::Session && !caller.has_session() {
         return Expected::Refused(403, Some("session_needed"));
     }
-    let makes_a_viewer =
-        matches!(rule.action, Action::ChangeRole | Action::CreateInvitation | Action::CreateSignInLink);
-    if makes_a_viewer && !caller.may(Scope::AdaptersRead) {
+    // Nobody makes somebody who may more than they: the matrix makes viewers.
+    let gives = matches!(rule.action, Action::ChangeRole | Action::CreateInvitation);
+    if gives && !caller.may(Scope::AdaptersRead) {
         return Expected::Refused(403, Some("scope_not_held"));
+    }
+    // Whose role is looked at, and nothing is made for one who is refused.
+    if rule.action == Action::CreateSignInLink && !caller.may(Scope::AdaptersRead) {
+        return Expected::Refused(404, Some("not_found"));
     }
     if !route.names_an_adapter() {
         return Expected::Done;

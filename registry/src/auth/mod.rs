@@ -19,6 +19,7 @@ use crate::db::{KeyRow, api_keys, now_ms};
 
 pub use key::{ApiKey, MalformedKey};
 pub(crate) use pepper::Peppers;
+pub(crate) use role::{effective, scopes_of};
 pub(crate) use scopes::{scopes_from_column, scopes_to_column};
 
 use pepper::KeyHash;
@@ -82,7 +83,7 @@ impl Authenticator {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;
-        let scopes = role::effective(&self.db, &row).await.map_err(unavailable)?.ok_or(AuthError::Revoked)?;
+        let scopes = effective(&self.db, &row).await.map_err(unavailable)?.ok_or(AuthError::Revoked)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),

@@ -8,7 +8,7 @@ use crate::db::{KeyRow, members};
 use crate::people::Role;
 
 /// What the person may do in the tenant now; `None` if it is no member.
-async fn scopes_of(
+pub(crate) async fn scopes_of(
     connection: &impl ConnectionTrait,
     tenant: &TenantId,
     person: &PersonId,
@@ -19,7 +19,7 @@ async fn scopes_of(
 
 /// What a key may do now: what it is for, and where it is a person's, no more than that person may. `None` if the person
 /// is no member any more.
-pub(super) async fn effective(connection: &impl ConnectionTrait, key: &KeyRow) -> Result<Option<Scopes>, DbErr> {
+pub(crate) async fn effective(connection: &impl ConnectionTrait, key: &KeyRow) -> Result<Option<Scopes>, DbErr> {
     let own = scopes_from_column(&key.scopes);
     let Some(person) = &key.person_id else { return Ok(Some(own)) };
     let (tenant, person) = (TenantId::from_stored(&key.tenant_id), PersonId::from_stored(person));

@@ -8,8 +8,10 @@ use time::OffsetDateTime;
 
 use crate::Registry;
 use crate::audit::{Act, Actor, append};
-use crate::auth::{ApiKey, AuthError, Authenticator, check_usable, scopes_from_column, scopes_to_column};
-use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, tenants, withdrawals};
+use crate::auth::{
+    ApiKey, AuthError, Authenticator, check_usable, effective, scopes_from_column, scopes_of, scopes_to_column,
+};
+use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, moment, ms_of, now_ms, sessions, tenants, withdrawals};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, OVER_ALL_KEYS, require};
@@ -69,18 +71,23 @@ impl Registry {
             return Err(RegistryError::ScopeNotHeld(*missing));
         }
         let transaction = begin_write(&self.db).await?;
-        // Looked at once more, and locked: a key that is revoked or expires meanwhile leaves none behind.
-        let maker = api_keys::lock(&transaction, principal.key.as_str()).await?.ok_or(AuthError::Invalid)?;
-        check_usable(&maker)?;
+        let maker = Maker::lock(&transaction, principal).await?;
+        if let Some(missing) =
+            scopes.iter().find(|scope| !maker.scopes.contains(scope) && !principal.may(OVER_ALL_KEYS))
+        {
+            return Err(RegistryError::ScopeNotHeld(*missing));
+        }
         let expires_at_ms = within(maker.expires_at_ms, request.expires_at.map(ms_of))?;
+        // A person's own, where it is for the tenant that the person acts for.
+        let person = principal.person.clone().filter(|_| tenant_id == principal.tenant.as_str());
         tenants::lock(&transaction, &tenant_id).await?;
         let given = api_keys::count_usable(&transaction, &tenant_id).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_keys_per_tenant, |given, limit| {
             let (of, setting) = ("the tenant".to_owned(), "registry.max_keys_per_tenant");
             RegistryError::TooMany { what: "keys", of, setting, limit, given, remedy: "revoke one first" }
         })?;
-        let new =
-            NewKey { tenant_id, person: None, scopes, name: request.name, expires_at_ms, made_by: Some(maker.id) };
+        let made_by = Some(maker.id);
+        let new = NewKey { tenant_id, person, scopes, name: request.name, expires_at_ms, made_by };
         let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
@@ -175,6 +182,37 @@ impl Registry {
                 Ok(found.ok_or_else(not_found)?.id)
             }
         }
+    }
+}
+
+/// What a key is made with, and so the bounds of what is made.
+struct Maker {
+    /// Of a key or a session.
+    id: String,
+    /// What it may do at this moment.
+    scopes: Scopes,
+    expires_at_ms: Option<i64>,
+}
+
+impl Maker {
+    /// What the caller presented, which nobody ends before the transaction does: what is revoked, over or lowered meanwhile
+    /// leaves no key behind.
+    async fn lock(transaction: &DatabaseTransaction, principal: &Principal) -> Result<Self, RegistryError> {
+        let id = principal.key.to_string();
+        let key = api_keys::lock(transaction, &id).await?;
+        if let Some(key) = key {
+            check_usable(&key)?;
+            let scopes = effective(transaction, &key).await?.ok_or(AuthError::Revoked)?;
+            return Ok(Self { id, scopes, expires_at_ms: key.expires_at_ms });
+        }
+        let person = principal.person.as_ref().ok_or(AuthError::Invalid)?;
+        let session = sessions::get(transaction, &id).await?.ok_or(AuthError::Invalid)?;
+        if session.ended_at_ms.is_some() {
+            return Err(RegistryError::SessionOver);
+        }
+        let scopes = scopes_of(transaction, &principal.tenant, person).await?.ok_or(RegistryError::SessionOver)?;
+        // A key of a person's outlives the session that it was made with, and not the membership.
+        Ok(Self { id, scopes, expires_at_ms: None })
     }
 }
 

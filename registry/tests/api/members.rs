@@ -192,6 +192,36 @@ async fn who_is_removed_acts_nowhere_within_a_second_and_a_services_key_goes_on(
 }
 
 #[tokio::test]
+async fn a_key_that_a_person_makes_is_theirs_and_ends_with_the_membership_or_the_scopes() {
+    let stack = Stack::start().await;
+    let owner = owner_of_acme(&stack).await;
+    for end in ["removed", "lowered"] {
+        let member = Browser::of_member(&stack, "acme", "owner").await;
+        let make = json!({ "name": "own", "scopes": ["adapters:read", "keys:manage"] });
+        let made = body(member.change(Method::POST, "/keys", make.clone()).await, StatusCode::CREATED).await;
+        assert_eq!(made["made_by"], member.session().await["id"]);
+        let key = stack.user(made["secret"].as_str().unwrap());
+        let me = body(key.get("/auth/whoami").await, StatusCode::OK).await;
+        assert_eq!(me["person"]["id"], member.person().await.as_str());
+        let child = body(key.post("/keys", make.clone()).await, StatusCode::CREATED).await;
+        let child = stack.user(child["secret"].as_str().unwrap());
+        assert_eq!(child.get("/adapters").await.status(), StatusCode::OK);
+        let wider = json!({ "name": "wider", "scopes": ["admin"] });
+        let refused = member.change(Method::POST, "/keys", wider).await;
+        problem(refused, StatusCode::FORBIDDEN, "scope_not_held").await;
+        let path = format!("/members/{}", member.person().await);
+        let ended = match end {
+            "removed" => owner.change(Method::DELETE, &path, Value::Null).await,
+            _ => owner.change(Method::PATCH, &path, json!({ "role": "viewer" })).await,
+        };
+        assert!(ended.status().is_success(), "{end}");
+        for key in [&key, &child] {
+            problem(key.get("/adapters").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_loses_scopes_signs_in_again_and_who_gains_some_goes_on() {
     let stack = Stack::start().await;
     let owner = owner_of_acme(&stack).await;
