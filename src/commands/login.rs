@@ -189,8 +189,8 @@ fn random() -> String {
 
 /// What this machine is called.
 fn name_of_host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let said = Command::new("uname").arg("-n").stdin(Stdio::null()).output();
+    let name = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default();
     let name: String = name.trim().chars().filter(|character| !character.is_control()).take(64).collect();
     if name.is_empty() { "souk login".to_owned() } else { name }
 }

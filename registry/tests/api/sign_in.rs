@@ -307,7 +307,7 @@ impl OwnProvider {
     }
 
     /// Tokens for a sign-in, with some of the claims changed.
-    fn issue(&self, kid: &str, nonce: &str, changes: Value) {
+    fn issue(&self, kid: &str, nonce: &str, changes: &Value) {
         let now = wall_clock::since_epoch().as_secs();
         let mut claims = json!({
             "iss": self.url, "aud": "souk", "sub": "ada", "exp": now + 300, "iat": now, "nonce": nonce,
@@ -323,7 +323,7 @@ impl OwnProvider {
     /// The whole way, with changed claims.
     async fn sign_in(&self, browser: &Browser, kid: &str, changes: Value) -> Response {
         let asked = query_of(&begin(browser, "").await);
-        self.issue(kid, &asked["nonce"], changes);
+        self.issue(kid, &asked["nonce"], &changes);
         let back = format!("/sign-in/provider/example/callback?code=c&state={}", asked["state"]);
         browser.open(&back).await
     }
@@ -375,7 +375,7 @@ async fn the_provider_is_asked_with_the_verifier_and_the_secret_and_only_when_it
     let address = begin(&browser, "").await;
     assert!(address.starts_with(&format!("{}/authorize?tenant=1&response_type=code", provider.url)), "{address}");
     let asked = query_of(&address);
-    provider.issue("k1", &asked["nonce"], json!({}));
+    provider.issue("k1", &asked["nonce"], &json!({}));
     let back = format!("/sign-in/provider/example/callback?code=c%2F1&state={}", asked["state"]);
     assert_eq!(browser.open(&back).await.status(), StatusCode::OK);
     let (headers, form) = provider.said.lock().unwrap().asked.take().unwrap();
@@ -415,6 +415,9 @@ async fn a_provider_that_is_not_what_it_says_is_not_used() {
         let page = Browser::new(&stack).open("/sign-in/provider/example").await;
         assert_eq!(page.status(), StatusCode::FORBIDDEN);
         assert!(page.text().await.unwrap().contains("does not answer as a provider does"));
+        // Who comes a moment later does not ask again, nor wait in line to do so.
+        let again = Browser::new(&stack).open("/sign-in/provider/example").await;
+        assert_eq!((again.status(), provider.said.lock().unwrap().num_metadata), (StatusCode::FORBIDDEN, 1));
     }
     let (provider, stack) = with_own_provider().await;
     provider.say(|said, _| said.metadata["authorization_response_iss_parameter_supported"] = json!(true));
@@ -423,7 +426,7 @@ async fn a_provider_that_is_not_what_it_says_is_not_used() {
     assert!(refused.text().await.unwrap().contains("another provider sent it back"), "one that says who it is must");
     for (iss, status) in [("https://evil.example", StatusCode::FORBIDDEN), (provider.url.as_str(), StatusCode::OK)] {
         let asked = query_of(&begin(&browser, "").await);
-        provider.issue("k1", &asked["nonce"], json!({}));
+        provider.issue("k1", &asked["nonce"], &json!({}));
         let iss = serde_urlencoded::to_string([("iss", iss)]).unwrap();
         let back = format!("/sign-in/provider/example/callback?code=c&state={}&{iss}", asked["state"]);
         assert_eq!(browser.open(&back).await.status(), status);

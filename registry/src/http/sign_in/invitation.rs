@@ -54,6 +54,6 @@ pub(super) async fn accept(
     let arrival = arrival(&registry, &headers).await?;
     Ok(match registry.sign_in_by_invitation(&invitation.secret, arrival).await? {
         Some(cookie) => landed(&registry, &cookie, None),
-        None => Page::new("You are a member").leading_to(done_path(None)).into_response(),
+        None => Page::new("You are a member").leading_to(&done_path(None)).into_response(),
     })
 }

@@ -47,9 +47,9 @@ impl Page {
     }
 
     /// Goes on by itself. A cookie that the page sets goes along, since it is a page of ours that leads there.
-    pub(super) fn leading_to(self, path: String) -> Self {
-        let page = Self { next: Some(path.clone()), ..self };
-        page.link(&path, "Continue")
+    pub(super) fn leading_to(self, path: &str) -> Self {
+        let page = Self { next: Some(path.to_owned()), ..self };
+        page.link(path, "Continue")
     }
 
     /// Lets a form of the page lead to another origin, too.

@@ -47,7 +47,7 @@ pub(super) fn with_token(signed_in: &SignedIn, token: &str) -> Result<(), Regist
 
 /// The answer that a session begins with.
 pub(super) fn landed(registry: &Registry, cookie: &Secret, return_to: Option<&ReturnTo>) -> Response {
-    let page = Page::new("Signed in").leading_to(done_path(return_to));
+    let page = Page::new("Signed in").leading_to(&done_path(return_to));
     with_cookie(page, &new_cookie(SESSION_COOKIE, &cookie.expose(), SameSite::Strict, registry.session_lives()))
 }
 

@@ -31,18 +31,31 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_KEYS: usize = 100;
 /// How long metadata and keys are used before they are asked for again.
 const KEPT: Duration = Duration::from_secs(3600);
+/// A provider that gave no answer is not asked again for so long: who waits for it behind others is told at once.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Keys are asked for again at most this often for a token that names an unknown one.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The providers of the settings, by name.
 pub(crate) struct Providers(BTreeMap<String, Provider>);
 
+/// What a person is told of a provider that cannot be used; the log says more.
+const NO_ANSWER: &str = "it does not answer as a provider does";
+
 /// A provider of identities.
 pub(super) struct Provider {
     settings: ProviderSettings,
     client: Client,
-    /// Held while they are asked for, so that many who sign in at once ask once.
-    known: Mutex<Option<Known>>,
+    /// Held while it is asked for, so that many who sign in at once ask once.
+    kept: Mutex<Kept>,
+}
+
+/// What is kept of the answers of a provider.
+#[derive(Default)]
+struct Kept {
+    known: Option<Known>,
+    /// When it last gave none that can be used.
+    failed_at: Option<Instant>,
 }
 
 struct Known {
@@ -98,7 +111,7 @@ impl Provider {
             .user_agent(concat!("souk/", env!("CARGO_PKG_VERSION")))
             .build()
             .expect("a client without files can be set up");
-        Self { settings, client, known: Mutex::new(None) }
+        Self { settings, client, kept: Mutex::default() }
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -111,20 +124,24 @@ impl Provider {
 
     /// What it says of itself, at most an hour old if it answers.
     pub(super) async fn metadata(&self) -> Result<Metadata, RegistryError> {
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.metadata_at.elapsed() < KEPT) {
-            return Ok(known.metadata.clone());
+        let mut kept = self.kept.lock().await;
+        let failed_lately = kept.failed_at.is_some_and(|at| at.elapsed() < PAUSE);
+        match &kept.known {
+            Some(known) if failed_lately || known.metadata_at.elapsed() < KEPT => return Ok(known.metadata.clone()),
+            None if failed_lately => return Err(RegistryError::provider(NO_ANSWER)),
+            _ => {}
         }
-        match (self.ask_for_all().await, known.as_mut()) {
-            (Ok(asked), _) => Ok(known.insert(asked).metadata.clone()),
-            (Err(error), Some(before)) => {
-                tracing::warn!(provider = self.settings.url, %error, "What a provider said an hour ago is used, since it does not answer");
-                before.metadata_at = Instant::now();
-                Ok(before.metadata.clone())
+        match self.ask_for_all().await {
+            Ok(asked) => {
+                kept.failed_at = None;
+                Ok(kept.known.insert(asked).metadata.clone())
             }
-            (Err(error), None) => {
-                tracing::warn!(provider = self.settings.url, %error, "A provider of identities cannot be used");
-                Err(RegistryError::provider("it does not answer as a provider does"))
+            Err(error) => {
+                let provider = &self.settings.url;
+                tracing::warn!(provider, %error, "A provider of identities cannot be asked; what it said last counts");
+                kept.failed_at = Some(Instant::now());
+                let before = kept.known.as_ref().map(|known| known.metadata.clone());
+                before.ok_or_else(|| RegistryError::provider(NO_ANSWER))
             }
         }
     }
@@ -210,13 +227,13 @@ impl Provider {
     }
 
     async fn keys(&self) -> Vec<Jwk> {
-        self.known.lock().await.as_ref().map(|known| known.keys.clone()).unwrap_or_default()
+        self.kept.lock().await.known.as_ref().map(|known| known.keys.clone()).unwrap_or_default()
     }
 
     /// Asks for the keys, unless that was just done; answers whether it was done now.
     async fn ask_for_keys_again(&self, metadata: &Metadata) -> bool {
-        let mut known = self.known.lock().await;
-        let Some(known) = known.as_mut().filter(|known| known.keys_at.elapsed() >= ASK_AGAIN_AFTER) else {
+        let mut kept = self.kept.lock().await;
+        let Some(known) = kept.known.as_mut().filter(|known| known.keys_at.elapsed() >= ASK_AGAIN_AFTER) else {
             return false;
         };
         known.keys_at = Instant::now();

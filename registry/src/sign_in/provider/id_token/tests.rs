@@ -12,9 +12,12 @@ use super::*;
 const ISSUER: &str = "https://login.example.com";
 const EXPECTED: Expected<'_> = Expected { issuer: ISSUER, client_id: "souk", nonce: "n-1", access_token: "access" };
 
+/// Signs a text.
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key of a provider, and how it is published.
 struct Key {
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
     published: Value,
     algorithm: &'static str,
     public: Vec<u8>,
