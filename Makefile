@@ -63,8 +63,8 @@ fuzz: ## Feed every parser of bytes from outside for FUZZ_S seconds (120); FUZZ_
 soak: setup models ## Half an hour of everything at once, with a look at the memory.
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture
 
-bench: build models setup ## Run the standing set and write docs/benchmarks.md; PEERS=1 measures llama.cpp and mistral.rs too, SOAK_S=420 has a soak.
-	$(VENV)/bin/python bench/page/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(SOAK_S),--soak-s $(SOAK_S))
+bench: build models setup ## Run the standing set and write docs/benchmarks.md; PEERS=1 measures llama.cpp and mistral.rs too, BEFORE=PATH an older executable, SOAK_S=420 has a soak.
+	$(VENV)/bin/python bench/page/run.py --souk $(SOUK) $(if $(PEERS),--peers) $(if $(BEFORE),--before $(BEFORE)) $(if $(SOAK_S),--soak-s $(SOAK_S))
 
 setup: $(VENV)/.ready ## Install the tools and clients that the tests use.
 

@@ -1,9 +1,10 @@
 """The standing set of measurements: runs it and writes docs/benchmarks.md, each figure under the command that made it.
 
-`make bench` runs everything of our own; `make bench PEERS=1` also builds llama.cpp and mistral.rs and measures them in the
-same sitting. A part that fails is shown with its reason, and the others go on. `--only NAME,NAME` prints parts instead of
-writing the page, and so does `--quick`, whose figures are too short to mean anything. `--renew NAME,NAME` takes parts anew and
-sets them into the page with their date. No line of the page is written by hand.
+`make bench` runs everything of our own; `make bench PEERS=1` also builds llama.cpp and mistral.rs and measures them in
+the same sitting, `make bench BEFORE=PATH` an older executable. A part that fails is shown with its reason, and the
+others go on. `--only NAME,NAME` prints parts instead of writing the page, and so does `--quick`, whose figures are too
+short to mean anything. `--renew NAME,NAME` takes parts anew and sets them into the page with their date. No line of the
+page is written by hand.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import adapters
+import before
 import beside_peers
 import cancel
 import engine
@@ -39,24 +41,31 @@ Machine: {machine}. Model: SmolLM2-135M-Instruct, Q4_1, 98 MB, two compute threa
 """
 
 
-def parts(sitting, peers, soak_s):
+def parts(sitting, peers, older, soak_s):
     """Name, title, and how it is measured, in the page's order."""
     yield "engine", "Engine in process", lambda: engine.throughput(sitting)
     if peers:
         yield "peers", "Beside llama.cpp and mistral.rs", lambda: beside_peers.measure(sitting, peers)
     yield "in-process", "Through HTTP against in process", lambda: in_process.measure(sitting)
     yield "http", "Load through HTTP", lambda: http_loads.measure(sitting)
+    if older:
+        yield "before", "Beside an older executable", lambda: before.measure(sitting, older)
     yield "flood", "One request beside a flood of another tenant", lambda: flood.measure(sitting)
     yield "cancel", "Cancelled answers", lambda: cancel.measure(sitting)
     yield "neighbours", "Idle, and beside busy neighbours", lambda: neighbours.measure(sitting, peers)
     yield "rows", "What a step of more rows costs", lambda: engine.rows(sitting)
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
-    yield "registry", "Lists of 100,000 adapters", lambda: sitting.bench("registry", "--souk", str(sitting.souk))
+    yield "registry", "Lists of 100,000 adapters", lambda: lists(sitting)
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)
     yield "startup", "Start and memory", lambda: startup(sitting)
     if soak_s:
         yield "soak", "Soak", lambda: soak(soak_s)
+
+
+def lists(sitting):
+    """Markdown with what lists of many adapters take; the path of the executable is nobody's business."""
+    return sitting.bench("registry", "--souk", str(sitting.souk)).replace(str(sitting.souk), "PATH")
 
 
 def startup(sitting):
@@ -118,6 +127,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--souk", required=True, type=Path, help="the executable (release)")
     parser.add_argument("--peers", action="store_true", help="measure llama.cpp and mistral.rs too")
+    parser.add_argument("--before", type=Path, help="an older executable (release) to measure in turns with it")
     parser.add_argument("--soak-s", type=int, default=0, help="seconds of the soak test; 0 leaves it out")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--only", help="parts, printed and not written")
@@ -132,7 +142,7 @@ def main():
     named = arguments.only or arguments.renew
     wanted = named.split(",") if named else None
     began = time.monotonic()
-    done = [part(title, measure) for name, title, measure in parts(sitting, peers, arguments.soak_s)
+    done = [part(title, measure) for name, title, measure in parts(sitting, peers, arguments.before, arguments.soak_s)
             if wanted is None or name in wanted]
     head = HEAD.format(peers=" PEERS=1" if peers else "", date=datetime.now(timezone.utc).date().isoformat(), machine=machine(),
                        minutes=round((time.monotonic() - began) / 60), commit=commit_date())
