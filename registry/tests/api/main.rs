@@ -11,6 +11,7 @@ fn all_of_it_on_postgresql() {}
 const ON_POSTGRES: bool = false;
 
 mod browser;
+mod own_provider;
 mod support;
 
 mod adapters;

@@ -2,14 +2,9 @@
 //! must be is tested beside its reader.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use axum::http::HeaderMap;
-use axum::{Json, Router, routing};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode, Url};
@@ -20,6 +15,7 @@ use souk_registry::{ProviderSettings, RegistryConfig};
 use souk_testkit::oidc::MockProvider;
 
 use crate::browser::{Browser, end_of, invite};
+use crate::own_provider::{OwnProvider, Said};
 use crate::support::{Stack, body, problem};
 
 const LOGIN: &str = "__Host-souk-login";
@@ -232,101 +228,12 @@ async fn a_person_who_came_by_a_link_connects_a_provider_and_nobody_elses_accoun
     assert_eq!(Browser::new(&stack).open("/sign-in/provider/another").await.status(), StatusCode::NOT_FOUND);
 }
 
-/// A provider that answers what it is told to.
-struct OwnProvider {
-    url: String,
-    signing: EncodingKey,
-    said: Arc<Mutex<Said>>,
-}
-
-#[derive(Default)]
-struct Said {
-    metadata: Value,
-    keys: Value,
-    tokens: Value,
-    /// What the token endpoint was asked with.
-    asked: Option<(HeaderMap, String)>,
-    num_metadata: usize,
-    num_keys: usize,
-}
-
-impl OwnProvider {
-    async fn start() -> Self {
-        let said: Arc<Mutex<Said>> = Arc::default();
-        let (metadata, keys, tokens) = (said.clone(), said.clone(), said.clone());
-        let router = Router::new()
-            .route(
-                "/.well-known/openid-configuration",
-                routing::get(async move || {
-                    let mut said = metadata.lock().unwrap();
-                    said.num_metadata += 1;
-                    Json(said.metadata.clone())
-                }),
-            )
-            .route(
-                "/keys",
-                routing::get(async move || {
-                    let mut said = keys.lock().unwrap();
-                    said.num_keys += 1;
-                    Json(said.keys.clone())
-                }),
-            )
-            .route(
-                "/token",
-                routing::post(async move |headers: HeaderMap, body: String| {
-                    let mut said = tokens.lock().unwrap();
-                    said.asked = Some((headers, body));
-                    Json(said.tokens.clone())
-                }),
-            );
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let provider = Self { signing: EncodingKey::from_secret(&[]), url, said };
-        provider.say(|said, url| {
-            said.metadata = json!({
-                "issuer": url, "authorization_endpoint": format!("{url}/authorize?tenant=1"),
-                "token_endpoint": format!("{url}/token"), "jwks_uri": format!("{url}/keys"),
-            });
-        });
-        provider.with_new_key("k1")
-    }
-
-    fn say(&self, change: impl FnOnce(&mut Said, &str)) {
-        change(&mut self.said.lock().unwrap(), &self.url);
-    }
-
-    fn with_new_key(mut self, kid: &str) -> Self {
-        let pair = Ed25519KeyPair::generate().unwrap();
-        self.signing = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        // A key of a kind that nobody knows is no harm.
-        let keys = json!({ "keys": [{ "kty": "moon" }, { "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x }] });
-        self.say(|said, _| said.keys = keys);
-        self
-    }
-
-    /// Tokens for a sign-in, with some of the claims changed.
-    fn issue(&self, kid: &str, nonce: &str, changes: &Value) {
-        let now = wall_clock::since_epoch().as_secs();
-        let mut claims = json!({
-            "iss": self.url, "aud": "souk", "sub": "ada", "exp": now + 300, "iat": now, "nonce": nonce,
-        });
-        for (name, value) in changes.as_object().unwrap() {
-            claims[name] = value.clone();
-        }
-        let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
-        let token = jsonwebtoken::encode(&header, &claims, &self.signing).unwrap();
-        self.say(|said, _| said.tokens = json!({ "access_token": "a", "token_type": "Bearer", "id_token": token }));
-    }
-
-    /// The whole way, with changed claims.
-    async fn sign_in(&self, browser: &Browser, kid: &str, changes: Value) -> Response {
-        let asked = query_of(&begin(browser, "").await);
-        self.issue(kid, &asked["nonce"], &changes);
-        let back = format!("/sign-in/provider/example/callback?code=c&state={}", asked["state"]);
-        browser.open(&back).await
-    }
+/// The whole way, with changed claims.
+async fn sign_in_at(provider: &OwnProvider, browser: &Browser, kid: &str, changes: Value) -> Response {
+    let asked = query_of(&begin(browser, "").await);
+    provider.issue(kid, &asked["nonce"], &changes);
+    let back = format!("/sign-in/provider/example/callback?code=c&state={}", asked["state"]);
+    browser.open(&back).await
 }
 
 async fn with_own_provider() -> (OwnProvider, Stack) {
@@ -352,7 +259,7 @@ async fn a_token_that_is_not_of_this_sign_in_lets_nobody_in() {
         json!({ "exp": now - 120 }),
         json!({ "sub": "" }),
     ] {
-        let refused = provider.sign_in(&browser, "k1", changes.clone()).await;
+        let refused = sign_in_at(&provider, &browser, "k1", changes.clone()).await;
         assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{changes}");
         assert!(!browser.is_signed_in().await);
     }
@@ -364,7 +271,7 @@ async fn a_token_that_is_not_of_this_sign_in_lets_nobody_in() {
     let back = format!("/sign-in/provider/example/callback?code=c&state={}", asked["state"]);
     assert_eq!(browser.open(&back).await.status(), StatusCode::FORBIDDEN);
     assert_eq!(stack.number("SELECT count(*) AS n FROM persons").await, 0);
-    assert_eq!(provider.sign_in(&browser, "k1", json!({})).await.status(), StatusCode::OK);
+    assert_eq!(sign_in_at(&provider, &browser, "k1", json!({})).await.status(), StatusCode::OK);
     assert!(browser.is_signed_in().await);
 }
 
@@ -386,7 +293,7 @@ async fn the_provider_is_asked_with_the_verifier_and_the_secret_and_only_when_it
     let basic = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap();
     assert_eq!(STANDARD.decode(basic).unwrap(), b"souk:hush+%26+more");
     for _ in 0..3 {
-        assert_eq!(provider.sign_in(&Browser::new(&stack), "k1", json!({})).await.status(), StatusCode::OK);
+        assert_eq!(sign_in_at(&provider, &Browser::new(&stack), "k1", json!({})).await.status(), StatusCode::OK);
     }
     let counted = || {
         let said = provider.said.lock().unwrap();
@@ -394,7 +301,7 @@ async fn the_provider_is_asked_with_the_verifier_and_the_secret_and_only_when_it
     };
     assert_eq!(counted(), (1, 1), "metadata and keys are kept");
     // A key that is not known is asked for, but not each time that one is named.
-    let refused = provider.sign_in(&browser, "k2", json!({})).await;
+    let refused = sign_in_at(&provider, &browser, "k2", json!({})).await;
     assert_eq!((refused.status(), counted()), (StatusCode::FORBIDDEN, (1, 1)));
     assert_eq!(stack.number("SELECT count(*) AS n FROM persons").await, 1, "it is one person");
 }
@@ -422,7 +329,7 @@ async fn a_provider_that_is_not_what_it_says_is_not_used() {
     let (provider, stack) = with_own_provider().await;
     provider.say(|said, _| said.metadata["authorization_response_iss_parameter_supported"] = json!(true));
     let browser = Browser::new(&stack);
-    let refused = provider.sign_in(&browser, "k1", json!({})).await;
+    let refused = sign_in_at(&provider, &browser, "k1", json!({})).await;
     assert!(refused.text().await.unwrap().contains("another provider sent it back"), "one that says who it is must");
     for (iss, status) in [("https://evil.example", StatusCode::FORBIDDEN), (provider.url.as_str(), StatusCode::OK)] {
         let asked = query_of(&begin(&browser, "").await);

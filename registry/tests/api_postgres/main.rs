@@ -10,6 +10,8 @@ mod support;
 
 #[path = "../api/browser.rs"]
 mod browser;
+#[path = "../api/own_provider.rs"]
+mod own_provider;
 
 #[path = "../api/adapters.rs"]
 mod adapters;
