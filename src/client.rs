@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::ServerArgs;
+use crate::credentials::Credentials;
 
 /// A server and the key to call it with.
 #[derive(Clone, Debug)]
@@ -20,14 +21,24 @@ impl Client {
     /// A client for the server that the flags name.
     ///
     /// # Errors
-    /// If no key is set.
+    /// If no key is set and none was got by `souk login`.
     pub(crate) fn new(arguments: &ServerArgs) -> anyhow::Result<Self> {
-        let api_key = arguments
-            .api_key
-            .clone()
-            .context("no API key: set SOUK_API_KEY or pass --api-key (the first `souk serve` printed one)")?;
+        let api_key = match &arguments.api_key {
+            Some(key) => key.clone(),
+            None => Credentials::read()?.key(&arguments.url).map(str::to_owned).context(
+                "no API key: run `souk login`, set SOUK_API_KEY or pass --api-key (the first `souk serve` printed one)",
+            )?,
+        };
+        Self::with_key(&arguments.url, api_key)
+    }
+
+    /// A client that presents this key.
+    ///
+    /// # Errors
+    /// If none can be set up.
+    pub(crate) fn with_key(url: &str, api_key: String) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().build().context("cannot set up the HTTP client")?;
-        Ok(Self { http, url: arguments.url.trim_end_matches('/').to_owned(), api_key })
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), api_key })
     }
 
     /// A request to `path` on the server, with the key.

@@ -13,7 +13,7 @@ use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
-use souk_registry::{ObjectSettings, RegistrySettings};
+use souk_registry::{ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayLimits,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
+    pub(crate) sign_in: SignInSettings,
     pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
     /// The keys that a file or a variable gave, as `section.key`.
@@ -123,7 +124,7 @@ impl Config {
             builder = builder.add_source(file);
         }
         // Secrets are texts whatever they look like: the password 007 is no number.
-        let is_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str());
+        let is_secret = |(name, _): &(String, String)| SECRETS.contains(&name.as_str()) || is_of_provider(name);
         let (secrets, environment): (HashMap<_, _>, HashMap<_, _>) = environment.into_iter().partition(is_secret);
         let secrets =
             config::Environment::with_prefix("SOUK").prefix_separator("_").separator("__").source(Some(secrets));
@@ -177,6 +178,7 @@ impl Config {
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.registry.check(&mut checks);
+        self.sign_in.check(&mut checks);
         self.objects.check(&mut checks);
         self.objects.check_sizes(self.registry.max_adapter_bytes, &mut checks);
         checks.finish()
@@ -188,6 +190,17 @@ impl Config {
     /// If none is set and there is no home folder.
     pub(crate) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         folder(&self.data.dir, "XDG_DATA_HOME", ".local/share", "data.dir")
+    }
+
+    /// What a registry on this data folder is opened with.
+    pub(crate) fn registry(&self, data_dir: PathBuf) -> RegistryConfig {
+        RegistryConfig {
+            data_dir,
+            settings: self.registry.clone(),
+            objects: self.objects.clone(),
+            sign_in: self.sign_in.clone(),
+            public_url: self.server.public_url(),
+        }
     }
 
     /// Where packed adapters are kept between runs: below the data folder. Several processes may share it.
@@ -259,6 +272,11 @@ impl Role {
     }
 }
 
+/// Whether a variable says something of a provider of identities, of which each has a secret: all of that are texts.
+fn is_of_provider(name: &str) -> bool {
+    name.starts_with("SOUK_SIGN_IN__PROVIDERS__")
+}
+
 fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow::Result<PathBuf> {
     if !setting.is_empty() {
         return Ok(PathBuf::from(setting));
@@ -322,6 +340,7 @@ mod tests {
         assert_eq!(config.adapters, AdapterSettings::default());
         assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
         assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
+        assert_eq!(format!("{:?}", config.sign_in), format!("{:?}", SignInSettings::default()));
     }
 
     #[test]
@@ -371,6 +390,20 @@ mod tests {
             let config = load(&[("SOUK_REGISTRY__DATABASE__PASSWORD", password)]).unwrap();
             assert_eq!(config.registry.database.password.expose_secret(), password);
         }
+    }
+
+    #[test]
+    fn a_provider_of_identities_can_be_in_the_environment_and_its_secret_is_a_text() {
+        let variable = |name: &str| format!("SOUK_SIGN_IN__PROVIDERS__EXAMPLE__{name}");
+        let names = ["URL", "CLIENT_ID", "CLIENT_SECRET"].map(variable);
+        let values = ["https://login.example.com", "1234", "007"];
+        let variables: Vec<_> = names.iter().map(String::as_str).zip(values).collect();
+        let config = load(&variables).unwrap();
+        let provider = &config.sign_in.providers["example"];
+        assert_eq!((provider.client_id.as_str(), provider.client_secret.expose_secret()), ("1234", "007"));
+        let error =
+            format!("{:#}", load(&[(names[0].as_str(), "http://login.example.com"), (&names[1], "x")]).unwrap_err());
+        assert!(error.contains("sign_in.providers.example.url must begin with https://"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod ports;
 
 mod allocator;
 mod client;
+mod credentials;
 mod private_file;
 mod telemetry;
 mod terminal;

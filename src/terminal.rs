@@ -120,6 +120,11 @@ pub(crate) fn cell(object: &Value, field: &str) -> String {
     }
 }
 
+/// Text of others, without what a terminal would take for a command.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}
+
 /// Prints rows under a header, in columns as wide as their longest cell.
 ///
 /// # Errors

@@ -76,6 +76,14 @@ pub enum CorsError {
     StarNotAlone(usize),
 }
 
+impl OriginError {
+    /// Why it is none.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
 impl CorsOrigins {
     /// The setting's list.
     ///

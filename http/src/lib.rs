@@ -22,6 +22,7 @@ pub mod health;
 pub mod idempotency;
 pub mod problem;
 pub mod public_port;
+pub mod public_url;
 pub mod request_id;
 pub mod revoked;
 pub mod token;

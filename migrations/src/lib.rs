@@ -25,6 +25,10 @@ mod m20261129_000010_audit_and_events;
 mod m20261129_000011_published_heads;
 mod m20261129_000012_webhooks;
 mod m20261129_000013_tenant_erasures;
+mod m20261129_000020_people;
+mod m20261129_000021_sessions;
+mod m20261129_000022_providers;
+mod m20261129_000023_login_codes;
 mod m20261129_000030_personal_keys;
 mod m20261129_000031_tenant_policies;
 mod m20261129_000032_access;
@@ -75,12 +79,16 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000011_published_heads::Migration)),
         (Kind::Expand, Box::new(m20261129_000012_webhooks::Migration)),
         (Kind::Expand, Box::new(m20261129_000013_tenant_erasures::Migration)),
-        (Kind::Expand, Box::new(m20261129_000040_services::Migration)),
-        (Kind::Expand, Box::new(m20261129_000050_direct_uploads::Migration)),
-        (Kind::Expand, Box::new(m20261129_000051_scopes_of_claims::Migration)),
+        (Kind::Expand, Box::new(m20261129_000020_people::Migration)),
+        (Kind::Expand, Box::new(m20261129_000021_sessions::Migration)),
+        (Kind::Expand, Box::new(m20261129_000022_providers::Migration)),
+        (Kind::Expand, Box::new(m20261129_000023_login_codes::Migration)),
         (Kind::Expand, Box::new(m20261129_000030_personal_keys::Migration)),
         (Kind::Expand, Box::new(m20261129_000031_tenant_policies::Migration)),
         (Kind::Expand, Box::new(m20261129_000032_access::Migration)),
+        (Kind::Expand, Box::new(m20261129_000040_services::Migration)),
+        (Kind::Expand, Box::new(m20261129_000050_direct_uploads::Migration)),
+        (Kind::Expand, Box::new(m20261129_000051_scopes_of_claims::Migration)),
     ]
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
+use souk_http::public_url::PublicUrl;
 use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
+use crate::sign_in::SignInSettings;
 use crate::webhooks::WebhookSettings;
 
 /// Seconds of a day.
@@ -26,6 +28,10 @@ pub struct RegistryConfig {
     pub settings: RegistrySettings,
     /// Where the objects are.
     pub objects: ObjectSettings,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
+    /// Where browsers reach the installation; `None` where the settings do not say so.
+    pub public_url: Option<PublicUrl>,
 }
 
 /// The section `[registry]` of the settings.
@@ -63,6 +69,12 @@ pub struct RegistrySettings {
     pub max_versions_per_adapter: usize,
     /// Tags of an adapter.
     pub max_tags_per_adapter: usize,
+    /// Members of a tenant, with those who have an open invitation.
+    pub max_members_per_tenant: usize,
+    /// Whether people come in and make tenants by themselves.
+    pub self_service: bool,
+    /// Tenants of which a person may be an owner before they can make no further one by themselves.
+    pub max_tenants_per_person: usize,
     /// An upload that sends nothing for this long is given up.
     #[serde(rename = "upload_idle_timeout_s", deserialize_with = "seconds::deserialize")]
     pub upload_idle_timeout: Duration,
@@ -117,7 +129,13 @@ impl RegistryConfig {
     /// The default settings, with everything below `data_dir`.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), settings: RegistrySettings::default(), objects: ObjectSettings::default() }
+        Self {
+            data_dir: data_dir.into(),
+            settings: RegistrySettings::default(),
+            objects: ObjectSettings::default(),
+            sign_in: SignInSettings::default(),
+            public_url: None,
+        }
     }
 
     /// The database, where the settings name no other.
@@ -157,6 +175,8 @@ impl RegistrySettings {
         checks.within("registry.max_access_requests_per_day", self.max_access_requests_per_day, 1..=1000);
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
+        checks.within("registry.max_members_per_tenant", self.max_members_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_tenants_per_person", self.max_tenants_per_person, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
         // Addresses are signed for a week at most.
         checks.within("registry.direct_upload_s", self.direct_upload_lives.as_secs(), 60..=7 * DAY_S);

@@ -35,6 +35,59 @@ pub enum RegistryError {
     /// A token is made from a key alone, or its life had no end.
     #[error("a token is exchanged for a key, and a token was presented")]
     TokenForToken,
+    /// The cookie is of no session: malformed, unknown, or with a wrong secret.
+    #[error("the session is not valid; sign in again")]
+    SessionInvalid,
+    /// The session was ended, was not used for too long, or its time is over.
+    #[error("the session is over; sign in again")]
+    SessionOver,
+    /// A page of another site may have sent the call.
+    #[error(
+        "a call with a session that changes something comes from a page of server.public_url and has the header `x-csrf-token`, which GET /registry/v1/auth/session tells"
+    )]
+    Forged,
+    /// The route is about the session itself.
+    #[error("this is for a person who is signed in with a browser; a key or token was presented")]
+    SessionNeeded,
+    /// The session acts for no tenant.
+    #[error("you are a member of no tenant, or have left it; use an invitation, or choose another tenant")]
+    NoTenant,
+    /// The session began with a link that an owner made.
+    #[error("this session is confined to one tenant, since an owner of that made the link which it began with")]
+    SessionConfined,
+    /// A tenant keeps an owner.
+    #[error("the tenant would have no owner; make another member an owner first")]
+    LastOwner,
+    /// The person is a member.
+    #[error("the person is a member already")]
+    AlreadyMember,
+    /// A link that is none, or was used and leaves no trace.
+    #[error("the link is not known, or was used; ask who gave it to you for another")]
+    LinkUnknown,
+    /// A link that was good once.
+    #[error("the link was used, taken back or has expired; ask who gave it to you for another")]
+    LinkOver,
+    /// No link signs in.
+    #[error("links do not sign in here; sign in with a provider")]
+    LinksOff,
+    /// A provider of identities vouches for another address than the one that was invited.
+    #[error("the invitation is for another address than the one that you are signed in with")]
+    OtherAddress,
+    /// Nobody of that identity is known.
+    #[error("this account is not known here; open the link of an invitation, and sign in from there")]
+    NotInvited,
+    /// What a provider of identities answered cannot be believed, or it does not answer.
+    #[error("signing in with the provider failed: {0}; begin again")]
+    Provider(String),
+    /// People make no tenants by themselves.
+    #[error("tenants are made by the operator here; ask for an invitation")]
+    SelfServiceOff,
+    /// One address tries too much.
+    #[error("too many attempts from your address; wait a minute")]
+    TooManyAttempts,
+    /// Nobody knows where browsers reach the installation.
+    #[error("nobody can sign in, since the setting server.public_url is empty")]
+    NoPublicUrl,
     /// Revoking the key would revoke the caller's own, which was made with it, and perhaps leave nobody to undo that.
     #[error(
         "the key that you use was made with the key `{0}` and would be revoked with it; keep what that key made with `?made_keys=keep`, or use another key"
@@ -327,6 +380,11 @@ impl RegistryError {
     /// A request that breaks the API's rules as a whole.
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::BadRequest { code, detail: detail.into(), findings: Vec::new() }
+    }
+
+    /// A sign-in with a provider of identities that came to nothing.
+    pub(crate) fn provider(why: impl Into<String>) -> Self {
+        Self::Provider(why.into())
     }
 
     /// Ends the check of a body's fields: an error with all findings, if there are any.

@@ -29,11 +29,14 @@ mod catalog;
 mod check;
 mod keys;
 mod offline;
+mod people;
 mod publishing;
 mod recover;
 mod report;
 mod schema;
 mod services;
+mod sessions;
+mod sign_in;
 mod tags;
 mod tenants;
 mod tokens;
@@ -80,11 +83,13 @@ pub use objects::{
     PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
 };
 pub use offline::OfflineError;
+pub use people::Role;
 pub use recover::{RecoverError, recover_admin_key};
 pub use registry::{OpenError, Registry};
 pub use rights::{Action, Needs, RULES, Reach, Rule};
 pub use schema::{SchemaError, schema_status, schema_up};
 pub use secrets::{SecretError, SecretSource};
+pub use sign_in::{HostLinkError, ProviderSettings, SignInSettings, sign_in_link_on_host};
 pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use tokens::TokenKey;
 pub use webhooks::WebhookSettings;

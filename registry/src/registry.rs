@@ -1,11 +1,13 @@
 //! The [`Registry`]: what lives as long as the service, and how it starts.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, DbErr};
+use souk_http::public_url::PublicUrl;
 use souk_http::token::is_token;
 use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
@@ -19,8 +21,10 @@ use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::database::{DatabaseError, open_database};
 use crate::db::{
-    Pools, api_keys, begin_start, installation as installation_table, leases, services, webhook_endpoints, withdrawals,
+    Pools, api_keys, begin_start, installation as installation_table, leases, services, sessions, webhook_endpoints,
+    withdrawals,
 };
+use crate::error::RegistryError;
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
 use crate::installation::{self, InstallationError};
@@ -29,6 +33,7 @@ use crate::private;
 use crate::room::Room;
 use crate::seal::Seals;
 use crate::secrets::SecretError;
+use crate::sign_in::{Attempts, Providers};
 use crate::tokens::{REMEMBERED, SigningKeys};
 use crate::webhooks::{self, Deliverer};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
@@ -65,6 +70,12 @@ pub struct Registry {
     pub(crate) seals: Arc<Seals>,
     /// Signs and verifies tokens.
     pub(crate) signing_keys: Arc<SigningKeys>,
+    /// Who says who persons are.
+    pub(crate) providers: Arc<Providers>,
+    /// How often addresses try to sign in.
+    pub(crate) attempts: Arc<Attempts>,
+    /// Where browsers reach the installation, once that is known.
+    public_url: Arc<OnceLock<PublicUrl>>,
     /// Ends and removes what nobody works on any more, while this registry lives and no other one does it.
     collector: Arc<AbortOnDropHandle<()>>,
     /// Delivers events to webhooks, while this registry lives.
@@ -215,6 +226,7 @@ impl Registry {
         // The number first: what is revoked meanwhile is heard twice rather than never.
         let newest = withdrawals::newest(&db).await?;
         withdrawals.remember(api_keys::revoked_within(&db, REMEMBERED).await?);
+        withdrawals.remember(sessions::ended_within(&db, REMEMBERED).await?);
         withdrawals.remember(services::revoked_within(&db, REMEMBERED).await?);
         let watch = withdrawals.clone().watch(db.clone(), owner.clone(), newest);
         let collector = Collector {
@@ -233,6 +245,9 @@ impl Registry {
             bases: bases.into(),
             gates: Gates::new(&config.settings),
             room: Room::new(objects.clone(), &config),
+            providers: Arc::new(Providers::new(&config.sign_in)),
+            attempts: Arc::new(Attempts::new(config.sign_in.attempts_per_minute, Instant::now())),
+            public_url: Arc::new(config.public_url.clone().map_or_else(OnceLock::new, OnceLock::from)),
             pools,
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
@@ -272,10 +287,26 @@ impl Registry {
         Self { db: self.pools.of(principal).clone(), ..self.clone() }
     }
 
-    /// The same registry, with the connections that are for what those ask for who have no key.
+    /// The same registry, with the connections that are for those who act for no tenant: persons, and who has no key.
     #[must_use]
-    pub(crate) fn for_strangers(&self) -> Self {
+    pub(crate) fn for_no_tenant(&self) -> Self {
         Self { db: self.pools.tenants.clone(), ..self.clone() }
+    }
+
+    /// Says where browsers reach the installation, unless the settings do: what is only known once it listens.
+    pub fn serves_at(&self, public_url: PublicUrl) {
+        // The settings' own stays.
+        let _ = self.public_url.set(public_url);
+    }
+
+    /// Where browsers reach the installation.
+    pub(crate) fn public_url(&self) -> Result<&PublicUrl, RegistryError> {
+        self.public_url.get().ok_or(RegistryError::NoPublicUrl)
+    }
+
+    /// Counts an attempt of an address to sign in or to use a link.
+    pub(crate) fn one_more_attempt(&self, address: Option<IpAddr>) -> Result<(), RegistryError> {
+        if self.attempts.one_more(address, Instant::now()) { Ok(()) } else { Err(RegistryError::TooManyAttempts) }
     }
 
     /// Whether the database answers now.

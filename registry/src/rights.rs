@@ -18,8 +18,26 @@ pub enum Action {
     CreateService,
     ListServices,
     RevokeService,
+    FinishLogin,
+    WhoAmI,
+    GetSession,
+    SignOut,
+    ListSessions,
+    EndSession,
+    ChooseTenant,
+    MakeOwnTenant,
+    LeaveTenant,
     CreateTenant,
     ListTenants,
+    ListMembers,
+    ChangeRole,
+    RemoveMember,
+    CreateSignInLink,
+    CreateInvitation,
+    ListInvitations,
+    RevokeInvitation,
+    AcceptInvitation,
+    ErasePerson,
     CreateKey,
     ListKeys,
     RevokeKey,
@@ -87,6 +105,8 @@ pub enum Reach {
     Installation,
     /// The key that is presented.
     Itself,
+    /// What is of the person whose session it is.
+    Person,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
     /// The caller's tenant itself: its members, its chain of audit entries, its webhooks. With the scope `admin` every tenant.
@@ -117,7 +137,9 @@ pub enum Needs {
     Nothing,
     /// A key, whatever its scopes.
     AnyKey,
-    /// A key with this scope. `admin` implies the others.
+    /// A session of a person, whatever the role.
+    Session,
+    /// A key or a session with this scope. `admin` implies the others.
     Scope(Scope),
     /// The same, or a person's key or session for what is that person's own.
     ScopeOrOwn(Scope),
@@ -141,7 +163,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 67] = [
+pub const RULES: [Rule; 85] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -149,8 +171,26 @@ pub const RULES: [Rule; 67] = [
     rule(Action::CreateService, "POST", "/services", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListServices, "GET", "/services", Needs::Scope(Admin), Reach::Installation),
     rule(Action::RevokeService, "DELETE", "/services/{id}", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::FinishLogin, "POST", "/auth/login", Needs::Nothing, Reach::Person),
+    rule(Action::WhoAmI, "GET", "/auth/whoami", Needs::AnyKey, Reach::Itself),
+    rule(Action::GetSession, "GET", "/auth/session", Needs::Session, Reach::Person),
+    rule(Action::SignOut, "DELETE", "/auth/session", Needs::Session, Reach::Person),
+    rule(Action::ListSessions, "GET", "/auth/sessions", Needs::Session, Reach::Person),
+    rule(Action::EndSession, "DELETE", "/auth/sessions/{session}", Needs::Session, Reach::Person),
+    rule(Action::ChooseTenant, "POST", "/auth/session/tenant", Needs::Session, Reach::Person),
+    rule(Action::MakeOwnTenant, "POST", "/auth/tenants", Needs::Session, Reach::Person),
+    rule(Action::LeaveTenant, "DELETE", "/auth/membership", Needs::Session, Reach::Person),
     rule(Action::CreateTenant, "POST", "/tenants", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListTenants, "GET", "/tenants", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::ListMembers, "GET", "/members", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ChangeRole, "PATCH", "/members/{person}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::RemoveMember, "DELETE", "/members/{person}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::CreateSignInLink, "POST", "/members/{person}/sign-in-link", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::CreateInvitation, "POST", "/invitations", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ListInvitations, "GET", "/invitations", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::RevokeInvitation, "DELETE", "/invitations/{invitation}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::AcceptInvitation, "POST", "/invitations/accept", Needs::Session, Reach::Person),
+    rule(Action::ErasePerson, "DELETE", "/persons/{person}", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateKey, "POST", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
     rule(Action::ListKeys, "GET", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
     rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
@@ -334,6 +374,7 @@ pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, Re
             Err(RegistryError::MissingScope(scope))
         }
         Needs::PersonWith(_) => require_decider(principal).map(|()| rule.reach),
+        Needs::Session if principal.person.is_none() => Err(RegistryError::SessionNeeded),
         _ => Ok(rule.reach),
     }
 }
@@ -341,6 +382,11 @@ pub(crate) fn require(principal: &Principal, action: Action) -> Result<Reach, Re
 /// Ends a call of a service with what persons decide, unless it is the operator's.
 pub(crate) fn require_decider(principal: &Principal) -> Result<(), RegistryError> {
     if principal.person.is_some() || principal.may(Admin) { Ok(()) } else { Err(RegistryError::PersonNeeded) }
+}
+
+/// Whether a route is for persons who act for no tenant, too.
+pub(crate) fn is_of_session(action: Action) -> bool {
+    RULES.iter().any(|rule| rule.action == action && rule.needs == Needs::Session)
 }
 
 /// What a route does; `path` is the route's pattern below the prefix.
@@ -361,7 +407,7 @@ impl Needs {
     #[must_use]
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::Nothing | Self::AnyKey => None,
+            Self::Nothing | Self::AnyKey | Self::Session => None,
             Self::Scope(scope) | Self::ScopeOrOwn(scope) | Self::PersonWith(scope) => Some(scope),
         }
     }
@@ -374,6 +420,7 @@ impl Reach {
         match self {
             Self::Installation => "the installation",
             Self::Itself => "the key itself",
+            Self::Person => "the person who is signed in",
             Self::Keys => "the tenant's keys",
             Self::Tenant => "the tenant itself",
             Self::Persons => "the person's own keys",
@@ -430,10 +477,15 @@ mod tests {
         for rule in RULES {
             for scope in Scope::ALL {
                 let has_scope = rule.needs.scope().is_none_or(|needed| needed == scope || scope == Admin);
-                let may = has_scope && (scope == Admin || !matches!(rule.needs, Needs::PersonWith(_)));
+                let may = match rule.needs {
+                    Needs::PersonWith(_) => scope == Admin,
+                    Needs::Session => false,
+                    _ => has_scope,
+                };
                 assert_eq!(require(&principal([scope]), rule.action).is_ok(), may, "{scope}: {:?}", rule.action);
             }
-            assert_eq!(require(&principal([]), rule.action).is_ok(), rule.needs.scope().is_none());
+            let may = matches!(rule.needs, Needs::Nothing | Needs::AnyKey);
+            assert_eq!(require(&principal([]), rule.action).is_ok(), may, "{:?}", rule.action);
         }
     }
 
@@ -454,7 +506,7 @@ mod tests {
                     let with_scope = Principal { scopes: [scope].into(), ..person.clone() };
                     assert_eq!(require(&with_scope, rule.action).ok(), Some(rule.reach));
                 }
-                Needs::Nothing | Needs::AnyKey => assert_eq!(reach.ok(), Some(rule.reach)),
+                Needs::Nothing | Needs::AnyKey | Needs::Session => assert_eq!(reach.ok(), Some(rule.reach)),
             }
             assert_ne!(rule.reach, Reach::Persons, "it is what is left of another");
         }
@@ -466,6 +518,7 @@ mod tests {
             let scope = match rule.needs {
                 Needs::Nothing => "no key".to_owned(),
                 Needs::AnyKey => "any".to_owned(),
+                Needs::Session => "a session".to_owned(),
                 Needs::Scope(scope) => format!("`{scope}`"),
                 Needs::ScopeOrOwn(scope) => format!("`{scope}`, or a person for own ones"),
                 Needs::PersonWith(scope) => format!("`{scope}` of a person, or `admin`"),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use souk_registry::{CheckOptions, CheckReport, FoundBlob, RegistryConfig, check_objects};
+use souk_registry::{CheckOptions, CheckReport, FoundBlob, check_objects};
 
 use crate::cli::CheckArgs;
 use crate::config::Config;
@@ -15,7 +15,7 @@ const FOUND: u8 = 3;
 pub(crate) async fn run(config: &Config, arguments: CheckArgs) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config)?;
     let data_dir = arguments.data_dir.map_or_else(|| config.data_dir(), Ok)?;
-    let registry = RegistryConfig { data_dir, settings: config.registry.clone(), objects: config.objects.clone() };
+    let registry = config.registry(data_dir);
     let options = CheckOptions { deep: arguments.deep, repair: arguments.repair };
     let report = check_objects(&registry, options).await.context("database and objects cannot be compared")?;
     if arguments.json {

@@ -64,9 +64,7 @@ pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         KeysCommand::Recover { data_dir, admin_key_file } => {
             telemetry::start_logging(config)?;
             let data_dir = data_dir.map_or_else(|| config.data_dir(), Ok)?;
-            let registry =
-                RegistryConfig { data_dir, settings: config.registry.clone(), objects: config.objects.clone() };
-            recover(&registry, admin_key_file.as_deref()).await?;
+            recover(&config.registry(data_dir), admin_key_file.as_deref()).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use souk_registry::{Migration, RegistryConfig, schema_status, schema_up};
+use souk_registry::{Migration, schema_status, schema_up};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,7 +19,7 @@ const NEWER: u8 = 4;
 
 pub(crate) async fn run(config: &Config, arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
     let data_dir = arguments.data_dir.map_or_else(|| config.data_dir(), Ok)?;
-    let registry = RegistryConfig { data_dir, settings: config.registry.clone(), objects: config.objects.clone() };
+    let registry = config.registry(data_dir);
     match arguments.command.unwrap_or(MigrateCommand::Status) {
         MigrateCommand::Status => {
             let states = schema_status(&registry).await.context("cannot tell how far the database is")?;

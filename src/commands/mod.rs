@@ -9,6 +9,8 @@ mod download;
 mod gateway;
 mod keys;
 mod list;
+mod login;
+mod members;
 mod migrate;
 mod models;
 mod openapi;
@@ -43,6 +45,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
+        Command::Members(command) => small_runtime()?.block_on(members::run(&config, command)),
+        Command::Login(arguments) => small_runtime()?.block_on(login::log_in(arguments)),
+        Command::Logout { server } => small_runtime()?.block_on(login::log_out(server)),
+        Command::Whoami { server, json } => small_runtime()?.block_on(login::who_am_i(server, json)),
         Command::Migrate(arguments) => small_runtime()?.block_on(migrate::run(&config, arguments)),
         Command::Check(arguments) => runtime()?.block_on(check::run(&config, arguments)),
         Command::Push(arguments) => small_runtime()?.block_on(push::run(arguments)),

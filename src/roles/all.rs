@@ -11,7 +11,8 @@ use std::time::Duration;
 use souk_gateway::Gateway;
 use souk_http::Exporter;
 use souk_http::draining::Draining;
-use souk_http::serve::{self, Server};
+use souk_http::public_url::PublicUrl;
+use souk_http::serve::{self, Listening, Server, ServerSettings};
 use souk_models::base::LoadedBase;
 use souk_node::node::Node;
 use souk_protocol::PoolId;
@@ -46,8 +47,19 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let signals = Signals::listen()?;
     let server = Server::new(config.server.clone(), descriptors);
     let router = routes::of_all(services.gateway.clone(), services.registry.clone(), services.draining.clone());
-    let _listening = listening::listen(&server, &config.server, router).await?;
+    let listening = listening::listen(&server, &config.server, router).await?;
+    serve_browsers(&config.server, &services.registry, &listening);
     signals.then(services.drain(server, config.server.drain_timeout)).await
+}
+
+/// Tells the registry where browsers reach it, where the settings do not: at the port that only this machine reaches.
+fn serve_browsers(settings: &ServerSettings, registry: &Registry, listening: &[Listening]) {
+    let is_private = settings.admin_address().is_none() && !settings.tls.is_on();
+    if let ([port], true) = (listening, is_private)
+        && let Some(url) = PublicUrl::of_this_machine(port.address)
+    {
+        registry.serves_at(url);
+    }
 }
 
 /// Everything that runs.

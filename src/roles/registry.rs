@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use souk_protocol::BaseModel;
-use souk_registry::{Registry, RegistryConfig};
+use souk_registry::Registry;
 
 use crate::config::Config;
 use crate::private_file::PrivateFile;
@@ -15,12 +15,7 @@ use crate::terminal;
 /// # Errors
 /// If the folder, the database or the pepper cannot be used.
 pub(crate) async fn open(config: &Config, bases: Vec<BaseModel>) -> anyhow::Result<Registry> {
-    let registry = RegistryConfig {
-        data_dir: config.data_dir()?,
-        settings: config.registry.clone(),
-        objects: config.objects.clone(),
-    };
-    Registry::open_embedded(registry, bases).await.context("cannot open the registry")
+    Registry::open_embedded(config.registry(config.data_dir()?), bases).await.context("cannot open the registry")
 }
 
 /// Makes the first admin key where there is none, shows it, and writes it to `file` if one is given.

@@ -1,5 +1,5 @@
 //! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]),
-//! the files of an adapter ([`peft`]), jobs ([`job`]), a PostgreSQL server ([`postgres`]), bytes that nobody
+//! the files of an adapter ([`peft`]), jobs ([`job`]), a provider of identities ([`oidc`]), a PostgreSQL server ([`postgres`]), bytes that nobody
 //! thought of ([`fuzz()`]), and an allocator that counts ([`CountingAllocator`]). Only tests and benchmarks depend on it.
 //!
 //! `what_is_there.rs` beside this crate is the build script of every crate that has tests on the shared fixtures.
@@ -8,6 +8,7 @@ pub mod base;
 mod counting;
 mod fuzz;
 pub mod job;
+pub mod oidc;
 pub mod peft;
 pub mod postgres;
 mod random;

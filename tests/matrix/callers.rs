@@ -1,6 +1,7 @@
 //! Who asks, and at which port.
 
 use souk_protocol::Scope;
+use souk_registry::Role;
 
 /// Where a request arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(crate) enum Caller {
     Garbage,
     Revoked,
     Expired,
+    /// A session of a member of acme, by its cookie.
+    Session(Role),
+    /// One that is over.
+    SessionOver,
     /// A key of acme with one scope.
     Only(Scope),
     /// A key of acme with all scopes but `admin`.
@@ -36,15 +41,17 @@ pub(crate) enum Caller {
 
 impl Caller {
     pub(crate) fn all() -> Vec<Self> {
-        let unknown = [Self::Nobody, Self::Garbage, Self::Revoked, Self::Expired];
+        let unknown = [Self::Nobody, Self::Garbage, Self::Revoked, Self::Expired, Self::SessionOver];
         let known = [Self::Owner, Self::Person, Self::Decider, Self::Stranger, Self::Operator];
-        unknown.into_iter().chain(Scope::ALL.into_iter().map(Self::Only)).chain(known).collect()
+        let keys = Scope::ALL.into_iter().map(Self::Only).chain(known);
+        unknown.into_iter().chain(Role::ALL.into_iter().map(Self::Session)).chain(keys).collect()
     }
 
     /// Whether the key is good and has `scope`.
     pub(crate) fn may(self, scope: Scope) -> bool {
         match self {
-            Self::Nobody | Self::Garbage | Self::Revoked | Self::Expired => false,
+            Self::Nobody | Self::Garbage | Self::Revoked | Self::Expired | Self::SessionOver => false,
+            Self::Session(role) => role.scopes().contains(&scope),
             Self::Only(own) => own == scope || own == Scope::Admin,
             Self::Owner | Self::Stranger => scope != Scope::Admin,
             Self::Person => matches!(scope, Scope::Inference | Scope::AdaptersRead),
@@ -53,9 +60,9 @@ impl Caller {
         }
     }
 
-    /// Whether the key is a person's.
+    /// Whether it is a person who calls, with a key or a session.
     pub(crate) const fn is_person(self) -> bool {
-        matches!(self, Self::Person | Self::Decider)
+        matches!(self, Self::Person | Self::Decider | Self::Session(_))
     }
 
     /// Why the key is no good, as the registry and the gateway call it; `None` for a good one.
@@ -65,8 +72,15 @@ impl Caller {
             Self::Garbage => Some(("key_invalid", Some("invalid_api_key"))),
             Self::Revoked => Some(("key_revoked", Some("invalid_api_key"))),
             Self::Expired => Some(("key_expired", Some("invalid_api_key"))),
+            // The gateway takes no cookies: there, nothing was presented.
+            Self::SessionOver => Some(("session_over", None)),
             _ => None,
         }
+    }
+
+    /// Whether a session was presented, good or not.
+    pub(crate) const fn has_session(self) -> bool {
+        matches!(self, Self::Session(_) | Self::SessionOver)
     }
 
     /// Who it belongs to, or would.
@@ -82,7 +96,7 @@ impl Caller {
     pub(crate) const fn gives(self) -> &'static str {
         match self {
             Self::Only(scope) => scope.as_str(),
-            Self::Decider => "adapters:read",
+            Self::Decider | Self::Session(_) => "adapters:read",
             _ => "inference",
         }
     }

@@ -64,6 +64,33 @@ pub(crate) struct Names {
     pub(crate) fresh: String,
     /// A scope that the caller can give away.
     pub(crate) scope: &'static str,
+    /// The id of a member of the caller's tenant, a viewer.
+    pub(crate) person: String,
+    /// The id of one of the caller's sessions.
+    pub(crate) session: String,
+    /// The id of an open invitation of the caller's tenant.
+    pub(crate) invitation: String,
+    /// The end of the link of another tenant's invitation.
+    pub(crate) secret: String,
+}
+
+impl Names {
+    /// Names that nothing has, for an adapter.
+    pub(crate) fn of_nothing(adapter: &str) -> Self {
+        // Ones that nobody may see, which is what they are to those who are refused before that matters.
+        let nothing = |prefix: &str| format!("{prefix}_0000000000");
+        Self {
+            adapter: adapter.to_owned(),
+            key: nothing("key"),
+            request: nothing("acr"),
+            fresh: "n".to_owned(),
+            scope: "inference",
+            person: nothing("per"),
+            session: nothing("ses"),
+            invitation: nothing("inv"),
+            secret: nothing("inv"),
+        }
+    }
 }
 
 impl fmt::Display for Route {
@@ -109,6 +136,9 @@ impl Route {
         let value = match (self.service, name) {
             (Service::Gateway, "id" | "model") => &format!("{}@1.0.0", names.adapter),
             (Service::Registry, "id") => &names.key,
+            (Service::Registry, "person") => &names.person,
+            (Service::Registry, "session") => &names.session,
+            (Service::Registry, "invitation") => &names.invitation,
             (Service::Registry, "owner") if self.path.contains("{owner}") => owner,
             (Service::Registry, "name") => adapter,
             (Service::Registry, "version") => "1.0.0",
@@ -161,6 +191,11 @@ impl Route {
             (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             (Service::Registry, "questions") => json!([]),
+            (Service::Registry, "role") => json!("viewer"),
+            (Service::Registry, "email") => json!("m@example.com"),
+            (Service::Registry, "secret") => json!(names.secret),
+            (Service::Registry, "code" | "verifier") => json!("a matrix"),
+            (Service::Registry, "tenant") if self.path.ends_with("/auth/session/tenant") => json!("acme"),
             _ => return None,
         })
     }
@@ -246,13 +281,7 @@ fn a_route_that_cannot_be_filled_is_named() {
         "parameters": [{ "name": "frob", "in": "path", "required": true }], "responses": { "200": {} },
     } } } });
     let route = routes_of(Service::Registry, &document).remove(0);
-    let names = Names {
-        adapter: "a/b".to_owned(),
-        key: "k".to_owned(),
-        request: "r".to_owned(),
-        fresh: "n".to_owned(),
-        scope: "inference",
-    };
+    let names = Names::of_nothing("a/b");
     let panic = std::panic::catch_unwind(|| route.fill(&names)).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert!(message.contains("GET /registry/v1/x/{frob}") && message.contains("`frob`"), "{message}");

@@ -34,6 +34,7 @@ fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Ex
     }
     match caller.fault() {
         Some((_, code)) => Expected::Refused(401, code),
+        None if caller.has_session() => Expected::Refused(401, None),
         None if !caller.may(Scope::Inference) => Expected::Refused(403, Some("missing_scope")),
         None if !route.names_an_adapter() => Expected::Done,
         None if subject == Subject::Absent || subject.is_hidden_from(caller.tenant()) => {
@@ -49,6 +50,10 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     let below = route.path.strip_prefix("/registry/v1").expect("the prefix");
     let rule = RULES.iter().find(|rule| rule.method == route.method.as_str() && rule.path == below);
     let rule = rule.unwrap_or_else(|| panic!("{route} has no row in the table of rights"));
+    // The matrix has no browser that lets a program have a code.
+    if rule.action == Action::FinishLogin {
+        return Expected::Refused(404, Some("not_found"));
+    }
     if rule.needs == Needs::Nothing {
         return Expected::Done;
     }
@@ -70,6 +75,18 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     let may_decide = caller.is_person() || caller.may(Scope::Admin);
     if matches!(rule.needs, Needs::PersonWith(_)) && !may_decide {
         return Expected::Refused(403, Some("person_needed"));
+    }
+    if rule.needs == Needs::Session && !caller.has_session() {
+        return Expected::Refused(403, Some("session_needed"));
+    }
+    // Nobody makes somebody who may more than they: the matrix makes viewers.
+    let gives = matches!(rule.action, Action::ChangeRole | Action::CreateInvitation);
+    if gives && !caller.may(Scope::AdaptersRead) {
+        return Expected::Refused(403, Some("scope_not_held"));
+    }
+    // Whose role is looked at, and nothing is made for one who is refused.
+    if rule.action == Action::CreateSignInLink && !caller.may(Scope::AdaptersRead) {
+        return Expected::Refused(404, Some("not_found"));
     }
     if !route.names_an_adapter() {
         return Expected::Done;

@@ -8,6 +8,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use souk_protocol::Scope;
+use souk_registry::Role;
 use souk_testkit::peft::{Files, Stored, Tensor, weights_file};
 
 use crate::answer::Answer;
@@ -22,26 +23,54 @@ pub(crate) struct Field {
     stack: Stack,
     operators_url: String,
     http: Client,
-    callers: Vec<(Caller, String)>,
+    callers: Vec<(Caller, Presented)>,
     /// Keys of the tenants that have adapters.
     owners: BTreeMap<&'static str, String>,
     /// Adapters that cells only look at.
     looked_at: BTreeMap<Subject, String>,
+    /// The publisher of acme whose keys [`Caller::Person`] and [`Caller::Decider`] present.
+    person: String,
     num_made: usize,
 }
 
 const ALL_BUT_ADMIN: [&str; 7] =
     ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
 
-/// The person whose key [`Caller::Person`] presents.
-const PERSON: &str = "per_matrix";
+/// Where browsers reach the server, as far as it knows.
+const PUBLIC_URL: &str = "https://souk.example.com";
+
+/// What a caller presents.
+#[derive(Clone, Debug)]
+enum Presented {
+    Key(String),
+    /// A session's id, its cookie, and its token.
+    Session {
+        id: String,
+        cookie: String,
+        csrf: String,
+    },
+}
 
 impl Field {
     pub(crate) async fn new() -> Self {
-        let stack = Stack::start_with(&[("SOUK_SERVER__ADMIN_LISTEN", "localhost:0")]);
+        let stack = Stack::start_with(&[
+            ("SOUK_SERVER__ADMIN_LISTEN", "localhost:0"),
+            ("SOUK_SERVER__PUBLIC_URL", PUBLIC_URL),
+            ("SOUK_SIGN_IN__ATTEMPTS_PER_MINUTE", "1000000"),
+            ("SOUK_REGISTRY__SELF_SERVICE", "true"),
+            ("SOUK_REGISTRY__MAX_MEMBERS_PER_TENANT", "100000"),
+        ]);
         let operators_url = stack.operators_url();
-        let (callers, owners, looked_at) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        let mut field = Self { stack, operators_url, http: Client::new(), callers, owners, looked_at, num_made: 0 };
+        let mut field = Self {
+            stack,
+            operators_url,
+            http: Client::new(),
+            callers: Vec::new(),
+            owners: BTreeMap::new(),
+            looked_at: BTreeMap::new(),
+            person: String::new(),
+            num_made: 0,
+        };
         for tenant in ["acme", "rival", "stranger"] {
             field.as_operator("tenants", json!({ "name": tenant })).await;
         }
@@ -49,9 +78,13 @@ impl Field {
             let (_, secret) = field.key(tenant, &ALL_BUT_ADMIN).await;
             field.owners.insert(tenant, secret);
         }
+        let Presented::Session { cookie, .. } = field.session("acme", Role::Publisher).await else {
+            unreachable!("it is a session")
+        };
+        field.person = field.person_of(&cookie).await;
         for caller in Caller::all() {
-            let key = field.key_of(caller).await;
-            field.callers.push((caller, key));
+            let presented = field.presented_by(caller).await;
+            field.callers.push((caller, presented));
         }
         for subject in Subject::ALL {
             let name = field.make(subject).await;
@@ -76,50 +109,72 @@ impl Field {
             true => self.make(subject).await,
             false => self.looked_at[&subject].clone(),
         };
-        let key = if changes && route.path.ends_with("/services/{id}") {
-            self.as_operator("services", json!({ "name": "gateway-1" })).await["id"].as_str().unwrap().to_owned()
-        } else if changes && route.path.contains("/keys/{id}") {
-            let (id, _) = self.key(caller.tenant(), &[caller.gives()]).await;
-            if caller.is_person() {
-                self.give_to_person(&id).await;
-            }
-            id
-        } else {
-            // One that nobody may see, which is what it is to those who are refused before that matters.
-            "key_0000000000".to_owned()
-        };
-        let request = match expected == Expected::Done && route.path.contains("{request}") {
-            true => self.request_for(route, caller).await,
-            false => "acr_0".to_owned(),
-        };
-        if changes && route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
-            self.grant(&adapter, "stranger", None).await;
-        }
         self.num_made += 1;
-        let fresh = format!("n{}", self.num_made);
-        let names = Names { adapter: adapter.clone(), key, request, fresh, scope: caller.gives() };
+        let mut names =
+            Names { fresh: format!("n{}", self.num_made), scope: caller.gives(), ..Names::of_nothing(&adapter) };
+        if expected == Expected::Done && route.path.contains("{request}") {
+            names.request = self.request_for(route, caller).await;
+        }
+        let presented = self.known(caller);
+        let (presented, names) =
+            if changes { self.stage(route, caller, presented, names).await } else { (presented, names) };
         let filled = route.fill(&names);
-        (adapter, self.send(&filled, &route.method, caller, port).await)
+        (adapter, self.send(&filled, &route.method, &presented, port).await)
+    }
+
+    /// Makes what the cell is to change, so that no other meets it changed.
+    async fn stage(
+        &self,
+        route: &Route,
+        caller: Caller,
+        mut presented: Presented,
+        mut names: Names,
+    ) -> (Presented, Names) {
+        if let Caller::Session(role) = caller {
+            // What is done with a session is done with one of its own.
+            presented = self.session("acme", role).await;
+            names.secret = self.invite("rival", Role::Viewer).await.1;
+        }
+        let mut person = self.person.clone();
+        if let Presented::Session { id, cookie, .. } = &presented {
+            names.session.clone_from(id);
+            person = self.person_of(cookie).await;
+        }
+        if route.path.ends_with("/services/{id}") {
+            let service = self.as_operator("services", json!({ "name": "gateway-1" })).await;
+            names.key = service["id"].as_str().unwrap().to_owned();
+        } else if route.path.contains("/keys/{id}") {
+            names.key = self.key(caller.tenant(), &[caller.gives()]).await.0;
+            if caller.is_person() {
+                self.give_to(&person, &names.key).await;
+            }
+        }
+        if route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
+            self.grant(&names.adapter, "stranger", None).await;
+        }
+        if route.path.contains("{person}") {
+            let Presented::Session { cookie, .. } = self.session(caller.tenant(), Role::Viewer).await else {
+                unreachable!("it is a session")
+            };
+            names.person = self.person_of(&cookie).await;
+        }
+        if route.path.contains("{invitation}") {
+            names.invitation = self.invite(caller.tenant(), Role::Viewer).await.0;
+        }
+        (presented, names)
     }
 
     /// Asks a path with another method and nothing in the body.
     pub(crate) async fn ask_with(&self, route: &Route, method: &Method, caller: Caller, port: Port) -> Answer {
         let adapter = self.looked_at[&Subject::Private].clone();
-        let names = Names {
-            adapter,
-            key: "key_0".to_owned(),
-            request: "acr_0".to_owned(),
-            fresh: "n".to_owned(),
-            scope: "inference",
-        };
-        let filled = Filled { json: None, is_upload: false, ..route.fill(&names) };
-        self.send(&filled, method, caller, port).await
+        let filled = Filled { json: None, is_upload: false, ..route.fill(&Names::of_nothing(&adapter)) };
+        self.send(&filled, method, &self.known(caller), port).await
     }
 
     /// Asks a path of no route.
     pub(crate) async fn ask_path(&self, path: &str, method: &Method, caller: Caller, port: Port) -> Answer {
         let filled = Filled { path: path.to_owned(), query: Vec::new(), json: None, is_upload: false };
-        self.send(&filled, method, caller, port).await
+        self.send(&filled, method, &self.known(caller), port).await
     }
 
     /// A service's key, and what it is exchanged for.
@@ -133,26 +188,25 @@ impl Field {
 
     /// Asks a route with whatever is presented.
     pub(crate) async fn ask_as(&self, route: &Route, presented: &str, port: Port) -> Answer {
-        let adapter = self.looked_at[&Subject::Private].clone();
-        let (key, request) = ("key_0".to_owned(), "acr_0".to_owned());
-        let names = Names { adapter, key, request, fresh: "n".to_owned(), scope: "inference" };
-        let filled = route.fill(&names);
-        let base = if port == Port::Public { &self.stack.url } else { &self.operators_url };
-        let mut request =
-            self.http.request(route.method.clone(), format!("{base}{}", filled.path)).query(&filled.query);
-        if let Some(body) = &filled.json {
-            request = request.json(body);
-        }
-        Answer::read(request.bearer_auth(presented).send().await.expect("an answer")).await
+        let filled = route.fill(&Names::of_nothing(&self.looked_at[&Subject::Private]));
+        let filled = Filled { is_upload: false, ..filled };
+        self.send(&filled, &route.method, &Presented::Key(presented.to_owned()), port).await
     }
 
-    async fn send(&self, filled: &Filled, method: &Method, caller: Caller, port: Port) -> Answer {
+    fn known(&self, caller: Caller) -> Presented {
+        self.callers.iter().find(|(one, _)| *one == caller).expect("every caller has one").1.clone()
+    }
+
+    async fn send(&self, filled: &Filled, method: &Method, presented: &Presented, port: Port) -> Answer {
         let base = if port == Port::Public { &self.stack.url } else { &self.operators_url };
         let mut request = self.http.request(method.clone(), format!("{base}{}", filled.path)).query(&filled.query);
-        if caller != Caller::Nobody {
-            let (_, key) = self.callers.iter().find(|(one, _)| *one == caller).expect("every caller has one");
-            request = request.bearer_auth(key);
-        }
+        request = match presented {
+            Presented::Key(key) if key.is_empty() => request,
+            Presented::Key(key) => request.bearer_auth(key),
+            Presented::Session { cookie, csrf, .. } => {
+                request.header("cookie", cookie).header("origin", PUBLIC_URL).header("x-csrf-token", csrf)
+            }
+        };
         if let Some(body) = &filled.json {
             request = request.json(body);
         }
@@ -162,8 +216,59 @@ impl Field {
         Answer::read(request.send().await.expect("an answer")).await
     }
 
+    async fn presented_by(&self, caller: Caller) -> Presented {
+        match caller {
+            Caller::Session(role) => self.session("acme", role).await,
+            Caller::SessionOver => {
+                let session = self.session("acme", Role::Owner).await;
+                let out = Filled {
+                    path: "/registry/v1/auth/session".to_owned(),
+                    query: Vec::new(),
+                    json: None,
+                    is_upload: false,
+                };
+                assert!(!self.send(&out, &Method::DELETE, &session, Port::Operators).await.is_refused());
+                session
+            }
+            _ => Presented::Key(self.key_of(caller).await),
+        }
+    }
+
+    /// A session of a new member.
+    async fn session(&self, tenant: &str, role: Role) -> Presented {
+        let (_, secret) = self.invite(tenant, role).await;
+        let request = self.http.post(format!("{}/sign-in/invitation", self.stack.url)).header("origin", PUBLIC_URL);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(format!("secret={secret}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let set = answer.headers()["set-cookie"].to_str().unwrap();
+        let cookie = set.split(';').next().unwrap().to_owned();
+        let session = self.who(&cookie).await;
+        let text = |name: &str| session[name].as_str().unwrap().to_owned();
+        Presented::Session { id: text("id"), csrf: text("csrf_token"), cookie }
+    }
+
+    /// Who has a cookie.
+    async fn who(&self, cookie: &str) -> Value {
+        created(self.http.get(format!("{}/registry/v1/auth/session", self.stack.url)).header("cookie", cookie)).await
+    }
+
+    /// The id of the person who has a cookie.
+    async fn person_of(&self, cookie: &str) -> String {
+        self.who(cookie).await["person"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Id and secret of a new invitation.
+    async fn invite(&self, tenant: &str, role: Role) -> (String, String) {
+        let asked = json!({ "email": "m@example.com", "role": role, "tenant": tenant });
+        let made = self.as_operator("invitations", asked).await;
+        let secret = made["link"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        (made["id"].as_str().unwrap().to_owned(), secret)
+    }
+
     async fn key_of(&self, caller: Caller) -> String {
         match caller {
+            Caller::Session(_) | Caller::SessionOver => unreachable!("it has no key"),
             Caller::Nobody => String::new(),
             Caller::Garbage => "souk_what_this_is".to_owned(),
             Caller::Revoked => {
@@ -182,12 +287,12 @@ impl Field {
             Caller::Owner => self.owners["acme"].clone(),
             Caller::Person => {
                 let (id, secret) = self.key("acme", &["inference", "adapters:read"]).await;
-                self.give_to_person(&id).await;
+                self.give_to(&self.person, &id).await;
                 secret
             }
             Caller::Decider => {
                 let (id, secret) = self.key("acme", &["adapters:read", "access:decide"]).await;
-                self.give_to_person(&id).await;
+                self.give_to(&self.person, &id).await;
                 secret
             }
             Caller::Stranger => self.key("stranger", &ALL_BUT_ADMIN).await.1,
@@ -256,9 +361,9 @@ impl Field {
         (text("id"), text("secret"))
     }
 
-    /// Makes a key the person's, in the server's database: it signs nobody in.
-    async fn give_to_person(&self, key: &str) {
-        self.in_database(&format!("UPDATE api_keys SET person_id = '{PERSON}' WHERE id = '{key}'")).await;
+    /// Makes a key a person's, in the server's database: the operator makes services' alone.
+    async fn give_to(&self, person: &str, key: &str) {
+        self.in_database(&format!("UPDATE api_keys SET person_id = '{person}' WHERE id = '{key}'")).await;
     }
 
     async fn in_database(&self, statement: &str) {

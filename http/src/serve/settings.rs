@@ -8,6 +8,7 @@ use serde::Deserialize;
 use souk_protocol::settings::{self, Checks, milliseconds, seconds};
 
 use super::proxy::Networks;
+use crate::public_url::{PublicUrl, PublicUrlError};
 
 /// Bounds on connections and on what their clients may wait with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -17,6 +18,8 @@ pub struct ServerSettings {
     pub listen: String,
     /// Address and port for operators; empty: see [`admin_address`](Self::admin_address).
     pub admin_listen: String,
+    /// Where browsers reach the installation; empty: see [`public_url`](Self::public_url).
+    pub public_url: String,
     /// How long everything has to end after a signal to stop.
     #[serde(rename = "drain_timeout_s", deserialize_with = "seconds::deserialize")]
     pub drain_timeout: Duration,
@@ -87,6 +90,9 @@ impl ServerSettings {
         checks.within("server.max_streams", self.max_streams, 1..=1 << 16);
         // hyper needs 8 KiB for a head.
         checks.within("server.max_header_bytes", self.max_header_bytes, 8192..=1 << 20);
+        if let Some(Err(error)) = self.given_public_url() {
+            checks.rule(false, || format!("server.public_url {error}"));
+        }
         let pair = self.tls.cert.as_os_str().is_empty() == self.tls.key.as_os_str().is_empty();
         checks.rule(pair, || "server.tls.cert and server.tls.key must be given together".to_owned());
         checks.rule(!self.tls.is_on() || !self.admin_shares_port(), || {
@@ -114,6 +120,16 @@ impl ServerSettings {
             return None;
         }
         Some(format!("127.0.0.1:{}", if port == 0 { 0 } else { port.checked_add(1).unwrap_or(0) }))
+    }
+
+    /// Where browsers reach the installation, if the settings say so and it can be used.
+    #[must_use]
+    pub fn public_url(&self) -> Option<PublicUrl> {
+        self.given_public_url()?.ok()
+    }
+
+    fn given_public_url(&self) -> Option<Result<PublicUrl, PublicUrlError>> {
+        (!self.public_url.is_empty()).then(|| PublicUrl::parse(&self.public_url))
     }
 
     fn admin_shares_port(&self) -> bool {
@@ -164,6 +180,15 @@ mod tests {
         assert_eq!(admin("0.0.0.0:0", "").as_deref(), Some("127.0.0.1:0"));
         assert_eq!(admin("127.0.0.1:8080", "10.0.0.1:9").as_deref(), Some("10.0.0.1:9"));
         assert_eq!(admin("0.0.0.0:8080", "0.0.0.0:8080"), None, "as the operator wants");
+    }
+
+    #[test]
+    fn an_address_that_browsers_keep_no_session_for_is_refused() {
+        let mut checks = Checks::default();
+        ServerSettings { public_url: "http://souk.example.com".into(), ..Default::default() }.check(&mut checks);
+        let error = checks.finish().unwrap_err().to_string();
+        assert!(error.starts_with("server.public_url must be an address such as"), "{error}");
+        assert!(error.contains("given `http://souk.example.com`"), "{error}");
     }
 
     #[test]

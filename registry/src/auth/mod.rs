@@ -6,6 +6,7 @@
 mod columns;
 mod key;
 mod pepper;
+mod role;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +16,11 @@ use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use subtle::ConstantTimeEq as _;
 
 use crate::db::{KeyRow, api_keys, now_ms};
-use crate::keys::role;
 
 pub(crate) use columns::{models_from_column, models_to_column, scopes_from_column, scopes_to_column};
 pub use key::{ApiKey, MalformedKey};
 pub(crate) use pepper::Peppers;
+pub(crate) use role::{effective, scopes_of};
 
 use pepper::KeyHash;
 
@@ -90,7 +91,7 @@ impl Authenticator {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;
-        let scopes = role::effective(&self.db, &row).await.map_err(AuthError::unavailable)?.ok_or(AuthError::Revoked)?;
+        let scopes = effective(&self.db, &row).await.map_err(AuthError::unavailable)?.ok_or(AuthError::Revoked)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),

@@ -21,8 +21,8 @@ use crate::audit::{self, Act, Actor, Publisher};
 use crate::blobs::{end_upload_in, remove_released, reopen_upload_in};
 use crate::config::RegistrySettings;
 use crate::db::{
-    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, leases, signing_keys,
-    uploads, withdrawals,
+    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, leases, login_codes, logins,
+    sessions, sign_in_links, signing_keys, uploads, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
@@ -34,6 +34,9 @@ use sights::Sights;
 
 /// The name of its lease.
 const LEASE: &str = "collector";
+
+/// How long the rows of sessions that are over are kept: longer than any token of theirs lives.
+const SESSIONS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What the collector works with.
 pub(crate) struct Collector {
@@ -108,6 +111,10 @@ impl Collector {
         withdrawals::delete_older(&self.db, ROWS_KEPT).await?;
         self.remove_old_events().await?;
         self.erase_due_tenant().await?;
+        sign_in_links::delete_expired(&self.db).await?;
+        logins::delete_expired(&self.db).await?;
+        login_codes::delete_expired(&self.db).await?;
+        sessions::delete_over(&self.db, SESSIONS_KEPT).await?;
         signing_keys::delete_older(&self.db, SigningKeys::kept(self.settings.rotate_signing_key_after())).await?;
         Ok(())
     }

@@ -31,6 +31,10 @@ pub(crate) async fn by_ids(
     Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
 }
 
+pub(crate) async fn of_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
+}
+
 pub(crate) async fn insert(connection: &impl ConnectionTrait, name: &str) -> Result<Model, DbErr> {
     let row = ActiveModel {
         id: Set(TenantId::new().to_string()),

@@ -4,21 +4,24 @@
 pub(crate) mod access;
 pub(crate) mod adapters;
 mod admit;
+pub(crate) mod audit;
 pub(crate) mod base_models;
 mod caller;
 mod document;
 mod extract;
 mod idempotency;
+pub(crate) mod internal;
+pub(crate) mod invitations;
+pub(crate) mod keys;
+pub(crate) mod members;
 mod middleware;
 mod page;
+pub(crate) mod policy;
 mod problem;
 mod router;
-
-pub(crate) mod audit;
-pub(crate) mod internal;
-pub(crate) mod keys;
-pub(crate) mod policy;
 pub(crate) mod services;
+pub(crate) mod sessions;
+mod sign_in;
 pub(crate) mod tags;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
@@ -26,7 +29,7 @@ pub(crate) mod uploads;
 pub(crate) mod versions;
 pub(crate) mod webhooks;
 
-pub(crate) use caller::{Caller, Serving};
+pub(crate) use caller::{Caller, Sender, Serving, Session};
 pub(crate) use extract::{Body, PathOf, QueryOf};
 pub(crate) use idempotency::{key_of, route_of};
 pub use internal::INTERNAL;

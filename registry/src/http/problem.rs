@@ -45,14 +45,20 @@ impl IntoResponse for RegistryError {
     }
 }
 
-fn problem(error: RegistryError) -> Problem {
-    let (status, code) = status_and_code(&error);
+/// Status and code of an error. What is ours to mend is logged.
+pub(super) fn logged(error: &RegistryError) -> (StatusCode, &'static str) {
+    let (status, code) = status_and_code(error);
     // What a caller's flood brings about is counted and not logged: the log would be flooded too.
     let is_callers = matches!(error, RegistryError::NotLetIn { .. } | RegistryError::InsufficientStorage(_));
     if status.is_server_error() && !is_callers {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let cause = std::error::Error::source(error).map(ToString::to_string);
         tracing::error!(%error, cause, code, "A request failed");
     }
+    (status, code)
+}
+
+fn problem(error: RegistryError) -> Problem {
+    let (status, code) = logged(&error);
     let problem = Problem::new(status, code, error.to_string());
     match error {
         RegistryError::Rejected(findings) | RegistryError::BadRequest { findings, .. } => {
@@ -81,6 +87,23 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::Auth(AuthError::Unavailable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         RegistryError::Auth(AuthError::RevocationsUnknown) => (StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown"),
         RegistryError::TokenForToken => (StatusCode::FORBIDDEN, "token_for_token"),
+        RegistryError::SessionInvalid => (StatusCode::UNAUTHORIZED, "session_invalid"),
+        RegistryError::SessionOver => (StatusCode::UNAUTHORIZED, "session_over"),
+        RegistryError::Forged => (StatusCode::FORBIDDEN, "csrf"),
+        RegistryError::SessionNeeded => (StatusCode::FORBIDDEN, "session_needed"),
+        RegistryError::NoTenant => (StatusCode::FORBIDDEN, "no_tenant"),
+        RegistryError::SessionConfined => (StatusCode::FORBIDDEN, "session_confined"),
+        RegistryError::LastOwner => (StatusCode::CONFLICT, "last_owner"),
+        RegistryError::AlreadyMember => (StatusCode::CONFLICT, "already_member"),
+        RegistryError::LinkUnknown => (StatusCode::NOT_FOUND, "not_found"),
+        RegistryError::LinkOver => (StatusCode::GONE, "link_over"),
+        RegistryError::LinksOff => (StatusCode::CONFLICT, "links_off"),
+        RegistryError::OtherAddress => (StatusCode::FORBIDDEN, "other_address"),
+        RegistryError::NotInvited => (StatusCode::FORBIDDEN, "not_invited"),
+        RegistryError::Provider(_) => (StatusCode::FORBIDDEN, "provider_failed"),
+        RegistryError::SelfServiceOff => (StatusCode::FORBIDDEN, "self_service_off"),
+        RegistryError::TooManyAttempts => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+        RegistryError::NoPublicUrl => (StatusCode::CONFLICT, "no_public_url"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
         RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),

@@ -1,4 +1,5 @@
-//! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`].
+//! Every route of the registry. A caller is authenticated unless its route is in [`open_routes`], or one of the pages
+//! that people sign in with.
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -6,7 +7,7 @@ use axum::routing::any;
 use souk_http::put_around;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
@@ -15,37 +16,56 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, access, adapters, audit, base_models, internal, keys, policy, services, tags, tenants, tokens, uploads,
-    versions, webhooks,
+    Problem, access, adapters, audit, base_models, internal, invitations, keys, members, policy, services, sessions,
+    sign_in, tags, tenants, tokens, uploads, versions, webhooks,
 };
 use crate::Registry;
+use crate::sessions::SESSION_COOKIE;
 
-/// Routes that need no key: facts about the installation that belong to no tenant, and reports of keys that are shown.
+/// Routes that need no key: facts about the installation that belong to no tenant, what brings a secret of its own, and
+/// reports of keys that are shown.
 fn open_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(base_models::list_base_models))
         .routes(routes!(tokens::list_token_keys))
         .routes(routes!(keys::report_leaked_keys))
+        .routes(routes!(sessions::finish_login))
 }
 
 /// Routes that make something at each call; `Idempotency-Key` makes a repeated call safe.
 fn creating_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create_tenant))
+        .routes(routes!(members::create_sign_in_link))
+        .routes(routes!(invitations::create_invitation))
         .routes(routes!(keys::create_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(services::create_service))
         .routes(routes!(adapters::create_adapter))
         .routes(routes!(webhooks::create_webhook))
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(uploads::begin_upload))
-        .routes(routes!(keys::rotate_key))
-        .routes(routes!(adapters::create_adapter))
         .routes(routes!(access::request_access))
 }
 
 /// Everything else.
 fn guarded_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
+        // Persons who are signed in
+        .routes(routes!(sessions::get_session, sessions::sign_out))
+        .routes(routes!(sessions::choose_tenant))
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::end_session))
+        .routes(routes!(sessions::make_own_tenant))
+        .routes(routes!(sessions::leave_tenant))
+        .routes(routes!(sessions::who_am_i))
+        // Members
+        .routes(routes!(members::list_members))
+        .routes(routes!(members::change_role, members::remove_member))
+        .routes(routes!(members::erase_person))
+        .routes(routes!(invitations::list_invitations))
+        .routes(routes!(invitations::revoke_invitation))
+        .routes(routes!(invitations::accept_invitation))
         // Tenants, keys and tokens
         .routes(routes!(tokens::exchange_token))
         .routes(routes!(tokens::rotate_signing_key))
@@ -54,10 +74,10 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::request_erasure, tenants::cancel_erasure))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(policy::get_policy, policy::set_policy))
         // Services that call others
         .routes(routes!(services::list_services))
         .routes(routes!(services::revoke_service))
-        .routes(routes!(policy::get_policy, policy::set_policy))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
@@ -122,7 +142,7 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         .merge(uploading.route_layer(changes()))
         .route("/{*rest}", any(no_such_route))
         .route_layer(from_fn_with_state(registry.clone(), authenticate));
-    let open = open.route_layer(from_fn_with_state(registry.clone(), admit));
+    let open = open.route_layer(changes()).route_layer(from_fn_with_state(registry.clone(), admit));
     let internal = internal::routes(registry.clone());
     let routes = open
         .merge(guarded)
@@ -133,7 +153,8 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         .nest(PREFIX, routes)
         // A nested router has neither its prefix alone nor with a slash.
         .route(PREFIX, any(no_such_route))
-        .route(&format!("{PREFIX}/"), any(no_such_route));
+        .route(&format!("{PREFIX}/"), any(no_such_route))
+        .merge(sign_in::pages(&registry).route_layer(changes()));
     let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
 }
@@ -144,7 +165,10 @@ pub fn openapi() -> OpenApi {
     let routes = open_routes().merge(creating_routes()).merge(guarded_routes()).merge(uploading_routes());
     let mut document = OpenApiRouter::with_openapi(Document::openapi()).nest(PREFIX, routes).into_openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document.components.get_or_insert_default().add_security_scheme("api_key", bearer);
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(SESSION_COOKIE)));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("api_key", bearer);
+    components.add_security_scheme("session", cookie);
     complete(&mut document);
     document
 }
@@ -157,10 +181,12 @@ pub fn openapi() -> OpenApi {
                        `code`; every answer carries `x-request-id`."
     ),
     components(schemas(Problem)),
-    security(("api_key" = [])),
+    security(("api_key" = []), ("session" = [])),
     tags(
         (name = "auth", description = "Tokens that a key is exchanged for"),
         (name = "tenants", description = "Who owns adapters and pays; for operators"),
+        (name = "members", description = "Persons of a tenant, their roles, and invitations"),
+        (name = "sessions", description = "Persons who are signed in with a browser"),
         (name = "keys", description = "API keys of a tenant"),
         (name = "services", description = "Services of the installation that call others; for operators"),
         (name = "audit", description = "Who changed what, in chains that can be verified"),

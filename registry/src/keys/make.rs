@@ -8,11 +8,11 @@ use souk_protocol::{AllowedModels, ModelPattern, PersonId, Principal, Scope, Sco
 use time::OffsetDateTime;
 
 use super::policy::Policy;
-use super::{NewKey, insert_key, role};
+use super::{NewKey, insert_key};
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
-use crate::auth::{ApiKey, AuthError, check_usable, models_from_column};
-use crate::db::{KeyRow, api_keys, begin_write, ms_of, tenants};
+use crate::auth::{ApiKey, AuthError, check_usable, effective, models_from_column, scopes_of};
+use crate::db::{KeyRow, api_keys, begin_write, ms_of, sessions, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, Reach, require};
@@ -111,7 +111,7 @@ impl Registry {
     }
 
     /// Ends a call that would make one key more than a tenant may have. Nobody else makes one before the transaction ends.
-    pub(super) async fn check_room_for_a_key(
+    pub(crate) async fn check_room_for_a_key(
         &self,
         transaction: &DatabaseTransaction,
         tenant: &TenantId,
@@ -126,13 +126,24 @@ impl Registry {
 }
 
 impl Maker {
-    /// What the caller presented, which nobody revokes before the transaction ends.
+    /// What the caller presented, which nobody ends before the transaction does: what is revoked, over or lowered meanwhile
+    /// leaves no key behind.
     pub(super) async fn lock(transaction: &DatabaseTransaction, principal: &Principal) -> Result<Self, RegistryError> {
-        let key = api_keys::lock(transaction, principal.key.as_str()).await?.ok_or(AuthError::Invalid)?;
-        check_usable(&key)?;
-        let scopes = role::effective(transaction, &key).await?.ok_or(AuthError::Revoked)?;
-        let models = key.models.as_deref().map(models_from_column);
-        Ok(Self { id: key.id, scopes, models, expires_at_ms: key.expires_at_ms })
+        let id = principal.key.to_string();
+        if let Some(key) = api_keys::lock(transaction, &id).await? {
+            check_usable(&key)?;
+            let scopes = effective(transaction, &key).await?.ok_or(AuthError::Revoked)?;
+            let models = key.models.as_deref().map(models_from_column);
+            return Ok(Self { id, scopes, models, expires_at_ms: key.expires_at_ms });
+        }
+        let person = principal.person.as_ref().ok_or(AuthError::Invalid)?;
+        let session = sessions::get(transaction, &id).await?.ok_or(AuthError::Invalid)?;
+        if session.ended_at_ms.is_some() {
+            return Err(RegistryError::SessionOver);
+        }
+        let scopes = scopes_of(transaction, &principal.tenant, person).await?.ok_or(RegistryError::SessionOver)?;
+        // A key of a person's outlives the session that it was made with, and not the membership.
+        Ok(Self { id, scopes, models: None, expires_at_ms: None })
     }
 
     /// Ends a call that would hand out a scope which the caller does not have, or has not any more.

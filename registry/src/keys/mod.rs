@@ -1,14 +1,14 @@
 //! API keys of a tenant: a person's or a service's. How a presented key is verified is in [`crate::auth`].
 //!
 //! A key never outlives or outranks what it is made with, nor what the tenant's policy allows. A person's key may at each
-//! use do what it is for and the person's role in the tenant still allows ([`role`]); it ends when the person leaves
-//! ([`revoke_of_person`]), which a service's does not. The row of a key is never removed: what names it stays readable.
+//! use do what it is for and the person's role in the tenant still allows ([`crate::auth::effective`]); it ends when the
+//! person leaves ([`revoke_of_person`]), which a service's does not. The row of a key is never removed: what names it
+//! stays readable.
 
 mod leaked;
 mod make;
 mod policy;
 mod revoke;
-pub(crate) mod role;
 mod rotate;
 
 use sea_orm::{ConnectionTrait, DbErr};
@@ -25,7 +25,7 @@ use crate::slice::Slice;
 pub(crate) use leaked::{LeakReport, MAX_REPORTS};
 pub(crate) use make::{KeyRequest, Whose};
 pub(crate) use policy::{Breaking, NewPolicy, Policy, Rule};
-pub(crate) use revoke::{Made, Revoker, revoke_of_person};
+pub(crate) use revoke::{Made, revoke_of_person};
 pub(crate) use rotate::{Rotated, Rotation};
 
 /// What a new key is made from.

@@ -110,7 +110,7 @@ impl Registry {
 
 impl Policy {
     /// The policy of a tenant now.
-    pub(super) async fn of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Self, DbErr> {
+    pub(crate) async fn of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Self, DbErr> {
         let row = tenant_policies::of(connection, tenant).await?;
         Ok(row.map_or(Self { max_days: None, scopes: None, personal_keys: true, updated_at_ms: None }, |row| Self {
             max_days: row.max_key_days,
@@ -121,7 +121,7 @@ impl Policy {
     }
 
     /// Ends a call that would make a key which may do more, or is a person's where there are to be none.
-    pub(super) fn check(&self, scopes: &Scopes, is_personal: bool) -> Result<(), RegistryError> {
+    pub(crate) fn check(&self, scopes: &Scopes, is_personal: bool) -> Result<(), RegistryError> {
         if scopes.contains(&OVER_ALL_KEYS) {
             return Ok(());
         }
@@ -138,9 +138,17 @@ impl Policy {
         Ok(())
     }
 
+    /// Those of the scopes that keys may have.
+    pub(crate) fn within(&self, scopes: Scopes) -> Scopes {
+        match &self.scopes {
+            Some(allowed) => scopes.intersection(allowed).copied().collect(),
+            None => scopes,
+        }
+    }
+
     /// When a key expires that is made now with one that expires at `maker`: as asked for, and otherwise as late as may be
     /// and no later than `otherwise`.
-    pub(super) fn expiry(
+    pub(crate) fn expiry(
         &self,
         scopes: &Scopes,
         maker: Option<i64>,

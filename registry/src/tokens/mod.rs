@@ -1,4 +1,4 @@
-//! Tokens that a key is exchanged for, and the keys that sign them.
+//! Tokens that a key or a session is exchanged for, and the keys that sign them.
 //!
 //! A token lives for at most 15 minutes and never longer than its key; it grants at most what the key does. Whoever has
 //! the public keys ([`Registry::token_keys`]) can verify one without asking anybody. A revoked key's tokens end with it:
@@ -24,6 +24,7 @@ use crate::auth::{ApiKey, AuthError, check_usable, scopes_to_column};
 use crate::db::api_keys;
 use crate::error::{Finding, RegistryError};
 use crate::rights::{Action, require};
+use crate::sessions::SignedIn;
 
 pub(crate) use signing::SigningKeys;
 pub use signing::TokenKey;
@@ -72,7 +73,30 @@ impl Registry {
         check_usable(&key)?;
         let now = wall_clock::since_epoch();
         let left = |until_ms: i64| Duration::from_millis(until_ms.try_into().unwrap_or(0)).saturating_sub(now);
-        let lives = key.expires_at_ms.map_or(LIFETIME, |until_ms| left(until_ms).min(LIFETIME));
+        self.token_for(principal, scopes, key.expires_at_ms.map_or(LIFETIME, left)).await
+    }
+
+    /// Exchanges a session for a token with the rights of the role, or with those of `scopes` alone, in the tenant that
+    /// the session acts for.
+    pub(crate) async fn exchange_session(
+        &self,
+        signed_in: &SignedIn,
+        scopes: Option<&[String]>,
+    ) -> Result<NewToken, RegistryError> {
+        let principal = signed_in.principal().ok_or(RegistryError::NoTenant)?;
+        require(&principal, Action::ExchangeToken)?;
+        let scopes = narrowed(&principal, scopes)?;
+        self.token_for(&principal, scopes, self.session_left(&signed_in.session)).await
+    }
+
+    /// A token that lives no longer than what it is made with.
+    async fn token_for(
+        &self,
+        principal: &Principal,
+        scopes: Scopes,
+        left: Duration,
+    ) -> Result<NewToken, RegistryError> {
+        let (now, lives) = (wall_clock::since_epoch(), left.min(LIFETIME));
         let claims = Claims {
             iss: self.signing_keys.issuer().to_owned(),
             aud: token::API.to_owned(),

@@ -96,7 +96,7 @@ async fn no_route_of_the_document_answers_without_a_key_but_the_open_ones() {
             }
         }
     }
-    assert_eq!(open, ["GET /auth/jwks", "GET /base-models", "POST /keys/revoke"]);
+    assert_eq!(open, ["GET /auth/jwks", "POST /auth/login", "GET /base-models", "POST /keys/revoke"]);
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ fn all_of_it_on_postgresql() {}
 /// The stores of every test; `api_postgres` says the other.
 const ON_POSTGRES: bool = false;
 
+mod browser;
+mod own_provider;
 mod process;
 mod support;
 mod whole;
@@ -30,6 +32,8 @@ mod isolation;
 mod keys;
 mod kills;
 mod leaked;
+mod login;
+mod members;
 mod objects;
 mod pages;
 mod personal_keys;
@@ -42,9 +46,11 @@ mod retention;
 mod rights;
 mod rotation;
 mod services;
+mod sessions;
 mod shares;
 mod sharing;
 mod side_doors;
+mod sign_in;
 mod sqlite;
 mod store_outages;
 mod together;

@@ -9,6 +9,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
+use souk_http::public_url::PublicUrl;
 use souk_protocol::{BaseModel, Digest, LlamaShape, Principal};
 use souk_registry::{FolderStore, ObjectSettings, ObjectStore, Registry, RegistryConfig, SslMode, open_database};
 use souk_testkit::base::{SMALL, SMOLLM2, base};
@@ -65,7 +66,9 @@ impl Stack {
     pub(crate) async fn serve(registry: Registry, folder: Arc<TempDir>) -> Self {
         let key = registry.bootstrap().await.unwrap().map(|key| key.expose().to_owned());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}/registry/v1", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let base_url = format!("http://{address}/registry/v1");
+        registry.serves_at(PublicUrl::of_this_machine(address).unwrap());
         let (router, _) = souk_registry::router(registry.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let admin = User::new(&base_url, &key.unwrap_or_default());

@@ -12,6 +12,11 @@ mod support;
 #[path = "../api/whole.rs"]
 mod whole;
 
+#[path = "../api/browser.rs"]
+mod browser;
+#[path = "../api/own_provider.rs"]
+mod own_provider;
+
 #[path = "../api/adapters.rs"]
 mod adapters;
 #[path = "../api/audit.rs"]
@@ -40,6 +45,10 @@ mod keys;
 mod kills;
 #[path = "../api/leaked.rs"]
 mod leaked;
+#[path = "../api/login.rs"]
+mod login;
+#[path = "../api/members.rs"]
+mod members;
 #[path = "../api/pages.rs"]
 mod pages;
 #[path = "../api/personal_keys.rs"]
@@ -62,12 +71,16 @@ mod rights;
 mod rotation;
 #[path = "../api/services.rs"]
 mod services;
+#[path = "../api/sessions.rs"]
+mod sessions;
 #[path = "../api/shares.rs"]
 mod shares;
 #[path = "../api/sharing.rs"]
 mod sharing;
 #[path = "../api/side_doors.rs"]
 mod side_doors;
+#[path = "../api/sign_in.rs"]
+mod sign_in;
 #[path = "../api/store_outages.rs"]
 mod store_outages;
 #[path = "../api/together.rs"]

@@ -1,8 +1,10 @@
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use souk_http::bearer;
 use souk_protocol::Scope;
@@ -12,6 +14,7 @@ use crate::Registry;
 use crate::auth::AuthError;
 use crate::error::RegistryError;
 use crate::http::{Body, Caller, Problems};
+use crate::sessions::SignedIn;
 
 /// What the token is to grant.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -38,10 +41,10 @@ pub(crate) struct ExchangedToken {
     scopes: Vec<&'static str>,
 }
 
-/// Exchanges the key that is presented for a token, which works wherever the key does and can be verified without asking
-/// the registry. It ends with its key.
+/// Exchanges the key or session that is presented for a token, which works wherever a key does and can be verified without
+/// asking the registry. It ends with its key or session.
 ///
-/// Any key may do so. A scope that the key lacks answers 403 `scope_not_held`; a token in place of a key
+/// Any key and any session may do so. A scope that the key lacks answers 403 `scope_not_held`; a token in place of a key
 /// 403 `token_for_token`.
 #[utoipa::path(
     post, path = "/auth/token", tag = "auth",
@@ -51,11 +54,17 @@ pub(crate) struct ExchangedToken {
 pub(crate) async fn exchange_token(
     State(registry): State<Registry>,
     caller: Caller,
+    session: Option<Extension<Arc<SignedIn>>>,
     headers: HeaderMap,
     Body(request): Body<ExchangeToken>,
 ) -> Result<Response, RegistryError> {
-    let presented = bearer::token(&headers).map_err(|_| AuthError::Missing)?;
-    let token = registry.exchange(&caller.0, presented, request.scopes.as_deref()).await?;
+    let token = match session {
+        Some(Extension(signed_in)) => registry.exchange_session(&signed_in, request.scopes.as_deref()).await?,
+        None => {
+            let presented = bearer::token(&headers).map_err(|_| AuthError::Missing)?;
+            registry.exchange(&caller.0, presented, request.scopes.as_deref()).await?
+        }
+    };
     let answer = ExchangedToken {
         access_token: token.token,
         token_type: "Bearer",

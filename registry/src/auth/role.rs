@@ -1,19 +1,20 @@
-//! What a person's role in a tenant lets keys of that person do. The one place that looks it up: at every use of such a
-//! key, and when one is made.
+//! What a person's role in a tenant lets keys of that person do: looked up at every use of such a key.
 
 use sea_orm::{ConnectionTrait, DbErr};
-use souk_protocol::{PersonId, Scope, Scopes, TenantId};
+use souk_protocol::{PersonId, Scopes, TenantId};
 
-use crate::auth::scopes_from_column;
-use crate::db::KeyRow;
+use super::columns::scopes_from_column;
+use crate::db::{KeyRow, members};
+use crate::people::Role;
 
 /// What the person may do in the tenant now; `None` if it is no member.
 pub(crate) async fn scopes_of(
-    _connection: &impl ConnectionTrait,
-    _tenant: &TenantId,
-    _person: &PersonId,
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    person: &PersonId,
 ) -> Result<Option<Scopes>, DbErr> {
-    Ok(Some(Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect()))
+    let member = members::get(connection, tenant.as_str(), person.as_str()).await?;
+    Ok(member.map(|member| Role::from_column(&member.role).scopes()))
 }
 
 /// What a key may do now: what it is for, and where it is a person's, no more than that person may. `None` if the person

@@ -1,0 +1,91 @@
+//! Table `invitations`: who is asked to become a member. A row is used once; what it was is kept.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+
+use super::clock::now_ms;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "invitations")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub tenant_id: String,
+    pub email: Option<String>,
+    pub role: String,
+    pub secret_hash: Vec<u8>,
+    pub made_by: String,
+    pub created_at_ms: i64,
+    pub expires_at_ms: i64,
+    pub accepted_at_ms: Option<i64>,
+    pub accepted_by: Option<String>,
+    pub revoked_at_ms: Option<i64>,
+}
+no_relations!();
+
+impl Model {
+    /// Whether it can be used now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.accepted_at_ms.is_none() && self.revoked_at_ms.is_none() && self.expires_at_ms > now_ms()
+    }
+}
+
+pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<Model, DbErr> {
+    row.into_active_model().reset_all().insert(connection).await
+}
+
+pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
+}
+
+/// The next `limit` invitations of a tenant after the id `after`, by id.
+pub(crate) async fn list(
+    connection: &impl ConnectionTrait,
+    tenant_id: &str,
+    after: Option<String>,
+    limit: u64,
+) -> Result<Vec<Model>, DbErr> {
+    let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id)).order_by_asc(Column::Id).limit(limit);
+    if let Some(id) = after {
+        query = query.filter(Column::Id.gt(id));
+    }
+    query.all(connection).await
+}
+
+/// How many invitations of a tenant can be used now.
+pub(crate) async fn count_open(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
+    Entity::find().filter(Column::TenantId.eq(tenant_id)).filter(open()).count(connection).await
+}
+
+/// Uses an invitation; answers whether it could be used. Of several who do so at once, one is told that it could.
+pub(crate) async fn accept(connection: &impl ConnectionTrait, id: &str, person_id: &str) -> Result<bool, DbErr> {
+    let update = Entity::update_many()
+        .col_expr(Column::AcceptedAtMs, now_ms().into())
+        .col_expr(Column::AcceptedBy, person_id.into())
+        .filter(Column::Id.eq(id))
+        .filter(open());
+    Ok(update.exec(connection).await?.rows_affected > 0)
+}
+
+/// Takes an invitation back, unless it was used or taken back; answers whether it was not.
+pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
+    let update = Entity::update_many()
+        .col_expr(Column::RevokedAtMs, now_ms().into())
+        .filter(Column::Id.eq(id))
+        .filter(Column::AcceptedAtMs.is_null())
+        .filter(Column::RevokedAtMs.is_null());
+    Ok(update.exec(connection).await?.rows_affected > 0)
+}
+
+/// Takes the address out of those that a person used.
+pub(crate) async fn forget_email_of(connection: &impl ConnectionTrait, person_id: &str) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::Email, Expr::value(None::<String>));
+    update.filter(Column::AcceptedBy.eq(person_id)).exec(connection).await.map(|_| ())
+}
+
+fn open() -> Condition {
+    Condition::all()
+        .add(Column::AcceptedAtMs.is_null())
+        .add(Column::RevokedAtMs.is_null())
+        .add(Column::ExpiresAtMs.gt(now_ms()))
+}

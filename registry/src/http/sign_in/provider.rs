@@ -1,0 +1,66 @@
+//! `/sign-in/provider`: to a provider of identities, and back.
+
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::http::header::{HeaderValue, SET_COOKIE};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+
+use super::form::GoingOn;
+use super::page::Failed;
+use super::visit::{arrival, client_of, landed, with_cookie};
+use crate::Registry;
+use crate::sessions::{LOGIN_COOKIE, SameSite, cookie_in, gone_cookie, new_cookie};
+use crate::sign_in::{ComingBack, LOGIN_TIME, Purpose};
+
+/// What somebody goes to a provider for.
+#[derive(Deserialize)]
+pub(super) struct Going {
+    /// The end of an invitation's link.
+    invitation: Option<String>,
+    /// Whether the provider is to know who is signed in.
+    #[serde(default)]
+    connect: bool,
+}
+
+/// What somebody comes back with.
+#[derive(Deserialize)]
+pub(super) struct Back {
+    code: Option<String>,
+    state: Option<String>,
+    error: Option<String>,
+    iss: Option<String>,
+}
+
+pub(super) async fn go(
+    State(registry): State<Registry>,
+    Path(name): Path<String>,
+    Query(going): Query<Going>,
+    GoingOn(return_to): GoingOn,
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let purpose = Purpose { return_to, invitation: going.invitation, connects: going.connect };
+    let (address, secret) = registry.begin_login(&name, purpose, arrival(&registry, &headers).await?).await?;
+    // Lax: the browser comes back from another site.
+    let cookie = new_cookie(LOGIN_COOKIE, &secret.expose(), SameSite::Lax, LOGIN_TIME);
+    Ok(with_cookie(Redirect::to(&address), &cookie))
+}
+
+pub(super) async fn come_back(
+    State(registry): State<Registry>,
+    Path(name): Path<String>,
+    back: Query<Back>,
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let Query(Back { code, state, error, iss }) = back;
+    let back = ComingBack { code, state, error, iss };
+    let cookie = cookie_in(&headers, LOGIN_COOKIE);
+    let finished = registry.finish_login(&name, back, cookie, client_of(&headers)).await;
+    let mut answer = match finished {
+        Ok((cookie, return_to)) => landed(&registry, &cookie, return_to.as_ref()),
+        Err(error) => Failed(error).into_response(),
+    };
+    let gone = HeaderValue::from_str(&gone_cookie(LOGIN_COOKIE)).expect("a cookie is ASCII");
+    answer.headers_mut().append(SET_COOKIE, gone);
+    Ok(answer)
+}
