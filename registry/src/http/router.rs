@@ -33,13 +33,12 @@ fn creating_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(keys::create_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(services::create_service))
         .routes(routes!(adapters::create_adapter))
         .routes(routes!(webhooks::create_webhook))
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(uploads::begin_upload))
-        .routes(routes!(keys::rotate_key))
-        .routes(routes!(adapters::create_adapter))
         .routes(routes!(access::request_access))
 }
 
@@ -54,10 +53,10 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::request_erasure, tenants::cancel_erasure))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(policy::get_policy, policy::set_policy))
         // Services that call others
         .routes(routes!(services::list_services))
         .routes(routes!(services::revoke_service))
-        .routes(routes!(policy::get_policy, policy::set_policy))
         // Adapters
         .routes(routes!(adapters::list_adapters))
         .routes(routes!(adapters::get_adapter, adapters::update_adapter, adapters::delete_adapter))
@@ -169,6 +168,7 @@ pub fn openapi() -> OpenApi {
         (name = "versions", description = "Immutable releases of an adapter, and their files"),
         (name = "uploads", description = "Uploads whose weights go straight to the object store"),
         (name = "tags", description = "Mutable names for versions"),
+        (name = "access", description = "Who may call whose adapters: grants, what a gated one asks, requests and decisions"),
         (name = "base models", description = "What adapters can be for"),
     )
 )]
