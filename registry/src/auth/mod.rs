@@ -90,7 +90,8 @@ impl Authenticator {
             return Err(AuthError::Invalid);
         }
         check_usable(&row)?;
-        let scopes = role::effective(&self.db, &row).await.map_err(AuthError::unavailable)?.ok_or(AuthError::Revoked)?;
+        let scopes =
+            role::effective(&self.db, &row).await.map_err(AuthError::unavailable)?.ok_or(AuthError::Revoked)?;
         self.note_use(&row);
         Ok(Principal {
             tenant: TenantId::from_stored(row.tenant_id),
