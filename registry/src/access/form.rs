@@ -72,7 +72,7 @@ pub(crate) struct Answer {
 fn text_or_flag() -> Schema {
     let one_of = OneOf::builder().item(Object::with_type(Type::String)).item(Object::with_type(Type::Boolean));
     let described = one_of.description(Some("A text, or true or false."));
-    described.example(Some("To sort support tickets.".into())).build().into()
+    described.examples(["To sort support tickets."]).build().into()
 }
 
 impl Form {
