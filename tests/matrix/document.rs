@@ -144,7 +144,6 @@ impl Route {
             (Service::Registry, "version") => "1.0.0",
             (Service::Registry, "tag") => "prod",
             (Service::Registry, "request") => &names.request,
-            (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "file") => "manifest.json",
             // One that nothing else is asked of.
             (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",

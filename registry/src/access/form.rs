@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use souk_protocol::reference::check_name_part;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, OneOf, Schema, Type};
 
 use crate::error::{Finding, RegistryError};
 
@@ -64,8 +65,14 @@ pub(crate) struct Answer {
     /// What was asked.
     pub(crate) label: String,
     /// A text, or true or false.
-    #[schema(value_type = String, example = "To sort support tickets.")]
+    #[schema(schema_with = text_or_flag)]
     pub(crate) answer: Value,
+}
+
+fn text_or_flag() -> Schema {
+    let one_of = OneOf::builder().item(Object::with_type(Type::String)).item(Object::with_type(Type::Boolean));
+    let described = one_of.description(Some("A text, or true or false."));
+    described.examples(["To sort support tickets."]).build().into()
 }
 
 impl Form {

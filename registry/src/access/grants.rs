@@ -131,7 +131,7 @@ impl Registry {
             access_requests::step(&transaction, from, &request).await?;
         }
         let withdrawn = self.take_back(&transaction, &grant).await?;
-        let payload = json!({ "adapter": adapter.full_name(), "state": "withdrawn" });
+        let payload = json!({ "adapter": adapter.full_name(), "state": "withdrawn", "expires_at_ms": null });
         tell(&transaction, &to, &adapter.full_name(), payload).await?;
         let details = json!({ "adapter": adapter.id, "tenant": to.as_str() });
         note(&transaction, principal, &adapter, "access.withdrawn", details).await?;

@@ -98,7 +98,7 @@ impl Registry {
             json!({ "request": row.id, "adapter": adapter_name, "tenant": tenant, "due_at_ms": row.due_at_ms });
         let event = Event { tenant_id: &row.owner_id, kind: Kind::AccessRequested, subject: &row.id, payload };
         events::emit(&transaction, event).await?;
-        let details = json!({ "adapter": adapter_name });
+        let details = json!({ "adapter": row.adapter_id, "tenant": row.tenant_id });
         let act = Act { tenant_id: &row.tenant_id, action: "access.requested", subject: &row.id, details };
         audit::append(&transaction, Actor::of(principal), act).await?;
         let made = RequestDetails { row, adapter: adapter_name, tenant, answers, expires_at_ms: None };

@@ -64,7 +64,12 @@ impl Collector {
         let rows: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
         // Told by nobody, so that this registry hears of it too.
         withdrawals::insert_all(&transaction, "", rows).await?;
-        let act = Act { tenant_id, action: "key.revoked", subject: tenant_id, details: json!({ "keys": ids }) };
+        let act = Act {
+            tenant_id,
+            action: "key.revoked",
+            subject: tenant_id,
+            details: json!({ "keys": ids, "revoked_for": "erased" }),
+        };
         audit::append(&transaction, Actor::System, act).await?;
         Ok(transaction.commit().await?)
     }

@@ -195,6 +195,7 @@ pub fn openapi() -> OpenApi {
         (name = "versions", description = "Immutable releases of an adapter, and their files"),
         (name = "uploads", description = "Uploads whose weights go straight to the object store"),
         (name = "tags", description = "Mutable names for versions"),
+        (name = "access", description = "Who may call whose adapters: grants, what a gated one asks, requests and decisions"),
         (name = "base models", description = "What adapters can be for"),
     )
 )]

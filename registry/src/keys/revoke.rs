@@ -106,8 +106,8 @@ pub(crate) async fn revoke_of_person(
 }
 
 /// Ends keys in the transaction of whatever is the cause, and notes it for other registries, in the chain of each tenant
-/// that has one of them, and outside, where `outside` is said too. `first` is the one that the others go with. Answers what
-/// is to be told once this is committed: keys that had been revoked before are not among it.
+/// that has one of them, and outside. `first` is the one that the others go with; its tenant hears `outside` too. Answers
+/// what is to be told once this is committed: keys that had been revoked before are not among it.
 pub(super) async fn revoke(
     transaction: &DatabaseTransaction,
     revoker: &Revoker<'_>,
@@ -131,7 +131,9 @@ pub(super) async fn revoke(
         let is_leak = why == Why::Leaked && *tenant_id == first.tenant_id;
         let kind = if is_leak { Kind::KeyLeaked } else { Kind::KeyRevoked };
         let mut payload = json!({ "keys": keys, "revoked_by": revoker.key, "revoked_for": why.as_column() });
-        if let (Some(payload), Value::Object(outside)) = (payload.as_object_mut(), &outside) {
+        if let (Some(payload), Value::Object(outside)) = (payload.as_object_mut(), &outside)
+            && *tenant_id == first.tenant_id
+        {
             payload.extend(outside.clone());
         }
         events::emit(transaction, Event { tenant_id, kind, subject: &first.id, payload }).await?;

@@ -52,12 +52,8 @@ impl Registry {
             revoked_by: None,
         };
         let row = services::insert(&transaction, row).await?;
-        let act = Act {
-            tenant_id: INSTALLATION,
-            action: "service.created",
-            subject: &row.id,
-            details: json!({ "name": row.name }),
-        };
+        let details = json!({});
+        let act = Act { tenant_id: INSTALLATION, action: "service.created", subject: &row.id, details };
         audit::append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
@@ -89,8 +85,7 @@ impl Registry {
         }
         let withdrawn = Withdrawn::Key(KeyId::from_stored(id));
         withdrawals::insert_all(&transaction, &self.owner, [withdrawn.to_row()]).await?;
-        let details = json!({ "name": row.name });
-        let act = Act { tenant_id: INSTALLATION, action: "service.revoked", subject: id, details };
+        let act = Act { tenant_id: INSTALLATION, action: "service.revoked", subject: id, details: json!({}) };
         audit::append(&transaction, Actor::of(principal), act).await?;
         transaction.commit().await?;
         self.withdrawals.tell([withdrawn]);

@@ -13,14 +13,14 @@ use crate::support::{AdapterFiles, Stack, User, body, config_in, in_haste, probl
 const WRITTEN: &str = "anna.muster@example.org";
 
 /// A request that changes something, and whose chain tells it; `None` where nothing is changed.
-pub(crate) struct Change {
-    pub(crate) request: RequestBuilder,
-    pub(crate) chain: Option<String>,
-    pub(crate) action: &'static str,
+struct Change {
+    request: RequestBuilder,
+    chain: Option<String>,
+    action: &'static str,
 }
 
 /// Makes what `rule` needs and answers the request. `fresh` is a name that nothing has.
-pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8) -> Change {
+async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8) -> Change {
     let tenant = stack.principal(acme).await.tenant.to_string();
     let adapter = format!("acme/{fresh}");
     if rule.path.contains("{name}") {
@@ -60,7 +60,7 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
         acme
     };
     let manager = manager(stack).await;
-    let by = if rule.path.starts_with("/webhooks") { &manager } else { by };
+    let by = if rule.path.starts_with("/webhooks") || rule.path == "/policy" { &manager } else { by };
     let path = rule.path.replace("{owner}/{name}", &adapter).replace("{version}", "1.0.0").replace("{tag}", "prod");
     let path = path.replace("{tenant}", "acme").replace("{webhook}", &ids).replace("{delivery}", &delivery);
     let (request, action) = match rule.action {
@@ -71,6 +71,8 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
         Action::RevokeService => (Value::Null, "service.revoked"),
         Action::CreateKey => (json!({ "name": WRITTEN, "scopes": ["inference"] }), "key.created"),
         Action::RevokeKey => (Value::Null, "key.revoked"),
+        Action::RotateKey => (json!({}), "key.rotated"),
+        Action::SetPolicy => (json!({}), "policy.set"),
         Action::CreateAdapter => (json!({ "name": fresh, "description": WRITTEN }), "adapter.created"),
         Action::UpdateAdapter => (json!({ "description": WRITTEN }), "adapter.updated"),
         Action::DeleteAdapter => (Value::Null, "adapter.deleted"),
@@ -91,7 +93,7 @@ pub(crate) async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str
         other => panic!("{other:?} changes something: say here how it is done, and what its entry is called"),
     };
     let path = match rule.action {
-        Action::RevokeKey => path.replace("{id}", &key().await),
+        Action::RevokeKey | Action::RotateKey => path.replace("{id}", &key().await),
         Action::RevokeService => {
             let made = body(stack.admin.post("/services", json!({ "name": fresh })).await, StatusCode::CREATED).await;
             path.replace("{id}", made["id"].as_str().unwrap())
@@ -125,9 +127,14 @@ async fn manager(stack: &Stack) -> User {
     stack.key_for("acme", &["tenant:manage"]).await
 }
 
-/// The rules of what changes something here: uploads that go straight to a bucket have a test of their own.
-pub(crate) fn changing() -> impl Iterator<Item = (u8, Rule)> {
-    (10..).zip(RULES.into_iter().filter(|rule| rule.method != "GET" && !rule.path.contains("/uploads")))
+/// What has a test of its own: uploads that go straight to a bucket, access, and keys that are reported, which answer before
+/// anything is changed.
+const ELSEWHERE: [&str; 5] = ["/uploads", "/access-requests", "/grants", "/gate", "/keys/revoke"];
+
+/// The rules of what changes something here.
+fn changing() -> impl Iterator<Item = (u8, Rule)> {
+    let is_here = |rule: &Rule| rule.method != "GET" && !ELSEWHERE.iter().any(|path| rule.path.contains(path));
+    (10..).zip(RULES.into_iter().filter(is_here))
 }
 
 /// All entries, as (chain, number) and what else they say.
@@ -191,14 +198,7 @@ async fn what_cannot_be_appended_is_not_done() {
     }
     // A token now, so that none is made later with a signing key of its own.
     assert_eq!(acme.post("/auth/token", json!({})).await.status(), StatusCode::OK);
-    let refuse = match db.get_database_backend() {
-        DatabaseBackend::Postgres => {
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$; \
-             CREATE TRIGGER refuse BEFORE INSERT ON audit_entries FOR EACH ROW EXECUTE FUNCTION refuse()"
-        }
-        _ => "CREATE TRIGGER refuse BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'full'); END",
-    };
-    db.execute_unprepared(refuse).await.unwrap();
+    refuse_entries(&db).await;
     let before = state(&db).await;
     for (rule, change) in changes {
         let is_change = change.chain.is_some();
@@ -208,12 +208,29 @@ async fn what_cannot_be_appended_is_not_done() {
     }
 }
 
+/// Has the database refuse every entry from now on.
+pub(crate) async fn refuse_entries(db: &DatabaseConnection) {
+    let refuse = match db.get_database_backend() {
+        DatabaseBackend::Postgres => {
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON audit_entries FOR EACH ROW EXECUTE FUNCTION refuse()"
+        }
+        _ => "CREATE TRIGGER refuse BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'full'); END",
+    };
+    db.execute_unprepared(refuse).await.unwrap();
+}
+
 /// Every row but those of what is under way and of last use.
-async fn state(db: &DatabaseConnection) -> BTreeMap<&'static str, Vec<String>> {
+pub(crate) async fn state(db: &DatabaseConnection) -> BTreeMap<&'static str, Vec<String>> {
     let tables = [
         "tenants",
+        "tenant_policies",
         "api_keys",
+        "services",
         "adapters",
+        "adapter_gates",
+        "adapter_grants",
+        "access_requests",
         "versions",
         "version_files",
         "tags",

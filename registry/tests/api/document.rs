@@ -42,21 +42,30 @@ async fn every_request_that_the_document_shows_has_the_form_that_its_route_takes
     assert!(num_shown >= 9, "{num_shown}");
 }
 
-/// Codes in the sources of a crate: after each of these words comes one in quotes.
-fn codes_in(folder: &Path, found: &mut BTreeSet<String>) {
-    const BEFORE: [&str; 4] = ["bad_request(", "code: ", "StatusCode::", "Problem::new("];
+/// The sources in a folder, without tests of units, which come last and have words that nobody answers with.
+fn sources_in(folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            codes_in(&path, found);
-            continue;
+            sources_in(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push(text.split("#[cfg(test)]").next().unwrap().to_owned());
         }
-        if path.extension().is_none_or(|kind| kind != "rs") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        // Tests of units come last, and have codes that nobody answers with.
-        let text = text.split("#[cfg(test)]").next().unwrap();
+    }
+}
+
+fn sources() -> Vec<String> {
+    let mut found = Vec::new();
+    sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// Codes of problems: after each of these words comes one in quotes.
+fn codes() -> BTreeSet<String> {
+    const BEFORE: [&str; 4] = ["bad_request(", "code: ", "StatusCode::", "Problem::new("];
+    let mut found = BTreeSet::new();
+    for text in sources() {
         for before in BEFORE {
             for (at, _) in text.match_indices(before) {
                 let rest = text[at + before.len()..].trim_start();
@@ -69,12 +78,12 @@ fn codes_in(folder: &Path, found: &mut BTreeSet<String>) {
             }
         }
     }
+    found
 }
 
 #[test]
 fn every_code_of_a_problem_is_in_the_table_of_errors_and_every_one_there_is_a_code() {
-    let mut codes = BTreeSet::new();
-    codes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut codes);
+    let mut codes = codes();
     // Codes of findings, which stand in `errors`.
     let findings = ["invalid_value", "more_problems", "wrong_base"].map(str::to_owned);
     codes.retain(|code| !findings.contains(code));
@@ -90,4 +99,35 @@ fn every_code_of_a_problem_is_in_the_table_of_errors_and_every_one_there_is_a_co
     let missing: Vec<_> = codes.difference(&shown).collect();
     let unknown: Vec<_> = shown.difference(&codes).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "not in the table: {missing:?}; not in the code: {unknown:?}");
+}
+
+#[test]
+fn every_action_of_an_entry_is_in_the_table_of_the_audit_page_and_every_one_there_is_done() {
+    const NOUNS: [&str; 11] = [
+        "tenant",
+        "key",
+        "policy",
+        "adapter",
+        "version",
+        "upload",
+        "tag",
+        "webhook",
+        "access",
+        "signing_key",
+        "service",
+    ];
+    let actions_in = |text: &str, quote: char| {
+        let words = text.split(quote).filter(|word| {
+            let is_word = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !word.is_empty();
+            word.split_once('.').is_some_and(|(noun, verb)| NOUNS.contains(&noun) && is_word(verb))
+        });
+        words.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let mut done: BTreeSet<_> = sources().iter().flat_map(|text| actions_in(text, '"')).collect();
+    assert!(done.remove("access.decided"), "an event of what has entries of its own for each step");
+    let page = include_str!("../../../docs/audit.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let shown: BTreeSet<_> = rows.flat_map(|row| actions_in(row.split('|').nth(1).unwrap(), '`')).collect();
+    assert!(shown.len() > 30, "{shown:?}");
+    assert_eq!(done, shown);
 }

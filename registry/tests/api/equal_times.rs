@@ -26,7 +26,10 @@ async fn noting() -> (Stack, Statements) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let mut config = config_in(folder.path());
     // The registry's own work is not what is compared.
-    config.settings.collect_every = Duration::from_secs(3600);
+    let settings = &mut config.settings;
+    settings.collect_every = Duration::from_secs(3600);
+    settings.publish_heads_every = Duration::from_secs(3600);
+    settings.webhooks.look_every = Duration::from_secs(3600);
     let mut pools = open_database(&config).await.unwrap();
     for pool in [&mut pools.own, &mut pools.tenants] {
         let noted = statements.clone();

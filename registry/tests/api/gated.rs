@@ -1,11 +1,12 @@
 //! Gated adapters: seen by all, called by those who asked and were granted access.
 
 use reqwest::{Method, StatusCode};
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
 use souk_protocol::{AdapterRef, PersonId, ResolveError};
 use souk_registry::Withdrawn;
 
+use crate::audit::{refuse_entries, state};
 use crate::support::{Stack, User, body, problem};
 
 const ADAPTER: &str = "/adapters/acme/gated";
@@ -242,4 +243,99 @@ async fn a_deleted_adapter_takes_its_grants_along_and_rejects_what_waits() {
         (Some("rejected"), Some("the adapter was deleted"))
     );
     assert_eq!(stack.number("SELECT count(*) AS n FROM adapter_gates").await, 0);
+}
+
+/// What the chain of a tenant says of access, in its order: action, subject, kind of the actor.
+async fn entries_of(stack: &Stack, user: &User) -> Vec<[String; 3]> {
+    let tenant = stack.principal(user).await.tenant;
+    let db = stack.database().await;
+    let query = format!(
+        "SELECT action, subject, actor_kind FROM audit_entries \
+         WHERE tenant_id = '{tenant}' AND action LIKE 'access.%' ORDER BY number"
+    );
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await.unwrap();
+    rows.iter().map(|row| ["action", "subject", "actor_kind"].map(|column| row.try_get("", column).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn every_act_leaves_one_entry_in_the_chain_of_whose_act_it_is_and_a_refused_one_none() {
+    let stack = Stack::start().await;
+    let (acme, decider, asker) = gated(&stack).await;
+    let (mut of_owner, mut of_asker) = (Vec::new(), Vec::new());
+    let entry = |action: &str, subject: &Value, kind: &str| {
+        [action.to_owned(), subject.as_str().unwrap().to_owned(), kind.to_owned()]
+    };
+    let adapter = json!("acme/gated");
+    of_owner.push(entry("access.gate_set", &adapter, "key"));
+    for (by, with, is_granted) in [
+        ("reject", json!({ "reason": "not for tickets" }), false),
+        ("withdraw", json!({}), false),
+        ("revoke", json!({}), true),
+    ] {
+        let request = ask(&asker).await;
+        of_asker.push(entry("access.requested", &request["id"], "key"));
+        if is_granted {
+            body(step(&decider, &request, "approve", json!({})).await, StatusCode::OK).await;
+            of_owner.push(entry("access.approved", &request["id"], "person"));
+        }
+        let (user, chain, action, kind) = match by {
+            "reject" => (&decider, &mut of_owner, "access.rejected", "person"),
+            "withdraw" => (&asker, &mut of_asker, "access.request_withdrawn", "key"),
+            _ => (&decider, &mut of_owner, "access.revoked", "person"),
+        };
+        body(step(user, &request, by, with.clone()).await, StatusCode::OK).await;
+        chain.push(entry(action, &request["id"], kind));
+        // It is over: neither side takes a further step.
+        problem(step(user, &request, by, with).await, StatusCode::CONFLICT, "wrong_state").await;
+        problem(step(&acme, &request, "approve", json!({})).await, StatusCode::FORBIDDEN, "scope_missing").await;
+    }
+    let grant = format!("{ADAPTER}/grants/asker");
+    body(decider.put(&grant, json!({ "note": "by hand" })).await, StatusCode::OK).await;
+    of_owner.push(entry("access.granted", &adapter, "person"));
+    assert_eq!(decider.delete(&grant).await.status(), StatusCode::NO_CONTENT);
+    of_owner.push(entry("access.withdrawn", &adapter, "person"));
+    problem(decider.delete(&grant).await, StatusCode::NOT_FOUND, "not_found").await;
+    assert_eq!(entries_of(&stack, &acme).await, of_owner);
+    assert_eq!(entries_of(&stack, &asker).await, of_asker);
+    // Nothing that somebody wrote is in them.
+    for text in ["not for tickets", "To sort tickets", "by hand", "What for"] {
+        let with_text = format!("SELECT count(*) AS n FROM audit_entries WHERE details LIKE '%{text}%'");
+        assert_eq!(stack.number(&with_text).await, 0, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_appended_is_not_done_to_access() {
+    let stack = Stack::start().await;
+    let (acme, decider, asker) = gated(&stack).await;
+    let (friend, third) = (stack.tenant("friend").await, stack.tenant("third").await);
+    let granted = ask(&friend).await;
+    body(step(&decider, &granted, "approve", json!({})).await, StatusCode::OK).await;
+    let waiting = ask(&asker).await;
+    let db = stack.database().await;
+    refuse_entries(&db).await;
+    let before = state(&db).await;
+    let (grants, answers) = (format!("{ADAPTER}/grants"), json!({ "purpose": "To sort tickets.", "terms": true }));
+    let acts = [
+        acme.request(Method::PUT, &format!("{ADAPTER}/gate")).json(&json!({ "questions": [] })),
+        third.request(Method::POST, &format!("{ADAPTER}/access-requests")).json(&json!({ "answers": answers })),
+        decider.request(Method::PUT, &format!("{grants}/third")).json(&json!({})),
+        decider.request(Method::DELETE, &format!("{grants}/friend")),
+    ];
+    for act in acts {
+        let answer = act.send().await.unwrap();
+        problem(answer, StatusCode::INTERNAL_SERVER_ERROR, "internal").await;
+    }
+    for (user, request, by, with) in [
+        (&decider, &waiting, "approve", json!({})),
+        (&decider, &waiting, "reject", json!({ "reason": "no" })),
+        (&asker, &waiting, "withdraw", json!({})),
+        (&decider, &granted, "revoke", json!({})),
+        (&friend, &granted, "withdraw", json!({})),
+    ] {
+        let answer = step(user, request, by, with).await;
+        problem(answer, StatusCode::INTERNAL_SERVER_ERROR, "internal").await;
+    }
+    assert_eq!(state(&db).await, before);
+    resolves(&stack, &friend).await.unwrap();
 }

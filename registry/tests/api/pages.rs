@@ -19,8 +19,10 @@ struct Field {
     stack: Stack,
     _server: S3Server,
     acme: User,
-    /// Who may read and manage the tenant.
+    /// Who may read and manage the tenant, and decide on access.
     manager: User,
+    /// Whose adapters others ask for.
+    partner: User,
     /// The id of one.
     webhook: String,
 }
@@ -53,15 +55,17 @@ impl Field {
         })
         .await;
         let acme = stack.tenant("acme").await;
-        let manager = stack.key_for("acme", &["tenant:manage", "audit:read"]).await;
+        let manager = stack.key_for("acme", &["tenant:manage", "audit:read", "access:decide"]).await;
         let hook = json!({ "url": "https://hooks.invalid/", "kinds": ["version.ready"] });
         let hook = body(manager.post("/webhooks", hook).await, StatusCode::CREATED).await;
         let webhook = id_of(&hook);
+        let partner = stack.tenant("partner").await;
         acme.make_adapter("pages", "private").await;
+        acme.make_adapter("gated", "gated").await;
         for number in ["50.0.0", "51.0.0", "52.0.0"] {
             acme.publish("acme/pages", number, 1).await;
         }
-        Self { stack, _server: server, acme, manager, webhook }
+        Self { stack, _server: server, acme, manager, partner, webhook }
     }
 
     /// Puts a row into a list; `place` is where its name or number lies among others.
@@ -88,6 +92,18 @@ impl Field {
             "/adapters/{owner}/{name}/uploads" => {
                 acme.post("/adapters/acme/pages/uploads", announcement(&format!("{place}.2.0"), b"weights")).await
             }
+            "/adapters/{owner}/{name}/grants" => {
+                self.stack.tenant(&format!("granted-{name}")).await;
+                self.manager.put(&format!("/adapters/acme/pages/grants/granted-{name}"), json!({})).await
+            }
+            "/access-requests" => {
+                self.partner.make_adapter(&name, "gated").await;
+                acme.post(&format!("/adapters/partner/{name}/access-requests"), json!({})).await
+            }
+            "/access-requests/received" => {
+                let asker = self.stack.tenant(&format!("asker-{name}")).await;
+                asker.post("/adapters/acme/gated/access-requests", json!({})).await
+            }
             _ => panic!("{path} is a list that this test does not know how to fill"),
         };
         assert!(made.status().is_success(), "{path}: {}", made.text().await.unwrap());
@@ -97,6 +113,7 @@ impl Field {
         let user = match path {
             "/tenants" | "/services" => &self.stack.admin,
             _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
+            _ if path.ends_with("/grants") || path.ends_with("/received") => &self.manager,
             _ => &self.acme,
         };
         let path = path.replace("{owner}", "acme").replace("{name}", "pages").replace("{webhook}", &self.webhook);
@@ -105,8 +122,9 @@ impl Field {
 }
 
 fn id_of(item: &Value) -> String {
-    // Entries have a number within their chain.
-    item["id"].as_str().map_or_else(|| item["number"].to_string(), str::to_owned)
+    // Entries have a number within their chain, and grants the tenant that they are to.
+    let id = item["id"].as_str().or_else(|| item["tenant"].as_str());
+    id.map_or_else(|| item["number"].to_string(), str::to_owned)
 }
 
 #[tokio::test]
