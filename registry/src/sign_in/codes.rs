@@ -130,7 +130,9 @@ impl Registry {
             made_by: Some(session.id.clone()),
         };
         let (key, secret) = insert_key(&transaction, &self.authenticator, new).await?;
-        let details = json!({ "scopes": key.scopes, "person": person.id, "expires_at_ms": key.expires_at_ms });
+        let details = json!({
+            "scopes": key.scopes, "models": key.models, "person": key.person_id, "expires_at_ms": key.expires_at_ms,
+        });
         let actor = Actor::Person { id: person.id.clone(), key: session.id };
         let act = Act { tenant_id: &tenant.id, action: "key.created", subject: &key.id, details };
         append(&transaction, actor, act).await?;

@@ -103,8 +103,12 @@ fn every_code_of_a_problem_is_in_the_table_of_errors_and_every_one_there_is_a_co
 
 #[test]
 fn every_action_of_an_entry_is_in_the_table_of_the_audit_page_and_every_one_there_is_done() {
-    const NOUNS: [&str; 11] = [
+    const NOUNS: [&str; 15] = [
         "tenant",
+        "member",
+        "person",
+        "invitation",
+        "sign_in_link",
         "key",
         "policy",
         "adapter",
