@@ -11,13 +11,14 @@ use axum::response::{IntoResponse as _, Response as Answer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use souk_http::serve::Networks;
 use souk_registry::RegistryConfig;
 
+use crate::browser::Browser;
 use crate::support::{Stack, User, body, in_haste, problem, wait_until};
 
 /// A server that takes deliveries.
@@ -484,6 +485,15 @@ async fn work_with_versions_and_keys(stack: &Stack, acme: &User) {
     assert_eq!(reported.send().await.unwrap().status(), StatusCode::ACCEPTED);
 }
 
+/// Does what acme hears of a member with a key who is removed.
+async fn work_with_members(stack: &Stack, manager: &User) {
+    let browser = Browser::of_member(stack, "acme", "developer").await;
+    let key = browser.change(Method::POST, "/keys", json!({ "name": "laptop", "scopes": ["inference"] })).await;
+    assert_eq!(body(key, StatusCode::CREATED).await["kind"], "personal");
+    let member = format!("/members/{}", browser.person().await);
+    assert_eq!(manager.delete(&member).await.status(), StatusCode::NO_CONTENT);
+}
+
 /// Does what acme hears of access: as owner of a request, as who asks of a decision, as who is granted something of that.
 async fn work_with_access(stack: &Stack, acme: &User) {
     stack.tenant("rival").await;
@@ -510,6 +520,7 @@ async fn the_page_shows_what_is_sent() {
     let receiver = Receiver::start().await;
     hook(&manager, &receiver.url, &[]).await;
     work_with_versions_and_keys(&stack, &acme).await;
+    work_with_members(&stack, &manager).await;
     work_with_access(&stack, &acme).await;
 
     // As (kind, fields of the body, fields of its data).
@@ -518,10 +529,10 @@ async fn the_page_shows_what_is_sent() {
     let page = include_str!("../../../docs/webhooks.md");
     let shown = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap());
     let shown: BTreeSet<_> = shown.map(|block| look(&serde_json::from_str(block).unwrap())).collect();
-    let sent: BTreeSet<_> = receiver.wait_for(12).await.iter().map(|one| look(&one.json())).collect();
+    let sent: BTreeSet<_> = receiver.wait_for(13).await.iter().map(|one| look(&one.json())).collect();
     assert_eq!(sent, shown, "docs/webhooks.md shows each of its forms, and none that is not sent");
-    // Of a decision there are two.
-    assert_eq!(sent.len(), 10, "{sent:?}");
+    // Of a decision there are two, and of revoked keys.
+    assert_eq!(sent.len(), 11, "{sent:?}");
     let kinds: BTreeSet<_> = sent.iter().map(|(kind, ..)| kind).collect();
     assert_eq!(kinds.len(), 9, "{kinds:?}");
 }
