@@ -3,7 +3,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::RegistryError;
-use crate::http::{Body, Problems, Sender, Serving, Session};
+use crate::http::{Body, Problem, Problems, Sender, Serving, Session};
 
 /// An invitation to be used.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,7 +21,12 @@ pub(crate) struct AcceptInvitation {
     post, path = "/invitations/accept", tag = "members",
     request_body = AcceptInvitation,
     security(("session" = [])),
-    responses((status = 204, description = "The person is a member now"), Problems)
+    responses(
+        (status = 204, description = "The person is a member now"),
+        (status = 410, body = Problem, content_type = "application/problem+json",
+         description = "The invitation was used, taken back, or is too old"),
+        Problems
+    )
 )]
 pub(crate) async fn accept_invitation(
     Serving(registry): Serving,

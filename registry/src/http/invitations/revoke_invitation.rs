@@ -4,7 +4,7 @@ use utoipa::IntoParams;
 
 use crate::error::RegistryError;
 use crate::http::members::OfTenant;
-use crate::http::{Caller, PathOf, Problems, QueryOf, Serving};
+use crate::http::{Caller, PathOf, Problem, Problems, QueryOf, Serving};
 
 /// Which invitation.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -20,7 +20,12 @@ pub(crate) struct InvitationPath {
 #[utoipa::path(
     delete, path = "/invitations/{invitation}", tag = "members",
     params(InvitationPath, OfTenant),
-    responses((status = 204, description = "It cannot be used any more"), Problems)
+    responses(
+        (status = 204, description = "It cannot be used any more"),
+        (status = 410, body = Problem, content_type = "application/problem+json",
+         description = "The invitation was used"),
+        Problems
+    )
 )]
 pub(crate) async fn revoke_invitation(
     Serving(registry): Serving,
