@@ -136,7 +136,7 @@ impl Field {
             names.secret = self.invite("rival", Role::Viewer).await.1;
         }
         let mut person = self.person.clone();
-        if let Presented::Session { id, cookie, .. } = &presented {
+        if let (Caller::Session(_), Presented::Session { id, cookie, .. }) = (caller, &presented) {
             names.session.clone_from(id);
             person = self.person_of(cookie).await;
         }

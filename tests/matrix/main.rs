@@ -75,7 +75,10 @@ async fn routes_of_services_are_not_there_for_everybody_and_take_nothing_of_tena
                 num_cells += 1;
                 let expected = match (port, caller) {
                     (Port::Public, _) => (404, Some("not_found")),
-                    (Port::Operators, Caller::Nobody) => (401, Some("key_missing")),
+                    // Services have no cookies.
+                    (Port::Operators, Caller::Nobody | Caller::SessionOver | Caller::Session(_)) => {
+                        (401, Some("key_missing"))
+                    }
                     (Port::Operators, _) => (401, Some("key_invalid")),
                 };
                 let faults = answer.envelope_faults(of_registry).chain(answer.refusal_faults(expected));

@@ -11,7 +11,8 @@ use crate::audit::{self, Act, Actor};
 use crate::blobs::{end_upload_in, remove_released};
 use crate::db::data_map::TABLES;
 use crate::db::{
-    AdapterRow, MAX_IN, adapters, api_keys, begin_write, begin_write_of, tenant_erasures, uploads, withdrawals,
+    AdapterRow, MAX_IN, adapters, api_keys, begin_write, begin_write_of, invitations, members, sessions,
+    tenant_erasures, uploads, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::metrics;
@@ -25,7 +26,7 @@ impl Collector {
     pub(super) async fn erase_due_tenant(&self) -> Result<(), RegistryError> {
         let Some(due) = tenant_erasures::first_due(&self.db).await? else { return Ok(()) };
         let tenant_id = &due.tenant_id;
-        self.end_keys_of(tenant_id, &due.requested_by).await?;
+        self.end_who_acts(tenant_id, &due.requested_by).await?;
         while let Some(adapter) = adapters::any_of(&self.db, tenant_id).await? {
             self.erase_adapter(&adapter).await?;
         }
@@ -50,27 +51,32 @@ impl Collector {
         Ok(())
     }
 
-    /// Revokes what is left of a tenant's keys, for who asked for its erasure, so that nobody does anything while it goes.
-    async fn end_keys_of(&self, tenant_id: &str, by: &str) -> Result<(), RegistryError> {
+    /// Ends all with which somebody may act for a tenant, for who asked for its erasure, so that nobody does anything while it
+    /// goes: what is left of its keys, memberships with the sessions of who had them, and invitations.
+    async fn end_who_acts(&self, tenant_id: &str, by: &str) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
+        invitations::delete_all_of(&transaction, tenant_id).await?;
+        let mut withdrawn = Vec::new();
+        for person in members::delete_all_of(&transaction, tenant_id).await? {
+            withdrawn.extend(sessions::ids_of_person(&transaction, &person).await?);
+        }
+        for some in withdrawn.chunks(MAX_IN) {
+            sessions::end(&transaction, some).await?;
+        }
         let unrevoked = api_keys::unrevoked_of(&transaction, &TenantId::from_stored(tenant_id)).await?;
         let ids: Vec<_> = unrevoked.into_iter().map(|key| key.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
         for some in ids.chunks(MAX_IN) {
             api_keys::revoke(&transaction, some, Some(by), Some("erased")).await?;
         }
-        let rows: Vec<_> = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
+        withdrawn.extend_from_slice(&ids);
+        let rows: Vec<_> = withdrawn.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
         // Told by nobody, so that this registry hears of it too.
         withdrawals::insert_all(&transaction, "", rows).await?;
-        let act = Act {
-            tenant_id,
-            action: "key.revoked",
-            subject: tenant_id,
-            details: json!({ "keys": ids, "revoked_for": "erased" }),
-        };
-        audit::append(&transaction, Actor::System, act).await?;
+        if !ids.is_empty() {
+            let details = json!({ "keys": ids, "revoked_for": "erased" });
+            let act = Act { tenant_id, action: "key.revoked", subject: tenant_id, details };
+            audit::append(&transaction, Actor::System, act).await?;
+        }
         Ok(transaction.commit().await?)
     }
 

@@ -37,10 +37,14 @@ const OF_UPLOAD: &str = "upload_id IN (SELECT u.id FROM uploads u JOIN adapters 
 const OWN: &str = "tenant_id = $1";
 const OWN_OR_OF_ADAPTER: &str =
     "(tenant_id = $1 OR adapter_id IN (SELECT a.id FROM adapters a WHERE a.tenant_id = $1))";
+/// A member's name and address, which the tenant's owners see.
+const MEMBER: &str = "(SELECT p.name FROM persons p WHERE p.id = members.person_id) AS name, \
+                      (SELECT p.email FROM persons p WHERE p.id = members.person_id) AS email";
+/// Persons are nobody's: one may be a member of many tenants, and is erased as a person.
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 31] = [
+pub(crate) const TABLES: [Table; 39] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -49,6 +53,10 @@ pub(crate) const TABLES: [Table; 31] = [
     table("adapter_gates", &["adapter_id"], OF_ADAPTER, Fate::Goes),
     table("access_requests", &["id"], "(tenant_id = $1 OR owner_id = $1)", Fate::Goes),
     table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
+    table("sign_in_links", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),
+    table("login_codes", &["id"], OWN, Fate::Goes).hiding(&["secret_hash", "challenge"]),
+    table("invitations", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),
+    table("members", &["tenant_id", "person_id"], OWN, Fate::Goes).with(MEMBER),
     table("version_files", &["version_id", "name"], OF_VERSION, Fate::Goes).with(
         "(SELECT '/registry/v1/adapters/' || a.owner || '/' || a.name || '/versions/' || v.version || '/files/' || \
          version_files.name FROM versions v JOIN adapters a ON a.id = v.adapter_id \
@@ -82,6 +90,10 @@ pub(crate) const TABLES: [Table; 31] = [
     table("published_heads", &["tenant_id", "number"], OWN, Fate::Stays("what was published stays so", &[])),
     table("tenant_erasures", &["tenant_id"], OWN, Fate::Stays("it says that the tenant was erased", &[])),
     table("tenants", &["id"], "id = $1", Fate::Stays("a name is never given again", &[])),
+    nobodys("persons"),
+    nobodys("identities"),
+    nobodys("sessions"),
+    nobodys("logins"),
     nobodys("taken_down_content"),
     nobodys("blobs"),
     nobodys("withdrawals"),

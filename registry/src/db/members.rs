@@ -64,6 +64,15 @@ pub(crate) async fn list(
     query.all(connection).await
 }
 
+/// Removes all members of a tenant; answers who they were.
+pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<String>, DbErr> {
+    let of_tenant = Column::TenantId.eq(tenant_id);
+    let persons = Entity::find().select_only().column(Column::PersonId).filter(of_tenant.clone());
+    let persons = persons.order_by_asc(Column::PersonId).into_tuple().all(connection).await?;
+    Entity::delete_many().filter(of_tenant).exec(connection).await?;
+    Ok(persons)
+}
+
 /// How many members a tenant has; of one role, or in all.
 pub(crate) async fn count_of(
     connection: &impl ConnectionTrait,

@@ -36,6 +36,11 @@ pub(crate) async fn delete(connection: &impl ConnectionTrait, tenant_id: &str) -
     Ok(open.exec(connection).await?.rows_affected > 0)
 }
 
+/// Whether a tenant was erased, or is being erased now.
+pub(crate) async fn has_begun(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<bool, DbErr> {
+    Ok(get(connection, tenant_id).await?.is_some_and(|row| row.done_at_ms.is_some() || row.due_at_ms <= now_ms()))
+}
+
 /// The request that is due for the longest time.
 pub(crate) async fn first_due(connection: &impl ConnectionTrait) -> Result<Option<Model>, DbErr> {
     let due = Entity::find().filter(Column::DoneAtMs.is_null()).filter(Column::DueAtMs.lte(now_ms()));

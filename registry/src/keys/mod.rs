@@ -17,7 +17,7 @@ use souk_protocol::{AllowedModels, PersonId, Principal, Scopes, TenantId};
 use crate::Registry;
 use crate::auth::{ApiKey, Authenticator, models_to_column, scopes_from_column, scopes_to_column};
 use crate::db::api_keys::Shown;
-use crate::db::{KeyRow, api_keys, now_ms, tenants};
+use crate::db::{KeyRow, api_keys, now_ms};
 use crate::error::RegistryError;
 use crate::rights::{Action, OVER_ALL_KEYS, Reach, require};
 use crate::slice::Slice;
@@ -89,11 +89,7 @@ impl Registry {
             None => Ok(principal.tenant.clone()),
             Some(name) if name == principal.tenant_name => Ok(principal.tenant.clone()),
             Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
-            Some(name) => {
-                let found = tenants::named(&self.db, name).await?;
-                let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-                Ok(TenantId::from_stored(found.ok_or_else(not_found)?.id))
-            }
+            Some(name) => Ok(TenantId::from_stored(self.tenant_that_acts(name).await?.id)),
         }
     }
 }

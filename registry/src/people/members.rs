@@ -9,9 +9,7 @@ use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use super::Role;
 use crate::Registry;
 use crate::audit::{Act, Actor, append};
-use crate::db::{
-    MAX_IN, MemberRow, PersonRow, begin_write, members, persons, sessions, sign_in_links, tenants, withdrawals,
-};
+use crate::db::{MAX_IN, MemberRow, PersonRow, begin_write, members, persons, sessions, sign_in_links, withdrawals};
 use crate::error::RegistryError;
 use crate::keys::revoke_of_person;
 use crate::rights::{Action, OVER_ALL_KEYS, require};
@@ -170,11 +168,7 @@ impl Registry {
             None => Ok(principal.tenant.to_string()),
             Some(name) if name == principal.tenant_name => Ok(principal.tenant.to_string()),
             Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
-            Some(name) => {
-                let found = tenants::named(&self.db, name).await?;
-                let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-                Ok(found.ok_or_else(not_found)?.id)
-            }
+            Some(name) => Ok(self.tenant_that_acts(name).await?.id),
         }
     }
 }

@@ -10,7 +10,7 @@ use souk_protocol::reference::check_name_part;
 
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
-use crate::db::{TenantRow, begin_write, is_unique_violation, tenants};
+use crate::db::{TenantRow, begin_write, is_unique_violation, tenant_erasures, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
@@ -41,6 +41,13 @@ impl Registry {
         transaction.commit().await?;
         tracing::info!(tenant.name = name, "Made tenant {name}");
         Ok(tenant)
+    }
+
+    /// The tenant of this name, for which keys and members can be made: one that was erased is none.
+    pub(crate) async fn tenant_that_acts(&self, name: &str) -> Result<TenantRow, RegistryError> {
+        let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
+        let tenant = tenants::named(&self.db, name).await?.ok_or_else(not_found)?;
+        if tenant_erasures::has_begun(&self.db, &tenant.id).await? { Err(not_found()) } else { Ok(tenant) }
     }
 
     /// Tenants, by name.

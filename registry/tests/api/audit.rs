@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use sea_orm::{ConnectionTrait as _, DatabaseBackend, DatabaseConnection, FromQueryResult as _, JsonValue, Statement};
 use serde_json::{Value, json};
-use souk_registry::{Action, AuditVerifier, HeadLine, RULES, RegistryConfig, Rule, recover_admin_key};
+use souk_registry::{Action, AuditVerifier, HeadLine, Needs, RULES, RegistryConfig, Rule, recover_admin_key};
 
+use crate::browser::Browser;
 use crate::support::{AdapterFiles, Stack, User, body, config_in, in_haste, problem, wait_until};
 
 /// Stands in every text that a person writes, and must be in no entry.
@@ -54,13 +55,11 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
             delivery = body(sent, StatusCode::OK).await["data"][0]["id"].as_str().unwrap().to_owned();
         }
     }
-    let by = if matches!(rule.needs, souk_registry::Needs::Scope(scope) if scope.as_str() == "admin") {
-        &stack.admin
-    } else {
-        acme
-    };
+    let by = if matches!(rule.needs, Needs::Scope(scope) if scope.as_str() == "admin") { &stack.admin } else { acme };
     let manager = manager(stack).await;
-    let by = if rule.path.starts_with("/webhooks") || rule.path == "/policy" { &manager } else { by };
+    let is_managers =
+        ["/webhooks", "/policy", "/members", "/invitations"].iter().any(|path| rule.path.starts_with(path));
+    let by = if is_managers { &manager } else { by };
     let path = rule.path.replace("{owner}/{name}", &adapter).replace("{version}", "1.0.0").replace("{tag}", "prod");
     let path = path.replace("{tenant}", "acme").replace("{webhook}", &ids).replace("{delivery}", &delivery);
     let (request, action) = match rule.action {
@@ -90,6 +89,12 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         Action::ReplayDelivery => (Value::Null, "webhook.delivery_replayed"),
         Action::RequestErasure => (json!({}), "tenant.erasure_requested"),
         Action::CancelErasure => (Value::Null, "tenant.erasure_cancelled"),
+        Action::ChangeRole => (json!({ "role": "billing" }), "member.role_changed"),
+        Action::RemoveMember => (Value::Null, "member.removed"),
+        Action::CreateSignInLink => (json!({}), "sign_in_link.created"),
+        Action::CreateInvitation => (json!({ "email": WRITTEN, "role": "viewer" }), "invitation.created"),
+        Action::RevokeInvitation => (Value::Null, "invitation.revoked"),
+        Action::ErasePerson => (Value::Null, "person.erased"),
         other => panic!("{other:?} changes something: say here how it is done, and what its entry is called"),
     };
     let path = match rule.action {
@@ -97,6 +102,20 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         Action::RevokeService => {
             let made = body(stack.admin.post("/services", json!({ "name": fresh })).await, StatusCode::CREATED).await;
             path.replace("{id}", made["id"].as_str().unwrap())
+        }
+        Action::RevokeInvitation => {
+            let asked = json!({ "email": WRITTEN, "role": "viewer" });
+            let made = body(manager.post("/invitations", asked).await, StatusCode::CREATED).await;
+            path.replace("{invitation}", made["id"].as_str().unwrap())
+        }
+        _ if rule.path.contains("{person}") => {
+            let browser = Browser::of_member(stack, "acme", "viewer").await;
+            let person = browser.person().await;
+            if rule.action == Action::ErasePerson {
+                // So that the one chain is the installation's.
+                assert_eq!(browser.change(Method::DELETE, "/auth/membership", Value::Null).await.status(), 204);
+            }
+            path.replace("{person}", &person)
         }
         _ => path,
     };
@@ -109,7 +128,9 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     };
     let chain = match rule.action {
         Action::ExchangeToken => None,
-        Action::RotateSigningKey | Action::CreateService | Action::RevokeService => Some("installation".to_owned()),
+        Action::RotateSigningKey | Action::CreateService | Action::RevokeService | Action::ErasePerson => {
+            Some("installation".to_owned())
+        }
         // Not known before it is made.
         Action::CreateTenant => Some(String::new()),
         _ => Some(tenant),
@@ -122,18 +143,21 @@ fn quietly(config: &mut RegistryConfig) {
     config.settings.webhooks.look_every = std::time::Duration::from_secs(3600);
 }
 
-/// Who manages the tenant acme.
+/// Who manages the tenant acme, and may give the roles of those who bill and view.
 async fn manager(stack: &Stack) -> User {
-    stack.key_for("acme", &["tenant:manage"]).await
+    stack.key_for("acme", &["tenant:manage", "adapters:read", "audit:read"]).await
 }
 
-/// What has a test of its own: uploads that go straight to a bucket, access, and keys that are reported, which answer before
-/// anything is changed.
+/// What has a test of its own: uploads that go straight to a bucket, access, keys that are reported, which answer before
+/// anything is changed, and what a person does with a session.
 const ELSEWHERE: [&str; 5] = ["/uploads", "/access-requests", "/grants", "/gate", "/keys/revoke"];
 
 /// The rules of what changes something here.
 fn changing() -> impl Iterator<Item = (u8, Rule)> {
-    let is_here = |rule: &Rule| rule.method != "GET" && !ELSEWHERE.iter().any(|path| rule.path.contains(path));
+    let is_here = |rule: &Rule| {
+        let is_persons = rule.needs == Needs::Session || rule.action == Action::FinishLogin;
+        rule.method != "GET" && !is_persons && !ELSEWHERE.iter().any(|path| rule.path.contains(path))
+    };
     (10..).zip(RULES.into_iter().filter(is_here))
 }
 
@@ -240,6 +264,10 @@ pub(crate) async fn state(db: &DatabaseConnection) -> BTreeMap<&'static str, Vec
         "outbox",
         "webhook_endpoints",
         "tenant_erasures",
+        "persons",
+        "members",
+        "invitations",
+        "sign_in_links",
         "audit_heads",
         "audit_entries",
     ];

@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use reqwest::header::{COOKIE, ORIGIN, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
+use souk_protocol::PersonId;
 
-use crate::support::{Stack, body};
+use crate::support::{Stack, User, body};
 
 pub(crate) const SESSION: &str = "__Host-souk-session";
 
@@ -153,6 +155,23 @@ impl Browser {
     fn whole(&self, address: &str) -> String {
         if address.starts_with('/') { format!("{}{address}", self.origin) } else { address.to_owned() }
     }
+}
+
+/// A key of a person's who is an owner of the tenant; its scopes are what it may do.
+pub(crate) async fn persons_key(stack: &Stack, tenant: &str, scopes: &[&str]) -> (User, PersonId) {
+    let person = Browser::of_member(stack, tenant, "owner").await.person().await;
+    let person = PersonId::from_stored(&person);
+    (key_of(stack, tenant, scopes, &person).await, person)
+}
+
+/// One more key of a person's. It was made by the operator, and not with the person's session, so that it goes with
+/// neither.
+pub(crate) async fn key_of(stack: &Stack, tenant: &str, scopes: &[&str], person: &PersonId) -> User {
+    let user = stack.key_for(tenant, scopes).await;
+    let id = stack.principal(&user).await.key;
+    let update = format!("UPDATE api_keys SET person_id = '{person}' WHERE id = '{id}'");
+    stack.database().await.execute_unprepared(&update).await.unwrap();
+    user
 }
 
 /// The operator asks an address; answers the link.

@@ -3,10 +3,11 @@
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
-use souk_protocol::{AdapterRef, PersonId, ResolveError};
+use souk_protocol::{AdapterRef, ResolveError};
 use souk_registry::Withdrawn;
 
 use crate::audit::{refuse_entries, state};
+use crate::browser::persons_key;
 use crate::support::{Stack, User, body, problem};
 
 const ADAPTER: &str = "/adapters/acme/gated";
@@ -30,11 +31,7 @@ async fn gated(stack: &Stack) -> (User, User, User) {
 
 /// A key of a person who decides.
 async fn person(stack: &Stack, tenant: &str) -> User {
-    let user = stack.key_for(tenant, &["adapters:read", "access:decide"]).await;
-    let id = stack.principal(&user).await.key;
-    let update = format!("UPDATE api_keys SET person_id = '{}' WHERE id = '{id}'", PersonId::new());
-    stack.database().await.execute_unprepared(&update).await.unwrap();
-    user
+    persons_key(stack, tenant, &["adapters:read", "access:decide"]).await.0
 }
 
 async fn ask(asker: &User) -> Value {

@@ -8,10 +8,12 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use souk_testkit_s3::S3Server;
 
+use crate::browser::{Browser, invite};
 use crate::support::{AdapterFiles, Stack, User, announcement, body, s3_at};
 
-/// Lists that are facts about the installation, as long as the operator made them.
-const WHOLE: [&str; 2] = ["/base-models", "/auth/jwks"];
+/// Lists that are facts about the installation, as long as the operator made them, and a person's sessions, of which no
+/// more than twenty live.
+const WHOLE: [&str; 3] = ["/base-models", "/auth/jwks", "/auth/sessions"];
 /// Lists that grow by the hour alone: `audit` has their pages.
 const BY_THE_HOUR: [&str; 1] = ["/audit/heads"];
 
@@ -55,7 +57,7 @@ impl Field {
         })
         .await;
         let acme = stack.tenant("acme").await;
-        let manager = stack.key_for("acme", &["tenant:manage", "audit:read", "access:decide"]).await;
+        let manager = stack.key_for("acme", &["tenant:manage", "adapters:read", "audit:read", "access:decide"]).await;
         let hook = json!({ "url": "https://hooks.invalid/", "kinds": ["version.ready"] });
         let hook = body(manager.post("/webhooks", hook).await, StatusCode::CREATED).await;
         let webhook = id_of(&hook);
@@ -96,6 +98,15 @@ impl Field {
                 self.stack.tenant(&format!("granted-{name}")).await;
                 self.manager.put(&format!("/adapters/acme/pages/grants/granted-{name}"), json!({})).await
             }
+            "/members" => {
+                let link = invite(&self.stack, "acme", &format!("{name}@example.com"), "viewer").await;
+                Browser::new(&self.stack).join(&link).await;
+                return;
+            }
+            "/invitations" => {
+                let asked = json!({ "email": format!("{name}@example.com"), "role": "viewer" });
+                self.manager.post("/invitations", asked).await
+            }
             "/access-requests" => {
                 self.partner.make_adapter(&name, "gated").await;
                 acme.post(&format!("/adapters/partner/{name}/access-requests"), json!({})).await
@@ -113,7 +124,13 @@ impl Field {
         let user = match path {
             "/tenants" | "/services" => &self.stack.admin,
             _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
-            _ if path.ends_with("/grants") || path.ends_with("/received") => &self.manager,
+            _ if path.ends_with("/grants")
+                || path.ends_with("/received")
+                || path.ends_with("/members")
+                || path.ends_with("/invitations") =>
+            {
+                &self.manager
+            }
             _ => &self.acme,
         };
         let path = path.replace("{owner}", "acme").replace("{name}", "pages").replace("{webhook}", &self.webhook);
@@ -122,8 +139,8 @@ impl Field {
 }
 
 fn id_of(item: &Value) -> String {
-    // Entries have a number within their chain, and grants the tenant that they are to.
-    let id = item["id"].as_str().or_else(|| item["tenant"].as_str());
+    // Entries have a number within their chain, grants the tenant that they are to, and members the person.
+    let id = item["id"].as_str().or_else(|| item["tenant"].as_str()).or_else(|| item["person"].as_str());
     id.map_or_else(|| item["number"].to_string(), str::to_owned)
 }
 

@@ -1,25 +1,10 @@
 //! Keys of persons and of services: who makes, sees and ends which, and which models they may call.
 
 use reqwest::StatusCode;
-use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use souk_protocol::PersonId;
 
+use crate::browser::{key_of, persons_key};
 use crate::support::{Stack, User, body, problem};
-
-/// A key of a person in a tenant, and the person.
-async fn persons_key(stack: &Stack, tenant: &str, scopes: &[&str]) -> (User, PersonId) {
-    let person = PersonId::new();
-    (key_of(stack, tenant, scopes, &person).await, person)
-}
-
-async fn key_of(stack: &Stack, tenant: &str, scopes: &[&str], person: &PersonId) -> User {
-    let user = stack.key_for(tenant, scopes).await;
-    let id = stack.principal(&user).await.key;
-    let update = format!("UPDATE api_keys SET person_id = '{person}' WHERE id = '{id}'");
-    stack.database().await.execute_unprepared(&update).await.unwrap();
-    user
-}
 
 async fn make(user: &User, request: Value) -> Value {
     body(user.post("/keys", request).await, StatusCode::CREATED).await

@@ -7,17 +7,20 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use souk_testkit_s3::S3Server;
 
+use crate::browser::Browser;
 use crate::support::{
     AdapterFiles, Stack, User, announcement, begin_upload, body, completion, in_haste, problem, s3_at, send_parts,
 };
 
 /// Routes that make something at each call, by the ids of their operations.
-const CREATING: [&str; 11] = [
+const CREATING: [&str; 13] = [
     "create_tenant",
     "create_service",
     "create_key",
     "rotate_key",
     "create_adapter",
+    "create_invitation",
+    "create_sign_in_link",
     "request_access",
     "create_webhook",
     "replay_delivery",
@@ -27,7 +30,11 @@ const CREATING: [&str; 11] = [
 ];
 
 /// POST routes that make nothing when they are called again, or nothing that stays, and why.
-const REPEATABLE: [(&str, &str); 13] = [
+const REPEATABLE: [(&str, &str); 17] = [
+    ("finish_login", "a code is used once, whatever comes of it"),
+    ("choose_tenant", "a session acts for the tenant that was chosen last"),
+    ("make_own_tenant", "a name is given once, and the second call says so"),
+    ("accept_invitation", "an invitation is used once, and the second call says so"),
     ("exchange_token", "a token is kept nowhere"),
     ("address_parts", "an address is kept nowhere"),
     ("yank_version", "a yanked version stays yanked"),
@@ -68,6 +75,8 @@ struct Field {
     _server: S3Server,
     acme: User,
     upload: Value,
+    /// The id of a viewer of acme.
+    member: String,
     /// The id of a key that can be rotated.
     key: String,
     /// A delivery that can be sent again.
@@ -99,7 +108,8 @@ impl Field {
         let weights = AdapterFiles::tiny(3).weights_bytes();
         let upload = begin_upload(&acme, "acme/sst2", "3.0.0", &weights).await;
         send_parts(&acme, "acme/sst2", &upload, &weights, &[1]).await;
-        Self { stack, _server: server, acme, upload, key, delivery }
+        let member = Browser::of_member(&stack, "acme", "viewer").await.person().await;
+        Self { stack, _server: server, acme, upload, member, key, delivery }
     }
 
     /// The same request each time, by whoever asks.
@@ -111,6 +121,8 @@ impl Field {
             "create_webhook" => post("/webhooks").json(&json!({ "url": "https://hooks.invalid/made" })),
             "replay_delivery" => post(&self.delivery),
             "create_key" => post("/keys").json(&json!({ "name": "made", "scopes": ["inference"] })),
+            "create_invitation" => post("/invitations").json(&json!({ "email": "m@example.com", "role": "viewer" })),
+            "create_sign_in_link" => post(&format!("/members/{}/sign-in-link", self.member)).json(&json!({})),
             "rotate_key" => post(&format!("/keys/{}/rotate", self.key)).json(&json!({})),
             "request_access" => post("/adapters/partner/gated/access-requests").json(&json!({})),
             "create_adapter" => post("/adapters").json(&json!({ "name": "made" })),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use souk_registry::{AuditVerifier, HeadLine, RegistryConfig};
 
+use crate::browser::{Browser, invite};
 use crate::support::{AdapterFiles, Stack, User, body, in_haste, problem, wait_until};
 
 /// Stands in every text of a tenant that a person writes.
@@ -200,6 +201,8 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
     let upload = acme.request(reqwest::Method::POST, "/adapters/acme/sst2/versions").multipart(form);
     let upload = tokio::spawn(upload.send());
     wait_until("it has begun", async || crate::faults::num_uploads(&stack).await == 1).await;
+    let owner = Browser::of_member(&stack, "acme", "owner").await;
+    let invitation = invite(&stack, "acme", "late@example.com", "owner").await;
     let db = stack.database().await;
     db.execute_unprepared("UPDATE tenant_erasures SET due_at_ms = 1").await.unwrap();
     wait_until("it is done", async || {
@@ -208,6 +211,15 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
     .await;
     upload.abort();
     problem(acme.get("/adapters").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
+    assert!(!owner.is_signed_in().await, "nobody acts for it");
+    assert_eq!(Browser::new(&stack).open(&invitation).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(tables_with(&stack, "late@example.com").await, Vec::<String>::new());
+    for (path, late) in [
+        ("/keys", json!({ "tenant": "acme", "name": "k", "scopes": ["inference"] })),
+        ("/invitations", json!({ "tenant": "acme", "email": "a@example.com", "role": "owner" })),
+    ] {
+        problem(stack.admin.post(path, late).await, StatusCode::NOT_FOUND, "not_found").await;
+    }
     assert_eq!(tables_with(&stack, WRITTEN).await, Vec::<String>::new());
     wait_until("its objects are gone", async || stack.num_objects() == 0).await;
     assert!(objects > 0);

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::Registry;
 use crate::db::moment;
 use crate::error::RegistryError;
-use crate::http::{Body, Problems, Sender};
+use crate::http::{Body, Problem, Problems, Sender};
 
 /// A code to be exchanged.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,7 +43,14 @@ pub(crate) struct LoginKey {
     post, path = "/auth/login", tag = "auth",
     request_body = FinishLogin,
     security(()),
-    responses((status = 201, description = "The key, to be kept by nobody else", body = LoginKey), Problems)
+    responses(
+        (status = 201, description = "The key, to be kept by nobody else", body = LoginKey),
+        (status = 403, body = Problem, content_type = "application/problem+json",
+            description = "The tenant's policy allows no keys of persons, or none that may what the role says"),
+        (status = 404, body = Problem, content_type = "application/problem+json",
+            description = "The code is not known, was used, is too old or was made for another program"),
+        Problems
+    )
 )]
 pub(crate) async fn finish_login(
     State(registry): State<Registry>,
