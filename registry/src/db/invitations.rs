@@ -77,11 +77,11 @@ pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str) -> Resul
     Ok(update.exec(connection).await?.rows_affected > 0)
 }
 
-/// Takes the address out of those that a person used.
 pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<(), DbErr> {
     Entity::delete_many().filter(Column::TenantId.eq(tenant_id)).exec(connection).await.map(|_| ())
 }
 
+/// Takes the address out of those that a person used.
 pub(crate) async fn forget_email_of(connection: &impl ConnectionTrait, person_id: &str) -> Result<(), DbErr> {
     let update = Entity::update_many().col_expr(Column::Email, Expr::value(None::<String>));
     update.filter(Column::AcceptedBy.eq(person_id)).exec(connection).await.map(|_| ())

@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 use souk_http::document::{give_examples, operations};
+use utoipa::IntoResponses as _;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::middleware::PREFIX;
+use super::problem::Problems;
 use crate::rights::{Needs, RULES};
 
 /// A request and an answer of each operation, by its id.
@@ -13,10 +15,15 @@ const EXAMPLES: &str = include_str!("examples.json");
 
 /// Completes a document that has all routes.
 pub(super) fn complete(document: &mut OpenApi) {
+    // What a handler says in words of its own stays.
+    let common = Problems::responses();
     let schemas = serde_json::to_value(&document.components).expect("a document is JSON");
     for (path, method, operation) in operations(document) {
         let occurring = Occurring::of(path, method, operation, &schemas["schemas"]);
-        operation.responses.responses.retain(|status, _| occurring.has(status));
+        operation
+            .responses
+            .responses
+            .retain(|status, answer| occurring.has(status) || common.get(status) != Some(answer));
     }
     give_examples(document, EXAMPLES);
 }

@@ -45,11 +45,11 @@ pub(crate) struct LoginKey {
     security(()),
     responses(
         (status = 201, description = "The key, to be kept by nobody else", body = LoginKey),
+        Problems,
         (status = 403, body = Problem, content_type = "application/problem+json",
             description = "The tenant's policy allows no keys of persons, or none that may what the role says"),
         (status = 404, body = Problem, content_type = "application/problem+json",
-            description = "The code is not known, was used, is too old or was made for another program"),
-        Problems
+            description = "The code is not known, was used, is too old or was made for another program")
     )
 )]
 pub(crate) async fn finish_login(
