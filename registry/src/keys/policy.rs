@@ -138,12 +138,15 @@ impl Policy {
         Ok(())
     }
 
-    /// Those of the scopes that keys may have.
-    pub(crate) fn within(&self, scopes: Scopes) -> Scopes {
-        match &self.scopes {
-            Some(allowed) => scopes.intersection(allowed).copied().collect(),
-            None => scopes,
+    /// Those of the scopes that keys may have. Ends a call of which none is left.
+    pub(crate) fn within(&self, scopes: &Scopes) -> Result<Scopes, RegistryError> {
+        let Some(allowed) = &self.scopes else { return Ok(scopes.clone()) };
+        let both: Scopes = scopes.intersection(allowed).copied().collect();
+        if both.is_empty() {
+            let limit = format!("some of {}", scopes_to_column(allowed));
+            return Err(RegistryError::AgainstPolicy { field: "scopes", limit, given: scopes_to_column(scopes) });
         }
+        Ok(both)
     }
 
     /// When a key expires that is made now with one that expires at `maker`: as asked for, and otherwise as late as may be

@@ -115,7 +115,7 @@ impl Registry {
         let tenant = tenants::of_id(&transaction, &row.tenant_id).await?.ok_or(RegistryError::LinkUnknown)?;
         let tenant_id = TenantId::from_stored(&tenant.id);
         let policy = Policy::of(&transaction, &tenant_id).await?;
-        let scopes = policy.within(Role::from_column(&member.role).scopes());
+        let scopes = policy.within(&Role::from_column(&member.role).scopes())?;
         policy.check(&scopes, true)?;
         let latest_ms = now_ms().saturating_add(self.config.sign_in.key_lives().as_millis() as i64);
         let expires_at_ms = policy.expiry(&scopes, None, None, Some(latest_ms))?;

@@ -7,6 +7,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::browser::Browser;
 use crate::support::{Stack, body, in_haste, problem, wait_until};
@@ -94,6 +96,29 @@ async fn a_program_that_is_let_gets_a_key_of_the_persons_that_ends_when_the_pers
     problem(second.user(&user.key).get("/adapters").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
     wait_until("the second has heard", async || token.get("/adapters").await.status() == StatusCode::UNAUTHORIZED)
         .await;
+}
+
+#[tokio::test]
+async fn a_key_of_a_program_stays_within_the_tenants_policy() {
+    let stack = Stack::start().await;
+    let browser = developer(&stack).await;
+    let manager = stack.key_for("acme", &["tenant:manage"]).await;
+    let got_under = async |policy: Value| {
+        body(manager.put("/policy", policy).await, StatusCode::OK).await;
+        exchange(&stack, &code_in(&allow(&browser).await), VERIFIER).await
+    };
+    let bounded = json!({ "max_key_days": 1, "scopes": ["inference", "keys:manage"] });
+    let got = body(got_under(bounded).await, StatusCode::CREATED).await;
+    let expires = OffsetDateTime::parse(got["expires_at"].as_str().unwrap(), &Rfc3339).unwrap();
+    let from_now = expires - OffsetDateTime::from(souk_protocol::wall_clock::now());
+    assert!(from_now <= time::Duration::DAY && from_now > time::Duration::hours(23), "{from_now}");
+    let user = stack.user(got["secret"].as_str().unwrap());
+    let me = body(user.get("/auth/whoami").await, StatusCode::OK).await;
+    assert_eq!(me["scopes"], json!(["inference"]), "what the role and the policy both allow");
+    for policy in [json!({ "scopes": ["adapters:write"] }), json!({ "personal_keys": false })] {
+        problem(got_under(policy).await, StatusCode::FORBIDDEN, "against_policy").await;
+    }
+    assert_eq!(stack.number("SELECT count(*) AS n FROM api_keys WHERE person_id IS NOT NULL").await, 1);
 }
 
 #[tokio::test]
