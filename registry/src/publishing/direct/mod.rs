@@ -6,41 +6,35 @@
 //! the store copy them to their digest. What fails meanwhile, a killed registry too, leaves it to the client again, but
 //! for bytes that are not those announced. The collector ends what was not completed in time.
 
+mod complete;
+mod parts;
+
 use std::time::Duration;
 
 use sea_orm::{DatabaseTransaction, DbErr};
 use semver::Version;
 use serde::Serialize;
 use serde_json::json;
-use souk_protocol::gate::Pass;
 use souk_protocol::manifest::WEIGHTS_FILE;
 use souk_protocol::{Digest, Principal};
 
+use self::complete::Completion;
+use self::parts::check_parts;
 use super::in_flight::{InFlight, discard};
-use super::receive::{Received, Receiver, Staged, Store, look_through};
-use super::{Complete, Kind, Parts, Upload};
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
 use crate::crash_points::{CrashPoint, pass};
 use crate::db::{AdapterRow, DirectUploadRow, begin_write_of, direct_uploads, now_ms, uploads};
 use crate::error::{Finding, RegistryError};
-use crate::gates::Holder;
 use crate::idempotency::Once;
-use crate::metrics;
 use crate::objects::{DirectPart, DirectUploads, MAX_PARTS, PartAddress};
 use crate::rights::Action;
-use crate::room::Claim;
 use crate::slice::Slice;
-use crate::versions::VersionDetails;
 use crate::words::parse_version;
 
 /// How long an address is good: long enough for a large part on a slow line, short enough that one that leaks is soon
 /// worth nothing.
 const ADDRESS_LIVES: Duration = Duration::from_secs(3600);
-/// Most parts that one call asks addresses for: some gigabytes, in an answer of some 100 KiB.
-const MAX_ADDRESSES: usize = 100;
-/// How many of the missing parts an error names.
-const MAX_NAMED: usize = 8;
 
 /// An upload as a caller asks for it, unchecked.
 pub(crate) struct AskedUpload {
@@ -82,24 +76,6 @@ pub(crate) struct DirectDetails {
     /// `None` where it was not asked for.
     pub(crate) progress: Option<Progress>,
 }
-
-/// The completion of an upload that may begin.
-pub(crate) struct Completion {
-    registry: Registry,
-    principal: Principal,
-    adapter: AdapterRow,
-    place: Pass<Holder>,
-    id: String,
-}
-
-/// A completion of which everything has arrived. Nobody waits for the client any more.
-pub(crate) struct CompleteDirect {
-    completion: Completion,
-    row: DirectUploadRow,
-    claim: Claim,
-    small: Received,
-}
-
 impl Registry {
     /// Reserves the number and begins the upload. `shape` makes the answer that is kept for an `Idempotency-Key`.
     pub(crate) async fn begin_direct_upload<A: Serialize>(
@@ -295,58 +271,6 @@ impl Registry {
     }
 }
 
-impl Completion {
-    /// Takes the small parts in.
-    pub(crate) async fn receive(self, parts: &mut dyn Parts) -> Result<CompleteDirect, RegistryError> {
-        let registry = &self.registry;
-        let row = registry.direct_upload(&self.adapter, &self.id).await?;
-        let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant_id, 0).await?;
-        let store = Store { objects: &*registry.objects, upload_id: &self.id, claim: &mut claim };
-        let small = self.receiver(parts).receive(Some(store)).await?;
-        Ok(CompleteDirect { completion: self, row, claim, small })
-    }
-
-    /// Takes the small parts in and keeps nothing; answers the digest over all that was sent.
-    pub(crate) async fn fingerprint(self, parts: &mut dyn Parts) -> Result<Digest, RegistryError> {
-        Ok(self.receiver(parts).receive(None).await?.fingerprint(&self.id))
-    }
-
-    fn receiver<'a>(&self, parts: &'a mut dyn Parts) -> Receiver<'a> {
-        let settings = &self.registry.config.settings;
-        Receiver::of_small(parts, Kind::Adapter.parts(settings), settings.upload_idle_timeout)
-    }
-}
-
-impl CompleteDirect {
-    /// A digest over all that was sent.
-    pub(crate) fn fingerprint(&self) -> Digest {
-        self.small.fingerprint(&self.completion.id)
-    }
-
-    /// Makes the version visible, or says everything that is wrong with it. To be run in a task of its own, as
-    /// [`Complete::publish`].
-    pub(crate) async fn publish<A: Serialize>(
-        self,
-        once: &Once,
-        shape: impl FnOnce(VersionDetails) -> A,
-    ) -> Result<VersionDetails, RegistryError> {
-        let Self { completion, row, claim, small } = self;
-        let Completion { registry, principal, adapter, place, id } = completion;
-        let kind = Kind::Adapter;
-        let name = format!("{}/{}@{}", adapter.owner, adapter.name, row.version);
-        let running = metrics::UploadRuns::begin(kind.as_str());
-        let in_flight = InFlight::take(&registry, &adapter, &name, &id, running).await?;
-        let staged = match staged(registry.direct()?, kind, &row).await {
-            Ok(staged) => staged,
-            Err(error) => return Err(in_flight.end_with(error).await),
-        };
-        let number = Version::parse(&row.version).map_err(std::io::Error::other)?;
-        let received = small.with_staged(WEIGHTS_FILE, staged);
-        let upload = Upload { registry, principal, adapter, kind, place, announced: None };
-        Complete { upload, claim, number, received, in_flight }.publish(once, shape).await
-    }
-}
-
 /// Appends what was done with an upload to its tenant's chain.
 async fn note(
     transaction: &DatabaseTransaction,
@@ -357,141 +281,4 @@ async fn note(
     let (tenant_id, subject) = (&row.tenant_id, &row.upload_id);
     let details = json!({ "adapter_id": row.adapter_id, "version": row.version, "digest": row.digest });
     audit::append(transaction, Actor::of(principal), Act { tenant_id, action, subject, details }).await
-}
-
-/// What a client has sent of an upload, after all of it was read and found to be what was announced.
-async fn staged(direct: &dyn DirectUploads, kind: Kind, row: &DirectUploadRow) -> Result<Staged, RegistryError> {
-    let id = &row.upload_id;
-    if let Some(arrived) = direct.parts(id).await? {
-        check_arrived(row, &arrived)?;
-    }
-    let size_bytes = direct.complete(id).await?;
-    pass(CrashPoint::ObjectStaged);
-    let wrong = |given: String| {
-        let expected = format!("{} with {} bytes", row.digest, row.size_bytes);
-        RegistryError::WrongBytes { file: WEIGHTS_FILE, expected, given }
-    };
-    // Before it is read: parts can be sent until then, of which the store may have been told more than was announced.
-    if i64::try_from(size_bytes) != Ok(row.size_bytes) {
-        return Err(wrong(format!("{size_bytes} bytes")));
-    }
-    let (entry, scanner) = look_through(direct.open(id).await?, kind.scanner()).await?;
-    if entry.digest.to_string() != row.digest || entry.size_bytes != size_bytes {
-        return Err(wrong(format!("{} with {} bytes", entry.digest, entry.size_bytes)));
-    }
-    Ok(Staged { blob: direct.completed(id, size_bytes), entry, scanner })
-}
-
-impl DirectUploadRow {
-    /// How many parts it has.
-    pub(crate) fn num_parts(&self) -> u64 {
-        self.bytes().div_ceil(self.most_part_bytes())
-    }
-
-    /// The length of a part, if there is one of this number.
-    fn bytes_of_part(&self, number: u64) -> Option<u64> {
-        let before = number.checked_sub(1)?.checked_mul(self.most_part_bytes())?;
-        let left = self.bytes().checked_sub(before).filter(|left| *left > 0)?;
-        Some(left.min(self.most_part_bytes()))
-    }
-
-    fn bytes(&self) -> u64 {
-        u64::try_from(self.size_bytes).unwrap_or_default()
-    }
-
-    fn most_part_bytes(&self) -> u64 {
-        u64::try_from(self.part_bytes).unwrap_or_default().max(1)
-    }
-}
-
-/// The parts that addresses are asked for, with the length that each must have.
-fn check_parts(row: &DirectUploadRow, asked: Vec<PartRequest>) -> Result<Vec<DirectPart>, RegistryError> {
-    let mut wrong = Vec::new();
-    if !(1..=MAX_ADDRESSES).contains(&asked.len()) {
-        wrong.push(Finding::field("parts", format!("1 to {MAX_ADDRESSES} parts, given {}", asked.len())));
-    }
-    let mut parts = Vec::new();
-    for (index, part) in asked.into_iter().take(MAX_ADDRESSES).enumerate() {
-        match (row.bytes_of_part(part.number), part.digest.parse::<Digest>()) {
-            (Some(size_bytes), Ok(digest)) => {
-                parts.push(DirectPart { number: part.number, size_bytes, sha256: *digest.as_bytes() });
-            }
-            (size_bytes, digest) => {
-                if size_bytes.is_none() {
-                    let detail = format!("1 to {}, given {}", row.num_parts(), part.number);
-                    wrong.push(Finding::field(format!("parts[{index}].number"), detail));
-                }
-                if let Err(error) = digest {
-                    wrong.push(Finding::field(format!("parts[{index}].digest"), error.to_string()));
-                }
-            }
-        }
-    }
-    RegistryError::unless_valid(wrong)?;
-    Ok(parts)
-}
-
-/// Whether every part has arrived with its length.
-fn check_arrived(row: &DirectUploadRow, arrived: &[DirectPart]) -> Result<(), RegistryError> {
-    let has = |number: u64| {
-        let size = row.bytes_of_part(number);
-        arrived.iter().any(|part| part.number == number && Some(part.size_bytes) == size)
-    };
-    let num_parts = row.num_parts();
-    let missing: Vec<_> = (1..=num_parts).filter(|number| !has(*number)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let named: Vec<_> = missing.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-    let more = if missing.len() > MAX_NAMED { ", …" } else { "" };
-    let first = format!("{}{more}", named.join(", "));
-    Err(RegistryError::PartsMissing { num_parts, num_missing: missing.len() as u64, first })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn row(size_bytes: i64, part_bytes: i64) -> DirectUploadRow {
-        DirectUploadRow {
-            upload_id: String::new(),
-            tenant_id: String::new(),
-            adapter_id: String::new(),
-            version: String::new(),
-            digest: String::new(),
-            size_bytes,
-            part_bytes,
-            expires_at_ms: 0,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_parts_of_an_upload_have_its_bytes_and_each_but_the_last_is_full(size in 1..100_000_i64, part in 1..5_000_i64) {
-            let row = row(size, part);
-            let sizes: Vec<_> = (1..=row.num_parts()).map(|number| row.bytes_of_part(number).unwrap()).collect();
-            prop_assert_eq!(sizes.iter().sum::<u64>(), size as u64);
-            prop_assert!(sizes[..sizes.len() - 1].iter().all(|bytes| *bytes == part as u64));
-            prop_assert_eq!(row.bytes_of_part(0), None);
-            prop_assert_eq!(row.bytes_of_part(row.num_parts() + 1), None);
-            prop_assert_eq!(row.bytes_of_part(u64::MAX), None);
-        }
-
-        #[test]
-        fn whatever_arrived_is_enough_only_if_every_part_is_there_with_its_length(
-            size in 1..200_i64,
-            arrived in proptest::collection::vec((0..12_u64, 0..40_u64), 0..12)
-        ) {
-            let row = row(size, 20);
-            let parts: Vec<_> = arrived
-                .iter()
-                .map(|(number, size_bytes)| DirectPart { number: *number, size_bytes: *size_bytes, sha256: [0; 32] })
-                .collect();
-            let is_whole = (1..=row.num_parts())
-                .all(|number| arrived.contains(&(number, row.bytes_of_part(number).unwrap())));
-            prop_assert_eq!(check_arrived(&row, &parts).is_ok(), is_whole);
-        }
-    }
 }
