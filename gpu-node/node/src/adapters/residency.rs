@@ -126,12 +126,17 @@ impl Residency {
     /// Grants room to those that wait, as far as there is any.
     fn admit(&mut self, now: Instant) {
         while self.admit_one(Tier::Device, now) {}
-        if !self.waiting.is_queued(Tier::Device) {
-            // Nobody waits for pages, so none are kept from the KV side.
-            self.room.ask_for(0);
-        }
         while self.admit_one(Tier::Host, now) {}
         self.room.keep_the_reserve();
+        self.ask_for_those_outside();
+    }
+
+    /// Asks the KV side for what those want who have not entered, unless somebody in the queue asks for pages.
+    fn ask_for_those_outside(&self) {
+        if !self.waiting.is_queued(Tier::Device) {
+            // Where nobody wants any, none are kept from the KV side.
+            self.room.ask_for(self.waiting.wanted_beside());
+        }
     }
 
     /// Grants room to the next whose turn it is, as far as there is any.

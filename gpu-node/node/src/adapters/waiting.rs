@@ -124,6 +124,8 @@ struct Waiter {
     adapters: Vec<EntryId>,
     /// It keeps its adapters on the device, or waits for them to come there.
     holds: bool,
+    /// Pages of the device that it waits for before it enters.
+    wanted_pages: usize,
 }
 
 /// What a request had when it left.
@@ -158,7 +160,8 @@ impl Waiting {
         self.next_request += 1;
         let gathers = num_adapters > 1;
         let (holder, holds) = (holder.clone(), !gathers);
-        self.requests.insert(id, Waiter { asked_at: now, holder, gathers, adapters: Vec::new(), holds });
+        let waiter = Waiter { asked_at: now, holder, gathers, adapters: Vec::new(), holds, wanted_pages: 0 };
+        self.requests.insert(id, waiter);
         if gathers {
             self.gatherers.push_back(id);
         }
@@ -203,6 +206,18 @@ impl Waiting {
         }
         self.overtakers.retain(|other| *other != id);
         true
+    }
+
+    /// Notes how many pages of the device have to come free before a request may enter.
+    pub(super) fn want_beside(&mut self, id: RequestId, pages: usize) {
+        if let Some(waiter) = self.requests.get_mut(&id) {
+            waiter.wanted_pages = pages;
+        }
+    }
+
+    /// The most pages that a request wants before it enters.
+    pub(super) fn wanted_beside(&self) -> usize {
+        self.requests.values().map(|waiter| waiter.wanted_pages).max().unwrap_or_default()
     }
 
     /// Notes what a request that has entered asks for.

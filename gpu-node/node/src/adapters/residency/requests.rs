@@ -46,11 +46,9 @@ impl Residency {
     /// Joins all adapters of the request, unless others come before it.
     fn enter(&mut self, request: RequestId, digests: &[Digest], now: Instant) -> Result<bool, AdapterError> {
         let holder = self.waiting.holder(request);
-        let one = if let [one] = digests { self.entry_of(one) } else { None };
-        // What is in memory and idle is taken into use here, and not in a queue for room.
-        let may_use =
-            |entry| [Tier::Host, Tier::Device].into_iter().all(|tier| self.room.may_use(tier, &holder, entry));
-        if !one.is_none_or(may_use) || !self.waiting.enter(request, self.overtakes(digests, &holder)) {
+        let known = digests.iter().filter_map(|digest| self.room.by_digest.get(digest).copied()).collect();
+        self.check_fit_together(&known)?;
+        if !self.may_begin(request, &holder, &known) || !self.waiting.enter(request, self.overtakes(digests, &holder)) {
             return Ok(false);
         }
         self.news.changed = true;
@@ -59,6 +57,27 @@ impl Residency {
         }
         self.admit(now);
         Ok(true)
+    }
+
+    /// Whether a request may begin to use what is in memory of its adapters: that is taken into use at once, and not in
+    /// a queue for room. Of one for several, what is on the device is looked at once it [holds](Self::hold) them.
+    fn may_begin(&mut self, request: RequestId, holder: &Holder, known: &BTreeSet<EntryId>) -> bool {
+        let holds = self.waiting.holds(request);
+        let may_use = |tier| self.room.may_use(tier, holder, known);
+        let may_begin = may_use(Tier::Host) && (!holds || may_use(Tier::Device));
+        let mut wanted_pages = 0;
+        if let Some(id) = known.first().filter(|_| may_begin && holds) {
+            wanted_pages = self.room.wanted_beside(holder, *id);
+            if wanted_pages > 0 && self.room.entry(*id).is_evictable(Tier::Device) {
+                // It comes back when it is its turn and there is room beside it, for which the queue asks.
+                self.room.evict(Tier::Device, *id);
+                wanted_pages = 0;
+            }
+        }
+        // What others use stays where it is, and the request outside.
+        self.waiting.want_beside(request, wanted_pages);
+        self.ask_for_those_outside();
+        may_begin && wanted_pages == 0
     }
 
     /// In which tiers the adapters are, and so will be in use; those of the reserve keep nobody waiting.
@@ -125,14 +144,10 @@ impl Residency {
         if let Some(refusal) = all.iter().find_map(|id| self.room.entry(*id).refusal.clone()) {
             return Err(refusal);
         }
-        self.check_fit_together(all)?;
+        self.check_fit_together(&all.iter().copied().collect())?;
         let entries = &self.room.entries;
         if self.waiting.hold(request, |id| entries.get(&id).is_some_and(AdapterEntry::is_in_memory)) {
-            let holder = self.waiting.holder(request);
-            for id in all {
-                self.room.entry(*id).hold(&holder);
-                self.waiting.queue(Tier::Device, *id);
-            }
+            self.hold(&self.waiting.holder(request), all);
             self.admit(now);
         }
         let granted = all.iter().map(|id| match &self.room.entry(*id).state {
@@ -142,10 +157,24 @@ impl Residency {
         Ok(granted.collect())
     }
 
+    /// All adapters of a request for several are to be kept on the device. Those that are there wait for room too, unless
+    /// there is room beside them.
+    fn hold(&mut self, holder: &Holder, all: &[EntryId]) {
+        for id in all {
+            let may_use = |room: &Room| {
+                room.may_use(Tier::Device, holder, &BTreeSet::from([*id])) && room.wanted_beside(holder, *id) == 0
+            };
+            if self.room.entry(*id).is_evictable(Tier::Device) && !may_use(&self.room) {
+                self.room.evict(Tier::Device, *id);
+            }
+            self.room.entry(*id).hold(holder);
+            self.waiting.queue(Tier::Device, *id);
+        }
+    }
+
     /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at
     /// once.
-    fn check_fit_together(&self, all: &[EntryId]) -> Result<(), AdapterError> {
-        let distinct: BTreeSet<EntryId> = all.iter().copied().collect();
+    fn check_fit_together(&self, distinct: &BTreeSet<EntryId>) -> Result<(), AdapterError> {
         let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();
         let budget_bytes = self.room.most_of_one(Tier::Device, needed_bytes);
         if distinct.len() > 1 && needed_bytes > budget_bytes {
@@ -161,6 +190,7 @@ impl Residency {
         for id in left.adapters {
             self.remove_user(id, &left.holder, left.held, now);
         }
+        self.ask_for_those_outside();
     }
 
     /// Ends the use of an adapter that was granted.

@@ -179,7 +179,7 @@ impl Room {
         candidates
     }
 
-    fn evict(&mut self, tier: Tier, id: EntryId) {
+    pub(super) fn evict(&mut self, tier: Tier, id: EntryId) {
         match tier {
             Tier::Host => {
                 self.totals.host_evictions += 1;

@@ -6,7 +6,7 @@
 //! them by that, since what such holders have of the reserve the others are not bound to leave any more. An adapter
 //! that several use counts once in all, and for each of them in its share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use souk_engine::device_memory::{PAGE_BYTES, Side, pages_for};
 use souk_protocol::gate::{Cause, Refusal, Rules};
@@ -88,7 +88,7 @@ impl Room {
         let waiting = if turn == Turn::Gathering { &nobody } else { waiting };
         let mut cause = Cause::Share;
         for holder in entry.holders_in(tier) {
-            match in_use.check(holder, entry, tier, bytes, waiting) {
+            match in_use.check(holder, &[(entry, bytes)], tier, waiting) {
                 Ok(()) if turn != Turn::Passing || in_use.leaves_the_rest(holder, bytes) => return Ok(()),
                 Ok(()) => cause = Cause::Full,
                 Err(refusal) if refusal.cause == Cause::Full => cause = Cause::Full,
@@ -98,9 +98,26 @@ impl Room {
         Err(cause)
     }
 
-    /// Whether `holder` may begin to use the adapter where it is in memory.
-    pub(super) fn may_use(&self, tier: Tier, holder: &Holder, entry: &AdapterEntry) -> bool {
-        !entry.is_in(tier) || self.in_use(tier).check(holder, entry, tier, entry.bytes, &HashSet::new()).is_ok()
+    /// Whether `holder` may begin to use all of these adapters at once, as far as they are in memory.
+    pub(super) fn may_use(&self, tier: Tier, holder: &Holder, ids: &BTreeSet<EntryId>) -> bool {
+        let entries = ids.iter().filter_map(|id| self.entries.get(id)).filter(|entry| entry.is_in(tier));
+        let entries: Vec<_> = entries.map(|entry| (entry, entry.bytes)).collect();
+        self.in_use(tier).check(holder, &entries, tier, &HashSet::new()).is_ok()
+    }
+
+    /// Pages that have to come free before `holder` may begin to use an adapter that is on the device; 0 if it may now.
+    /// It has to leave the reserve like whoever brings an adapter there: K and V may have all that is neither in use nor
+    /// kept from them, and then what is idle lies in the reserve and is all of it.
+    pub(super) fn wanted_beside(&self, holder: &Holder, id: EntryId) -> usize {
+        let Some(entry) = self.entries.get(&id) else { return 0 };
+        if !entry.is_in(Tier::Device) || entry.holders_in(Tier::Device).any(|other| other == holder) {
+            return 0;
+        }
+        let to_leave = self.left_by(holder, &self.in_use(Tier::Device), Tier::Device, id, entry.bytes);
+        let idle = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_evictable(Tier::Device));
+        let idle_pages: usize = idle.map(|(_, entry)| pages_for(entry.bytes)).sum();
+        let wanted = pages_for(to_leave).saturating_sub(idle_pages);
+        if wanted <= self.memory.available(Side::Adapters) { 0 } else { wanted }
     }
 
     /// Whether what `holder` begins to use there is taken from the reserve, so that nobody who waits is overtaken.
@@ -108,15 +125,25 @@ impl Room {
         self.in_use(tier).leaves_the_rest(holder, entry.bytes)
     }
 
-    /// What whoever asks for so many bytes has to leave for others: the reserve, as far as it is not in use, unless it
-    /// is for itself.
+    /// What has to be left for others where an adapter comes that takes so many bytes.
     pub(super) fn to_leave(&self, tier: Tier, id: EntryId, bytes: usize) -> usize {
         let in_use = self.in_use(tier);
         let Some(entry) = self.entries.get(&id) else { return 0 };
-        if entry.holders_in(tier).any(|holder| in_use.is_small_with(holder, bytes)) {
+        let holders = entry.holders_in(tier);
+        holders.map(|holder| self.left_by(holder, &in_use, tier, id, bytes)).min().unwrap_or_default()
+    }
+
+    /// What `holder` leaves for others, if it has so many bytes more: the reserve, as far as others do not use it, unless
+    /// it is for itself.
+    fn left_by(&self, holder: &Holder, in_use: &InUse<'_>, tier: Tier, id: EntryId, bytes: usize) -> usize {
+        if in_use.is_small_with(holder, bytes) {
             return 0;
         }
-        usize::try_from(in_use.rules.reserve - in_use.in_reserve).unwrap_or(usize::MAX)
+        let is_small = |other: &Holder| other != holder && in_use.held(other) <= in_use.rules.small;
+        let others = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_in_use(tier));
+        let reserved = others.filter(|(_, entry)| is_reserved(entry, tier, is_small));
+        let reserved: u64 = reserved.map(|(_, entry)| entry.bytes as u64).sum();
+        usize::try_from(in_use.rules.reserve.saturating_sub(reserved)).unwrap_or(usize::MAX)
     }
 
     /// Keeps the reserve from K and V, as far as they have left it: it lies beside what is in use.
@@ -134,26 +161,34 @@ impl InUse<'_> {
         self.held.get(holder).copied().unwrap_or_default()
     }
 
+    /// Whether `holder` may have these adapters, of so many bytes each, beside what is in use.
     fn check(
         &self,
         holder: &Holder,
-        entry: &AdapterEntry,
+        entries: &[(&AdapterEntry, usize)],
         tier: Tier,
-        bytes: usize,
         waiting: &HashSet<Holder>,
     ) -> Result<(), Refusal> {
-        let (held, bytes) = (self.held(holder), bytes as u64);
-        let is_used = entry.is_in_use(tier);
-        if is_used && held > 0 && entry.holders_in(tier).any(|other| other == holder) {
+        let held = self.held(holder);
+        let has = |entry: &AdapterEntry| entry.is_in_use(tier) && entry.holders_in(tier).any(|other| other == holder);
+        let new = || entries.iter().filter(|(entry, _)| held == 0 || !has(entry));
+        if new().next().is_none() {
             return Ok(());
         }
+        let sum = |of: &dyn Fn(&AdapterEntry) -> bool| -> u64 {
+            new().filter(|(entry, _)| of(entry)).map(|(_, bytes)| *bytes as u64).sum()
+        };
+        let bytes = sum(&|_| true);
         let is_small = |holder: &Holder| self.held(holder) <= self.rules.small;
         // What is there already is not taken again, unless it was part of the reserve and would be no more.
-        let (used, is_counted) = match held + bytes <= self.rules.small {
-            true => (self.used, is_used),
-            false => (self.used - self.in_reserve, is_used && !is_reserved(entry, tier, is_small)),
+        let (used, counted) = match held + bytes <= self.rules.small {
+            true => (self.used, sum(&|entry| entry.is_in_use(tier))),
+            false => {
+                let is_counted = |entry: &AdapterEntry| entry.is_in_use(tier) && !is_reserved(entry, tier, is_small);
+                (self.used - self.in_reserve, sum(&is_counted))
+            }
         };
-        let used = if is_counted { used.saturating_sub(bytes) } else { used };
+        let used = used.saturating_sub(counted);
         // Whoever has nothing may have one, however many wait.
         let least = if held == 0 { bytes } else { 0 };
         self.rules.check(bytes, held, used, self.share(holder, held + bytes, waiting).max(least))

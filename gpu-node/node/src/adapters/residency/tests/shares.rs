@@ -119,3 +119,87 @@ fn an_adapter_that_does_not_fit_beside_the_reserve_is_refused_with_both_numbers(
     assert_eq!(refused.to_string(), expected);
     sim.drain();
 }
+
+/// A pool of 92 pages that K and V share: the reserve is ten of them, and adapters have at most 80.
+fn shared_memory() -> DeviceMemory {
+    let floor = |pages: usize| SideLimits { floor_bytes: pages * PAGE_BYTES, cap_bytes: None };
+    DeviceMemory::new(MemoryConfig { total_bytes: 92 * PAGE_BYTES, kv: floor(10), adapters: floor(20) }).unwrap()
+}
+
+/// The found case: K and V have all that is neither in use nor reserve, and an idle adapter lies in the reserve.
+#[test]
+fn an_idle_adapter_in_the_reserve_is_not_used_until_as_much_is_there_beside_it() {
+    let memory = shared_memory();
+    let mut sim = sim(memory.clone());
+    sim.use_once(1);
+    sim.join(3).unwrap();
+    settle(&mut sim);
+    assert!(memory.take(Side::Kv, 24));
+    assert_eq!(memory.used(Side::Adapters), 65, "45 in use, 20 idle, three pages free");
+    sim.join(1).unwrap();
+    settle(&mut sim);
+    assert!(sim.users[0].lease.is_some() && sim.users[1].lease.is_none(), "ten pages would not be left");
+    assert!(newcomer_is_served(&mut sim));
+    // What is missing beside 45, 20 and the reserve is asked of K and V, and then it has its turn.
+    assert_eq!(memory.owes(Side::Kv), 7);
+    memory.give_back(Side::Kv, 7);
+    sim.residency.look_again(sim.now);
+    settle(&mut sim);
+    assert!(sim.users.iter().all(|user| user.lease.is_some()));
+    sim.drain();
+    memory.give_back(Side::Kv, 17);
+}
+
+#[test]
+fn what_another_uses_of_the_reserve_is_not_used_until_as_much_is_there_beside_it() {
+    let memory = shared_memory();
+    let mut sim = sim(memory.clone());
+    assert!(memory.take(Side::Kv, 36));
+    for (tenant, index) in [("other", SMALL), ("greedy", 3)] {
+        sim.join_as(tenant, index).unwrap();
+        settle(&mut sim);
+    }
+    assert_eq!(memory.used(Side::Adapters), 49, "45 beside four of the reserve, seven pages free");
+    assert_eq!(sim.join_as("greedy", SMALL).unwrap(), None, "then the four would be part of it no more");
+    assert_eq!((memory.wanted(Side::Adapters), memory.owes(Side::Kv)), (10, 3));
+    sim.release(2);
+    assert_eq!(memory.wanted(Side::Adapters), 0, "nobody waits for them any more");
+    assert_eq!(sim.join_as("greedy", SMALL).unwrap(), None);
+    memory.give_back(Side::Kv, 3);
+    sim.residency.look_again(sim.now);
+    assert!(!memory.take(Side::Kv, 1), "the pages are kept for the one who asked");
+    settle(&mut sim);
+    assert!(sim.users.iter().all(|user| user.lease.is_some()));
+    assert_eq!(memory.wanted(Side::Adapters), 0);
+    assert!(!memory.take(Side::Kv, 1), "they are the reserve");
+    sim.drain();
+    memory.give_back(Side::Kv, 33);
+}
+
+#[test]
+fn a_request_for_several_that_are_in_memory_leaves_the_reserve_too() {
+    for host_pages in [PAGES, 2 * PAGES] {
+        let limits = limits(PAGES * PAGE_BYTES, host_pages * PAGE_BYTES);
+        let mut sim = Sim::in_pool(limits, ample_memory(), &SIZES.map(|pages| pages * PAGE_BYTES));
+        sim.use_once(2);
+        sim.use_once(0);
+        sim.join(3).unwrap();
+        settle(&mut sim);
+        assert_eq!(sim.residency.totals().device_bytes, PAGES * PAGE_BYTES, "45 pages in use, 30 and five idle");
+        let holder = Some(TenantId::from_stored("tenant"));
+        let (several, digests) = (sim.residency.ask(2, &holder, sim.now), [digest(2), digest(0)]);
+        assert!(sim.residency.poll(several, &digests, sim.now).unwrap().is_none(), "45 and 35 of 70 pages");
+        assert!(newcomer_is_served(&mut sim));
+        sim.release(0);
+        for _ in 0..3 {
+            if let Some(granted) = sim.residency.poll(several, &digests, sim.now).unwrap() {
+                granted.iter().for_each(|(id, _)| sim.residency.release(*id, &holder, sim.now));
+                break;
+            }
+            sim.begin_loads();
+            settle(&mut sim);
+        }
+        sim.drain();
+        assert!(sim.residency.waiting.is_empty(), "it had its turn when the 45 were given back");
+    }
+}
