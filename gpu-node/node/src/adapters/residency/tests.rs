@@ -120,12 +120,14 @@ impl Sim {
             return;
         }
         let User { request, digest, .. } = self.users[at];
-        match self.residency.poll(request, &[digest], self.now) {
+        let polled = self.residency.poll(request, &[digest], self.now);
+        // Also of one that is refused as it enters, since it is late: its load goes on.
+        self.begin_loads();
+        match polled {
             Ok(granted) => {
                 if let Some((id, lease)) = granted.and_then(|mut granted| granted.pop()) {
                     (self.users[at].id, self.users[at].lease) = (id, Some(lease));
                 }
-                self.begin_loads();
             }
             Err(_) => self.release(at),
         }
