@@ -19,6 +19,7 @@ use souk_protocol::manifest::WEIGHTS_FILE;
 use souk_protocol::{Digest, Principal};
 
 use self::complete::Completion;
+pub(crate) use self::parts::PartRequest;
 use self::parts::check_parts;
 use super::in_flight::{InFlight, discard};
 use crate::Registry;
@@ -44,14 +45,6 @@ pub(crate) struct AskedUpload {
     pub(crate) digest: String,
     /// Its length.
     pub(crate) size_bytes: u64,
-}
-
-/// A part that a caller wants to send, unchecked.
-pub(crate) struct PartRequest {
-    /// From 1.
-    pub(crate) number: u64,
-    /// SHA-256 of its bytes.
-    pub(crate) digest: String,
 }
 
 /// Where a part is to be sent.

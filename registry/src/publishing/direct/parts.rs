@@ -2,7 +2,6 @@
 
 use souk_protocol::Digest;
 
-use super::PartRequest;
 use crate::db::DirectUploadRow;
 use crate::error::{Finding, RegistryError};
 use crate::objects::DirectPart;
@@ -11,6 +10,14 @@ use crate::objects::DirectPart;
 const MAX_ADDRESSES: usize = 100;
 /// How many of the missing parts an error names.
 const MAX_NAMED: usize = 8;
+
+/// A part that a caller wants to send, unchecked.
+pub(crate) struct PartRequest {
+    /// From 1.
+    pub(crate) number: u64,
+    /// SHA-256 of its bytes.
+    pub(crate) digest: String,
+}
 
 impl DirectUploadRow {
     /// How many parts it has.
