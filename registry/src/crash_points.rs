@@ -1,6 +1,6 @@
 //! Moments at which the process may end: before and after each transaction that writes, and around each object that is
 //! put in place or removed. A test has the process exit at one of them, starts another on the same data, and looks
-//! whether anything is half done (`tests/api/crashes.rs`).
+//! whether anything is half done (`tests/api/crashes`).
 //!
 //! In builds with debug assertions, and only where the variable `SOUK_CRASH_FILE` names a file: while that file has a
 //! number in it, each pass of a point takes one from it, and the pass that takes the last one ends the process. In

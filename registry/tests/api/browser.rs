@@ -24,8 +24,13 @@ pub(crate) struct Browser {
 impl Browser {
     /// One that has never been anywhere.
     pub(crate) fn new(stack: &Stack) -> Self {
+        Self::at_address(&stack.base_url)
+    }
+
+    /// The same with a server of which the API's address is known.
+    pub(crate) fn at_address(base_url: &str) -> Self {
         let client = Client::builder().redirect(Policy::none()).user_agent("a test").build().unwrap();
-        let origin = stack.base_url.strip_suffix("/registry/v1").unwrap().to_owned();
+        let origin = base_url.strip_suffix("/registry/v1").unwrap().to_owned();
         Self { client, origin, cookies: Mutex::default() }
     }
 
@@ -39,7 +44,12 @@ impl Browser {
 
     /// The same person's with another registry, which has another address.
     pub(crate) fn at(&self, stack: &Stack) -> Self {
-        let other = Self::new(stack);
+        self.moved_to(&stack.base_url)
+    }
+
+    /// The same where the API's address is known.
+    pub(crate) fn moved_to(&self, base_url: &str) -> Self {
+        let other = Self::at_address(base_url);
         *other.cookies.lock().unwrap() = self.cookies.lock().unwrap().clone();
         other
     }

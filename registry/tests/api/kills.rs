@@ -10,7 +10,7 @@ use souk_testkit::Random;
 
 use crate::process::{Process, Start};
 use crate::support::{AdapterFiles, User, body, config_in};
-use crate::whole::check_whole;
+use crate::whole::{check_chains, check_whole};
 
 /// Says how often the registry is killed.
 const KILLS: &str = "SOUK_KILLS";
@@ -270,6 +270,7 @@ async fn killed_at_any_moment_a_registry_has_done_what_it_said_and_does_the_rest
     drop(config_in(folder.path()));
     let start = Start { lease: Some(LEASE), ..Start::default() };
     let mut process = Process::start(folder.path(), start).await;
+    let admin = process.key.clone();
     let mut clients = clients(&process, seed).await;
     let mut random = Random::new(!seed);
     let mut num_cut_off = 0_u64;
@@ -289,6 +290,9 @@ async fn killed_at_any_moment_a_registry_has_done_what_it_said_and_does_the_rest
         let looks = clients.iter_mut().zip(&users).map(|(client, user)| client.look(user));
         futures::future::join_all(looks).await;
         check_whole(folder.path()).await;
+        let num_entries = check_chains(&process.user(&admin)).await;
+        let num_acts: u64 = clients.iter().map(|client| client.num_acts).sum();
+        assert!(num_entries.unsigned_abs() > num_acts, "{num_acts} acts have left {num_entries} entries");
     }
     let num_acts: u64 = clients.iter().map(|client| client.num_acts).sum();
     println!("{num_kills} kills, {num_acts} acts, {num_cut_off} of them cut off");

@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::browser::Browser;
 use crate::support::{Stack, body, in_haste, problem, wait_until};
 
-const VERIFIER: &str = "a-text-that-the-program-has-made-up-and-nobody-knows";
+pub(crate) const VERIFIER: &str = "a-text-that-the-program-has-made-up-and-nobody-knows";
 
 fn challenge() -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER))
@@ -32,8 +32,8 @@ fn address(port: &str) -> String {
     format!("/sign-in/cli?{}", serde_urlencoded::to_string(asked(port)).unwrap())
 }
 
-/// Lets a program have a key; answers where the browser is sent.
-async fn allow(browser: &Browser) -> Url {
+/// Lets a program have a key of a developer's of acme; answers where the browser is sent.
+pub(crate) async fn allow(browser: &Browser) -> Url {
     let page = browser.open(&address("4000")).await;
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.contains("form-action 'self' http://127.0.0.1:4000;"), "{policy}");
@@ -48,7 +48,7 @@ async fn allow(browser: &Browser) -> Url {
     Url::parse(allowed.headers()[LOCATION].to_str().unwrap()).unwrap()
 }
 
-fn code_in(url: &Url) -> String {
+pub(crate) fn code_in(url: &Url) -> String {
     url.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use souk_http::public_url::PublicUrl;
 use souk_registry::Registry;
 
 use crate::support::{LEASE, User, bases, config_in, in_haste, s3_at};
@@ -29,10 +30,14 @@ async fn registry_process() {
     if let Some(endpoint) = said(S3_ENDPOINT) {
         config.objects = s3_at(&endpoint);
     }
+    config.settings.self_service = true;
+    // What delivers would pass crash points of its own.
+    config.settings.webhooks.look_every = Duration::from_secs(3600);
     let registry = Registry::open_embedded(config, bases()).await.unwrap();
     let key = registry.bootstrap().await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    registry.serves_at(PublicUrl::of_this_machine(address).unwrap());
     println!("{READY}{address} {}", key.as_ref().map_or("", |key| key.expose()));
     axum::serve(listener, souk_registry::router(registry).0).await.unwrap();
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use reqwest::StatusCode;
 use sea_orm::DatabaseConnection;
-use souk_registry::{CheckOptions, CheckReport, RegistryConfig, check_objects};
+use souk_registry::{AuditVerifier, CheckOptions, CheckReport, RegistryConfig, check_objects};
 use souk_testkit_s3::S3Server;
 
-use crate::support::{config_in, database_of, number_of, s3_at, wait_until};
+use crate::support::{User, body, config_in, database_of, number_of, s3_at, wait_until};
 
 /// What a registry leaves that is killed, until the collector has ended it.
 const LEFT: [(&str, &str); 6] = [
@@ -65,6 +66,38 @@ pub(crate) async fn check_whole(folder: &Path) {
 pub(crate) async fn check_whole_on(folder: &Path, server: &S3Server) {
     let config = RegistryConfig { objects: s3_at(server.endpoint()), ..config_in(folder) };
     check(folder, &config, || server.names("of/tests/staging/").len() + server.num_running_uploads()).await;
+}
+
+/// Verifies the chains of all tenants and the installation's: no entry is missing, doubled or changed. Answers how many
+/// entries there are.
+pub(crate) async fn check_chains(operator: &User) -> i64 {
+    let mut num_entries = verify_chain(operator, "installation=true").await;
+    let mut cursor = String::new();
+    loop {
+        let page = body(operator.get(&format!("/tenants?limit=100{cursor}")).await, StatusCode::OK).await;
+        for tenant in page["data"].as_array().unwrap() {
+            let name = tenant["name"].as_str().unwrap();
+            let of_tenant = verify_chain(operator, &format!("tenant={name}")).await;
+            assert!(of_tenant > 0, "that {name} was made is its first entry");
+            num_entries += of_tenant;
+        }
+        let Some(next) = page["next_cursor"].as_str() else { return num_entries };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+async fn verify_chain(operator: &User, which: &str) -> i64 {
+    let answer = operator.get(&format!("/audit/export?{which}")).await;
+    assert_eq!(answer.status(), StatusCode::OK, "{which}");
+    let export = answer.text().await.unwrap();
+    let mut verifier = AuditVerifier::new(Vec::new());
+    for line in export.split_inclusive('\n') {
+        verifier.line(line.as_bytes()).unwrap_or_else(|fault| panic!("{which}: {fault}"));
+    }
+    let verified = verifier.finish().unwrap_or_else(|fault| panic!("{which}: {fault}"));
+    // Nothing is removed from these, and the number of the last is how many there are.
+    assert_eq!(verified.first, 1, "{which}");
+    verified.last
 }
 
 async fn check(folder: &Path, config: &RegistryConfig, num_staged: impl Fn() -> usize) {

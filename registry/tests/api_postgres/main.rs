@@ -21,7 +21,7 @@ mod own_provider;
 mod adapters;
 #[path = "../api/audit.rs"]
 mod audit;
-#[path = "../api/crashes.rs"]
+#[path = "../api/crashes/mod.rs"]
 mod crashes;
 #[path = "../api/direct_uploads.rs"]
 mod direct_uploads;
