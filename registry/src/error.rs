@@ -55,6 +55,9 @@ pub enum RegistryError {
     /// The session began with a link that an owner made.
     #[error("this session is confined to one tenant, since an owner of that made the link which it began with")]
     SessionConfined,
+    /// Nobody acts for the tenant any more.
+    #[error("the tenant was erased, or is being erased")]
+    TenantErased,
     /// A tenant keeps an owner.
     #[error("the tenant would have no owner; make another member an owner first")]
     LastOwner,

@@ -73,7 +73,7 @@ impl Registry {
         let name = Name { tenant_id: principal.tenant.to_string(), route, key };
         let claim = format!("clm_{}", Uuid::new_v4().simple());
         let lease = self.config.settings.lease;
-        let transaction = begin_write_of(&self.db, &name.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &principal.tenant).await?;
         let scopes = scopes_to_column(&principal.scopes);
         if idempotent_requests::insert(&transaction, &name, &claim, &scopes, lease).await? {
             transaction.commit().await?;

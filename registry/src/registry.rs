@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use souk_http::public_url::PublicUrl;
+use souk_http::revoked::REMEMBERED;
 use souk_http::token::is_token;
 use souk_migrations::{Expanded, expand, from_a_newer_program};
 use souk_protocol::{BaseModel, Principal};
@@ -34,7 +35,7 @@ use crate::room::Room;
 use crate::seal::Seals;
 use crate::secrets::SecretError;
 use crate::sign_in::{Attempts, Providers};
-use crate::tokens::{REMEMBERED, SigningKeys};
+use crate::tokens::SigningKeys;
 use crate::webhooks::{self, Deliverer};
 use crate::withdrawals::{WithdrawalListener, Withdrawals};
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection};
+use souk_protocol::TenantId;
 use souk_protocol::gate::{Cause, Rules};
 
 use crate::config::RegistryConfig;
@@ -34,14 +35,14 @@ pub(crate) struct Room {
     /// Most that one tenant may store, in bytes.
     most_of_one: Option<u64>,
     /// Bytes that were announced and not written yet, by tenant. Locked without an await.
-    to_come: Arc<Mutex<HashMap<String, u64>>>,
+    to_come: Arc<Mutex<HashMap<TenantId, u64>>>,
 }
 
 /// Room that an upload counts on, until it is dropped.
 pub(crate) struct Claim {
     room: Room,
     db: DatabaseConnection,
-    tenant_id: String,
+    tenant: TenantId,
     /// Bytes that may come before more is asked for.
     announced: u64,
     came: u64,
@@ -63,11 +64,11 @@ impl Room {
     pub(crate) async fn claim(
         &self,
         db: &DatabaseConnection,
-        tenant_id: &str,
+        tenant: &TenantId,
         announced: u64,
     ) -> Result<Claim, RegistryError> {
-        let (db, tenant_id) = (db.clone(), tenant_id.to_owned());
-        let mut claim = Claim { room: self.clone(), db, tenant_id, announced: 0, came: 0, looked_at: 0, to_come: 0 };
+        let (db, tenant) = (db.clone(), tenant.clone());
+        let mut claim = Claim { room: self.clone(), db, tenant, announced: 0, came: 0, looked_at: 0, to_come: 0 };
         claim.grow(announced).await?;
         Ok(claim)
     }
@@ -90,7 +91,7 @@ impl Room {
         ))
     }
 
-    fn to_come(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+    fn to_come(&self) -> MutexGuard<'_, HashMap<TenantId, u64>> {
         // Each change is one addition, so a panic elsewhere leaves nothing half done.
         self.to_come.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,13 +100,13 @@ impl Room {
     pub(crate) async fn check(
         &self,
         db: &impl ConnectionTrait,
-        tenant_id: &str,
+        tenant: &TenantId,
         asked: u64,
     ) -> Result<(), RegistryError> {
-        let stored = tenants::stored(db, tenant_id, SMALL_BYTES).await?;
+        let stored = tenants::stored(db, tenant, SMALL_BYTES).await?;
         let (own_to_come, all_to_come) = {
             let to_come = self.to_come();
-            (to_come.get(tenant_id).copied().unwrap_or_default(), to_come.values().sum::<u64>())
+            (to_come.get(tenant).copied().unwrap_or_default(), to_come.values().sum::<u64>())
         };
         let (held, used) = (stored.own.saturating_add(own_to_come), stored.all.saturating_add(all_to_come));
         if let Some(most) = self.most_of_one.filter(|most| held.saturating_add(asked) > *most) {
@@ -156,20 +157,20 @@ impl Claim {
     }
 
     async fn grow(&mut self, more: u64) -> Result<(), RegistryError> {
-        self.room.check(&self.db, &self.tenant_id, more).await?;
-        *self.room.to_come().entry(self.tenant_id.clone()).or_default() += more;
+        self.room.check(&self.db, &self.tenant, more).await?;
+        *self.room.to_come().entry(self.tenant.clone()).or_default() += more;
         self.announced += more;
         self.to_come += more;
         // Two may have been let in at the same moment; then neither is.
-        self.room.check(&self.db, &self.tenant_id, 0).await
+        self.room.check(&self.db, &self.tenant, 0).await
     }
 
     fn give_back(&self, bytes: u64) {
         let mut to_come = self.room.to_come();
-        if let Some(left) = to_come.get_mut(&self.tenant_id) {
+        if let Some(left) = to_come.get_mut(&self.tenant) {
             *left -= bytes;
             if *left == 0 {
-                to_come.remove(&self.tenant_id);
+                to_come.remove(&self.tenant);
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use sea_orm::DbErr;
+use souk_http::revoked::REMEMBERED;
 use souk_protocol::KeyId;
 use souk_protocol::internal::{HEARTBEAT, Line};
 use tokio::sync::watch;
@@ -15,7 +16,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::Registry;
 use crate::db::{api_keys, now_ms, services, versions, withdrawals};
-use crate::tokens::REMEMBERED;
 use crate::withdrawals::{WithdrawalListener, Withdrawn};
 
 /// Rows that are read at a time.

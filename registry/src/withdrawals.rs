@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseConnection;
+use souk_http::revoked::RevokedKeys;
 use souk_protocol::{AdapterName, Deprived, Digest, KeyId, TenantId};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::changes::Changes;
 use crate::db::withdrawals;
-use crate::tokens::RevokedKeys;
 
 /// How many acts of withdrawing a listener may be behind: far more than are made while it ends the answers of one. An act
 /// counts once, whatever it withdraws: a key may take any number along that were made with it.

@@ -84,7 +84,7 @@ impl Registry {
         check_gated(principal, &adapter)?;
         new.check()?;
         let to = self.grantee(&adapter, tenant).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         still_there(&transaction, &adapter).await?;
         let before = adapter_grants::get(&transaction, &adapter.id, &to).await?;
         if before.is_none() {
@@ -162,7 +162,7 @@ impl Registry {
     ) -> Result<(Form, i64), RegistryError> {
         let adapter = self.adapter_for(principal, Action::SetGate, owner, name).await?;
         new.check()?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         still_there(&transaction, &adapter).await?;
         let row = adapter_gates::Model {
             adapter_id: adapter.id.clone(),
@@ -206,8 +206,7 @@ impl Registry {
 
     /// The tenant of this name, which is not the adapter's own.
     async fn grantee(&self, adapter: &AdapterRow, name: &str) -> Result<TenantId, RegistryError> {
-        let found = tenants::named(&self.db, name).await?;
-        let found = found.ok_or_else(|| RegistryError::NotFound { what: "tenant", name: name.to_owned() })?;
+        let found = self.tenant_named(name).await?;
         if found.id == adapter.tenant_id {
             let finding = Finding::field("tenant", format!("another tenant than the owner, given `{name}`"));
             RegistryError::unless_valid(vec![finding])?;
@@ -288,7 +287,7 @@ pub(super) async fn tell(
     subject: &str,
     payload: serde_json::Value,
 ) -> Result<(), DbErr> {
-    let event = Event { tenant_id: tenant.as_str(), kind: Kind::AccessDecided, subject, payload };
+    let event = Event { tenant, kind: Kind::AccessDecided, subject, payload };
     events::emit(transaction, event).await
 }
 

@@ -64,7 +64,7 @@ impl Registry {
         let adapter = seen.row;
         let (form, days) = gate_of(&self.db, &adapter.id).await?;
         let answers = form.answered(answers)?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         still_there(&transaction, &adapter).await?;
         if access_requests::is_pending(&transaction, &adapter.id, &principal.tenant).await? {
             return Err(RegistryError::AlreadyExists { what: "request for access to", name: adapter.full_name() });
@@ -96,7 +96,12 @@ impl Registry {
         let (adapter_name, tenant) = (adapter.full_name(), principal.tenant_name.clone());
         let payload =
             json!({ "request": row.id, "adapter": adapter_name, "tenant": tenant, "due_at_ms": row.due_at_ms });
-        let event = Event { tenant_id: &row.owner_id, kind: Kind::AccessRequested, subject: &row.id, payload };
+        let event = Event {
+            tenant: &TenantId::from_stored(&row.owner_id),
+            kind: Kind::AccessRequested,
+            subject: &row.id,
+            payload,
+        };
         events::emit(&transaction, event).await?;
         let details = json!({ "adapter": row.adapter_id, "tenant": row.tenant_id });
         let act = Act { tenant_id: &row.tenant_id, action: "access.requested", subject: &row.id, details };
@@ -130,7 +135,7 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<RequestDetails>, RegistryError> {
         require(principal, Action::ListReceivedRequests)?;
-        let tenant = self.tenant_named(principal, which.tenant.as_deref()).await?;
+        let tenant = self.tenant_meant(principal, which.tenant.as_deref()).await?;
         let adapter = match &which.adapter {
             None => None,
             Some(name) => match adapters::ever(&self.db, name.owner(), name.name()).await? {
@@ -181,11 +186,6 @@ impl Registry {
             row,
         };
         Ok(rows.into_iter().map(details).collect())
-    }
-
-    /// The tenant that is meant: the caller's own, or for an operator the one named.
-    async fn tenant_named(&self, principal: &Principal, name: Option<&str>) -> Result<TenantId, RegistryError> {
-        self.tenant_of_keys(principal, name).await
     }
 }
 

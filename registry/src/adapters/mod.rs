@@ -81,8 +81,8 @@ impl Registry {
             // Without a version it is no model.
             listed_as: String::new(),
         };
-        let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
-        tenants::lock(&transaction, &row.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &row.tenant()).await?;
+        tenants::lock(&transaction, &row.tenant()).await?;
         let given = adapters::count_of(&transaction, &principal.tenant).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_adapters_per_tenant, |given, limit| {
             let (of, setting) = (format!("`{}`", row.owner), "registry.max_adapters_per_tenant");
@@ -174,7 +174,7 @@ impl Registry {
         let hides = visibility.is_some_and(|visibility| visibility.hides_from_some_that(before));
         // Withdrawals are numbered in the order of their commits.
         let transaction =
-            if hides { begin_write(&self.db).await? } else { begin_write_of(&self.db, &row.tenant_id).await? };
+            if hides { begin_write(&self.db).await? } else { begin_write_of(&self.db, &row.tenant()).await? };
         if !adapters::update(&transaction, &row).await? {
             return Err(adapter_not_found(owner, name));
         }
@@ -196,7 +196,7 @@ impl Registry {
         name: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteAdapter, owner, name).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         // Of two that delete it at once, one has.
         let freed = delete_rows(&transaction, &adapter).await?.ok_or_else(|| adapter_not_found(owner, name))?;
         note(&transaction, principal, &adapter, "adapter.deleted", json!({ "adapter": adapter.id })).await?;
@@ -239,7 +239,7 @@ pub(crate) async fn delete_rows(
     adapter_gates::delete_of_adapter(transaction, &adapter.id).await?;
     access_requests::reject_of_adapter(transaction, &adapter.id, "the adapter was deleted").await?;
     let freed = version_files::delete_of_adapter(transaction, &adapter.id).await?;
-    tenants::add_stored(transaction, &adapter.tenant_id, -freed.size_bytes).await?;
+    tenants::add_stored(transaction, &adapter.tenant(), -freed.size_bytes).await?;
     versions::delete_of_adapter(transaction, &adapter.id).await?;
     db::blobs::release(transaction, &freed.digests).await?;
     Ok(Some(freed.digests))
@@ -261,7 +261,7 @@ async fn note(
 /// That an adapter is hidden from others than its owner. Those that may still call it come again.
 fn hidden(adapter: &AdapterRow) -> Withdrawn {
     let name = AdapterName::new(&adapter.owner, &adapter.name).expect("only checked names are stored");
-    Withdrawn::Access { adapter: name, from: Deprived::AllBut(TenantId::from_stored(&adapter.tenant_id)) }
+    Withdrawn::Access { adapter: name, from: Deprived::AllBut(adapter.tenant()) }
 }
 
 fn check_description(description: &str) -> Option<Finding> {

@@ -5,7 +5,7 @@ use souk_protocol::{Principal, Scope};
 use super::line::{Entry, FORMAT, First, Last, written};
 use super::{FIRST, INSTALLATION};
 use crate::Registry;
-use crate::db::{AuditEntryRow, PublishedHeadRow, audit_entries, audit_heads, published_heads, tenants};
+use crate::db::{AuditEntryRow, PublishedHeadRow, audit_entries, audit_heads, published_heads};
 use crate::error::RegistryError;
 use crate::rights::{Action, require};
 use crate::slice::{Slice, wrong_cursor};
@@ -83,23 +83,14 @@ impl Registry {
 
     /// The chain that is meant, if the caller may read it: its tenant's own, or with the scope `admin` any.
     async fn chain_of(&self, principal: &Principal, request: &ChainRequest) -> Result<String, RegistryError> {
-        let is_operator = principal.may(Scope::Admin);
         if request.installation {
-            return if is_operator {
+            return if principal.may(Scope::Admin) {
                 Ok(INSTALLATION.to_owned())
             } else {
                 Err(RegistryError::MissingScope(Scope::Admin))
             };
         }
-        let others = request.tenant.as_deref().filter(|name| *name != principal.tenant_name);
-        match others {
-            None => Ok(principal.tenant.to_string()),
-            Some(_) if !is_operator => Err(RegistryError::MissingScope(Scope::Admin)),
-            Some(name) => {
-                let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-                Ok(tenants::named(&self.db, name).await?.ok_or_else(not_found)?.id)
-            }
-        }
+        Ok(self.tenant_meant(principal, request.tenant.as_deref()).await?.to_string())
     }
 }
 

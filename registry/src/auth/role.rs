@@ -13,7 +13,7 @@ pub(crate) async fn scopes_of(
     tenant: &TenantId,
     person: &PersonId,
 ) -> Result<Option<Scopes>, DbErr> {
-    let member = members::get(connection, tenant.as_str(), person.as_str()).await?;
+    let member = members::get(connection, tenant, person.as_str()).await?;
     Ok(member.map(|member| Role::from_column(&member.role).scopes()))
 }
 
@@ -22,7 +22,7 @@ pub(crate) async fn scopes_of(
 pub(crate) async fn effective(connection: &impl ConnectionTrait, key: &KeyRow) -> Result<Option<Scopes>, DbErr> {
     let own = scopes_from_column(&key.scopes);
     let Some(person) = &key.person_id else { return Ok(Some(own)) };
-    let (tenant, person) = (TenantId::from_stored(&key.tenant_id), PersonId::from_stored(person));
+    let (tenant, person) = (key.tenant(), PersonId::from_stored(person));
     let of_role = scopes_of(connection, &tenant, &person).await?;
     Ok(of_role.map(|of_role| own.intersection(&of_role).copied().collect()))
 }

@@ -25,23 +25,23 @@ impl Collector {
     /// Erases the tenant that is due for the longest time, if there is one.
     pub(super) async fn erase_due_tenant(&self) -> Result<(), RegistryError> {
         let Some(due) = tenant_erasures::first_due(&self.db).await? else { return Ok(()) };
-        let tenant_id = &due.tenant_id;
-        self.end_who_acts(tenant_id, &due.requested_by).await?;
-        while let Some(adapter) = adapters::any_of(&self.db, tenant_id).await? {
+        let (tenant, tenant_id) = (&due.tenant(), due.tenant_id.as_str());
+        self.end_who_acts(tenant, &due.requested_by).await?;
+        while let Some(adapter) = adapters::any_of(&self.db, tenant).await? {
             self.erase_adapter(&adapter).await?;
         }
         for table in TABLES {
             loop {
-                let transaction = begin_write_of(&self.db, tenant_id).await?;
-                let is_more = table.erase(&transaction, tenant_id, AT_ONCE).await?;
+                let transaction = begin_write_of(&self.db, tenant).await?;
+                let is_more = table.erase(&transaction, tenant, AT_ONCE).await?;
                 transaction.commit().await?;
                 if !is_more {
                     break;
                 }
             }
         }
-        let transaction = begin_write_of(&self.db, tenant_id).await?;
-        if tenant_erasures::note_done(&transaction, tenant_id).await? {
+        let transaction = begin_write_of(&self.db, tenant).await?;
+        if tenant_erasures::note_done(&transaction, tenant).await? {
             let act = Act { tenant_id, action: "tenant.erased", subject: tenant_id, details: json!({}) };
             audit::append(&transaction, Actor::System, act).await?;
         }
@@ -53,17 +53,17 @@ impl Collector {
 
     /// Ends all with which somebody may act for a tenant, for who asked for its erasure, so that nobody does anything while it
     /// goes: what is left of its keys, memberships with the sessions of who had them, and invitations.
-    async fn end_who_acts(&self, tenant_id: &str, by: &str) -> Result<(), RegistryError> {
+    async fn end_who_acts(&self, tenant: &TenantId, by: &str) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
-        invitations::delete_all_of(&transaction, tenant_id).await?;
+        invitations::delete_all_of(&transaction, tenant).await?;
         let mut withdrawn = Vec::new();
-        for person in members::delete_all_of(&transaction, tenant_id).await? {
+        for person in members::delete_all_of(&transaction, tenant).await? {
             withdrawn.extend(sessions::ids_of_person(&transaction, &person).await?);
         }
         for some in withdrawn.chunks(MAX_IN) {
             sessions::end(&transaction, some).await?;
         }
-        let unrevoked = api_keys::unrevoked_of(&transaction, &TenantId::from_stored(tenant_id)).await?;
+        let unrevoked = api_keys::unrevoked_of(&transaction, tenant).await?;
         let ids: Vec<_> = unrevoked.into_iter().map(|key| key.id).collect();
         for some in ids.chunks(MAX_IN) {
             api_keys::revoke(&transaction, some, Some(by), Some("erased")).await?;
@@ -74,6 +74,7 @@ impl Collector {
         withdrawals::insert_all(&transaction, "", rows).await?;
         if !ids.is_empty() {
             let details = json!({ "keys": ids, "revoked_for": "erased" });
+            let tenant_id = tenant.as_str();
             let act = Act { tenant_id, action: "key.revoked", subject: tenant_id, details };
             audit::append(&transaction, Actor::System, act).await?;
         }

@@ -33,6 +33,10 @@ pub struct Model {
 no_relations!();
 
 impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+
     /// `owner/name`.
     pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.owner, self.name)
@@ -213,8 +217,8 @@ fn existing() -> Select<Entity> {
 }
 
 /// Some adapter of a tenant that was not deleted.
-pub(crate) async fn any_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Option<Model>, DbErr> {
-    existing().filter(Column::TenantId.eq(tenant_id)).one(connection).await
+pub(crate) async fn any_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Option<Model>, DbErr> {
+    existing().filter(Column::TenantId.eq(tenant.as_str())).one(connection).await
 }
 
 /// How many adapters a tenant has.

@@ -62,6 +62,12 @@ impl Related<tenants::Entity> for Entity {
 
 impl ActiveModelBehavior for ActiveModel {}
 
+impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+}
+
 pub(crate) async fn any_exist(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
     Ok(Entity::find().limit(1).one(connection).await?.is_some())
 }

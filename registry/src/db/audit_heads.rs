@@ -16,22 +16,22 @@ pub struct Model {
 }
 no_relations!();
 
-/// The end of a chain as it is now; `None` for one that was never begun.
-pub(crate) async fn get(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id(tenant_id).one(connection).await
+/// The end of a chain, a tenant's or the installation's, as it is now; `None` for one that was never begun.
+pub(crate) async fn get(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(chain).one(connection).await
 }
 
 /// The end of a chain, which nobody else moves before the transaction ends. `first` is the hash that the first entry follows.
-pub(crate) async fn lock(connection: &impl ConnectionTrait, tenant_id: &str, first: &str) -> Result<Model, DbErr> {
-    let locked = || Entity::find_by_id(tenant_id).lock_exclusive();
+pub(crate) async fn lock(connection: &impl ConnectionTrait, chain: &str, first: &str) -> Result<Model, DbErr> {
+    let locked = || Entity::find_by_id(chain).lock_exclusive();
     if let Some(head) = locked().one(connection).await? {
         return Ok(head);
     }
-    let row = ActiveModel { tenant_id: Set(tenant_id.to_owned()), number: Set(0), hash: Set(first.to_owned()) };
+    let row = ActiveModel { tenant_id: Set(chain.to_owned()), number: Set(0), hash: Set(first.to_owned()) };
     // Of two who begin a chain at once, the second waits here for the first's row.
     let once = OnConflict::column(Column::TenantId).do_nothing().to_owned();
     Entity::insert(row).on_conflict(once).exec_without_returning(connection).await?;
-    locked().one(connection).await?.ok_or_else(|| DbErr::RecordNotFound(format!("audit head of {tenant_id}")))
+    locked().one(connection).await?.ok_or_else(|| DbErr::RecordNotFound(format!("audit head of {chain}")))
 }
 
 /// Moves the end of a chain that [`lock`] gave.

@@ -12,7 +12,7 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait as _, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr,
     SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
-use souk_protocol::{Principal, Scope};
+use souk_protocol::{Principal, Scope, TenantId};
 
 use super::postgres::{Postgres, PostgresError};
 use super::settings::{BUSY_TIMEOUT, DatabaseSettings};
@@ -138,10 +138,10 @@ pub(crate) async fn begin_write(db: &DatabaseConnection) -> Result<Write, DbErr>
 
 /// The same for what belongs to one tenant: on PostgreSQL it excludes the writers of that tenant, and of several tenants
 /// at once, but not those of others. Of what tenants share it may write blobs, in the order of their digests.
-pub(crate) async fn begin_write_of(db: &DatabaseConnection, tenant_id: &str) -> Result<Write, DbErr> {
+pub(crate) async fn begin_write_of(db: &DatabaseConnection, tenant: &TenantId) -> Result<Write, DbErr> {
     let transaction = begin_row_write(db).await?;
     // Tenants with the same number wait for each other without need.
-    let number = i32::from_ne_bytes(crc32fast::hash(tenant_id.as_bytes()).to_ne_bytes());
+    let number = i32::from_ne_bytes(crc32fast::hash(tenant.as_str().as_bytes()).to_ne_bytes());
     let all = format!("pg_advisory_xact_lock_shared({})", Lock::Writers as i32);
     let own = format!("pg_advisory_xact_lock({}, {number})", Lock::Tenant as i32);
     lock(&transaction, format!("{all}, {own}")).await?;

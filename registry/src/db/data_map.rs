@@ -3,6 +3,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{FromQueryResult as _, JsonValue, Statement, Value};
+use souk_protocol::TenantId;
 
 /// What is known of a table.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +137,7 @@ impl Table {
     pub(crate) async fn rows(
         &self,
         connection: &impl ConnectionTrait,
-        tenant_id: &str,
+        tenant: &TenantId,
         after: Option<Vec<Value>>,
         limit: u64,
     ) -> Result<Vec<(Vec<Value>, JsonValue)>, DbErr> {
@@ -144,7 +145,7 @@ impl Table {
         let (name, key) = (self.name, self.key.join(", "));
         let more = self.more.map(|more| format!(", {more}")).unwrap_or_default();
         let mut query = format!("SELECT {name}.*{more} FROM {name} WHERE {of_tenant}");
-        let mut values = vec![Value::from(tenant_id)];
+        let mut values = vec![Value::from(tenant.as_str())];
         if let Some(after) = after {
             let places: Vec<_> = (2..).take(after.len()).map(|place| format!("${place}")).collect();
             query.push_str(&format!(" AND ({key}) > ({})", places.join(", ")));
@@ -174,7 +175,7 @@ impl Table {
     pub(crate) async fn erase(
         &self,
         connection: &impl ConnectionTrait,
-        tenant_id: &str,
+        tenant: &TenantId,
         limit: u64,
     ) -> Result<bool, DbErr> {
         let Some(of_tenant) = self.of_tenant else { return Ok(false) };
@@ -195,7 +196,7 @@ impl Table {
             }
         };
         let backend = connection.get_database_backend();
-        let statement = Statement::from_sql_and_values(backend, statement, [Value::from(tenant_id)]);
+        let statement = Statement::from_sql_and_values(backend, statement, [Value::from(tenant.as_str())]);
         Ok(connection.execute_raw(statement).await?.rows_affected() == limit)
     }
 }
@@ -233,11 +234,12 @@ mod tests {
     #[tokio::test]
     async fn every_table_can_be_read_and_erased_as_it_says() {
         let db = database().await;
+        let tenant = TenantId::from_stored("ten_1");
         for table in TABLES {
-            assert_eq!(table.rows(&db, "ten_1", None, 10).await.unwrap().len(), 0, "{}", table.name);
+            assert_eq!(table.rows(&db, &tenant, None, 10).await.unwrap().len(), 0, "{}", table.name);
             let after = table.key.iter().map(|_| Value::from("x")).collect();
-            table.rows(&db, "ten_1", Some(after), 10).await.unwrap();
-            assert!(!table.erase(&db, "ten_1", 10).await.unwrap(), "{}", table.name);
+            table.rows(&db, &tenant, Some(after), 10).await.unwrap();
+            assert!(!table.erase(&db, &tenant, 10).await.unwrap(), "{}", table.name);
         }
     }
 }

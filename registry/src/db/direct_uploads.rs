@@ -4,6 +4,7 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait as _, Query};
 use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use souk_protocol::TenantId;
 
 use super::clock::clock_ms;
 use super::uploads;
@@ -24,6 +25,12 @@ pub struct Model {
     pub expires_at_ms: i64,
 }
 no_relations!();
+
+impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+}
 
 pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
     Entity::insert(row.into_active_model()).exec_without_returning(connection).await.map(|_| ())
@@ -61,17 +68,17 @@ pub(crate) async fn unexpired(connection: &impl ConnectionTrait, upload_id: &str
 }
 
 /// How many a tenant has.
-pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
-    Entity::find().filter(Column::TenantId.eq(tenant_id)).count(connection).await
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
+    Entity::find().filter(Column::TenantId.eq(tenant.as_str())).count(connection).await
 }
 
 /// Bytes that are announced: of one tenant, or of all.
-pub(crate) async fn announced(connection: &impl ConnectionTrait, tenant_id: Option<&str>) -> Result<u64, DbErr> {
+pub(crate) async fn announced(connection: &impl ConnectionTrait, tenant: Option<&TenantId>) -> Result<u64, DbErr> {
     // PostgreSQL adds 64-bit integers to something wider.
     let sum = Expr::cust("CAST(SUM(size_bytes) AS BIGINT)");
     let mut query = Entity::find().select_only().expr(sum);
-    if let Some(id) = tenant_id {
-        query = query.filter(Column::TenantId.eq(id));
+    if let Some(tenant) = tenant {
+        query = query.filter(Column::TenantId.eq(tenant.as_str()));
     }
     let sum = query.into_tuple::<Option<i64>>().one(connection).await?.flatten();
     Ok(u64::try_from(sum.unwrap_or_default()).unwrap_or_default())

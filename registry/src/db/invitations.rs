@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use souk_protocol::TenantId;
 
 use super::clock::now_ms;
 
@@ -24,6 +25,10 @@ pub struct Model {
 no_relations!();
 
 impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+
     /// Whether it can be used now.
     pub(crate) fn is_open(&self) -> bool {
         self.accepted_at_ms.is_none() && self.revoked_at_ms.is_none() && self.expires_at_ms > now_ms()
@@ -41,11 +46,11 @@ pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<O
 /// The next `limit` invitations of a tenant after the id `after`, by id.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     after: Option<String>,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
-    let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id)).order_by_asc(Column::Id).limit(limit);
+    let mut query = Entity::find().filter(Column::TenantId.eq(tenant.as_str())).order_by_asc(Column::Id).limit(limit);
     if let Some(id) = after {
         query = query.filter(Column::Id.gt(id));
     }
@@ -53,8 +58,8 @@ pub(crate) async fn list(
 }
 
 /// How many invitations of a tenant can be used now.
-pub(crate) async fn count_open(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
-    Entity::find().filter(Column::TenantId.eq(tenant_id)).filter(open()).count(connection).await
+pub(crate) async fn count_open(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
+    Entity::find().filter(Column::TenantId.eq(tenant.as_str())).filter(open()).count(connection).await
 }
 
 /// Uses an invitation; answers whether it could be used. Of several who do so at once, one is told that it could.
@@ -77,8 +82,8 @@ pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str) -> Resul
     Ok(update.exec(connection).await?.rows_affected > 0)
 }
 
-pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<(), DbErr> {
-    Entity::delete_many().filter(Column::TenantId.eq(tenant_id)).exec(connection).await.map(|_| ())
+pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<(), DbErr> {
+    Entity::delete_many().filter(Column::TenantId.eq(tenant.as_str())).exec(connection).await.map(|_| ())
 }
 
 /// Takes the address out of those that a person used.

@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
+use souk_protocol::TenantId;
 
 use super::clock::now_ms;
 use super::tenants;
@@ -31,12 +32,18 @@ impl Related<tenants::Entity> for Entity {
 
 impl ActiveModelBehavior for ActiveModel {}
 
+impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+}
+
 pub(crate) async fn get(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     person_id: &str,
 ) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id((tenant_id.to_owned(), person_id.to_owned())).one(connection).await
+    Entity::find_by_id((tenant.to_string(), person_id.to_owned())).one(connection).await
 }
 
 /// The tenants that a person is a member of, at most `limit`, by name.
@@ -53,11 +60,12 @@ pub(crate) async fn of_person(
 /// The next `limit` members of a tenant after the person `after`, by the persons' ids.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     after: Option<String>,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
-    let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id)).order_by_asc(Column::PersonId).limit(limit);
+    let mut query =
+        Entity::find().filter(Column::TenantId.eq(tenant.as_str())).order_by_asc(Column::PersonId).limit(limit);
     if let Some(person) = after {
         query = query.filter(Column::PersonId.gt(person));
     }
@@ -65,8 +73,8 @@ pub(crate) async fn list(
 }
 
 /// Removes all members of a tenant; answers who they were.
-pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<String>, DbErr> {
-    let of_tenant = Column::TenantId.eq(tenant_id);
+pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Vec<String>, DbErr> {
+    let of_tenant = Column::TenantId.eq(tenant.as_str());
     let persons = Entity::find().select_only().column(Column::PersonId).filter(of_tenant.clone());
     let persons = persons.order_by_asc(Column::PersonId).into_tuple().all(connection).await?;
     Entity::delete_many().filter(of_tenant).exec(connection).await?;
@@ -76,10 +84,10 @@ pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant_id: 
 /// How many members a tenant has; of one role, or in all.
 pub(crate) async fn count_of(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     role: Option<&str>,
 ) -> Result<u64, DbErr> {
-    let mut query = Entity::find().filter(Column::TenantId.eq(tenant_id));
+    let mut query = Entity::find().filter(Column::TenantId.eq(tenant.as_str()));
     if let Some(role) = role {
         query = query.filter(Column::Role.eq(role));
     }
@@ -94,12 +102,12 @@ pub(crate) async fn count_as(connection: &impl ConnectionTrait, person_id: &str,
 /// A unique violation says that the person is a member.
 pub(crate) async fn insert(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     person_id: &str,
     role: &str,
 ) -> Result<Model, DbErr> {
     let row = ActiveModel {
-        tenant_id: Set(tenant_id.to_owned()),
+        tenant_id: Set(tenant.to_string()),
         person_id: Set(person_id.to_owned()),
         role: Set(role.to_owned()),
         joined_at_ms: Set(now_ms()),

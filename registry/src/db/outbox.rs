@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
+use souk_protocol::TenantId;
 
 use super::clock::now_ms;
 
@@ -22,14 +23,14 @@ no_relations!();
 pub(crate) async fn insert(
     connection: &impl ConnectionTrait,
     event_id: String,
-    tenant_id: &str,
+    tenant: &TenantId,
     kind: &str,
     subject: &str,
     payload: String,
 ) -> Result<(), DbErr> {
     let row = ActiveModel {
         event_id: Set(event_id),
-        tenant_id: Set(tenant_id.to_owned()),
+        tenant_id: Set(tenant.to_string()),
         kind: Set(kind.to_owned()),
         subject: Set(subject.to_owned()),
         payload: Set(payload),

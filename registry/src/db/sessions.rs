@@ -5,6 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use souk_protocol::TenantId;
 
 use super::clock::{clock_ms_ago, now_ms};
 
@@ -58,9 +59,9 @@ pub(crate) async fn note_use(connection: &impl ConnectionTrait, id: &str, at_ms:
 }
 
 /// Chooses the tenant that it acts for; answers whether it was not ended meanwhile.
-pub(crate) async fn choose(connection: &impl ConnectionTrait, id: &str, tenant_id: &str) -> Result<bool, DbErr> {
+pub(crate) async fn choose(connection: &impl ConnectionTrait, id: &str, tenant: &TenantId) -> Result<bool, DbErr> {
     let update = Entity::update_many()
-        .col_expr(Column::TenantId, tenant_id.into())
+        .col_expr(Column::TenantId, tenant.as_str().into())
         .filter(Column::Id.eq(id))
         .filter(Column::EndedAtMs.is_null());
     Ok(update.exec(connection).await?.rows_affected > 0)

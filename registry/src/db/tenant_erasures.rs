@@ -3,6 +3,7 @@
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{IntoActiveModel as _, QueryOrder as _};
+use souk_protocol::TenantId;
 
 use super::clock::now_ms;
 
@@ -18,8 +19,14 @@ pub struct Model {
 }
 no_relations!();
 
-pub(crate) async fn get(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id(tenant_id).one(connection).await
+pub(crate) async fn get(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(tenant.as_str()).one(connection).await
+}
+
+impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
 }
 
 /// Notes a request, in the place of one that was made before.
@@ -31,14 +38,14 @@ pub(crate) async fn put(connection: &impl ConnectionTrait, row: Model) -> Result
 }
 
 /// Takes a request back that was not carried out; answers whether there was one.
-pub(crate) async fn delete(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<bool, DbErr> {
-    let open = Entity::delete_many().filter(Column::TenantId.eq(tenant_id)).filter(Column::DoneAtMs.is_null());
+pub(crate) async fn delete(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<bool, DbErr> {
+    let open = Entity::delete_many().filter(Column::TenantId.eq(tenant.as_str())).filter(Column::DoneAtMs.is_null());
     Ok(open.exec(connection).await?.rows_affected > 0)
 }
 
 /// Whether a tenant was erased, or is being erased now.
-pub(crate) async fn has_begun(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<bool, DbErr> {
-    Ok(get(connection, tenant_id).await?.is_some_and(|row| row.done_at_ms.is_some() || row.due_at_ms <= now_ms()))
+pub(crate) async fn has_begun(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<bool, DbErr> {
+    Ok(get(connection, tenant).await?.is_some_and(|row| row.done_at_ms.is_some() || row.due_at_ms <= now_ms()))
 }
 
 /// The request that is due for the longest time.
@@ -48,8 +55,8 @@ pub(crate) async fn first_due(connection: &impl ConnectionTrait) -> Result<Optio
 }
 
 /// Notes that a request was carried out; answers whether it still was to be.
-pub(crate) async fn note_done(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<bool, DbErr> {
+pub(crate) async fn note_done(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<bool, DbErr> {
     let update = Entity::update_many().col_expr(Column::DoneAtMs, now_ms().into());
-    let open = update.filter(Column::TenantId.eq(tenant_id)).filter(Column::DoneAtMs.is_null());
+    let open = update.filter(Column::TenantId.eq(tenant.as_str())).filter(Column::DoneAtMs.is_null());
     Ok(open.exec(connection).await?.rows_affected > 0)
 }

@@ -20,6 +20,12 @@ pub struct Model {
 }
 no_relations!();
 
+impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.id)
+    }
+}
+
 pub(crate) async fn named(connection: &impl ConnectionTrait, name: &str) -> Result<Option<Model>, DbErr> {
     Entity::find().filter(Column::Name.eq(name)).one(connection).await
 }
@@ -31,8 +37,8 @@ pub(crate) async fn by_ids(
     Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
 }
 
-pub(crate) async fn of_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id(id).one(connection).await
+pub(crate) async fn of_id(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(tenant.as_str()).one(connection).await
 }
 
 pub(crate) async fn insert(connection: &impl ConnectionTrait, name: &str) -> Result<Model, DbErr> {
@@ -55,33 +61,35 @@ pub(crate) struct Stored {
     pub(crate) num_large: u64,
 }
 
-/// What the tenant `id` and all have stored; `little` is what does not count as much.
-pub(crate) async fn stored(connection: &impl ConnectionTrait, id: &str, little: u64) -> Result<Stored, DbErr> {
+/// What a tenant and all have stored; `little` is what does not count as much.
+pub(crate) async fn stored(connection: &impl ConnectionTrait, tenant: &TenantId, little: u64) -> Result<Stored, DbErr> {
     let bytes = |sum: Option<i64>| u64::try_from(sum.unwrap_or_default()).unwrap_or_default();
     let stored = || Entity::find().select_only().column(Column::StoredBytes);
-    let own = stored().filter(Column::Id.eq(id)).into_tuple::<i64>().one(connection).await?;
+    let own = stored().filter(Column::Id.eq(tenant.as_str())).into_tuple::<i64>().one(connection).await?;
     // PostgreSQL adds 64-bit integers to something wider.
     let sum = Expr::cust("CAST(SUM(stored_bytes) AS BIGINT)");
     let all = Entity::find().select_only().expr(sum).into_tuple::<Option<i64>>().one(connection).await?;
     let little = i64::try_from(little).unwrap_or(i64::MAX);
-    let large = Entity::find().filter(Column::StoredBytes.gt(little)).filter(Column::Id.ne(id));
+    let large = Entity::find().filter(Column::StoredBytes.gt(little)).filter(Column::Id.ne(tenant.as_str()));
     // What clients are sending straight to the store counts as if it were there.
-    let (own_sent, all_sent) =
-        (direct_uploads::announced(connection, Some(id)).await?, direct_uploads::announced(connection, None).await?);
+    let (own_sent, all_sent) = (
+        direct_uploads::announced(connection, Some(tenant)).await?,
+        direct_uploads::announced(connection, None).await?,
+    );
     let (own, all) = (bytes(own).saturating_add(own_sent), bytes(all.flatten()).saturating_add(all_sent));
     Ok(Stored { own, all, num_large: large.count(connection).await? })
 }
 
 /// Counts files that a tenant's version has, or no longer has.
-pub(crate) async fn add_stored(connection: &impl ConnectionTrait, id: &str, bytes: i64) -> Result<(), DbErr> {
+pub(crate) async fn add_stored(connection: &impl ConnectionTrait, tenant: &TenantId, bytes: i64) -> Result<(), DbErr> {
     let sum = Expr::col(Column::StoredBytes).add(bytes);
-    let update = Entity::update_many().col_expr(Column::StoredBytes, sum).filter(Column::Id.eq(id));
+    let update = Entity::update_many().col_expr(Column::StoredBytes, sum).filter(Column::Id.eq(tenant.as_str()));
     update.exec(connection).await.map(|_| ())
 }
 
 /// Locks a tenant's row, so that two requests cannot both be the last that its limits let in.
-pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
-    Entity::find_by_id(id).lock_exclusive().one(connection).await.map(|_| ())
+pub(crate) async fn lock(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<(), DbErr> {
+    Entity::find_by_id(tenant.as_str()).lock_exclusive().one(connection).await.map(|_| ())
 }
 
 /// The next `limit` tenants after the name `after`, by name.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _, Set};
+use souk_protocol::TenantId;
 use uuid::Uuid;
 
 use super::clock::{clock_ms, clock_ms_in, now_ms};
@@ -68,7 +69,7 @@ pub(crate) enum Next {
 /// A delivery of an event that is due at once; answers its id.
 pub(crate) async fn insert(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     endpoint_id: &str,
     event_id: &str,
     replay_of: Option<&str>,
@@ -76,7 +77,7 @@ pub(crate) async fn insert(
     let id = format!("dlv_{}", Uuid::now_v7().simple());
     let row = ActiveModel {
         id: Set(id.clone()),
-        tenant_id: Set(tenant_id.to_owned()),
+        tenant_id: Set(tenant.to_string()),
         endpoint_id: Set(endpoint_id.to_owned()),
         event_id: Set(event_id.to_owned()),
         replay_of: Set(replay_of.map(str::to_owned)),

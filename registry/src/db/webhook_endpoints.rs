@@ -3,6 +3,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use souk_protocol::TenantId;
 
 use super::clock::now_ms;
 
@@ -38,6 +39,10 @@ pub struct Model {
 no_relations!();
 
 impl Model {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId::from_stored(&self.tenant_id)
+    }
+
     /// Whether events of this kind are for it.
     pub(crate) fn wants(&self, kind: &str) -> bool {
         self.kinds.is_empty() || self.kinds.split(' ').any(|name| name == kind)
@@ -45,23 +50,23 @@ impl Model {
 }
 
 /// Those of a tenant that were not deleted.
-pub(crate) async fn of_tenant(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<Vec<Model>, DbErr> {
-    existing(tenant_id).order_by_asc(Column::Id).all(connection).await
+pub(crate) async fn of_tenant(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Vec<Model>, DbErr> {
+    existing(tenant).order_by_asc(Column::Id).all(connection).await
 }
 
 /// How many these are.
-pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant_id: &str) -> Result<u64, DbErr> {
-    existing(tenant_id).count(connection).await
+pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
+    existing(tenant).count(connection).await
 }
 
 /// The next `limit` of them after the id `after`, by id.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
-    tenant_id: &str,
+    tenant: &TenantId,
     after: Option<String>,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
-    let mut query = existing(tenant_id).order_by_asc(Column::Id).limit(limit);
+    let mut query = existing(tenant).order_by_asc(Column::Id).limit(limit);
     if let Some(id) = after {
         query = query.filter(Column::Id.gt(id));
     }
@@ -69,8 +74,12 @@ pub(crate) async fn list(
 }
 
 /// One of them.
-pub(crate) async fn get(connection: &impl ConnectionTrait, tenant_id: &str, id: &str) -> Result<Option<Model>, DbErr> {
-    existing(tenant_id).filter(Column::Id.eq(id)).one(connection).await
+pub(crate) async fn get(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    id: &str,
+) -> Result<Option<Model>, DbErr> {
+    existing(tenant).filter(Column::Id.eq(id)).one(connection).await
 }
 
 pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
@@ -159,6 +168,6 @@ pub(crate) async fn reseal(
     update.exec(connection).await.map(|_| ())
 }
 
-fn existing(tenant_id: &str) -> Select<Entity> {
-    Entity::find().filter(Column::TenantId.eq(tenant_id)).filter(Column::State.ne(DELETED))
+fn existing(tenant: &TenantId) -> Select<Entity> {
+    Entity::find().filter(Column::TenantId.eq(tenant.as_str())).filter(Column::State.ne(DELETED))
 }

@@ -3,6 +3,7 @@
 
 use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::Value;
+use souk_protocol::TenantId;
 use uuid::Uuid;
 
 use crate::db::{outbox, webhook_deliveries, webhook_endpoints};
@@ -23,7 +24,7 @@ pub(crate) enum Kind {
 
 /// One thing that happened, for the tenant that is to hear of it.
 pub(crate) struct Event<'a> {
-    pub(crate) tenant_id: &'a str,
+    pub(crate) tenant: &'a TenantId,
     pub(crate) kind: Kind,
     /// The id or name of the thing.
     pub(crate) subject: &'a str,
@@ -71,11 +72,11 @@ impl Kind {
 pub(crate) async fn emit(transaction: &DatabaseTransaction, event: Event<'_>) -> Result<(), DbErr> {
     let id = format!("evt_{}", Uuid::now_v7().simple());
     let payload = event.payload.to_string();
-    let (tenant_id, kind) = (event.tenant_id, event.kind.as_str());
-    outbox::insert(transaction, id.clone(), tenant_id, kind, event.subject, payload).await?;
-    for endpoint in webhook_endpoints::of_tenant(transaction, tenant_id).await? {
+    let (tenant, kind) = (event.tenant, event.kind.as_str());
+    outbox::insert(transaction, id.clone(), tenant, kind, event.subject, payload).await?;
+    for endpoint in webhook_endpoints::of_tenant(transaction, tenant).await? {
         if endpoint.wants(kind) {
-            webhook_deliveries::insert(transaction, tenant_id, &endpoint.id, &id, None).await?;
+            webhook_deliveries::insert(transaction, tenant, &endpoint.id, &id, None).await?;
         }
     }
     Ok(())

@@ -93,6 +93,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::SessionNeeded => (StatusCode::FORBIDDEN, "session_needed"),
         RegistryError::NoTenant => (StatusCode::FORBIDDEN, "no_tenant"),
         RegistryError::SessionConfined => (StatusCode::FORBIDDEN, "session_confined"),
+        RegistryError::TenantErased => (StatusCode::CONFLICT, "tenant_erased"),
         RegistryError::LastOwner => (StatusCode::CONFLICT, "last_owner"),
         RegistryError::AlreadyMember => (StatusCode::CONFLICT, "already_member"),
         RegistryError::LinkUnknown => (StatusCode::NOT_FOUND, "not_found"),

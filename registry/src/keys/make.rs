@@ -16,6 +16,7 @@ use crate::db::{KeyRow, api_keys, begin_write, ms_of, sessions, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, Reach, require};
+use crate::tenants::check_not_erased;
 
 /// Longest name of a key.
 const MAX_NAME_CHARS: usize = 100;
@@ -66,7 +67,7 @@ impl Registry {
     ) -> Result<(KeyRow, ApiKey), RegistryError> {
         let reach = require(principal, Action::CreateKey)?;
         let (scopes, models) = check_fields(&request)?;
-        let tenant = self.tenant_of_keys(principal, request.tenant.as_deref()).await?;
+        let tenant = self.tenant_meant(principal, request.tenant.as_deref()).await?;
         let person = whose(&request, principal, &tenant, reach)?;
         if let Some(missing) = scopes.iter().find(|scope| !principal.may(**scope)) {
             return Err(RegistryError::ScopeNotHeld(*missing));
@@ -110,13 +111,14 @@ impl Registry {
         Ok((row, secret))
     }
 
-    /// Ends a call that would make one key more than a tenant may have. Nobody else makes one before the transaction ends.
+    /// Ends a call that would make one key more than a tenant may have, or one for a tenant that was erased. Nobody else makes one before the transaction ends.
     pub(crate) async fn check_room_for_a_key(
         &self,
         transaction: &DatabaseTransaction,
         tenant: &TenantId,
     ) -> Result<(), RegistryError> {
-        tenants::lock(transaction, tenant.as_str()).await?;
+        check_not_erased(transaction, tenant).await?;
+        tenants::lock(transaction, tenant).await?;
         let given = api_keys::count_usable(transaction, tenant).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_keys_per_tenant, |given, limit| {
             let (of, setting) = ("the tenant".to_owned(), "registry.max_keys_per_tenant");

@@ -62,7 +62,7 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<KeyRow>, RegistryError> {
         let shown = Theirs::of(principal, require(principal, Action::ListKeys)?).shown();
-        let tenant = self.tenant_of_keys(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         let limit = slice.with_one_more();
         let mut rows = api_keys::list(&self.db, &tenant, &shown, slice.after, limit).await?;
         if shown.without.is_some() || shown.of.is_some() {
@@ -77,20 +77,6 @@ impl Registry {
             }
         }
         Ok(rows)
-    }
-
-    /// The tenant whose keys are meant: the caller's own, or for an operator the one named.
-    pub(crate) async fn tenant_of_keys(
-        &self,
-        principal: &Principal,
-        named: Option<&str>,
-    ) -> Result<TenantId, RegistryError> {
-        match named {
-            None => Ok(principal.tenant.clone()),
-            Some(name) if name == principal.tenant_name => Ok(principal.tenant.clone()),
-            Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
-            Some(name) => Ok(TenantId::from_stored(self.tenant_that_acts(name).await?.id)),
-        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Registry {
     /// A tenant's policy. `tenant` is a name; `None` means the caller's own.
     pub(crate) async fn policy(&self, principal: &Principal, tenant: Option<&str>) -> Result<Policy, RegistryError> {
         require(principal, Action::GetPolicy)?;
-        let tenant = self.tenant_of_keys(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         Ok(Policy::of(&self.db, &tenant).await?)
     }
 
@@ -80,7 +80,7 @@ impl Registry {
     ) -> Result<SetPolicy, RegistryError> {
         require(principal, Action::SetPolicy)?;
         let policy = new.check()?;
-        let tenant = self.tenant_of_keys(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         let transaction = begin_write(&self.db).await?;
         tenant_policies::put(&transaction, policy.to_row(&tenant)).await?;
         let usable = api_keys::usable_of(&transaction, &tenant).await?;

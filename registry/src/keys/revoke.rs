@@ -136,7 +136,11 @@ pub(super) async fn revoke(
         {
             payload.extend(outside.clone());
         }
-        events::emit(transaction, Event { tenant_id, kind, subject: &first.id, payload }).await?;
+        events::emit(
+            transaction,
+            Event { tenant: &TenantId::from_stored(tenant_id), kind, subject: &first.id, payload },
+        )
+        .await?;
     }
     // In the order of tenants, as everybody who appends to several chains.
     for (tenant_id, keys) in &by_tenant {

@@ -54,7 +54,7 @@ impl Registry {
         let found = api_keys::lock(&transaction, id).await?.filter(|key| theirs.have(key));
         let old = found.ok_or_else(|| RegistryError::NotFound { what: "key", name: id.to_owned() })?;
         check_may_be_rotated(principal, &old)?;
-        let tenant = TenantId::from_stored(&old.tenant_id);
+        let tenant = old.tenant();
         let (scopes, person) = (scopes_from_column(&old.scopes), old.person_id.clone());
         let maker = Maker::lock(&transaction, principal).await?;
         maker.check_scopes(principal, &scopes)?;

@@ -6,7 +6,7 @@
 use sea_orm::DatabaseTransaction;
 use serde::Serialize;
 use serde_json::json;
-use souk_protocol::Principal;
+use souk_protocol::{Principal, TenantId};
 
 use super::members::may_give;
 use super::{Email, Role, Secret};
@@ -17,6 +17,7 @@ use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
 use crate::slice::Slice;
+use crate::tenants::check_not_erased;
 
 /// What the id of an invitation begins with.
 const PREFIX: &str = "inv";
@@ -59,15 +60,15 @@ impl Registry {
         let email = Email::parse(&email).map_err(|told| invalid_email(&told))?;
         may_give(principal, role)?;
         let public_url = self.public_url()?;
-        let tenant_id = self.tenant_of_people(principal, tenant.as_deref()).await?;
+        let tenant = self.tenant_meant(principal, tenant.as_deref()).await?;
         let secret = Secret::generate(PREFIX);
         let now_ms = now_ms();
-        let transaction = begin_write_of(&self.db, &tenant_id).await?;
-        tenants::lock(&transaction, &tenant_id).await?;
-        self.one_more_member(&transaction, &tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &tenant).await?;
+        tenants::lock(&transaction, &tenant).await?;
+        self.one_more_member(&transaction, &tenant).await?;
         let row = InvitationRow {
             id: secret.id().to_owned(),
-            tenant_id: tenant_id.clone(),
+            tenant_id: tenant.to_string(),
             email: Some(email.to_string()),
             role: role.as_str().to_owned(),
             secret_hash: secret.hash(),
@@ -80,11 +81,11 @@ impl Registry {
         };
         let row = invitations::insert(&transaction, row).await?;
         let details = json!({ "role": row.role });
-        let act = Act { tenant_id: &tenant_id, action: "invitation.created", subject: &row.id, details };
+        let act = Act { tenant_id: tenant.as_str(), action: "invitation.created", subject: &row.id, details };
         append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
-        tracing::info!(invitation.id = row.id, tenant.id = tenant_id, by.key = %principal.key, "Made invitation {}", row.id);
+        tracing::info!(invitation.id = row.id, tenant.id = %tenant, by.key = %principal.key, "Made invitation {}", row.id);
         let link = public_url.at(&format!("/sign-in/invitation/{}", secret.expose()));
         Ok(NewInvitation { row, link })
     }
@@ -97,9 +98,9 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<InvitationRow>, RegistryError> {
         require(principal, Action::ListInvitations)?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         let limit = slice.with_one_more();
-        Ok(invitations::list(&self.db, &tenant_id, slice.after, limit).await?)
+        Ok(invitations::list(&self.db, &tenant, slice.after, limit).await?)
     }
 
     /// Takes an invitation back. One that was taken back stays so; one that was used cannot be.
@@ -110,15 +111,15 @@ impl Registry {
         id: &str,
     ) -> Result<(), RegistryError> {
         require(principal, Action::RevokeInvitation)?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
-        let transaction = begin_write_of(&self.db, &tenant_id).await?;
-        let found = invitations::get(&transaction, id).await?.filter(|row| row.tenant_id == tenant_id);
+        let tenant = self.tenant_meant(principal, tenant).await?;
+        let transaction = begin_write_of(&self.db, &tenant).await?;
+        let found = invitations::get(&transaction, id).await?.filter(|row| row.tenant_id == tenant.as_str());
         let row = found.ok_or_else(|| RegistryError::NotFound { what: "invitation", name: id.to_owned() })?;
         if row.accepted_at_ms.is_some() {
             return Err(RegistryError::LinkOver);
         }
         if invitations::revoke(&transaction, id).await? {
-            let act = Act { tenant_id: &tenant_id, action: "invitation.revoked", subject: id, details: json!({}) };
+            let act = Act { tenant_id: tenant.as_str(), action: "invitation.revoked", subject: id, details: json!({}) };
             append(&transaction, Actor::of(principal), act).await?;
             transaction.commit().await?;
             tracing::info!(invitation.id = id, by.key = %principal.key, "Took invitation {id} back");
@@ -149,7 +150,7 @@ impl Registry {
             return Err(RegistryError::LinkOver);
         }
         let tenant_id = &invitation.tenant_id;
-        members::insert(transaction, tenant_id, &person.id, &invitation.role)
+        members::insert(transaction, &invitation.tenant(), &person.id, &invitation.role)
             .await
             .map_err(|error| if is_unique_violation(&error) { RegistryError::AlreadyMember } else { error.into() })?;
         let actor = Actor::Person { id: person.id.clone(), key: session_id.to_owned() };
@@ -158,10 +159,12 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends a call that would let in one more than a tenant may have; those who are asked count.
-    async fn one_more_member(&self, transaction: &DatabaseTransaction, tenant_id: &str) -> Result<(), RegistryError> {
-        let given = members::count_of(transaction, tenant_id, None).await?
-            + invitations::count_open(transaction, tenant_id).await?;
+    /// Ends a call that would let in one more than a tenant may have, or one into a tenant that was erased; those who are
+    /// asked count.
+    async fn one_more_member(&self, transaction: &DatabaseTransaction, tenant: &TenantId) -> Result<(), RegistryError> {
+        check_not_erased(transaction, tenant).await?;
+        let given =
+            members::count_of(transaction, tenant, None).await? + invitations::count_open(transaction, tenant).await?;
         RegistryError::unless_fewer(given, self.config.settings.max_members_per_tenant, |given, limit| {
             let (of, setting) = ("the tenant".to_owned(), "registry.max_members_per_tenant");
             let remedy = "remove a member or take an invitation back first";

@@ -12,7 +12,7 @@ use crate::audit::{Act, Actor, append};
 use crate::db::{MAX_IN, MemberRow, PersonRow, begin_write, members, persons, sessions, sign_in_links, withdrawals};
 use crate::error::RegistryError;
 use crate::keys::revoke_of_person;
-use crate::rights::{Action, OVER_ALL_KEYS, require};
+use crate::rights::{Action, require};
 use crate::slice::Slice;
 use crate::withdrawals::Withdrawn;
 
@@ -31,9 +31,9 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<MemberDetails>, RegistryError> {
         require(principal, Action::ListMembers)?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         let limit = slice.with_one_more();
-        let rows = members::list(&self.db, &tenant_id, slice.after, limit).await?;
+        let rows = members::list(&self.db, &tenant, slice.after, limit).await?;
         let found = persons::of_ids(&self.db, rows.iter().map(|row| row.person_id.clone())).await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|person| (person.id.clone(), person)).collect();
         let with_person = |row: MemberRow| found.remove(&row.person_id).map(|person| MemberDetails { row, person });
@@ -51,31 +51,31 @@ impl Registry {
     ) -> Result<MemberDetails, RegistryError> {
         require(principal, Action::ChangeRole)?;
         may_give(principal, role)?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
         // Withdrawals are numbered in the order of their commits.
         let transaction = begin_write(&self.db).await?;
-        let (member, person) = member_in(&transaction, &tenant_id, person_id).await?;
+        let (member, person) = member_in(&transaction, &tenant, person_id).await?;
         let before = Role::from_column(&member.role);
         if before == role {
             return Ok(MemberDetails { row: member, person });
         }
         if before == Role::Owner {
-            another_owner(&transaction, &tenant_id).await?;
+            another_owner(&transaction, &tenant).await?;
         }
         members::set_role(&transaction, &member, role.as_str()).await?;
         let loses_scopes = !before.scopes().is_subset(&role.scopes());
         let withdrawn =
             if loses_scopes { self.end_what_acts(&transaction, principal, &member).await? } else { Vec::new() };
         let details = json!({ "from": before.as_str(), "to": role.as_str() });
-        let act = Act { tenant_id: &tenant_id, action: "member.role_changed", subject: person_id, details };
+        let act = Act { tenant_id: tenant.as_str(), action: "member.role_changed", subject: person_id, details };
         append(&transaction, Actor::of(principal), act).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
         tracing::info!(
             person.id = person_id,
-            tenant.id = tenant_id,
+            tenant.id = %tenant,
             by.key = %principal.key,
-            "Made {person_id} {} of {tenant_id}",
+            "Made {person_id} {} of {tenant}",
             role.as_str()
         );
         let row = MemberRow { role: role.as_str().to_owned(), ..member };
@@ -90,40 +90,41 @@ impl Registry {
         person_id: &str,
     ) -> Result<(), RegistryError> {
         require(principal, Action::RemoveMember)?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
-        self.end_membership(principal, &tenant_id, person_id, "member.removed").await
+        let tenant = self.tenant_meant(principal, tenant).await?;
+        self.end_membership(principal, &tenant, person_id, "member.removed").await
     }
 
     /// The caller leaves the tenant that the session acts for.
     pub(crate) async fn leave(&self, principal: &Principal) -> Result<(), RegistryError> {
         require(principal, Action::LeaveTenant)?;
         let person = principal.person.as_ref().ok_or(RegistryError::PersonNeeded)?;
-        self.end_membership(principal, principal.tenant.as_str(), person.as_str(), "member.left").await
+        self.end_membership(principal, &principal.tenant, person.as_str(), "member.left").await
     }
 
     async fn end_membership(
         &self,
         principal: &Principal,
-        tenant_id: &str,
+        tenant: &TenantId,
         person_id: &str,
         action: &'static str,
     ) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
-        let (member, _) = member_in(&transaction, tenant_id, person_id).await?;
+        let (member, _) = member_in(&transaction, tenant, person_id).await?;
         if Role::from_column(&member.role) == Role::Owner {
-            another_owner(&transaction, tenant_id).await?;
+            another_owner(&transaction, tenant).await?;
         }
         members::delete(&transaction, &member).await?;
         let withdrawn = self.end_what_acts(&transaction, principal, &member).await?;
         let details = json!({ "role": member.role });
+        let tenant_id = tenant.as_str();
         append(&transaction, Actor::of(principal), Act { tenant_id, action, subject: person_id, details }).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
         tracing::info!(
             person.id = person_id,
-            tenant.id = tenant_id,
+            tenant.id = %tenant,
             by.key = %principal.key,
-            "{person_id} is no member of {tenant_id} any more"
+            "{person_id} is no member of {tenant} any more"
         );
         Ok(())
     }
@@ -138,7 +139,7 @@ impl Registry {
     ) -> Result<Vec<Withdrawn>, RegistryError> {
         let mut withdrawn = self.end_sessions_of(transaction, &member.person_id).await?;
         sign_in_links::delete_of_person(transaction, &member.person_id).await?;
-        let (tenant, person) = (TenantId::from_stored(&member.tenant_id), PersonId::from_stored(&member.person_id));
+        let (tenant, person) = (member.tenant(), PersonId::from_stored(&member.person_id));
         withdrawn.extend(revoke_of_person(transaction, &self.revoker(principal), &tenant, &person).await?);
         Ok(withdrawn)
     }
@@ -157,37 +158,23 @@ impl Registry {
         withdrawals::insert_all(transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
         Ok(withdrawn)
     }
-
-    /// The id of the tenant that is meant: the caller's own, or for an operator the one named.
-    pub(crate) async fn tenant_of_people(
-        &self,
-        principal: &Principal,
-        named: Option<&str>,
-    ) -> Result<String, RegistryError> {
-        match named {
-            None => Ok(principal.tenant.to_string()),
-            Some(name) if name == principal.tenant_name => Ok(principal.tenant.to_string()),
-            Some(_) if !principal.may(OVER_ALL_KEYS) => Err(RegistryError::MissingScope(OVER_ALL_KEYS)),
-            Some(name) => Ok(self.tenant_that_acts(name).await?.id),
-        }
-    }
 }
 
 /// A member, who is told apart neither from other persons nor from none.
 pub(super) async fn member_in(
     transaction: &DatabaseTransaction,
-    tenant_id: &str,
+    tenant: &TenantId,
     person_id: &str,
 ) -> Result<(MemberRow, PersonRow), RegistryError> {
-    let member = members::get(transaction, tenant_id, person_id).await?;
+    let member = members::get(transaction, tenant, person_id).await?;
     let person = persons::get(transaction, person_id).await?;
     let not_found = || RegistryError::NotFound { what: "member", name: person_id.to_owned() };
     member.zip(person).ok_or_else(not_found)
 }
 
 /// Ends a call that would leave a tenant without an owner.
-pub(super) async fn another_owner(transaction: &DatabaseTransaction, tenant_id: &str) -> Result<(), RegistryError> {
-    let num_owners = members::count_of(transaction, tenant_id, Some(Role::Owner.as_str())).await?;
+pub(super) async fn another_owner(transaction: &DatabaseTransaction, tenant: &TenantId) -> Result<(), RegistryError> {
+    let num_owners = members::count_of(transaction, tenant, Some(Role::Owner.as_str())).await?;
     if num_owners > 1 { Ok(()) } else { Err(RegistryError::LastOwner) }
 }
 

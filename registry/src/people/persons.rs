@@ -46,8 +46,8 @@ impl Registry {
             }
             error.into()
         })?;
-        members::insert(&transaction, &tenant.id, person_id, Role::Owner.as_str()).await?;
-        if !sessions::choose(&transaction, &session.id, &tenant.id).await? {
+        members::insert(&transaction, &tenant.tenant(), person_id, Role::Owner.as_str()).await?;
+        if !sessions::choose(&transaction, &session.id, &tenant.tenant()).await? {
             return Err(RegistryError::SessionOver);
         }
         let actor = || Actor::Person { id: person_id.clone(), key: session.id.clone() };
@@ -67,7 +67,7 @@ impl Registry {
         require(principal, Action::WhoAmI)?;
         let Some(person_id) = &principal.person else { return Ok(None) };
         let Some(person) = persons::get(&self.db, person_id.as_str()).await? else { return Ok(None) };
-        let member = members::get(&self.db, principal.tenant.as_str(), person_id.as_str()).await?;
+        let member = members::get(&self.db, &principal.tenant, person_id.as_str()).await?;
         Ok(Some((person, member.map(|member| Role::from_column(&member.role)))))
     }
 
@@ -82,7 +82,7 @@ impl Registry {
         let mut withdrawn = Vec::new();
         for (member, tenant) in &memberships {
             if Role::from_column(&member.role) == Role::Owner {
-                another_owner(&transaction, &tenant.id).await?;
+                another_owner(&transaction, &tenant.tenant()).await?;
             }
             members::delete(&transaction, member).await?;
             withdrawn.extend(self.end_what_acts(&transaction, principal, member).await?);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use semver::Version;
+use souk_protocol::TenantId;
 use uuid::Uuid;
 
 use crate::Registry;
@@ -23,7 +24,7 @@ use crate::words::VersionState;
 pub(super) struct InFlight {
     db: DatabaseConnection,
     /// Whose adapter it is for.
-    tenant_id: String,
+    tenant: TenantId,
     objects: Arc<dyn ObjectStore>,
     id: String,
     /// Who works on it, as its row says.
@@ -48,7 +49,7 @@ impl InFlight {
         let name = format!("{}/{}@{number}", adapter.owner, adapter.name);
         let id = format!("upl_{}", Uuid::now_v7().simple());
         let (db, lease, number) = (&registry.db, registry.config.settings.lease, number.to_string());
-        let transaction = begin_write_of(db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(db, &adapter.tenant()).await?;
         uploads::insert(&transaction, &id, &adapter.id, &number, &registry.owner, lease).await.map_err(|error| {
             if is_unique_violation(&error) { RegistryError::UploadInProgress(name.clone()) } else { error.into() }
         })?;
@@ -109,7 +110,7 @@ impl InFlight {
         };
         Self {
             db,
-            tenant_id: adapter.tenant_id.clone(),
+            tenant: adapter.tenant(),
             objects: registry.objects.clone(),
             id,
             owner,
@@ -132,7 +133,7 @@ impl InFlight {
 
     /// Makes sure that none of these blobs goes away before the upload ends. To be called before they are put in place.
     pub(super) async fn count_on(&mut self, digests: Vec<String>) -> Result<(), RegistryError> {
-        let transaction = begin_write_of(&self.db, &self.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &self.tenant).await?;
         // The row of the upload first: it is locked, so that nobody ends it meanwhile.
         fence(uploads::set_validating(&transaction, &self.id, &self.owner).await?)?;
         blobs::rely_on(&transaction, &digests).await?;

@@ -56,7 +56,7 @@ pub(super) async fn publish<A: Serialize>(
         blob.commit(&Digest::of(&bytes)).await?;
         pass(CrashPoint::ObjectPlaced);
     }
-    let transaction = begin_write_of(&registry.db, &adapter.tenant_id).await?;
+    let transaction = begin_write_of(&registry.db, &adapter.tenant()).await?;
     // This also locks the adapter's row, so that it cannot be deleted before the version is in.
     if !adapters::touch(&transaction, &adapter.id).await? {
         return Err(adapter_not_found(&adapter.owner, &adapter.name));
@@ -69,7 +69,7 @@ pub(super) async fn publish<A: Serialize>(
     version_files::insert_all(&transaction, &version.files).await?;
     adapters::relist(&transaction, [adapter.id.as_str()]).await?;
     let size_bytes = version.files.iter().map(|file| file.size_bytes).sum();
-    tenants::add_stored(&transaction, &adapter.tenant_id, size_bytes).await?;
+    tenants::add_stored(&transaction, &adapter.tenant(), size_bytes).await?;
     let facts = json!({ "base_digest": version.row.base_digest, "rank": version.row.rank });
     note(&transaction, principal, Kind::VersionReady, &[(adapter, &version.row)], facts).await?;
     once.keep_in(&transaction, || shape(version.clone())).await?;

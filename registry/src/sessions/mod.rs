@@ -161,10 +161,10 @@ impl Registry {
         let person = persons::get(&self.db, &session.person_id).await?.ok_or(RegistryError::SessionOver)?;
         let tenant = match &session.tenant_id {
             None => None,
-            Some(tenant_id) => match members::get(&self.db, tenant_id, &person.id).await? {
+            Some(tenant_id) => match members::get(&self.db, &TenantId::from_stored(tenant_id), &person.id).await? {
                 None => None,
                 Some(member) => {
-                    let tenant = tenants::of_id(&self.db, tenant_id).await?;
+                    let tenant = tenants::of_id(&self.db, &TenantId::from_stored(tenant_id)).await?;
                     tenant.map(|tenant| (tenant, Role::from_column(&member.role)))
                 }
             },
@@ -221,9 +221,9 @@ impl Registry {
             return Err(RegistryError::SessionConfined);
         }
         let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-        let tenant = tenants::named(&self.db, name).await?.ok_or_else(not_found)?;
-        let member = members::get(&self.db, &tenant.id, &signed_in.person.id).await?.ok_or_else(not_found)?;
-        if !sessions::choose(&self.db, &signed_in.session.id, &tenant.id).await? {
+        let tenant = self.tenant_named(name).await?;
+        let member = members::get(&self.db, &tenant.tenant(), &signed_in.person.id).await?.ok_or_else(not_found)?;
+        if !sessions::choose(&self.db, &signed_in.session.id, &tenant.tenant()).await? {
             return Err(RegistryError::SessionOver);
         }
         Ok((tenant, Role::from_column(&member.role)))

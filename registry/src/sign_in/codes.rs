@@ -111,9 +111,9 @@ impl Registry {
         let session = sessions::get(&transaction, &row.session_id).await?;
         let session = session.filter(|session| session.ended_at_ms.is_none()).ok_or(RegistryError::LinkUnknown)?;
         let person = persons::get(&transaction, &session.person_id).await?.ok_or(RegistryError::LinkUnknown)?;
-        let member = members::get(&transaction, &row.tenant_id, &person.id).await?.ok_or(RegistryError::LinkUnknown)?;
-        let tenant = tenants::of_id(&transaction, &row.tenant_id).await?.ok_or(RegistryError::LinkUnknown)?;
-        let tenant_id = TenantId::from_stored(&tenant.id);
+        let tenant_id = TenantId::from_stored(&row.tenant_id);
+        let member = members::get(&transaction, &tenant_id, &person.id).await?.ok_or(RegistryError::LinkUnknown)?;
+        let tenant = tenants::of_id(&transaction, &tenant_id).await?.ok_or(RegistryError::LinkUnknown)?;
         let policy = Policy::of(&transaction, &tenant_id).await?;
         let scopes = policy.within(&Role::from_column(&member.role).scopes())?;
         policy.check(&scopes, true)?;

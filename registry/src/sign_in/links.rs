@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use serde::Serialize;
 use serde_json::json;
 use souk_http::public_url::PublicUrl;
-use souk_protocol::{Principal, Scope};
+use souk_protocol::{Principal, Scope, TenantId};
 
 use crate::Registry;
 use crate::audit::{Act, Actor, INSTALLATION, append};
@@ -47,20 +47,20 @@ impl Registry {
         require(principal, Action::CreateSignInLink)?;
         self.links_are_on()?;
         let public_url = self.public_url()?;
-        let tenant_id = self.tenant_of_people(principal, tenant).await?;
-        let transaction = begin_write_of(&self.db, &tenant_id).await?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
+        let transaction = begin_write_of(&self.db, &tenant).await?;
         let not_found = || RegistryError::NotFound { what: "member", name: person_id.to_owned() };
-        let member = members::get(&transaction, &tenant_id, person_id).await?.ok_or_else(not_found)?;
+        let member = members::get(&transaction, &tenant, person_id).await?.ok_or_else(not_found)?;
         let more = Role::from_column(&member.role).scopes().into_iter().find(|scope| !principal.may(*scope));
         if let Some(missing) = more {
             return Err(RegistryError::ScopeNotHeld(missing));
         }
-        let confined_to = (!principal.may(Scope::Admin)).then(|| tenant_id.clone());
+        let confined_to = (!principal.may(Scope::Admin)).then(|| tenant.to_string());
         let made_by = Some(principal.key.to_string());
         let (row, secret) =
             insert_link(&transaction, person_id, confined_to, made_by, self.config.sign_in.link).await?;
         let details = json!({ "link": row.id });
-        let act = Act { tenant_id: &tenant_id, action: "sign_in_link.created", subject: person_id, details };
+        let act = Act { tenant_id: tenant.as_str(), action: "sign_in_link.created", subject: person_id, details };
         append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
@@ -140,10 +140,10 @@ impl Registry {
         }
         let invitation = self.invitation_of(presented).await?;
         let (person, session) = (&signed_in.person, &signed_in.session);
-        let transaction = begin_write_of(&self.db, &invitation.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &invitation.tenant()).await?;
         let proof = if signed_in.is_by_provider() { Proof::Provider } else { Proof::Link };
         self.accept_in(&transaction, &invitation, person, (proof, &session.id)).await?;
-        if !sessions::choose(&transaction, &session.id, &invitation.tenant_id).await? {
+        if !sessions::choose(&transaction, &session.id, &invitation.tenant()).await? {
             return Err(RegistryError::SessionOver);
         }
         transaction.commit().await?;
@@ -162,8 +162,8 @@ impl Registry {
     }
 
     /// What a tenant is called.
-    pub(crate) async fn name_of_tenant(&self, id: &str) -> Result<String, RegistryError> {
-        Ok(tenants::of_id(&self.db, id).await?.ok_or(RegistryError::LinkUnknown)?.name)
+    pub(crate) async fn name_of_tenant(&self, tenant: &TenantId) -> Result<String, RegistryError> {
+        Ok(tenants::of_id(&self.db, tenant).await?.ok_or(RegistryError::LinkUnknown)?.name)
     }
 
     fn links_are_on(&self) -> Result<(), RegistryError> {

@@ -72,7 +72,7 @@ impl Registry {
         let adapter = self.adapter_for(principal, Action::PutTag, owner, name).await?;
         let finding = check_name_part("tag", tag).err().map(|error| Finding::field("tag", error.to_string()));
         RegistryError::unless_valid(finding.into_iter().collect())?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         if version.state() != VersionState::Ready {
             let name = format!("{owner}/{name}@{number}");
@@ -113,7 +113,7 @@ impl Registry {
         tag: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteTag, owner, name).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         if !tags::delete(&transaction, &adapter.id, tag).await? {
             return Err(tag_not_found(&adapter, tag));
         }

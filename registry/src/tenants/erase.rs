@@ -9,7 +9,7 @@ use souk_protocol::Principal;
 use crate::Registry;
 use crate::admin_key::ADMIN_TENANT;
 use crate::audit::{self, Act, Actor};
-use crate::db::{TenantErasureRow, TenantRow, begin_write, ms_in, now_ms, tenant_erasures, tenants};
+use crate::db::{TenantErasureRow, TenantRow, begin_write, ms_in, now_ms, tenant_erasures};
 use crate::error::{Finding, RegistryError};
 use crate::rights::{Action, require};
 
@@ -30,7 +30,8 @@ impl Registry {
         RegistryError::unless_valid(finding.into_iter().collect())?;
         let tenant = self.erasable(name).await?;
         let transaction = begin_write(&self.db).await?;
-        if let Some(done) = tenant_erasures::get(&transaction, &tenant.id).await?.filter(|row| row.done_at_ms.is_some())
+        if let Some(done) =
+            tenant_erasures::get(&transaction, &tenant.tenant()).await?.filter(|row| row.done_at_ms.is_some())
         {
             return Ok(done);
         }
@@ -55,7 +56,7 @@ impl Registry {
         require(principal, Action::CancelErasure)?;
         let tenant = self.erasable(name).await?;
         let transaction = begin_write(&self.db).await?;
-        if tenant_erasures::delete(&transaction, &tenant.id).await? {
+        if tenant_erasures::delete(&transaction, &tenant.tenant()).await? {
             let (id, details) = (&tenant.id, json!({}));
             let act = Act { tenant_id: id, action: "tenant.erasure_cancelled", subject: id, details };
             audit::append(&transaction, Actor::of(principal), act).await?;
@@ -68,7 +69,6 @@ impl Registry {
         if name == ADMIN_TENANT {
             return Err(RegistryError::OperatorsTenant);
         }
-        let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-        tenants::named(&self.db, name).await?.ok_or_else(not_found)
+        self.tenant_named(name).await
     }
 }

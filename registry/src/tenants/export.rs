@@ -4,7 +4,7 @@
 use sea_orm::Value as SqlValue;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use souk_protocol::{Digest, Principal, Scope};
+use souk_protocol::{Digest, Principal};
 use time::format_description::well_known::Rfc3339;
 
 use crate::Registry;
@@ -39,12 +39,9 @@ impl Registry {
         tenant: Option<&str>,
     ) -> Result<TenantExport, RegistryError> {
         require(principal, Action::ExportTenant)?;
-        let name = tenant.unwrap_or(&principal.tenant_name);
-        if name != principal.tenant_name && !principal.may(Scope::Admin) {
-            return Err(RegistryError::MissingScope(Scope::Admin));
-        }
-        let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-        let tenant = tenants::named(&self.db, name).await?.ok_or_else(not_found)?;
+        let tenant = self.tenant_meant(principal, tenant).await?;
+        let not_found = || RegistryError::NotFound { what: "tenant", name: tenant.to_string() };
+        let tenant = tenants::of_id(&self.db, &tenant).await?.ok_or_else(not_found)?;
         Ok(TenantExport {
             registry: self.clone(),
             principal: principal.clone(),
@@ -73,7 +70,7 @@ impl TenantExport {
         let (index, after) = std::mem::take(&mut self.at);
         if let Some(table) = TABLES.get(index) {
             let _turn = self.registry.gates.read(&self.principal).await?;
-            let rows = table.rows(&self.registry.db, &self.tenant.id, after, READ_AT_ONCE).await?;
+            let rows = table.rows(&self.registry.db, &self.tenant.tenant(), after, READ_AT_ONCE).await?;
             let last = rows.last().map(|(key, _)| key.clone());
             self.at = if rows.len() as u64 == READ_AT_ONCE { (index, last) } else { (index + 1, None) };
             self.num_rows += rows.len() as u64;

@@ -3,10 +3,11 @@
 mod erase;
 mod export;
 
+use sea_orm::ConnectionTrait;
 use serde::Serialize;
 use serde_json::json;
-use souk_protocol::Principal;
 use souk_protocol::reference::check_name_part;
+use souk_protocol::{Principal, Scope, TenantId};
 
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
@@ -43,11 +44,22 @@ impl Registry {
         Ok(tenant)
     }
 
-    /// The tenant of this name, for which keys and members can be made: one that was erased is none.
-    pub(crate) async fn tenant_that_acts(&self, name: &str) -> Result<TenantRow, RegistryError> {
+    /// The tenant that is meant: the caller's own, or for an operator the one named.
+    pub(crate) async fn tenant_meant(
+        &self,
+        principal: &Principal,
+        named: Option<&str>,
+    ) -> Result<TenantId, RegistryError> {
+        match named.filter(|name| *name != principal.tenant_name) {
+            None => Ok(principal.tenant.clone()),
+            Some(_) if !principal.may(Scope::Admin) => Err(RegistryError::MissingScope(Scope::Admin)),
+            Some(name) => Ok(TenantId::from_stored(self.tenant_named(name).await?.id)),
+        }
+    }
+
+    pub(crate) async fn tenant_named(&self, name: &str) -> Result<TenantRow, RegistryError> {
         let not_found = || RegistryError::NotFound { what: "tenant", name: name.to_owned() };
-        let tenant = tenants::named(&self.db, name).await?.ok_or_else(not_found)?;
-        if tenant_erasures::has_begun(&self.db, &tenant.id).await? { Err(not_found()) } else { Ok(tenant) }
+        tenants::named(&self.db, name).await?.ok_or_else(not_found)
     }
 
     /// Tenants, by name.
@@ -60,4 +72,12 @@ impl Registry {
         let limit = slice.with_one_more();
         Ok(tenants::list(&self.db, slice.after, limit).await?)
     }
+}
+
+/// Ends a call that would let somebody act for a tenant that was erased, or is being erased.
+pub(crate) async fn check_not_erased(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+) -> Result<(), RegistryError> {
+    if tenant_erasures::has_begun(connection, tenant).await? { Err(RegistryError::TenantErased) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 //!
 //! A token lives for at most 15 minutes and never longer than its key; it grants at most what the key does. Whoever has
 //! the public keys ([`Registry::token_keys`]) can verify one without asking anybody. A revoked key's tokens end with it:
-//! revocations are remembered for as long as a token may live ([`RevokedKeys`]).
+//! revocations are remembered for as long as a token may live ([`souk_http::revoked::RevokedKeys`]).
 //!
 //! Signing keys are rows, so all registries of a database sign and verify the same. The newest signs; one that is older
 //! than `registry.signing_key_days` is followed by a new one at the next exchange, and stays published until no token
@@ -28,7 +28,6 @@ use crate::sessions::SignedIn;
 
 pub(crate) use signing::SigningKeys;
 pub use signing::TokenKey;
-pub(crate) use souk_http::revoked::{REMEMBERED, RevokedKeys};
 
 /// A token as its caller gets it.
 #[derive(Debug)]

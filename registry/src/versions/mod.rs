@@ -125,7 +125,7 @@ impl Registry {
         };
         let right = if is_yanked { Action::YankVersion } else { Action::UnyankVersion };
         let adapter = self.adapter_for(principal, right, owner, name).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         let mut version = existing_version(&transaction, &adapter, number).await?;
         if !matches!(version.state(), VersionState::Ready | VersionState::Yanked) {
             let name = format!("{owner}/{name}@{number}");
@@ -218,11 +218,11 @@ impl Registry {
         number: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteVersion, owner, name).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         let version = existing_version(&transaction, &adapter, number).await?;
         tags::delete_of_version(&transaction, &version.id).await?;
         let freed = version_files::delete_of_version(&transaction, &version.id).await?;
-        tenants::add_stored(&transaction, &adapter.tenant_id, -freed.size_bytes).await?;
+        tenants::add_stored(&transaction, &adapter.tenant(), -freed.size_bytes).await?;
         if version.state() != VersionState::TakenDown {
             versions::set_state(&transaction, &version.id, VersionState::Deleted, None).await?;
         }
@@ -286,7 +286,7 @@ pub(crate) async fn note(
             payload.extend(facts.clone());
         }
         let tenant_id = adapter.tenant_id.as_str();
-        events::emit(transaction, Event { tenant_id, kind, subject, payload }).await?;
+        events::emit(transaction, Event { tenant: &adapter.tenant(), kind, subject, payload }).await?;
         by_tenant.entry(tenant_id).or_default().push(named);
     }
     for (tenant_id, named) in by_tenant {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sea_orm::{DatabaseConnection, DbErr};
 use serde_json::{Value, json};
 use souk_protocol::gate::{Gate, Pass, Rules};
-use souk_protocol::wall_clock;
+use souk_protocol::{TenantId, wall_clock};
 use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -144,7 +144,9 @@ impl Deliverer {
     }
 
     async fn attempt(&self, delivery: &DeliveryRow, claim: &str) -> Result<(), RegistryError> {
-        let endpoint = webhook_endpoints::get(&self.db, &delivery.tenant_id, &delivery.endpoint_id).await?;
+        let endpoint =
+            webhook_endpoints::get(&self.db, &TenantId::from_stored(&delivery.tenant_id), &delivery.endpoint_id)
+                .await?;
         let event = outbox::by_event_ids(&self.db, [delivery.event_id.as_str()]).await?.pop();
         // Where the endpoint was deleted, the collector takes the delivery along.
         let Some(endpoint) = endpoint else { return Ok(()) };
@@ -186,7 +188,7 @@ impl Deliverer {
         let reason = failure.and_then(|failure| self.reason_to_pause(endpoint, failure, outcome.status));
         let transaction = match &reason {
             // Its chain is appended to.
-            Some(_) => begin_write_of(&self.db, &endpoint.tenant_id).await?,
+            Some(_) => begin_write_of(&self.db, &endpoint.tenant()).await?,
             None => begin_row_write(&self.db).await?,
         };
         if !webhook_deliveries::settle(&transaction, &delivery.id, claim, attempt).await? {

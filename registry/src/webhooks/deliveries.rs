@@ -64,13 +64,13 @@ impl Registry {
     ) -> Result<DeliveryDetails, RegistryError> {
         require(principal, Action::ReplayDelivery)?;
         let DeliveryDetails { row, event } = self.delivery(principal, endpoint, id).await?;
-        let tenant_id = principal.tenant.as_str();
-        let transaction = begin_write_of(&self.db, tenant_id).await?;
-        let new = webhook_deliveries::insert(&transaction, tenant_id, endpoint, &row.event_id, Some(&row.id)).await?;
+        let tenant = &principal.tenant;
+        let transaction = begin_write_of(&self.db, tenant).await?;
+        let new = webhook_deliveries::insert(&transaction, tenant, endpoint, &row.event_id, Some(&row.id)).await?;
         let made = webhook_deliveries::get(&transaction, endpoint, &new).await?;
         let made = DeliveryDetails { row: made.ok_or_else(|| not_found(&new))?, event };
         let details = json!({ "webhook": endpoint, "replay_of": row.id });
-        let act = Act { tenant_id, action: "webhook.delivery_replayed", subject: &new, details };
+        let act = Act { tenant_id: tenant.as_str(), action: "webhook.delivery_replayed", subject: &new, details };
         audit::append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(made.clone())).await?;
         transaction.commit().await?;
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     async fn existing_endpoint(&self, principal: &Principal, id: &str) -> Result<(), RegistryError> {
-        let found = webhook_endpoints::get(&self.db, principal.tenant.as_str(), id).await?;
+        let found = webhook_endpoints::get(&self.db, &principal.tenant, id).await?;
         let not_found = || RegistryError::NotFound { what: "webhook", name: id.to_owned() };
         found.map(|_| ()).ok_or_else(not_found)
     }

@@ -69,11 +69,11 @@ impl Registry {
             findings.push(Finding::field("url", "where events are to be sent, given nothing"));
         }
         RegistryError::unless_valid(findings)?;
-        let (tenant_id, secret) = (principal.tenant.as_str(), WebhookSecret::generate());
+        let (tenant, secret) = (&principal.tenant, WebhookSecret::generate());
         let (id, now_ms) = (format!("whk_{}", Uuid::now_v7().simple()), now_ms());
         let sealed = self.seals.close(secret.bytes(), &id);
         let row = WebhookEndpointRow {
-            tenant_id: tenant_id.to_owned(),
+            tenant_id: tenant.to_string(),
             url: request.url.unwrap_or_default(),
             description: request.description.unwrap_or_default(),
             kinds: request.kinds.unwrap_or_default().join(" "),
@@ -89,9 +89,9 @@ impl Registry {
             updated_at_ms: now_ms,
             id,
         };
-        let transaction = begin_write_of(&self.db, tenant_id).await?;
-        tenants::lock(&transaction, tenant_id).await?;
-        let given = webhook_endpoints::count_of(&transaction, tenant_id).await?;
+        let transaction = begin_write_of(&self.db, tenant).await?;
+        tenants::lock(&transaction, tenant).await?;
+        let given = webhook_endpoints::count_of(&transaction, tenant).await?;
         let limit = self.config.settings.webhooks.max_endpoints_per_tenant;
         RegistryError::unless_fewer(given, limit, |given, limit| {
             let of = format!("`{}`", principal.tenant_name);
@@ -113,7 +113,7 @@ impl Registry {
     ) -> Result<Vec<WebhookEndpointRow>, RegistryError> {
         require(principal, Action::ListWebhooks)?;
         let limit = slice.with_one_more();
-        Ok(webhook_endpoints::list(&self.db, principal.tenant.as_str(), slice.after, limit).await?)
+        Ok(webhook_endpoints::list(&self.db, &principal.tenant, slice.after, limit).await?)
     }
 
     /// One endpoint.
@@ -135,7 +135,7 @@ impl Registry {
     ) -> Result<WebhookEndpointRow, RegistryError> {
         require(principal, Action::UpdateWebhook)?;
         RegistryError::unless_valid(self.check_endpoint(&request))?;
-        let transaction = begin_write_of(&self.db, principal.tenant.as_str()).await?;
+        let transaction = begin_write_of(&self.db, &principal.tenant).await?;
         let mut row = live(&transaction, principal, id).await?;
         let mut changes = json!({});
         if let Some(url) = request.url {
@@ -166,7 +166,7 @@ impl Registry {
     /// collector.
     pub(crate) async fn delete_webhook(&self, principal: &Principal, id: &str) -> Result<(), RegistryError> {
         require(principal, Action::DeleteWebhook)?;
-        let transaction = begin_write_of(&self.db, principal.tenant.as_str()).await?;
+        let transaction = begin_write_of(&self.db, &principal.tenant).await?;
         let row = live(&transaction, principal, id).await?;
         webhook_endpoints::delete(&transaction, &row.id).await?;
         note(&transaction, principal, &row, "webhook.deleted", json!({})).await?;
@@ -183,7 +183,7 @@ impl Registry {
     ) -> Result<(WebhookEndpointRow, WebhookSecret), RegistryError> {
         require(principal, Action::RotateWebhookSecret)?;
         let secret = WebhookSecret::generate();
-        let transaction = begin_write_of(&self.db, principal.tenant.as_str()).await?;
+        let transaction = begin_write_of(&self.db, &principal.tenant).await?;
         let mut row = live(&transaction, principal, id).await?;
         let sealed = self.seals.close(secret.bytes(), &row.id);
         row.sealed_secret_before = Some(std::mem::replace(&mut row.sealed_secret, sealed.bytes));
@@ -199,7 +199,7 @@ impl Registry {
 
     /// An endpoint of the caller's tenant; another's does not exist.
     async fn webhook_of(&self, principal: &Principal, id: &str) -> Result<WebhookEndpointRow, RegistryError> {
-        let found = webhook_endpoints::get(&self.db, principal.tenant.as_str(), id).await?;
+        let found = webhook_endpoints::get(&self.db, &principal.tenant, id).await?;
         found.ok_or_else(|| webhook_not_found(id))
     }
 
@@ -254,7 +254,7 @@ async fn live(
     principal: &Principal,
     id: &str,
 ) -> Result<WebhookEndpointRow, RegistryError> {
-    let found = webhook_endpoints::get(transaction, principal.tenant.as_str(), id).await?;
+    let found = webhook_endpoints::get(transaction, &principal.tenant, id).await?;
     found.ok_or_else(|| webhook_not_found(id))
 }
 

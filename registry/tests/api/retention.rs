@@ -218,7 +218,7 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
         ("/keys", json!({ "tenant": "acme", "name": "k", "scopes": ["inference"] })),
         ("/invitations", json!({ "tenant": "acme", "email": "a@example.com", "role": "owner" })),
     ] {
-        problem(stack.admin.post(path, late).await, StatusCode::NOT_FOUND, "not_found").await;
+        problem(stack.admin.post(path, late).await, StatusCode::CONFLICT, "tenant_erased").await;
     }
     assert_eq!(tables_with(&stack, WRITTEN).await, Vec::<String>::new());
     wait_until("its objects are gone", async || stack.num_objects() == 0).await;

@@ -25,7 +25,7 @@ pub(super) async fn show(
 ) -> Result<Page, Failed> {
     registry.public_url()?;
     let invitation = registry.invitation_of(&secret).await?;
-    let tenant = registry.name_of_tenant(&invitation.tenant_id).await?;
+    let tenant = registry.name_of_tenant(&invitation.tenant()).await?;
     let role = Role::from_column(&invitation.role).as_str();
     let mut page =
         Page::new(format!("Join {tenant}")).text(&format!("You are asked to become a member of {tenant}, as {role}."));

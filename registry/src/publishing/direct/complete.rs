@@ -43,7 +43,7 @@ impl Completion {
     pub(crate) async fn receive(self, parts: &mut dyn Parts) -> Result<CompleteDirect, RegistryError> {
         let registry = &self.registry;
         let row = registry.direct_upload(&self.adapter, &self.id).await?;
-        let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant_id, 0).await?;
+        let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant(), 0).await?;
         let store = Store { objects: &*registry.objects, upload_id: &self.id, claim: &mut claim };
         let small = self.receiver(parts).receive(Some(store)).await?;
         Ok(CompleteDirect { completion: self, row, claim, small })

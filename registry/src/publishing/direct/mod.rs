@@ -82,7 +82,7 @@ impl Registry {
         let adapter = self.adapter_for(principal, Action::BeginUpload, owner, name).await?;
         let direct = self.direct()?;
         let (number, digest) = self.check_asked(direct, &asked)?;
-        self.room.check(&self.db, &adapter.tenant_id, asked.size_bytes).await?;
+        self.room.check(&self.db, &adapter.tenant(), asked.size_bytes).await?;
         let in_flight = InFlight::begin(self, &adapter, &number, None).await?;
         let row = DirectUploadRow {
             upload_id: in_flight.id().to_owned(),
@@ -177,7 +177,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::AbortUpload, owner, name).await?;
         let row = self.direct_upload(&adapter, id).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
         if !uploads::lock(&transaction, id, uploads::NOBODY).await? {
             return Err(RegistryError::UploadInProgress(format!("{owner}/{name}@{}", row.version)));
         }
@@ -244,9 +244,9 @@ impl Registry {
         shape: impl FnOnce(DirectDetails) -> A,
     ) -> Result<DirectDetails, RegistryError> {
         let settings = &self.config.settings;
-        let transaction = begin_write_of(&self.db, &row.tenant_id).await?;
+        let transaction = begin_write_of(&self.db, &row.tenant()).await?;
         let expires_at_ms = in_flight.leave_in(&transaction, settings.direct_upload_lives).await?;
-        let given = direct_uploads::count_of(&transaction, &row.tenant_id).await?;
+        let given = direct_uploads::count_of(&transaction, &row.tenant()).await?;
         RegistryError::unless_fewer(given, settings.max_direct_uploads_per_tenant, |given, limit| {
             let (of, setting) = ("the tenant".to_owned(), "registry.max_direct_uploads_per_tenant");
             let remedy = "complete or end one first";
@@ -255,7 +255,7 @@ impl Registry {
         let row = DirectUploadRow { expires_at_ms, ..row };
         direct_uploads::insert(&transaction, row.clone()).await?;
         // With this one: two may have been let in at the same moment.
-        self.room.check(&transaction, &row.tenant_id, 0).await?;
+        self.room.check(&transaction, &row.tenant(), 0).await?;
         note(&transaction, principal, "upload.begun", &row).await?;
         let begun = DirectDetails { row, progress: None };
         once.keep_in(&transaction, || shape(begun.clone())).await?;

@@ -153,7 +153,7 @@ impl Registry {
         let person = self.person_for(&transaction, issuer, identity, login, invitation.as_ref()).await?;
         let mut accepted = None;
         if let Some(invitation) = invitation
-            && members::get(&transaction, &invitation.tenant_id, &person.id).await?.is_none()
+            && members::get(&transaction, &invitation.tenant(), &person.id).await?.is_none()
         {
             accepted = Some(invitation);
         }
