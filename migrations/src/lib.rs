@@ -29,6 +29,7 @@ mod m20261129_000020_people;
 mod m20261129_000021_sessions;
 mod m20261129_000022_providers;
 mod m20261129_000023_login_codes;
+mod m20261129_000024_made_by_person;
 mod m20261129_000030_personal_keys;
 mod m20261129_000031_tenant_policies;
 mod m20261129_000032_access;
@@ -83,6 +84,7 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000021_sessions::Migration)),
         (Kind::Expand, Box::new(m20261129_000022_providers::Migration)),
         (Kind::Expand, Box::new(m20261129_000023_login_codes::Migration)),
+        (Kind::Expand, Box::new(m20261129_000024_made_by_person::Migration)),
         (Kind::Expand, Box::new(m20261129_000030_personal_keys::Migration)),
         (Kind::Expand, Box::new(m20261129_000031_tenant_policies::Migration)),
         (Kind::Expand, Box::new(m20261129_000032_access::Migration)),

@@ -45,6 +45,7 @@ mod webhooks;
 
 mod audit;
 mod auth;
+mod authority;
 mod blobs;
 mod changes;
 mod collector;

@@ -235,6 +235,7 @@ impl Registry {
             objects: objects.clone(),
             owner: owner.clone(),
             settings: config.settings.clone(),
+            people_kept: config.sign_in.over_kept(),
         };
         Ok(Self {
             authenticator: Arc::new(Authenticator::new(db.clone(), peppers)),
@@ -246,7 +247,7 @@ impl Registry {
             bases: bases.into(),
             gates: Gates::new(&config.settings),
             room: Room::new(objects.clone(), &config),
-            providers: Arc::new(Providers::new(&config.sign_in)),
+            providers: Arc::new(Providers::new(&config.sign_in)?),
             attempts: Arc::new(Attempts::new(config.sign_in.attempts_per_minute, Instant::now())),
             public_url: Arc::new(config.public_url.clone().map_or_else(OnceLock::new, OnceLock::from)),
             pools,

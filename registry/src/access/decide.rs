@@ -11,7 +11,7 @@ use crate::Registry;
 use crate::adapters::adapter_not_found;
 use crate::audit::{self, Act, Actor};
 use crate::db::access_requests::Model as RequestRow;
-use crate::db::{AdapterRow, access_requests, adapter_grants, adapters, begin_write, now_ms};
+use crate::db::{AdapterRow, access_requests, adapter_grants, adapters, begin_write};
 use crate::error::{Finding, RegistryError};
 use crate::rights::{Action, require};
 
@@ -38,6 +38,7 @@ impl Registry {
         require(principal, step.action())?;
         decision.check()?;
         let transaction = begin_write(&self.db).await?;
+        self.require_still(&transaction, principal, step.action()).await?;
         let found = access_requests::get(&transaction, id).await?.filter(|row| is_for(principal, row, step));
         let before = found.ok_or_else(|| request_not_found(id))?;
         let wrong_state = || RegistryError::WrongRequestState {
@@ -47,12 +48,9 @@ impl Registry {
         };
         let to = after(before.state(), step).ok_or_else(wrong_state)?;
         let mut row = before.clone();
-        row.state = to.as_str().to_owned();
-        if step != Step::Withdraw {
-            row.decided_by = Some(principal.key.to_string());
-            row.decided_by_person = principal.person.as_ref().map(ToString::to_string);
-            row.decided_at_ms = Some(now_ms());
-            row.reason = decision.reason.clone();
+        match step {
+            Step::Withdraw => row.state = to.as_str().to_owned(),
+            Step::Approve | Step::Reject | Step::Revoke => row.decide(principal, to, decision.reason.clone()),
         }
         if !access_requests::step(&transaction, before.state(), &row).await? {
             return Err(wrong_state());

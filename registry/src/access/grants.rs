@@ -21,6 +21,7 @@ use crate::error::{Finding, RegistryError};
 use crate::events::{self, Event, Kind};
 use crate::rights::{Action, require_decider};
 use crate::slice::Slice;
+use crate::tenants::check_not_erased;
 use crate::withdrawals::Withdrawn;
 use crate::words::Visibility;
 
@@ -81,11 +82,13 @@ impl Registry {
         new: NewGrant,
     ) -> Result<GrantDetails, RegistryError> {
         let adapter = self.adapter_for(principal, Action::PutGrant, owner, name).await?;
-        check_gated(principal, &adapter)?;
         new.check()?;
         let to = self.grantee(&adapter, tenant).await?;
         let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
-        still_there(&transaction, &adapter).await?;
+        let now = self.require_still(&transaction, principal, Action::PutGrant).await?;
+        let adapter = still_there(&transaction, &adapter).await?;
+        check_gated(&now, &adapter)?;
+        check_not_erased(&transaction, &to).await?;
         let before = adapter_grants::get(&transaction, &adapter.id, &to).await?;
         if before.is_none() {
             self.check_room_for_a_grant(&transaction, &adapter).await?;
@@ -113,9 +116,11 @@ impl Registry {
         tenant: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteGrant, owner, name).await?;
-        check_gated(principal, &adapter)?;
         let to = self.grantee(&adapter, tenant).await?;
         let transaction = begin_write(&self.db).await?;
+        let now = self.require_still(&transaction, principal, Action::DeleteGrant).await?;
+        let adapter = still_there(&transaction, &adapter).await?;
+        check_gated(&now, &adapter)?;
         let not_found =
             || RegistryError::NotFound { what: "grant", name: format!("{} to {tenant}", adapter.full_name()) };
         let grant = adapter_grants::get(&transaction, &adapter.id, &to).await?.ok_or_else(not_found)?;
@@ -124,10 +129,7 @@ impl Registry {
             && let Some(state) = after(request.state(), Step::Revoke)
         {
             let from = request.state();
-            request.state = state.as_str().to_owned();
-            request.decided_by = Some(principal.key.to_string());
-            request.decided_by_person = principal.person.as_ref().map(ToString::to_string);
-            request.decided_at_ms = Some(now_ms());
+            request.decide(principal, state, None);
             access_requests::step(&transaction, from, &request).await?;
         }
         let withdrawn = self.take_back(&transaction, &grant).await?;
@@ -274,10 +276,13 @@ fn check_gated(principal: &Principal, adapter: &AdapterRow) -> Result<(), Regist
     }
 }
 
-/// Ends a call for an adapter that was deleted meanwhile.
-pub(super) async fn still_there(connection: &impl ConnectionTrait, adapter: &AdapterRow) -> Result<(), RegistryError> {
+/// The adapter as it is now. Ends a call for one that was deleted meanwhile.
+pub(super) async fn still_there(
+    connection: &impl ConnectionTrait,
+    adapter: &AdapterRow,
+) -> Result<AdapterRow, RegistryError> {
     let found = adapters::live(connection, &adapter.owner, &adapter.name).await?;
-    found.map(|_| ()).ok_or_else(|| adapter_not_found(&adapter.owner, &adapter.name))
+    found.ok_or_else(|| adapter_not_found(&adapter.owner, &adapter.name))
 }
 
 /// Tells a tenant what was decided for it.

@@ -20,11 +20,12 @@ use crate::db::{
     is_unique_violation, now_ms, tags, tenants, version_files, versions, withdrawals,
 };
 use crate::error::{Finding, RegistryError};
+use crate::events::{self, Event, Kind};
 use crate::idempotency::Once;
-use crate::rights::{Action, require};
+use crate::rights::{Action, require, require_decider};
 use crate::slice::{Slice, wrong_cursor};
 use crate::withdrawals::Withdrawn;
-use crate::words::Visibility;
+use crate::words::{RequestState, Visibility};
 use crate::{blobs, db};
 
 pub(crate) use lookup::{adapter_not_found, existing_version, version_not_found};
@@ -157,9 +158,17 @@ impl Registry {
         visibility: Option<Visibility>,
         description: Option<String>,
     ) -> Result<AdapterDetails, RegistryError> {
-        let mut row = self.adapter_for(principal, Action::UpdateAdapter, owner, name).await?;
+        let seen = self.adapter_for(principal, Action::UpdateAdapter, owner, name).await?;
         let finding = description.as_deref().and_then(check_description);
         RegistryError::unless_valid(finding.into_iter().collect())?;
+        // Withdrawals are numbered in the order of their commits.
+        let transaction = match visibility {
+            Some(_) => begin_write(&self.db).await?,
+            None => begin_write_of(&self.db, &seen.tenant()).await?,
+        };
+        // What somebody else changed meanwhile stays changed.
+        let found = adapters::live(&transaction, owner, name).await?;
+        let mut row = found.ok_or_else(|| adapter_not_found(owner, name))?;
         row.updated_at_ms = now_ms();
         let mut changes = json!({ "adapter": row.id });
         let before = Visibility::from_column(&row.visibility);
@@ -172,9 +181,11 @@ impl Registry {
             changes["description"] = json!("changed");
         }
         let hides = visibility.is_some_and(|visibility| visibility.hides_from_some_that(before));
-        // Withdrawals are numbered in the order of their commits.
-        let transaction =
-            if hides { begin_write(&self.db).await? } else { begin_write_of(&self.db, &row.tenant()).await? };
+        let becomes_gated = visibility == Some(Visibility::Gated) && before != Visibility::Gated;
+        if becomes_gated && adapter_grants::count_of(&transaction, &row.id).await? > 0 {
+            // Who has it of a gated one is what persons decide.
+            require_decider(principal)?;
+        }
         if !adapters::update(&transaction, &row).await? {
             return Err(adapter_not_found(owner, name));
         }
@@ -187,7 +198,8 @@ impl Registry {
         self.adapter_details(row).await
     }
 
-    /// Deletes an adapter with its versions and tags, and the bytes that nothing else refers to. Its name can never be
+    /// Deletes an adapter with its versions and tags, and the bytes that nothing else refers to; answers that run for others
+    /// end. Its name can never be
     /// used again. What was taken down of it stays noted.
     pub(crate) async fn delete_adapter(
         &self,
@@ -196,11 +208,14 @@ impl Registry {
         name: &str,
     ) -> Result<(), RegistryError> {
         let adapter = self.adapter_for(principal, Action::DeleteAdapter, owner, name).await?;
-        let transaction = begin_write_of(&self.db, &adapter.tenant()).await?;
+        let transaction = begin_write(&self.db).await?;
         // Of two that delete it at once, one has.
         let freed = delete_rows(&transaction, &adapter).await?.ok_or_else(|| adapter_not_found(owner, name))?;
+        let withdrawn = hidden(&adapter);
+        withdrawals::insert_all(&transaction, &self.owner, [withdrawn.to_row()]).await?;
         note(&transaction, principal, &adapter, "adapter.deleted", json!({ "adapter": adapter.id })).await?;
         transaction.commit().await?;
+        self.withdrawals.tell([withdrawn]);
         tracing::info!(adapter.owner = owner, adapter.name = name, "Deleted adapter {owner}/{name}");
         blobs::remove_released(&self.db, &*self.objects, freed).await;
         Ok(())
@@ -237,12 +252,31 @@ pub(crate) async fn delete_rows(
     tags::delete_of_adapter(transaction, &adapter.id).await?;
     adapter_grants::delete_of_adapter(transaction, &adapter.id).await?;
     adapter_gates::delete_of_adapter(transaction, &adapter.id).await?;
-    access_requests::reject_of_adapter(transaction, &adapter.id, "the adapter was deleted").await?;
+    close_requests(transaction, adapter).await?;
     let freed = version_files::delete_of_adapter(transaction, &adapter.id).await?;
     tenants::add_stored(transaction, &adapter.tenant(), -freed.size_bytes).await?;
     versions::delete_of_adapter(transaction, &adapter.id).await?;
     db::blobs::release(transaction, &freed.digests).await?;
     Ok(Some(freed.digests))
+}
+
+/// Ends the requests for access to an adapter that is no more, and tells who asked.
+async fn close_requests(transaction: &DatabaseTransaction, adapter: &AdapterRow) -> Result<(), DbErr> {
+    for mut request in access_requests::standing_of(transaction, &adapter.id).await? {
+        let from = request.state();
+        let to = if from == RequestState::Approved { RequestState::Revoked } else { RequestState::Rejected };
+        request.state = to.as_str().to_owned();
+        request.decided_at_ms = Some(now_ms());
+        request.reason = Some("the adapter was deleted".to_owned());
+        access_requests::step(transaction, from, &request).await?;
+        let payload = json!({
+            "request": request.id, "adapter": adapter.full_name(), "state": request.state, "reason": request.reason,
+            "expires_at_ms": null,
+        });
+        let (tenant, subject) = (&TenantId::from_stored(&request.tenant_id), &request.id);
+        events::emit(transaction, Event { tenant, kind: Kind::AccessDecided, subject, payload }).await?;
+    }
+    Ok(())
 }
 
 /// Appends to the chain of the adapter's tenant what was done with it.
@@ -259,7 +293,7 @@ async fn note(
 }
 
 /// That an adapter is hidden from others than its owner. Those that may still call it come again.
-fn hidden(adapter: &AdapterRow) -> Withdrawn {
+pub(crate) fn hidden(adapter: &AdapterRow) -> Withdrawn {
     let name = AdapterName::new(&adapter.owner, &adapter.name).expect("only checked names are stored");
     Withdrawn::Access { adapter: name, from: Deprived::AllBut(adapter.tenant()) }
 }

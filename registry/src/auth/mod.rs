@@ -5,20 +5,21 @@
 
 mod columns;
 mod key;
+mod noting;
 mod pepper;
 mod role;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use sea_orm::{DatabaseConnection, DbErr};
 use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use subtle::ConstantTimeEq as _;
 
-use crate::db::{KeyRow, api_keys, now_ms};
+use crate::db::{KeyRow, ServiceRow, api_keys, now_ms};
 
 pub(crate) use columns::{models_from_column, models_to_column, scopes_from_column, scopes_to_column};
 pub use key::{ApiKey, MalformedKey};
+pub(crate) use noting::Noting;
 pub(crate) use pepper::Peppers;
 pub(crate) use role::{effective, scopes_of};
 
@@ -62,13 +63,12 @@ pub(crate) struct Authenticator {
     db: DatabaseConnection,
     /// The server's secrets in the hashes of keys.
     peppers: Peppers,
-    /// Keys whose use is being noted, so that a burst of requests writes once. Locked without an await.
-    noting: Arc<Mutex<HashSet<String>>>,
+    pub(crate) noting: Noting,
 }
 
 impl Authenticator {
     pub(crate) fn new(db: DatabaseConnection, peppers: Peppers) -> Self {
-        Self { db, peppers, noting: Arc::default() }
+        Self { db, peppers, noting: Noting::default() }
     }
 
     /// The version and the hash under which a new key is stored.
@@ -105,29 +105,27 @@ impl Authenticator {
 
     /// Whether the key is that of the row, secret and all. It takes as long where there is none.
     pub(crate) fn is_key_of(&self, row: Option<&KeyRow>, key: &ApiKey) -> bool {
-        let version = row.map_or_else(|| self.peppers.newest_version(), |row| row.pepper_version);
-        let stored = row.map_or(&[0; 32][..], |row| row.secret_hash.as_slice());
-        let hash = self.peppers.hash(version, key);
-        let is_equal = hash.is_some_and(|hash| bool::from(hash.as_slice().ct_eq(stored)));
-        is_equal && row.is_some()
+        self.is_one_with(row.map(|row| (row.pepper_version, row.secret_hash.as_slice())), key)
     }
 
-    /// Books the use of a key without making the caller wait. Losing it costs a list entry its freshness, no more.
+    /// The same of a service's row.
+    pub(crate) fn is_services(&self, row: Option<&ServiceRow>, key: &ApiKey) -> bool {
+        self.is_one_with(row.map(|row| (row.pepper_version, row.secret_hash.as_slice())), key)
+    }
+
+    fn is_one_with(&self, stored: Option<(i32, &[u8])>, key: &ApiKey) -> bool {
+        let (version, hash) = stored.unwrap_or_else(|| (self.peppers.newest_version(), &[0; 32]));
+        self.is_hash_of(key, version, hash) && stored.is_some()
+    }
+
+    /// Books the use of a key.
     fn note_use(&self, row: &KeyRow) {
         let now_ms = now_ms();
         if row.last_used_at_ms.is_some_and(|last_ms| now_ms - last_ms < LAST_USED_RESOLUTION_MS) {
             return;
         }
-        let (db, id, noting) = (self.db.clone(), row.id.clone(), self.noting.clone());
-        if !noting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
-            return;
-        }
-        tokio::spawn(async move {
-            if let Err(error) = api_keys::note_use(&db, &id, now_ms).await {
-                tracing::warn!(key.id = id, %error, "The last use of key {id} could not be noted");
-            }
-            noting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        });
+        let (db, id) = (self.db.clone(), row.id.clone());
+        self.noting.note(&row.id, async move { api_keys::note_use(&db, &id, now_ms).await });
     }
 }
 

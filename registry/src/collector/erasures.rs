@@ -6,7 +6,7 @@ use serde_json::json;
 use souk_protocol::{KeyId, TenantId};
 
 use super::Collector;
-use crate::adapters::delete_rows;
+use crate::adapters::{delete_rows, hidden};
 use crate::audit::{self, Act, Actor};
 use crate::blobs::{end_upload_in, remove_released};
 use crate::db::data_map::TABLES;
@@ -16,6 +16,7 @@ use crate::db::{
 };
 use crate::error::RegistryError;
 use crate::metrics;
+use crate::sessions::end_sessions;
 use crate::withdrawals::Withdrawn;
 
 /// Rows that are removed in one transaction.
@@ -56,21 +57,19 @@ impl Collector {
     async fn end_who_acts(&self, tenant: &TenantId, by: &str) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
         invitations::delete_all_of(&transaction, tenant).await?;
-        let mut withdrawn = Vec::new();
-        for person in members::delete_all_of(&transaction, tenant).await? {
-            withdrawn.extend(sessions::ids_of_person(&transaction, &person).await?);
+        let persons = members::delete_all_of(&transaction, tenant).await?;
+        let mut sessions = Vec::new();
+        for some in persons.chunks(MAX_IN) {
+            sessions.extend(sessions::ids_of_persons(&transaction, some.iter().map(String::as_str)).await?);
         }
-        for some in withdrawn.chunks(MAX_IN) {
-            sessions::end(&transaction, some).await?;
-        }
+        // Told by nobody, so that this registry hears of it too.
+        end_sessions(&transaction, "", sessions).await?;
         let unrevoked = api_keys::unrevoked_of(&transaction, tenant).await?;
         let ids: Vec<_> = unrevoked.into_iter().map(|key| key.id).collect();
         for some in ids.chunks(MAX_IN) {
             api_keys::revoke(&transaction, some, Some(by), Some("erased")).await?;
         }
-        withdrawn.extend_from_slice(&ids);
-        let rows: Vec<_> = withdrawn.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row()).collect();
-        // Told by nobody, so that this registry hears of it too.
+        let rows = ids.iter().map(|id| Withdrawn::Key(KeyId::from_stored(id)).to_row());
         withdrawals::insert_all(&transaction, "", rows).await?;
         if !ids.is_empty() {
             let details = json!({ "keys": ids, "revoked_for": "erased" });
@@ -85,6 +84,8 @@ impl Collector {
         let transaction = begin_write(&self.db).await?;
         let mut digests = end_uploads(&transaction, adapter).await?;
         digests.extend(delete_rows(&transaction, adapter).await?.unwrap_or_default());
+        // Told by nobody, so that this registry hears of it too.
+        withdrawals::insert_all(&transaction, "", [hidden(adapter).to_row()]).await?;
         transaction.commit().await?;
         remove_released(&self.db, &*self.objects, digests).await;
         Ok(())

@@ -21,8 +21,8 @@ use crate::audit::{self, Act, Actor, Publisher};
 use crate::blobs::{end_upload_in, remove_released, reopen_upload_in};
 use crate::config::RegistrySettings;
 use crate::db::{
-    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, leases, login_codes, logins,
-    sessions, sign_in_links, signing_keys, uploads, withdrawals,
+    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, invitations, leases,
+    login_codes, logins, sessions, sign_in_links, signing_keys, uploads, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
@@ -35,9 +35,6 @@ use sights::Sights;
 /// The name of its lease.
 const LEASE: &str = "collector";
 
-/// How long the rows of sessions that are over are kept: longer than any token of theirs lives.
-const SESSIONS_KEPT: Duration = Duration::from_secs(24 * 3600);
-
 /// What the collector works with.
 pub(crate) struct Collector {
     pub(crate) db: DatabaseConnection,
@@ -45,6 +42,8 @@ pub(crate) struct Collector {
     /// The registry that it belongs to.
     pub(crate) owner: Arc<str>,
     pub(crate) settings: RegistrySettings,
+    /// How long sessions and the addresses of invitations are kept after they are over.
+    pub(crate) people_kept: Duration,
 }
 
 /// What was seen lapsed, and when.
@@ -114,7 +113,8 @@ impl Collector {
         sign_in_links::delete_expired(&self.db).await?;
         logins::delete_expired(&self.db).await?;
         login_codes::delete_expired(&self.db).await?;
-        sessions::delete_over(&self.db, SESSIONS_KEPT).await?;
+        sessions::delete_over(&self.db, self.people_kept).await?;
+        invitations::forget_closed(&self.db, self.people_kept).await?;
         signing_keys::delete_older(&self.db, SigningKeys::kept(self.settings.rotate_signing_key_after())).await?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
-use souk_protocol::TenantId;
+use souk_protocol::{Principal, TenantId};
 
 use super::clock::{clock_ms_ago, now_ms};
 use crate::words::RequestState;
@@ -36,6 +36,15 @@ pub struct Model {
 no_relations!();
 
 impl Model {
+    /// Notes what its owner made of it.
+    pub(crate) fn decide(&mut self, by: &Principal, to: RequestState, reason: Option<String>) {
+        self.state = to.as_str().to_owned();
+        self.decided_by = Some(by.key.to_string());
+        self.decided_by_person = by.person.as_ref().map(ToString::to_string);
+        self.decided_at_ms = Some(now_ms());
+        self.reason = reason;
+    }
+
     pub(crate) fn state(&self) -> RequestState {
         RequestState::from_column(&self.state)
     }
@@ -112,18 +121,11 @@ pub(crate) async fn step(connection: &impl ConnectionTrait, from: RequestState, 
     Ok(still.exec(connection).await?.rows_affected > 0)
 }
 
-/// Rejects what waits for a decision on an adapter that is no more.
-pub(crate) async fn reject_of_adapter(
-    connection: &impl ConnectionTrait,
-    adapter_id: &str,
-    reason: &str,
-) -> Result<(), DbErr> {
-    let update = Entity::update_many()
-        .col_expr(Column::State, RequestState::Rejected.as_str().into())
-        .col_expr(Column::DecidedAtMs, now_ms().into())
-        .col_expr(Column::Reason, reason.into());
-    let pending = update.filter(Column::AdapterId.eq(adapter_id));
-    pending.filter(Column::State.eq(RequestState::Pending.as_str())).exec(connection).await.map(|_| ())
+/// Those of an adapter that wait for a decision or were approved, by the asking tenant.
+pub(crate) async fn standing_of(connection: &impl ConnectionTrait, adapter_id: &str) -> Result<Vec<Model>, DbErr> {
+    let standing = [RequestState::Pending.as_str(), RequestState::Approved.as_str()];
+    let of_adapter = Entity::find().filter(Column::AdapterId.eq(adapter_id)).filter(Column::State.is_in(standing));
+    of_adapter.order_by_asc(Column::TenantId).order_by_asc(Column::Id).all(connection).await
 }
 
 fn of(adapter_id: &str, tenant: &TenantId) -> Select<Entity> {

@@ -106,6 +106,12 @@ pub(crate) async fn unrevoked_of_person(
     unrevoked_and(of_person, tenant).select_only().column(Column::Id).into_tuple().all(connection).await
 }
 
+/// Takes the names out of all keys of a person: programs call them after the person's machine.
+pub(crate) async fn forget_names_of(connection: &impl ConnectionTrait, person_id: &str) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::Name, "".into());
+    update.filter(Column::PersonId.eq(person_id)).exec(connection).await.map(|_| ())
+}
+
 /// A key, whose row is locked until the transaction ends: a key that is revoked makes no key meanwhile.
 pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(id).lock_exclusive().one(connection).await

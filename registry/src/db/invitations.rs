@@ -1,10 +1,13 @@
 //! Table `invitations`: who is asked to become a member. A row is used once; what it was is kept.
 
+use std::time::Duration;
+
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, UpdateMany};
 use souk_protocol::TenantId;
 
-use super::clock::now_ms;
+use super::clock::{clock_ms_ago, now_ms};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "invitations")]
@@ -16,6 +19,7 @@ pub struct Model {
     pub role: String,
     pub secret_hash: Vec<u8>,
     pub made_by: String,
+    pub made_by_person: Option<String>,
     pub created_at_ms: i64,
     pub expires_at_ms: i64,
     pub accepted_at_ms: Option<i64>,
@@ -86,10 +90,47 @@ pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant: &Te
     Entity::delete_many().filter(Column::TenantId.eq(tenant.as_str())).exec(connection).await.map(|_| ())
 }
 
-/// Takes the address out of those that a person used.
-pub(crate) async fn forget_email_of(connection: &impl ConnectionTrait, person_id: &str) -> Result<(), DbErr> {
-    let update = Entity::update_many().col_expr(Column::Email, Expr::value(None::<String>));
-    update.filter(Column::AcceptedBy.eq(person_id)).exec(connection).await.map(|_| ())
+/// Those of a tenant that a person made and that can be used now.
+pub(crate) async fn open_made_by_person(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    person_id: &str,
+) -> Result<Vec<Model>, DbErr> {
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant.as_str())).filter(open());
+    of_tenant.filter(Column::MadeByPerson.eq(person_id)).order_by_asc(Column::Id).all(connection).await
+}
+
+/// Those that were made with these keys and can be used now, by their tenants.
+pub(crate) async fn open_made_by(connection: &impl ConnectionTrait, keys: &[String]) -> Result<Vec<Model>, DbErr> {
+    let made = Entity::find().filter(open()).filter(Column::MadeBy.is_in(keys));
+    made.order_by_asc(Column::TenantId).order_by_asc(Column::Id).all(connection).await
+}
+
+/// Takes the address out of those that a person used, and of those that were for the person's address.
+pub(crate) async fn forget(
+    connection: &impl ConnectionTrait,
+    person_id: &str,
+    email: Option<&str>,
+) -> Result<(), DbErr> {
+    let mut of_person = Condition::any().add(Column::AcceptedBy.eq(person_id));
+    if let Some(email) = email {
+        of_person = of_person.add(Column::Email.eq(email));
+    }
+    without_email().filter(of_person).exec(connection).await.map(|_| ())
+}
+
+/// Takes the address out of those that were used, taken back or over for this long.
+pub(crate) async fn forget_closed(connection: &impl ConnectionTrait, age: Duration) -> Result<(), DbErr> {
+    let before = clock_ms_ago(connection, age);
+    let is_old = Condition::any()
+        .add(Expr::col(Column::AcceptedAtMs).lt(before.clone()))
+        .add(Expr::col(Column::RevokedAtMs).lt(before.clone()))
+        .add(Expr::col(Column::ExpiresAtMs).lt(before));
+    without_email().filter(Column::Email.is_not_null()).filter(is_old).exec(connection).await.map(|_| ())
+}
+
+fn without_email() -> UpdateMany<Entity> {
+    Entity::update_many().col_expr(Column::Email, Expr::value(None::<String>))
 }
 
 fn open() -> Condition {

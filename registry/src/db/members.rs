@@ -46,6 +46,16 @@ pub(crate) async fn get(
     Entity::find_by_id((tenant.to_string(), person_id.to_owned())).one(connection).await
 }
 
+/// A member with the tenant.
+pub(crate) async fn with_tenant(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    person_id: &str,
+) -> Result<Option<(Model, tenants::Model)>, DbErr> {
+    let found = Entity::find_by_id((tenant.to_string(), person_id.to_owned())).find_also_related(tenants::Entity);
+    Ok(found.one(connection).await?.and_then(|(member, tenant)| Some((member, tenant?))))
+}
+
 /// The tenants that a person is a member of, at most `limit`, by name.
 pub(crate) async fn of_person(
     connection: &impl ConnectionTrait,

@@ -19,6 +19,13 @@ pub struct Model {
 }
 no_relations!();
 
+impl Model {
+    /// What people read.
+    pub(crate) fn called(&self) -> &str {
+        self.name.as_deref().or(self.email.as_deref()).unwrap_or(&self.id)
+    }
+}
+
 /// What is known of a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {

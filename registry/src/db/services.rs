@@ -27,6 +27,10 @@ pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<O
     Entity::find_by_id(id).one(connection).await
 }
 
+pub(crate) async fn by_ids(connection: &impl ConnectionTrait, ids: &[String]) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Id.is_in(ids)).all(connection).await
+}
+
 /// The next `limit` after the id `after`, by id.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
@@ -49,8 +53,8 @@ pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Res
     row.into_active_model().reset_all().insert(connection).await
 }
 
-/// Revokes one that was not revoked; answers whether it did.
-pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str, by: &str) -> Result<bool, DbErr> {
+/// Revokes one that was not revoked, for whoever asks with the key `by`; answers whether it did.
+pub(crate) async fn revoke(connection: &impl ConnectionTrait, id: &str, by: Option<&str>) -> Result<bool, DbErr> {
     let update = Entity::update_many()
         .col_expr(Column::RevokedAtMs, now_ms().into())
         .col_expr(Column::RevokedBy, by.into())

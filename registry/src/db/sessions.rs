@@ -27,6 +27,13 @@ pub struct Model {
 }
 no_relations!();
 
+impl Model {
+    /// Whether it was ended, was not used for `idle_ms`, or its time is over.
+    pub(crate) fn is_over(&self, now_ms: i64, idle_ms: i64) -> bool {
+        self.ended_at_ms.is_some() || self.expires_at_ms <= now_ms || self.used_at_ms <= now_ms - idle_ms
+    }
+}
+
 pub(crate) async fn insert(connection: &impl ConnectionTrait, row: Model) -> Result<Model, DbErr> {
     row.into_active_model().reset_all().insert(connection).await
 }
@@ -43,13 +50,18 @@ pub(crate) async fn of_person(
     used_since_ms: i64,
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
-    let query = Entity::find().filter(live_of(person_id)).filter(Column::UsedAtMs.gt(used_since_ms));
+    let query =
+        Entity::find().filter(Column::PersonId.eq(person_id)).filter(live()).filter(Column::UsedAtMs.gt(used_since_ms));
     query.order_by_desc(Column::Id).limit(limit).all(connection).await
 }
 
-/// The ids of those of a person that were not ended.
-pub(crate) async fn ids_of_person(connection: &impl ConnectionTrait, person_id: &str) -> Result<Vec<String>, DbErr> {
-    let query = Entity::find().select_only().column(Column::Id).filter(live_of(person_id));
+/// The ids of those of some persons that were not ended.
+pub(crate) async fn ids_of_persons(
+    connection: &impl ConnectionTrait,
+    persons: impl IntoIterator<Item = &str>,
+) -> Result<Vec<String>, DbErr> {
+    let of_persons = Condition::all().add(Column::PersonId.is_in(persons));
+    let query = Entity::find().select_only().column(Column::Id).filter(of_persons.add(live()));
     query.order_by_asc(Column::Id).into_tuple().all(connection).await
 }
 
@@ -97,7 +109,6 @@ pub(crate) async fn forget_clients_of(connection: &impl ConnectionTrait, person_
     update.filter(Column::PersonId.eq(person_id)).exec(connection).await.map(|_| ())
 }
 
-fn live_of(person_id: &str) -> Condition {
-    let mine = Condition::all().add(Column::PersonId.eq(person_id));
-    mine.add(Column::EndedAtMs.is_null()).add(Column::ExpiresAtMs.gt(now_ms()))
+fn live() -> Condition {
+    Condition::all().add(Column::EndedAtMs.is_null()).add(Column::ExpiresAtMs.gt(now_ms()))
 }

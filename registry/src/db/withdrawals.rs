@@ -7,6 +7,7 @@ use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
 
 use super::clock::{clock_ms_ago, now_ms};
+use super::connection::MAX_IN;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "withdrawals")]
@@ -37,16 +38,17 @@ pub(crate) async fn insert_all(
     told_by: &str,
     withdrawals: impl IntoIterator<Item = New>,
 ) -> Result<(), DbErr> {
-    for New { kind, subject, adapter } in withdrawals {
-        let row = ActiveModel {
-            kind: Set(kind.to_owned()),
-            subject: Set(subject),
-            adapter: Set(adapter),
-            told_by: Set(told_by.to_owned()),
-            withdrawn_at_ms: Set(now_ms()),
-            ..Default::default()
-        };
-        Entity::insert(row).exec_without_returning(connection).await?;
+    let rows = withdrawals.into_iter().map(|New { kind, subject, adapter }| ActiveModel {
+        kind: Set(kind.to_owned()),
+        subject: Set(subject),
+        adapter: Set(adapter),
+        told_by: Set(told_by.to_owned()),
+        withdrawn_at_ms: Set(now_ms()),
+        ..Default::default()
+    });
+    let rows: Vec<_> = rows.collect();
+    for some in rows.chunks(MAX_IN) {
+        Entity::insert_many(some.iter().cloned()).exec_without_returning(connection).await?;
     }
     Ok(())
 }

@@ -154,7 +154,7 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         // A nested router has neither its prefix alone nor with a slash.
         .route(PREFIX, any(no_such_route))
         .route(&format!("{PREFIX}/"), any(no_such_route))
-        .merge(sign_in::pages(&registry).route_layer(changes()));
+        .merge(sign_in::pages(&registry).route_layer(changes()).with_state(registry.for_no_tenant()));
     let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
 }

@@ -5,17 +5,19 @@
 //! the same after the same time; what follows for a key that is one goes on by itself. Should the process die meanwhile, the
 //! report is lost and its sender has to send it again; a second one of the same key does nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sea_orm::DbErr;
 use serde_json::json;
+use souk_http::serve::Origin;
+use souk_protocol::gate::Pass;
 
-use super::revoke::{Revoker, Why, descent, revoke};
+use super::revoke::{Revoker, Why, descent, end_ways_in, revoke};
 use crate::Registry;
 use crate::audit::Actor;
 use crate::auth::ApiKey;
-use crate::db::{KeyRow, api_keys, begin_write};
+use crate::db::{api_keys, begin_write, services};
 use crate::error::RegistryError;
 
 /// Most reports of one request.
@@ -37,17 +39,31 @@ pub(crate) struct LeakReport {
     pub(crate) url: Option<String>,
 }
 
+/// A key that counts and that somebody has shown.
+struct Leak {
+    id: String,
+    /// Whether it is a gateway's.
+    is_services: bool,
+    url: Option<String>,
+}
+
 impl Registry {
     /// Takes reports of leaked keys, at most [`MAX_REPORTS`]. Each that is a key ends it, with all that was made with it, and
     /// tells its tenant.
-    pub(crate) async fn take_leak_reports(&self, reports: Vec<LeakReport>) -> Result<(), RegistryError> {
+    pub(crate) async fn take_leak_reports(
+        &self,
+        reports: Vec<LeakReport>,
+        place: Pass<Option<Origin>>,
+    ) -> Result<(), RegistryError> {
         // Who asks without a key has no part in what is kept for operators.
         let registry = self.for_no_tenant();
         let answered_at = tokio::time::Instant::now() + ANSWERED_AFTER;
         // A task of its own: it goes on when the reporter does not wait.
         let work = tokio::spawn(async move {
-            for (key, url) in registry.leaked_among(reports).await? {
-                registry.end_leaked(&key, url.as_deref()).await;
+            // Held until all of it is done, so that no more is under way than there are places.
+            let _place = place;
+            for leak in registry.leaked_among(reports).await? {
+                registry.end_leaked(&leak).await;
             }
             Ok::<_, DbErr>(())
         });
@@ -59,8 +75,8 @@ impl Registry {
         }
     }
 
-    /// The reports that show a key in full, with the key.
-    async fn leaked_among(&self, reports: Vec<LeakReport>) -> Result<Vec<(KeyRow, Option<String>)>, DbErr> {
+    /// What the reports show in full and what still counts, once each.
+    async fn leaked_among(&self, reports: Vec<LeakReport>) -> Result<Vec<Leak>, DbErr> {
         // What is no key is looked up as one that does not exist.
         let shown =
             |report: LeakReport| (ApiKey::parse(&report.token).unwrap_or_else(|_| ApiKey::generate()), report.url);
@@ -68,37 +84,52 @@ impl Registry {
         let ids: Vec<_> = shown.iter().map(|(key, _)| key.id().to_string()).collect();
         let rows = api_keys::by_ids(&self.db, &ids).await?;
         let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let services = services::by_ids(&self.db, &ids).await?;
+        let services: HashMap<_, _> = services.into_iter().map(|row| (row.id.clone(), row)).collect();
+        // What was revoked stays so, and what is shown twice is one: for neither do others wait.
+        let mut seen = HashSet::new();
         let found = shown.into_iter().filter_map(|(key, url)| {
-            let row = rows.get(key.id().as_str());
-            self.authenticator.is_key_of(row, &key).then(|| row.cloned().zip(Some(url))).flatten()
+            let id = key.id();
+            let id = id.as_str();
+            let row = rows.get(id).filter(|row| row.revoked_at_ms.is_none());
+            let service = services.get(id).filter(|row| row.revoked_at_ms.is_none());
+            let (is_key, is_service) =
+                (self.authenticator.is_key_of(row, &key), self.authenticator.is_services(service, &key));
+            let is_news = (is_key || is_service) && seen.insert(id.to_owned());
+            is_news.then(|| Leak { id: id.to_owned(), is_services: is_service, url })
         });
         Ok(found.collect())
     }
 
     /// Ends a key that was shown, once: one that was revoked before stays as it is. Tries again while the database fails.
-    async fn end_leaked(&self, key: &KeyRow, url: Option<&str>) {
-        let mut pause = FIRST_PAUSE;
+    async fn end_leaked(&self, leak: &Leak) {
+        let (id, mut pause) = (&leak.id, FIRST_PAUSE);
         for left in (0..TRIES).rev() {
-            match self.try_to_end_leaked(key, url).await {
+            let ended = match leak.is_services {
+                true => self.revoke_leaked_service(id).await,
+                false => self.try_to_end_leaked(id, leak.url.as_deref()).await,
+            };
+            match ended {
                 Ok(()) => return,
                 Err(error) if left == 0 => {
-                    tracing::error!(key.id, %error, "Key {} was reported as leaked and could not be revoked", key.id);
+                    tracing::error!(key.id = id, %error, "Key {id} was reported as leaked and could not be revoked");
                 }
-                Err(error) => tracing::warn!(key.id, %error, "Key {} was reported as leaked; trying again", key.id),
+                Err(error) => tracing::warn!(key.id = id, %error, "Key {id} was reported as leaked; trying again"),
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
     }
 
-    async fn try_to_end_leaked(&self, key: &KeyRow, url: Option<&str>) -> Result<(), DbErr> {
+    async fn try_to_end_leaked(&self, id: &str, url: Option<&str>) -> Result<(), DbErr> {
         let transaction = begin_write(&self.db).await?;
-        let found = api_keys::lock(&transaction, &key.id).await?;
+        let found = api_keys::lock(&transaction, id).await?;
         let Some(key) = found.filter(|key| key.revoked_at_ms.is_none()) else { return Ok(()) };
         let ids = descent(&transaction, &key.id).await?;
         let revoker = Revoker { registry: &self.owner, actor: Actor::System, key: None };
         let told = json!({ "url": url.and_then(checked_url) });
         let withdrawn = revoke(&transaction, &revoker, &key, &ids, Why::Leaked, told).await?;
+        end_ways_in(&transaction, &Actor::System, &ids, Why::Leaked).await?;
         transaction.commit().await?;
         let (id, num_revoked) = (&key.id, withdrawn.len());
         self.withdrawals.tell(withdrawn);

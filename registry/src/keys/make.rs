@@ -11,8 +11,9 @@ use super::policy::Policy;
 use super::{NewKey, insert_key};
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
-use crate::auth::{ApiKey, AuthError, check_usable, effective, models_from_column, scopes_of};
-use crate::db::{KeyRow, api_keys, begin_write, ms_of, sessions, tenants};
+use crate::auth::ApiKey;
+use crate::authority::Authority;
+use crate::db::{KeyRow, api_keys, begin_write, ms_of, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, Reach, require};
@@ -46,15 +47,6 @@ pub(crate) enum Whose {
     Service,
 }
 
-/// What a key is made with, and so the bounds of what is made.
-pub(super) struct Maker {
-    pub(super) id: String,
-    /// What it may do at this moment.
-    scopes: Scopes,
-    models: Option<AllowedModels>,
-    pub(super) expires_at_ms: Option<i64>,
-}
-
 impl Registry {
     /// Makes a key; its secret is nowhere but in the answer. `shape` makes the answer that is kept for an
     /// `Idempotency-Key`, which has no secret.
@@ -69,18 +61,13 @@ impl Registry {
         let (scopes, models) = check_fields(&request)?;
         let tenant = self.tenant_meant(principal, request.tenant.as_deref()).await?;
         let person = whose(&request, principal, &tenant, reach)?;
-        if let Some(missing) = scopes.iter().find(|scope| !principal.may(**scope)) {
-            return Err(RegistryError::ScopeNotHeld(*missing));
-        }
         let transaction = begin_write(&self.db).await?;
-        // Looked at once more, and locked: a key that is revoked or expires meanwhile leaves none behind.
-        let maker = Maker::lock(&transaction, principal).await?;
-        maker.check_scopes(principal, &scopes)?;
-        let models = maker.models(models)?;
+        let maker = self.authority(&transaction, principal).await?;
+        check_scopes(&maker, principal, &scopes)?;
+        let models = models_within(&maker, models)?;
         let policy = Policy::of(&transaction, &tenant).await?;
         policy.check(&scopes, person.is_some())?;
         let expires_at_ms = policy.expiry(&scopes, maker.expires_at_ms, request.expires_at.map(ms_of), None)?;
-        self.check_room_for_a_key(&transaction, &tenant).await?;
         let new = NewKey {
             tenant_id: tenant.to_string(),
             person,
@@ -90,12 +77,7 @@ impl Registry {
             expires_at_ms,
             made_by: Some(maker.id),
         };
-        let (row, secret) = insert_key(&transaction, &self.authenticator, new).await?;
-        let details = json!({
-            "scopes": row.scopes, "models": row.models, "person": row.person_id, "expires_at_ms": row.expires_at_ms,
-        });
-        let act = Act { tenant_id: &row.tenant_id, action: "key.created", subject: &row.id, details };
-        audit::append(&transaction, Actor::of(principal), act).await?;
+        let (row, secret) = self.issue_key(&transaction, new, Actor::of(principal)).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
         let (key, maker) = (&row.id, &principal.key);
@@ -111,8 +93,26 @@ impl Registry {
         Ok((row, secret))
     }
 
+    /// Makes a key in the place that the tenant has for it, and says so in its chain. Nobody else makes one before the
+    /// transaction ends.
+    pub(crate) async fn issue_key(
+        &self,
+        transaction: &DatabaseTransaction,
+        new: NewKey,
+        actor: Actor,
+    ) -> Result<(KeyRow, ApiKey), RegistryError> {
+        self.check_room_for_a_key(transaction, &TenantId::from_stored(&new.tenant_id)).await?;
+        let (row, secret) = insert_key(transaction, &self.authenticator, new).await?;
+        let details = json!({
+            "scopes": row.scopes, "models": row.models, "person": row.person_id, "expires_at_ms": row.expires_at_ms,
+        });
+        let act = Act { tenant_id: &row.tenant_id, action: "key.created", subject: &row.id, details };
+        audit::append(transaction, actor, act).await?;
+        Ok((row, secret))
+    }
+
     /// Ends a call that would make one key more than a tenant may have, or one for a tenant that was erased. Nobody else makes one before the transaction ends.
-    pub(crate) async fn check_room_for_a_key(
+    pub(super) async fn check_room_for_a_key(
         &self,
         transaction: &DatabaseTransaction,
         tenant: &TenantId,
@@ -127,43 +127,24 @@ impl Registry {
     }
 }
 
-impl Maker {
-    /// What the caller presented, which nobody ends before the transaction does: what is revoked, over or lowered meanwhile
-    /// leaves no key behind.
-    pub(super) async fn lock(transaction: &DatabaseTransaction, principal: &Principal) -> Result<Self, RegistryError> {
-        let id = principal.key.to_string();
-        if let Some(key) = api_keys::lock(transaction, &id).await? {
-            check_usable(&key)?;
-            let scopes = effective(transaction, &key).await?.ok_or(AuthError::Revoked)?;
-            let models = key.models.as_deref().map(models_from_column);
-            return Ok(Self { id, scopes, models, expires_at_ms: key.expires_at_ms });
-        }
-        let person = principal.person.as_ref().ok_or(AuthError::Invalid)?;
-        let session = sessions::get(transaction, &id).await?.ok_or(AuthError::Invalid)?;
-        if session.ended_at_ms.is_some() {
-            return Err(RegistryError::SessionOver);
-        }
-        let scopes = scopes_of(transaction, &principal.tenant, person).await?.ok_or(RegistryError::SessionOver)?;
-        // A key of a person's outlives the session that it was made with, and not the membership.
-        Ok(Self { id, scopes, models: None, expires_at_ms: None })
+/// Ends a call that would hand out a scope which the caller does not have, or has not any more.
+pub(super) fn check_scopes(maker: &Authority, principal: &Principal, scopes: &Scopes) -> Result<(), RegistryError> {
+    let now = maker.of(principal);
+    match scopes.iter().find(|scope| !principal.may(**scope) || !now.may(**scope)) {
+        Some(missing) => Err(RegistryError::ScopeNotHeld(*missing)),
+        None => Ok(()),
     }
+}
 
-    /// Ends a call that would hand out a scope which the caller does not have, or has not any more.
-    pub(super) fn check_scopes(&self, principal: &Principal, scopes: &Scopes) -> Result<(), RegistryError> {
-        let now = Principal { scopes: self.scopes.clone(), ..principal.clone() };
-        match scopes.iter().find(|scope| !principal.may(**scope) || !now.may(**scope)) {
-            Some(missing) => Err(RegistryError::ScopeNotHeld(*missing)),
-            None => Ok(()),
-        }
-    }
-
-    /// The models of what is made: as asked for, within its own.
-    pub(super) fn models(&self, asked: Option<AllowedModels>) -> Result<Option<AllowedModels>, RegistryError> {
-        let (Some(own), Some(asked)) = (&self.models, &asked) else { return Ok(asked.or_else(|| self.models.clone())) };
-        match own.first_beyond(asked) {
-            Some(pattern) => Err(RegistryError::ModelNotHeld(pattern.to_string())),
-            None => Ok(Some(asked.clone())),
-        }
+/// The models of what is made: as asked for, within the maker's own.
+pub(super) fn models_within(
+    maker: &Authority,
+    asked: Option<AllowedModels>,
+) -> Result<Option<AllowedModels>, RegistryError> {
+    let (Some(own), Some(asked)) = (&maker.models, &asked) else { return Ok(asked.or_else(|| maker.models.clone())) };
+    match own.first_beyond(asked) {
+        Some(pattern) => Err(RegistryError::ModelNotHeld(pattern.to_string())),
+        None => Ok(Some(asked.clone())),
     }
 }
 

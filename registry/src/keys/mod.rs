@@ -25,7 +25,7 @@ use crate::slice::Slice;
 pub(crate) use leaked::{LeakReport, MAX_REPORTS};
 pub(crate) use make::{KeyRequest, Whose};
 pub(crate) use policy::{Breaking, NewPolicy, Policy, Rule};
-pub(crate) use revoke::{Made, revoke_of_person};
+pub(crate) use revoke::{Made, Why, revoke_of_person, take_back};
 pub(crate) use rotate::{Rotated, Rotation};
 
 /// What a new key is made from.

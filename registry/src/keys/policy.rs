@@ -82,6 +82,7 @@ impl Registry {
         let policy = new.check()?;
         let tenant = self.tenant_meant(principal, tenant).await?;
         let transaction = begin_write(&self.db).await?;
+        self.require_still(&transaction, principal, Action::SetPolicy).await?;
         tenant_policies::put(&transaction, policy.to_row(&tenant)).await?;
         let usable = api_keys::usable_of(&transaction, &tenant).await?;
         let broken = |key: KeyRow| Breaking { rules: policy.broken_by(&key), key };

@@ -9,7 +9,7 @@ use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 use super::Theirs;
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
-use crate::db::{KeyRow, MAX_IN, api_keys, begin_write, withdrawals};
+use crate::db::{InvitationRow, KeyRow, MAX_IN, api_keys, begin_write, invitations, sign_in_links, withdrawals};
 use crate::error::RegistryError;
 use crate::events::{self, Event, Kind};
 use crate::rights::{Action, Reach, require};
@@ -26,13 +26,15 @@ pub(crate) enum Made {
 
 /// Why keys end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// Somebody asked for it.
     Asked,
     /// Somebody showed the key.
     Leaked,
     /// The person left the tenant.
     Left,
+    /// The person may do less in the tenant than before.
+    Lowered,
     /// The tenant's policy does not allow them.
     Policy,
     /// Another key took its place at once.
@@ -69,6 +71,9 @@ impl Registry {
             return Err(RegistryError::OwnKeyMadeWithIt(key.id));
         }
         let withdrawn = revoke(&transaction, &self.revoker(principal), &key, &ids, Why::Asked, json!({})).await?;
+        if made == Made::RevokedToo {
+            end_ways_in(&transaction, &Actor::of(principal), &ids, Why::Asked).await?;
+        }
         transaction.commit().await?;
         let num_revoked = withdrawn.len();
         self.withdrawals.tell(withdrawn);
@@ -90,19 +95,20 @@ impl Registry {
     }
 }
 
-/// Ends the keys that a person has in a tenant, since it is no member of it any more. Services' keys stay, whoever made
-/// them. To be called in a transaction that excludes all others ([`begin_write`]); when it is committed, tell
+/// Ends the keys that a person has in a tenant, since it is no member of it any more or may do less there. Services' keys
+/// stay, whoever made them. To be called in a transaction that excludes all others ([`begin_write`]); when it is committed, tell
 /// `registry.withdrawals` what this answers, so that running answers end.
 pub(crate) async fn revoke_of_person(
     transaction: &DatabaseTransaction,
     revoker: &Revoker<'_>,
     tenant: &TenantId,
     person: &PersonId,
+    why: Why,
 ) -> Result<Vec<Withdrawn>, DbErr> {
     let ids = api_keys::unrevoked_of_person(transaction, tenant, person).await?;
     let Some(first) = ids.first() else { return Ok(Vec::new()) };
     let Some(first) = api_keys::lock(transaction, first).await? else { return Ok(Vec::new()) };
-    revoke(transaction, revoker, &first, &ids, Why::Left, json!({ "person": person.as_str() })).await
+    revoke(transaction, revoker, &first, &ids, why, json!({ "person": person.as_str() })).await
 }
 
 /// Ends keys in the transaction of whatever is the cause, and notes it for other registries, in the chain of each tenant
@@ -155,6 +161,40 @@ pub(super) async fn revoke(
     Ok(withdrawn)
 }
 
+/// Ends what nobody used yet of the invitations and links that were made with keys: whoever had one of these could have
+/// made them, to come back.
+pub(super) async fn end_ways_in(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+    ids: &[String],
+    why: Why,
+) -> Result<(), DbErr> {
+    for some in ids.chunks(MAX_IN) {
+        sign_in_links::delete_made_by(transaction, some).await?;
+        let open = invitations::open_made_by(transaction, some).await?;
+        take_back(transaction, actor, &open, why).await?;
+    }
+    Ok(())
+}
+
+/// Takes invitations back, in the order of their tenants, in whose chains it is noted.
+pub(crate) async fn take_back(
+    transaction: &DatabaseTransaction,
+    actor: &Actor,
+    open: &[InvitationRow],
+    why: Why,
+) -> Result<(), DbErr> {
+    for invitation in open {
+        if invitations::revoke(transaction, &invitation.id).await? {
+            let details = json!({ "revoked_for": why.as_column() });
+            let (tenant_id, subject) = (&invitation.tenant_id, &invitation.id);
+            let act = Act { tenant_id, action: "invitation.revoked", subject, details };
+            audit::append(transaction, actor.clone(), act).await?;
+        }
+    }
+    Ok(())
+}
+
 /// A key, the keys that were made with it, those that were made with them, and so on.
 pub(super) async fn descent(connection: &impl ConnectionTrait, id: &str) -> Result<Vec<String>, DbErr> {
     let mut all = vec![id.to_owned()];
@@ -184,6 +224,7 @@ impl Why {
             Self::Asked => None,
             Self::Leaked => Some("leaked"),
             Self::Left => Some("left"),
+            Self::Lowered => Some("lowered"),
             Self::Policy => Some("policy"),
             Self::Rotated => Some("rotated"),
         }
@@ -236,7 +277,7 @@ mod tests {
         let transaction = begin_write(&registry.db).await.unwrap();
         let revoker = Revoker { registry: &registry.owner, actor: Actor::System, key: None };
         let tenant = TenantId::from_stored(&acme);
-        let mut told = revoke_of_person(&transaction, &revoker, &tenant, &person).await.unwrap();
+        let mut told = revoke_of_person(&transaction, &revoker, &tenant, &person, Why::Left).await.unwrap();
         transaction.commit().await.unwrap();
         told.sort_by_key(|withdrawn| withdrawn.to_row().subject);
         let mut expected: Vec<_> = ids[..2].iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
@@ -247,7 +288,7 @@ mod tests {
             assert_eq!(row.revoked_for.as_deref(), (index < 2).then_some("left"), "{index}");
         }
         let transaction = begin_write(&registry.db).await.unwrap();
-        let again = revoke_of_person(&transaction, &revoker, &tenant, &person).await.unwrap();
+        let again = revoke_of_person(&transaction, &revoker, &tenant, &person, Why::Left).await.unwrap();
         assert_eq!(again, [], "nothing is ended twice");
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use souk_http::token::LIFETIME;
-use souk_protocol::{PersonId, Principal, TenantId, wall_clock};
+use souk_protocol::{PersonId, Principal, wall_clock};
 use time::OffsetDateTime;
 
-use super::make::Maker;
+use super::make::{check_scopes, models_within};
 use super::policy::Policy;
 use super::revoke::{Why, revoke};
 use super::{NewKey, Theirs, insert_key};
@@ -56,9 +56,9 @@ impl Registry {
         check_may_be_rotated(principal, &old)?;
         let tenant = old.tenant();
         let (scopes, person) = (scopes_from_column(&old.scopes), old.person_id.clone());
-        let maker = Maker::lock(&transaction, principal).await?;
-        maker.check_scopes(principal, &scopes)?;
-        let models = maker.models(old.models.as_deref().map(models_from_column))?;
+        let maker = self.authority(&transaction, principal).await?;
+        check_scopes(&maker, principal, &scopes)?;
+        let models = models_within(&maker, old.models.as_deref().map(models_from_column))?;
         let policy = Policy::of(&transaction, &tenant).await?;
         policy.check(&scopes, person.is_some())?;
         let asked = rotation.expires_at.map(ms_of);

@@ -12,7 +12,9 @@ use super::members::may_give;
 use super::{Email, Role, Secret};
 use crate::Registry;
 use crate::audit::{Act, Actor, append};
-use crate::db::{InvitationRow, PersonRow, begin_write_of, invitations, is_unique_violation, members, now_ms, tenants};
+use crate::db::{
+    InvitationRow, PersonRow, begin_write_of, invitations, is_unique_violation, members, ms_in, now_ms, tenants,
+};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
@@ -58,12 +60,12 @@ impl Registry {
         require(principal, Action::CreateInvitation)?;
         let InvitationRequest { email, role, tenant } = request;
         let email = Email::parse(&email).map_err(|told| invalid_email(&told))?;
-        may_give(principal, role)?;
         let public_url = self.public_url()?;
         let tenant = self.tenant_meant(principal, tenant.as_deref()).await?;
         let secret = Secret::generate(PREFIX);
         let now_ms = now_ms();
         let transaction = begin_write_of(&self.db, &tenant).await?;
+        may_give(&self.require_still(&transaction, principal, Action::CreateInvitation).await?, role)?;
         tenants::lock(&transaction, &tenant).await?;
         self.one_more_member(&transaction, &tenant).await?;
         let row = InvitationRow {
@@ -73,8 +75,9 @@ impl Registry {
             role: role.as_str().to_owned(),
             secret_hash: secret.hash(),
             made_by: principal.key.to_string(),
+            made_by_person: principal.person.as_ref().map(ToString::to_string),
             created_at_ms: now_ms,
-            expires_at_ms: now_ms.saturating_add(self.config.sign_in.invitation.as_millis() as i64),
+            expires_at_ms: ms_in(self.config.sign_in.invitation),
             accepted_at_ms: None,
             accepted_by: None,
             revoked_at_ms: None,
@@ -113,6 +116,7 @@ impl Registry {
         require(principal, Action::RevokeInvitation)?;
         let tenant = self.tenant_meant(principal, tenant).await?;
         let transaction = begin_write_of(&self.db, &tenant).await?;
+        self.require_still(&transaction, principal, Action::RevokeInvitation).await?;
         let found = invitations::get(&transaction, id).await?.filter(|row| row.tenant_id == tenant.as_str());
         let row = found.ok_or_else(|| RegistryError::NotFound { what: "invitation", name: id.to_owned() })?;
         if row.accepted_at_ms.is_some() {

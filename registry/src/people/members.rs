@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use sea_orm::DatabaseTransaction;
 use serde_json::json;
-use souk_protocol::{KeyId, PersonId, Principal, TenantId};
+use souk_protocol::{PersonId, Principal, TenantId};
 
 use super::Role;
 use crate::Registry;
 use crate::audit::{Act, Actor, append};
-use crate::db::{MAX_IN, MemberRow, PersonRow, begin_write, members, persons, sessions, sign_in_links, withdrawals};
+use crate::db::{MemberRow, PersonRow, begin_write, invitations, members, persons, sessions, sign_in_links};
 use crate::error::RegistryError;
-use crate::keys::revoke_of_person;
+use crate::keys::{Why, revoke_of_person, take_back};
 use crate::rights::{Action, require};
+use crate::sessions::end_sessions;
 use crate::slice::Slice;
 use crate::withdrawals::Withdrawn;
 
@@ -50,10 +51,10 @@ impl Registry {
         role: Role,
     ) -> Result<MemberDetails, RegistryError> {
         require(principal, Action::ChangeRole)?;
-        may_give(principal, role)?;
         let tenant = self.tenant_meant(principal, tenant).await?;
         // Withdrawals are numbered in the order of their commits.
         let transaction = begin_write(&self.db).await?;
+        may_give(&self.require_still(&transaction, principal, Action::ChangeRole).await?, role)?;
         let (member, person) = member_in(&transaction, &tenant, person_id).await?;
         let before = Role::from_column(&member.role);
         if before == role {
@@ -64,8 +65,13 @@ impl Registry {
         }
         members::set_role(&transaction, &member, role.as_str()).await?;
         let loses_scopes = !before.scopes().is_subset(&role.scopes());
-        let withdrawn =
-            if loses_scopes { self.end_what_acts(&transaction, principal, &member).await? } else { Vec::new() };
+        let withdrawn = if loses_scopes {
+            self.end_what_acts(&transaction, principal, &member, Why::Lowered).await?
+        } else {
+            Vec::new()
+        };
+        // Whoever has a link was to sign in with the role of before.
+        sign_in_links::delete_of_member(&transaction, &tenant, person_id).await?;
         let details = json!({ "from": before.as_str(), "to": role.as_str() });
         let act = Act { tenant_id: tenant.as_str(), action: "member.role_changed", subject: person_id, details };
         append(&transaction, Actor::of(principal), act).await?;
@@ -91,32 +97,34 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         require(principal, Action::RemoveMember)?;
         let tenant = self.tenant_meant(principal, tenant).await?;
-        self.end_membership(principal, &tenant, person_id, "member.removed").await
+        self.end_membership(principal, Action::RemoveMember, &tenant, person_id).await
     }
 
     /// The caller leaves the tenant that the session acts for.
     pub(crate) async fn leave(&self, principal: &Principal) -> Result<(), RegistryError> {
         require(principal, Action::LeaveTenant)?;
         let person = principal.person.as_ref().ok_or(RegistryError::PersonNeeded)?;
-        self.end_membership(principal, &principal.tenant, person.as_str(), "member.left").await
+        self.end_membership(principal, Action::LeaveTenant, &principal.tenant, person.as_str()).await
     }
 
     async fn end_membership(
         &self,
         principal: &Principal,
+        action: Action,
         tenant: &TenantId,
         person_id: &str,
-        action: &'static str,
     ) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
+        self.require_still(&transaction, principal, action).await?;
         let (member, _) = member_in(&transaction, tenant, person_id).await?;
         if Role::from_column(&member.role) == Role::Owner {
             another_owner(&transaction, tenant).await?;
         }
         members::delete(&transaction, &member).await?;
-        let withdrawn = self.end_what_acts(&transaction, principal, &member).await?;
+        let withdrawn = self.end_what_acts(&transaction, principal, &member, Why::Left).await?;
         let details = json!({ "role": member.role });
         let tenant_id = tenant.as_str();
+        let action = if action == Action::LeaveTenant { "member.left" } else { "member.removed" };
         append(&transaction, Actor::of(principal), Act { tenant_id, action, subject: person_id, details }).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
@@ -130,33 +138,35 @@ impl Registry {
     }
 
     /// Ends all with which a person may act for a tenant: every session, since one that acts for another tenant now may
-    /// have been exchanged for a token of this one; links that sign in; their own keys of the tenant.
-    pub(super) async fn end_what_acts(
+    /// have been exchanged for a token of this one; and what is of this tenant alone ([`Self::end_what_is_of`]).
+    async fn end_what_acts(
         &self,
         transaction: &DatabaseTransaction,
         principal: &Principal,
         member: &MemberRow,
+        why: Why,
     ) -> Result<Vec<Withdrawn>, RegistryError> {
-        let mut withdrawn = self.end_sessions_of(transaction, &member.person_id).await?;
-        sign_in_links::delete_of_person(transaction, &member.person_id).await?;
-        let (tenant, person) = (member.tenant(), PersonId::from_stored(&member.person_id));
-        withdrawn.extend(revoke_of_person(transaction, &self.revoker(principal), &tenant, &person).await?);
+        let sessions = sessions::ids_of_persons(transaction, [member.person_id.as_str()]).await?;
+        let mut withdrawn = end_sessions(transaction, &self.owner, sessions).await?;
+        withdrawn.extend(self.end_what_is_of(transaction, principal, member, why).await?);
         Ok(withdrawn)
     }
 
-    /// Ends every session of a person; answers what is to be told after the commit.
-    pub(super) async fn end_sessions_of(
+    /// Ends what a person has in one tenant beside sessions: their own keys, links that sign in there, and the links and
+    /// invitations that they made and nobody used yet, with which they could come back.
+    pub(super) async fn end_what_is_of(
         &self,
         transaction: &DatabaseTransaction,
-        person_id: &str,
+        principal: &Principal,
+        member: &MemberRow,
+        why: Why,
     ) -> Result<Vec<Withdrawn>, RegistryError> {
-        let ids = sessions::ids_of_person(transaction, person_id).await?;
-        for some in ids.chunks(MAX_IN) {
-            sessions::end(transaction, some).await?;
-        }
-        let withdrawn: Vec<_> = ids.into_iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
-        withdrawals::insert_all(transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
-        Ok(withdrawn)
+        let (tenant, person) = (member.tenant(), PersonId::from_stored(&member.person_id));
+        sign_in_links::delete_of_member(transaction, &tenant, person.as_str()).await?;
+        sign_in_links::delete_made_by_person(transaction, &tenant, person.as_str()).await?;
+        let open = invitations::open_made_by_person(transaction, &tenant, person.as_str()).await?;
+        take_back(transaction, &Actor::of(principal), &open, why).await?;
+        Ok(revoke_of_person(transaction, &self.revoker(principal), &tenant, &person, why).await?)
     }
 }
 

@@ -9,11 +9,13 @@ use super::members::another_owner;
 use crate::Registry;
 use crate::audit::{Act, Actor, INSTALLATION, append};
 use crate::db::{
-    PersonRow, SessionRow, TenantRow, begin_write, identities, invitations, is_unique_violation, members, persons,
-    sessions, sign_in_links, tenants,
+    PersonRow, SessionRow, TenantRow, api_keys, begin_write, identities, invitations, is_unique_violation, members,
+    persons, sessions, sign_in_links, tenants,
 };
 use crate::error::{Finding, RegistryError};
+use crate::keys::Why;
 use crate::rights::{Action, require};
+use crate::sessions::end_sessions;
 
 /// Tenants of a person that are left when it is erased.
 const MAX_TENANTS: u64 = 100_000;
@@ -77,21 +79,22 @@ impl Registry {
         require(principal, Action::ErasePerson)?;
         let not_found = || RegistryError::NotFound { what: "person", name: person_id.to_owned() };
         let transaction = begin_write(&self.db).await?;
-        persons::get(&transaction, person_id).await?.ok_or_else(not_found)?;
+        let person = persons::get(&transaction, person_id).await?.ok_or_else(not_found)?;
         let memberships = members::of_person(&transaction, person_id, MAX_TENANTS).await?;
-        let mut withdrawn = Vec::new();
+        let sessions = sessions::ids_of_persons(&transaction, [person_id]).await?;
+        let mut withdrawn = end_sessions(&transaction, &self.owner, sessions).await?;
         for (member, tenant) in &memberships {
             if Role::from_column(&member.role) == Role::Owner {
                 another_owner(&transaction, &tenant.tenant()).await?;
             }
             members::delete(&transaction, member).await?;
-            withdrawn.extend(self.end_what_acts(&transaction, principal, member).await?);
+            withdrawn.extend(self.end_what_is_of(&transaction, principal, member, Why::Left).await?);
         }
-        withdrawn.extend(self.end_sessions_of(&transaction, person_id).await?);
         sessions::forget_clients_of(&transaction, person_id).await?;
         sign_in_links::delete_of_person(&transaction, person_id).await?;
         identities::delete_of_person(&transaction, person_id).await?;
-        invitations::forget_email_of(&transaction, person_id).await?;
+        invitations::forget(&transaction, person_id, person.email.as_deref()).await?;
+        api_keys::forget_names_of(&transaction, person_id).await?;
         persons::erase(&transaction, person_id).await?;
         for (_, tenant) in &memberships {
             let act = Act { tenant_id: &tenant.id, action: "member.erased", subject: person_id, details: json!({}) };

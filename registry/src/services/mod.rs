@@ -2,8 +2,9 @@
 //! for tokens ([`Registry::exchange_for_service`]); with these it calls what is below `/registry/v1/internal`, and nothing
 //! else. A service's key has the shape of an API key, belongs to no tenant, and opens nothing by itself.
 
+use sea_orm::{DatabaseTransaction, DbErr};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use souk_protocol::reference::check_name_part;
 use souk_protocol::{KeyId, Principal};
 
@@ -80,18 +81,42 @@ impl Registry {
         let transaction = begin_write(&self.db).await?;
         let not_found = || RegistryError::NotFound { what: "service", name: id.to_owned() };
         let row = services::get(&transaction, id).await?.ok_or_else(not_found)?;
-        if !services::revoke(&transaction, id, principal.key.as_str()).await? {
+        if !services::revoke(&transaction, id, Some(principal.key.as_str())).await? {
             return Ok(());
         }
-        let withdrawn = Withdrawn::Key(KeyId::from_stored(id));
-        withdrawals::insert_all(&transaction, &self.owner, [withdrawn.to_row()]).await?;
-        let act = Act { tenant_id: INSTALLATION, action: "service.revoked", subject: id, details: json!({}) };
-        audit::append(&transaction, Actor::of(principal), act).await?;
+        let withdrawn = self.note_end(&transaction, id, Actor::of(principal), json!({})).await?;
         transaction.commit().await?;
         self.withdrawals.tell([withdrawn]);
         let by = &principal.key;
         tracing::warn!(service.id = id, service.name = row.name, by.key = %by, "Key {by} revoked the service's key {id}");
         Ok(())
+    }
+
+    /// Revokes a service's key that somebody showed; again it changes nothing.
+    pub(crate) async fn revoke_leaked_service(&self, id: &str) -> Result<(), DbErr> {
+        let transaction = begin_write(&self.db).await?;
+        if !services::revoke(&transaction, id, None).await? {
+            return Ok(());
+        }
+        let withdrawn = self.note_end(&transaction, id, Actor::System, json!({ "revoked_for": "leaked" })).await?;
+        transaction.commit().await?;
+        self.withdrawals.tell([withdrawn]);
+        tracing::warn!(service.id = id, "The service's key {id} was reported as leaked and revoked");
+        Ok(())
+    }
+
+    async fn note_end(
+        &self,
+        transaction: &DatabaseTransaction,
+        id: &str,
+        actor: Actor,
+        details: Value,
+    ) -> Result<Withdrawn, DbErr> {
+        let withdrawn = Withdrawn::Key(KeyId::from_stored(id));
+        withdrawals::insert_all(transaction, &self.owner, [withdrawn.to_row()]).await?;
+        let act = Act { tenant_id: INSTALLATION, action: "service.revoked", subject: id, details };
+        audit::append(transaction, actor, act).await?;
+        Ok(withdrawn)
     }
 
     /// The row of the service whose key this is, if it counts now.

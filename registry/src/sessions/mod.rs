@@ -13,12 +13,13 @@ mod cookie;
 
 use std::time::Duration;
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{DatabaseTransaction, DbErr};
 use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 
 use crate::Registry;
 use crate::db::{
-    MAX_IN, PersonRow, SessionRow, TenantRow, begin_write, members, now_ms, persons, sessions, tenants, withdrawals,
+    MAX_IN, PersonRow, SessionRow, TenantRow, begin_write, members, ms_in, now_ms, persons, sessions, tenants,
+    withdrawals,
 };
 use crate::error::RegistryError;
 use crate::people::{Role, Secret};
@@ -95,6 +96,12 @@ impl SignedIn {
         })
     }
 
+    /// Whether the session may see and end another of the same person: one that is confined, which somebody else's link
+    /// may have begun, those of its tenant alone.
+    fn reaches(&self, other: &SessionRow) -> bool {
+        !self.session.is_confined || (other.is_confined && other.tenant_id == self.session.tenant_id)
+    }
+
     /// What a page of ours sends along with a call that changes something, and a page of others cannot know.
     pub(crate) fn csrf_token(&self) -> String {
         self.secret.derive(CSRF)
@@ -124,10 +131,10 @@ impl Registry {
             Some(tenant_id) => Some(tenant_id),
             None => members::of_person(transaction, person_id, 1).await?.pop().map(|(member, _)| member.tenant_id),
         };
-        let mut ended = sessions::ids_of_person(transaction, person_id).await?;
+        let mut ended = sessions::ids_of_persons(transaction, [person_id.as_str()]).await?;
         ended.truncate((ended.len() + 1).saturating_sub(MAX_OF_PERSON));
         ended.extend(new.instead_of.map(str::to_owned));
-        let withdrawn = self.end_in(transaction, ended).await?;
+        let withdrawn = end_sessions(transaction, &self.owner, ended).await?;
         let (secret, now_ms) = (Secret::generate(PREFIX), now_ms());
         let row = SessionRow {
             id: secret.id().to_owned(),
@@ -139,7 +146,7 @@ impl Registry {
             client: new.client,
             created_at_ms: now_ms,
             used_at_ms: now_ms,
-            expires_at_ms: now_ms.saturating_add(self.config.sign_in.session.as_millis() as i64),
+            expires_at_ms: ms_in(self.config.sign_in.session),
             ended_at_ms: None,
         };
         sessions::insert(transaction, row).await?;
@@ -151,50 +158,47 @@ impl Registry {
         let secret = Secret::parse(PREFIX, presented).ok_or(RegistryError::SessionInvalid)?;
         let found = sessions::get(&self.db, secret.id()).await?.filter(|row| secret.is(&row.secret_hash));
         let session = found.ok_or(RegistryError::SessionInvalid)?;
-        let now_ms = now_ms();
-        if session.ended_at_ms.is_some()
-            || session.expires_at_ms <= now_ms
-            || session.used_at_ms <= now_ms - self.idle_ms()
-        {
+        let (now_ms, idle_ms) = (now_ms(), self.config.sign_in.idle_ms());
+        if session.is_over(now_ms, idle_ms) {
             return Err(RegistryError::SessionOver);
         }
         let person = persons::get(&self.db, &session.person_id).await?.ok_or(RegistryError::SessionOver)?;
         let tenant = match &session.tenant_id {
             None => None,
-            Some(tenant_id) => match members::get(&self.db, &TenantId::from_stored(tenant_id), &person.id).await? {
-                None => None,
-                Some(member) => {
-                    let tenant = tenants::of_id(&self.db, &TenantId::from_stored(tenant_id)).await?;
-                    tenant.map(|tenant| (tenant, Role::from_column(&member.role)))
-                }
-            },
+            Some(tenant_id) => {
+                let found = members::with_tenant(&self.db, &TenantId::from_stored(tenant_id), &person.id).await?;
+                found.map(|(member, tenant)| (tenant, Role::from_column(&member.role)))
+            }
         };
         if tenant.is_none() && session.is_confined {
             return Err(RegistryError::SessionOver);
         }
-        if now_ms - session.used_at_ms >= USE_RESOLUTION_MS.min(self.idle_ms() / 4)
-            && let Err(error) = sessions::note_use(&self.db, &session.id, now_ms).await
-        {
-            tracing::warn!(session.id = session.id, %error, "The use of a session could not be noted");
+        if now_ms - session.used_at_ms >= USE_RESOLUTION_MS.min(idle_ms / 4) {
+            let (db, id) = (self.db.clone(), session.id.clone());
+            let note = async move { sessions::note_use(&db, &id, now_ms).await };
+            self.authenticator.noting.note(&session.id, note);
         }
         Ok(SignedIn { session, person, tenant, secret })
     }
 
     /// The sessions of the person that live, newest first.
     pub(crate) async fn own_sessions(&self, signed_in: &SignedIn) -> Result<Vec<SessionRow>, RegistryError> {
-        let since_ms = now_ms() - self.idle_ms();
-        Ok(sessions::of_person(&self.db, &signed_in.person.id, since_ms, MAX_OF_PERSON as u64).await?)
+        let since_ms = now_ms() - self.config.sign_in.idle_ms();
+        let mut live = sessions::of_person(&self.db, &signed_in.person.id, since_ms, MAX_OF_PERSON as u64).await?;
+        live.retain(|session| signed_in.reaches(session));
+        Ok(live)
     }
 
     /// Ends one of the person's sessions: it is refused from now on, and its tokens within a second everywhere.
     pub(crate) async fn end_session(&self, signed_in: &SignedIn, id: &str) -> Result<(), RegistryError> {
         let transaction = begin_write(&self.db).await?;
-        let found = sessions::get(&transaction, id).await?.filter(|row| row.person_id == signed_in.person.id);
+        let found = sessions::get(&transaction, id).await?;
+        let found = found.filter(|row| row.person_id == signed_in.person.id && signed_in.reaches(row));
         let row = found.ok_or_else(|| RegistryError::NotFound { what: "session", name: id.to_owned() })?;
         if row.ended_at_ms.is_some() {
             return Ok(());
         }
-        let withdrawn = self.end_in(&transaction, vec![row.id]).await?;
+        let withdrawn = end_sessions(&transaction, &self.owner, vec![row.id]).await?;
         transaction.commit().await?;
         self.withdrawals.tell(withdrawn);
         Ok(())
@@ -236,25 +240,22 @@ impl Registry {
 
     /// How long what is made with the session now may live: no longer than the session if it is not used again.
     pub(crate) fn session_left(&self, session: &SessionRow) -> Duration {
-        let left_ms = (session.expires_at_ms - now_ms()).min(self.idle_ms());
+        let left_ms = (session.expires_at_ms - now_ms()).min(self.config.sign_in.idle_ms());
         Duration::from_millis(u64::try_from(left_ms).unwrap_or(0))
     }
+}
 
-    /// Ends sessions in a transaction that excludes all other writers; answers what is to be told after the commit.
-    async fn end_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        ids: Vec<String>,
-    ) -> Result<Vec<Withdrawn>, RegistryError> {
-        for some in ids.chunks(MAX_IN) {
-            sessions::end(transaction, some).await?;
-        }
-        let withdrawn: Vec<_> = ids.into_iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
-        withdrawals::insert_all(transaction, &self.owner, withdrawn.iter().map(Withdrawn::to_row)).await?;
-        Ok(withdrawn)
+/// Ends sessions in a transaction that excludes all other writers; answers what is to be told after the commit. `told_by` is
+/// the registry that tells it itself.
+pub(crate) async fn end_sessions(
+    transaction: &DatabaseTransaction,
+    told_by: &str,
+    ids: Vec<String>,
+) -> Result<Vec<Withdrawn>, DbErr> {
+    for some in ids.chunks(MAX_IN) {
+        sessions::end(transaction, some).await?;
     }
-
-    fn idle_ms(&self) -> i64 {
-        i64::try_from(self.config.sign_in.session_idle.as_millis()).unwrap_or(i64::MAX / 2)
-    }
+    let withdrawn: Vec<_> = ids.into_iter().map(|id| Withdrawn::Key(KeyId::from_stored(id))).collect();
+    withdrawals::insert_all(transaction, told_by, withdrawn.iter().map(Withdrawn::to_row)).await?;
+    Ok(withdrawn)
 }

@@ -4,9 +4,11 @@
 //! identities, the log. It counts in windows of a minute, in this process.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use souk_http::serve::Origin;
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are counted apart at a time; past it, further ones are one.
@@ -20,7 +22,7 @@ pub(crate) struct Attempts {
 
 struct Counted {
     since: Instant,
-    by_address: HashMap<Option<IpAddr>, u32>,
+    by_address: HashMap<Option<Origin>, u32>,
 }
 
 impl Attempts {
@@ -36,24 +38,13 @@ impl Attempts {
         if now.saturating_duration_since(counted.since) >= WINDOW {
             *counted = Counted { since: now, by_address: HashMap::new() };
         }
-        let mut key = address.map(network);
+        let mut key = address.map(Origin::of);
         if counted.by_address.len() >= MAX_ADDRESSES && !counted.by_address.contains_key(&key) {
             key = None;
         }
         let count = counted.by_address.entry(key).or_default();
         *count = count.saturating_add(1);
         *count <= self.most
-    }
-}
-
-/// Whoever has an address of IPv6 has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
     }
 }
 
@@ -95,6 +86,6 @@ mod tests {
         let counted = attempts.counted.lock().unwrap();
         assert_eq!(counted.by_address.len(), MAX_ADDRESSES + 1, "the last is for all others");
         assert_eq!(counted.by_address[&None], 10);
-        assert_eq!(counted.by_address[&v4(3)], 1);
+        assert_eq!(counted.by_address[&v4(3).map(Origin::of)], 1);
     }
 }

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{PersonId, TenantId};
 use subtle::ConstantTimeEq as _;
 
 use crate::Registry;
-use crate::audit::{Act, Actor, append};
+use crate::audit::Actor;
 use crate::auth::ApiKey;
-use crate::db::{CodeRow, KeyRow, TenantRow, begin_write, login_codes, members, now_ms, persons, sessions, tenants};
+use crate::db::{
+    CodeRow, KeyRow, TenantRow, begin_write, login_codes, members, ms_in, now_ms, persons, sessions, tenants,
+};
 use crate::error::RegistryError;
-use crate::keys::{NewKey, Policy, insert_key};
+use crate::keys::{NewKey, Policy};
 use crate::people::{Role, Secret};
 use crate::sessions::SignedIn;
 
@@ -88,7 +89,7 @@ impl Registry {
             tenant_id: tenant.id.clone(),
             challenge: request.challenge.clone(),
             name: request.name.clone(),
-            expires_at_ms: now_ms() + GOOD_FOR.as_millis() as i64,
+            expires_at_ms: ms_in(GOOD_FOR),
         };
         login_codes::insert(&self.db, row).await?;
         Ok(secret.expose())
@@ -109,7 +110,9 @@ impl Registry {
         }
         let transaction = begin_write(&self.db).await?;
         let session = sessions::get(&transaction, &row.session_id).await?;
-        let session = session.filter(|session| session.ended_at_ms.is_none()).ok_or(RegistryError::LinkUnknown)?;
+        let session = session
+            .filter(|session| !session.is_over(now_ms(), self.config.sign_in.idle_ms()))
+            .ok_or(RegistryError::LinkUnknown)?;
         let person = persons::get(&transaction, &session.person_id).await?.ok_or(RegistryError::LinkUnknown)?;
         let tenant_id = TenantId::from_stored(&row.tenant_id);
         let member = members::get(&transaction, &tenant_id, &person.id).await?.ok_or(RegistryError::LinkUnknown)?;
@@ -117,9 +120,8 @@ impl Registry {
         let policy = Policy::of(&transaction, &tenant_id).await?;
         let scopes = policy.within(&Role::from_column(&member.role).scopes())?;
         policy.check(&scopes, true)?;
-        let latest_ms = now_ms().saturating_add(self.config.sign_in.key_lives().as_millis() as i64);
+        let latest_ms = ms_in(self.config.sign_in.key_lives());
         let expires_at_ms = policy.expiry(&scopes, None, None, Some(latest_ms))?;
-        self.check_room_for_a_key(&transaction, &tenant_id).await?;
         let new = NewKey {
             tenant_id: tenant.id.clone(),
             person: Some(PersonId::from_stored(&person.id)),
@@ -129,13 +131,8 @@ impl Registry {
             expires_at_ms,
             made_by: Some(session.id.clone()),
         };
-        let (key, secret) = insert_key(&transaction, &self.authenticator, new).await?;
-        let details = json!({
-            "scopes": key.scopes, "models": key.models, "person": key.person_id, "expires_at_ms": key.expires_at_ms,
-        });
         let actor = Actor::Person { id: person.id.clone(), key: session.id };
-        let act = Act { tenant_id: &tenant.id, action: "key.created", subject: &key.id, details };
-        append(&transaction, actor, act).await?;
+        let (key, secret) = self.issue_key(&transaction, new, actor).await?;
         transaction.commit().await?;
         tracing::info!(key.id = key.id, person.id = person.id, "{} signed in a terminal", person.id);
         Ok(GrantedKey { row: key, secret, tenant })

@@ -15,7 +15,7 @@ use crate::Registry;
 use crate::audit::{Act, Actor, INSTALLATION, append};
 use crate::config::RegistryConfig;
 use crate::db::{
-    LinkRow, PersonRow, begin_write, begin_write_of, members, now_ms, persons, sessions, sign_in_links, tenants,
+    LinkRow, PersonRow, begin_write, begin_write_of, members, ms_in, now_ms, persons, sessions, sign_in_links, tenants,
 };
 use crate::error::RegistryError;
 use crate::idempotency::Once;
@@ -51,12 +51,14 @@ impl Registry {
         let transaction = begin_write_of(&self.db, &tenant).await?;
         let not_found = || RegistryError::NotFound { what: "member", name: person_id.to_owned() };
         let member = members::get(&transaction, &tenant, person_id).await?.ok_or_else(not_found)?;
-        let more = Role::from_column(&member.role).scopes().into_iter().find(|scope| !principal.may(*scope));
+        let now = self.require_still(&transaction, principal, Action::CreateSignInLink).await?;
+        let more = Role::from_column(&member.role).scopes().into_iter().find(|scope| !now.may(*scope));
         if let Some(missing) = more {
             return Err(RegistryError::ScopeNotHeld(missing));
         }
         let confined_to = (!principal.may(Scope::Admin)).then(|| tenant.to_string());
-        let made_by = Some(principal.key.to_string());
+        let made_by =
+            MadeBy { key: Some(principal.key.to_string()), person: principal.person.as_ref().map(ToString::to_string) };
         let (row, secret) =
             insert_link(&transaction, person_id, confined_to, made_by, self.config.sign_in.link).await?;
         let details = json!({ "link": row.id });
@@ -76,6 +78,11 @@ impl Registry {
         let row = sign_in_links::get(&self.db, secret.id()).await?.filter(|row| secret.is(&row.secret_hash));
         let row = row.ok_or(RegistryError::LinkUnknown)?;
         if row.expires_at_ms > now_ms() { Ok(row) } else { Err(RegistryError::LinkOver) }
+    }
+
+    /// Whom a link signs in.
+    pub(crate) async fn person_of_link(&self, link: &LinkRow) -> Result<PersonRow, RegistryError> {
+        persons::get(&self.db, &link.person_id).await?.ok_or(RegistryError::LinkUnknown)
     }
 
     /// Uses a link; answers the session's cookie.
@@ -212,7 +219,7 @@ pub async fn sign_in_link_on_host(
     let db = open_database(config).await?;
     let transaction = begin_write(&db).await?;
     let found = person_named(&transaction, person).await?;
-    let (row, secret) = insert_link(&transaction, &found.id, None, None, config.sign_in.link).await?;
+    let (row, secret) = insert_link(&transaction, &found.id, None, MadeBy::default(), config.sign_in.link).await?;
     let details = json!({ "link": row.id });
     let act = Act { tenant_id: INSTALLATION, action: "sign_in_link.created", subject: &found.id, details };
     append(&transaction, Actor::Host, act).await?;
@@ -236,24 +243,33 @@ async fn person_named(connection: &impl ConnectionTrait, named: &str) -> Result<
     }
 }
 
-/// Writes a link in the place of the person's others.
+/// Who made a link; nobody: the host.
+#[derive(Default)]
+struct MadeBy {
+    /// The key or session.
+    key: Option<String>,
+    person: Option<String>,
+}
+
+/// Writes a link in the place of the person's others of the same tenant, or of none.
 async fn insert_link(
     connection: &impl ConnectionTrait,
     person_id: &str,
     confined_to: Option<String>,
-    made_by: Option<String>,
+    made_by: MadeBy,
     lives: Duration,
 ) -> Result<(LinkRow, Secret), DbErr> {
     let (secret, now_ms) = (Secret::generate(PREFIX), now_ms());
-    sign_in_links::delete_of_person(connection, person_id).await?;
+    sign_in_links::delete_like(connection, person_id, confined_to.as_deref()).await?;
     let row = LinkRow {
         id: secret.id().to_owned(),
         secret_hash: secret.hash(),
         person_id: person_id.to_owned(),
         tenant_id: confined_to,
-        made_by,
+        made_by: made_by.key,
+        made_by_person: made_by.person,
         created_at_ms: now_ms,
-        expires_at_ms: now_ms.saturating_add(lives.as_millis() as i64),
+        expires_at_ms: ms_in(lives),
     };
     Ok((sign_in_links::insert(connection, row).await?, secret))
 }

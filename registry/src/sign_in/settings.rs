@@ -35,6 +35,8 @@ pub struct SignInSettings {
     pub session: Duration,
     /// Days that a key of `souk login` lives.
     pub key_days: u32,
+    /// Days that sessions and the addresses of invitations are kept after they are over.
+    pub over_kept_days: u32,
     /// How often one address may try something with a secret, in a minute.
     pub attempts_per_minute: u32,
     /// Who says who a person is, by name.
@@ -74,6 +76,7 @@ impl SignInSettings {
         checks.within("sign_in.session_idle_s", self.session_idle.as_secs(), 60..=365 * DAY_S);
         checks.within("sign_in.session_s", self.session.as_secs(), 60..=365 * DAY_S);
         checks.within("sign_in.key_days", self.key_days, 1..=3650);
+        checks.within("sign_in.over_kept_days", self.over_kept_days, 1..=3650);
         checks.within("sign_in.attempts_per_minute", self.attempts_per_minute, 1..=1_000_000);
         checks.within("the number of sign_in.providers", self.providers.len(), 0..=MAX_PROVIDERS);
         for (name, provider) in &self.providers {
@@ -82,6 +85,16 @@ impl SignInSettings {
             checks.rule(is_name, || format!("sign_in.providers has names of 1 to 32 of a-z, 0-9, -; given `{name}`"));
             provider.check(&format!("sign_in.providers.{name}"), checks);
         }
+    }
+
+    /// Milliseconds without use after which a session is over.
+    pub(crate) fn idle_ms(&self) -> i64 {
+        i64::try_from(self.session_idle.as_millis()).unwrap_or(i64::MAX / 2)
+    }
+
+    /// How long sessions and the addresses of invitations are kept after they are over: longer than tokens live.
+    pub(crate) fn over_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.over_kept_days) * DAY_S)
     }
 
     /// How long a key of `souk login` lives.

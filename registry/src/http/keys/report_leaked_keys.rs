@@ -31,7 +31,7 @@ pub(crate) struct TakenReports {
 }
 
 /// A place for one who reports, by address, taken before the body is read.
-pub(crate) struct Reporter(#[expect(dead_code, reason = "it is held until the answer")] Pass<Option<Origin>>);
+pub(crate) struct Reporter(Pass<Option<Origin>>);
 
 impl FromRequestParts<Registry> for Reporter {
     type Rejection = RegistryError;
@@ -55,7 +55,7 @@ impl FromRequestParts<Registry> for Reporter {
 )]
 pub(crate) async fn report_leaked_keys(
     State(registry): State<Registry>,
-    _reporter: Reporter,
+    Reporter(place): Reporter,
     Body(reports): Body<Vec<ReportedKey>>,
 ) -> Result<(StatusCode, Json<TakenReports>), RegistryError> {
     if !(1..=MAX_REPORTS).contains(&reports.len()) {
@@ -63,6 +63,6 @@ pub(crate) async fn report_leaked_keys(
         return Err(RegistryError::bad_request("invalid_body", detail));
     }
     let reports = reports.into_iter().map(|ReportedKey { token, url }| LeakReport { token, url });
-    registry.take_leak_reports(reports.collect()).await?;
+    registry.take_leak_reports(reports.collect(), place).await?;
     Ok((StatusCode::ACCEPTED, Json(TakenReports { status: "accepted" })))
 }

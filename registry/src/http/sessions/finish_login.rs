@@ -58,7 +58,7 @@ pub(crate) async fn finish_login(
     Body(request): Body<FinishLogin>,
 ) -> Result<Response, RegistryError> {
     registry.one_more_attempt(sender.0)?;
-    let granted = registry.exchange_code(&request.code, &request.verifier).await?;
+    let granted = registry.for_no_tenant().exchange_code(&request.code, &request.verifier).await?;
     let answer = LoginKey {
         secret: granted.secret.expose().to_owned(),
         id: granted.row.id,

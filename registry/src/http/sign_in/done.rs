@@ -39,8 +39,7 @@ pub(super) async fn show(
         return Ok(Redirect::to(path.as_str()).into_response());
     }
     let person = &signed_in.person;
-    let name = person.name.as_ref().or(person.email.as_ref()).unwrap_or(&person.id);
-    let mut page = Page::new("Signed in").text(&format!("You are signed in as {name}."));
+    let mut page = Page::new("Signed in").text(&format!("You are signed in as {}.", person.called()));
     page = match &signed_in.tenant {
         Some((tenant, role)) => page.text(&format!("You act for {}, as {}.", tenant.name, role.as_str())),
         None => page.text("You are a member of no tenant yet: open the link of an invitation."),
@@ -51,6 +50,12 @@ pub(super) async fn show(
         if Some(tenant.id.as_str()) != chosen {
             let fields = [("csrf", csrf.as_str()), ("tenant", tenant.name.as_str())];
             page = page.form("/sign-in/tenant", &fields, &format!("Act for {}", tenant.name));
+        }
+    }
+    if !signed_in.session.is_confined {
+        for (name, title) in registry.providers() {
+            let to = format!("/sign-in/provider/{name}/connect");
+            page = page.form(&to, &[("csrf", &csrf)], &format!("Sign in with {title} from now on"));
         }
     }
     Ok(page.form("/sign-in/out", &[("csrf", &csrf)], "Sign out").into_response())

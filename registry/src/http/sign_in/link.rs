@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::form::FormOf;
 use super::page::{Failed, Page};
-use super::visit::{arrival, from_our_page, landed};
+use super::visit::{arrival, from_our_page, landed, session_in};
 use crate::Registry;
 
 /// The form of the page below.
@@ -17,10 +17,17 @@ pub(super) struct Link {
     secret: String,
 }
 
-pub(super) async fn show(State(registry): State<Registry>, Path(secret): Path<String>) -> Result<Page, Failed> {
+pub(super) async fn show(
+    State(registry): State<Registry>,
+    Path(secret): Path<String>,
+    headers: HeaderMap,
+) -> Result<Page, Failed> {
     registry.public_url()?;
-    registry.link_of(&secret).await?;
-    let page = Page::new("Sign in").text("This link signs you in, once.");
+    let person = registry.person_of_link(&registry.link_of(&secret).await?).await?;
+    let mut page = Page::new("Sign in").text(&format!("This link signs you in as {}, once.", person.called()));
+    if let Some(signed_in) = session_in(&registry, &headers).await? {
+        page = page.text(&format!("You are signed in as {}; that ends.", signed_in.person.called()));
+    }
     Ok(page.form("/sign-in/link", &[("secret", &secret)], "Sign in"))
 }
 

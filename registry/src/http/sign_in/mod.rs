@@ -37,6 +37,7 @@ pub(super) fn pages(registry: &Registry) -> Router<Registry> {
         .route("/sign-in/invitation/{secret}", get(invitation::show))
         .route("/sign-in/invitation", post(invitation::accept))
         .route("/sign-in/provider/{name}", get(provider::go))
+        .route("/sign-in/provider/{name}/connect", post(provider::connect))
         .route("/sign-in/provider/{name}/callback", get(provider::come_back))
         .route("/sign-in/cli", get(cli::show).post(cli::allow))
         .route("/sign-in/done", get(done::show))
@@ -51,7 +52,7 @@ async fn no_such_method() -> Page {
     Page::new("That did not work").with_status(StatusCode::METHOD_NOT_ALLOWED).link("/sign-in", "Sign in")
 }
 
-/// Bounds how often an address opens these pages.
+/// Bounds how often an address opens these pages, and how many are opened at once.
 async fn count(
     State(registry): State<Registry>,
     sender: Sender,
@@ -59,5 +60,6 @@ async fn count(
     next: Next,
 ) -> Result<Response, Failed> {
     registry.one_more_attempt(sender.0)?;
+    let _under_way = registry.gates.begin_request(&None)?;
     Ok(next.run(request).await)
 }

@@ -6,10 +6,11 @@ use axum::http::header::{HeaderValue, SET_COOKIE};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 
-use super::form::GoingOn;
-use super::page::Failed;
-use super::visit::{arrival, client_of, landed, with_cookie};
+use super::form::{FormOf, GoingOn};
+use super::page::{Failed, Page};
+use super::visit::{arrival, client_of, from_our_page, landed, with_cookie, with_token};
 use crate::Registry;
+use crate::error::RegistryError;
 use crate::sessions::{LOGIN_COOKIE, SameSite, cookie_in, gone_cookie, new_cookie};
 use crate::sign_in::{ComingBack, LOGIN_TIME, Purpose};
 
@@ -18,9 +19,13 @@ use crate::sign_in::{ComingBack, LOGIN_TIME, Purpose};
 pub(super) struct Going {
     /// The end of an invitation's link.
     invitation: Option<String>,
-    /// Whether the provider is to know who is signed in.
-    #[serde(default)]
-    connect: bool,
+}
+
+/// The form that lets a provider know who is signed in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Connecting {
+    csrf: String,
 }
 
 /// What somebody comes back with.
@@ -39,11 +44,29 @@ pub(super) async fn go(
     GoingOn(return_to): GoingOn,
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
-    let purpose = Purpose { return_to, invitation: going.invitation, connects: going.connect };
+    let purpose = Purpose { return_to, invitation: going.invitation, connects: false };
     let (address, secret) = registry.begin_login(&name, purpose, arrival(&registry, &headers).await?).await?;
     // Lax: the browser comes back from another site.
     let cookie = new_cookie(LOGIN_COOKIE, &secret.expose(), SameSite::Lax, LOGIN_TIME);
     Ok(with_cookie(Redirect::to(&address), &cookie))
+}
+
+/// The same for who is signed in and is to be known by the provider from now on. A form, since whoever leads somebody's
+/// browser here could else have an account of their own known as that person.
+pub(super) async fn connect(
+    State(registry): State<Registry>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    FormOf(form): FormOf<Connecting>,
+) -> Result<Response, Failed> {
+    from_our_page(&registry, &headers)?;
+    let arrival = arrival(&registry, &headers).await?;
+    with_token(arrival.signed_in.as_ref().ok_or(RegistryError::SessionNeeded)?, &form.csrf)?;
+    let purpose = Purpose { return_to: None, invitation: None, connects: true };
+    let (address, secret) = registry.begin_login(&name, purpose, arrival).await?;
+    let cookie = new_cookie(LOGIN_COOKIE, &secret.expose(), SameSite::Lax, LOGIN_TIME);
+    // Forms of these pages lead to no other site, not by a redirect either.
+    Ok(with_cookie(Page::new("On to the provider").leading_to(&address), &cookie))
 }
 
 pub(super) async fn come_back(

@@ -46,8 +46,9 @@ const NO_ANSWER: &str = "it does not answer as a provider does";
 pub(super) struct Provider {
     settings: ProviderSettings,
     client: Client,
-    /// Held while it is asked for, so that many who sign in at once ask once.
     kept: Mutex<Kept>,
+    /// Held while it is asked for what it says of itself, so that many who sign in at once ask once.
+    asking: Mutex<()>,
 }
 
 /// What is kept of the answers of a provider.
@@ -91,9 +92,10 @@ struct Tokens {
 }
 
 impl Providers {
-    pub(crate) fn new(settings: &SignInSettings) -> Self {
-        let made = settings.providers.iter().map(|(name, settings)| (name.clone(), Provider::new(settings.clone())));
-        Self(made.collect())
+    pub(crate) fn new(settings: &SignInSettings) -> Result<Self, reqwest::Error> {
+        let made =
+            |(name, settings): (&String, &ProviderSettings)| Ok((name.clone(), Provider::new(settings.clone())?));
+        Ok(Self(settings.providers.iter().map(made).collect::<Result<_, reqwest::Error>>()?))
     }
 
     pub(super) fn get(&self, name: &str) -> Result<&Provider, RegistryError> {
@@ -103,15 +105,14 @@ impl Providers {
 }
 
 impl Provider {
-    fn new(settings: ProviderSettings) -> Self {
+    fn new(settings: ProviderSettings) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIME)
             .timeout(ANSWER_TIME)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("souk/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .expect("a client without files can be set up");
-        Self { settings, client, kept: Mutex::default() }
+            .build()?;
+        Ok(Self { settings, client, kept: Mutex::default(), asking: Mutex::default() })
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -122,27 +123,42 @@ impl Provider {
         &self.settings.client_id
     }
 
-    /// What it says of itself, at most an hour old if it answers.
+    /// What it says of itself, at most an hour old if it answers. One asks at a time, and who knows something goes on with
+    /// that meanwhile.
     pub(super) async fn metadata(&self) -> Result<Metadata, RegistryError> {
-        let mut kept = self.kept.lock().await;
-        let failed_lately = kept.failed_at.is_some_and(|at| at.elapsed() < PAUSE);
-        match &kept.known {
-            Some(known) if failed_lately || known.metadata_at.elapsed() < KEPT => return Ok(known.metadata.clone()),
-            None if failed_lately => return Err(RegistryError::provider(NO_ANSWER)),
-            _ => {}
+        let known = self.known().await?;
+        let _asking = match (&known, self.asking.try_lock()) {
+            (Some((metadata, true)), _) | (Some((metadata, false)), Err(_)) => return Ok(metadata.clone()),
+            (_, Ok(asking)) => asking,
+            (None, Err(_)) => self.asking.lock().await,
+        };
+        // Somebody else may have asked meanwhile.
+        if let Some((metadata, true)) = self.known().await? {
+            return Ok(metadata);
         }
         match self.ask_for_all().await {
             Ok(asked) => {
+                let mut kept = self.kept.lock().await;
                 kept.failed_at = None;
                 Ok(kept.known.insert(asked).metadata.clone())
             }
             Err(error) => {
                 let provider = &self.settings.url;
                 tracing::warn!(provider, %error, "A provider of identities cannot be asked; what it said last counts");
-                kept.failed_at = Some(Instant::now());
-                let before = kept.known.as_ref().map(|known| known.metadata.clone());
-                before.ok_or_else(|| RegistryError::provider(NO_ANSWER))
+                self.kept.lock().await.failed_at = Some(Instant::now());
+                known.map(|(metadata, _)| metadata).ok_or_else(|| RegistryError::provider(NO_ANSWER))
             }
+        }
+    }
+
+    /// What it said last, and whether that counts without asking again; `None`: it never said anything.
+    async fn known(&self) -> Result<Option<(Metadata, bool)>, RegistryError> {
+        let kept = self.kept.lock().await;
+        let failed_lately = kept.failed_at.is_some_and(|at| at.elapsed() < PAUSE);
+        match &kept.known {
+            Some(known) => Ok(Some((known.metadata.clone(), failed_lately || known.metadata_at.elapsed() < KEPT))),
+            None if failed_lately => Err(RegistryError::provider(NO_ANSWER)),
+            None => Ok(None),
         }
     }
 
@@ -232,14 +248,18 @@ impl Provider {
 
     /// Asks for the keys, unless that was just done; answers whether it was done now.
     async fn ask_for_keys_again(&self, metadata: &Metadata) -> bool {
-        let mut kept = self.kept.lock().await;
-        let Some(known) = kept.known.as_mut().filter(|known| known.keys_at.elapsed() >= ASK_AGAIN_AFTER) else {
-            return false;
-        };
-        known.keys_at = Instant::now();
+        {
+            let mut kept = self.kept.lock().await;
+            let Some(known) = kept.known.as_mut().filter(|known| known.keys_at.elapsed() >= ASK_AGAIN_AFTER) else {
+                return false;
+            };
+            known.keys_at = Instant::now();
+        }
         match self.ask_for_keys(metadata).await {
             Ok(keys) => {
-                known.keys = keys;
+                if let Some(known) = &mut self.kept.lock().await.known {
+                    known.keys = keys;
+                }
                 true
             }
             Err(error) => {

@@ -5,13 +5,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::DatabaseTransaction;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::id_token::Identity;
 use crate::Registry;
+use crate::audit::{Act, Actor, INSTALLATION, append};
 use crate::db::persons::Known;
 use crate::db::{
-    InvitationRow, LoginRow, PersonRow, begin_write, identities, invitations, logins, members, now_ms, persons,
+    InvitationRow, LoginRow, PersonRow, begin_write, identities, invitations, logins, members, ms_in, now_ms, persons,
     sessions,
 };
 use crate::error::RegistryError;
@@ -77,7 +79,7 @@ impl Registry {
             invitation_id: invitation.map(|row| row.id),
             session_id: arrival.signed_in.map(|signed_in| signed_in.session.id),
             connects: purpose.connects,
-            expires_at_ms: now_ms() + LOGIN_TIME.as_millis() as i64,
+            expires_at_ms: ms_in(LOGIN_TIME),
         };
         logins::insert(&self.db, row).await?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier(&secret)));
@@ -195,7 +197,9 @@ impl Registry {
         let known = identities::person_of(transaction, issuer, &identity.subject).await?;
         let connecting = match &login.session_id {
             Some(id) if login.connects => {
-                let session = sessions::get(transaction, id).await?.filter(|row| row.ended_at_ms.is_none());
+                let session = sessions::get(transaction, id).await?;
+                let idle_ms = self.config.sign_in.idle_ms();
+                let session = session.filter(|session| !session.is_over(now_ms(), idle_ms));
                 Some(session.ok_or(RegistryError::SessionOver)?.person_id)
             }
             _ => None,
@@ -207,6 +211,10 @@ impl Registry {
             (Some(known), _) => known,
             (None, Some(connecting)) => {
                 identities::insert(transaction, issuer, &identity.subject, &connecting).await?;
+                let actor = Actor::Person { id: connecting.clone(), key: login.session_id.clone().unwrap_or_default() };
+                let details = json!({ "provider": login.provider });
+                let act = Act { tenant_id: INSTALLATION, action: "person.connected", subject: &connecting, details };
+                append(transaction, actor, act).await?;
                 connecting
             }
             (None, None) if invitation.is_some() || self.config.settings.self_service => {
