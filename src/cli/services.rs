@@ -12,6 +12,9 @@ pub(crate) enum ServicesCommand {
         server: ServerArgs,
         /// The service's name: 1 to 64 of a-z, 0-9, `-`, `_`, `.`. Another key may have it while one follows the other.
         name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List the keys of services; secrets are never shown.
     List {
@@ -27,5 +30,8 @@ pub(crate) enum ServicesCommand {
         server: ServerArgs,
         /// The key's id, as listed.
         id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
