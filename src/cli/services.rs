@@ -24,7 +24,7 @@ pub(crate) enum ServicesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a service's key, at once.
+    /// Revoke the key of a service, at once.
     Revoke {
         #[command(flatten)]
         server: ServerArgs,

@@ -50,9 +50,9 @@ pub(crate) async fn log_in(arguments: LoginArgs) -> anyhow::Result<ExitCode> {
     address.query_pairs_mut().extend_pairs(pairs);
     terminal::note("Open this address to sign in:");
     if arguments.json {
-        terminal::note(address.as_str())
+        terminal::note(address.as_str());
     } else {
-        terminal::line(address.as_str())?
+        terminal::line(address.as_str())?;
     }
     if !arguments.no_browser {
         open_browser(address.as_str());

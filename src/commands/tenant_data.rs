@@ -28,11 +28,8 @@ pub(super) async fn erase(arguments: EraseTenantArgs) -> anyhow::Result<()> {
     if arguments.cancel {
         client.send(client.request(Method::DELETE, &path)).await?;
         let text = format!("Tenant {name} is not to be erased");
-        return Ok(if arguments.json {
-            terminal::json(&json!({ "cancelled": name }))?
-        } else {
-            terminal::line(&text)?
-        });
+        let told = if arguments.json { terminal::json(&json!({ "cancelled": name })) } else { terminal::line(&text) };
+        return Ok(told?);
     }
     let body = arguments.due.map_or_else(|| json!({}), |due| json!({ "due_at": due }));
     let erasure: Value = client.json(client.request(Method::POST, &path).json(&body)).await?;
