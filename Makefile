@@ -1,4 +1,4 @@
-# A dozen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
+# Eighteen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/souk
 # Outside the checkout, so that a clean checkout reuses compiled dependencies.
@@ -57,7 +57,7 @@ HOSTILE_TABLE := $(CARGO_TARGET_DIR)/hostile.md
 
 FUZZ_S ?= 120
 
-fuzz: ## Feed every parser of bytes from outside for FUZZ_S seconds (120); FUZZ_KEEP=1 keeps what was new in fuzz/.
+fuzz: setup ## Feed every parser of bytes from outside for FUZZ_S seconds (120); FUZZ_KEEP=1 keeps what was new in fuzz/.
 	FUZZ_S=$(FUZZ_S) cargo nextest run --locked --workspace --success-output immediate -E 'test(/::any_(bytes|text)_of_/)'
 
 KILLS ?= 1000

@@ -19,6 +19,12 @@ if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.
     # Whether it is there is asked when this file changes.
     touch Cargo.toml
 fi
+if ! command -v sqlite3 >/dev/null; then
+    # A test takes a backup with it, as docs/operate.md says.
+    echo "setup: installing sqlite3" >&2
+    $as_root apt-get update -q
+    $as_root apt-get install -y -q --no-install-recommends sqlite3
+fi
 if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     # The registry's tests run on it too; registry/tests/api_postgres is ignored where it is missing.
     echo "setup: installing postgresql" >&2

@@ -36,7 +36,7 @@ pub(crate) use tenants::TenantsCommand;
 ///
 /// `souk serve` starts everything on one port: an OpenAI-compatible API, the adapter registry and a node that runs the
 /// base model. The other commands talk to a running server; they read its address from --url or SOUK_URL and the API
-/// key from --api-key or SOUK_API_KEY.
+/// key from --api-key or SOUK_API_KEY, else they use the one that `souk login` got for that server.
 ///
 /// Settings beyond the flags: a TOML file (--config) and SOUK_SECTION__KEY variables, listed in config/default.toml.
 #[derive(Debug, Parser)]
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// List, export or verify who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// List, ask, change and remove members of a tenant; make links that sign them in.
+    /// List, ask, change and remove members of a tenant; list and take back invitations; make links that sign members in.
     #[command(subcommand)]
     Members(MembersCommand),
     /// Sign in with the browser and keep a key of yours for this server.

@@ -267,7 +267,7 @@ impl Role {
         match self {
             Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
             Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
-            Self::Gateway => !matches!(section, "registry" | "objects"),
+            Self::Gateway => !matches!(section, "registry" | "sign_in" | "objects"),
         }
     }
 }
@@ -356,13 +356,13 @@ mod tests {
         let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
         std::fs::write(
             file.path(),
-            "[registry]\npepper = \"\"\n[registry.database]\nurl = \"\"\n[gateway]\nregistries = [\"http://a:1\"]\nmax_body_bytes = 4194304\n",
+            "[registry]\npepper = \"\"\n[registry.database]\nurl = \"\"\n[gateway]\nregistries = [\"http://a:1\"]\nmax_body_bytes = 4194304\n[sign_in]\nlinks = false\n",
         )
         .unwrap();
         let variables = [("SOUK_ENGINE__THREADS".to_owned(), "6".to_owned())];
         let config = Config::load(Some(file.path()), variables.into_iter()).unwrap();
         let unused = |role| config.unused_by(role).collect::<Vec<_>>();
-        assert_eq!(unused(Role::Gateway), ["registry.database.url", "registry.pepper"]);
+        assert_eq!(unused(Role::Gateway), ["registry.database.url", "registry.pepper", "sign_in.links"]);
         assert_eq!(unused(Role::Registry), ["engine.threads", "gateway.max_body_bytes", "gateway.registries"]);
         assert_eq!(unused(Role::All), ["gateway.registries"]);
         assert!(load(&[]).unwrap().unused_by(Role::Gateway).next().is_none(), "defaults are not given");

@@ -4,6 +4,9 @@
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
 
+#[path = "src/installed.rs"]
+mod installed;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -31,20 +34,13 @@ fn main() {
     if can_mount() {
         println!("cargo::rustc-cfg=can_mount");
     }
-    if has_postgres() {
+    if installed::postgres_programs().is_some() {
         println!("cargo::rustc-cfg=has_postgres");
     }
     if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
         println!("cargo::rustc-cfg=has_faketime");
         println!("cargo::rustc-env=LIBFAKETIME={library}");
     }
-}
-
-/// Whether Debian's package of PostgreSQL is installed (`postgresql`).
-fn has_postgres() -> bool {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut programs = versions.map(|version| version.path().join("bin"));
-    programs.any(|programs| ["initdb", "postgres", "psql"].iter().all(|name| programs.join(name).is_file()))
 }
 
 /// Whether an unprivileged user may mount a file system in a namespace of its own, as the test of a full disk does.

@@ -54,10 +54,24 @@ fn keys_are_made_listed_rotated_bounded_and_revoked_from_the_command_line() {
     assert!(shown.contains("longest life in days  30") && shown.contains("not allowed"), "{shown}");
     let refused = stack.souk_output(&["keys", "rotate", id, "--api-key", &acme]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("was rotated already"), "{refused:?}");
-    souk(&stack, &acme, &format!("keys revoke {id}"));
+    assert_eq!(json(&stack, &acme, &format!("keys revoke {id}")), serde_json::json!({ "revoked": id }));
     let listed = json(&stack, &acme, "keys list");
     let revoked = listed.as_array().unwrap().iter().find(|key| key["id"] == id).unwrap();
     assert!(revoked["revoked_at"].is_string());
+}
+
+#[test]
+fn keys_of_gateways_are_made_listed_and_revoked_from_the_command_line() {
+    let stack = Stack::start();
+    let made = json(&stack, &stack.admin_key, "services create gateway-1");
+    let id = made["id"].as_str().unwrap();
+    assert!(made["secret"].is_string() && made["name"] == "gateway-1", "{made}");
+    let secret = souk(&stack, &stack.admin_key, "services create gateway-1");
+    assert_eq!(secret.trim().len(), made["secret"].as_str().unwrap().len());
+    let revoked = json(&stack, &stack.admin_key, &format!("services revoke {id}"));
+    assert_eq!(revoked, serde_json::json!({ "revoked": id }));
+    let table = souk(&stack, &stack.admin_key, "services list");
+    assert!(table.lines().any(|line| line.starts_with(id) && line.ends_with("revoked")), "{table}");
 }
 
 #[tokio::test]
@@ -89,6 +103,7 @@ async fn access_is_asked_for_decided_and_shared_from_the_command_line() {
     let granted = json(&stack, &acme, "access share acme/shared asker --note partner");
     assert_eq!(granted[0]["tenant"], "asker");
     assert!(souk(&stack, &acme, "access shares acme/shared").contains("partner"));
-    souk(&stack, &acme, "access unshare acme/shared asker");
+    let withdrawn = json(&stack, &acme, "access unshare acme/shared asker");
+    assert_eq!(withdrawn, serde_json::json!({ "adapter": "acme/shared", "withdrawn": "asker" }));
     assert!(!souk(&stack, &acme, "access shares acme/shared").contains("partner"));
 }

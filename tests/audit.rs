@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::Value;
 use souk_registry::{Registry, RegistryConfig};
 
 /// A registry in this process, for commands and clients outside of it.
@@ -44,6 +45,11 @@ impl Served {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The same with `--json`.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.good(&[arguments, &["--json"]].concat()).await).unwrap()
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -64,7 +70,10 @@ async fn a_tenant_is_exported_and_its_erasure_asked_for_and_taken_back_by_comman
     assert!(export.lines().last().unwrap().starts_with(r#"{"end":"#), "{export}");
     let told = served.good(&["tenants", "erase", "acme", "--due", "2999-01-31T00:00:00Z"]).await;
     assert!(told.contains("2999-01-31T00:00:00Z"), "{told}");
-    served.good(&["tenants", "erase", "acme", "--cancel"]).await;
+    let moved = served.json(&["tenants", "erase", "acme", "--due", "2999-02-28T00:00:00Z"]).await;
+    assert_eq!(moved["due_at"], "2999-02-28T00:00:00Z");
+    let cancelled = served.json(&["tenants", "erase", "acme", "--cancel"]).await;
+    assert_eq!(cancelled, serde_json::json!({ "cancelled": "acme" }));
     let listed = served.good(&["audit", "list", "--tenant", "acme"]).await;
     assert!(listed.contains("tenant.erasure_requested") && listed.contains("tenant.erasure_cancelled"), "{listed}");
     let refused = served.souk(&["tenants", "erase", "admin"]).await;
@@ -108,6 +117,9 @@ async fn a_chain_is_listed_exported_and_verified_here_and_by_a_stranger() {
     let told = served.good(&["audit", "verify", "--tenant", "acme"]).await;
     assert!(told.contains("entries 1 to 3 fit"), "{told}");
     served.good(&["audit", "verify", "--installation"]).await;
+    let told = served.json(&["audit", "verify", "--tenant", "acme"]).await;
+    assert_eq!((&told["first"], &told["last"]), (&Value::from(1), &Value::from(3)));
+    assert!(told["num_heads"].as_u64() >= Some(1) && told["chain"].as_str().unwrap().starts_with("ten_"), "{told}");
     let output = python(&[&export, &heads]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
@@ -131,4 +143,8 @@ async fn a_chain_is_listed_exported_and_verified_here_and_by_a_stranger() {
     // Cut off, with an end that fits: the heads tell.
     let output = served.souk(&["audit", "verify", text(&heads)]).await;
     assert_eq!(output.status.code(), Some(3), "heads are no export");
+    let output = served.souk(&["audit", "verify", text(&heads), "--json"]).await;
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(told["fault"].as_str().unwrap().contains("line 1"), "{told}");
 }

@@ -8,8 +8,11 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use souk_protocol::Digest;
+use souk_protocol::peft::Module;
+use souk_testkit::base::SMOLLM2;
+use souk_testkit::peft::RandomAdapter;
 use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
-use stack::Stack;
+use stack::{BASE, Stack};
 
 fn check(stack: &Stack, settings: &[(&str, &str)], more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
@@ -93,4 +96,50 @@ async fn push_straight_to_the_bucket(stack: &Stack, server: &S3Server) {
     assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
     let question = json!({ "model": "admin/sarcasm@1.1.0", "prompt": "Oh great", "max_tokens": 2 });
     assert_eq!(stack.post("/v1/completions", &question).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_go_through_the_server_where_the_bucket_is_out_of_the_clients_reach() {
+    let server = S3Server::start().await;
+    let (url, endpoint) = (format!("s3://{BUCKET}/prod"), server.endpoint().replace("127.0.0.1", "localhost"));
+    let stack = Stack::start_with(&[
+        ("SOUK_OBJECTS__URL", url.as_str()),
+        ("SOUK_OBJECTS__ENDPOINT", &endpoint),
+        ("SOUK_OBJECTS__ACCESS_KEY_ID", ACCESS_KEY_ID),
+        ("SOUK_OBJECTS__SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+    ]);
+    // So large that they go straight to the bucket by themselves.
+    let folder = tempfile::tempdir().unwrap();
+    let modules = &Module::OF_LAYER;
+    let adapter = RandomAdapter { shape: &SMOLLM2, base: BASE, modules, rank: 112, is_dora: false, size: 0.01 };
+    adapter.files(1).write(folder.path()).unwrap();
+    let push = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+        command.args(["push", folder.path().to_str().unwrap(), "admin/large@1.0.0"]).args(more);
+        command.env("SOUK_URL", &stack.url).env("SOUK_API_KEY", &stack.admin_key);
+        // For all but the server's address there is a proxy where nobody answers.
+        command.env("http_proxy", "http://127.0.0.1:1").env("no_proxy", "127.0.0.1");
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let uploads = async || -> Value {
+        let path = format!("{}/registry/v1/adapters/admin/large/uploads", stack.url);
+        stack.http().get(path).send().await.unwrap().json().await.unwrap()
+    };
+    let refused = push(&["--direct", "always"]).await.unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let store = endpoint.strip_prefix("http://").unwrap();
+    assert!(!refused.status.success() && told.contains(&format!("cannot reach the object store at {store}")), "{told}");
+    assert!(!told.contains("X-Amz-Signature"), "{told}");
+    assert_eq!(uploads().await["data"].as_array().unwrap().len(), 1, "it can be gone on with from elsewhere");
+
+    let pushed = push(&[]).await.unwrap();
+    let told = String::from_utf8_lossy(&pushed.stderr).into_owned();
+    assert!(pushed.status.success(), "{told}\n{}", stack.log());
+    let lines: Vec<_> = told.lines().filter(|line| line.contains("through the server")).collect();
+    let expected = format!("The weights go through the server: cannot reach the object store at {store} from here");
+    assert_eq!(lines, [expected]);
+    assert_eq!(uploads().await["data"], json!([]), "the one that was begun is ended");
+    assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
+    let version = format!("{}/registry/v1/adapters/admin/large/versions/1.0.0", stack.url);
+    assert_eq!(stack.http().get(version).send().await.unwrap().status(), 200);
 }

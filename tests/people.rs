@@ -75,20 +75,8 @@ async fn a_person_is_asked_signs_in_a_terminal_and_signs_out() {
 
     let refused = souk(&stack, home.path(), &["whoami"]).output().expect("it runs");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("run `souk login`"));
-    let mut login = souk(&stack, home.path(), &["login", "--no-browser", "--name", "ada's laptop"]);
-    let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut lines = BufReader::new(login.stdout.take().expect("piped")).lines();
-    let address = lines.next().expect("a line").expect("text");
-    let page = client.get(&address).header("cookie", &cookie).send().await.expect("an answer");
-    let page = page.text().await.expect("a page");
-    assert!(page.contains("ada&#39;s laptop"), "{page}");
-    let allowed = submit(&client, &stack.url, &cookie, "/sign-in/cli", &fields(&page)).await;
-    let back = allowed.headers()[LOCATION].to_str().expect("text").to_owned();
-    let shown = client.get(back).send().await.expect("the command answers").text().await.expect("a text");
-    assert!(shown.contains("You are signed in"), "{shown}");
-    let said = lines.next().expect("a line").expect("text");
+    let said = log_in(&stack, home.path(), (&client, &cookie), &[]).await;
     assert!(said.starts_with("Signed in for acme until "), "{said}");
-    assert!(login.wait().expect("it ends").success());
 
     let file = home.path().join("souk/credentials.json");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("the file").permissions());
@@ -98,6 +86,7 @@ async fn a_person_is_asked_signs_in_a_terminal_and_signs_out() {
     assert!(run(souk(&stack, home.path(), &["whoami"])).contains("ada@example.com"));
 
     // The other commands use the key.
+    take_an_invitation_back(&stack, home.path()).await;
     let bob = run(souk(&stack, home.path(), &["members", "invite", "bob@example.com", "--role", "viewer"]));
     join(&stack, bob.trim()).await;
     let members: Value =
@@ -122,4 +111,59 @@ async fn a_person_is_asked_signs_in_a_terminal_and_signs_out() {
     assert!(!std::fs::read_to_string(&file).expect("the file").contains("souk_"));
     assert!(!souk(&stack, home.path(), &["whoami"]).output().expect("it runs").status.success());
     assert!(run(souk(&stack, home.path(), &["logout"])).contains("Nobody is signed in"));
+
+    // For programs: which key, and where it is, but not the key.
+    let said = log_in(&stack, home.path(), (&client, &cookie), &["--json"]).await;
+    let said: Value = serde_json::from_str(&said).expect("JSON and nothing else");
+    let me: Value = serde_json::from_str(&run(souk(&stack, home.path(), &["whoami", "--json"]))).expect("JSON");
+    assert_eq!(
+        (&said["tenant"], &said["key"], said.as_object().expect("an object").len()),
+        (&"acme".into(), &me["key"], 4)
+    );
+    assert_eq!(said["file"], file.to_str().expect("text"));
+}
+
+/// A browser's part of `souk login`; answers what the command prints beside the address.
+async fn log_in(stack: &Stack, home: &Path, (client, cookie): (&reqwest::Client, &str), more: &[&str]) -> String {
+    let mut login = souk(stack, home, &[&["login", "--no-browser", "--name", "ada's laptop"], more].concat());
+    let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut notes = BufReader::new(login.stderr.take().expect("piped")).lines();
+    let mut lines = BufReader::new(login.stdout.take().expect("piped")).lines();
+    notes.next().expect("a line").expect("text");
+    let address = if more.contains(&"--json") { notes.next() } else { lines.next() };
+    let address = address.expect("a line").expect("text");
+    let page = client.get(&address).header("cookie", cookie).send().await.expect("an answer");
+    let page = page.text().await.expect("a page");
+    assert!(page.contains("ada&#39;s laptop"), "{page}");
+    let allowed = submit(client, &stack.url, cookie, "/sign-in/cli", &fields(&page)).await;
+    let back = allowed.headers()[LOCATION].to_str().expect("text").to_owned();
+    let shown = client.get(back).send().await.expect("the command answers").text().await.expect("a text");
+    assert!(shown.contains("You are signed in"), "{shown}");
+    let said: Vec<String> = lines.map(|line| line.expect("text")).collect();
+    assert!(login.wait().expect("it ends").success());
+    said.join("\n")
+}
+
+/// An owner lists invitations and takes one back, whose link is then worth nothing.
+async fn take_an_invitation_back(stack: &Stack, home: &Path) {
+    let invite = ["members", "invite", "eve@example.com", "--role", "owner", "--json"];
+    let made: Value = serde_json::from_str(&run(souk(stack, home, &invite))).expect("JSON");
+    let (id, link) = (made["id"].as_str().expect("an id"), made["link"].as_str().expect("a link"));
+    let row = || {
+        let table = run(souk(stack, home, &["members", "invitations"]));
+        let row = table.lines().find(|line| line.starts_with(id)).expect("it is listed");
+        row.split_whitespace().take(4).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row(), [id, "eve@example.com", "owner", "open"]);
+    assert!(run(souk(stack, home, &["members", "uninvite", id])).contains(id));
+    assert_eq!(row(), [id, "eve@example.com", "owner", "revoked"]);
+    let listed: Value =
+        serde_json::from_str(&run(souk(stack, home, &["members", "invitations", "--json"]))).expect("JSON");
+    let states: Vec<_> = listed.as_array().expect("a list").iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["accepted", "revoked"]);
+    assert_eq!(reqwest::get(link).await.expect("an answer").status(), 410);
+    // Who was let in stays: an invitation that was used cannot be taken back.
+    let used = listed[0]["id"].as_str().expect("an id");
+    let refused = souk(stack, home, &["members", "uninvite", used]).output().expect("it runs");
+    assert!(!refused.status.success(), "{refused:?}");
 }

@@ -34,7 +34,7 @@ impl Place {
 
     /// Whether what it needs is installed.
     pub(crate) fn is_there(self) -> bool {
-        self != Self::Postgres || Path::new("/usr/lib/postgresql").is_dir()
+        self != Self::Postgres || Postgres::is_installed()
     }
 }
 

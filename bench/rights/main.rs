@@ -8,7 +8,6 @@
 
 mod field;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ fn main() -> anyhow::Result<()> {
 async fn measure(time: Duration, rounds: usize) -> anyhow::Result<()> {
     let mut stores = vec![("SQLite", Field::start(None, NUM_CALLERS).await?)];
     // Removed with the process' database server.
-    let database = Path::new("/usr/lib/postgresql").is_dir().then(|| Postgres::shared().database());
+    let database = Postgres::is_installed().then(|| Postgres::shared().database());
     if let Some(database) = &database {
         stores.push(("PostgreSQL", Field::start(Some(database.url()), NUM_CALLERS).await?));
     }

@@ -126,6 +126,9 @@ pub(crate) enum AccessCommand {
         adapter: String,
         /// The tenant, by name.
         tenant: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List the tenants that may call an adapter of yours.
     Shares {

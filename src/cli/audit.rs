@@ -52,6 +52,9 @@ pub(crate) enum AuditCommand {
         /// looks good.
         #[arg(long, value_name = "FILE")]
         heads: Option<PathBuf>,
+        /// Print JSON: what fits, or the first fault as `fault`.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -96,6 +96,9 @@ pub(crate) enum KeysCommand {
         /// Leave the keys that were made with it, which are otherwise revoked too.
         #[arg(long)]
         keep_made: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Make a new admin key on the server's own host, after the last one was lost. Needs no key, but the data folder.
     ///

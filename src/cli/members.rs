@@ -23,6 +23,18 @@ pub(crate) enum MembersCommand {
         #[arg(long, value_name = "ROLE")]
         role: String,
     },
+    /// List the invitations of your tenant, with what has become of them.
+    Invitations {
+        #[command(flatten)]
+        of: MembersOf,
+    },
+    /// Take an invitation back: its link is worth nothing from then on.
+    Uninvite {
+        #[command(flatten)]
+        of: MembersOf,
+        /// The invitation's id, as listed.
+        invitation: String,
+    },
     /// Give a member another role.
     Role {
         #[command(flatten)]
@@ -81,4 +93,7 @@ pub(crate) struct LoginArgs {
     /// Print the address and open no browser.
     #[arg(long)]
     pub(crate) no_browser: bool,
+    /// Print JSON when it is done, without the key; the address to open is printed on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -39,7 +39,7 @@ pub(crate) struct PushArgs {
 /// When weights go straight to the object store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Direct {
-    /// If they have 64 MiB or more and the store takes them.
+    /// If they have 64 MiB or more, and the store takes them and can be reached from here; else through the server.
     Auto,
     /// Whatever they have.
     Always,

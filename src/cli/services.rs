@@ -12,6 +12,9 @@ pub(crate) enum ServicesCommand {
         server: ServerArgs,
         /// The service's name: 1 to 64 of a-z, 0-9, `-`, `_`, `.`. Another key may have it while one follows the other.
         name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List the keys of services; secrets are never shown.
     List {
@@ -21,11 +24,14 @@ pub(crate) enum ServicesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a service's key, at once.
+    /// Revoke the key of a service, at once.
     Revoke {
         #[command(flatten)]
         server: ServerArgs,
         /// The key's id, as listed.
         id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }

@@ -30,4 +30,7 @@ pub(crate) struct EraseTenantArgs {
     /// Take it back.
     #[arg(long)]
     pub(crate) cancel: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -44,10 +44,12 @@ pub(crate) async fn run(command: AccessCommand) -> anyhow::Result<ExitCode> {
             let grant: Value = client.json(client.request(Method::PUT, &path).json(&body)).await?;
             show_grants(&[grant], json)?;
         }
-        AccessCommand::Unshare { server, adapter, tenant } => {
+        AccessCommand::Unshare { server, adapter, tenant, json: as_json } => {
             let client = Client::new(&server)?;
             client.send(client.request(Method::DELETE, &format!("{}/{tenant}", grants_of(&adapter)?))).await?;
-            terminal::line(&format!("{tenant} may call {adapter} no more"))?;
+            let text = format!("{tenant} may call {adapter} no more");
+            let taken = json!({ "adapter": adapter, "withdrawn": tenant });
+            if as_json { terminal::json(&taken)? } else { terminal::line(&text)? }
         }
         AccessCommand::Shares { server, adapter, json } => {
             show_grants(&Client::new(&server)?.all(&grants_of(&adapter)?).await?, json)?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use reqwest::{Method, Response};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use souk_registry::{AuditFault, AuditVerifier, HeadLine, VerifiedAudit};
 
 use super::download::save;
@@ -39,13 +39,13 @@ pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
                 terminal::line(&head.to_string())?;
             }
         }
-        AuditCommand::Verify { server, chain, file, heads } => {
+        AuditCommand::Verify { server, chain, file, heads, json } => {
             let kept = heads.as_deref().map(kept_heads).transpose()?.unwrap_or_default();
             let verified = match file {
                 Some(file) => verify_file(&file, kept)?,
                 None => verify_server(&Client::new(&server)?, &chain, kept).await?,
             };
-            return tell(verified);
+            return tell(verified, json);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -155,8 +155,17 @@ async fn verify_server(
     Ok(verifier.finish())
 }
 
-fn tell(verified: Result<VerifiedAudit, AuditFault>) -> anyhow::Result<ExitCode> {
+fn tell(verified: Result<VerifiedAudit, AuditFault>, as_json: bool) -> anyhow::Result<ExitCode> {
     match verified {
+        Ok(VerifiedAudit { chain, first, last, hash, num_heads }) if as_json => {
+            let told = json!({ "chain": chain, "first": first, "last": last, "hash": hash, "num_heads": num_heads });
+            terminal::json(&told)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(fault) if as_json => {
+            terminal::json(&json!({ "fault": fault.to_string() }))?;
+            Ok(ExitCode::from(FAULT))
+        }
         Ok(VerifiedAudit { chain, first, last, hash, num_heads }) => {
             terminal::line(&format!("{chain}: entries {first} to {last} fit; the last has the hash {hash}"))?;
             terminal::note(&match num_heads {

@@ -55,11 +55,11 @@ pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
             };
             show_policy(&client.json(request).await?, json)?;
         }
-        KeysCommand::Revoke { server, id, keep_made } => {
+        KeysCommand::Revoke { server, id, keep_made, json: as_json } => {
             let client = Client::new(&server)?;
             let made = if keep_made { "?made_keys=keep" } else { "" };
             client.send(client.request(Method::DELETE, &format!("/registry/v1/keys/{id}{made}"))).await?;
-            terminal::line(&format!("Revoked {id}"))?;
+            if as_json { terminal::json(&json!({ "revoked": id }))? } else { terminal::line(&format!("Revoked {id}"))? }
         }
         KeysCommand::Recover { data_dir, admin_key_file } => {
             telemetry::start_logging(config)?;

@@ -49,7 +49,11 @@ pub(crate) async fn log_in(arguments: LoginArgs) -> anyhow::Result<ExitCode> {
     let mut address = reqwest::Url::parse(url).context("--url is no address")?.join("/sign-in/cli")?;
     address.query_pairs_mut().extend_pairs(pairs);
     terminal::note("Open this address to sign in:");
-    terminal::line(address.as_str())?;
+    if arguments.json {
+        terminal::note(address.as_str());
+    } else {
+        terminal::line(address.as_str())?;
+    }
     if !arguments.no_browser {
         open_browser(address.as_str());
     }
@@ -63,7 +67,13 @@ pub(crate) async fn log_in(arguments: LoginArgs) -> anyhow::Result<ExitCode> {
     }
     let got: Got = answer.json().await.context("the server's answer is not understood")?;
     let credential = Credential { key: got.secret, id: got.id, tenant: got.tenant.clone() };
+    let id = credential.id.clone();
     let file = credentials.keep(url, credential)?;
+    if arguments.json {
+        let Got { tenant, expires_at, .. } = got;
+        terminal::json(&json!({ "key": id, "tenant": tenant, "expires_at": expires_at, "file": file }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     terminal::line(&format!(
         "Signed in for {} until {}; the key is in {}",
         got.tenant,

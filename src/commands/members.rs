@@ -14,10 +14,18 @@ use crate::config::Config;
 use crate::{telemetry, terminal};
 
 const HEADER: [&str; 5] = ["PERSON", "ROLE", "EMAIL", "NAME", "SINCE"];
+const INVITATIONS: [&str; 6] = ["ID", "EMAIL", "ROLE", "STATE", "UNTIL", "BECAME"];
 
 pub(crate) async fn run(config: &Config, command: MembersCommand) -> anyhow::Result<ExitCode> {
     match command {
-        MembersCommand::List { of } => list(&of).await?,
+        MembersCommand::List { of } => {
+            let members = all(&of, "members").await?;
+            if of.json {
+                terminal::json(&members)?;
+            } else {
+                terminal::table(&HEADER, &members.iter().map(row).collect::<Vec<_>>())?;
+            }
+        }
         MembersCommand::Invite { of, email, role } => {
             let mut body = json!({ "email": email, "role": role });
             if let Some(tenant) = &of.tenant {
@@ -26,6 +34,20 @@ pub(crate) async fn run(config: &Config, command: MembersCommand) -> anyhow::Res
             let client = Client::new(&of.server)?;
             let made: Value = client.json(client.request(Method::POST, "/registry/v1/invitations").json(&body)).await?;
             show_link(&of, &made, "Hand this link over. It is shown once, and works once:")?;
+        }
+        MembersCommand::Invitations { of } => {
+            let invitations = all(&of, "invitations").await?;
+            if of.json {
+                terminal::json(&invitations)?;
+            } else {
+                terminal::table(&INVITATIONS, &invitations.iter().map(invitation_row).collect::<Vec<_>>())?;
+            }
+        }
+        MembersCommand::Uninvite { of, invitation } => {
+            let client = Client::new(&of.server)?;
+            client.send(request(&client, &of, Method::DELETE, &format!("invitations/{invitation}"))).await?;
+            let text = format!("Took {invitation} back");
+            if of.json { terminal::json(&json!({ "revoked": invitation }))? } else { terminal::line(&text)? }
         }
         MembersCommand::Role { of, person, role } => {
             let request = json!({ "role": role });
@@ -63,28 +85,10 @@ pub(crate) async fn run(config: &Config, command: MembersCommand) -> anyhow::Res
 
 const LINK: &str = "This link signs in whoever opens it, once:";
 
-async fn list(of: &MembersOf) -> anyhow::Result<()> {
-    let client = Client::new(&of.server)?;
-    let (mut members, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let mut request = request(&client, of, Method::GET, "members").query(&[("limit", "100")]);
-        if let Some(cursor) = &cursor {
-            request = request.query(&[("cursor", cursor)]);
-        }
-        let page: Value = client.json(request).await?;
-        members.extend(page.get("data").and_then(Value::as_array).into_iter().flatten().cloned());
-        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if of.json {
-        terminal::line(&serde_json::to_string_pretty(&members)?)?;
-        return Ok(());
-    }
-    let rows: Vec<_> = members.iter().map(row).collect();
-    terminal::table(&HEADER, &rows)?;
-    Ok(())
+/// All pages of a list of the tenant's.
+async fn all(of: &MembersOf, list: &str) -> anyhow::Result<Vec<Value>> {
+    let tenant = of.tenant.as_ref().map(|tenant| format!("?tenant={tenant}")).unwrap_or_default();
+    Client::new(&of.server)?.all(&format!("/registry/v1/{list}{tenant}")).await
 }
 
 async fn call(of: &MembersOf, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
@@ -112,4 +116,10 @@ fn row(member: &Value) -> Vec<String> {
     let text = |field: &str| terminal::plain(member.get(field).and_then(Value::as_str).unwrap_or_default());
     let since = text("joined_at").chars().take(10).collect();
     vec![text("person"), text("role"), text("email"), text("name"), since]
+}
+
+fn invitation_row(invitation: &Value) -> Vec<String> {
+    let text = |field: &str| terminal::plain(invitation.get(field).and_then(Value::as_str).unwrap_or_default());
+    let until = text("expires_at").chars().take(10).collect();
+    vec![text("id"), text("email"), text("role"), text("state"), until, text("accepted_by")]
 }

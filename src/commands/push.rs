@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 use crate::cli::{Direct, PushArgs};
 use crate::client::Client;
 use crate::terminal;
-use direct::Sending;
+use direct::{OutOfReach, Sending};
 
 /// Weights of at least so many bytes go straight to the object store where that takes them: to begin and to complete such an
 /// upload takes a second or so longer, and what is larger is worth going on with after an interruption.
@@ -49,20 +49,27 @@ pub(crate) async fn run(arguments: PushArgs) -> anyhow::Result<ExitCode> {
     } else {
         None
     };
+    let through_server = async || {
+        let form = small_parts(Form::new().text("version", version.to_string()), &contents, &arguments).await?;
+        let form = form.part(WEIGHTS_FILE, file_part(&arguments.folder, WEIGHTS_FILE, Some(bar.clone())).await?);
+        let path = format!("/registry/v1/adapters/{}/versions", reference.name);
+        client.json::<Value>(client.request(Method::POST, &path).multipart(form)).await
+    };
     let answer = match sending {
-        Some(sending) => {
-            sending.send().await?;
-            sending.complete(async || small_parts(Form::new(), &contents, &arguments).await).await?
-        }
+        Some(sending) => match sending.send().await {
+            Ok(()) => sending.complete(async || small_parts(Form::new(), &contents, &arguments).await).await?,
+            Err(error) => {
+                let out_of_reach = error.downcast_ref::<OutOfReach>().filter(|_| arguments.direct == Direct::Auto);
+                let Some(reason) = out_of_reach else { return Err(error) };
+                terminal::note(&format!("The weights go through the server: {reason}"));
+                sending.give_up().await.context("the upload past the server was not ended")?;
+                through_server().await?
+            }
+        },
         None if arguments.direct == Direct::Always => {
             bail!("the server's objects are in a folder, to which nothing can be sent past it; leave out `--direct`")
         }
-        None => {
-            let form = small_parts(Form::new().text("version", version.to_string()), &contents, &arguments).await?;
-            let form = form.part(WEIGHTS_FILE, file_part(&arguments.folder, WEIGHTS_FILE, Some(bar.clone())).await?);
-            let path = format!("/registry/v1/adapters/{}/versions", reference.name);
-            client.json::<Value>(client.request(Method::POST, &path).multipart(form)).await?
-        }
+        None => through_server().await?,
     };
     bar.finish_and_clear();
     let digest = answer.get("digest").and_then(Value::as_str).context("the server's answer has no digest")?;

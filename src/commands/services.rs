@@ -12,13 +12,17 @@ use crate::terminal;
 
 pub(crate) async fn run(command: ServicesCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ServicesCommand::Create { server, name } => {
+        ServicesCommand::Create { server, name, json: as_json } => {
             let client = Client::new(&server)?;
             let request = client.request(Method::POST, "/registry/v1/services").json(&json!({ "name": name }));
             let made: Value = client.json(request).await?;
-            let secret = made.get("secret").and_then(Value::as_str).context("the server's answer has no secret")?;
-            terminal::note("This secret is shown once:");
-            terminal::line(secret)?;
+            if as_json {
+                terminal::json(&made)?;
+            } else {
+                let secret = made.get("secret").and_then(Value::as_str).context("the server's answer has no secret")?;
+                terminal::note("This secret is shown once:");
+                terminal::line(secret)?;
+            }
         }
         ServicesCommand::List { server, json } => {
             let services = all(&Client::new(&server)?).await?;
@@ -29,10 +33,10 @@ pub(crate) async fn run(command: ServicesCommand) -> anyhow::Result<ExitCode> {
                 terminal::table(&["ID", "NAME", "STATE"], &rows)?;
             }
         }
-        ServicesCommand::Revoke { server, id } => {
+        ServicesCommand::Revoke { server, id, json: as_json } => {
             let client = Client::new(&server)?;
             client.send(client.request(Method::DELETE, &format!("/registry/v1/services/{id}"))).await?;
-            terminal::line(&format!("Revoked {id}"))?;
+            if as_json { terminal::json(&json!({ "revoked": id }))? } else { terminal::line(&format!("Revoked {id}"))? }
         }
     }
     Ok(ExitCode::SUCCESS)

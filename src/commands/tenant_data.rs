@@ -27,10 +27,15 @@ pub(super) async fn erase(arguments: EraseTenantArgs) -> anyhow::Result<()> {
     let (name, path) = (&arguments.name, format!("/registry/v1/tenants/{}/erasure", arguments.name));
     if arguments.cancel {
         client.send(client.request(Method::DELETE, &path)).await?;
-        return Ok(terminal::line(&format!("Tenant {name} is not to be erased"))?);
+        let text = format!("Tenant {name} is not to be erased");
+        let told = if arguments.json { terminal::json(&json!({ "cancelled": name })) } else { terminal::line(&text) };
+        return Ok(told?);
     }
     let body = arguments.due.map_or_else(|| json!({}), |due| json!({ "due_at": due }));
     let erasure: Value = client.json(client.request(Method::POST, &path).json(&body)).await?;
+    if arguments.json {
+        return Ok(terminal::json(&erasure)?);
+    }
     let due = erasure["due_at"].as_str().context("the server's answer has no moment")?;
     terminal::line(&format!(
         "Tenant {name} is erased from {due} on; `souk tenants erase {name} --cancel` takes it back"

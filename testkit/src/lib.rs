@@ -7,6 +7,7 @@
 pub mod base;
 mod counting;
 mod fuzz;
+mod installed;
 pub mod job;
 pub mod oidc;
 pub mod peft;

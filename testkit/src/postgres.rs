@@ -15,13 +15,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::installed::postgres_programs;
+
 /// The user of every database.
 pub const USER: &str = "souk";
 /// Its password.
 pub const PASSWORD: &str = "of-the-tests";
-
-/// Where Debian puts a version's programs.
-const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// Ends the server, `"$@"`, twenty seconds after nobody uses it any more. `$0` is the folder.
 const KEEPER: &str = r#"
@@ -57,6 +56,11 @@ pub struct TestDatabase {
 }
 
 impl Postgres {
+    /// Whether the distribution's package is there, as a build script asks it for tests.
+    pub fn is_installed() -> bool {
+        postgres_programs().is_some()
+    }
+
     /// The server of all test processes.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Postgres> = OnceLock::new();
@@ -166,10 +170,7 @@ impl Drop for TestDatabase {
 
 /// The folder of the programs of the newest version that is installed.
 fn programs() -> PathBuf {
-    let versions = fs::read_dir(VERSIONS).expect("PostgreSQL is installed; scripts/setup.sh does it");
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.flatten().map(|entry| entry.path()).max_by_key(number);
-    newest.expect("a version of PostgreSQL").join("bin")
+    postgres_programs().expect("PostgreSQL is installed; scripts/setup.sh does it")
 }
 
 /// Uses the server that runs, or starts it.

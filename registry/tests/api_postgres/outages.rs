@@ -1,5 +1,6 @@
 //! A server that is busy, stops and starts again while registries run on it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::json;
 use souk_testkit::postgres::Postgres;
 
 use crate::support::{AdapterFiles, Stack, body, in_haste, problem, wait_until};
+use crate::whole::check_chains;
 
 #[tokio::test]
 async fn a_writer_that_does_not_go_on_makes_others_busy_until_the_server_ends_it() {
@@ -96,8 +98,19 @@ async fn a_text_with_the_one_character_that_postgresql_has_not_is_refused() {
     problem(acme.get("/adapters?search=%00").await, StatusCode::BAD_REQUEST, "invalid_text").await;
 }
 
+/// Runs those lines of the recipe in docs/operate.md that begin with this word, in a folder.
+fn run_of_recipe(word: &str, data_dir: &Path, at: &Path) {
+    let page = include_str!("../../../docs/operate.md");
+    let block = page.split("```sh\n").find(|block| block.contains("pg_dump")).unwrap().split("```").next().unwrap();
+    let lines: Vec<&str> = block.lines().filter(|line| line.starts_with(word)).collect();
+    assert!(!lines.is_empty(), "{block}");
+    let script = lines.join("\n").replace("DATA_DIR", data_dir.to_str().unwrap());
+    let mut shell = std::process::Command::new("sh");
+    assert!(shell.args(["-eu", "-c", &script]).current_dir(at).status().unwrap().success(), "{script}");
+}
+
 #[tokio::test]
-async fn a_backup_of_database_objects_and_pepper_is_restored_and_serves_what_it_had() {
+async fn a_backup_of_database_objects_and_keys_is_restored_and_serves_what_it_had() {
     let first = Postgres::shared().database();
     let folder = Arc::new(tempfile::tempdir().unwrap());
     std::fs::write(folder.path().join("database-url"), first.url()).unwrap();
@@ -105,22 +118,34 @@ async fn a_backup_of_database_objects_and_pepper_is_restored_and_serves_what_it_
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
     let made = acme.publish("acme/sst2", "1.0.0", 1).await;
+    // Its secret is sealed: without the sealing key a start would be refused.
+    let manager = stack.key_for("acme", &["tenant:manage"]).await;
+    let hook =
+        body(manager.post("/webhooks", json!({ "url": "https://hooks.invalid/" })).await, StatusCode::CREATED).await;
     // The database first, while it is in use; then what it refers to.
-    let backup = tempfile::tempdir().unwrap();
-    first.dump(&backup.path().join("souk.dump"));
+    let at = tempfile::tempdir().unwrap();
+    run_of_recipe("umask", stack.folder.path(), at.path());
+    first.dump(&at.path().join("backup/souk.dump"));
     acme.publish("acme/sst2", "2.0.0", 2).await;
-    let restored = Arc::new(tempfile::tempdir().unwrap());
-    let mut copy = std::process::Command::new("cp");
-    copy.arg("-a").args(["objects", "key-pepper"]).arg(restored.path()).current_dir(stack.folder.path());
-    assert!(copy.status().unwrap().success());
+    run_of_recipe("cp", stack.folder.path(), at.path());
     let (key, num_objects) = (acme.key.clone(), stack.num_objects());
+    let (admin, manager) = (stack.admin.key.clone(), manager.key);
+    let num_entries = check_chains(&stack.admin).await;
     drop((stack.close().await, first));
 
     let second = Postgres::shared().database();
-    second.restore(&backup.path().join("souk.dump"));
+    second.restore(&at.path().join("backup/souk.dump"));
+    let restored = Arc::new(tempfile::tempdir().unwrap());
+    for name in ["objects", "key-pepper", "sealing-key"] {
+        std::fs::rename(at.path().join("backup").join(name), restored.path().join(name)).unwrap();
+    }
     std::fs::write(restored.path().join("database-url"), second.url()).unwrap();
     let stack = Stack::start_in(restored, in_haste).await;
     let acme = stack.user(&key);
+    // The entry of what came after the backup is the one that is missing.
+    assert_eq!(check_chains(&stack.user(&admin)).await, num_entries - 1);
+    let hooks = body(stack.user(&manager).get("/webhooks").await, StatusCode::OK).await;
+    assert_eq!(hooks["data"][0]["id"], hook["id"]);
     assert_eq!(body(acme.get("/adapters/acme/sst2/versions/1.0.0").await, StatusCode::OK).await, made);
     let weights = "/adapters/acme/sst2/versions/1.0.0/files/adapter_model.safetensors";
     assert_eq!(acme.get(weights).await.bytes().await.unwrap(), AdapterFiles::tiny(1).weights_bytes());

@@ -2,7 +2,9 @@
 //! be sent again. What was interrupted goes on where it was: the server lists the uploads that can still be completed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -26,6 +28,10 @@ const AT_ONCE: usize = 4;
 const TRIES: u32 = 6;
 /// Before the first repetition; doubled for each further one.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The same, where nothing was ever taken and no connection comes about: then there is another way.
+const TRIES_TO_REACH: u32 = 3;
+/// How long a connection to the object store may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// What to do where it was not completed.
 const GO_ON: &str = "the upload was not completed; give the same command again to go on with it";
 /// Bytes that are read at a time to be hashed.
@@ -71,6 +77,19 @@ struct Page {
     next_cursor: Option<String>,
 }
 
+/// No connection to the object store comes about, and nothing of the weights is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OutOfReach {
+    /// Host and port.
+    pub(super) store: String,
+}
+
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot reach the object store at {} from here", self.store)
+    }
+}
+
 /// Weights that are being sent, or were.
 pub(super) struct Sending<'a> {
     client: &'a Client,
@@ -79,6 +98,8 @@ pub(super) struct Sending<'a> {
     upload: Upload,
     /// For addresses that are the store's: the key does not go there.
     store: reqwest::Client,
+    /// Whether the store has taken a part, now or before an interruption.
+    is_within_reach: AtomicBool,
     weights: PathBuf,
     bar: ProgressBar,
 }
@@ -116,12 +137,17 @@ impl<'a> Sending<'a> {
                 None => return Ok(None),
             },
         };
-        let store = reqwest::Client::builder().build().context("cannot set up the HTTP client")?;
+        let store = reqwest::Client::builder().connect_timeout(CONNECT_TIME).build();
+        let store = store.context("cannot set up the HTTP client")?;
         let path = format!("{uploads}/{}", upload.id);
-        Ok(Some(Self { client, path, upload, store, weights: weights.to_owned(), bar }))
+        let is_within_reach = AtomicBool::new(false);
+        Ok(Some(Self { client, path, upload, store, is_within_reach, weights: weights.to_owned(), bar }))
     }
 
     /// Sends the parts that have not arrived.
+    ///
+    /// # Errors
+    /// Of the kind [`OutOfReach`] where the weights have to go another way.
     pub(super) async fn send(&self) -> anyhow::Result<()> {
         let status: Status = self.client.json(self.client.request(Method::GET, &self.path)).await?;
         if status.is_whole {
@@ -130,6 +156,7 @@ impl<'a> Sending<'a> {
         }
         let arrived: HashMap<_, _> = status.parts.into_iter().map(|part| (part.number, part.digest)).collect();
         if !arrived.is_empty() {
+            self.is_within_reach.store(true, Ordering::SeqCst);
             let (there, all) = (arrived.len(), self.upload.num_parts);
             terminal::note(&format!("Goes on with an upload that was interrupted: {there} of {all} parts are there."));
         }
@@ -138,6 +165,12 @@ impl<'a> Sending<'a> {
             async move { self.send_part(number, known).await.with_context(|| format!("part {number} was not sent")) }
         });
         parts.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    }
+
+    /// Ends the upload, so that its number is free for the weights to come another way.
+    pub(super) async fn give_up(self) -> anyhow::Result<()> {
+        self.client.send(self.client.request(Method::DELETE, &self.path)).await?;
+        Ok(())
     }
 
     /// Makes the version of it. `form` makes the small parts, once for each try.
@@ -172,7 +205,7 @@ impl<'a> Sending<'a> {
         let len = bytes.len() as u64;
         let bytes = bytes::Bytes::from(bytes);
         let mut pause = PAUSE;
-        for is_last in (1..=TRIES).map(|number| number == TRIES) {
+        for tried in 1..=TRIES {
             if known.as_deref() == Some(digest.as_str()) {
                 break;
             }
@@ -184,12 +217,14 @@ impl<'a> Sending<'a> {
                 },
                 Err(error) => error,
             };
-            if is_last {
+            let is_out_of_reach = failed.is::<OutOfReach>() && !self.is_within_reach.load(Ordering::SeqCst);
+            if tried == TRIES || (is_out_of_reach && tried == TRIES_TO_REACH) {
                 return Err(failed);
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
+        self.is_within_reach.store(true, Ordering::SeqCst);
         self.bar.inc(len);
         Ok(())
     }
@@ -206,7 +241,17 @@ impl<'a> Sending<'a> {
         for (name, value) in address.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
             request = request.header(name, value);
         }
-        let answer = request.send().await.context("cannot reach the object store")?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => {
+                let store = reqwest::Url::parse(&address.url).context("the address of the object store is none")?;
+                let port = store.port().map(|port| format!(":{port}")).unwrap_or_default();
+                let store = format!("{}{port}", store.host_str().unwrap_or_default());
+                return Err(error.without_url()).context(OutOfReach { store });
+            }
+            // Without the address, which lets others send this part.
+            Err(error) => return Err(error.without_url()).context("the connection to the object store broke"),
+        };
         let status = answer.status();
         ensure!(status.is_success(), "the object store answered {status}: {}", shown(&answer.text().await?));
         Ok(())

@@ -24,7 +24,7 @@ use crate::error::RegistryError;
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
 /// [docs/operate.md](../../../../docs/operate.md) to it.
 pub const INTERNAL: [(&str, &str, &str); 8] = [
-    ("POST", "/internal/token", "a service's key in exchange for a token of 15 minutes"),
+    ("POST", "/internal/token", "a gateway's key in exchange for a token of 15 minutes"),
     ("POST", "/internal/authenticate", "who presents this key or token"),
     ("POST", "/internal/resolve", "what a reference means for a caller now"),
     ("POST", "/internal/models", "the adapters that a caller can name"),
