@@ -57,13 +57,14 @@ pub(crate) async fn delete_like(
     of_person.filter(alike).exec(connection).await.map(|_| ())
 }
 
-/// Removes the links of a person that sign in to a tenant alone.
+/// Removes the links of a person that sign in to a tenant, alone or with others.
 pub(crate) async fn delete_of_member(
     connection: &impl ConnectionTrait,
     tenant: &TenantId,
     person_id: &str,
 ) -> Result<(), DbErr> {
-    delete_like(connection, person_id, Some(tenant.as_str())).await
+    delete_like(connection, person_id, Some(tenant.as_str())).await?;
+    delete_like(connection, person_id, None).await
 }
 
 /// Removes the links that sign in to a tenant alone and that a person made.

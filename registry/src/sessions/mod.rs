@@ -18,8 +18,7 @@ use souk_protocol::{KeyId, PersonId, Principal, TenantId};
 
 use crate::Registry;
 use crate::db::{
-    MAX_IN, PersonRow, SessionRow, TenantRow, begin_write, members, ms_in, now_ms, persons, sessions, tenants,
-    withdrawals,
+    MAX_IN, PersonRow, SessionRow, TenantRow, begin_write, members, ms_in, now_ms, persons, sessions, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::people::{Role, Secret};

@@ -45,6 +45,42 @@ async fn a_key_that_is_shown_ends_with_what_was_made_with_it_and_its_tenant_is_t
 }
 
 #[tokio::test]
+async fn a_gateways_key_that_is_shown_ends_too() {
+    let stack = Stack::start().await;
+    let made = stack.admin.post("/services", json!({ "name": "gateway-1" })).await;
+    let made = body(made, StatusCode::CREATED).await;
+    let service = stack.user(made["secret"].as_str().unwrap());
+    assert_eq!(service.post("/internal/token", json!({})).await.status(), StatusCode::OK);
+    for _ in 0..2 {
+        report(&stack, json!([{ "token": service.key }])).await;
+    }
+    wait_until("it is revoked", async || {
+        service.post("/internal/token", json!({})).await.status() == StatusCode::UNAUTHORIZED
+    })
+    .await;
+    let entries = format!(
+        "SELECT count(*) AS n FROM audit_entries WHERE action = 'service.revoked' AND subject = '{}' \
+         AND details LIKE '%leaked%'",
+        made["id"].as_str().unwrap()
+    );
+    assert_eq!(stack.number(&entries).await, 1);
+}
+
+#[tokio::test]
+async fn one_key_that_is_shown_a_hundred_times_is_ended_once() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    let made = acme.post("/keys", json!({ "name": "k", "scopes": ["inference"] })).await;
+    let key = body(made, StatusCode::CREATED).await["secret"].as_str().unwrap().to_owned();
+    let many: Vec<_> = (0..100).map(|_| json!({ "token": key })).collect();
+    report(&stack, json!(many)).await;
+    wait_until("it is revoked", async || stack.user(&key).get("/keys").await.status() == StatusCode::UNAUTHORIZED).await;
+    assert_eq!(report(&stack, json!(many)).await.status(), StatusCode::ACCEPTED);
+    let entries = "SELECT count(*) AS n FROM audit_entries WHERE action = 'key.leaked'";
+    assert_eq!(stack.number(entries).await, 1);
+}
+
+#[tokio::test]
 async fn what_is_no_key_answers_the_same_and_changes_nothing() {
     let stack = Stack::start().await;
     let acme = stack.tenant("acme").await;

@@ -311,6 +311,10 @@ async fn nothing_is_left_of_who_is_erased_but_an_id_and_no_entry_ever_had_more()
     let owner = owner_of_acme(&stack).await;
     let member = Browser::of_member(&stack, "acme", "developer").await;
     let person = member.person().await;
+    // One that nobody used, to the same address; and a key, which programs call after the person's machine.
+    invite(&stack, "acme", "developer@example.com", "viewer").await;
+    let key = json!({ "name": "adas-laptop", "scopes": ["inference"] });
+    assert_eq!(member.change(Method::POST, "/keys", key).await.status(), StatusCode::CREATED);
     let path = format!("/persons/{person}");
     problem(owner.change(Method::DELETE, &path, Value::Null).await, StatusCode::FORBIDDEN, "scope_missing").await;
     assert_eq!(stack.admin.delete(&path).await.status(), StatusCode::NO_CONTENT);
@@ -326,6 +330,7 @@ async fn nothing_is_left_of_who_is_erased_but_an_id_and_no_entry_ever_had_more()
         count(&format!("SELECT count(*) AS n FROM sessions WHERE person_id = '{person}' AND client IS NOT NULL")).await,
         0
     );
+    assert_eq!(count("SELECT count(*) AS n FROM api_keys WHERE name = 'adas-laptop'").await, 0);
     let db = stack.database().await;
     let query = Statement::from_string(db.get_database_backend(), "SELECT action, subject, details FROM audit_entries");
     let mut actions = Vec::new();
@@ -337,6 +342,66 @@ async fn nothing_is_left_of_who_is_erased_but_an_id_and_no_entry_ever_had_more()
     for action in ["invitation.created", "member.joined", "member.erased", "person.erased"] {
         assert!(actions.iter().any(|given| given == action), "{action} is not in {actions:?}");
     }
+}
+
+#[tokio::test]
+async fn nobody_comes_back_by_what_they_made_before_they_were_removed() {
+    let stack = Stack::start().await;
+    let owner = owner_of_acme(&stack).await;
+    let leaving = Browser::of_member(&stack, "acme", "owner").await;
+    let asked = json!({ "email": "again@example.com", "role": "owner" });
+    let made = body(leaving.change(Method::POST, "/invitations", asked.clone()).await, StatusCode::CREATED).await;
+    let other = owner.person().await;
+    let link = leaving.change(Method::POST, &format!("/members/{other}/sign-in-link"), json!({})).await;
+    let link = body(link, StatusCode::CREATED).await["link"].as_str().unwrap().to_owned();
+    let kept = body(owner.change(Method::POST, "/invitations", asked).await, StatusCode::CREATED).await;
+    let person = leaving.person().await;
+    let removed = owner.change(Method::DELETE, &format!("/members/{person}"), Value::Null).await;
+    assert_eq!(removed.status(), StatusCode::NO_CONTENT);
+    let opened = async |address: &str| Browser::new(&stack).open(address).await.status();
+    assert_eq!(opened(made["link"].as_str().unwrap()).await, StatusCode::GONE);
+    assert_eq!(opened(&link).await, StatusCode::NOT_FOUND);
+    assert_eq!(opened(kept["link"].as_str().unwrap()).await, StatusCode::OK, "others' stay");
+    let entry = format!(
+        "SELECT count(*) AS n FROM audit_entries WHERE action = 'invitation.revoked' AND subject = '{}' \
+         AND details LIKE '%\"left\"%'",
+        made["id"].as_str().unwrap()
+    );
+    assert_eq!(stack.number(&entry).await, 1);
+}
+
+#[tokio::test]
+async fn what_was_made_with_a_key_that_is_revoked_lets_nobody_in() {
+    let stack = Stack::start().await;
+    let acme = stack.tenant("acme").await;
+    let manager = stack.key_for("acme", &["tenant:manage", "adapters:read"]).await;
+    let asked = json!({ "email": "a@example.com", "role": "viewer" });
+    let made = body(manager.post("/invitations", asked).await, StatusCode::CREATED).await;
+    let viewer = Browser::of_member(&stack, "acme", "viewer").await.person().await;
+    let link = manager.post(&format!("/members/{viewer}/sign-in-link"), json!({})).await;
+    let link = body(link, StatusCode::CREATED).await["link"].as_str().unwrap().to_owned();
+    let id = stack.principal(&manager).await.key;
+    assert_eq!(acme.delete(&format!("/keys/{id}")).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(Browser::new(&stack).open(made["link"].as_str().unwrap()).await.status(), StatusCode::GONE);
+    assert_eq!(Browser::new(&stack).open(&link).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_the_caller_may_is_looked_at_once_more_where_it_is_done() {
+    let stack = Stack::start().await;
+    stack.tenant("acme").await;
+    let manager = stack.key_for("acme", &["tenant:manage", "adapters:read"]).await;
+    let token = body(manager.post("/auth/token", json!({})).await, StatusCode::OK).await;
+    let token = stack.user(token["access_token"].as_str().unwrap());
+    // As if it were revoked between the look at the token and the transaction.
+    let id = stack.principal(&manager).await.key;
+    let db = stack.database().await;
+    db.execute_unprepared(&format!("UPDATE api_keys SET revoked_at_ms = 1 WHERE id = '{id}'")).await.unwrap();
+    let asked = json!({ "email": "a@example.com", "role": "viewer" });
+    problem(token.post("/invitations", asked).await, StatusCode::UNAUTHORIZED, "key_revoked").await;
+    problem(token.put("/policy", json!({})).await, StatusCode::UNAUTHORIZED, "key_revoked").await;
+    assert_eq!(stack.number("SELECT count(*) AS n FROM invitations").await, 0);
+    assert_eq!(stack.number("SELECT count(*) AS n FROM tenant_policies").await, 0);
 }
 
 async fn owner_of_acme(stack: &Stack) -> Browser {

@@ -229,7 +229,7 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
     let again = stack.admin.post("/tenants", json!({ "name": "acme" })).await;
     problem(again, StatusCode::CONFLICT, "already_exists").await;
     let names = tables_with(&stack, "sst2").await;
-    assert_eq!(names, ["adapters", "audit_entries"], "names that are never given again");
+    assert_eq!(names, ["adapters", "audit_entries", "withdrawals"], "never given again; what gateways hear, for a day");
     let export = stack.admin.get("/audit/export?tenant=acme").await.text().await.unwrap();
     let mut verifier = AuditVerifier::new(Vec::new());
     export.split_inclusive('\n').for_each(|line| verifier.line(line.as_bytes()).unwrap());

@@ -263,6 +263,11 @@ async fn a_session_acts_for_one_of_its_persons_tenants_and_one_of_an_owners_link
         problem(choose(&confined, tenant).await, StatusCode::FORBIDDEN, "session_confined").await;
     }
     assert_eq!(choose(&confined, "acme").await.status(), StatusCode::OK);
+    let seen = body(confined.get("/auth/sessions").await, StatusCode::OK).await;
+    assert_eq!(seen["data"].as_array().unwrap().len(), 1, "nor of other sessions: {seen}");
+    let own = browser.session().await["id"].as_str().unwrap().to_owned();
+    let ended = confined.change(Method::DELETE, &format!("/auth/sessions/{own}"), Value::Null).await;
+    problem(ended, StatusCode::NOT_FOUND, "not_found").await;
     let others = json!({ "secret": end_of(&invite(&stack, "other", "p@example.com", "viewer").await) });
     let refused = confined.change(Method::POST, "/invitations/accept", others).await;
     problem(refused, StatusCode::FORBIDDEN, "session_confined").await;

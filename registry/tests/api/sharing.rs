@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use souk_protocol::{AdapterRef, Deprived, ResolveError, TenantId};
 use souk_registry::Withdrawn;
 
+use crate::browser::persons_key;
 use crate::support::{Stack, User, body, problem};
 
 const ADAPTER: &str = "/adapters/acme/sst2";
@@ -109,8 +110,9 @@ async fn an_adapter_that_is_hidden_ends_for_all_but_its_owner_whatever_was_grant
     grant(&acme, "friend", json!({})).await;
     let mut listener = stack.registry.withdrawals();
     let owner: TenantId = stack.principal(&acme).await.tenant;
+    let (person, _) = persons_key(&stack, "acme", &["adapters:read", "adapters:write"]).await;
     for (visibility, hides) in [("public", false), ("shared", true), ("gated", false), ("private", true)] {
-        let changed = acme.patch(ADAPTER, json!({ "visibility": visibility })).await;
+        let changed = person.patch(ADAPTER, json!({ "visibility": visibility })).await;
         assert_eq!(body(changed, StatusCode::OK).await["visibility"], visibility);
         if hides {
             let from = Deprived::AllBut(owner.clone());
@@ -177,4 +179,33 @@ async fn a_page_has_own_public_gated_and_shared_ones_in_one_order_without_gap_or
     assert_eq!(pages("&visibility=gated").await, ["acme/b"]);
     assert_eq!(pages("&owner=acme&search=s").await, ["acme/sst2"]);
     assert_eq!(pages("&owner=friend").await, ["friend/own"]);
+}
+
+#[tokio::test]
+async fn a_service_makes_no_shared_adapter_gated_whose_grants_persons_did_not_decide() {
+    let stack = Stack::start().await;
+    let (acme, ..) = shared(&stack).await;
+    grant(&acme, "friend", json!({})).await;
+    let gated = json!({ "visibility": "gated" });
+    problem(acme.patch(ADAPTER, gated.clone()).await, StatusCode::FORBIDDEN, "person_needed").await;
+    let (person, _) = persons_key(&stack, "acme", &["adapters:read", "adapters:write"]).await;
+    assert_eq!(person.patch(ADAPTER, gated).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn two_who_change_an_adapter_at_once_both_have_what_they_changed() {
+    let stack = Stack::start().await;
+    let (acme, ..) = shared(&stack).await;
+    for round in 0..10 {
+        let back = acme.patch(ADAPTER, json!({ "visibility": "public" })).await;
+        assert_eq!(back.status(), StatusCode::OK);
+        let text = format!("round {round}");
+        let (hidden, described) = tokio::join!(
+            acme.patch(ADAPTER, json!({ "visibility": "private" })),
+            acme.patch(ADAPTER, json!({ "description": text })),
+        );
+        assert_eq!((hidden.status(), described.status()), (StatusCode::OK, StatusCode::OK));
+        let now = body(acme.get(ADAPTER).await, StatusCode::OK).await;
+        assert_eq!((now["visibility"].as_str(), now["description"].as_str()), (Some("private"), Some(&*text)));
+    }
 }

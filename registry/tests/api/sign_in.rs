@@ -64,6 +64,18 @@ async fn sign_in(browser: &Browser, subject: &str, query: &str) -> Response {
     browser.open(&let_in(&address, subject).await).await
 }
 
+const CONNECT: &str = "/sign-in/provider/example/connect";
+
+/// Lets the provider know who is signed in.
+async fn connect(browser: &Browser, subject: &str) -> Response {
+    let csrf = browser.session().await["csrf_token"].as_str().unwrap().to_owned();
+    let page = browser.submit(CONNECT, &[("csrf", &csrf)]).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    let html = page.text().await.unwrap();
+    let address = html.split("<a href=\"").nth(1).unwrap().split('"').next().unwrap().replace("&amp;", "&");
+    browser.open(&let_in(&address, subject).await).await
+}
+
 fn people() -> [Value; 3] {
     let person = |sub: &str, email: &str, is_verified: bool| json!({ "sub": sub, "email": email, "email_verified": is_verified, "name": format!("{sub} <of> Example") });
     [
@@ -215,16 +227,23 @@ async fn a_person_who_came_by_a_link_connects_a_provider_and_nobody_elses_accoun
     let browser = Browser::of_member(&stack, "acme", "viewer").await;
     let other = Browser::of_member(&stack, "acme", "viewer").await;
     let person = browser.person().await;
-    assert_eq!(sign_in(&browser, "ada", "?connect=true").await.status(), StatusCode::OK);
+    assert_eq!(connect(&browser, "ada").await.status(), StatusCode::OK);
     assert_eq!(browser.person().await, person);
+    let entry = format!("SELECT count(*) AS n FROM audit_entries WHERE action = 'person.connected' AND subject = '{person}'");
+    assert_eq!(stack.number(&entry).await, 1);
     let again = Browser::new(&stack);
     assert_eq!(sign_in(&again, "ada", "").await.status(), StatusCode::OK);
     assert_eq!(again.person().await, person, "known by the provider now");
     assert_eq!(again.session().await["person"]["email"], "ada@example.com");
-    assert_eq!(sign_in(&other, "ada", "?connect=true").await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(connect(&other, "ada").await.status(), StatusCode::FORBIDDEN);
     assert_ne!(other.person().await, person);
-    let nobody = Browser::new(&stack).open("/sign-in/provider/example?connect=true").await;
+    let nobody = Browser::new(&stack).submit(CONNECT, &[("csrf", "x")]).await;
     assert_eq!(nobody.status(), StatusCode::FORBIDDEN);
+    // Another site can lead a browser to the address, and knows no token.
+    for browser in [&browser, &other] {
+        assert_eq!(browser.submit(CONNECT, &[("csrf", "x")]).await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(browser.open(CONNECT).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
     assert_eq!(Browser::new(&stack).open("/sign-in/provider/another").await.status(), StatusCode::NOT_FOUND);
 }
 
