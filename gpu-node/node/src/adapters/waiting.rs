@@ -124,7 +124,7 @@ struct Waiter {
     adapters: Vec<EntryId>,
     /// It keeps its adapters on the device, or waits for them to come there.
     holds: bool,
-    /// Pages of the device that it waits for before it enters.
+    /// Pages of the device that it waits for before it enters, or as a gatherer before it keeps its adapters there.
     wanted_pages: usize,
 }
 
@@ -208,14 +208,14 @@ impl Waiting {
         true
     }
 
-    /// Notes how many pages of the device have to come free before a request may enter.
+    /// Notes how many pages of the device have to come free before a request may enter, or [hold](Self::hold).
     pub(super) fn want_beside(&mut self, id: RequestId, pages: usize) {
         if let Some(waiter) = self.requests.get_mut(&id) {
             waiter.wanted_pages = pages;
         }
     }
 
-    /// The most pages that a request wants before it enters.
+    /// The most pages that a request wants before it enters or holds.
     pub(super) fn wanted_beside(&self) -> usize {
         self.requests.values().map(|waiter| waiter.wanted_pages).max().unwrap_or_default()
     }
@@ -238,13 +238,18 @@ impl Waiting {
         self.requests.get(&id).is_some_and(|waiter| waiter.holds)
     }
 
-    /// Lets a gatherer keep its adapters on the device from now on, if all of them are in host memory. True at most
-    /// once.
-    pub(super) fn hold(&mut self, id: RequestId, is_in_memory: impl Fn(EntryId) -> bool) -> bool {
-        let Some(waiter) = self.requests.get_mut(&id) else { return false };
-        let begins = !waiter.holds && !waiter.adapters.is_empty() && waiter.adapters.iter().all(|id| is_in_memory(*id));
-        waiter.holds |= begins;
-        begins
+    /// Whether a gatherer may begin to keep its adapters on the device: once all of them are in host memory. After it
+    /// [holds](Self::hold) them, no more.
+    pub(super) fn may_hold(&self, id: RequestId, is_in_memory: impl Fn(EntryId) -> bool) -> bool {
+        let Some(waiter) = self.requests.get(&id) else { return false };
+        !waiter.holds && !waiter.adapters.is_empty() && waiter.adapters.iter().all(|id| is_in_memory(*id))
+    }
+
+    /// A gatherer keeps its adapters on the device from now on.
+    pub(super) fn hold(&mut self, id: RequestId) {
+        if let Some(waiter) = self.requests.get_mut(&id) {
+            waiter.holds = true;
+        }
     }
 
     /// The request goes: it is granted, refused or cancelled. It waits nowhere afterwards.

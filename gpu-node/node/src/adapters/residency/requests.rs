@@ -67,7 +67,7 @@ impl Residency {
         let may_begin = may_use(Tier::Host) && (!holds || may_use(Tier::Device));
         let mut wanted_pages = 0;
         if let Some(id) = known.first().filter(|_| may_begin && holds) {
-            wanted_pages = self.room.wanted_beside(holder, *id);
+            wanted_pages = self.room.wanted_beside(holder, known);
             if wanted_pages > 0 && self.room.entry(*id).is_evictable(Tier::Device) {
                 // It comes back when it is its turn and there is room beside it, for which the queue asks.
                 self.room.evict(Tier::Device, *id);
@@ -145,10 +145,10 @@ impl Residency {
             return Err(refusal);
         }
         self.check_fit_together(&all.iter().copied().collect())?;
-        let entries = &self.room.entries;
-        if self.waiting.hold(request, |id| entries.get(&id).is_some_and(AdapterEntry::is_in_memory)) {
-            self.hold(&self.waiting.holder(request), all);
-            self.admit(now);
+        self.hold_all(request, all, now);
+        if !self.waiting.holds(request) {
+            // What others keep on the device is not its own.
+            return Ok(None);
         }
         let granted = all.iter().map(|id| match &self.room.entry(*id).state {
             State::Device(resident) => Some((*id, Arc::clone(&resident.on_device))),
@@ -157,28 +157,54 @@ impl Residency {
         Ok(granted.collect())
     }
 
-    /// All adapters of a request for several are to be kept on the device. Those that are there wait for room too, unless
-    /// there is room beside them.
-    fn hold(&mut self, holder: &Holder, all: &[EntryId]) {
-        for id in all {
-            let may_use = |room: &Room| {
-                room.may_use(Tier::Device, holder, &BTreeSet::from([*id])) && room.wanted_beside(holder, *id) == 0
-            };
-            if self.room.entry(*id).is_evictable(Tier::Device) && !may_use(&self.room) {
-                self.room.evict(Tier::Device, *id);
-            }
-            self.room.entry(*id).hold(holder);
-            self.waiting.queue(Tier::Device, *id);
+    /// Keeps all adapters of a request for several on the device from now on, once all are in host memory. Those that
+    /// others use there stay where they are: until all of them may be used, the request keeps none and looks again
+    /// after the next change. Those that are idle there wait for room too, unless there is room beside them.
+    fn hold_all(&mut self, request: RequestId, all: &[EntryId], now: Instant) {
+        let entries = &self.room.entries;
+        if !self.waiting.may_hold(request, |id| entries.get(&id).is_some_and(AdapterEntry::is_in_memory)) {
+            return;
         }
+        let holder = self.waiting.holder(request);
+        let is_used = |id: &EntryId| entries.get(id).is_some_and(|entry| entry.is_in_use(Tier::Device));
+        let (used, unused): (BTreeSet<EntryId>, BTreeSet<EntryId>) = all.iter().copied().partition(is_used);
+        let may_use = self.room.may_use(Tier::Device, &holder, &used);
+        let wanted_pages = if may_use { self.room.wanted_beside(&holder, &used) } else { 0 };
+        self.waiting.want_beside(request, wanted_pages);
+        if !may_use || wanted_pages > 0 {
+            self.ask_for_those_outside();
+            return;
+        }
+        self.waiting.hold(request);
+        // What is used already comes first, or what is idle could take the room beside it.
+        for id in used.into_iter().chain(unused) {
+            let ids = BTreeSet::from([id]);
+            let may_use =
+                |room: &Room| room.may_use(Tier::Device, &holder, &ids) && room.wanted_beside(&holder, &ids) == 0;
+            if self.room.entry(id).is_evictable(Tier::Device) && !may_use(&self.room) {
+                self.room.evict(Tier::Device, id);
+            }
+            for _ in all.iter().filter(|other| **other == id) {
+                self.room.entry(id).hold(&holder);
+            }
+            self.waiting.queue(Tier::Device, id);
+        }
+        self.admit(now);
     }
 
-    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be on the device at
-    /// once.
+    /// Refuses the adapters of one request, as far as their sizes are known, if they can never be in a tier at once.
+    /// What waits for host memory is known too, or it would wait for what the request itself has there.
     fn check_fit_together(&self, distinct: &BTreeSet<EntryId>) -> Result<(), AdapterError> {
-        let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(|entry| entry.bytes).sum();
-        let budget_bytes = self.room.most_of_one(Tier::Device, needed_bytes);
-        if distinct.len() > 1 && needed_bytes > budget_bytes {
-            return Err(AdapterError::TogetherTooLarge { needed_bytes, budget_bytes });
+        let size = |entry: &AdapterEntry| match entry.state {
+            State::WaitsForMemory(bytes) => bytes,
+            _ => entry.bytes,
+        };
+        let needed_bytes = distinct.iter().filter_map(|id| self.room.entries.get(id)).map(size).sum();
+        for tier in [Tier::Device, Tier::Host] {
+            let budget_bytes = self.room.most_of_one(tier, needed_bytes);
+            if distinct.len() > 1 && needed_bytes > budget_bytes {
+                return Err(AdapterError::TogetherTooLarge { needed_bytes, tier, budget_bytes });
+            }
         }
         Ok(())
     }
@@ -224,13 +250,20 @@ impl Residency {
             Some(AdapterEntry { state: State::WaitsForMemory(bytes), .. }) => {
                 self.room.no_room(Tier::Host, *bytes, waited)
             }
-            _ => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
+            Some(_) => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
+            // All are there, in use by others, and what has to be left beside them is not.
+            None => self.no_room_beside(entries(), waited),
         }
     }
 
     /// The same for a request that was not let in before others that wait.
     fn why_outside(&self, digests: &[Digest], waited: Duration) -> AdapterError {
-        match digests.iter().filter_map(|digest| self.entry_of(digest)).map(|entry| entry.bytes).max() {
+        self.no_room_beside(digests.iter().filter_map(|digest| self.entry_of(digest)), waited)
+    }
+
+    /// There is no room for what is in memory already, or nothing of it is.
+    fn no_room_beside<'a>(&self, entries: impl Iterator<Item = &'a AdapterEntry>, waited: Duration) -> AdapterError {
+        match entries.map(|entry| entry.bytes).max() {
             Some(bytes) => self.room.no_room(Tier::Device, bytes, waited),
             None => AdapterError::LoadTimeout { waited_ms: as_ms(waited) },
         }

@@ -105,16 +105,21 @@ impl Room {
         self.in_use(tier).check(holder, &entries, tier, &HashSet::new()).is_ok()
     }
 
-    /// Pages that have to come free before `holder` may begin to use an adapter that is on the device; 0 if it may now.
-    /// It has to leave the reserve like whoever brings an adapter there: K and V may have all that is neither in use nor
-    /// kept from them, and then what is idle lies in the reserve and is all of it.
-    pub(super) fn wanted_beside(&self, holder: &Holder, id: EntryId) -> usize {
-        let Some(entry) = self.entries.get(&id) else { return 0 };
-        if !entry.is_in(Tier::Device) || entry.holders_in(Tier::Device).any(|other| other == holder) {
+    /// Pages that have to come free before `holder` may begin to use all of these adapters, as far as they are on the
+    /// device; 0 if it may now. It has to leave the reserve like whoever brings an adapter there: K and V may have all
+    /// that is neither in use nor kept from them, and then what is idle lies in the reserve and is all of it.
+    pub(super) fn wanted_beside(&self, holder: &Holder, ids: &BTreeSet<EntryId>) -> usize {
+        let is_new = |entry: &&AdapterEntry| {
+            entry.is_in(Tier::Device) && !entry.holders_in(Tier::Device).any(|other| other == holder)
+        };
+        let new = ids.iter().filter_map(|id| self.entries.get(id)).filter(is_new);
+        let bytes: usize = new.map(|entry| entry.bytes).sum();
+        if bytes == 0 {
             return 0;
         }
-        let to_leave = self.left_by(holder, &self.in_use(Tier::Device), Tier::Device, id, entry.bytes);
-        let idle = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_evictable(Tier::Device));
+        let to_leave = self.left_by(holder, &self.in_use(Tier::Device), Tier::Device, ids, bytes);
+        let idle =
+            self.entries.iter().filter(|(other, entry)| !ids.contains(other) && entry.is_evictable(Tier::Device));
         let idle_pages: usize = idle.map(|(_, entry)| pages_for(entry.bytes)).sum();
         let wanted = pages_for(to_leave).saturating_sub(idle_pages);
         if wanted <= self.memory.available(Side::Adapters) { 0 } else { wanted }
@@ -130,17 +135,18 @@ impl Room {
         let in_use = self.in_use(tier);
         let Some(entry) = self.entries.get(&id) else { return 0 };
         let holders = entry.holders_in(tier);
-        holders.map(|holder| self.left_by(holder, &in_use, tier, id, bytes)).min().unwrap_or_default()
+        let ids = BTreeSet::from([id]);
+        holders.map(|holder| self.left_by(holder, &in_use, tier, &ids, bytes)).min().unwrap_or_default()
     }
 
-    /// What `holder` leaves for others, if it has so many bytes more: the reserve, as far as others do not use it, unless
-    /// it is for itself.
-    fn left_by(&self, holder: &Holder, in_use: &InUse<'_>, tier: Tier, id: EntryId, bytes: usize) -> usize {
+    /// What `holder` leaves for others, if it has these with so many bytes more: the reserve, as far as others do not
+    /// use it, unless it is for itself.
+    fn left_by(&self, holder: &Holder, in_use: &InUse<'_>, tier: Tier, ids: &BTreeSet<EntryId>, bytes: usize) -> usize {
         if in_use.is_small_with(holder, bytes) {
             return 0;
         }
         let is_small = |other: &Holder| other != holder && in_use.held(other) <= in_use.rules.small;
-        let others = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_in_use(tier));
+        let others = self.entries.iter().filter(|(other, entry)| !ids.contains(other) && entry.is_in_use(tier));
         let reserved = others.filter(|(_, entry)| is_reserved(entry, tier, is_small));
         let reserved: u64 = reserved.map(|(_, entry)| entry.bytes as u64).sum();
         usize::try_from(in_use.rules.reserve.saturating_sub(reserved)).unwrap_or(usize::MAX)

@@ -6,10 +6,19 @@ const PAGES: usize = 80;
 /// The last is small: the reserve is ten pages, and half of it is small.
 const SIZES: [usize; 7] = [5, 20, 30, 45, 60, 78, 4];
 const SMALL: usize = 6;
+/// Two more that are small, one of them half of the reserve like the newcomer's where that is eight pages.
+const WITH_SMALL_ONES: [usize; 7] = [4, 3, 30, 45, 20, 60, 4];
+/// Two tenants who take what they can.
+const GREEDY: [&str; 2] = ["greedy", "other"];
 
 fn sim(memory: DeviceMemory) -> Sim {
-    let bytes = PAGES * PAGE_BYTES;
-    Sim::in_pool(limits(bytes, bytes), memory, &SIZES.map(|pages| pages * PAGE_BYTES))
+    sim_of(memory, &SIZES)
+}
+
+/// Adapters of so many pages, with room for 80 in either tier.
+fn sim_of(memory: DeviceMemory, sizes: &[usize]) -> Sim {
+    let sizes: Vec<usize> = sizes.iter().map(|pages| pages * PAGE_BYTES).collect();
+    Sim::in_pool(limits(PAGES * PAGE_BYTES, PAGES * PAGE_BYTES), memory, &sizes)
 }
 
 /// Whether a tenant that has nothing has the small adapter as soon as it is loaded.
@@ -29,13 +38,14 @@ fn settle(sim: &mut Sim) {
     for _ in 0..4 {
         (0..sim.loads.len()).rev().for_each(|at| sim.step_load(at, None));
         (0..sim.users.len()).rev().for_each(|at| sim.poll(at));
+        (0..sim.gatherers.len()).rev().for_each(|at| sim.poll_gatherer(at));
     }
     sim.check();
 }
 
 proptest! {
     #[test]
-    fn whatever_one_tenant_has_and_waits_for_a_small_adapter_of_one_that_has_nothing_finds_room(
+    fn whatever_two_tenants_have_and_wait_for_a_small_adapter_of_one_that_has_nothing_finds_room(
         shared in prop::option::of(45usize..100), actions in actions(),
     ) {
         // In a pool that K and V share, the adapters' floor holds the reserve twice.
@@ -44,10 +54,18 @@ proptest! {
             let total_bytes = (10 + 20 + shared) * PAGE_BYTES;
             DeviceMemory::new(MemoryConfig { total_bytes, kv: floor(10), adapters: floor(20) }).unwrap()
         });
-        let mut sim = sim(memory.clone().unwrap_or_else(ample_memory));
+        // Two who hold all slots of loads but the one that is kept would have that too between them.
+        let limits = AdapterLimits { max_concurrent_loads: 16, ..limits(PAGES * PAGE_BYTES, PAGES * PAGE_BYTES) };
+        let sizes = WITH_SMALL_ONES.map(|pages| pages * PAGE_BYTES);
+        let mut sim = Sim::in_pool(limits, memory.clone().unwrap_or_else(ample_memory), &sizes);
         for action in actions {
             match action {
-                Action::Join(_, index) => drop(sim.join_as("greedy", index)),
+                Action::Join(tenant, index) => drop(sim.join_as(GREEDY[usize::from(tenant % 2)], index)),
+                Action::Gather(tenant, indices) => sim.gather_as(GREEDY[usize::from(tenant % 2)], &indices),
+                Action::PollGatherer(at) if !sim.gatherers.is_empty() => sim.poll_gatherer(at % sim.gatherers.len()),
+                Action::ReleaseGatherer(at) if !sim.gatherers.is_empty() => {
+                    sim.release_gatherer(at % sim.gatherers.len());
+                }
                 Action::StepLoad(at) if !sim.loads.is_empty() => sim.step_load(at % sim.loads.len(), None),
                 Action::Poll(at) if !sim.users.is_empty() => sim.poll(at % sim.users.len()),
                 Action::Release(at) if !sim.users.is_empty() => sim.release(at % sim.users.len()),
@@ -202,4 +220,74 @@ fn a_request_for_several_that_are_in_memory_leaves_the_reserve_too() {
         sim.drain();
         assert!(sim.residency.waiting.is_empty(), "it had its turn when the 45 were given back");
     }
+}
+
+/// What the other tenant uses is part of the reserve only as long as the greedy one does not use it too.
+#[test]
+fn a_request_for_several_keeps_none_while_one_that_another_uses_would_come_out_of_the_reserve() {
+    let memory = shared_memory();
+    let mut sim = sim_of(memory.clone(), &[5, 45, 20, 4, 5]);
+    assert!(memory.take(Side::Kv, 37));
+    for (tenant, index) in [("other", 0), ("greedy", 1)] {
+        sim.join_as(tenant, index).unwrap();
+        settle(&mut sim);
+    }
+    assert_eq!((memory.used(Side::Adapters), memory.available(Side::Adapters)), (50, 5));
+    sim.gather_as("greedy", &[0, 2]);
+    settle(&mut sim);
+    let greedy = Some(TenantId::from_stored("greedy"));
+    let holds =
+        |sim: &Sim| sim.residency.room.entries[&sim.users[0].id].holders_in(Tier::Device).any(|one| *one == greedy);
+    assert!(!holds(&sim), "then the five would be part of the reserve no more");
+    assert_eq!((memory.wanted(Side::Adapters), memory.owes(Side::Kv)), (10, 5), "K and V are asked for as much");
+    // The other goes, and the five go too, since two newcomers need all of the reserve.
+    sim.release(0);
+    settle(&mut sim);
+    for (tenant, index) in [("one", 3), ("another", 4)] {
+        sim.join_as(tenant, index).unwrap();
+        settle(&mut sim);
+    }
+    assert!(sim.users.iter().all(|user| user.lease.is_some()), "both are served");
+    assert!(sim.gatherers[0].leases.is_empty());
+    memory.give_back(Side::Kv, 37);
+    sim.residency.look_again(sim.now);
+    settle(&mut sim);
+    assert_eq!(sim.gatherers[0].leases.len(), 2, "and it when there is room beside them");
+    sim.drain();
+}
+
+#[test]
+fn a_request_for_several_that_others_use_says_after_its_wait_that_there_was_no_room() {
+    let memory = shared_memory();
+    let mut sim = sim(memory.clone());
+    assert!(memory.take(Side::Kv, 36));
+    for (tenant, index) in [("other", 0), ("another", SMALL), ("greedy", 3)] {
+        sim.join_as(tenant, index).unwrap();
+        settle(&mut sim);
+    }
+    let holder = Some(TenantId::from_stored("greedy"));
+    let (several, digests) = (sim.residency.ask(2, &holder, sim.now), [digest(0), digest(SMALL)]);
+    assert!(sim.residency.poll(several, &digests, sim.now).unwrap().is_none());
+    sim.now += AdapterLimits::default().max_wait;
+    let refused = sim.residency.poll(several, &digests, sim.now).unwrap_err();
+    assert!(matches!(refused, AdapterError::NoRoom { tier: Tier::Device, needed_bytes: 20_480, .. }), "{refused}");
+    sim.residency.cancel(several, sim.now);
+    assert_eq!(memory.wanted(Side::Adapters), 0, "and asks for nothing any more");
+    sim.drain();
+}
+
+#[test]
+fn a_request_for_several_that_never_fit_into_host_memory_is_refused_before_all_have_been_read() {
+    let mut sim = sim(ample_memory());
+    let holder = Some(TenantId::from_stored("greedy"));
+    let (several, digests) = (sim.residency.ask(2, &holder, sim.now), [digest(2), digest(3)]);
+    assert!(sim.residency.poll(several, &digests, sim.now).unwrap().is_none());
+    sim.begin_loads();
+    settle(&mut sim);
+    let refused = sim.residency.poll(several, &digests, sim.now).unwrap_err();
+    let expected = "the request's adapters take at least 307200 bytes together, of the device tier of this node one \
+                    request may have 286720";
+    assert_eq!(refused.to_string(), expected, "30 and 45 of 70 pages, of which one waits for the other's");
+    sim.residency.cancel(several, sim.now);
+    sim.drain();
 }
