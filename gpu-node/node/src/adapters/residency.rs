@@ -128,20 +128,22 @@ impl Residency {
         while self.admit_one(Tier::Device, now) {}
         while self.admit_one(Tier::Host, now) {}
         self.room.keep_the_reserve();
-        self.ask_for_those_outside();
+        self.ask_for_pages();
     }
 
-    /// Asks the KV side for what those want who have not entered, unless somebody in the queue asks for pages.
-    fn ask_for_those_outside(&self) {
-        if !self.waiting.is_queued(Tier::Device) {
-            // Where nobody wants any, none are kept from the KV side.
-            self.room.ask_for(self.waiting.wanted_beside());
-        }
+    /// Asks the KV side for what those lack who wait for the device, in the queue or outside: one in the queue may wait
+    /// for its share and want no pages at all. Where nobody wants any, none are kept from the KV side.
+    fn ask_for_pages(&self) {
+        self.room.ask_for(self.room.queue_wish.max(self.waiting.wanted_beside()));
     }
 
     /// Grants room to the next whose turn it is, as far as there is any.
     fn admit_one(&mut self, tier: Tier, now: Instant) -> bool {
         let Self { waiting, room, news, .. } = self;
+        if tier == Tier::Device {
+            // Whoever lacks pages says so anew.
+            room.queue_wish = 0;
+        }
         if !waiting.is_queued(tier) {
             return false;
         }

@@ -76,7 +76,7 @@ impl Residency {
         }
         // What others use stays where it is, and the request outside.
         self.waiting.want_beside(request, wanted_pages);
-        self.ask_for_those_outside();
+        self.ask_for_pages();
         may_begin && wanted_pages == 0
     }
 
@@ -172,7 +172,7 @@ impl Residency {
         let wanted_pages = if may_use { self.room.wanted_beside(&holder, &used) } else { 0 };
         self.waiting.want_beside(request, wanted_pages);
         if !may_use || wanted_pages > 0 {
-            self.ask_for_those_outside();
+            self.ask_for_pages();
             return;
         }
         self.waiting.hold(request);
@@ -216,7 +216,7 @@ impl Residency {
         for id in left.adapters {
             self.remove_user(id, &left.holder, left.held, now);
         }
-        self.ask_for_those_outside();
+        self.ask_for_pages();
     }
 
     /// Ends the use of an adapter that was granted.

@@ -29,6 +29,9 @@ pub(super) struct Room {
     pub(super) by_digest: HashMap<Digest, EntryId>,
     pub(super) totals: AdapterTotals,
     pub(super) disk_pace: DiskPace,
+    /// Pages that the KV side would have to leave for an adapter that waits for the device, as of the last look at the
+    /// queue.
+    pub(super) queue_wish: usize,
 }
 
 /// An idle adapter and what its eviction costs and frees.
@@ -47,6 +50,7 @@ impl Room {
             by_digest: HashMap::new(),
             totals: AdapterTotals::default(),
             disk_pace: DiskPace::default(),
+            queue_wish: 0,
         }
     }
 
@@ -97,7 +101,7 @@ impl Room {
     }
 
     /// Evicts the least valuable adapters until `bytes` fit beside what they leave to others. Evicts none if that would
-    /// not be enough; should only pages be missing then, the KV side is asked for them.
+    /// not be enough; should only pages be missing then, it is noted that the KV side is to be asked for them.
     fn make_room(&mut self, tier: Tier, id: EntryId, bytes: usize, purpose: Purpose, now: Instant) -> bool {
         let (used, budget) = match tier {
             Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
@@ -125,7 +129,7 @@ impl Room {
         if idle_pages < short_pages {
             if purpose == Purpose::Request {
                 // Once so many are there, evicting the idle ones makes up the rest.
-                self.ask_for(wanted_pages - idle_pages);
+                self.queue_wish = wanted_pages - idle_pages;
             }
             return false;
         }

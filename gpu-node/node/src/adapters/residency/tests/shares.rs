@@ -291,3 +291,36 @@ fn a_request_for_several_that_never_fit_into_host_memory_is_refused_before_all_h
     sim.residency.cancel(several, sim.now);
     sim.drain();
 }
+
+#[test]
+fn who_waits_outside_for_pages_asks_for_them_although_others_in_the_queue_wait_for_their_share() {
+    let memory = shared_memory();
+    let limits = limits(PAGES * PAGE_BYTES, 10 * PAGES * PAGE_BYTES);
+    let mut sim = Sim::in_pool(limits, memory.clone(), &SIZES.map(|pages| pages * PAGE_BYTES));
+    assert!(memory.take(Side::Kv, 46));
+    for (tenant, index) in [("a", 2), ("b", 2), ("c", 0), ("other", SMALL)] {
+        sim.join_as(tenant, index).unwrap();
+        settle(&mut sim);
+    }
+    assert!(sim.users.iter().all(|user| user.lease.is_some()));
+    assert_eq!((memory.used(Side::Adapters), memory.available(Side::Adapters)), (39, 7));
+    // Both have 30 pages, and with these 20 each would have more than its part.
+    for tenant in ["a", "b"] {
+        sim.join_as(tenant, 1).unwrap();
+    }
+    settle(&mut sim);
+    assert!(sim.residency.waiting.is_queued(Tier::Device));
+    assert_eq!(memory.wanted(Side::Adapters), 0, "what they wait for K and V do not have");
+    assert_eq!(sim.join_as("c", SMALL).unwrap(), None, "its nine pages would come out of the reserve");
+    assert_eq!((memory.wanted(Side::Adapters), memory.owes(Side::Kv)), (10, 3));
+    memory.give_back(Side::Kv, 3);
+    sim.residency.look_again(sim.now);
+    settle(&mut sim);
+    assert!(sim.users.iter().any(|user| user.holder == Some(TenantId::from_stored("c"))
+        && user.digest == digest(SMALL)
+        && user.lease.is_some()));
+    assert!(sim.residency.waiting.is_queued(Tier::Device), "the two wait on");
+    memory.give_back(Side::Kv, 43);
+    sim.residency.look_again(sim.now);
+    sim.drain();
+}
