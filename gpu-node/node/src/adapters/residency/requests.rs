@@ -12,6 +12,16 @@ use crate::adapters::entry::{AdapterEntry, EntryId, Holder, State};
 use crate::adapters::error::{AdapterError, Tier, as_ms};
 use crate::adapters::waiting::{Overtakes, Purpose, RequestId};
 
+/// Whether a request may begin to use what is in memory of its adapters.
+enum Begin {
+    Enter,
+    /// Its adapter leaves the device as it enters, and comes back when it is its turn and there is room beside it, for
+    /// which the queue asks.
+    EnterAfterEvicting(EntryId),
+    /// Not yet; so many pages have to come free first, or 0 where it waits for what others use.
+    Outside(usize),
+}
+
 impl Residency {
     /// A request for so many adapters comes. It ends when it is granted or [cancelled](Self::cancel).
     pub(in crate::adapters) fn ask(&mut self, num_adapters: usize, holder: &Holder, now: Instant) -> RequestId {
@@ -48,8 +58,19 @@ impl Residency {
         let holder = self.waiting.holder(request);
         let known = digests.iter().filter_map(|digest| self.room.by_digest.get(digest).copied()).collect();
         self.check_fit_together(&known)?;
-        if !self.may_begin(request, &holder, &known) || !self.waiting.enter(request, self.overtakes(digests, &holder)) {
+        let begin = self.may_begin(request, &holder, &known);
+        self.waiting.want_beside(request, if let Begin::Outside(pages) = begin { pages } else { 0 });
+        self.ask_for_pages();
+        let evicted = match begin {
+            Begin::Enter => None,
+            Begin::EnterAfterEvicting(id) => Some(id),
+            Begin::Outside(_) => return Ok(false),
+        };
+        if !self.waiting.enter(request, self.overtakes(&known, &holder, evicted)) {
             return Ok(false);
+        }
+        if let Some(id) = evicted {
+            self.room.evict(Tier::Device, id);
         }
         self.news.changed = true;
         for digest in digests {
@@ -60,33 +81,30 @@ impl Residency {
     }
 
     /// Whether a request may begin to use what is in memory of its adapters: that is taken into use at once, and not in
-    /// a queue for room. Of one for several, what is on the device is looked at once it [holds](Self::hold) them.
-    fn may_begin(&mut self, request: RequestId, holder: &Holder, known: &BTreeSet<EntryId>) -> bool {
+    /// a queue for room. Of one for several, what is on the device is looked at once it [holds](Self::hold_all) them.
+    fn may_begin(&self, request: RequestId, holder: &Holder, known: &BTreeSet<EntryId>) -> Begin {
         let holds = self.waiting.holds(request);
         let may_use = |tier| self.room.may_use(tier, holder, known);
-        let may_begin = may_use(Tier::Host) && (!holds || may_use(Tier::Device));
-        let mut wanted_pages = 0;
-        if let Some(id) = known.first().filter(|_| may_begin && holds) {
-            wanted_pages = self.room.wanted_beside(holder, known);
-            if wanted_pages > 0 && self.room.entry(*id).is_evictable(Tier::Device) {
-                // It comes back when it is its turn and there is room beside it, for which the queue asks.
-                self.room.evict(Tier::Device, *id);
-                wanted_pages = 0;
-            }
+        if !may_use(Tier::Host) || holds && !may_use(Tier::Device) {
+            return Begin::Outside(0);
         }
-        // What others use stays where it is, and the request outside.
-        self.waiting.want_beside(request, wanted_pages);
-        self.ask_for_pages();
-        may_begin && wanted_pages == 0
+        let Some(id) = known.first().copied().filter(|_| holds) else { return Begin::Enter };
+        match self.room.wanted_beside(holder, known) {
+            0 => Begin::Enter,
+            _ if self.room.entries[&id].is_evictable(Tier::Device) => Begin::EnterAfterEvicting(id),
+            // What others use stays where it is.
+            pages => Begin::Outside(pages),
+        }
     }
 
-    /// In which tiers the adapters are, and so will be in use; those of the reserve keep nobody waiting.
-    fn overtakes(&self, digests: &[Digest], holder: &Holder) -> Overtakes {
+    /// In which tiers the adapters are but for the one that is to be evicted, and so will be in use; those of the
+    /// reserve keep nobody waiting.
+    fn overtakes(&self, known: &BTreeSet<EntryId>, holder: &Holder, evicted: Option<EntryId>) -> Overtakes {
         let mut overtakes = Overtakes::default();
-        for entry in digests.iter().filter_map(|digest| self.entry_of(digest)) {
+        for (id, entry) in known.iter().filter_map(|id| Some((*id, self.room.entries.get(id)?))) {
             let takes = |tier| !self.room.is_in_reserve(tier, holder, entry);
             overtakes.host |= entry.is_in_memory() && takes(Tier::Host);
-            overtakes.device |= entry.is_in(Tier::Device) && takes(Tier::Device);
+            overtakes.device |= entry.is_in(Tier::Device) && evicted != Some(id) && takes(Tier::Device);
         }
         overtakes
     }

@@ -7,7 +7,7 @@ use souk_engine::device_memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pag
 use souk_protocol::TenantId;
 
 use super::super::samples::ample_memory;
-use super::super::waiting::RequestId;
+use super::super::waiting::{MAX_OVERTAKES, RequestId};
 use super::*;
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {

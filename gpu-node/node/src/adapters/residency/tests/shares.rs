@@ -324,3 +324,31 @@ fn who_waits_outside_for_pages_asks_for_them_although_others_in_the_queue_wait_f
     sim.residency.look_again(sim.now);
     sim.drain();
 }
+
+#[test]
+fn an_adapter_stays_on_the_device_while_its_request_may_not_enter() {
+    let memory = shared_memory();
+    let mut sim = sim(memory.clone());
+    sim.use_once(1);
+    sim.join(3).unwrap();
+    settle(&mut sim);
+    assert!(memory.take(Side::Kv, 24));
+    // Another's 60 pages wait for host memory, and have been overtaken as often as may be.
+    sim.join_as("other", 4).unwrap();
+    settle(&mut sim);
+    for _ in 0..MAX_OVERTAKES {
+        sim.join(3).unwrap();
+        assert!(sim.users[2].lease.is_some());
+        sim.release(2);
+    }
+    let is_on_device = |sim: &Sim| sim.resident().contains(&(1, Tier::Device));
+    assert_eq!(sim.join_as("tenant", 1).unwrap(), None);
+    assert!(is_on_device(&sim), "it would have to make room beside it, and does so when it enters");
+    // When it may enter, it leaves the device and waits there in the queue.
+    sim.release(1);
+    sim.poll(1);
+    assert!(!is_on_device(&sim) && sim.residency.waiting.is_queued(Tier::Device));
+    memory.give_back(Side::Kv, 24);
+    sim.residency.look_again(sim.now);
+    sim.drain();
+}
