@@ -19,6 +19,7 @@ use souk_protocol::gate::Cause;
 use souk_runner::DeviceAdapter;
 
 use self::room::Room;
+use self::shares::InUse;
 use super::entry::{AdapterEntry, EntryId, Holder, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::{Failures, TakenDown};
@@ -82,7 +83,7 @@ impl Residency {
         if let Some(id) = self.room.by_digest.get(digest).copied() {
             let entry = self.room.entry(id);
             let is_idle = matches!(entry.state, State::Host(_)) && entry.users == 0;
-            if is_idle && self.room.admit_to_device(id, Purpose::Prefetch, now) {
+            if is_idle && self.room.admit_to_device(id, Purpose::Prefetch, 0, now) {
                 self.room.totals.prefetches += 1;
                 self.room.entry(id).is_prefetched = true;
             }
@@ -125,9 +126,12 @@ impl Residency {
 
     /// Grants room to those that wait, as far as there is any.
     fn admit(&mut self, now: Instant) {
-        while self.admit_one(Tier::Device, now) {}
-        while self.admit_one(Tier::Host, now) {}
-        self.room.keep_the_reserve();
+        let mut device = self.room.in_use(Tier::Device);
+        while self.admit_one(&device, now) {
+            device = self.room.in_use(Tier::Device);
+        }
+        while self.waiting.is_queued(Tier::Host) && self.admit_one(&self.room.in_use(Tier::Host), now) {}
+        self.room.keep_the_reserve(&device);
         self.ask_for_pages();
     }
 
@@ -137,9 +141,10 @@ impl Residency {
         self.room.ask_for(self.room.queue_wish.max(self.waiting.wanted_beside()));
     }
 
-    /// Grants room to the next whose turn it is, as far as there is any.
-    fn admit_one(&mut self, tier: Tier, now: Instant) -> bool {
+    /// Grants room in a tier to the next whose turn it is, as far as there is any.
+    fn admit_one(&mut self, in_use: &InUse, now: Instant) -> bool {
         let Self { waiting, room, news, .. } = self;
+        let tier = in_use.tier;
         if tier == Tier::Device {
             // Whoever lacks pages says so anew.
             room.queue_wish = 0;
@@ -149,15 +154,15 @@ impl Residency {
         }
         let holders = |id: EntryId| room.entries.get(&id).into_iter().flat_map(|entry| entry.holders_in(tier));
         let who: HashSet<Holder> = waiting.queued(tier).flat_map(holders).cloned().collect();
-        let in_use = room.in_use(tier);
         let least = |id| holders(id).map(|holder| in_use.held(holder)).min().unwrap_or_default();
         let held: HashMap<EntryId, u64> = waiting.queued(tier).map(|id| (id, least(id))).collect();
         let granted = waiting.admit(tier, &held, |id, turn| {
             let Some(bytes) = room.wanted_bytes(tier, id) else { return Ok(()) };
-            room.may_have(tier, id, bytes, &who, turn)?;
+            room.may_have(in_use, id, bytes, &who, turn)?;
             let purpose = if turn == Turn::Passing { Purpose::Passing } else { Purpose::Request };
+            let to_leave = if purpose == Purpose::Request { room.to_leave(in_use, id, bytes) } else { 0 };
             let has_room = match tier {
-                Tier::Device => room.admit_to_device(id, purpose, now),
+                Tier::Device => room.admit_to_device(id, purpose, to_leave, now),
                 Tier::Host => room.admit_to_host(id, purpose, now),
             };
             if has_room { Ok(()) } else { Err(Cause::Full) }
@@ -226,7 +231,7 @@ impl Residency {
         }
         self.admit(now);
         if is_prefetched {
-            self.room.admit_to_device(id, Purpose::Prefetch, now);
+            self.room.admit_to_device(id, Purpose::Prefetch, 0, now);
         }
         true
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use souk_protocol::Digest;
 
 use super::room::Room;
+use super::shares::InUse;
 use super::{Granted, Residency};
 use crate::adapters::entry::{AdapterEntry, EntryId, Holder, State};
 use crate::adapters::error::{AdapterError, Tier, as_ms};
@@ -58,7 +59,8 @@ impl Residency {
         let holder = self.waiting.holder(request);
         let known = digests.iter().filter_map(|digest| self.room.by_digest.get(digest).copied()).collect();
         self.check_fit_together(&known)?;
-        let begin = self.may_begin(request, &holder, &known);
+        let in_use = [Tier::Host, Tier::Device].map(|tier| self.room.in_use(tier));
+        let begin = self.may_begin(request, &holder, &known, &in_use);
         self.waiting.want_beside(request, if let Begin::Outside(pages) = begin { pages } else { 0 });
         self.ask_for_pages();
         let evicted = match begin {
@@ -66,7 +68,7 @@ impl Residency {
             Begin::EnterAfterEvicting(id) => Some(id),
             Begin::Outside(_) => return Ok(false),
         };
-        if !self.waiting.enter(request, self.overtakes(&known, &holder, evicted)) {
+        if !self.waiting.enter(request, self.overtakes(&known, &holder, evicted, &in_use)) {
             return Ok(false);
         }
         if let Some(id) = evicted {
@@ -82,14 +84,20 @@ impl Residency {
 
     /// Whether a request may begin to use what is in memory of its adapters: that is taken into use at once, and not in
     /// a queue for room. Of one for several, what is on the device is looked at once it [holds](Self::hold_all) them.
-    fn may_begin(&self, request: RequestId, holder: &Holder, known: &BTreeSet<EntryId>) -> Begin {
+    fn may_begin(
+        &self,
+        request: RequestId,
+        holder: &Holder,
+        known: &BTreeSet<EntryId>,
+        [host, device]: &[InUse; 2],
+    ) -> Begin {
         let holds = self.waiting.holds(request);
-        let may_use = |tier| self.room.may_use(tier, holder, known);
-        if !may_use(Tier::Host) || holds && !may_use(Tier::Device) {
+        let may_use = |in_use| self.room.may_use(in_use, holder, known);
+        if !may_use(host) || holds && !may_use(device) {
             return Begin::Outside(0);
         }
         let Some(id) = known.first().copied().filter(|_| holds) else { return Begin::Enter };
-        match self.room.wanted_beside(holder, known) {
+        match self.room.wanted_beside(device, holder, known) {
             0 => Begin::Enter,
             _ if self.room.entries[&id].is_evictable(Tier::Device) => Begin::EnterAfterEvicting(id),
             // What others use stays where it is.
@@ -99,12 +107,18 @@ impl Residency {
 
     /// In which tiers the adapters are but for the one that is to be evicted, and so will be in use; those of the
     /// reserve keep nobody waiting.
-    fn overtakes(&self, known: &BTreeSet<EntryId>, holder: &Holder, evicted: Option<EntryId>) -> Overtakes {
+    fn overtakes(
+        &self,
+        known: &BTreeSet<EntryId>,
+        holder: &Holder,
+        evicted: Option<EntryId>,
+        [host, device]: &[InUse; 2],
+    ) -> Overtakes {
         let mut overtakes = Overtakes::default();
         for (id, entry) in known.iter().filter_map(|id| Some((*id, self.room.entries.get(id)?))) {
-            let takes = |tier| !self.room.is_in_reserve(tier, holder, entry);
-            overtakes.host |= entry.is_in_memory() && takes(Tier::Host);
-            overtakes.device |= entry.is_in(Tier::Device) && evicted != Some(id) && takes(Tier::Device);
+            let takes = |in_use: &InUse| !in_use.leaves_the_rest(holder, entry.bytes);
+            overtakes.host |= entry.is_in_memory() && takes(host);
+            overtakes.device |= entry.is_in(Tier::Device) && evicted != Some(id) && takes(device);
         }
         overtakes
     }
@@ -186,8 +200,9 @@ impl Residency {
         let holder = self.waiting.holder(request);
         let is_used = |id: &EntryId| entries.get(id).is_some_and(|entry| entry.is_in_use(Tier::Device));
         let (used, unused): (BTreeSet<EntryId>, BTreeSet<EntryId>) = all.iter().copied().partition(is_used);
-        let may_use = self.room.may_use(Tier::Device, &holder, &used);
-        let wanted_pages = if may_use { self.room.wanted_beside(&holder, &used) } else { 0 };
+        let in_use = self.room.in_use(Tier::Device);
+        let may_use = self.room.may_use(&in_use, &holder, &used);
+        let wanted_pages = if may_use { self.room.wanted_beside(&in_use, &holder, &used) } else { 0 };
         self.waiting.want_beside(request, wanted_pages);
         if !may_use || wanted_pages > 0 {
             self.ask_for_pages();
@@ -196,11 +211,12 @@ impl Residency {
         self.waiting.hold(request);
         // What is used already comes first, or what is idle could take the room beside it.
         for id in used.into_iter().chain(unused) {
-            let ids = BTreeSet::from([id]);
-            let may_use =
-                |room: &Room| room.may_use(Tier::Device, &holder, &ids) && room.wanted_beside(&holder, &ids) == 0;
-            if self.room.entry(id).is_evictable(Tier::Device) && !may_use(&self.room) {
-                self.room.evict(Tier::Device, id);
+            if self.room.entry(id).is_evictable(Tier::Device) {
+                let (in_use, ids) = (self.room.in_use(Tier::Device), BTreeSet::from([id]));
+                let may_use = self.room.may_use(&in_use, &holder, &ids);
+                if !may_use || self.room.wanted_beside(&in_use, &holder, &ids) > 0 {
+                    self.room.evict(Tier::Device, id);
+                }
             }
             for _ in all.iter().filter(|other| **other == id) {
                 self.room.entry(id).hold(&holder);

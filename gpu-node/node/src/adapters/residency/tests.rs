@@ -1,5 +1,6 @@
 //! The books of the tiers, moved by hand.
 
+mod cost;
 mod shares;
 
 use proptest::prelude::*;
@@ -26,7 +27,7 @@ fn adapter(index: usize, size_bytes: usize) -> Arc<PackedAdapter> {
 
 /// The index of each digest, up to as many as a test has.
 fn index_of(wanted: &Digest) -> usize {
-    (0..100).find(|index| digest(*index) == *wanted).expect("tests have few adapters")
+    (0..10_000).find(|index| digest(*index) == *wanted).expect("tests have few adapters")
 }
 
 /// A residency with the loads and users that a store would run, moved by hand.
