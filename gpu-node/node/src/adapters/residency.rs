@@ -156,11 +156,13 @@ impl Residency {
         let who: HashSet<Holder> = waiting.queued(tier).flat_map(holders).cloned().collect();
         let least = |id| holders(id).map(|holder| in_use.held(holder)).min().unwrap_or_default();
         let held: HashMap<EntryId, u64> = waiting.queued(tier).map(|id| (id, least(id))).collect();
+        let mut left_out = None;
         let granted = waiting.admit(tier, &held, |id, turn| {
+            left_out = None;
             let Some(bytes) = room.wanted_bytes(tier, id) else { return Ok(()) };
-            room.may_have(in_use, id, bytes, &who, turn)?;
+            let to_leave = room.may_have(in_use, id, bytes, &who, turn)?;
+            left_out = Some((id, room.left_out(in_use, id, bytes, to_leave)));
             let purpose = if turn == Turn::Passing { Purpose::Passing } else { Purpose::Request };
-            let to_leave = if purpose == Purpose::Request { room.to_leave(in_use, id, bytes) } else { 0 };
             let has_room = match tier {
                 Tier::Device => room.admit_to_device(id, purpose, to_leave, now),
                 Tier::Host => room.admit_to_host(id, purpose, now),
@@ -168,6 +170,9 @@ impl Residency {
             if has_room { Ok(()) } else { Err(Cause::Full) }
         });
         news.changed |= granted;
+        if let Some((id, holders)) = left_out.filter(|_| granted) {
+            self.send_out(tier, id, &holders);
+        }
         granted
     }
 

@@ -258,10 +258,37 @@ impl Residency {
         self.remove_user(id, holder, true, now);
     }
 
+    /// Sends the requests of these holders out who wait for an adapter that has come into a tier: it came in the turn of
+    /// another, out of the reserve, and they may use it when they may have it themselves. A request for several that
+    /// has all of its own in host memory keeps them there.
+    pub(super) fn send_out(&mut self, tier: Tier, id: EntryId, holders: &[Holder]) {
+        for holder in holders {
+            for request in self.waiting.that_wait_for(tier, id, holder) {
+                self.news.changed = true;
+                let Some(left) = self.waiting.send_out(request, tier) else { continue };
+                for id in left.adapters {
+                    match left.stays {
+                        true => self.room.entry(id).let_go(holder),
+                        false => self.room.entry(id).remove_user(holder, left.held),
+                    }
+                    self.withdraw_unused(id);
+                }
+            }
+        }
+    }
+
     fn remove_user(&mut self, id: EntryId, holder: &Holder, held: bool, now: Instant) {
         let entry = self.room.entry(id);
         entry.remove_user(holder, held);
         entry.last_used = now;
+        self.withdraw_unused(id);
+        // Also where others use it on: its holder has less than before.
+        self.look_again(now);
+    }
+
+    /// An adapter waits no longer where nobody uses it any more.
+    fn withdraw_unused(&mut self, id: EntryId) {
+        let entry = self.room.entry(id);
         let (users, holds) = (entry.users, entry.holds);
         if holds == 0 {
             self.waiting.withdraw(Tier::Device, id);
@@ -271,8 +298,6 @@ impl Residency {
             self.waiting.withdraw(Tier::Host, id);
             self.drop_if_done(id);
         }
-        // Also where others use it on: its holder has less than before.
-        self.look_again(now);
     }
 
     /// What a wait that lasted too long was for.

@@ -84,8 +84,9 @@ impl Room {
     }
 
     /// Whether one of those who wait for the adapter may have it in the tier beside what is in use, so that it can be
-    /// granted if there is room. The even parts are those of `waiting`, who wait there, and of those who hold; whoever
-    /// gathers is not held to one, since others may wait for what it has gathered.
+    /// granted if there is room; returns how many bytes have to be left for others then. The even parts are those of
+    /// `waiting`, who wait there, and of those who hold; whoever gathers is not held to one, since others may wait for
+    /// what it has gathered.
     pub(super) fn may_have(
         &self,
         in_use: &InUse,
@@ -93,20 +94,42 @@ impl Room {
         bytes: usize,
         waiting: &HashSet<Holder>,
         turn: Turn,
-    ) -> Result<(), Cause> {
-        let Some(entry) = self.entries.get(&id) else { return Ok(()) };
+    ) -> Result<usize, Cause> {
+        let Some(entry) = self.entries.get(&id) else { return Ok(0) };
         let nobody = HashSet::new();
         let waiting = if turn == Turn::Gathering { &nobody } else { waiting };
-        let mut cause = Cause::Share;
+        let ids = BTreeSet::from([id]);
+        let (mut cause, mut to_leave) = (Cause::Share, None);
         for holder in entry.holders_in(in_use.tier) {
             match in_use.check(holder, &[(entry, bytes)], waiting) {
-                Ok(()) if turn != Turn::Passing || in_use.leaves_the_rest(holder, bytes) => return Ok(()),
+                Ok(()) if turn != Turn::Passing || in_use.leaves_the_rest(holder, bytes) => {
+                    let left = self.left_by(in_use, holder, &ids, bytes);
+                    to_leave = Some(to_leave.map_or(left, |least: usize| least.min(left)));
+                }
                 Ok(()) => cause = Cause::Full,
                 Err(refusal) if refusal.cause == Cause::Full => cause = Cause::Full,
                 Err(_) => {}
             }
         }
-        Err(cause)
+        to_leave.ok_or(cause)
+    }
+
+    /// Those who wait for the adapter as well and may not have it beside what is in use, where it comes because another
+    /// may, who leaves so many bytes. That one is never among them.
+    pub(super) fn left_out(&self, in_use: &InUse, id: EntryId, bytes: usize, to_leave: usize) -> Vec<Holder> {
+        let Some(entry) = self.entries.get(&id) else { return Vec::new() };
+        if entry.holders.len() == 1 {
+            return Vec::new();
+        }
+        let (nobody, ids) = (HashSet::new(), BTreeSet::from([id]));
+        let idle_pages = self.idle_pages(&ids);
+        let has_pages = |holder: &Holder| {
+            let left = self.left_by(in_use, holder, &ids, bytes);
+            let wanted = pages_for(bytes) + pages_for(left);
+            in_use.tier == Tier::Host || left <= to_leave || self.pages_lacking(wanted, idle_pages) == 0
+        };
+        let may = |holder: &Holder| in_use.check(holder, &[(entry, bytes)], &nobody).is_ok() && has_pages(holder);
+        entry.holders_in(in_use.tier).filter(|holder| !may(holder)).cloned().collect()
     }
 
     /// Whether `holder` may begin to use all of these adapters at once, as far as they are in memory.
@@ -128,16 +151,13 @@ impl Room {
             return 0;
         }
         let to_leave = self.left_by(in_use, holder, ids, bytes);
-        let idle =
-            self.entries.iter().filter(|(other, entry)| !ids.contains(other) && entry.is_evictable(Tier::Device));
-        self.pages_lacking(pages_for(to_leave), idle.map(|(_, entry)| pages_for(entry.bytes)).sum())
+        self.pages_lacking(pages_for(to_leave), self.idle_pages(ids))
     }
 
-    /// What has to be left for others where an adapter comes that takes so many bytes.
-    pub(super) fn to_leave(&self, in_use: &InUse, id: EntryId, bytes: usize) -> usize {
-        let Some(entry) = self.entries.get(&id) else { return 0 };
-        let (holders, ids) = (entry.holders_in(in_use.tier), BTreeSet::from([id]));
-        holders.map(|holder| self.left_by(in_use, holder, &ids, bytes)).min().unwrap_or_default()
+    /// Pages of what is idle on the device, but for these.
+    fn idle_pages(&self, but_for: &BTreeSet<EntryId>) -> usize {
+        let is_idle = |id: &EntryId, entry: &AdapterEntry| !but_for.contains(id) && entry.is_evictable(Tier::Device);
+        self.entries.iter().filter(|(id, entry)| is_idle(id, entry)).map(|(_, entry)| pages_for(entry.bytes)).sum()
     }
 
     /// What `holder` leaves for others, if it has these with so many bytes more: the reserve, as far as others do not
@@ -146,8 +166,8 @@ impl Room {
         if in_use.is_small_with(holder, bytes) {
             return 0;
         }
-        let entry = |id: &EntryId| self.entries.get(id);
-        let uses = |id| entry(id).is_some_and(|entry| entry.holders_in(in_use.tier).any(|other| other == holder));
+        let has = |entry: &AdapterEntry| entry.holders_in(in_use.tier).any(|other| other == holder);
+        let uses = |id: &EntryId| self.entries.get(id).is_some_and(has);
         let of_others = in_use.reserved.iter().filter(|(id, _)| !ids.contains(id) && !uses(id));
         let reserved: u64 = of_others.map(|(_, bytes)| bytes).sum();
         usize::try_from(in_use.rules.reserve.saturating_sub(reserved)).unwrap_or(usize::MAX)

@@ -352,3 +352,40 @@ fn an_adapter_stays_on_the_device_while_its_request_may_not_enter() {
     sim.residency.look_again(sim.now);
     sim.drain();
 }
+
+#[test]
+fn a_small_adapter_that_comes_in_the_turn_of_a_small_tenant_is_not_a_large_ones_too() {
+    // In the first case the load waits for host memory, in the second the adapter for the device.
+    for (host_pages, gathers) in [(PAGES, false), (10 * PAGES, false), (PAGES, true), (10 * PAGES, true)] {
+        let sizes = [66, 5, 5, 5].map(|pages| pages * PAGE_BYTES);
+        let mut sim = Sim::in_pool(limits(PAGES * PAGE_BYTES, host_pages * PAGE_BYTES), ample_memory(), &sizes);
+        sim.join_as("greedy", 0).unwrap();
+        settle(&mut sim);
+        match gathers {
+            false => drop(sim.join_as("greedy", 1).unwrap()),
+            true => sim.gather_as("greedy", &[1, 1]),
+        }
+        sim.join_as("other", 1).unwrap();
+        settle(&mut sim);
+        let lease_of = |sim: &Sim, tenant: &str, index: usize| {
+            let holder = Some(TenantId::from_stored(tenant));
+            sim.users.iter().position(|one| one.holder == holder && one.digest == digest(index) && one.lease.is_some())
+        };
+        let of_other = lease_of(&sim, "other", 1).expect("five pages are small");
+        let has_more =
+            |sim: &Sim| lease_of(sim, "greedy", 1).is_some() || sim.gatherers.iter().any(|one| !one.leases.is_empty());
+        assert!(!has_more(&sim), "66 and five of 70 pages");
+        sim.release(of_other);
+        for (tenant, index) in [("other", 2), ("newcomer", 3)] {
+            sim.join_as(tenant, index).unwrap();
+            settle(&mut sim);
+            assert!(lease_of(&sim, tenant, index).is_some(), "all of the reserve is theirs");
+        }
+        assert!(!has_more(&sim));
+        let large = lease_of(&sim, "greedy", 0).unwrap();
+        sim.release(large);
+        settle(&mut sim);
+        assert!(has_more(&sim), "what it waits for comes when it has given back enough");
+        sim.drain();
+    }
+}
