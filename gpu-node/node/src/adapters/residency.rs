@@ -52,6 +52,11 @@ pub(super) struct News {
 pub(super) struct Residency {
     waiting: Waiting,
     room: Room,
+    /// What is in use of the host and of the device, and after how many changes it was counted.
+    counted: [Option<(u64, Arc<InUse>)>; 2],
+    /// How often that was.
+    #[cfg(test)]
+    num_counts: usize,
     failures: Failures,
     taken_down: TakenDown,
     news: News,
@@ -63,6 +68,9 @@ impl Residency {
         Self {
             waiting: Waiting::new(&limits),
             room: Room::new(limits, memory),
+            counted: [None, None],
+            #[cfg(test)]
+            num_counts: 0,
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
             taken_down: TakenDown::default(),
             news: News::default(),
@@ -126,13 +134,39 @@ impl Residency {
 
     /// Grants room to those that wait, as far as there is any.
     fn admit(&mut self, now: Instant) {
-        let mut device = self.room.in_use(Tier::Device);
+        let mut device = self.in_use(Tier::Device);
         while self.admit_one(&device, now) {
-            device = self.room.in_use(Tier::Device);
+            device = self.in_use(Tier::Device);
         }
-        while self.waiting.is_queued(Tier::Host) && self.admit_one(&self.room.in_use(Tier::Host), now) {}
+        while self.waiting.is_queued(Tier::Host) {
+            let host = self.in_use(Tier::Host);
+            if !self.admit_one(&host, now) {
+                break;
+            }
+        }
         self.room.keep_the_reserve(&device);
         self.ask_for_pages();
+    }
+
+    /// What is in use of a tier. However many look after a change, it is counted once.
+    fn in_use(&mut self, tier: Tier) -> Arc<InUse> {
+        let num_changes = self.room.num_changes;
+        let counted = match tier {
+            Tier::Host => &mut self.counted[0],
+            Tier::Device => &mut self.counted[1],
+        };
+        if let Some((at, in_use)) = counted
+            && *at == num_changes
+        {
+            return Arc::clone(in_use);
+        }
+        #[cfg(test)]
+        {
+            self.num_counts += 1;
+        }
+        let in_use = Arc::new(self.room.in_use(tier));
+        *counted = Some((num_changes, Arc::clone(&in_use)));
+        in_use
     }
 
     /// Asks the KV side for what those lack who wait for the device, in the queue or outside: one in the queue may wait

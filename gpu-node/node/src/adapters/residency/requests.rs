@@ -59,7 +59,7 @@ impl Residency {
         let holder = self.waiting.holder(request);
         let known = digests.iter().filter_map(|digest| self.room.by_digest.get(digest).copied()).collect();
         self.check_fit_together(&known)?;
-        let in_use = [Tier::Host, Tier::Device].map(|tier| self.room.in_use(tier));
+        let in_use = [Tier::Host, Tier::Device].map(|tier| self.in_use(tier));
         let begin = self.may_begin(request, &holder, &known, &in_use);
         self.waiting.want_beside(request, if let Begin::Outside(pages) = begin { pages } else { 0 });
         self.ask_for_pages();
@@ -89,7 +89,7 @@ impl Residency {
         request: RequestId,
         holder: &Holder,
         known: &BTreeSet<EntryId>,
-        [host, device]: &[InUse; 2],
+        [host, device]: &[Arc<InUse>; 2],
     ) -> Begin {
         let holds = self.waiting.holds(request);
         let may_use = |in_use| self.room.may_use(in_use, holder, known);
@@ -112,11 +112,11 @@ impl Residency {
         known: &BTreeSet<EntryId>,
         holder: &Holder,
         evicted: Option<EntryId>,
-        [host, device]: &[InUse; 2],
+        [host, device]: &[Arc<InUse>; 2],
     ) -> Overtakes {
         let mut overtakes = Overtakes::default();
         for (id, entry) in known.iter().filter_map(|id| Some((*id, self.room.entries.get(id)?))) {
-            let takes = |in_use: &InUse| !in_use.leaves_the_rest(holder, entry.bytes);
+            let takes = |in_use: &Arc<InUse>| !in_use.leaves_the_rest(holder, entry.bytes);
             overtakes.host |= entry.is_in_memory() && takes(host);
             overtakes.device |= entry.is_in(Tier::Device) && evicted != Some(id) && takes(device);
         }
@@ -173,7 +173,7 @@ impl Residency {
         all: &[EntryId],
         now: Instant,
     ) -> Result<Option<Vec<Granted>>, AdapterError> {
-        if let Some(refusal) = all.iter().find_map(|id| self.room.entry(*id).refusal.clone()) {
+        if let Some(refusal) = all.iter().find_map(|id| self.room.entries.get(id)?.refusal.clone()) {
             return Err(refusal);
         }
         self.check_fit_together(&all.iter().copied().collect())?;
@@ -182,7 +182,7 @@ impl Residency {
             // What others keep on the device is not its own.
             return Ok(None);
         }
-        let granted = all.iter().map(|id| match &self.room.entry(*id).state {
+        let granted = all.iter().map(|id| match &self.room.entries.get(id)?.state {
             State::Device(resident) => Some((*id, Arc::clone(&resident.on_device))),
             _ => None,
         });
@@ -200,7 +200,7 @@ impl Residency {
         let holder = self.waiting.holder(request);
         let is_used = |id: &EntryId| entries.get(id).is_some_and(|entry| entry.is_in_use(Tier::Device));
         let (used, unused): (BTreeSet<EntryId>, BTreeSet<EntryId>) = all.iter().copied().partition(is_used);
-        let in_use = self.room.in_use(Tier::Device);
+        let in_use = self.in_use(Tier::Device);
         let may_use = self.room.may_use(&in_use, &holder, &used);
         let wanted_pages = if may_use { self.room.wanted_beside(&in_use, &holder, &used) } else { 0 };
         self.waiting.want_beside(request, wanted_pages);
@@ -211,8 +211,8 @@ impl Residency {
         self.waiting.hold(request);
         // What is used already comes first, or what is idle could take the room beside it.
         for id in used.into_iter().chain(unused) {
-            if self.room.entry(id).is_evictable(Tier::Device) {
-                let (in_use, ids) = (self.room.in_use(Tier::Device), BTreeSet::from([id]));
+            if self.room.entries.get(&id).is_some_and(|entry| entry.is_evictable(Tier::Device)) {
+                let (in_use, ids) = (self.in_use(Tier::Device), BTreeSet::from([id]));
                 let may_use = self.room.may_use(&in_use, &holder, &ids);
                 if !may_use || self.room.wanted_beside(&in_use, &holder, &ids) > 0 {
                     self.room.evict(Tier::Device, id);

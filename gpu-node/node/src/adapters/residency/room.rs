@@ -32,9 +32,8 @@ pub(super) struct Room {
     /// Pages that the KV side would have to leave for an adapter that waits for the device, as of the last look at the
     /// queue.
     pub(super) queue_wish: usize,
-    /// How often what is in use of a tier was counted.
-    #[cfg(test)]
-    pub(super) num_counts: std::cell::Cell<usize>,
+    /// How often an entry has changed, or may have.
+    pub(super) num_changes: u64,
 }
 
 /// An idle adapter and what its eviction costs and frees.
@@ -54,12 +53,13 @@ impl Room {
             totals: AdapterTotals::default(),
             disk_pace: DiskPace::default(),
             queue_wish: 0,
-            #[cfg(test)]
-            num_counts: std::cell::Cell::default(),
+            num_changes: 0,
         }
     }
 
+    /// An entry, to change it. Who only looks asks `entries`, so that what was counted stays good.
     pub(super) fn entry(&mut self, id: EntryId) -> &mut AdapterEntry {
+        self.num_changes += 1;
         self.entries.get_mut(&id).expect("an entry stays while it has a user or a load works on it")
     }
 
@@ -208,6 +208,7 @@ impl Room {
 
     /// Moves a packed adapter to the device. False if its pages are not there.
     fn promote(&mut self, id: EntryId) -> bool {
+        self.num_changes += 1;
         let entry = self.entries.get_mut(&id).expect("who is promoted is on the books");
         let State::Host(packed) = &entry.state else { return true };
         if !self.memory.take(Side::Adapters, pages_for(entry.bytes)) {
@@ -231,6 +232,7 @@ impl Room {
     /// Gives an entry's memory back and forgets it.
     pub(super) fn remove(&mut self, id: EntryId) {
         self.demote(id);
+        self.num_changes += 1;
         if let Some(entry) = self.entries.remove(&id) {
             self.totals.host_bytes -= entry.bytes;
             if self.by_digest.get(&entry.digest) == Some(&id) {

@@ -16,8 +16,9 @@ use crate::adapters::entry::{AdapterEntry, EntryId, Holder};
 use crate::adapters::error::Tier;
 use crate::adapters::waiting::Turn;
 
-/// What is in use of one tier, and by whom. It is counted once for a step of the books and good until something comes
-/// into use or out of it; what is idle may come and go.
+/// What is in use of one tier, and by whom. It is good until something comes into use or out of it; what is idle may
+/// come and go.
+#[derive(Debug, PartialEq)]
 pub(super) struct InUse {
     pub(super) tier: Tier,
     rules: Rules,
@@ -55,8 +56,6 @@ impl Room {
     }
 
     pub(super) fn in_use(&self, tier: Tier) -> InUse {
-        #[cfg(test)]
-        self.num_counts.set(self.num_counts.get() + 1);
         let rules = self.rules(tier);
         let entries: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_in_use(tier)).collect();
         let mut held: HashMap<Holder, u64> = HashMap::new();
@@ -80,6 +79,7 @@ impl Room {
                 reserved.push((*id, bytes));
             }
         }
+        reserved.sort_unstable();
         InUse { tier, rules, used, pages, held, reserved, near_reserve }
     }
 

@@ -211,6 +211,12 @@ impl Sim {
         assert!(totals.device_bytes <= limits.device_bytes);
         let pages: usize = entries.values().filter(on_device).map(|entry| pages_for(entry.bytes)).sum();
         assert_eq!(memory.used(Side::Adapters), pages, "the pool and the books agree");
+        for (counted, tier) in self.residency.counted.iter().zip([Tier::Host, Tier::Device]) {
+            let is_valid = |at: u64| at == self.residency.room.num_changes;
+            let counted = counted.as_ref().filter(|(at, _)| is_valid(*at));
+            let is_so = counted.is_none_or(|(_, counted)| **counted == self.residency.room.in_use(tier));
+            assert!(is_so, "what was counted is not so any more");
+        }
         let leases = self.users.iter().filter_map(|user| user.lease.as_ref().map(|lease| (&user.id, lease)));
         let gathered = self.gatherers.iter().flat_map(|gatherer| &gatherer.leases).map(|(id, lease)| (id, lease));
         for (id, lease) in leases.chain(gathered) {

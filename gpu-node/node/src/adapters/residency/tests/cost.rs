@@ -24,17 +24,15 @@ fn sim(num_waiting: usize, num_idle: usize) -> Sim {
 }
 
 #[test]
-fn a_look_of_a_request_that_waits_outside_counts_each_tier_once() {
+fn however_many_look_after_a_change_what_is_in_use_is_counted_once_for_each_tier() {
     let mut sim = sim(3, 5);
-    for at in 65..68 {
-        let before = sim.residency.room.num_counts.get();
-        sim.poll(at);
-        assert_eq!(sim.residency.room.num_counts.get() - before, 2);
-    }
-    // A change counts the device once, however many wait outside.
-    let before = sim.residency.room.num_counts.get();
+    let before = sim.residency.num_counts;
     sim.release(64);
-    assert_eq!(sim.residency.room.num_counts.get() - before, 1);
+    assert_eq!(sim.residency.num_counts - before, 1, "the device, of which the reserve is kept");
+    for _ in 0..2 {
+        (0..sim.users.len()).for_each(|at| sim.poll(at));
+        assert_eq!(sim.residency.num_counts - before, 2, "and the host as the first looks");
+    }
     sim.drain();
 }
 
