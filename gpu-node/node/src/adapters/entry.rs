@@ -106,6 +106,14 @@ impl AdapterEntry {
         self.holders.entry(holder.clone()).or_default().holds += 1;
     }
 
+    /// One of the holder's users keeps it on the device no longer.
+    pub(super) fn let_go(&mut self, holder: &Holder) {
+        self.holds -= 1;
+        if let Some(uses) = self.holders.get_mut(holder) {
+            uses.holds -= 1;
+        }
+    }
+
     pub(super) fn remove_user(&mut self, holder: &Holder, held: bool) {
         self.users -= 1;
         self.holds -= usize::from(held);

@@ -70,12 +70,14 @@ pub enum AdapterError {
     },
     /// The adapters of one request do not fit side by side even if nothing else is resident.
     #[error(
-        "the request's adapters take at least {needed_bytes} bytes together, of the device tier of this node one \
+        "the request's adapters take at least {needed_bytes} bytes together, of the {tier} tier of this node one \
          request may have {budget_bytes}"
     )]
     TogetherTooLarge {
         /// Size of those that were looked at.
         needed_bytes: usize,
+        /// The tier that they do not fit into.
+        tier: Tier,
         /// The tier's budget without what is kept.
         budget_bytes: usize,
     },

@@ -19,6 +19,7 @@ use souk_protocol::gate::Cause;
 use souk_runner::DeviceAdapter;
 
 use self::room::Room;
+use self::shares::InUse;
 use super::entry::{AdapterEntry, EntryId, Holder, Popularity, Reload, State};
 use super::error::{AdapterError, Tier, as_ms};
 use super::failures::{Failures, TakenDown};
@@ -51,6 +52,11 @@ pub(super) struct News {
 pub(super) struct Residency {
     waiting: Waiting,
     room: Room,
+    /// What is in use of the host and of the device, and after how many changes it was counted.
+    counted: [Option<(u64, Arc<InUse>)>; 2],
+    /// How often that was.
+    #[cfg(test)]
+    num_counts: usize,
     failures: Failures,
     taken_down: TakenDown,
     news: News,
@@ -62,6 +68,9 @@ impl Residency {
         Self {
             waiting: Waiting::new(&limits),
             room: Room::new(limits, memory),
+            counted: [None, None],
+            #[cfg(test)]
+            num_counts: 0,
             failures: Failures::new(limits.first_retry_pause, limits.longest_retry_pause),
             taken_down: TakenDown::default(),
             news: News::default(),
@@ -82,7 +91,7 @@ impl Residency {
         if let Some(id) = self.room.by_digest.get(digest).copied() {
             let entry = self.room.entry(id);
             let is_idle = matches!(entry.state, State::Host(_)) && entry.users == 0;
-            if is_idle && self.room.admit_to_device(id, Purpose::Prefetch, now) {
+            if is_idle && self.room.admit_to_device(id, Purpose::Prefetch, 0, now) {
                 self.room.totals.prefetches += 1;
                 self.room.entry(id).is_prefetched = true;
             }
@@ -125,42 +134,79 @@ impl Residency {
 
     /// Grants room to those that wait, as far as there is any.
     fn admit(&mut self, now: Instant) {
-        while self.admit_one(Tier::Device, now) {}
-        while self.admit_one(Tier::Host, now) {}
-        self.room.keep_the_reserve();
-        self.ask_for_those_outside();
-    }
-
-    /// Asks the KV side for what those want who have not entered, unless somebody in the queue asks for pages.
-    fn ask_for_those_outside(&self) {
-        if !self.waiting.is_queued(Tier::Device) {
-            // Where nobody wants any, none are kept from the KV side.
-            self.room.ask_for(self.waiting.wanted_beside());
+        let mut device = self.in_use(Tier::Device);
+        while self.admit_one(&device, now) {
+            device = self.in_use(Tier::Device);
         }
+        while self.waiting.is_queued(Tier::Host) {
+            let host = self.in_use(Tier::Host);
+            if !self.admit_one(&host, now) {
+                break;
+            }
+        }
+        self.room.keep_the_reserve(&device);
+        self.ask_for_pages();
     }
 
-    /// Grants room to the next whose turn it is, as far as there is any.
-    fn admit_one(&mut self, tier: Tier, now: Instant) -> bool {
+    /// What is in use of a tier. However many look after a change, it is counted once.
+    fn in_use(&mut self, tier: Tier) -> Arc<InUse> {
+        let num_changes = self.room.num_changes;
+        let counted = match tier {
+            Tier::Host => &mut self.counted[0],
+            Tier::Device => &mut self.counted[1],
+        };
+        if let Some((at, in_use)) = counted
+            && *at == num_changes
+        {
+            return Arc::clone(in_use);
+        }
+        #[cfg(test)]
+        {
+            self.num_counts += 1;
+        }
+        let in_use = Arc::new(self.room.in_use(tier));
+        *counted = Some((num_changes, Arc::clone(&in_use)));
+        in_use
+    }
+
+    /// Asks the KV side for what those lack who wait for the device, in the queue or outside: one in the queue may wait
+    /// for its share and want no pages at all. Where nobody wants any, none are kept from the KV side.
+    fn ask_for_pages(&self) {
+        self.room.ask_for(self.room.queue_wish.max(self.waiting.wanted_beside()));
+    }
+
+    /// Grants room in a tier to the next whose turn it is, as far as there is any.
+    fn admit_one(&mut self, in_use: &InUse, now: Instant) -> bool {
         let Self { waiting, room, news, .. } = self;
+        let tier = in_use.tier;
+        if tier == Tier::Device {
+            // Whoever lacks pages says so anew.
+            room.queue_wish = 0;
+        }
         if !waiting.is_queued(tier) {
             return false;
         }
         let holders = |id: EntryId| room.entries.get(&id).into_iter().flat_map(|entry| entry.holders_in(tier));
         let who: HashSet<Holder> = waiting.queued(tier).flat_map(holders).cloned().collect();
-        let in_use = room.in_use(tier);
         let least = |id| holders(id).map(|holder| in_use.held(holder)).min().unwrap_or_default();
         let held: HashMap<EntryId, u64> = waiting.queued(tier).map(|id| (id, least(id))).collect();
+        let mut left_out = None;
         let granted = waiting.admit(tier, &held, |id, turn| {
+            left_out = None;
             let Some(bytes) = room.wanted_bytes(tier, id) else { return Ok(()) };
-            room.may_have(tier, id, bytes, &who, turn)?;
+            let to_leave = room.may_have(in_use, id, bytes, &who, turn)?;
+            left_out = Some((id, room.left_out(in_use, id, bytes, to_leave)));
             let purpose = if turn == Turn::Passing { Purpose::Passing } else { Purpose::Request };
             let has_room = match tier {
-                Tier::Device => room.admit_to_device(id, purpose, now),
+                Tier::Device => room.admit_to_device(id, purpose, to_leave, now),
                 Tier::Host => room.admit_to_host(id, purpose, now),
             };
             if has_room { Ok(()) } else { Err(Cause::Full) }
         });
         news.changed |= granted;
+        if let Some((id, holders)) = left_out.filter(|_| granted) {
+            self.send_out(tier, id, &holders);
+        }
         granted
     }
 
@@ -224,7 +270,7 @@ impl Residency {
         }
         self.admit(now);
         if is_prefetched {
-            self.room.admit_to_device(id, Purpose::Prefetch, now);
+            self.room.admit_to_device(id, Purpose::Prefetch, 0, now);
         }
         true
     }

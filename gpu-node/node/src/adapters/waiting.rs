@@ -17,8 +17,9 @@
 //! In queues 3, 4 and 5 whoever has least is served first, and of those the one who came first. Load slots are shared
 //! by a gate's rules: while others wait a tenant has an even part, and where there are several slots one is kept for
 //! whoever has none. An adapter for which requests of several tenants wait is served in the best of their turns; its
-//! load then counts for the tenant in whose turn it began, and for nobody else. Of queues 4 and 5 `residency/shares.rs`
-//! says who may have how much. One that is refused for its own share holds up nobody; one for which there is no room
+//! load then counts for the tenant in whose turn it began, and for nobody else. When it comes to room in the turn of a
+//! tenant that the reserve is for, those that may not have it themselves are sent out to where they were before they
+//! entered, so that they use none of the reserve. Of queues 4 and 5 `residency/shares.rs` says who may have how much. One that is refused for its own share holds up nobody; one for which there is no room
 //! holds up all that come later, but for those that the reserve is for, which take nothing from it.
 //!
 //! # Overtaking is bounded
@@ -124,16 +125,18 @@ struct Waiter {
     adapters: Vec<EntryId>,
     /// It keeps its adapters on the device, or waits for them to come there.
     holds: bool,
-    /// Pages of the device that it waits for before it enters.
+    /// Pages of the device that it waits for before it enters, or as a gatherer before it keeps its adapters there.
     wanted_pages: usize,
 }
 
-/// What a request had when it left.
+/// What a request had when it left, or was sent out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) holder: Holder,
     pub(super) adapters: Vec<EntryId>,
     pub(super) held: bool,
+    /// It uses them on, in host memory alone.
+    pub(super) stays: bool,
 }
 
 impl Waiting {
@@ -208,14 +211,14 @@ impl Waiting {
         true
     }
 
-    /// Notes how many pages of the device have to come free before a request may enter.
+    /// Notes how many pages of the device have to come free before a request may enter, or [hold](Self::hold).
     pub(super) fn want_beside(&mut self, id: RequestId, pages: usize) {
         if let Some(waiter) = self.requests.get_mut(&id) {
             waiter.wanted_pages = pages;
         }
     }
 
-    /// The most pages that a request wants before it enters.
+    /// The most pages that a request wants before it enters or holds.
     pub(super) fn wanted_beside(&self) -> usize {
         self.requests.values().map(|waiter| waiter.wanted_pages).max().unwrap_or_default()
     }
@@ -238,13 +241,18 @@ impl Waiting {
         self.requests.get(&id).is_some_and(|waiter| waiter.holds)
     }
 
-    /// Lets a gatherer keep its adapters on the device from now on, if all of them are in host memory. True at most
-    /// once.
-    pub(super) fn hold(&mut self, id: RequestId, is_in_memory: impl Fn(EntryId) -> bool) -> bool {
-        let Some(waiter) = self.requests.get_mut(&id) else { return false };
-        let begins = !waiter.holds && !waiter.adapters.is_empty() && waiter.adapters.iter().all(|id| is_in_memory(*id));
-        waiter.holds |= begins;
-        begins
+    /// Whether a gatherer may begin to keep its adapters on the device: once all of them are in host memory. After it
+    /// [holds](Self::hold) them, no more.
+    pub(super) fn may_hold(&self, id: RequestId, is_in_memory: impl Fn(EntryId) -> bool) -> bool {
+        let Some(waiter) = self.requests.get(&id) else { return false };
+        !waiter.holds && !waiter.adapters.is_empty() && waiter.adapters.iter().all(|id| is_in_memory(*id))
+    }
+
+    /// A gatherer keeps its adapters on the device from now on.
+    pub(super) fn hold(&mut self, id: RequestId) {
+        if let Some(waiter) = self.requests.get_mut(&id) {
+            waiter.holds = true;
+        }
     }
 
     /// The request goes: it is granted, refused or cancelled. It waits nowhere afterwards.
@@ -256,7 +264,24 @@ impl Waiting {
             self.pass_the_turn(&waiter.holder);
         }
         self.overtakers.retain(|other| *other != id);
-        Some(Left { holder: waiter.holder, adapters: waiter.adapters, held: waiter.holds })
+        Some(Left { holder: waiter.holder, adapters: waiter.adapters, held: waiter.holds, stays: false })
+    }
+
+    /// The requests of `holder` that wait for an adapter in a tier.
+    pub(super) fn that_wait_for(&self, tier: Tier, adapter: EntryId, holder: &Holder) -> Vec<RequestId> {
+        let waits = |waiter: &Waiter| waiter.holds || tier == Tier::Host;
+        let asks = |waiter: &Waiter| waiter.holder == *holder && waiter.adapters.contains(&adapter);
+        self.requests.iter().filter(|(_, waiter)| asks(waiter) && waits(waiter)).map(|(id, _)| *id).collect()
+    }
+
+    /// Sends a request back to where it was before it entered, or a gatherer that waits for the device to before it held
+    /// its adapters there. Returns what it had until now.
+    pub(super) fn send_out(&mut self, id: RequestId, tier: Tier) -> Option<Left> {
+        let waiter = self.requests.get_mut(&id)?;
+        let (holder, held, stays) = (waiter.holder.clone(), waiter.holds, waiter.gathers && tier == Tier::Device);
+        waiter.holds = !waiter.gathers;
+        let adapters = if stays { waiter.adapters.clone() } else { std::mem::take(&mut waiter.adapters) };
+        Some(Left { holder, adapters, held, stays })
     }
 
     /// After a gatherer of `holder` the first of anybody else comes, if there is one.

@@ -194,7 +194,7 @@ fn failure_of(error: &AdapterError) -> JobFailure {
     match error {
         AdapterError::TakenDown => JobFailure::TakenDown,
         AdapterError::TooLarge { needed_bytes, budget_bytes, .. }
-        | AdapterError::TogetherTooLarge { needed_bytes, budget_bytes } => {
+        | AdapterError::TogetherTooLarge { needed_bytes, budget_bytes, .. } => {
             too_large(*needed_bytes as u64, *budget_bytes as u64)
         }
         AdapterError::Source(SourceError::TooLarge { given_bytes, limit_bytes }) => {

@@ -29,6 +29,11 @@ pub(super) struct Room {
     pub(super) by_digest: HashMap<Digest, EntryId>,
     pub(super) totals: AdapterTotals,
     pub(super) disk_pace: DiskPace,
+    /// Pages that the KV side would have to leave for an adapter that waits for the device, as of the last look at the
+    /// queue.
+    pub(super) queue_wish: usize,
+    /// How often an entry has changed, or may have.
+    pub(super) num_changes: u64,
 }
 
 /// An idle adapter and what its eviction costs and frees.
@@ -47,10 +52,14 @@ impl Room {
             by_digest: HashMap::new(),
             totals: AdapterTotals::default(),
             disk_pace: DiskPace::default(),
+            queue_wish: 0,
+            num_changes: 0,
         }
     }
 
+    /// An entry, to change it. Who only looks asks `entries`, so that what was counted stays good.
     pub(super) fn entry(&mut self, id: EntryId) -> &mut AdapterEntry {
+        self.num_changes += 1;
         self.entries.get_mut(&id).expect("an entry stays while it has a user or a load works on it")
     }
 
@@ -58,7 +67,7 @@ impl Room {
     pub(super) fn admit_to_host(&mut self, id: EntryId, purpose: Purpose, now: Instant) -> bool {
         let State::WaitsForMemory(bytes) = self.entry(id).state else { return true };
         if purpose == Purpose::Prefetch && !self.has_room_ahead(bytes)
-            || !self.make_room(Tier::Host, id, bytes, purpose, now)
+            || !self.make_room(Tier::Host, bytes, 0, purpose, now)
         {
             return false;
         }
@@ -69,15 +78,15 @@ impl Room {
         true
     }
 
-    /// Moves a packed adapter to the device, making room if need be; false if there is none. True if it is not one that
-    /// could move.
-    pub(super) fn admit_to_device(&mut self, id: EntryId, purpose: Purpose, now: Instant) -> bool {
+    /// Moves a packed adapter to the device, making room if need be, so that `to_leave` bytes are left beside it or idle;
+    /// false if there is none. True if it is not one that could move.
+    pub(super) fn admit_to_device(&mut self, id: EntryId, purpose: Purpose, to_leave: usize, now: Instant) -> bool {
         let entry = self.entry(id);
         if !matches!(entry.state, State::Host(_)) {
             return true;
         }
         let bytes = entry.bytes;
-        while self.make_room(Tier::Device, id, bytes, purpose, now) {
+        while self.make_room(Tier::Device, bytes, to_leave, purpose, now) {
             if self.promote(id) {
                 return true;
             }
@@ -97,23 +106,21 @@ impl Room {
     }
 
     /// Evicts the least valuable adapters until `bytes` fit beside what they leave to others. Evicts none if that would
-    /// not be enough; should only pages be missing then, the KV side is asked for them.
-    fn make_room(&mut self, tier: Tier, id: EntryId, bytes: usize, purpose: Purpose, now: Instant) -> bool {
+    /// not be enough; should only pages be missing then, it is noted that the KV side is to be asked for them.
+    fn make_room(&mut self, tier: Tier, bytes: usize, to_leave: usize, purpose: Purpose, now: Instant) -> bool {
         let (used, budget) = match tier {
             Tier::Host => (self.totals.host_bytes, self.limits.host_bytes),
             Tier::Device => (self.totals.device_bytes, self.limits.device_bytes),
         };
         let mut missing_bytes = (used + bytes).saturating_sub(budget);
-        let (mut missing_pages, short_pages, wanted_pages) = match tier {
-            Tier::Host => (0, 0, 0),
+        let (mut missing_pages, wanted_pages) = match tier {
+            Tier::Host => (0, 0),
             Tier::Device => {
-                let to_leave = if purpose == Purpose::Request { self.to_leave(tier, id, bytes) } else { 0 };
-                let (available, wanted) =
-                    (self.memory.available(Side::Adapters), pages_for(bytes) + pages_for(to_leave));
-                (pages_for(bytes).saturating_sub(available), wanted.saturating_sub(available), wanted)
+                let missing = pages_for(bytes).saturating_sub(self.memory.available(Side::Adapters));
+                (missing, pages_for(bytes) + pages_for(to_leave))
             }
         };
-        if missing_bytes == 0 && short_pages == 0 {
+        if missing_bytes == 0 && missing_pages == 0 && self.pages_lacking(wanted_pages, 0) == 0 {
             return true;
         }
         let candidates = self.candidates(tier, purpose, now);
@@ -122,10 +129,11 @@ impl Room {
         if idle_bytes < missing_bytes {
             return false;
         }
-        if idle_pages < short_pages {
+        let lacking = self.pages_lacking(wanted_pages, idle_pages);
+        if lacking > 0 {
             if purpose == Purpose::Request {
                 // Once so many are there, evicting the idle ones makes up the rest.
-                self.ask_for(wanted_pages - idle_pages);
+                self.queue_wish = lacking;
             }
             return false;
         }
@@ -138,6 +146,12 @@ impl Room {
             missing_pages = missing_pages.saturating_sub(pages_for(one.bytes));
         }
         true
+    }
+
+    /// Pages that have to be free so that `wanted` are there with those that `idle` ones would leave; 0 if they are.
+    pub(super) fn pages_lacking(&self, wanted: usize, idle: usize) -> usize {
+        let lacking = wanted.saturating_sub(idle);
+        if lacking <= self.memory.available(Side::Adapters) { 0 } else { lacking }
     }
 
     /// Whether what nobody has asked for yet may take so much host memory for its load: not of the reserve.
@@ -194,6 +208,7 @@ impl Room {
 
     /// Moves a packed adapter to the device. False if its pages are not there.
     fn promote(&mut self, id: EntryId) -> bool {
+        self.num_changes += 1;
         let entry = self.entries.get_mut(&id).expect("who is promoted is on the books");
         let State::Host(packed) = &entry.state else { return true };
         if !self.memory.take(Side::Adapters, pages_for(entry.bytes)) {
@@ -217,6 +232,7 @@ impl Room {
     /// Gives an entry's memory back and forgets it.
     pub(super) fn remove(&mut self, id: EntryId) {
         self.demote(id);
+        self.num_changes += 1;
         if let Some(entry) = self.entries.remove(&id) {
             self.totals.host_bytes -= entry.bytes;
             if self.by_digest.get(&entry.digest) == Some(&id) {

@@ -16,15 +16,20 @@ use crate::adapters::entry::{AdapterEntry, EntryId, Holder};
 use crate::adapters::error::Tier;
 use crate::adapters::waiting::Turn;
 
-/// What is in use of one tier, and by whom.
-pub(super) struct InUse<'a> {
+/// What is in use of one tier, and by whom. It is good until something comes into use or out of it; what is idle may
+/// come and go.
+#[derive(Debug, PartialEq)]
+pub(super) struct InUse {
+    pub(super) tier: Tier,
     rules: Rules,
     /// Bytes in all.
     used: u64,
-    held: HashMap<&'a Holder, u64>,
-    /// Of it, what only holders of next to nothing use.
-    in_reserve: u64,
-    /// What such holders use, if others do too or not.
+    /// Pages in all.
+    pub(super) pages: usize,
+    held: HashMap<Holder, u64>,
+    /// What only holders of next to nothing use, with its bytes.
+    reserved: Vec<(EntryId, u64)>,
+    /// Bytes that such holders use, if others do too or not.
     near_reserve: u64,
 }
 
@@ -50,112 +55,132 @@ impl Room {
         usize::try_from(self.rules(tier).room(bytes as u64)).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn in_use(&self, tier: Tier) -> InUse<'_> {
+    pub(super) fn in_use(&self, tier: Tier) -> InUse {
         let rules = self.rules(tier);
-        let in_use = || self.entries.values().filter(|entry| entry.is_in_use(tier));
-        let mut held: HashMap<&Holder, u64> = HashMap::new();
-        for entry in in_use() {
-            entry.holders_in(tier).for_each(|holder| *held.entry(holder).or_default() += entry.bytes as u64);
+        let entries: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_in_use(tier)).collect();
+        let mut held: HashMap<Holder, u64> = HashMap::new();
+        for (_, entry) in &entries {
+            for holder in entry.holders_in(tier) {
+                match held.get_mut(holder) {
+                    Some(held) => *held += entry.bytes as u64,
+                    None => drop(held.insert(holder.clone(), entry.bytes as u64)),
+                }
+            }
         }
-        let (mut used, mut in_reserve, mut near_reserve) = (0, 0, 0);
-        for entry in in_use() {
+        let is_small = |holder: &Holder| held.get(holder).is_some_and(|held| *held <= rules.small);
+        let (mut used, mut pages, mut near_reserve, mut reserved) = (0, 0, 0, Vec::new());
+        for (id, entry) in entries {
             let bytes = entry.bytes as u64;
-            used += bytes;
-            let is_small = |holder: &Holder| held.get(holder).is_some_and(|held| *held <= rules.small);
+            (used, pages) = (used + bytes, pages + pages_for(entry.bytes));
             if entry.holders_in(tier).any(is_small) {
                 near_reserve += bytes;
             }
             if is_reserved(entry, tier, is_small) {
-                in_reserve += bytes;
+                reserved.push((*id, bytes));
             }
         }
-        InUse { rules, used, held, in_reserve: in_reserve.min(rules.reserve), near_reserve }
+        reserved.sort_unstable();
+        InUse { tier, rules, used, pages, held, reserved, near_reserve }
     }
 
     /// Whether one of those who wait for the adapter may have it in the tier beside what is in use, so that it can be
-    /// granted if there is room. The even parts are those of `waiting`, who wait there, and of those who hold; whoever
-    /// gathers is not held to one, since others may wait for what it has gathered.
+    /// granted if there is room; returns how many bytes have to be left for others then. The even parts are those of
+    /// `waiting`, who wait there, and of those who hold; whoever gathers is not held to one, since others may wait for
+    /// what it has gathered.
     pub(super) fn may_have(
         &self,
-        tier: Tier,
+        in_use: &InUse,
         id: EntryId,
         bytes: usize,
         waiting: &HashSet<Holder>,
         turn: Turn,
-    ) -> Result<(), Cause> {
-        let Some(entry) = self.entries.get(&id) else { return Ok(()) };
-        let (in_use, nobody) = (self.in_use(tier), HashSet::new());
+    ) -> Result<usize, Cause> {
+        let Some(entry) = self.entries.get(&id) else { return Ok(0) };
+        let nobody = HashSet::new();
         let waiting = if turn == Turn::Gathering { &nobody } else { waiting };
-        let mut cause = Cause::Share;
-        for holder in entry.holders_in(tier) {
-            match in_use.check(holder, &[(entry, bytes)], tier, waiting) {
-                Ok(()) if turn != Turn::Passing || in_use.leaves_the_rest(holder, bytes) => return Ok(()),
+        let ids = BTreeSet::from([id]);
+        let (mut cause, mut to_leave) = (Cause::Share, None);
+        for holder in entry.holders_in(in_use.tier) {
+            match in_use.check(holder, &[(entry, bytes)], waiting) {
+                Ok(()) if turn != Turn::Passing || in_use.leaves_the_rest(holder, bytes) => {
+                    let left = self.left_by(in_use, holder, &ids, bytes);
+                    to_leave = Some(to_leave.map_or(left, |least: usize| least.min(left)));
+                }
                 Ok(()) => cause = Cause::Full,
                 Err(refusal) if refusal.cause == Cause::Full => cause = Cause::Full,
                 Err(_) => {}
             }
         }
-        Err(cause)
+        to_leave.ok_or(cause)
+    }
+
+    /// Those who wait for the adapter as well and may not have it beside what is in use, where it comes because another
+    /// may, who leaves so many bytes. That one is never among them.
+    pub(super) fn left_out(&self, in_use: &InUse, id: EntryId, bytes: usize, to_leave: usize) -> Vec<Holder> {
+        let Some(entry) = self.entries.get(&id) else { return Vec::new() };
+        if entry.holders.len() == 1 {
+            return Vec::new();
+        }
+        let (nobody, ids) = (HashSet::new(), BTreeSet::from([id]));
+        let idle_pages = self.idle_pages(&ids);
+        let has_pages = |holder: &Holder| {
+            let left = self.left_by(in_use, holder, &ids, bytes);
+            let wanted = pages_for(bytes) + pages_for(left);
+            in_use.tier == Tier::Host || left <= to_leave || self.pages_lacking(wanted, idle_pages) == 0
+        };
+        let may = |holder: &Holder| in_use.check(holder, &[(entry, bytes)], &nobody).is_ok() && has_pages(holder);
+        entry.holders_in(in_use.tier).filter(|holder| !may(holder)).cloned().collect()
     }
 
     /// Whether `holder` may begin to use all of these adapters at once, as far as they are in memory.
-    pub(super) fn may_use(&self, tier: Tier, holder: &Holder, ids: &BTreeSet<EntryId>) -> bool {
-        let entries = ids.iter().filter_map(|id| self.entries.get(id)).filter(|entry| entry.is_in(tier));
+    pub(super) fn may_use(&self, in_use: &InUse, holder: &Holder, ids: &BTreeSet<EntryId>) -> bool {
+        let entries = ids.iter().filter_map(|id| self.entries.get(id)).filter(|entry| entry.is_in(in_use.tier));
         let entries: Vec<_> = entries.map(|entry| (entry, entry.bytes)).collect();
-        self.in_use(tier).check(holder, &entries, tier, &HashSet::new()).is_ok()
+        in_use.check(holder, &entries, &HashSet::new()).is_ok()
     }
 
-    /// Pages that have to come free before `holder` may begin to use an adapter that is on the device; 0 if it may now.
-    /// It has to leave the reserve like whoever brings an adapter there: K and V may have all that is neither in use nor
-    /// kept from them, and then what is idle lies in the reserve and is all of it.
-    pub(super) fn wanted_beside(&self, holder: &Holder, id: EntryId) -> usize {
-        let Some(entry) = self.entries.get(&id) else { return 0 };
-        if !entry.is_in(Tier::Device) || entry.holders_in(Tier::Device).any(|other| other == holder) {
+    /// Pages that have to come free before `holder` may begin to use all of these adapters, as far as they are on the
+    /// device; 0 if it may now. It has to leave the reserve like whoever brings an adapter there: K and V may have all
+    /// that is neither in use nor kept from them, and then what is idle lies in the reserve and is all of it.
+    pub(super) fn wanted_beside(&self, in_use: &InUse, holder: &Holder, ids: &BTreeSet<EntryId>) -> usize {
+        let uses = |entry: &AdapterEntry| entry.holders_in(Tier::Device).any(|other| other == holder);
+        let is_new = |entry: &&AdapterEntry| entry.is_in(Tier::Device) && !uses(entry);
+        let bytes: usize =
+            ids.iter().filter_map(|id| self.entries.get(id)).filter(is_new).map(|entry| entry.bytes).sum();
+        if bytes == 0 {
             return 0;
         }
-        let to_leave = self.left_by(holder, &self.in_use(Tier::Device), Tier::Device, id, entry.bytes);
-        let idle = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_evictable(Tier::Device));
-        let idle_pages: usize = idle.map(|(_, entry)| pages_for(entry.bytes)).sum();
-        let wanted = pages_for(to_leave).saturating_sub(idle_pages);
-        if wanted <= self.memory.available(Side::Adapters) { 0 } else { wanted }
+        let to_leave = self.left_by(in_use, holder, ids, bytes);
+        self.pages_lacking(pages_for(to_leave), self.idle_pages(ids))
     }
 
-    /// Whether what `holder` begins to use there is taken from the reserve, so that nobody who waits is overtaken.
-    pub(super) fn is_in_reserve(&self, tier: Tier, holder: &Holder, entry: &AdapterEntry) -> bool {
-        self.in_use(tier).leaves_the_rest(holder, entry.bytes)
+    /// Pages of what is idle on the device, but for these.
+    fn idle_pages(&self, but_for: &BTreeSet<EntryId>) -> usize {
+        let is_idle = |id: &EntryId, entry: &AdapterEntry| !but_for.contains(id) && entry.is_evictable(Tier::Device);
+        self.entries.iter().filter(|(id, entry)| is_idle(id, entry)).map(|(_, entry)| pages_for(entry.bytes)).sum()
     }
 
-    /// What has to be left for others where an adapter comes that takes so many bytes.
-    pub(super) fn to_leave(&self, tier: Tier, id: EntryId, bytes: usize) -> usize {
-        let in_use = self.in_use(tier);
-        let Some(entry) = self.entries.get(&id) else { return 0 };
-        let holders = entry.holders_in(tier);
-        holders.map(|holder| self.left_by(holder, &in_use, tier, id, bytes)).min().unwrap_or_default()
-    }
-
-    /// What `holder` leaves for others, if it has so many bytes more: the reserve, as far as others do not use it, unless
-    /// it is for itself.
-    fn left_by(&self, holder: &Holder, in_use: &InUse<'_>, tier: Tier, id: EntryId, bytes: usize) -> usize {
+    /// What `holder` leaves for others, if it has these with so many bytes more: the reserve, as far as others do not
+    /// use it, unless it is for itself.
+    fn left_by(&self, in_use: &InUse, holder: &Holder, ids: &BTreeSet<EntryId>, bytes: usize) -> usize {
         if in_use.is_small_with(holder, bytes) {
             return 0;
         }
-        let is_small = |other: &Holder| other != holder && in_use.held(other) <= in_use.rules.small;
-        let others = self.entries.iter().filter(|(other, entry)| **other != id && entry.is_in_use(tier));
-        let reserved = others.filter(|(_, entry)| is_reserved(entry, tier, is_small));
-        let reserved: u64 = reserved.map(|(_, entry)| entry.bytes as u64).sum();
+        let has = |entry: &AdapterEntry| entry.holders_in(in_use.tier).any(|other| other == holder);
+        let uses = |id: &EntryId| self.entries.get(id).is_some_and(has);
+        let of_others = in_use.reserved.iter().filter(|(id, _)| !ids.contains(id) && !uses(id));
+        let reserved: u64 = of_others.map(|(_, bytes)| bytes).sum();
         usize::try_from(in_use.rules.reserve.saturating_sub(reserved)).unwrap_or(usize::MAX)
     }
 
-    /// Keeps the reserve from K and V, as far as they have left it: it lies beside what is in use.
-    pub(super) fn keep_the_reserve(&self) {
-        let in_use = self.entries.values().filter(|entry| entry.is_in_use(Tier::Device));
-        let pages: usize = in_use.map(|entry| pages_for(entry.bytes)).sum();
-        let reserve = usize::try_from(self.rules(Tier::Device).reserve).unwrap_or(usize::MAX);
-        self.memory.keep(Side::Adapters, pages + pages_for(reserve));
+    /// Keeps the reserve from K and V, as far as they have left it: it lies beside what is in use of the device.
+    pub(super) fn keep_the_reserve(&self, in_use: &InUse) {
+        let reserve = usize::try_from(in_use.rules.reserve).unwrap_or(usize::MAX);
+        self.memory.keep(Side::Adapters, in_use.pages + pages_for(reserve));
     }
 }
 
-impl InUse<'_> {
+impl InUse {
     /// What a holder has.
     pub(super) fn held(&self, holder: &Holder) -> u64 {
         self.held.get(holder).copied().unwrap_or_default()
@@ -166,9 +191,9 @@ impl InUse<'_> {
         &self,
         holder: &Holder,
         entries: &[(&AdapterEntry, usize)],
-        tier: Tier,
         waiting: &HashSet<Holder>,
     ) -> Result<(), Refusal> {
+        let tier = self.tier;
         let held = self.held(holder);
         let has = |entry: &AdapterEntry| entry.is_in_use(tier) && entry.holders_in(tier).any(|other| other == holder);
         let new = || entries.iter().filter(|(entry, _)| held == 0 || !has(entry));
@@ -185,7 +210,8 @@ impl InUse<'_> {
             true => (self.used, sum(&|entry| entry.is_in_use(tier))),
             false => {
                 let is_counted = |entry: &AdapterEntry| entry.is_in_use(tier) && !is_reserved(entry, tier, is_small);
-                (self.used - self.in_reserve, sum(&is_counted))
+                let in_reserve: u64 = self.reserved.iter().map(|(_, bytes)| bytes).sum();
+                (self.used - in_reserve.min(self.rules.reserve), sum(&is_counted))
             }
         };
         let used = used.saturating_sub(counted);
@@ -199,7 +225,7 @@ impl InUse<'_> {
         if others.is_empty() {
             return self.rules.room(held);
         }
-        let that_hold = self.held.keys().filter(|other| **other != holder && !others.contains(**other)).count();
+        let that_hold = self.held.keys().filter(|other| *other != holder && !others.contains(other)).count();
         self.rules.even_part(held, 1 + others.len() + that_hold)
     }
 
@@ -207,8 +233,9 @@ impl InUse<'_> {
         self.held(holder) + bytes as u64 <= self.rules.small
     }
 
-    /// Whether these bytes come out of the reserve, and so leave all that is not part of it.
-    fn leaves_the_rest(&self, holder: &Holder, bytes: usize) -> bool {
+    /// Whether these bytes come out of the reserve, and so leave all that is not part of it: nobody who waits for that is
+    /// overtaken.
+    pub(super) fn leaves_the_rest(&self, holder: &Holder, bytes: usize) -> bool {
         self.is_small_with(holder, bytes) && self.near_reserve + bytes as u64 <= self.rules.reserve
     }
 }

@@ -1,5 +1,6 @@
 //! The books of the tiers, moved by hand.
 
+mod cost;
 mod shares;
 
 use proptest::prelude::*;
@@ -7,7 +8,7 @@ use souk_engine::device_memory::{MemoryConfig, PAGE_BYTES, Side, SideLimits, pag
 use souk_protocol::TenantId;
 
 use super::super::samples::ample_memory;
-use super::super::waiting::RequestId;
+use super::super::waiting::{MAX_OVERTAKES, RequestId};
 use super::*;
 
 fn limits(device_bytes: usize, host_bytes: usize) -> AdapterLimits {
@@ -26,7 +27,7 @@ fn adapter(index: usize, size_bytes: usize) -> Arc<PackedAdapter> {
 
 /// The index of each digest, up to as many as a test has.
 fn index_of(wanted: &Digest) -> usize {
-    (0..100).find(|index| digest(*index) == *wanted).expect("tests have few adapters")
+    (0..10_000).find(|index| digest(*index) == *wanted).expect("tests have few adapters")
 }
 
 /// A residency with the loads and users that a store would run, moved by hand.
@@ -36,6 +37,7 @@ struct Sim {
     sizes: Vec<usize>,
     loads: Vec<(EntryId, usize)>,
     users: Vec<User>,
+    gatherers: Vec<Gatherer>,
 }
 
 struct User {
@@ -48,6 +50,15 @@ struct User {
     lease: Option<Arc<DeviceAdapter>>,
 }
 
+/// A request for several adapters.
+struct Gatherer {
+    request: RequestId,
+    digests: Vec<Digest>,
+    holder: Holder,
+    /// Empty until it is granted.
+    leases: Vec<Granted>,
+}
+
 impl Sim {
     fn new(limits: AdapterLimits, sizes: &[usize]) -> Self {
         Self::in_pool(limits, ample_memory(), sizes)
@@ -55,7 +66,8 @@ impl Sim {
 
     fn in_pool(limits: AdapterLimits, memory: DeviceMemory, sizes: &[usize]) -> Self {
         let residency = Residency::new(limits, memory);
-        Self { residency, now: Instant::now(), sizes: sizes.to_vec(), loads: Vec::new(), users: Vec::new() }
+        let (sizes, loads, users, gatherers) = (sizes.to_vec(), Vec::new(), Vec::new(), Vec::new());
+        Self { residency, now: Instant::now(), sizes, loads, users, gatherers }
     }
 
     /// A request of one tenant comes, and looks once.
@@ -141,6 +153,35 @@ impl Sim {
         }
     }
 
+    /// A request of this tenant for several adapters comes, and looks once.
+    fn gather_as(&mut self, tenant: &str, indices: &[usize]) {
+        let holder = Some(TenantId::from_stored(tenant));
+        let digests: Vec<Digest> = indices.iter().map(|index| digest(*index)).collect();
+        let request = self.residency.ask(digests.len(), &holder, self.now);
+        self.gatherers.push(Gatherer { request, digests, holder, leases: Vec::new() });
+        self.poll_gatherer(self.gatherers.len() - 1);
+    }
+
+    /// A gatherer that waits looks again; one that is refused goes away.
+    fn poll_gatherer(&mut self, at: usize) {
+        let Gatherer { request, digests, leases, .. } = &mut self.gatherers[at];
+        if !leases.is_empty() {
+            return;
+        }
+        let polled = self.residency.poll(*request, digests, self.now);
+        match polled {
+            Ok(granted) => *leases = granted.unwrap_or_default(),
+            Err(_) => self.release_gatherer(at),
+        }
+        self.begin_loads();
+    }
+
+    fn release_gatherer(&mut self, at: usize) {
+        let Gatherer { request, holder, leases, .. } = self.gatherers.swap_remove(at);
+        self.residency.cancel(request, self.now);
+        leases.iter().for_each(|(id, _)| self.residency.release(*id, &holder, self.now));
+    }
+
     /// Joins, loads and leases in one go, and gives the lease back.
     fn use_once(&mut self, index: usize) {
         self.join(index).unwrap();
@@ -170,28 +211,41 @@ impl Sim {
         assert!(totals.device_bytes <= limits.device_bytes);
         let pages: usize = entries.values().filter(on_device).map(|entry| pages_for(entry.bytes)).sum();
         assert_eq!(memory.used(Side::Adapters), pages, "the pool and the books agree");
-        for user in &self.users {
-            let Some(lease) = &user.lease else { continue };
-            let State::Device(resident) = &entries[&user.id].state else { panic!("a leased adapter was evicted") };
+        for (counted, tier) in self.residency.counted.iter().zip([Tier::Host, Tier::Device]) {
+            let is_valid = |at: u64| at == self.residency.room.num_changes;
+            let counted = counted.as_ref().filter(|(at, _)| is_valid(*at));
+            let is_so = counted.is_none_or(|(_, counted)| **counted == self.residency.room.in_use(tier));
+            assert!(is_so, "what was counted is not so any more");
+        }
+        let leases = self.users.iter().filter_map(|user| user.lease.as_ref().map(|lease| (&user.id, lease)));
+        let gathered = self.gatherers.iter().flat_map(|gatherer| &gatherer.leases).map(|(id, lease)| (id, lease));
+        for (id, lease) in leases.chain(gathered) {
+            let State::Device(resident) = &entries[id].state else { panic!("a leased adapter was evicted") };
             assert!(Arc::ptr_eq(lease, &resident.on_device));
         }
     }
 
     /// Every load ends and every lease is given back: then every user must be served or refused.
     fn drain(&mut self) {
-        for _ in 0..10 * (self.users.len() + self.loads.len() + 1) {
+        for _ in 0..10 * (self.users.len() + self.gatherers.len() + self.loads.len() + 1) {
             for at in (0..self.loads.len()).rev() {
                 self.step_load(at, None);
             }
             for at in (0..self.users.len()).rev() {
                 self.poll(at);
             }
+            (0..self.gatherers.len()).rev().for_each(|at| self.poll_gatherer(at));
             self.check();
+            let is_leased = |at: &usize| !self.gatherers[*at].leases.is_empty();
+            for at in (0..self.gatherers.len()).rev().filter(is_leased).collect::<Vec<_>>() {
+                self.release_gatherer(at);
+            }
             for at in (0..self.users.len()).rev().filter(|at| self.users[*at].lease.is_some()).collect::<Vec<_>>() {
                 self.release(at);
             }
         }
-        assert!(self.users.is_empty() && self.loads.is_empty(), "somebody waits for ever");
+        let is_done = self.users.is_empty() && self.gatherers.is_empty() && self.loads.is_empty();
+        assert!(is_done, "somebody waits for ever");
         assert!(self.residency.waiting.is_empty(), "something is left: {:?}", self.residency.waiting);
     }
 }
@@ -199,6 +253,9 @@ impl Sim {
 #[derive(Clone, Debug)]
 enum Action {
     Join(u8, usize),
+    Gather(u8, Vec<usize>),
+    PollGatherer(usize),
+    ReleaseGatherer(usize),
     StepLoad(usize),
     FailLoad(usize),
     Poll(usize),
@@ -214,6 +271,9 @@ enum Action {
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         4 => (0u8..3, 0usize..6).prop_map(|(tenant, index)| Action::Join(tenant, index)),
+        1 => (0u8..3, prop::collection::vec(0usize..6, 2..4)).prop_map(|(tenant, all)| Action::Gather(tenant, all)),
+        2 => any::<usize>().prop_map(Action::PollGatherer),
+        1 => any::<usize>().prop_map(Action::ReleaseGatherer),
         5 => any::<usize>().prop_map(Action::StepLoad),
         1 => any::<usize>().prop_map(Action::FailLoad),
         5 => any::<usize>().prop_map(Action::Poll),
@@ -246,6 +306,11 @@ proptest! {
         for action in actions {
             match action {
                 Action::Join(tenant, index) => drop(sim.join_as(&tenant.to_string(), index)),
+                Action::Gather(tenant, indices) => sim.gather_as(&tenant.to_string(), &indices),
+                Action::PollGatherer(at) if !sim.gatherers.is_empty() => sim.poll_gatherer(at % sim.gatherers.len()),
+                Action::ReleaseGatherer(at) if !sim.gatherers.is_empty() => {
+                    sim.release_gatherer(at % sim.gatherers.len());
+                }
                 Action::StepLoad(at) if !sim.loads.is_empty() => sim.step_load(at % sim.loads.len(), None),
                 Action::FailLoad(at) if !sim.loads.is_empty() => {
                     sim.step_load(at % sim.loads.len(), Some(AdapterError::Stopped));

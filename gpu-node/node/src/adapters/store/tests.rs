@@ -378,7 +378,7 @@ async fn adapters_that_never_fit_side_by_side_are_refused_at_once_with_the_numbe
     let (store, _, digests) = store_of(4, 100, limits);
     let refused = store.acquire_all(&tenant(), &digests[2..4]).await.unwrap_err();
     assert!(
-        matches!(refused, AdapterError::TogetherTooLarge { needed_bytes, budget_bytes }
+        matches!(refused, AdapterError::TogetherTooLarge { needed_bytes, tier: super::super::Tier::Device, budget_bytes }
             if needed_bytes == 7 * SIZE_PER_RANK && budget_bytes == 6 * SIZE_PER_RANK),
         "{refused}"
     );

@@ -108,7 +108,8 @@ impl Model {
         }
         if !self.waiting.adapters(id).is_empty() {
             let adapters = &self.adapters;
-            if self.waiting.hold(id, |id| adapters[id.0 as usize].is_in_memory()) {
+            if self.waiting.may_hold(id, |id| adapters[id.0 as usize].is_in_memory()) {
+                self.waiting.hold(id);
                 for index in &wanted {
                     self.adapters[*index].holds += 1;
                     self.waiting.queue(Tier::Device, EntryId(*index as u64));
