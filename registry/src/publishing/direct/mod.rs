@@ -226,11 +226,7 @@ impl Registry {
         ];
         match (number, digest, wrong.into_iter().flatten().collect::<Vec<_>>()) {
             (Ok(number), Ok(digest), wrong) if wrong.is_empty() => Ok((number, digest)),
-            (_, _, wrong) => Err(RegistryError::BadRequest {
-                code: "invalid_fields",
-                detail: format!("the body has {} invalid field(s)", wrong.len()),
-                findings: wrong,
-            }),
+            (_, _, wrong) => Err(RegistryError::invalid(wrong)),
         }
     }
 
