@@ -94,3 +94,16 @@ async fn push_straight_to_the_bucket(stack: &Stack, server: &S3Server) {
     let question = json!({ "model": "admin/sarcasm@1.1.0", "prompt": "Oh great", "max_tokens": 2 });
     assert_eq!(stack.post("/v1/completions", &question).await.0, 200);
 }
+
+#[tokio::test]
+async fn where_objects_are_in_a_folder_a_push_says_so_before_it_reads_the_weights() {
+    let stack = Stack::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    // A file that nobody can read.
+    std::os::unix::fs::symlink("/proc/self/mem", folder.path().join("adapter_model.safetensors")).unwrap();
+    let push = ["push", folder.path().to_str().unwrap(), "admin/sarcasm@1.0.0", "--direct", "always"];
+    let refused = stack.souk_output(&push);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("leave out `--direct`"), "{told}");
+}

@@ -95,7 +95,8 @@ impl<'a> Sending<'a> {
         bar: ProgressBar,
     ) -> anyhow::Result<Option<Self>> {
         let uploads = format!("/registry/v1/adapters/{}/uploads", reference.name);
-        let mut known = known(client, &uploads).await?;
+        // Before the file is read, which takes a while for a large one.
+        let Some(mut known) = known(client, &uploads).await? else { return Ok(None) };
         known.retain(|upload| upload.version == version);
         let (digest, size_bytes) = digest_of(weights).await?;
         let (same, others): (Vec<_>, Vec<_>) =
@@ -221,27 +222,23 @@ impl<'a> Sending<'a> {
     }
 }
 
-/// The uploads that can still be completed; none where the server has no such routes.
-async fn known(client: &Client, uploads: &str) -> anyhow::Result<Vec<Upload>> {
+/// The uploads that can still be completed; `None`: the server's objects are in a folder, or it has no such routes.
+async fn known(client: &Client, uploads: &str) -> anyhow::Result<Option<Vec<Upload>>> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
         let request = client.request(Method::GET, &format!("{uploads}?limit=100{cursor}"));
         let answer = request.send().await.context("cannot reach the server")?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => return Ok(found),
-            status if !status.is_success() => {
-                bail!("{}", explain(status, &answer.text().await.unwrap_or_default()));
-            }
-            _ => {}
+        if !answer.status().is_success() {
+            return Refusal::read(answer).await.unless_unavailable();
         }
         let page: Page = answer.json().await.context("the server's answer is not understood")?;
         found.extend(page.data);
-        let Some(next) = page.next_cursor else { return Ok(found) };
+        let Some(next) = page.next_cursor else { return Ok(Some(found)) };
         cursor = format!("&cursor={next}");
     }
 }
 
-/// `None`: the server's objects are in a folder, or it has no such routes.
+/// `None` as for [`known`]: an older server lists no uploads where its objects are in a folder.
 async fn begin(
     client: &Client,
     uploads: &str,
@@ -254,11 +251,7 @@ async fn begin(
     if answer.status().is_success() {
         return Ok(Some(answer.json().await.context("the server's answer is not understood")?));
     }
-    let refusal = Refusal::read(answer).await;
-    if refusal.code == "direct_uploads_unavailable" || refusal.status == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    bail!("{}", explain(refusal.status, &refusal.text))
+    Refusal::read(answer).await.unless_unavailable()
 }
 
 /// SHA-256 and length of a file.
@@ -290,6 +283,14 @@ impl Refusal {
         let text = answer.text().await.unwrap_or_default();
         let body = serde_json::from_str::<Value>(&text).unwrap_or_default();
         Self { status, code: body["code"].as_str().unwrap_or_default().to_owned(), text }
+    }
+
+    /// `None` where the server takes no such uploads, and what it says otherwise.
+    fn unless_unavailable<T>(self) -> anyhow::Result<Option<T>> {
+        if self.code == "direct_uploads_unavailable" || self.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        bail!("{}", explain(self.status, &self.text))
     }
 
     /// Others wait, or the server cannot do it now; or an earlier try of ours still runs.

@@ -122,6 +122,8 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<DirectDetails>, RegistryError> {
         let adapter = self.adapter_for(principal, Action::ListUploads, owner, name).await?;
+        // Who asks before it begins one learns here that there is none to begin.
+        self.direct()?;
         let limit = slice.with_one_more();
         let rows = direct_uploads::list(&self.db, &adapter.id, slice.after, limit).await?;
         Ok(rows.into_iter().map(|row| DirectDetails { row, progress: None }).collect())
