@@ -88,8 +88,12 @@ async fn push_straight_to_the_bucket(stack: &Stack, server: &S3Server) {
     let refused = push("admin/sarcasm@1.1.0", &[]).await.unwrap();
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("`--start-over`"), "{told}");
-    let pushed = push("admin/sarcasm@1.1.0", &["--start-over"]).await.unwrap();
-    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    // Nor is one of the same weights gone on with by who starts over.
+    begin("1.2.0", &weights).await;
+    for reference in ["admin/sarcasm@1.1.0", "admin/sarcasm@1.2.0"] {
+        let pushed = push(reference, &["--start-over"]).await.unwrap();
+        assert!(pushed.status.success(), "{reference}: {}", String::from_utf8_lossy(&pushed.stderr));
+    }
     assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
     let question = json!({ "model": "admin/sarcasm@1.1.0", "prompt": "Oh great", "max_tokens": 2 });
     assert_eq!(stack.post("/v1/completions", &question).await.0, 200);

@@ -96,19 +96,17 @@ impl<'a> Sending<'a> {
     ) -> anyhow::Result<Option<Self>> {
         let uploads = format!("/registry/v1/adapters/{}/uploads", reference.name);
         // Before the file is read, which takes a while for a large one.
-        let Some(mut known) = known(client, &uploads).await? else { return Ok(None) };
-        known.retain(|upload| upload.version == version);
+        let Some(known) = known(client, &uploads).await? else { return Ok(None) };
         let (digest, size_bytes) = digest_of(weights).await?;
-        let (same, others): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|upload| upload.digest == digest && upload.size_bytes == size_bytes);
-        let found = same.into_iter().next().filter(|_| !start_over);
-        for other in others {
-            ensure!(
-                start_over,
-                "{reference} is being uploaded with other weights (upload {}); `--start-over` ends that and begins anew",
-                other.id
-            );
-            client.send(client.request(Method::DELETE, &format!("{uploads}/{}", other.id))).await?;
+        // A number is reserved by one upload at a time.
+        let mut found = known.into_iter().find(|upload| upload.version == version);
+        if let Some(earlier) = found.take_if(|_| start_over) {
+            client.send(client.request(Method::DELETE, &format!("{uploads}/{}", earlier.id))).await?;
+        }
+        if let Some(other) = found.as_ref().filter(|upload| upload.digest != digest || upload.size_bytes != size_bytes)
+        {
+            let id = &other.id;
+            bail!("{reference} is being uploaded with other weights (upload {id}); `--start-over` ends that and begins anew");
         }
         let upload = match found {
             Some(upload) => upload,
