@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
+use reqwest::Method;
 use reqwest::multipart::Form;
-use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -17,15 +16,12 @@ use souk_protocol::{AdapterRef, Digest};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::client::{Client, explain};
+use super::tries::{Failed, Refusal, kept, retry, understood};
+use crate::client::Client;
 use crate::terminal;
 
 /// Parts that are on their way at once. Each is in memory meanwhile: 8 MiB by the server's default.
 const AT_ONCE: usize = 4;
-/// How often a part or the completion is tried.
-const TRIES: u32 = 6;
-/// Before the first repetition; doubled for each further one.
-const PAUSE: Duration = Duration::from_millis(500);
 /// What to do where it was not completed.
 const GO_ON: &str = "the upload was not completed; give the same command again to go on with it";
 /// Bytes that are read at a time to be hashed.
@@ -106,7 +102,9 @@ impl<'a> Sending<'a> {
         if let Some(other) = found.as_ref().filter(|upload| upload.digest != digest || upload.size_bytes != size_bytes)
         {
             let id = &other.id;
-            bail!("{reference} is being uploaded with other weights (upload {id}); `--start-over` ends that and begins anew");
+            bail!(
+                "{reference} is being uploaded with other weights (upload {id}); `--start-over` ends that and begins anew"
+            );
         }
         let upload = match found {
             Some(upload) => upload,
@@ -142,73 +140,47 @@ impl<'a> Sending<'a> {
     /// Makes the version of it. `form` makes the small parts, once for each try.
     pub(super) async fn complete(&self, form: impl AsyncFn() -> anyhow::Result<Form>) -> anyhow::Result<Value> {
         let path = format!("{}/complete", self.path);
-        let mut pause = PAUSE;
-        for is_last in (1..=TRIES).map(|number| number == TRIES) {
+        retry(async || {
             // With one key for all tries, so that a lost answer is heard again.
             let request = self.client.request(Method::POST, &path).header("idempotency-key", &self.upload.id);
-            match request.multipart(form().await?).send().await {
-                Ok(answer) if answer.status().is_success() => {
-                    return answer.json().await.context("the server's answer is not understood");
-                }
-                Ok(answer) => {
-                    let refusal = Refusal::read(answer).await;
-                    if is_last || !refusal.may_be_tried_again() {
-                        bail!("{}", explain(refusal.status, &refusal.text));
-                    }
-                }
-                Err(error) if is_last => return Err(error).context(GO_ON),
-                Err(_) => {}
+            let request = request.multipart(form().await.map_err(Failed::finally)?);
+            match request.send().await {
+                Ok(answer) => understood(answer).await,
+                Err(error) => Err(Failed::for_now(anyhow::Error::new(error).context(GO_ON))),
             }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        bail!("{GO_ON}")
+        })
+        .await
     }
 
     async fn send_part(&self, number: u64, known: Option<String>) -> anyhow::Result<()> {
         let bytes = self.read(number).await?;
         let digest = Digest::of(&bytes).to_string();
         let len = bytes.len() as u64;
-        let bytes = bytes::Bytes::from(bytes);
-        let mut pause = PAUSE;
-        for is_last in (1..=TRIES).map(|number| number == TRIES) {
-            if known.as_deref() == Some(digest.as_str()) {
-                break;
-            }
+        if known.as_deref() != Some(digest.as_str()) {
+            let bytes = bytes::Bytes::from(bytes);
             // Asked for anew each time: one that has expired is no use.
-            let failed = match self.address(number, &digest).await {
-                Ok(address) => match self.put(&address, bytes.clone()).await {
-                    Ok(()) => break,
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            if is_last {
-                return Err(failed);
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            retry(async || self.put(&self.address(number, &digest).await?, bytes.clone()).await).await?;
         }
         self.bar.inc(len);
         Ok(())
     }
 
-    async fn address(&self, number: u64, digest: &str) -> anyhow::Result<Address> {
+    async fn address(&self, number: u64, digest: &str) -> Result<Address, Failed> {
         let asked = json!({ "parts": [{ "number": number, "digest": digest }] });
         let request = self.client.request(Method::POST, &format!("{}/parts", self.path)).json(&asked);
-        let addresses: Addresses = self.client.json(request).await?;
-        addresses.data.into_iter().next().context("the server's answer has no address")
+        let answer = request.send().await.context("cannot reach the server").map_err(Failed::for_now)?;
+        let addresses: Addresses = understood(answer).await?;
+        let address = addresses.data.into_iter().next().context("the server's answer has no address");
+        address.map_err(Failed::finally)
     }
 
-    async fn put(&self, address: &Address, bytes: bytes::Bytes) -> anyhow::Result<()> {
+    async fn put(&self, address: &Address, bytes: bytes::Bytes) -> Result<(), Failed> {
         let mut request = self.store.put(&address.url).body(bytes);
         for (name, value) in address.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
             request = request.header(name, value);
         }
-        let answer = request.send().await.context("cannot reach the object store")?;
-        let status = answer.status();
-        ensure!(status.is_success(), "the object store answered {status}: {}", shown(&answer.text().await?));
-        Ok(())
+        let answer = request.send().await.context("cannot reach the object store").map_err(Failed::for_now)?;
+        kept(answer).await
     }
 
     async fn read(&self, number: u64) -> anyhow::Result<Vec<u8>> {
@@ -266,39 +238,4 @@ async fn digest_of(path: &Path) -> anyhow::Result<(String, u64)> {
             }
         }
     }
-}
-
-/// An answer that is no success.
-struct Refusal {
-    status: StatusCode,
-    code: String,
-    text: String,
-}
-
-impl Refusal {
-    async fn read(answer: Response) -> Self {
-        let status = answer.status();
-        let text = answer.text().await.unwrap_or_default();
-        let body = serde_json::from_str::<Value>(&text).unwrap_or_default();
-        Self { status, code: body["code"].as_str().unwrap_or_default().to_owned(), text }
-    }
-
-    /// `None` where the server takes no such uploads, and what it says otherwise.
-    fn unless_unavailable<T>(self) -> anyhow::Result<Option<T>> {
-        if self.code == "direct_uploads_unavailable" || self.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        bail!("{}", explain(self.status, &self.text))
-    }
-
-    /// Others wait, or the server cannot do it now; or an earlier try of ours still runs.
-    fn may_be_tried_again(&self) -> bool {
-        self.status.is_server_error()
-            || self.status == StatusCode::TOO_MANY_REQUESTS
-            || ["upload_in_progress", "idempotency_in_flight"].contains(&self.code.as_str())
-    }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(300).collect()
 }
