@@ -109,7 +109,7 @@ fn show_link(of: &MembersOf, made: &Value, note: &str) -> anyhow::Result<()> {
 }
 
 fn row(member: &Value) -> Vec<String> {
-    let text = |field: &str| terminal::plain(member.get(field).and_then(Value::as_str).unwrap_or_default());
+    let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let since = text("joined_at").chars().take(10).collect();
     vec![text("person"), text("role"), text("email"), text("name"), since]
 }
