@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use futures::stream::TryChunksError;
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use indicatif::ProgressBar;
 use reqwest::Method;
 use reqwest::multipart::Form;
@@ -20,7 +22,8 @@ use super::tries::{Failed, Refusal, kept, retry, understood};
 use crate::client::Client;
 use crate::terminal;
 
-/// Parts that are on their way at once. Each is in memory meanwhile: 8 MiB by the server's default.
+/// Parts that are on their way at once, and of which the addresses are asked for together. Those and the next ones are in
+/// memory meanwhile: each is 8 MiB by the server's default.
 const AT_ONCE: usize = 4;
 /// What to do where it was not completed.
 const GO_ON: &str = "the upload was not completed; give the same command again to go on with it";
@@ -57,6 +60,7 @@ struct Addresses {
 
 #[derive(Deserialize)]
 struct Address {
+    number: u64,
     url: String,
     headers: HashMap<String, String>,
 }
@@ -65,6 +69,14 @@ struct Address {
 struct Page {
     data: Vec<Upload>,
     next_cursor: Option<String>,
+}
+
+/// A part that is to be sent.
+struct Part {
+    /// From 1.
+    number: u64,
+    digest: String,
+    bytes: Bytes,
 }
 
 /// Weights that are being sent, or were.
@@ -130,11 +142,21 @@ impl<'a> Sending<'a> {
             let (there, all) = (arrived.len(), self.upload.num_parts);
             terminal::note(&format!("Goes on with an upload that was interrupted: {there} of {all} parts are there."));
         }
-        let parts = stream::iter(1..=self.upload.num_parts).map(|number| {
-            let known = arrived.get(&number).cloned();
-            async move { self.send_part(number, known).await.with_context(|| format!("part {number} was not sent")) }
+        // While parts are on their way the next ones are read, and their addresses asked for.
+        let read = stream::iter(1..=self.upload.num_parts).then(|number| self.read(number)).try_filter(|part| {
+            let is_there = arrived.get(&part.number) == Some(&part.digest);
+            if is_there {
+                self.bar.inc(part.bytes.len() as u64);
+            }
+            future::ready(!is_there)
         });
-        parts.buffer_unordered(AT_ONCE).try_collect::<()>().await
+        let addressed = read.try_chunks(AT_ONCE).map_err(|TryChunksError(_, error)| error);
+        let addressed = addressed.and_then(async |parts| {
+            let addresses = retry(async || self.addresses(&parts).await).await?;
+            Ok(stream::iter(parts.into_iter().zip(addresses).map(Ok)))
+        });
+        let sent = addressed.try_flatten().map_ok(|(part, address)| self.send_part(part, address));
+        sent.try_buffer_unordered(AT_ONCE).try_collect::<()>().await
     }
 
     /// Makes the version of it. `form` makes the small parts, once for each try.
@@ -152,29 +174,37 @@ impl<'a> Sending<'a> {
         .await
     }
 
-    async fn send_part(&self, number: u64, known: Option<String>) -> anyhow::Result<()> {
-        let bytes = self.read(number).await?;
-        let digest = Digest::of(&bytes).to_string();
-        let len = bytes.len() as u64;
-        if known.as_deref() != Some(digest.as_str()) {
-            let bytes = bytes::Bytes::from(bytes);
-            // Asked for anew each time: one that has expired is no use.
-            retry(async || self.put(&self.address(number, &digest).await?, bytes.clone()).await).await?;
-        }
-        self.bar.inc(len);
+    async fn send_part(&self, part: Part, address: Address) -> anyhow::Result<()> {
+        let number = part.number;
+        let (parts, mut address) = ([part], Some(address));
+        let sent = retry(async || {
+            let Some(first) = address.take() else {
+                // Asked for anew: one that has expired is no use.
+                let addresses = self.addresses(&parts).await?;
+                return self.put(&addresses[0], parts[0].bytes.clone()).await;
+            };
+            // What is refused may be the address, which has lain here for a while.
+            self.put(&first, parts[0].bytes.clone()).await.map_err(Failed::but_once)
+        });
+        sent.await.with_context(|| format!("part {number} was not sent"))?;
+        self.bar.inc(parts[0].bytes.len() as u64);
         Ok(())
     }
 
-    async fn address(&self, number: u64, digest: &str) -> Result<Address, Failed> {
-        let asked = json!({ "parts": [{ "number": number, "digest": digest }] });
+    /// Where these parts are to be sent, in their order.
+    async fn addresses(&self, parts: &[Part]) -> Result<Vec<Address>, Failed> {
+        let part = |part: &Part| json!({ "number": part.number, "digest": part.digest });
+        let asked = json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() });
         let request = self.client.request(Method::POST, &format!("{}/parts", self.path)).json(&asked);
         let answer = request.send().await.context("cannot reach the server").map_err(Failed::for_now)?;
         let addresses: Addresses = understood(answer).await?;
-        let address = addresses.data.into_iter().next().context("the server's answer has no address");
-        address.map_err(Failed::finally)
+        if !addresses.data.iter().map(|address| address.number).eq(parts.iter().map(|part| part.number)) {
+            return Err(Failed::finally(anyhow!("the server's answer has other parts than were asked for")));
+        }
+        Ok(addresses.data)
     }
 
-    async fn put(&self, address: &Address, bytes: bytes::Bytes) -> Result<(), Failed> {
+    async fn put(&self, address: &Address, bytes: Bytes) -> Result<(), Failed> {
         let mut request = self.store.put(&address.url).body(bytes);
         for (name, value) in address.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
             request = request.header(name, value);
@@ -183,12 +213,12 @@ impl<'a> Sending<'a> {
         kept(answer).await
     }
 
-    async fn read(&self, number: u64) -> anyhow::Result<Vec<u8>> {
+    async fn read(&self, number: u64) -> anyhow::Result<Part> {
         let mut file = File::open(&self.weights).await?;
         file.seek(std::io::SeekFrom::Start((number - 1) * self.upload.part_bytes)).await?;
         let mut bytes = Vec::new();
         file.take(self.upload.part_bytes).read_to_end(&mut bytes).await?;
-        Ok(bytes)
+        Ok(Part { number, digest: Digest::of(&bytes).to_string(), bytes: bytes.into() })
     }
 }
 

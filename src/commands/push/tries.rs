@@ -29,6 +29,11 @@ impl Failed {
     pub(super) fn for_now(error: anyhow::Error) -> Self {
         Self { error, is_final: false }
     }
+
+    /// The same, to be tried again in another way.
+    pub(super) fn but_once(self) -> Self {
+        Self { is_final: false, ..self }
+    }
 }
 
 /// Tries until it succeeds, fails for good, or was tried often enough.
