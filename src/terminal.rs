@@ -110,37 +110,63 @@ impl ProgressBars {
     }
 }
 
-/// A field of an answer as it stands in a cell: nothing for null, and what a list has with spaces between.
+/// A field of an answer as it stands in a cell of a [`table`]: nothing for null, and what a list has with spaces between.
 pub(crate) fn cell(object: &Value, field: &str) -> String {
     match &object[field] {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        Value::String(text) => plain(text),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
 }
 
 /// Text of others, without what a terminal would take for a command.
-pub(crate) fn plain(text: &str) -> String {
+fn plain(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).collect()
 }
 
-/// Prints rows under a header, in columns as wide as their longest cell.
+/// Prints rows under a header, in columns as wide as their longest cell. Cells may have text of others: what a terminal
+/// would take for a command is left out.
 ///
 /// # Errors
 /// As [`line`].
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    lines_of(header, rows).iter().try_for_each(|text| line(text))
+}
+
+fn lines_of(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
+    let line_of = |cells: &[&str]| {
         let text: Vec<String> =
-            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        line(text.join("  ").trim_end())
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        text.join("  ").trim_end().to_owned()
     };
-    print(&mut header.iter().copied())?;
-    rows.iter().try_for_each(|row| print(&mut row.iter().map(String::as_str)))
+    let rows = rows.iter().map(|row| line_of(&row.iter().map(String::as_str).collect::<Vec<_>>()));
+    std::iter::once(line_of(header)).chain(rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn text_of_others_has_no_commands_for_the_terminal_in_any_cell_and_columns_are_as_wide_as_what_is_seen() {
+        let hostile = "a\u{1b}[2Jb\r\n\u{9b}31mc\u{7}";
+        let lines = lines_of(&["NAME", "STATE"], &[vec![hostile.to_owned(), "up".to_owned()]]);
+        assert_eq!(lines, ["NAME       STATE", "a[2Jb31mc  up"]);
+        let answer = json!({ "name": hostile, "names": [hostile, "d"], "number": 1, "none": null });
+        assert_eq!(
+            ["name", "names", "number", "none"].map(|field| cell(&answer, field)),
+            ["a[2Jb31mc", "a[2Jb31mc d", "1", ""]
+        );
+        assert!(!cell(&json!({ "other": { "name": hostile } }), "other").chars().any(char::is_control));
+    }
 }

@@ -11,7 +11,7 @@ use souk_protocol::Digest;
 use souk_protocol::peft::Module;
 use souk_testkit::base::SMOLLM2;
 use souk_testkit::peft::RandomAdapter;
-use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
+use souk_testkit_s3::{ACCESS_KEY_ID, BUCKET, Fault, S3Server, SECRET_ACCESS_KEY};
 use stack::{BASE, Stack};
 
 fn check(stack: &Stack, settings: &[(&str, &str)], more: &[&str]) -> Output {
@@ -35,6 +35,7 @@ async fn adapters_are_published_to_a_bucket_served_from_it_and_compared_with_the
         ("SOUK_OBJECTS__ACCESS_KEY_ID", ACCESS_KEY_ID),
         ("SOUK_OBJECTS__SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
         ("SOUK_OBJECTS__ATTEMPTS", "1"),
+        ("SOUK_OBJECTS__PART_MB", "5"),
     ];
     let stack = Stack::start_with(&settings);
     stack.push(&stack::repository().join("examples/adapters/sst2"), "admin/sst2@1.0.0");
@@ -44,6 +45,7 @@ async fn adapters_are_published_to_a_bucket_served_from_it_and_compared_with_the
     assert_eq!(status, 200, "{answer}\n{}", stack.log());
 
     push_straight_to_the_bucket(&stack, &server).await;
+    push_many_parts(&stack, &server).await;
 
     let names = server.names("prod/sha256/");
     let fine = check(&stack, &settings, &["--deep"]);
@@ -91,8 +93,12 @@ async fn push_straight_to_the_bucket(stack: &Stack, server: &S3Server) {
     let refused = push("admin/sarcasm@1.1.0", &[]).await.unwrap();
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("`--start-over`"), "{told}");
-    let pushed = push("admin/sarcasm@1.1.0", &["--start-over"]).await.unwrap();
-    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    // Nor is one of the same weights gone on with by who starts over.
+    begin("1.2.0", &weights).await;
+    for reference in ["admin/sarcasm@1.1.0", "admin/sarcasm@1.2.0"] {
+        let pushed = push(reference, &["--start-over"]).await.unwrap();
+        assert!(pushed.status.success(), "{reference}: {}", String::from_utf8_lossy(&pushed.stderr));
+    }
     assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
     let question = json!({ "model": "admin/sarcasm@1.1.0", "prompt": "Oh great", "max_tokens": 2 });
     assert_eq!(stack.post("/v1/completions", &question).await.0, 200);
@@ -142,4 +148,55 @@ async fn weights_go_through_the_server_where_the_bucket_is_out_of_the_clients_re
     assert!(server.names("prod/staging/").is_empty() && server.num_running_uploads() == 0);
     let version = format!("{}/registry/v1/adapters/admin/large/versions/1.0.0", stack.url);
     assert_eq!(stack.http().get(version).send().await.unwrap().status(), 200);
+}
+
+/// Pushes what is refused once all of its parts are there, and counts what that took.
+async fn push_many_parts(stack: &Stack, server: &S3Server) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), vec![7; 26 << 20]).unwrap();
+    let push = async |reference: &str| {
+        let arguments = ["push", folder.path().to_str().unwrap(), reference, "--direct", "always"].map(str::to_owned);
+        let (url, key) = (stack.url.clone(), stack.admin_key.clone());
+        let pushed = tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+            command.args(arguments).env("SOUK_URL", url).env("SOUK_API_KEY", key).output().unwrap()
+        });
+        let pushed = pushed.await.unwrap();
+        assert!(!pushed.status.success());
+        String::from_utf8(pushed.stderr).unwrap()
+    };
+    let asked_for_addresses = async || -> f64 {
+        let metrics = stack.http().get(format!("{}/metrics", stack.url)).send().await.unwrap().text().await.unwrap();
+        let of_parts = |line: &&str| line.starts_with("souk_registry_requests_total{") && line.contains("/parts\"");
+        metrics.lines().filter(of_parts).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    };
+    let parts_sent = || server.num_requests("PUT", "partNumber=");
+    let before = (asked_for_addresses().await, parts_sent());
+    // An address that has expired is asked for anew.
+    server.fail("PUT", "partNumber=", 1, Fault::Refuse(403, "AccessDenied"));
+    let told = push("admin/parts@1.0.0").await;
+    assert!(told.contains("adapter_model.safetensors"), "{told}\n{}", stack.log());
+    assert_eq!(parts_sent() - before.1, 6 + 1);
+    assert_eq!(asked_for_addresses().await - before.0, f64::from(6_u8.div_ceil(4) + 1));
+    // What is refused for good is not sent again and again.
+    let parts_before = parts_sent();
+    server.fail("PUT", "partNumber=1&", 100, Fault::Refuse(403, "AccessDenied"));
+    let told = push("admin/parts@2.0.0").await;
+    assert!(told.contains("part 1 was not sent") && told.contains("403"), "{told}");
+    assert_eq!(server.num_faults_left(), 98);
+    assert!(parts_sent() - parts_before <= 2 + 5);
+}
+
+#[tokio::test]
+async fn where_objects_are_in_a_folder_a_push_says_so_before_it_reads_the_weights() {
+    let stack = Stack::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    // A file that nobody can read.
+    std::os::unix::fs::symlink("/proc/self/mem", folder.path().join("adapter_model.safetensors")).unwrap();
+    let push = ["push", folder.path().to_str().unwrap(), "admin/sarcasm@1.0.0", "--direct", "always"];
+    let refused = stack.souk_output(&push);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("leave out `--direct`"), "{told}");
 }

@@ -392,11 +392,13 @@ impl RegistryError {
 
     /// Ends the check of a body's fields: an error with all findings, if there are any.
     pub(crate) fn unless_valid(findings: Vec<Finding>) -> Result<(), Self> {
-        if findings.is_empty() {
-            return Ok(());
-        }
+        if findings.is_empty() { Ok(()) } else { Err(Self::invalid(findings)) }
+    }
+
+    /// A body with fields that are wrong, which are all of `findings`.
+    pub(crate) fn invalid(findings: Vec<Finding>) -> Self {
         let detail = format!("the body has {} invalid field(s)", findings.len());
-        Err(Self::BadRequest { code: "invalid_fields", detail, findings })
+        Self::BadRequest { code: "invalid_fields", detail, findings }
     }
 }
 

@@ -80,8 +80,8 @@ pub use error::{Finding, RegistryError};
 pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;
 pub use objects::{
-    Addressing, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore, OpenObjectsError,
-    PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
+    Addressing, Begun, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore,
+    OpenObjectsError, PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
 };
 pub use offline::OfflineError;
 pub use people::Role;

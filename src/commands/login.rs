@@ -105,7 +105,7 @@ pub(crate) async fn who_am_i(server: ServerArgs, as_json: bool) -> anyhow::Resul
         terminal::line(&serde_json::to_string_pretty(&me)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let text = |pointer: &str| terminal::plain(me.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
+    let text = |pointer: &str| me.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let scopes: Vec<&str> =
         me.get("scopes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let person =

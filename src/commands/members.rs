@@ -113,13 +113,13 @@ fn show_link(of: &MembersOf, made: &Value, note: &str) -> anyhow::Result<()> {
 }
 
 fn row(member: &Value) -> Vec<String> {
-    let text = |field: &str| terminal::plain(member.get(field).and_then(Value::as_str).unwrap_or_default());
+    let text = |field: &str| terminal::cell(member, field);
     let since = text("joined_at").chars().take(10).collect();
     vec![text("person"), text("role"), text("email"), text("name"), since]
 }
 
 fn invitation_row(invitation: &Value) -> Vec<String> {
-    let text = |field: &str| terminal::plain(invitation.get(field).and_then(Value::as_str).unwrap_or_default());
+    let text = |field: &str| terminal::cell(invitation, field);
     let until = text("expires_at").chars().take(10).collect();
     vec![text("id"), text("email"), text("role"), text("state"), until, text("accepted_by")]
 }

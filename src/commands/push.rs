@@ -1,6 +1,7 @@
 //! `souk push`: publish a PEFT adapter folder as a version.
 
 mod direct;
+mod tries;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -121,7 +121,12 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
 const fn goes_past_the_registry(action: Action) -> bool {
     matches!(
         action,
-        Action::BeginUpload | Action::GetUpload | Action::AddressParts | Action::CompleteUpload | Action::AbortUpload
+        Action::BeginUpload
+            | Action::ListUploads
+            | Action::GetUpload
+            | Action::AddressParts
+            | Action::CompleteUpload
+            | Action::AbortUpload
     )
 }
 

@@ -181,6 +181,13 @@ async fn the_end_of_a_grant_ends_the_tenants_answers_of_the_adapter_and_it_may_b
         (&sst2, Deprived::AllBut(acme.clone())),
     ] {
         stack.gateway.end_access(adapter, &from).await;
+        for answer in [&mut of_adapter, &mut of_base] {
+            // An answer's end is there to be read when the call returns.
+            while let Some(frame) = futures::FutureExt::now_or_never(futures::StreamExt::next(answer)) {
+                let frame = frame.expect("it goes on").unwrap();
+                assert!(!String::from_utf8_lossy(&frame).contains("error"), "{adapter}, {from:?}: {frame:?}");
+            }
+        }
     }
     stack.gateway.end_access(&sst2, &Deprived::Tenant(acme)).await;
     let rest = read_until(&mut of_adapter, "model_taken_down").await;

@@ -64,7 +64,7 @@ pub(crate) const TABLES: [Table; 39] = [
          WHERE v.id = version_files.version_id) AS download",
     ),
     table("upload_blobs", &["upload_id", "digest"], OF_UPLOAD, Fate::Goes),
-    table("direct_uploads", &["upload_id"], OWN, Fate::Goes),
+    table("direct_uploads", &["upload_id"], OWN, Fate::Goes).hiding(&["store_id"]),
     table("uploads", &["id"], OF_ADAPTER, Fate::Goes),
     table("idempotent_requests", &["tenant_id", "route", "idempotency_key"], OWN, Fate::Goes).hiding(&["claim"]),
     table(

@@ -23,6 +23,8 @@ pub struct Model {
     /// Bytes of every part but the last.
     pub part_bytes: i64,
     pub expires_at_ms: i64,
+    /// What the store calls it, while parts can be sent.
+    pub store_id: Option<String>,
 }
 no_relations!();
 
@@ -82,6 +84,12 @@ pub(crate) async fn announced(connection: &impl ConnectionTrait, tenant: Option<
     }
     let sum = query.into_tuple::<Option<i64>>().one(connection).await?.flatten();
     Ok(u64::try_from(sum.unwrap_or_default()).unwrap_or_default())
+}
+
+/// Notes that no more parts are sent. No error if there is none.
+pub(crate) async fn forget_store_id(connection: &impl ConnectionTrait, upload_id: &str) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::StoreId, Expr::value(None::<String>));
+    update.filter(Column::UploadId.eq(upload_id)).exec(connection).await.map(|_| ())
 }
 
 /// No error if there is none.

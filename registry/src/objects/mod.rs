@@ -110,19 +110,20 @@ pub trait DirectUploads: Send + Sync {
     /// Bytes of every part but the last.
     fn part_bytes(&self) -> u64;
 
-    /// Begins the upload.
-    async fn begin(&self, upload: &str) -> io::Result<()>;
+    /// Begins the upload; answers what the store calls it.
+    async fn begin(&self, upload: &str) -> io::Result<String>;
 
     /// Where each of these parts is to be sent, for as long as `good_for`, which is at most a week. Only a body of that
-    /// length and SHA-256 is taken there. A part that is sent again replaces what was sent before.
-    async fn addresses(&self, upload: &str, parts: &[DirectPart], good_for: Duration) -> io::Result<Vec<PartAddress>>;
+    /// length and SHA-256 is taken there. A part that is sent again replaces what was sent before. The store is asked
+    /// nothing where its id of the upload is known: whether the upload still takes parts is the caller's to know.
+    async fn addresses(&self, of: Begun<'_>, parts: &[DirectPart], good_for: Duration) -> io::Result<Vec<PartAddress>>;
 
     /// What has arrived, in the order of the parts; `None`: it was completed, and is one object.
-    async fn parts(&self, upload: &str) -> io::Result<Option<Vec<DirectPart>>>;
+    async fn parts(&self, of: Begun<'_>) -> io::Result<Option<Vec<DirectPart>>>;
 
     /// Ends the sending: what has arrived is one object now, of as many bytes as are answered. Again for an upload
     /// that was completed, it answers the same.
-    async fn complete(&self, upload: &str) -> io::Result<u64>;
+    async fn complete(&self, of: Begun<'_>) -> io::Result<u64>;
 
     /// Opens what was completed, to be looked at.
     async fn open(&self, upload: &str) -> io::Result<BlobReader>;
@@ -130,6 +131,15 @@ pub trait DirectUploads: Send + Sync {
     /// What was completed, as a blob to be committed under the digest that its bytes were found to have. What the upload
     /// has staged stays until it is discarded, so that who fails after the commit can do it again.
     fn completed(&self, upload: &str, size_bytes: u64) -> Box<dyn StagedBlob>;
+}
+
+/// An upload that was begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun<'a> {
+    /// Its id.
+    pub upload: &'a str,
+    /// What [`DirectUploads::begin`] answered. Where that is not known, the store is asked.
+    pub store_id: Option<&'a str>,
 }
 
 /// A part of an upload.

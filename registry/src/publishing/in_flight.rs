@@ -22,9 +22,17 @@ use crate::words::VersionState;
 /// A row in `uploads` under a lease. Dropped without an end, it ends the upload in the background, or leaves it to its
 /// client again.
 pub(super) struct InFlight {
-    db: DatabaseConnection,
+    /// `None` once it has ended or was left to its client: there is nothing to undo.
+    held: Option<Held>,
     /// Whose adapter it is for.
     tenant: TenantId,
+    running: Option<UploadRuns>,
+    _renewal: Renewal,
+}
+
+/// What an upload that was not completed is undone by.
+struct Held {
+    db: DatabaseConnection,
     objects: Arc<dyn ObjectStore>,
     id: String,
     /// Who works on it, as its row says.
@@ -33,9 +41,6 @@ pub(super) struct InFlight {
     is_direct: bool,
     /// The blobs that it has begun to put in place.
     digests: Vec<String>,
-    ended: bool,
-    running: Option<UploadRuns>,
-    _renewal: Renewal,
 }
 
 impl InFlight {
@@ -69,8 +74,7 @@ impl InFlight {
             RegistryError::TooMany { what: "versions", of, setting, limit, given, remedy: "delete one first" }
         })?;
         transaction.commit().await?;
-        let owner = registry.owner.to_string();
-        Ok(Self::of(registry, adapter, &name, id, owner, running))
+        Ok(Self::of(registry, adapter, &name, Held::of(registry, id, registry.owner.to_string(), false), running))
     }
 
     /// Takes the upload `id` of `name`, which is left to its client, to complete it: of several that do so at once one
@@ -87,78 +91,62 @@ impl InFlight {
         if !uploads::take(&registry.db, id, &owner, registry.config.settings.lease).await? {
             return Err(RegistryError::UploadInProgress(name.to_owned()));
         }
-        let mut taken = Self::of(registry, adapter, name, id.to_owned(), owner, Some(running));
-        taken.is_direct = true;
-        Ok(taken)
+        Ok(Self::of(registry, adapter, name, Held::of(registry, id.to_owned(), owner, true), Some(running)))
     }
 
-    fn of(
-        registry: &Registry,
-        adapter: &AdapterRow,
-        name: &str,
-        id: String,
-        owner: String,
-        running: Option<UploadRuns>,
-    ) -> Self {
-        let (db, lease) = (registry.db.clone(), registry.config.settings.lease);
-        let renewal = {
+    fn of(registry: &Registry, adapter: &AdapterRow, name: &str, held: Held, running: Option<UploadRuns>) -> Self {
+        let lease = registry.config.settings.lease;
+        let (db, id, owner) = (held.db.clone(), held.id.clone(), held.owner.clone());
+        let renewal = Renewal::of(format!("the upload of {name}"), lease, move || {
             let (db, id, owner) = (db.clone(), id.clone(), owner.clone());
-            Renewal::of(format!("the upload of {name}"), lease, move || {
-                let (db, id, owner) = (db.clone(), id.clone(), owner.clone());
-                async move { uploads::renew(&db, &id, &owner, lease).await }
-            })
-        };
-        Self {
-            db,
-            tenant: adapter.tenant(),
-            objects: registry.objects.clone(),
-            id,
-            owner,
-            is_direct: false,
-            digests: Vec::new(),
-            ended: false,
-            running,
-            _renewal: renewal,
-        }
+            async move { uploads::renew(&db, &id, &owner, lease).await }
+        });
+        Self { held: Some(held), tenant: adapter.tenant(), running, _renewal: renewal }
+    }
+
+    fn held(&self) -> &Held {
+        self.held.as_ref().expect("who ends it consumes it")
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        &self.held().id
     }
 
     /// All bytes are here.
     pub(super) async fn validating(&self) -> Result<(), RegistryError> {
-        fence(uploads::set_validating(&self.db, &self.id, &self.owner).await?)
+        let Held { db, id, owner, .. } = self.held();
+        fence(uploads::set_validating(db, id, owner).await?)
     }
 
     /// Makes sure that none of these blobs goes away before the upload ends. To be called before they are put in place.
     pub(super) async fn count_on(&mut self, digests: Vec<String>) -> Result<(), RegistryError> {
-        let transaction = begin_write_of(&self.db, &self.tenant).await?;
+        let held = self.held.as_mut().expect("who ends it consumes it");
+        let transaction = begin_write_of(&held.db, &self.tenant).await?;
         // The row of the upload first: it is locked, so that nobody ends it meanwhile.
-        fence(uploads::set_validating(&transaction, &self.id, &self.owner).await?)?;
+        fence(uploads::set_validating(&transaction, &held.id, &held.owner).await?)?;
         blobs::rely_on(&transaction, &digests).await?;
-        upload_blobs::insert_all(&transaction, &self.id, &digests).await?;
+        upload_blobs::insert_all(&transaction, &held.id, &digests).await?;
         transaction.commit().await?;
-        self.digests = digests;
+        held.digests = digests;
         Ok(())
     }
 
     /// Ends the upload as part of what makes the version visible, unless somebody has ended it.
     pub(super) async fn end_in(&self, transaction: &DatabaseTransaction) -> Result<(), RegistryError> {
-        fence(uploads::lock(transaction, &self.id, &self.owner).await?)?;
-        upload_blobs::delete_of(transaction, &self.id).await?;
-        direct_uploads::delete(transaction, &self.id).await?;
-        fence(uploads::delete(transaction, &self.id).await?)
+        let Held { id, owner, .. } = self.held();
+        fence(uploads::lock(transaction, id, owner).await?)?;
+        upload_blobs::delete_of(transaction, id).await?;
+        direct_uploads::delete(transaction, id).await?;
+        fence(uploads::delete(transaction, id).await?)
     }
 
     /// The transaction of [`Self::end_in`] was committed.
     pub(super) async fn published(mut self) {
-        self.ended = true;
         if let Some(running) = &mut self.running {
             running.end("published");
         }
-        if self.is_direct {
-            discard(&*self.objects, &self.id).await;
+        if let Some(held) = self.held.take().filter(|held| held.is_direct) {
+            discard(&*held.objects, &held.id).await;
         }
     }
 
@@ -169,13 +157,14 @@ impl InFlight {
         transaction: &DatabaseTransaction,
         good_for: Duration,
     ) -> Result<i64, RegistryError> {
-        let left = uploads::leave_to_client(transaction, &self.id, &self.owner, good_for).await?;
+        let Held { id, owner, .. } = self.held();
+        let left = uploads::leave_to_client(transaction, id, owner, good_for).await?;
         left.ok_or(RegistryError::LeaseLost)
     }
 
     /// The transaction of [`Self::leave_in`] was committed.
     pub(super) fn left(mut self) {
-        self.ended = true;
+        self.held = None;
     }
 
     /// Sets the number free before the caller hears of `error`, so that it can try again at once; or leaves what its
@@ -183,70 +172,51 @@ impl InFlight {
     pub(super) async fn end_with(mut self, error: RegistryError) -> RegistryError {
         // Other bytes cannot be sent to an upload any more.
         let is_over = matches!(error, RegistryError::WrongBytes { .. } | RegistryError::ContentTakenDown { .. });
-        let undo = Undo { digests: std::mem::take(&mut self.digests), ..self.undo(is_over) };
-        match undo.run().await {
-            Ok(()) => self.ended = true,
-            Err(cause) => {
-                let id = &self.id;
-                tracing::warn!(%cause, upload.id = id, "Upload {id} keeps its number until its lease lapses");
-            }
+        if self.held().undo(is_over).await {
+            self.held = None;
         }
         if let Some(running) = &mut self.running {
             running.end(if matches!(error, RegistryError::Rejected(_)) { "rejected" } else { "failed" });
         }
         error
     }
-
-    /// What to do where it was not completed; `is_over`: nor can it be later.
-    fn undo(&self, is_over: bool) -> Undo {
-        Undo {
-            db: self.db.clone(),
-            objects: self.objects.clone(),
-            id: self.id.clone(),
-            owner: self.owner.clone(),
-            digests: Vec::new(),
-            is_direct: self.is_direct,
-            is_over: is_over || !self.is_direct,
-        }
-    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.ended {
-            return;
+        if let Some(held) = self.held.take() {
+            runtime.spawn(async move { held.undo(false).await });
         }
-        let undo = Undo { digests: std::mem::take(&mut self.digests), ..self.undo(false) };
-        runtime.spawn(async move {
-            let id = undo.id.clone();
-            if let Err(error) = undo.run().await {
-                tracing::warn!(%error, upload.id = id, "Upload {id} keeps its number until its lease lapses");
-            }
-        });
     }
 }
 
-/// Undoes what an upload did that was not completed.
-struct Undo {
-    db: DatabaseConnection,
-    objects: Arc<dyn ObjectStore>,
-    id: String,
-    owner: String,
-    digests: Vec<String>,
-    is_direct: bool,
-    is_over: bool,
-}
+impl Held {
+    fn of(registry: &Registry, id: String, owner: String, is_direct: bool) -> Self {
+        let (db, objects) = (registry.db.clone(), registry.objects.clone());
+        Self { db, objects, id, owner, is_direct, digests: Vec::new() }
+    }
 
-impl Undo {
-    async fn run(self) -> Result<(), DbErr> {
-        let Self { db, objects, id, owner, digests, is_direct, is_over } = self;
-        if !is_over {
-            return reopen_upload(&db, &*objects, &id, &owner, digests).await;
+    /// Undoes what the upload did, unless it can be completed later; `is_over`: it cannot. Answers whether it did.
+    async fn undo(&self, is_over: bool) -> bool {
+        match self.try_undo(is_over).await {
+            Ok(()) => true,
+            Err(error) => {
+                let id = &self.id;
+                tracing::warn!(%error, upload.id = id, "Upload {id} keeps its number until its lease lapses");
+                false
+            }
         }
-        end_upload(&db, &*objects, &id, &owner, digests).await?;
-        if is_direct {
-            discard(&*objects, &id).await;
+    }
+
+    async fn try_undo(&self, is_over: bool) -> Result<(), DbErr> {
+        let Self { db, objects, id, owner, is_direct, digests } = self;
+        if *is_direct && !is_over {
+            return reopen_upload(db, &**objects, id, owner, digests.clone()).await;
+        }
+        end_upload(db, &**objects, id, owner, digests.clone()).await?;
+        if *is_direct {
+            discard(&**objects, id).await;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use semver::Version;
 use sha2::{Digest as _, Sha256};
 use souk_protocol::{Digest, FileEntry};
@@ -179,11 +179,9 @@ impl<'a> Receiver<'a> {
             None => Box::new(Nowhere),
         };
         let scanner = self.scanner.take().ok_or_else(|| self.unexpected_part(what))?;
-        let mut look = Box::new(Look { scanner, is_worth_scanning: true, sha256: Sha256::new() });
-        let mut size_bytes = 0;
+        let mut look = Look::new(scanner);
         while let Some(chunk) = self.chunk().await? {
-            size_bytes += chunk.len() as u64;
-            if size_bytes > limit_bytes {
+            if look.size_bytes + chunk.len() as u64 > limit_bytes {
                 return Err(RegistryError::TooLarge { what: what.to_owned(), limit_bytes });
             }
             if let Some(store) = &mut store {
@@ -193,11 +191,10 @@ impl<'a> Receiver<'a> {
             if let Some(store) = &mut store {
                 store.claim.wrote(chunk.len());
             }
-            // Off the async threads: at the highest rank, measuring a chunk takes up to a tenth of a second.
-            look = tokio::task::spawn_blocking(move || look.at(&chunk)).await.map_err(std::io::Error::other)?;
+            (look, _) = look.at(chunk).await?;
         }
-        let digest = Digest::from_bytes(look.sha256.finalize().into());
-        Ok(Staged { blob, entry: FileEntry { digest, size_bytes }, scanner: look.scanner })
+        let (entry, scanner) = look.finish();
+        Ok(Staged { blob, entry, scanner })
     }
 
     fn unexpected_part(&self, name: &str) -> RegistryError {
@@ -227,17 +224,14 @@ pub(super) async fn look_through(
     mut bytes: BlobReader,
     scanner: Scanner,
 ) -> Result<(FileEntry, Scanner), RegistryError> {
-    let mut look = Box::new(Look { scanner, is_worth_scanning: true, sha256: Sha256::new() });
-    let mut size_bytes = 0;
+    let (mut look, mut chunk) = (Look::new(scanner), Vec::with_capacity(LOOK_BYTES));
     loop {
-        let mut chunk = BytesMut::with_capacity(LOOK_BYTES);
-        while chunk.len() < LOOK_BYTES && bytes.read_buf(&mut chunk).await? > 0 {}
+        chunk.clear();
+        (&mut bytes).take(LOOK_BYTES as u64).read_to_end(&mut chunk).await?;
         if chunk.is_empty() {
-            let digest = Digest::from_bytes(look.sha256.finalize().into());
-            return Ok((FileEntry { digest, size_bytes }, look.scanner));
+            return Ok(look.finish());
         }
-        size_bytes += chunk.len() as u64;
-        look = tokio::task::spawn_blocking(move || look.at(&chunk)).await.map_err(std::io::Error::other)?;
+        (look, chunk) = look.at(chunk).await?;
     }
 }
 
@@ -246,15 +240,36 @@ struct Look {
     scanner: Scanner,
     is_worth_scanning: bool,
     sha256: Sha256,
+    size_bytes: u64,
 }
 
 impl Look {
-    fn at(mut self: Box<Self>, chunk: &[u8]) -> Box<Self> {
-        // After a wrong header the rest is taken but not looked at: the author is to hear of the other parts' problems
-        // too. The scanner repeats what is wrong when it is finished.
-        self.is_worth_scanning = self.is_worth_scanning && self.scanner.push(chunk);
-        self.sha256.update(chunk);
-        self
+    fn new(scanner: Scanner) -> Box<Self> {
+        Box::new(Self { scanner, is_worth_scanning: true, sha256: Sha256::new(), size_bytes: 0 })
+    }
+
+    /// Looks at the next bytes, and gives them back.
+    async fn at<B: AsRef<[u8]> + Send + 'static>(
+        mut self: Box<Self>,
+        chunk: B,
+    ) -> Result<(Box<Self>, B), RegistryError> {
+        let look = move || {
+            let bytes = chunk.as_ref();
+            // After a wrong header the rest is taken but not looked at: the author is to hear of the other parts'
+            // problems too. The scanner repeats what is wrong when it is finished.
+            self.is_worth_scanning = self.is_worth_scanning && self.scanner.push(bytes);
+            self.sha256.update(bytes);
+            self.size_bytes += bytes.len() as u64;
+            (self, chunk)
+        };
+        // Off the async threads: at the highest rank, measuring a chunk takes up to a tenth of a second.
+        Ok(tokio::task::spawn_blocking(look).await.map_err(std::io::Error::other)?)
+    }
+
+    /// What all bytes were.
+    fn finish(self) -> (FileEntry, Scanner) {
+        let digest = Digest::from_bytes(self.sha256.finalize().into());
+        (FileEntry { digest, size_bytes: self.size_bytes }, self.scanner)
     }
 }
 

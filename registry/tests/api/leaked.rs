@@ -74,7 +74,8 @@ async fn one_key_that_is_shown_a_hundred_times_is_ended_once() {
     let key = body(made, StatusCode::CREATED).await["secret"].as_str().unwrap().to_owned();
     let many: Vec<_> = (0..100).map(|_| json!({ "token": key })).collect();
     report(&stack, json!(many)).await;
-    wait_until("it is revoked", async || stack.user(&key).get("/keys").await.status() == StatusCode::UNAUTHORIZED).await;
+    wait_until("it is revoked", async || stack.user(&key).get("/keys").await.status() == StatusCode::UNAUTHORIZED)
+        .await;
     assert_eq!(report(&stack, json!(many)).await.status(), StatusCode::ACCEPTED);
     let entries = "SELECT count(*) AS n FROM audit_entries WHERE action = 'key.leaked'";
     assert_eq!(stack.number(entries).await, 1);

@@ -229,7 +229,8 @@ async fn a_person_who_came_by_a_link_connects_a_provider_and_nobody_elses_accoun
     let person = browser.person().await;
     assert_eq!(connect(&browser, "ada").await.status(), StatusCode::OK);
     assert_eq!(browser.person().await, person);
-    let entry = format!("SELECT count(*) AS n FROM audit_entries WHERE action = 'person.connected' AND subject = '{person}'");
+    let entry =
+        format!("SELECT count(*) AS n FROM audit_entries WHERE action = 'person.connected' AND subject = '{person}'");
     assert_eq!(stack.number(&entry).await, 1);
     let again = Browser::new(&stack);
     assert_eq!(sign_in(&again, "ada", "").await.status(), StatusCode::OK);

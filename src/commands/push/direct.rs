@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use futures::stream::TryChunksError;
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use indicatif::ProgressBar;
+use reqwest::Method;
 use reqwest::multipart::Form;
-use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -19,18 +21,16 @@ use souk_protocol::{AdapterRef, Digest};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::client::{Client, explain};
+use super::tries::{Failed, Refusal, kept, retry, understood};
+use crate::client::Client;
 use crate::terminal;
 
-/// Parts that are on their way at once. Each is in memory meanwhile: 8 MiB by the server's default.
+/// Parts that are on their way at once, and of which the addresses are asked for together. Those and the next ones are in
+/// memory meanwhile: each is 8 MiB by the server's default.
 const AT_ONCE: usize = 4;
-/// How often a part or the completion is tried.
-const TRIES: u32 = 6;
-/// Before the first repetition; doubled for each further one.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The same, where nothing was ever taken and no connection comes about: then there is another way.
+/// How often a connection to the object store is tried where nothing was ever taken: then there is another way.
 const TRIES_TO_REACH: u32 = 3;
-/// How long a connection to the object store may take.
+/// How long such a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// What to do where it was not completed.
 const GO_ON: &str = "the upload was not completed; give the same command again to go on with it";
@@ -67,6 +67,7 @@ struct Addresses {
 
 #[derive(Deserialize)]
 struct Address {
+    number: u64,
     url: String,
     headers: HashMap<String, String>,
 }
@@ -88,6 +89,14 @@ impl fmt::Display for OutOfReach {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "cannot reach the object store at {} from here", self.store)
     }
+}
+
+/// A part that is to be sent.
+struct Part {
+    /// From 1.
+    number: u64,
+    digest: String,
+    bytes: Bytes,
 }
 
 /// Weights that are being sent, or were.
@@ -116,19 +125,20 @@ impl<'a> Sending<'a> {
         bar: ProgressBar,
     ) -> anyhow::Result<Option<Self>> {
         let uploads = format!("/registry/v1/adapters/{}/uploads", reference.name);
-        let mut known = known(client, &uploads).await?;
-        known.retain(|upload| upload.version == version);
+        // Before the file is read, which takes a while for a large one.
+        let Some(known) = known(client, &uploads).await? else { return Ok(None) };
         let (digest, size_bytes) = digest_of(weights).await?;
-        let (same, others): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|upload| upload.digest == digest && upload.size_bytes == size_bytes);
-        let found = same.into_iter().next().filter(|_| !start_over);
-        for other in others {
-            ensure!(
-                start_over,
-                "{reference} is being uploaded with other weights (upload {}); `--start-over` ends that and begins anew",
-                other.id
+        // A number is reserved by one upload at a time.
+        let mut found = known.into_iter().find(|upload| upload.version == version);
+        if let Some(earlier) = found.take_if(|_| start_over) {
+            client.send(client.request(Method::DELETE, &format!("{uploads}/{}", earlier.id))).await?;
+        }
+        if let Some(other) = found.as_ref().filter(|upload| upload.digest != digest || upload.size_bytes != size_bytes)
+        {
+            let id = &other.id;
+            bail!(
+                "{reference} is being uploaded with other weights (upload {id}); `--start-over` ends that and begins anew"
             );
-            client.send(client.request(Method::DELETE, &format!("{uploads}/{}", other.id))).await?;
         }
         let upload = match found {
             Some(upload) => upload,
@@ -160,11 +170,21 @@ impl<'a> Sending<'a> {
             let (there, all) = (arrived.len(), self.upload.num_parts);
             terminal::note(&format!("Goes on with an upload that was interrupted: {there} of {all} parts are there."));
         }
-        let parts = stream::iter(1..=self.upload.num_parts).map(|number| {
-            let known = arrived.get(&number).cloned();
-            async move { self.send_part(number, known).await.with_context(|| format!("part {number} was not sent")) }
+        // While parts are on their way the next ones are read, and their addresses asked for.
+        let read = stream::iter(1..=self.upload.num_parts).then(|number| self.read(number)).try_filter(|part| {
+            let is_there = arrived.get(&part.number) == Some(&part.digest);
+            if is_there {
+                self.bar.inc(part.bytes.len() as u64);
+            }
+            future::ready(!is_there)
         });
-        parts.buffer_unordered(AT_ONCE).try_collect::<()>().await
+        let addressed = read.try_chunks(AT_ONCE).map_err(|TryChunksError(_, error)| error);
+        let addressed = addressed.and_then(async |parts| {
+            let addresses = retry(async || self.addresses(&parts).await).await?;
+            Ok(stream::iter(parts.into_iter().zip(addresses).map(Ok)))
+        });
+        let sent = addressed.try_flatten().map_ok(|(part, address)| self.send_part(part, address));
+        sent.try_buffer_unordered(AT_ONCE).try_collect::<()>().await
     }
 
     /// Ends the upload, so that its number is free for the weights to come another way.
@@ -176,117 +196,104 @@ impl<'a> Sending<'a> {
     /// Makes the version of it. `form` makes the small parts, once for each try.
     pub(super) async fn complete(&self, form: impl AsyncFn() -> anyhow::Result<Form>) -> anyhow::Result<Value> {
         let path = format!("{}/complete", self.path);
-        let mut pause = PAUSE;
-        for is_last in (1..=TRIES).map(|number| number == TRIES) {
+        retry(async || {
             // With one key for all tries, so that a lost answer is heard again.
             let request = self.client.request(Method::POST, &path).header("idempotency-key", &self.upload.id);
-            match request.multipart(form().await?).send().await {
-                Ok(answer) if answer.status().is_success() => {
-                    return answer.json().await.context("the server's answer is not understood");
-                }
-                Ok(answer) => {
-                    let refusal = Refusal::read(answer).await;
-                    if is_last || !refusal.may_be_tried_again() {
-                        bail!("{}", explain(refusal.status, &refusal.text));
-                    }
-                }
-                Err(error) if is_last => return Err(error).context(GO_ON),
-                Err(_) => {}
+            let request = request.multipart(form().await.map_err(Failed::finally)?);
+            match request.send().await {
+                Ok(answer) => understood(answer).await,
+                Err(error) => Err(Failed::for_now(anyhow::Error::new(error).context(GO_ON))),
             }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        bail!("{GO_ON}")
+        })
+        .await
     }
 
-    async fn send_part(&self, number: u64, known: Option<String>) -> anyhow::Result<()> {
-        let bytes = self.read(number).await?;
-        let digest = Digest::of(&bytes).to_string();
-        let len = bytes.len() as u64;
-        let bytes = bytes::Bytes::from(bytes);
-        let mut pause = PAUSE;
-        for tried in 1..=TRIES {
-            if known.as_deref() == Some(digest.as_str()) {
-                break;
-            }
-            // Asked for anew each time: one that has expired is no use.
-            let failed = match self.address(number, &digest).await {
-                Ok(address) => match self.put(&address, bytes.clone()).await {
-                    Ok(()) => break,
-                    Err(error) => error,
-                },
-                Err(error) => error,
+    async fn send_part(&self, part: Part, address: Address) -> anyhow::Result<()> {
+        let number = part.number;
+        let (parts, mut address) = ([part], Some(address));
+        let mut num_tries = 0;
+        let sent = retry(async || {
+            num_tries += 1;
+            let answer = match address.take() {
+                // What is refused may be the address, which has lain here for a while.
+                Some(first) => self.put(&first, parts[0].bytes.clone()).await.map_err(Failed::but_once),
+                // Asked for anew: one that has expired is no use.
+                None => {
+                    let addresses = self.addresses(&parts).await?;
+                    self.put(&addresses[0], parts[0].bytes.clone()).await
+                }
             };
-            let is_out_of_reach = failed.is::<OutOfReach>() && !self.is_within_reach.load(Ordering::SeqCst);
-            if tried == TRIES || (is_out_of_reach && tried == TRIES_TO_REACH) {
-                return Err(failed);
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
+            answer
+                .map_err(|failed| if num_tries >= TRIES_TO_REACH { failed.finally_if::<OutOfReach>() } else { failed })
+        });
+        sent.await.with_context(|| format!("part {number} was not sent"))?;
         self.is_within_reach.store(true, Ordering::SeqCst);
-        self.bar.inc(len);
+        self.bar.inc(parts[0].bytes.len() as u64);
         Ok(())
     }
 
-    async fn address(&self, number: u64, digest: &str) -> anyhow::Result<Address> {
-        let asked = json!({ "parts": [{ "number": number, "digest": digest }] });
+    /// Where these parts are to be sent, in their order.
+    async fn addresses(&self, parts: &[Part]) -> Result<Vec<Address>, Failed> {
+        let part = |part: &Part| json!({ "number": part.number, "digest": part.digest });
+        let asked = json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() });
         let request = self.client.request(Method::POST, &format!("{}/parts", self.path)).json(&asked);
-        let addresses: Addresses = self.client.json(request).await?;
-        addresses.data.into_iter().next().context("the server's answer has no address")
+        let answer = request.send().await.context("cannot reach the server").map_err(Failed::for_now)?;
+        let addresses: Addresses = understood(answer).await?;
+        if !addresses.data.iter().map(|address| address.number).eq(parts.iter().map(|part| part.number)) {
+            return Err(Failed::finally(anyhow!("the server's answer has other parts than were asked for")));
+        }
+        Ok(addresses.data)
     }
 
-    async fn put(&self, address: &Address, bytes: bytes::Bytes) -> anyhow::Result<()> {
+    async fn put(&self, address: &Address, bytes: Bytes) -> Result<(), Failed> {
         let mut request = self.store.put(&address.url).body(bytes);
         for (name, value) in address.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length")) {
             request = request.header(name, value);
         }
         let answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) if error.is_connect() => {
-                let store = reqwest::Url::parse(&address.url).context("the address of the object store is none")?;
+            Err(error) if error.is_connect() && !self.is_within_reach.load(Ordering::SeqCst) => {
+                let store = reqwest::Url::parse(&address.url).context("the address of the object store is none");
+                let store = store.map_err(Failed::finally)?;
                 let port = store.port().map(|port| format!(":{port}")).unwrap_or_default();
                 let store = format!("{}{port}", store.host_str().unwrap_or_default());
-                return Err(error.without_url()).context(OutOfReach { store });
+                return Err(Failed::for_now(anyhow::Error::new(error.without_url()).context(OutOfReach { store })));
             }
             // Without the address, which lets others send this part.
-            Err(error) => return Err(error.without_url()).context("the connection to the object store broke"),
+            Err(error) => {
+                let error = anyhow::Error::new(error.without_url());
+                return Err(Failed::for_now(error.context("the connection to the object store broke")));
+            }
         };
-        let status = answer.status();
-        ensure!(status.is_success(), "the object store answered {status}: {}", shown(&answer.text().await?));
-        Ok(())
+        kept(answer).await
     }
 
-    async fn read(&self, number: u64) -> anyhow::Result<Vec<u8>> {
+    async fn read(&self, number: u64) -> anyhow::Result<Part> {
         let mut file = File::open(&self.weights).await?;
         file.seek(std::io::SeekFrom::Start((number - 1) * self.upload.part_bytes)).await?;
         let mut bytes = Vec::new();
         file.take(self.upload.part_bytes).read_to_end(&mut bytes).await?;
-        Ok(bytes)
+        Ok(Part { number, digest: Digest::of(&bytes).to_string(), bytes: bytes.into() })
     }
 }
 
-/// The uploads that can still be completed; none where the server has no such routes.
-async fn known(client: &Client, uploads: &str) -> anyhow::Result<Vec<Upload>> {
+/// The uploads that can still be completed; `None`: the server's objects are in a folder, or it has no such routes.
+async fn known(client: &Client, uploads: &str) -> anyhow::Result<Option<Vec<Upload>>> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
         let request = client.request(Method::GET, &format!("{uploads}?limit=100{cursor}"));
         let answer = request.send().await.context("cannot reach the server")?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => return Ok(found),
-            status if !status.is_success() => {
-                bail!("{}", explain(status, &answer.text().await.unwrap_or_default()));
-            }
-            _ => {}
+        if !answer.status().is_success() {
+            return Refusal::read(answer).await.unless_unavailable();
         }
         let page: Page = answer.json().await.context("the server's answer is not understood")?;
         found.extend(page.data);
-        let Some(next) = page.next_cursor else { return Ok(found) };
+        let Some(next) = page.next_cursor else { return Ok(Some(found)) };
         cursor = format!("&cursor={next}");
     }
 }
 
-/// `None`: the server's objects are in a folder, or it has no such routes.
+/// `None` as for [`known`]: an older server lists no uploads where its objects are in a folder.
 async fn begin(
     client: &Client,
     uploads: &str,
@@ -299,11 +306,7 @@ async fn begin(
     if answer.status().is_success() {
         return Ok(Some(answer.json().await.context("the server's answer is not understood")?));
     }
-    let refusal = Refusal::read(answer).await;
-    if refusal.code == "direct_uploads_unavailable" || refusal.status == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    bail!("{}", explain(refusal.status, &refusal.text))
+    Refusal::read(answer).await.unless_unavailable()
 }
 
 /// SHA-256 and length of a file.
@@ -320,31 +323,4 @@ async fn digest_of(path: &Path) -> anyhow::Result<(String, u64)> {
             }
         }
     }
-}
-
-/// An answer that is no success.
-struct Refusal {
-    status: StatusCode,
-    code: String,
-    text: String,
-}
-
-impl Refusal {
-    async fn read(answer: Response) -> Self {
-        let status = answer.status();
-        let text = answer.text().await.unwrap_or_default();
-        let body = serde_json::from_str::<Value>(&text).unwrap_or_default();
-        Self { status, code: body["code"].as_str().unwrap_or_default().to_owned(), text }
-    }
-
-    /// Others wait, or the server cannot do it now; or an earlier try of ours still runs.
-    fn may_be_tried_again(&self) -> bool {
-        self.status.is_server_error()
-            || self.status == StatusCode::TOO_MANY_REQUESTS
-            || ["upload_in_progress", "idempotency_in_flight"].contains(&self.code.as_str())
-    }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(300).collect()
 }

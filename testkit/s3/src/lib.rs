@@ -22,7 +22,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 pub use fault::Fault;
 use fault::{Answer, Planned};
@@ -40,7 +40,7 @@ pub struct S3Server {
     endpoint: String,
     service: S3Service,
     state: Arc<State>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 /// What requests look at.
@@ -72,7 +72,7 @@ impl S3Server {
         let state =
             State { folder, uploads, faults: Mutex::default(), region: Mutex::default(), seen: Mutex::default() };
         let state = Arc::new(state);
-        let task = tokio::spawn(listen(listener, service.clone(), state.clone())).abort_handle();
+        let task = tokio::spawn(listen(listener, service.clone(), state.clone()));
         Self { endpoint, service, state, task }
     }
 
@@ -164,13 +164,10 @@ impl S3Server {
     pub async fn start_again(&mut self) {
         let address = self.endpoint.strip_prefix("http://").unwrap();
         // The old listener goes when its task does.
-        let listener = loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        self.task = tokio::spawn(listen(listener, self.service.clone(), self.state.clone())).abort_handle();
+        self.task.abort();
+        (&mut self.task).await.unwrap_err();
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.task = tokio::spawn(listen(listener, self.service.clone(), self.state.clone()));
     }
 }
 
@@ -226,4 +223,28 @@ fn elsewhere(state: &State, request: &Request<Incoming>) -> Option<Response<Answ
     let given = signed.split('/').nth(2)?;
     let message = format!("The authorization header is malformed; the region '{given}' is wrong; expecting '{region}'");
     (given != region).then(|| fault::error(400, "AuthorizationHeaderMalformed", &message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_starts_again_at_its_address_and_says_at_once_that_this_is_taken() {
+        let mut server = S3Server::start().await;
+        for _ in 0..3 {
+            server.stop();
+            server.start_again().await;
+        }
+        let address = server.endpoint().strip_prefix("http://").unwrap().to_owned();
+        tokio::net::TcpStream::connect(&address).await.unwrap();
+        server.stop();
+        while !server.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let _taken = TcpListener::bind(&address).await.unwrap();
+        let failed = tokio::spawn(async move { server.start_again().await }).await.unwrap_err();
+        let told = failed.into_panic().downcast::<String>().unwrap();
+        assert!(told.contains("AddrInUse"), "{told}");
+    }
 }

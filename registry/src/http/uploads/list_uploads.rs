@@ -7,7 +7,8 @@ use crate::http::{Caller, Page, PageQuery, PathOf, Problems, QueryOf, Serving};
 
 /// The uploads for an adapter that go straight to the object store and can still be completed, oldest first.
 ///
-/// Scope: `adapters:write`. Who was interrupted finds its upload here by version and digest.
+/// Scope: `adapters:write`. Who was interrupted finds its upload here by version and digest. Where objects are in a folder
+/// it answers 409 `direct_uploads_unavailable`, so that who asks before it hashes a file learns that there are none.
 #[utoipa::path(
     get, path = "/adapters/{owner}/{name}/uploads", tag = "uploads",
     params(AdapterPath, PageQuery),

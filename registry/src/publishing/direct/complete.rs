@@ -9,12 +9,11 @@ use souk_protocol::{Digest, Principal};
 use super::parts::check_arrived;
 use crate::Registry;
 use crate::crash_points::{CrashPoint, pass};
-use crate::db::{AdapterRow, DirectUploadRow};
+use crate::db::{AdapterRow, DirectUploadRow, direct_uploads};
 use crate::error::RegistryError;
 use crate::gates::Holder;
 use crate::idempotency::Once;
 use crate::metrics;
-use crate::objects::DirectUploads;
 use crate::publishing::in_flight::InFlight;
 use crate::publishing::receive::{Received, Receiver, Staged, Store, look_through};
 use crate::publishing::{Complete, Kind, Parts, Upload};
@@ -79,7 +78,7 @@ impl CompleteDirect {
         let name = format!("{}/{}@{}", adapter.owner, adapter.name, row.version);
         let running = metrics::UploadRuns::begin(kind.as_str());
         let in_flight = InFlight::take(&registry, &adapter, &name, &id, running).await?;
-        let staged = match staged(registry.direct()?, kind, &row).await {
+        let staged = match staged(&registry, kind, &row).await {
             Ok(staged) => staged,
             Err(error) => return Err(in_flight.end_with(error).await),
         };
@@ -91,12 +90,14 @@ impl CompleteDirect {
 }
 
 /// What a client has sent of an upload, after all of it was read and found to be what was announced.
-async fn staged(direct: &dyn DirectUploads, kind: Kind, row: &DirectUploadRow) -> Result<Staged, RegistryError> {
-    let id = &row.upload_id;
-    if let Some(arrived) = direct.parts(id).await? {
+async fn staged(registry: &Registry, kind: Kind, row: &DirectUploadRow) -> Result<Staged, RegistryError> {
+    let (direct, id) = (registry.direct()?, &row.upload_id);
+    if let Some(arrived) = direct.parts(row.begun()).await? {
         check_arrived(row, &arrived)?;
     }
-    let size_bytes = direct.complete(id).await?;
+    // First, so that no address is given for an upload that takes no parts any more, wherever this is interrupted.
+    direct_uploads::forget_store_id(&registry.db, id).await?;
+    let size_bytes = direct.complete(row.begun()).await?;
     pass(CrashPoint::ObjectStaged);
     let wrong = |given: String| {
         let expected = format!("{} with {} bytes", row.digest, row.size_bytes);

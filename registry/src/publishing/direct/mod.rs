@@ -84,7 +84,7 @@ impl Registry {
         let (number, digest) = self.check_asked(direct, &asked)?;
         self.room.check(&self.db, &adapter.tenant(), asked.size_bytes).await?;
         let in_flight = InFlight::begin(self, &adapter, &number, None).await?;
-        let row = DirectUploadRow {
+        let mut row = DirectUploadRow {
             upload_id: in_flight.id().to_owned(),
             tenant_id: adapter.tenant_id.clone(),
             adapter_id: adapter.id.clone(),
@@ -93,9 +93,10 @@ impl Registry {
             size_bytes: i64::try_from(asked.size_bytes).unwrap_or(i64::MAX),
             part_bytes: i64::try_from(direct.part_bytes()).unwrap_or(i64::MAX),
             expires_at_ms: 0,
+            store_id: None,
         };
         let begun = async {
-            direct.begin(in_flight.id()).await?;
+            row.store_id = Some(direct.begin(in_flight.id()).await?);
             pass(CrashPoint::ObjectStaged);
             self.leave_to_client(principal, &in_flight, row, once, shape).await
         };
@@ -122,6 +123,8 @@ impl Registry {
         slice: Slice,
     ) -> Result<Vec<DirectDetails>, RegistryError> {
         let adapter = self.adapter_for(principal, Action::ListUploads, owner, name).await?;
+        // Who asks before it begins one learns here that there is none to begin.
+        self.direct()?;
         let limit = slice.with_one_more();
         let rows = direct_uploads::list(&self.db, &adapter.id, slice.after, limit).await?;
         Ok(rows.into_iter().map(|row| DirectDetails { row, progress: None }).collect())
@@ -137,7 +140,7 @@ impl Registry {
     ) -> Result<DirectDetails, RegistryError> {
         let adapter = self.adapter_for(principal, Action::GetUpload, owner, name).await?;
         let row = self.direct_upload(&adapter, id).await?;
-        let arrived = self.direct()?.parts(id).await?;
+        let arrived = self.direct()?.parts(row.begun()).await?;
         let progress = Some(arrived.map_or(Progress::Whole, Progress::Parts));
         Ok(DirectDetails { row, progress })
     }
@@ -156,9 +159,10 @@ impl Registry {
         let parts = check_parts(&row, asked)?;
         let left_ms = u64::try_from(row.expires_at_ms - now_ms()).unwrap_or_default().max(1000);
         let good_for = ADDRESS_LIVES.min(Duration::from_millis(left_ms));
-        let addresses = match direct.addresses(id, &parts, good_for).await {
+        // A row with the store's id takes parts; without it the store says whether the upload does.
+        let addresses = match direct.addresses(row.begun(), &parts, good_for).await {
             Ok(addresses) => addresses,
-            Err(_) if matches!(direct.parts(id).await, Ok(None)) => {
+            Err(_) if matches!(direct.parts(row.begun()).await, Ok(None)) => {
                 return Err(RegistryError::PartsTaken(id.to_owned()));
             }
             Err(error) => return Err(error.into()),
@@ -226,11 +230,7 @@ impl Registry {
         ];
         match (number, digest, wrong.into_iter().flatten().collect::<Vec<_>>()) {
             (Ok(number), Ok(digest), wrong) if wrong.is_empty() => Ok((number, digest)),
-            (_, _, wrong) => Err(RegistryError::BadRequest {
-                code: "invalid_fields",
-                detail: format!("the body has {} invalid field(s)", wrong.len()),
-                findings: wrong,
-            }),
+            (_, _, wrong) => Err(RegistryError::invalid(wrong)),
         }
     }
 

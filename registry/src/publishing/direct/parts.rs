@@ -4,7 +4,7 @@ use souk_protocol::Digest;
 
 use crate::db::DirectUploadRow;
 use crate::error::{Finding, RegistryError};
-use crate::objects::DirectPart;
+use crate::objects::{Begun, DirectPart};
 
 /// Most parts that one call asks addresses for: some gigabytes, in an answer of some 100 KiB.
 const MAX_ADDRESSES: usize = 100;
@@ -20,6 +20,11 @@ pub(crate) struct PartRequest {
 }
 
 impl DirectUploadRow {
+    /// The upload as the store is asked about it.
+    pub(super) fn begun(&self) -> Begun<'_> {
+        Begun { upload: &self.upload_id, store_id: self.store_id.as_deref() }
+    }
+
     /// How many parts it has.
     pub(crate) fn num_parts(&self) -> u64 {
         self.bytes().div_ceil(self.most_part_bytes())
@@ -101,6 +106,7 @@ mod tests {
             size_bytes,
             part_bytes,
             expires_at_ms: 0,
+            store_id: None,
         }
     }
 

@@ -6,4 +6,5 @@ mod suite;
 mod both;
 mod direct;
 mod faults;
+mod folder;
 mod misconfigured;
