@@ -90,7 +90,9 @@ async fn a_process_that_stalled_for_longer_than_its_lease_cannot_publish_any_mor
     let publish = async || at_second.upload("acme/sst2", "1.0.0", &AdapterFiles::tiny(2)).await.status();
     first.signal("STOP");
     // Stopped in the middle of a transaction it would hold the file's lock, and that is not what is tried here.
-    while publish().await == StatusCode::SERVICE_UNAVAILABLE {
+    let db = database_of(folder.path()).await;
+    let is_locked = async || db.execute_unprepared("DELETE FROM leases WHERE name = 'nothing'").await.is_err();
+    while is_locked().await || publish().await == StatusCode::SERVICE_UNAVAILABLE {
         first.signal("CONT");
         tokio::time::sleep(Duration::from_millis(20)).await;
         first.signal("STOP");
