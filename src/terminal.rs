@@ -116,7 +116,7 @@ pub(crate) fn cell(object: &Value, field: &str) -> String {
         Value::Null => String::new(),
         Value::String(text) => plain(text),
         Value::Array(items) => items.iter().filter_map(Value::as_str).map(plain).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
+        other => plain(&other.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@
 mod stack;
 
 use serde_json::{Value, json};
+use souk_protocol::Scope;
 use stack::Stack;
 
 #[test]
@@ -42,19 +43,38 @@ fn commands_that_list_print_a_table_or_what_the_api_answers() {
 /// A tenant's key with all scopes but `admin`.
 async fn tenant_key(stack: &Stack) -> String {
     assert_eq!(stack.post("/registry/v1/tenants", &json!({ "name": "acme" })).await.0, 201);
-    let scopes = ["inference", "adapters:read", "adapters:write", "keys:manage"];
+    let scopes: Vec<_> = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).map(Scope::as_str).collect();
     let request = json!({ "name": "test", "scopes": scopes, "tenant": "acme" });
     let (status, made) = stack.post("/registry/v1/keys", &request).await;
     assert_eq!(status, 201, "{made}");
     made["secret"].as_str().unwrap().to_owned()
 }
 
+/// The cookie and the token of an owner of the tenant, who has come in by an invitation.
+async fn session(stack: &Stack) -> (String, String) {
+    let asked = json!({ "email": "owner@example.com", "role": "owner", "tenant": "acme" });
+    let (status, made) = stack.post("/registry/v1/invitations", &asked).await;
+    assert_eq!(status, 201, "{made}");
+    let secret = made["link"].as_str().unwrap().rsplit('/').next().unwrap();
+    let client = reqwest::Client::new();
+    let join = client.post(format!("{}/sign-in/invitation", stack.url)).header("origin", &stack.url);
+    let join = join.header("content-type", "application/x-www-form-urlencoded").body(format!("secret={secret}"));
+    let joined = join.send().await.unwrap();
+    assert_eq!(joined.status(), 200);
+    let cookie = joined.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let who = client.get(format!("{}/registry/v1/auth/session", stack.url)).header("cookie", &cookie);
+    let who: Value = who.send().await.unwrap().json().await.unwrap();
+    (cookie, who["csrf_token"].as_str().unwrap().to_owned())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_nobody_thought_of_get_answers_that_the_documents_name() {
-    let stack = Stack::start();
+    let stack = Stack::start_with(&[("SOUK_REGISTRY__SELF_SERVICE", "true")]);
     let key = tenant_key(&stack).await;
+    let (cookie, csrf) = session(&stack).await;
     stack.push_examples();
-    stack.python_with("hypotheses.py", &[("SOUK_TENANT_KEY", &key)]);
+    let variables = [("SOUK_TENANT_KEY", &*key), ("SOUK_SESSION", &*cookie), ("SOUK_CSRF_TOKEN", &*csrf)];
+    stack.python_with("hypotheses.py", &variables);
 }
 
 #[tokio::test]

@@ -10,14 +10,18 @@ from referencing.jsonschema import DRAFT202012
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "openapi"
 DOCUMENT = "urn:souk:document"
+UNSHOWN = {"application/octet-stream"}
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
 def contents(operation):
-    """Every body of an operation that has an example, with where it is."""
+    """Every body of an operation that has an example, with where it is. Every request and every success has one, but for
+    what is no text."""
     bodies = {"the request": operation.get("requestBody", {})} | operation["responses"]
     for where, body in bodies.items():
         for kind, content in body.get("content", {}).items():
+            must = (where == "the request" or where.startswith("2")) and kind not in UNSHOWN
+            assert "example" in content or not must, f"{operation['operationId']}: {where} as {kind} has no example"
             if "example" in content:
                 yield f"{where} as {kind}", content
 
@@ -75,6 +79,4 @@ def check(name):
     return count
 
 
-counts = {name: check(name) for name in ["registry.json", "gateway.json"]}
-assert all(count >= 15 for count in counts.values()), counts
-print(counts)
+print({name: check(name) for name in ["registry.json", "gateway.json"]})

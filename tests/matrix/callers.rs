@@ -12,6 +12,10 @@ pub(crate) enum Port {
     Operators,
 }
 
+impl Port {
+    pub(crate) const ALL: [Self; 2] = [Self::Public, Self::Operators];
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -37,6 +41,16 @@ pub(crate) enum Caller {
     Stranger,
     /// The key of the first start.
     Operator,
+    /// What [`Caller::Owner`]'s key was exchanged for.
+    Token,
+    /// What a session of an owner of acme was exchanged for: a person's, and no session.
+    SessionToken,
+    /// What [`Caller::Operator`]'s key was exchanged for.
+    OperatorsToken,
+    /// [`Caller::Token`] with another byte in its signature.
+    TokenTampered,
+    /// A token whose time is over, as its key's is.
+    TokenExpired,
 }
 
 impl Caller {
@@ -44,34 +58,43 @@ impl Caller {
         let unknown = [Self::Nobody, Self::Garbage, Self::Revoked, Self::Expired, Self::SessionOver];
         let known = [Self::Owner, Self::Person, Self::Decider, Self::Stranger, Self::Operator];
         let keys = Scope::ALL.into_iter().map(Self::Only).chain(known);
-        unknown.into_iter().chain(Role::ALL.into_iter().map(Self::Session)).chain(keys).collect()
+        // The one that takes longest to be over comes last.
+        let tokens = [Self::Token, Self::SessionToken, Self::OperatorsToken, Self::TokenTampered, Self::TokenExpired];
+        unknown.into_iter().chain(Role::ALL.into_iter().map(Self::Session)).chain(keys).chain(tokens).collect()
     }
 
     /// Whether the key is good and has `scope`.
     pub(crate) fn may(self, scope: Scope) -> bool {
         match self {
             Self::Nobody | Self::Garbage | Self::Revoked | Self::Expired | Self::SessionOver => false,
+            Self::TokenTampered | Self::TokenExpired => false,
             Self::Session(role) => role.scopes().contains(&scope),
             Self::Only(own) => own == scope || own == Scope::Admin,
-            Self::Owner | Self::Stranger => scope != Scope::Admin,
+            Self::Owner | Self::Stranger | Self::Token => scope != Scope::Admin,
+            Self::SessionToken => Role::Owner.scopes().contains(&scope),
             Self::Person => matches!(scope, Scope::Inference | Scope::AdaptersRead),
             Self::Decider => matches!(scope, Scope::AdaptersRead | Scope::AccessDecide),
-            Self::Operator => true,
+            Self::Operator | Self::OperatorsToken => true,
         }
     }
 
-    /// Whether it is a person who calls, with a key or a session.
+    /// Whether it is a person who calls, with a key, a session or what that was exchanged for.
     pub(crate) const fn is_person(self) -> bool {
-        matches!(self, Self::Person | Self::Decider | Self::Session(_))
+        matches!(self, Self::Person | Self::Decider | Self::Session(_) | Self::SessionToken)
+    }
+
+    /// Whether it presents a good token.
+    pub(crate) const fn has_token(self) -> bool {
+        matches!(self, Self::Token | Self::SessionToken | Self::OperatorsToken)
     }
 
     /// Why the key is no good, as the registry and the gateway call it; `None` for a good one.
     pub(crate) const fn fault(self) -> Option<(&'static str, Option<&'static str>)> {
         match self {
             Self::Nobody => Some(("key_missing", None)),
-            Self::Garbage => Some(("key_invalid", Some("invalid_api_key"))),
+            Self::Garbage | Self::TokenTampered => Some(("key_invalid", Some("invalid_api_key"))),
             Self::Revoked => Some(("key_revoked", Some("invalid_api_key"))),
-            Self::Expired => Some(("key_expired", Some("invalid_api_key"))),
+            Self::Expired | Self::TokenExpired => Some(("key_expired", Some("invalid_api_key"))),
             // The gateway takes no cookies: there, nothing was presented.
             Self::SessionOver => Some(("session_over", None)),
             _ => None,
@@ -87,7 +110,7 @@ impl Caller {
     pub(crate) const fn tenant(self) -> &'static str {
         match self {
             Self::Stranger => "stranger",
-            Self::Operator => "admin",
+            Self::Operator | Self::OperatorsToken => "admin",
             _ => "acme",
         }
     }

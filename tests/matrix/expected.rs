@@ -23,7 +23,7 @@ pub(crate) fn expected(route: &Route, caller: Caller, port: Port, subject: Subje
     }
 }
 
-/// All of its guarded routes are for keys of scope `inference`, and see and call what the registry calls
+/// All of its guarded routes are for keys and tokens of scope `inference`, and see and call what the registry calls
 /// [`Reach::Visible`] and [`Reach::Callable`].
 fn of_gateway(route: &Route, caller: Caller, port: Port, subject: Subject) -> Expected {
     if route.path == "/metrics" && port == Port::Public {
@@ -67,6 +67,9 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     let is_for_own = matches!(rule.needs, Needs::ScopeOrOwn(_)) && caller.is_person();
     if lacks_scope && !is_for_own {
         return Expected::Refused(403, Some("scope_missing"));
+    }
+    if rule.action == Action::ExchangeToken && caller.has_token() {
+        return Expected::Refused(403, Some("token_for_token"));
     }
     if route.path.contains("{webhook}") {
         // There is none, which is what another tenant's looks like, too.

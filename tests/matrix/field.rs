@@ -1,5 +1,7 @@
 //! The server that is asked, with its tenants, their keys and their adapters.
 
+mod presented;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use souk_protocol::Scope;
 use souk_registry::Role;
 use souk_testkit::peft::{Files, Stored, Tensor, weights_file};
+use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::callers::{Caller, Port};
@@ -17,6 +20,7 @@ use crate::document::{Filled, Names, Route, Service};
 use crate::expected::Expected;
 use crate::stack::Stack;
 use crate::subjects::Subject;
+use presented::{OVER_AFTER, PUBLIC_URL, Presented, SHORT};
 
 /// All that cells are asked of. Names count up, so that no cell meets what another has changed.
 pub(crate) struct Field {
@@ -30,26 +34,13 @@ pub(crate) struct Field {
     looked_at: BTreeMap<Subject, String>,
     /// The publisher of acme whose keys [`Caller::Person`] and [`Caller::Decider`] present.
     person: String,
+    /// When what [`Caller::TokenExpired`] presents counts nowhere any more.
+    token_over_at: Instant,
     num_made: usize,
 }
 
 const ALL_BUT_ADMIN: [&str; 7] =
     ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
-
-/// Where browsers reach the server, as far as it knows.
-const PUBLIC_URL: &str = "https://souk.example.com";
-
-/// What a caller presents.
-#[derive(Clone, Debug)]
-enum Presented {
-    Key(String),
-    /// A session's id, its cookie, and its token.
-    Session {
-        id: String,
-        cookie: String,
-        csrf: String,
-    },
-}
 
 impl Field {
     pub(crate) async fn new() -> Self {
@@ -69,6 +60,7 @@ impl Field {
             owners: BTreeMap::new(),
             looked_at: BTreeMap::new(),
             person: String::new(),
+            token_over_at: Instant::now(),
             num_made: 0,
         };
         for tenant in ["acme", "rival", "stranger"] {
@@ -86,12 +78,12 @@ impl Field {
             let presented = field.presented_by(caller).await;
             field.callers.push((caller, presented));
         }
+        field.token_over_at = Instant::now() + OVER_AFTER;
         for subject in Subject::ALL {
             let name = field.make(subject).await;
             field.looked_at.insert(subject, name);
         }
-        // The short key lives for a second.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
+        tokio::time::sleep(SHORT + Duration::from_millis(100)).await;
         field
     }
 
@@ -115,7 +107,7 @@ impl Field {
         if expected == Expected::Done && route.path.contains("{request}") {
             names.request = self.request_for(route, caller).await;
         }
-        let presented = self.known(caller);
+        let presented = self.known(caller).await;
         let (presented, names) =
             if changes { self.stage(route, caller, presented, names).await } else { (presented, names) };
         let filled = route.fill(&names);
@@ -168,13 +160,13 @@ impl Field {
     pub(crate) async fn ask_with(&self, route: &Route, method: &Method, caller: Caller, port: Port) -> Answer {
         let adapter = self.looked_at[&Subject::Private].clone();
         let filled = Filled { json: None, is_upload: false, ..route.fill(&Names::of_nothing(&adapter)) };
-        self.send(&filled, method, &self.known(caller), port).await
+        self.send(&filled, method, &self.known(caller).await, port).await
     }
 
     /// Asks a path of no route.
     pub(crate) async fn ask_path(&self, path: &str, method: &Method, caller: Caller, port: Port) -> Answer {
         let filled = Filled { path: path.to_owned(), query: Vec::new(), json: None, is_upload: false };
-        self.send(&filled, method, &self.known(caller), port).await
+        self.send(&filled, method, &self.known(caller).await, port).await
     }
 
     /// A service's key, and what it is exchanged for.
@@ -193,7 +185,11 @@ impl Field {
         self.send(&filled, &route.method, &Presented::Key(presented.to_owned()), port).await
     }
 
-    fn known(&self, caller: Caller) -> Presented {
+    /// What a caller presents, once it is what it is to be.
+    async fn known(&self, caller: Caller) -> Presented {
+        if caller == Caller::TokenExpired {
+            tokio::time::sleep_until(self.token_over_at).await;
+        }
         self.callers.iter().find(|(one, _)| *one == caller).expect("every caller has one").1.clone()
     }
 
@@ -214,90 +210,6 @@ impl Field {
             request = request.multipart(form("2.0.0", files(0)));
         }
         Answer::read(request.send().await.expect("an answer")).await
-    }
-
-    async fn presented_by(&self, caller: Caller) -> Presented {
-        match caller {
-            Caller::Session(role) => self.session("acme", role).await,
-            Caller::SessionOver => {
-                let session = self.session("acme", Role::Owner).await;
-                let out = Filled {
-                    path: "/registry/v1/auth/session".to_owned(),
-                    query: Vec::new(),
-                    json: None,
-                    is_upload: false,
-                };
-                assert!(!self.send(&out, &Method::DELETE, &session, Port::Operators).await.is_refused());
-                session
-            }
-            _ => Presented::Key(self.key_of(caller).await),
-        }
-    }
-
-    /// A session of a new member.
-    async fn session(&self, tenant: &str, role: Role) -> Presented {
-        let (_, secret) = self.invite(tenant, role).await;
-        let request = self.http.post(format!("{}/sign-in/invitation", self.stack.url)).header("origin", PUBLIC_URL);
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let answer = request.body(format!("secret={secret}")).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let set = answer.headers()["set-cookie"].to_str().unwrap();
-        let cookie = set.split(';').next().unwrap().to_owned();
-        let session = self.who(&cookie).await;
-        let text = |name: &str| session[name].as_str().unwrap().to_owned();
-        Presented::Session { id: text("id"), csrf: text("csrf_token"), cookie }
-    }
-
-    /// Who has a cookie.
-    async fn who(&self, cookie: &str) -> Value {
-        created(self.http.get(format!("{}/registry/v1/auth/session", self.stack.url)).header("cookie", cookie)).await
-    }
-
-    /// The id of the person who has a cookie.
-    async fn person_of(&self, cookie: &str) -> String {
-        self.who(cookie).await["person"]["id"].as_str().unwrap().to_owned()
-    }
-
-    /// Id and secret of a new invitation.
-    async fn invite(&self, tenant: &str, role: Role) -> (String, String) {
-        let asked = json!({ "email": "m@example.com", "role": role, "tenant": tenant });
-        let made = self.as_operator("invitations", asked).await;
-        let secret = made["link"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-        (made["id"].as_str().unwrap().to_owned(), secret)
-    }
-
-    async fn key_of(&self, caller: Caller) -> String {
-        match caller {
-            Caller::Session(_) | Caller::SessionOver => unreachable!("it has no key"),
-            Caller::Nobody => String::new(),
-            Caller::Garbage => "souk_what_this_is".to_owned(),
-            Caller::Revoked => {
-                let (id, secret) = self.key("acme", &ALL_BUT_ADMIN).await;
-                let revoked = self.operator(Method::DELETE, &format!("keys/{id}")).send().await.unwrap();
-                assert_eq!(revoked.status(), 204);
-                secret
-            }
-            Caller::Expired => {
-                let soon = time::OffsetDateTime::from(souk_protocol::wall_clock::now()) + Duration::from_secs(1);
-                let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
-                let key = json!({ "name": "short", "scopes": ALL_BUT_ADMIN, "tenant": "acme", "expires_at": soon });
-                self.as_operator("keys", key).await["secret"].as_str().unwrap().to_owned()
-            }
-            Caller::Only(scope) => self.key("acme", &[scope.as_str()]).await.1,
-            Caller::Owner => self.owners["acme"].clone(),
-            Caller::Person => {
-                let (id, secret) = self.key("acme", &["inference", "adapters:read"]).await;
-                self.give_to(&self.person, &id).await;
-                secret
-            }
-            Caller::Decider => {
-                let (id, secret) = self.key("acme", &["adapters:read", "access:decide"]).await;
-                self.give_to(&self.person, &id).await;
-                secret
-            }
-            Caller::Stranger => self.key("stranger", &ALL_BUT_ADMIN).await.1,
-            Caller::Operator => self.stack.admin_key.clone(),
-        }
     }
 
     /// A new adapter with version 1.0.0, which the tag `prod` names; of what is absent, the name alone.
@@ -351,19 +263,6 @@ impl Field {
             self.as_operator(&format!("access-requests/{id}/approve"), json!({})).await;
         }
         id
-    }
-
-    /// Id and secret of a new key.
-    async fn key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
-        // Keys that may `admin` are made for the tenant of operators or for another; the table treats them alike.
-        let made = self.as_operator("keys", json!({ "name": "k", "scopes": scopes, "tenant": tenant })).await;
-        let text = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{made} has no {name}")).to_owned();
-        (text("id"), text("secret"))
-    }
-
-    /// Makes a key a person's, in the server's database: the operator makes services' alone.
-    async fn give_to(&self, person: &str, key: &str) {
-        self.in_database(&format!("UPDATE api_keys SET person_id = '{person}' WHERE id = '{key}'")).await;
     }
 
     async fn in_database(&self, statement: &str) {

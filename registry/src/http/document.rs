@@ -39,7 +39,7 @@ struct Occurring {
     /// Whether a body is read, if only to be ignored.
     reads_body: bool,
     changes: bool,
-    /// Whether it is about an upload that goes straight to the store, which takes a bucket.
+    /// Whether it is about uploads that go straight to the store, which takes a bucket.
     is_of_upload: bool,
     is_kept: bool,
     is_judged: bool,
@@ -70,7 +70,7 @@ impl Occurring {
             has_body: !body.is_null(),
             reads_body: matches!(method, "POST" | "PUT" | "PATCH"),
             changes: method != "GET",
-            is_of_upload: path.contains("{upload}"),
+            is_of_upload: below.contains("/uploads"),
             is_kept: parameters
                 .iter()
                 .any(|parameter| parameter.parameter_in == ParameterIn::Header && parameter.name == "Idempotency-Key"),

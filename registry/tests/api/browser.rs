@@ -77,11 +77,20 @@ impl Browser {
         self.submit_from(&self.origin, path, fields).await
     }
 
+    /// The same where the server may end meanwhile.
+    pub(crate) async fn try_submit(&self, path: &str, fields: &[(&str, &str)]) -> reqwest::Result<Response> {
+        self.try_send(self.form(&self.origin, path, fields)).await
+    }
+
     /// Sends a form of a page of `origin`.
     pub(crate) async fn submit_from(&self, origin: &str, path: &str, fields: &[(&str, &str)]) -> Response {
+        self.send(self.form(origin, path, fields)).await
+    }
+
+    fn form(&self, origin: &str, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
         let form = serde_urlencoded::to_string(fields).unwrap();
         let request = self.client.post(self.whole(path)).header(ORIGIN, origin);
-        self.send(request.header("content-type", "application/x-www-form-urlencoded").body(form)).await
+        request.header("content-type", "application/x-www-form-urlencoded").body(form)
     }
 
     /// Opens an invitation and clicks.
@@ -136,12 +145,16 @@ impl Browser {
     }
 
     async fn send(&self, request: RequestBuilder) -> Response {
+        self.try_send(request).await.unwrap()
+    }
+
+    async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Response> {
         // What has its cookies already sends them once.
         let request = request.build().unwrap();
         let has_cookies = request.headers().contains_key(COOKIE);
         let request = RequestBuilder::from_parts(self.client.clone(), request);
         let request = if has_cookies { request } else { self.with_cookies(request) };
-        let answer = request.send().await.unwrap();
+        let answer = request.send().await?;
         let mut cookies = self.cookies.lock().unwrap();
         for set in answer.headers().get_all(SET_COOKIE) {
             let (name, rest) = set.to_str().unwrap().split_once('=').unwrap();
@@ -153,7 +166,7 @@ impl Browser {
             }
         }
         drop(cookies);
-        answer
+        Ok(answer)
     }
 
     fn with_cookies(&self, request: RequestBuilder) -> RequestBuilder {

@@ -337,4 +337,6 @@ async fn one_that_is_begun_ended_or_completed_leaves_an_entry_each() {
     assert_eq!(begun, [ended["id"].clone(), completed["id"].clone()]);
     assert_eq!(done("upload.aborted"), [ended["id"].clone()]);
     assert_eq!(done("version.ready"), ["acme/sst2@1.0.0"]);
+    // Beside them the tenant, its key and its adapter were made; that parts were addressed is told nowhere.
+    assert_eq!(entries["data"].as_array().unwrap().len(), 3 + 4, "{entries}");
 }

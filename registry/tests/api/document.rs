@@ -18,14 +18,12 @@ async fn every_request_that_the_document_shows_has_the_form_that_its_route_takes
     let acme = stack.tenant("acme").await;
     acme.make_adapter("sst2", "private").await;
     acme.publish("acme/sst2", "1.0.0", 1).await;
-    let mut num_shown = 0;
     for (path, operations) in document()["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let example = &operation["requestBody"]["content"]["application/json"]["example"];
-            if example.is_null() {
-                continue;
-            }
+            let Some(content) = operation["requestBody"]["content"].get("application/json") else { continue };
+            let example = &content["example"];
             let below = path.strip_prefix("/registry/v1").unwrap();
+            assert!(!example.is_null(), "{method} {path}: its request is to be shown");
             let filled = below.replace("{owner}", "acme").replace("{name}", "sst2").replace("{version}", "1.0.0");
             let method: Method = method.to_uppercase().parse().unwrap();
             let answer = stack.admin.request(method.clone(), &filled).json(example).send().await.unwrap();
@@ -36,10 +34,8 @@ async fn every_request_that_the_document_shows_has_the_form_that_its_route_takes
                 ![400, 408, 413, 415].contains(&status.as_u16()) && status.as_u16() < 500,
                 "{method} {path}: {text}"
             );
-            num_shown += 1;
         }
     }
-    assert!(num_shown >= 9, "{num_shown}");
 }
 
 /// The sources in a folder, without tests of units, which come last and have words that nobody answers with.

@@ -1,5 +1,5 @@
-//! A registry that is killed at random moments while clients publish, delete, tag and make keys. After each start every
-//! client finds what it was told is done, repeats what it was not told of, and has it once.
+//! A registry that is killed at random moments while clients publish, delete, tag, make and rotate keys, invite and grant.
+//! After each start every client finds what it was told is done, repeats what it was not told of, and has it once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const CLIENTS: usize = 4;
 /// Versions that a client keeps of its adapter. Their weights are of fewer kinds, so that clients share bytes.
 const MOST_VERSIONS: usize = 5;
 const WEIGHTS: u64 = 4;
+/// Tenants that may be granted access.
+const GRANTED: [&str; 3] = ["one", "three", "two"];
 
 /// Something that a client does.
 #[derive(Clone, Debug)]
@@ -36,8 +38,13 @@ enum Act {
     DeleteTag { tag: String },
     MakeKey { name: String },
     RevokeKey { name: String, id: String },
+    RotateKey { name: String, id: String },
     MakeAdapter { name: String },
     DeleteAdapter { name: String },
+    Invite { email: String },
+    RevokeInvitation { email: String, id: String },
+    PutGrant { tenant: &'static str },
+    DeleteGrant { tenant: &'static str },
 }
 
 /// What a client was told is so.
@@ -52,6 +59,10 @@ struct Client {
     /// By name, with ids.
     keys: BTreeMap<String, String>,
     adapters: BTreeSet<String>,
+    /// Open ones by address, with ids.
+    invitations: BTreeMap<String, String>,
+    /// Tenants that may call its adapter.
+    grants: BTreeSet<&'static str>,
     /// What it asked for and was not told of, with its Idempotency-Key.
     pending: Option<(Act, String)>,
 }
@@ -98,6 +109,17 @@ impl Client {
         let adapters = listed(user, "/adapters").await;
         let adapters = adapters.iter().map(|adapter| text(adapter, "name")).filter(|name| name.starts_with(&own));
         assert_eq!(adapters.collect::<BTreeSet<_>>(), self.adapters, "adapters of {}", self.adapter);
+        let mut open = BTreeMap::new();
+        for invitation in listed(user, "/invitations").await {
+            if text(&invitation, "email").starts_with(&own) && invitation["state"] == "open" {
+                let other = open.insert(text(&invitation, "email"), text(&invitation, "id"));
+                assert_eq!(other, None, "somebody was asked twice");
+            }
+        }
+        assert_eq!(open, self.invitations, "invitations of {}", self.adapter);
+        let grants = listed(user, &format!("{path}/grants")).await;
+        let grants: Vec<_> = grants.iter().map(|grant| text(grant, "tenant")).collect();
+        assert_eq!(grants, self.grants.iter().copied().collect::<Vec<_>>(), "grants of {}", self.adapter);
         for (number, (weights, _)) in &self.versions {
             let file = user.get(&format!("{path}/versions/{number}/files/adapter_model.safetensors")).await;
             assert_eq!(file.bytes().await.unwrap(), AdapterFiles::tiny(*weights).weights_bytes());
@@ -138,6 +160,7 @@ impl Client {
     }
 
     fn note(&mut self, act: Act, answer: &Value) {
+        let id = || answer["id"].as_str().unwrap().to_owned();
         match act {
             Act::Publish { number, weights } => _ = self.versions.insert(number, (weights, false)),
             Act::Delete { number } => {
@@ -148,10 +171,15 @@ impl Client {
             Act::Unyank { number } => self.versions.get_mut(&number).unwrap().1 = false,
             Act::PutTag { tag, number } => _ = self.tags.insert(tag, number),
             Act::DeleteTag { tag } => _ = self.tags.remove(&tag),
-            Act::MakeKey { name } => _ = self.keys.insert(name, answer["id"].as_str().unwrap().to_owned()),
+            // The new one goes by the old one's name.
+            Act::MakeKey { name } | Act::RotateKey { name, .. } => _ = self.keys.insert(name, id()),
             Act::RevokeKey { name, .. } => _ = self.keys.remove(&name),
             Act::MakeAdapter { name } => _ = self.adapters.insert(name),
             Act::DeleteAdapter { name } => _ = self.adapters.remove(&name),
+            Act::Invite { email } => _ = self.invitations.insert(email, id()),
+            Act::RevokeInvitation { email, .. } => _ = self.invitations.remove(&email),
+            Act::PutGrant { tenant } => _ = self.grants.insert(tenant),
+            Act::DeleteGrant { tenant } => _ = self.grants.remove(tenant),
         }
     }
 
@@ -164,7 +192,7 @@ impl Client {
         if self.versions.len() >= MOST_VERSIONS {
             return Act::Delete { number };
         }
-        match self.draw(12) {
+        match self.draw(17) {
             0..4 => publish,
             4 => Act::Delete { number },
             5 if is_yanked => Act::Unyank { number },
@@ -181,6 +209,19 @@ impl Client {
                 Some(name) => Act::DeleteAdapter { name: name.clone() },
                 None => Act::MakeAdapter { name },
             },
+            12 => match self.keys.iter().next() {
+                Some((name, id)) => Act::RotateKey { name: name.clone(), id: id.clone() },
+                None => Act::MakeKey { name },
+            },
+            13 if self.invitations.len() < 3 => Act::Invite { email: format!("{name}@example.com") },
+            13 | 14 => match self.invitations.iter().next() {
+                Some((email, id)) => Act::RevokeInvitation { email: email.clone(), id: id.clone() },
+                None => Act::Invite { email: format!("{name}@example.com") },
+            },
+            15 | 16 => {
+                let tenant = GRANTED[self.draw(GRANTED.len() as u64)];
+                if self.grants.contains(tenant) { Act::DeleteGrant { tenant } } else { Act::PutGrant { tenant } }
+            }
             _ => publish,
         }
     }
@@ -209,13 +250,23 @@ impl Act {
             Self::RevokeKey { id, .. } => user.request(Method::DELETE, &format!("/keys/{id}")),
             Self::MakeAdapter { name } => post("/adapters").json(&json!({ "name": name })),
             Self::DeleteAdapter { name } => user.request(Method::DELETE, &format!("/adapters/acme/{name}")),
+            Self::RotateKey { id, .. } => post(&format!("/keys/{id}/rotate")).json(&json!({ "overlap_s": 0 })),
+            Self::Invite { email } => post("/invitations").json(&json!({ "email": email, "role": "viewer" })),
+            Self::RevokeInvitation { id, .. } => user.request(Method::DELETE, &format!("/invitations/{id}")),
+            Self::PutGrant { tenant } => {
+                user.request(Method::PUT, &format!("{path}/grants/{tenant}")).json(&json!({ "note": "a test" }))
+            }
+            Self::DeleteGrant { tenant } => user.request(Method::DELETE, &format!("{path}/grants/{tenant}")),
         }
     }
 
     /// Whether this answer to a repeated request says that the first did it.
     fn was_done(&self, status: StatusCode) -> bool {
-        matches!(self, Self::Delete { .. } | Self::DeleteTag { .. } | Self::DeleteAdapter { .. })
-            && status == StatusCode::NOT_FOUND
+        let is_removal = matches!(
+            self,
+            Self::Delete { .. } | Self::DeleteTag { .. } | Self::DeleteAdapter { .. } | Self::DeleteGrant { .. }
+        );
+        is_removal && status == StatusCode::NOT_FOUND
     }
 }
 
@@ -237,14 +288,17 @@ fn number_in(variable: &str) -> Option<u64> {
 async fn clients(process: &Process, seed: u64) -> Vec<Client> {
     let admin = process.user(&process.key);
     assert_eq!(admin.post("/tenants", json!({ "name": "acme" })).await.status(), StatusCode::CREATED);
-    let request =
-        json!({ "name": "test", "scopes": ["adapters:read", "adapters:write", "keys:manage"], "tenant": "acme" });
+    for tenant in GRANTED {
+        assert_eq!(admin.post("/tenants", json!({ "name": tenant })).await.status(), StatusCode::CREATED);
+    }
+    let scopes = ["adapters:read", "adapters:write", "keys:manage", "tenant:manage", "access:decide"];
+    let request = json!({ "name": "test", "scopes": scopes, "tenant": "acme" });
     let made = body(admin.post("/keys", request).await, StatusCode::CREATED).await;
     let key = made["secret"].as_str().unwrap().to_owned();
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let adapter = format!("c{number}");
-        process.user(&key).make_adapter(&adapter, "private").await;
+        process.user(&key).make_adapter(&adapter, "shared").await;
         clients.push(Client {
             key: key.clone(),
             adapter,
@@ -254,6 +308,8 @@ async fn clients(process: &Process, seed: u64) -> Vec<Client> {
             tags: BTreeMap::new(),
             keys: BTreeMap::new(),
             adapters: BTreeSet::new(),
+            invitations: BTreeMap::new(),
+            grants: BTreeSet::new(),
             pending: None,
         });
     }

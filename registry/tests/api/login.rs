@@ -39,9 +39,15 @@ pub(crate) async fn allow(browser: &Browser) -> Url {
     assert!(policy.contains("form-action 'self' http://127.0.0.1:4000;"), "{policy}");
     let html = page.text().await.unwrap();
     assert!(html.contains("a &lt;laptop&gt;") && html.contains("act for acme as developer"), "{html}");
+    allow_named(browser, "a <laptop>").await
+}
+
+/// The same for whoever has the browser and a program that calls itself `name`, without a look at the page.
+pub(crate) async fn allow_named(browser: &Browser, name: &str) -> Url {
     let csrf = browser.session().await["csrf_token"].as_str().unwrap().to_owned();
     let mut fields = asked("4000").to_vec();
-    fields.push(("csrf", csrf));
+    fields.retain(|(field, _)| *field != "name");
+    fields.extend([("name", name.to_owned()), ("csrf", csrf)]);
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let allowed = browser.submit("/sign-in/cli", &fields).await;
     assert_eq!(allowed.status(), StatusCode::SEE_OTHER, "{}", allowed.text().await.unwrap());
@@ -52,7 +58,7 @@ pub(crate) fn code_in(url: &Url) -> String {
     url.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
 }
 
-async fn exchange(stack: &Stack, code: &str, verifier: &str) -> Response {
+pub(crate) async fn exchange(stack: &Stack, code: &str, verifier: &str) -> Response {
     stack
         .user("")
         .client

@@ -55,6 +55,7 @@ mod sqlite;
 mod store_outages;
 mod together;
 mod tokens;
+mod told;
 mod versions;
 mod warm;
 mod webhooks;

@@ -12,7 +12,7 @@ use crate::browser::{Browser, invite};
 use crate::support::{AdapterFiles, Stack, User, announcement, body, s3_at};
 
 /// Lists that are facts about the installation, as long as the operator made them, and a person's sessions, of which no
-/// more than twenty live.
+/// more than fifty live.
 const WHOLE: [&str; 3] = ["/base-models", "/auth/jwks", "/auth/sessions"];
 /// Lists that grow by the hour alone: `audit` has their pages.
 const BY_THE_HOUR: [&str; 1] = ["/audit/heads"];

@@ -1,15 +1,19 @@
 //! What is kept and for how long; all that is a tenant's, and its end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reqwest::StatusCode;
-use sea_orm::{ConnectionTrait as _, DatabaseBackend, FromQueryResult as _, JsonValue, Statement};
+use reqwest::{Method, StatusCode};
+use sea_orm::{ConnectionTrait as _, DatabaseBackend, DatabaseConnection, FromQueryResult as _, JsonValue, Statement};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use souk_protocol::Digest;
 use souk_registry::{AuditVerifier, HeadLine, RegistryConfig};
+use souk_testkit_s3::S3Server;
 
-use crate::browser::{Browser, invite};
-use crate::support::{AdapterFiles, Stack, User, body, in_haste, problem, wait_until};
+use crate::browser::{Browser, invite, persons_key};
+use crate::login;
+use crate::support::{AdapterFiles, Stack, User, begin_upload, body, in_haste, problem, s3_at, wait_until};
 
 /// Stands in every text of a tenant that a person writes.
 const WRITTEN: &str = "anna.muster@example.org";
@@ -77,37 +81,191 @@ async fn events_and_what_deleted_webhooks_have_left_go_in_pieces() {
     assert_eq!((count("outbox").await, count("webhook_deliveries").await), (1, 1));
 }
 
-/// A tenant with something in every table, in which [`WRITTEN`] stands wherever a person writes.
-async fn furnished(stack: &Stack, name: &str, seed: u8) -> (User, User) {
-    let user = stack.tenant(name).await;
-    let manager = stack.key_for(name, &["tenant:manage", "audit:read", "keys:manage"]).await;
-    let key = json!({ "name": WRITTEN, "scopes": ["keys:manage"] });
-    let once = user.request(reqwest::Method::POST, "/keys").header("idempotency-key", WRITTEN).json(&key);
-    assert_eq!(once.send().await.unwrap().status(), StatusCode::CREATED);
-    let hook = json!({ "url": format!("https://hooks.invalid/{WRITTEN}"), "description": WRITTEN });
-    assert_eq!(manager.post("/webhooks", hook).await.status(), StatusCode::CREATED);
-    let adapter = json!({ "name": "sst2", "description": WRITTEN });
-    assert_eq!(user.post("/adapters", adapter).await.status(), StatusCode::CREATED);
-    let files = AdapterFiles::tiny(seed);
-    let form = files.form("1.0.0").text("left_out", json!([format!("{WRITTEN}.bin")]).to_string());
-    let request = user.request(reqwest::Method::POST, &format!("/adapters/{name}/sst2/versions")).multipart(form);
-    body(request.send().await.unwrap(), StatusCode::CREATED).await;
-    user.publish(&format!("{name}/sst2"), "2.0.0", seed + 1).await;
-    let tag = user.put(&format!("/adapters/{name}/sst2/tags/prod"), json!({ "version": "1.0.0" })).await;
-    assert_eq!(tag.status(), StatusCode::OK);
-    (user, manager)
+/// A registry on a bucket.
+struct Field {
+    stack: Stack,
+    server: S3Server,
 }
 
-fn quietly(config: &mut RegistryConfig) {
-    in_haste(config);
-    config.settings.webhooks.look_every = Duration::from_secs(3600);
+/// A tenant with something in each of its tables, in which [`WRITTEN`] stands wherever a person writes.
+struct Furnished {
+    user: User,
+    /// Who manages the tenant.
+    manager: User,
+}
+
+impl Field {
+    async fn new() -> Self {
+        let server = S3Server::start().await;
+        let stack = Stack::start_with(|config| {
+            in_haste(config);
+            config.objects = s3_at(server.endpoint());
+            config.settings.webhooks.look_every = Duration::from_secs(3600);
+            config.settings.publish_heads_every = Duration::from_millis(50);
+        })
+        .await;
+        Self { stack, server }
+    }
+
+    /// A new tenant, and a partner of its own that it asks for access, and that asks it.
+    async fn furnish(&self, name: &str, seed: u8) -> Furnished {
+        let user = self.stack.tenant(name).await;
+        let manager = self.stack.key_for(name, &["tenant:manage", "audit:read", "keys:manage", "adapters:read"]).await;
+        let furnished = Furnished { user, manager };
+        self.furnish_with_settings(&furnished).await;
+        self.furnish_with_versions(&furnished, name, seed).await;
+        self.furnish_with_people(&furnished, name).await;
+        self.furnish_with_access(name).await;
+        let unpublished = format!(
+            "SELECT count(*) AS n FROM audit_heads h JOIN tenants t ON t.id = h.tenant_id WHERE t.name = '{name}'
+             AND NOT EXISTS (SELECT 1 FROM published_heads p WHERE p.tenant_id = t.id AND p.number = h.number)"
+        );
+        wait_until("its chain is published", async || self.stack.number(&unpublished).await == 0).await;
+        furnished
+    }
+
+    async fn furnish_with_settings(&self, Furnished { user, manager }: &Furnished) {
+        let key = json!({ "name": WRITTEN, "scopes": ["keys:manage"] });
+        let once = user.request(Method::POST, "/keys").header("idempotency-key", WRITTEN).json(&key);
+        assert_eq!(once.send().await.unwrap().status(), StatusCode::CREATED);
+        let hook = json!({ "url": format!("https://hooks.invalid/{WRITTEN}"), "description": WRITTEN });
+        assert_eq!(manager.post("/webhooks", hook).await.status(), StatusCode::CREATED);
+        assert_eq!(manager.put("/policy", json!({ "max_key_days": 30 })).await.status(), StatusCode::OK);
+    }
+
+    /// An adapter with two versions, a tag, and an upload that goes on.
+    async fn furnish_with_versions(&self, Furnished { user, .. }: &Furnished, name: &str, seed: u8) {
+        let adapter = json!({ "name": "sst2", "description": WRITTEN });
+        assert_eq!(user.post("/adapters", adapter).await.status(), StatusCode::CREATED);
+        let files = AdapterFiles::tiny(seed);
+        let form = files.form("1.0.0").text("left_out", json!([format!("{WRITTEN}.bin")]).to_string());
+        let request = user.request(Method::POST, &format!("/adapters/{name}/sst2/versions")).multipart(form);
+        body(request.send().await.unwrap(), StatusCode::CREATED).await;
+        let adapter = format!("{name}/sst2");
+        user.publish(&adapter, "2.0.0", seed + 1).await;
+        let tag = user.put(&format!("/adapters/{adapter}/tags/prod"), json!({ "version": "1.0.0" })).await;
+        assert_eq!(tag.status(), StatusCode::OK);
+        let upload = begin_upload(user, &adapter, "4.0.0", &files.weights_bytes()).await;
+        let (id, digest) = (upload["id"].as_str().unwrap(), Digest::of(&files.weights_bytes()));
+        // As while it is completed: that takes less time than a look.
+        let counts_on = format!("INSERT INTO upload_blobs (upload_id, digest) VALUES ('{id}', '{digest}')");
+        self.stack.database().await.execute_unprepared(&counts_on).await.unwrap();
+    }
+
+    /// A member, somebody who is asked to become one, a link that signs in, and a program that was let have a key.
+    async fn furnish_with_people(&self, Furnished { manager, .. }: &Furnished, name: &str) {
+        let member = Browser::of_member(&self.stack, name, "viewer").await;
+        let asked = json!({ "email": WRITTEN, "role": "viewer" });
+        assert_eq!(manager.post("/invitations", asked).await.status(), StatusCode::CREATED);
+        let path = format!("/members/{}/sign-in-link", member.person().await);
+        assert_eq!(manager.post(&path, json!({})).await.status(), StatusCode::CREATED);
+        login::allow_named(&member, WRITTEN).await;
+    }
+
+    /// A gate, a grant, and requests that were made and received.
+    async fn furnish_with_access(&self, name: &str) {
+        let partner = format!("{name}-partner");
+        self.stack.tenant(&partner).await;
+        let scopes = ["adapters:read", "adapters:write", "access:decide"];
+        let (own, _) = persons_key(&self.stack, name, &scopes).await;
+        let (theirs, _) = persons_key(&self.stack, &partner, &scopes).await;
+        for (asker, decider, owner, step) in [(&own, &theirs, &*partner, "reject"), (&theirs, &own, name, "approve")] {
+            let adapter = json!({ "name": "gated", "visibility": "gated" });
+            assert_eq!(decider.post("/adapters", adapter).await.status(), StatusCode::CREATED);
+            let question = json!({ "name": "purpose", "label": WRITTEN, "kind": "text", "required": true });
+            // What another tenant writes on its own form is its own.
+            let question =
+                if owner == name { question } else { json!({ "name": "purpose", "label": "?", "kind": "text" }) };
+            let path = format!("/adapters/{owner}/gated");
+            let gate = decider.put(&format!("{path}/gate"), json!({ "questions": [question] })).await;
+            body(gate, StatusCode::OK).await;
+            let asked = json!({ "answers": { "purpose": WRITTEN } });
+            let asked = body(asker.post(&format!("{path}/access-requests"), asked).await, StatusCode::CREATED).await;
+            let path = format!("/access-requests/{}/{step}", asked["id"].as_str().unwrap());
+            body(decider.post(&path, json!({ "reason": WRITTEN })).await, StatusCode::OK).await;
+        }
+        let shared = json!({ "name": "shared", "visibility": "shared" });
+        assert_eq!(own.post("/adapters", shared).await.status(), StatusCode::CREATED);
+        let grant = own.put(&format!("/adapters/{name}/shared/grants/{partner}"), json!({ "note": WRITTEN })).await;
+        body(grant, StatusCode::OK).await;
+    }
+
+    /// Files that are in the bucket, staged ones included.
+    fn num_objects(&self) -> usize {
+        let in_folder = |folder: &str| self.server.names(&format!("of/tests/{folder}/")).len();
+        in_folder("sha256") + in_folder("staging") + self.server.num_running_uploads()
+    }
+}
+
+/// Tables of which no row is a tenant's. Every other one of the schema has to be in an export of a tenant that has
+/// something of everything.
+const OF_NOBODY: [&str; 14] = [
+    "blobs",
+    "identities",
+    "installation",
+    "leases",
+    "logins",
+    "persons",
+    "seaql_migrations",
+    "services",
+    "sessions",
+    "signing_keys",
+    "sqlite_sequence",
+    "sqlite_stat1",
+    "taken_down_content",
+    "withdrawals",
+];
+
+/// Tables in which something that a person wrote is kept.
+const WRITTEN_IN: [&str; 11] = [
+    "access_requests",
+    "adapter_gates",
+    "adapter_grants",
+    "adapters",
+    "api_keys",
+    "idempotent_requests",
+    "invitations",
+    "login_codes",
+    "outbox",
+    "versions",
+    "webhook_endpoints",
+];
+
+/// What an erasure leaves.
+pub(crate) const STAYS: [&str; 8] = [
+    "adapters",
+    "api_keys",
+    "audit_entries",
+    "audit_heads",
+    "published_heads",
+    "tenant_erasures",
+    "tenants",
+    "versions",
+];
+
+/// The tables of which an export has rows, in order, each once.
+pub(crate) fn tables_of(export: &str) -> BTreeSet<String> {
+    let lines = export.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| Some(line["table"].as_str()?.to_owned())).collect()
+}
+
+/// All tables of the schema.
+async fn tables(db: &DatabaseConnection) -> Vec<String> {
+    let query = match db.get_database_backend() {
+        DatabaseBackend::Postgres => "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
+        _ => "SELECT name FROM sqlite_master WHERE type = 'table'",
+    };
+    let query = Statement::from_string(db.get_database_backend(), query);
+    let names = JsonValue::find_by_statement(query).all(db).await.unwrap();
+    names.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
 async fn an_export_has_all_that_is_a_tenants_and_no_secret_and_nothing_of_others() {
-    let stack = Stack::start_with(quietly).await;
-    let (acme, manager) = furnished(&stack, "acme", 1).await;
-    furnished(&stack, "rival", 5).await;
+    let field = Field::new().await;
+    let (stack, Furnished { user: acme, manager }) = (&field.stack, field.furnish("acme", 1).await);
+    field.furnish("rival", 5).await;
+    assert_eq!(stack.admin.post("/tenants/acme/erasure", json!({})).await.status(), StatusCode::OK);
     problem(acme.get("/export").await, StatusCode::FORBIDDEN, "scope_missing").await;
     problem(manager.get("/export?tenant=rival").await, StatusCode::FORBIDDEN, "scope_missing").await;
     let export = manager.get("/export").await.text().await.unwrap();
@@ -118,26 +276,12 @@ async fn an_export_has_all_that_is_a_tenants_and_no_secret_and_nothing_of_others
     let before_end = &export[..export.trim_end().rfind('\n').unwrap() + 1];
     let digest: String = Sha256::digest(before_end).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(end["end"]["digest"], json!(format!("sha256:{digest}")));
-    for table in [
-        "tenants",
-        "api_keys",
-        "adapters",
-        "versions",
-        "version_files",
-        "tags",
-        "webhook_endpoints",
-        "webhook_deliveries",
-        "outbox",
-        "audit_entries",
-        "audit_heads",
-        "idempotent_requests",
-    ] {
-        assert!(rows.iter().any(|row| row["table"] == table), "{table}");
-    }
+    let of_tenants = tables(&stack.database().await).await.into_iter().filter(|table| !OF_NOBODY.contains(&&**table));
+    assert_eq!(tables_of(&export), of_tenants.collect(), "furnish a tenant with a row of each table that it has");
     for secret in ["secret_hash", "sealed", "whsec_", &acme.key, &manager.key] {
         assert!(!export.contains(secret), "{secret}");
     }
-    assert!(!export.contains("rival"));
+    assert!(!export.contains("rival"), "{export}");
     // Files are fetched where it says, and are what it says.
     let mut num_files = 0;
     for file in rows.iter().filter(|row| row["table"] == "version_files") {
@@ -154,18 +298,12 @@ async fn an_export_has_all_that_is_a_tenants_and_no_secret_and_nothing_of_others
 /// Every table in which some text column has `text`.
 async fn tables_with(stack: &Stack, text: &str) -> Vec<String> {
     let db = stack.database().await;
-    let backend = db.get_database_backend();
-    let query = match backend {
-        DatabaseBackend::Postgres => "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
-        _ => "SELECT name FROM sqlite_master WHERE type = 'table'",
-    };
-    let names = JsonValue::find_by_statement(Statement::from_string(backend, query)).all(&db).await.unwrap();
     let mut found = Vec::new();
-    for name in names.iter().map(|row| row["name"].as_str().unwrap()) {
-        let query = Statement::from_string(backend, format!("SELECT * FROM {name}"));
+    for name in tables(&db).await {
+        let query = Statement::from_string(db.get_database_backend(), format!("SELECT * FROM {name}"));
         let rows = JsonValue::find_by_statement(query).all(&db).await.unwrap();
         if rows.iter().any(|row| row.to_string().contains(text)) {
-            found.push(name.to_owned());
+            found.push(name);
         }
     }
     found.sort_unstable();
@@ -174,14 +312,10 @@ async fn tables_with(stack: &Stack, text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_nothing_that_a_person_wrote() {
-    let stack = Stack::start_with(quietly).await;
-    let (acme, manager) = furnished(&stack, "acme", 1).await;
-    let objects = stack.num_objects();
-    let written = tables_with(&stack, WRITTEN).await;
-    for table in ["adapters", "api_keys", "idempotent_requests", "versions", "webhook_endpoints"] {
-        assert!(written.iter().any(|name| name == table), "{table} is tried: {written:?}");
-    }
-    assert!(!written.iter().any(|name| name.starts_with("audit")), "{written:?}");
+    let field = Field::new().await;
+    let (stack, Furnished { user: acme, manager }) = (&field.stack, field.furnish("acme", 1).await);
+    let objects = field.num_objects();
+    assert_eq!(tables_with(stack, WRITTEN).await, WRITTEN_IN);
 
     // Asked for, and taken back.
     problem(manager.post("/tenants/acme/erasure", json!({})).await, StatusCode::FORBIDDEN, "scope_missing").await;
@@ -198,11 +332,11 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
     // Asked for, and due. An upload is under way and a key is being used.
     assert_eq!(stack.admin.post("/tenants/acme/erasure", json!({})).await.status(), StatusCode::OK);
     let (form, _never) = crate::support::halting_form("3.0.0", 9);
-    let upload = acme.request(reqwest::Method::POST, "/adapters/acme/sst2/versions").multipart(form);
+    let upload = acme.request(Method::POST, "/adapters/acme/sst2/versions").multipart(form);
     let upload = tokio::spawn(upload.send());
-    wait_until("it has begun", async || crate::faults::num_uploads(&stack).await == 1).await;
-    let owner = Browser::of_member(&stack, "acme", "owner").await;
-    let invitation = invite(&stack, "acme", "late@example.com", "owner").await;
+    wait_until("it has begun", async || crate::faults::num_uploads(stack).await == 2).await;
+    let owner = Browser::of_member(stack, "acme", "owner").await;
+    let invitation = invite(stack, "acme", "late@example.com", "owner").await;
     let db = stack.database().await;
     db.execute_unprepared("UPDATE tenant_erasures SET due_at_ms = 1").await.unwrap();
     wait_until("it is done", async || {
@@ -212,23 +346,31 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
     upload.abort();
     problem(acme.get("/adapters").await, StatusCode::UNAUTHORIZED, "key_revoked").await;
     assert!(!owner.is_signed_in().await, "nobody acts for it");
-    assert_eq!(Browser::new(&stack).open(&invitation).await.status(), StatusCode::NOT_FOUND);
-    assert_eq!(tables_with(&stack, "late@example.com").await, Vec::<String>::new());
+    assert_eq!(Browser::new(stack).open(&invitation).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(tables_with(stack, "late@example.com").await, Vec::<String>::new());
     for (path, late) in [
         ("/keys", json!({ "tenant": "acme", "name": "k", "scopes": ["inference"] })),
         ("/invitations", json!({ "tenant": "acme", "email": "a@example.com", "role": "owner" })),
     ] {
         problem(stack.admin.post(path, late).await, StatusCode::CONFLICT, "tenant_erased").await;
     }
-    assert_eq!(tables_with(&stack, WRITTEN).await, Vec::<String>::new());
-    wait_until("its objects are gone", async || stack.num_objects() == 0).await;
+    // What it has told another tenant is that one's, for as long as events are kept.
+    assert_eq!(tables_with(stack, WRITTEN).await, ["outbox"]);
+    let of_others = "FROM outbox o JOIN tenants t ON t.id = o.tenant_id \
+                     WHERE NOT (t.name = 'acme-partner' AND o.kind LIKE 'access.%')";
+    assert_eq!(stack.number(&format!("SELECT count(*) AS n {of_others}")).await, 0);
+    db.execute_unprepared("UPDATE outbox SET emitted_at_ms = 1").await.unwrap();
+    wait_until("what was told is gone", async || tables_with(stack, WRITTEN).await.is_empty()).await;
+    wait_until("its objects are gone", async || field.num_objects() == 0).await;
     assert!(objects > 0);
     // What stays.
+    let export = stack.admin.get("/export?tenant=acme").await.text().await.unwrap();
+    assert_eq!(tables_of(&export), STAYS.map(str::to_owned).into());
     let entries = "FROM audit_entries WHERE tenant_id = (SELECT id FROM tenants WHERE name = 'acme')";
     assert_eq!(stack.number(&format!("SELECT count(*) AS n {entries} AND action = 'tenant.erased'")).await, 1);
     let again = stack.admin.post("/tenants", json!({ "name": "acme" })).await;
     problem(again, StatusCode::CONFLICT, "already_exists").await;
-    let names = tables_with(&stack, "sst2").await;
+    let names = tables_with(stack, "sst2").await;
     assert_eq!(names, ["adapters", "audit_entries", "withdrawals"], "never given again; what gateways hear, for a day");
     let export = stack.admin.get("/audit/export?tenant=acme").await.text().await.unwrap();
     let mut verifier = AuditVerifier::new(Vec::new());
@@ -241,9 +383,9 @@ async fn an_erased_tenant_leaves_ids_and_names_that_are_never_given_again_and_no
 
 #[tokio::test]
 async fn an_erasure_takes_nothing_of_others() {
-    let stack = Stack::start_with(quietly).await;
-    furnished(&stack, "acme", 1).await;
-    let (rival, manager) = furnished(&stack, "rival", 5).await;
+    let field = Field::new().await;
+    field.furnish("acme", 1).await;
+    let (stack, Furnished { user: rival, manager }) = (&field.stack, field.furnish("rival", 5).await);
     let before = without_the_moment(&manager.get("/export").await.text().await.unwrap());
     assert_eq!(stack.admin.post("/tenants/acme/erasure", json!({})).await.status(), StatusCode::OK);
     let db = stack.database().await;

@@ -86,7 +86,8 @@ pub(crate) async fn check_chains(operator: &User) -> i64 {
     }
 }
 
-async fn verify_chain(operator: &User, which: &str) -> i64 {
+/// Verifies one chain, `tenant=NAME` or `installation=true`.
+pub(crate) async fn verify_chain(operator: &User, which: &str) -> i64 {
     let answer = operator.get(&format!("/audit/export?{which}")).await;
     assert_eq!(answer.status(), StatusCode::OK, "{which}");
     let export = answer.text().await.unwrap();

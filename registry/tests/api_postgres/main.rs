@@ -87,6 +87,8 @@ mod store_outages;
 mod together;
 #[path = "../api/tokens.rs"]
 mod tokens;
+#[path = "../api/told.rs"]
+mod told;
 #[path = "../api/versions.rs"]
 mod versions;
 #[path = "../api/warm.rs"]

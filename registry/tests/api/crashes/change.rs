@@ -17,11 +17,10 @@ pub(super) struct Change {
 }
 
 /// Changes that are not tried here, and why.
-const EXCEPT: [(Action, &str); 4] = [
+const EXCEPT: [(Action, &str); 3] = [
     (Action::ExchangeToken, "a token is kept nowhere"),
     (Action::AddressParts, "an address is kept nowhere"),
     (Action::ChooseTenant, "one statement on one row: there are no two things of which one could be missing"),
-    (Action::ReportLeakedKeys, "it is answered after a while, whether or not all is done; a lost report is sent again"),
 ];
 
 /// The parts of these tests, with what each tries.

@@ -6,13 +6,14 @@ use souk_registry::Action;
 
 use super::change::Change;
 use super::{Field, listed, num_with};
-use crate::support::{User, body};
+use crate::support::{User, body, wait_until};
 
-pub(super) const ACTIONS: [Action; 10] = [
+pub(super) const ACTIONS: [Action; 11] = [
     Action::CreateTenant,
     Action::CreateKey,
     Action::RevokeKey,
     Action::RotateKey,
+    Action::ReportLeakedKeys,
     Action::SetPolicy,
     Action::RotateSigningKey,
     Action::CreateService,
@@ -28,6 +29,13 @@ pub(super) async fn prepare(change: Change, field: &mut Field) {
     let name = change.name();
     match change.action {
         Action::RevokeKey | Action::RotateKey => field.made.id = make_key(&field.acme(), &name).await,
+        Action::ReportLeakedKeys => {
+            let key = json!({ "name": name, "scopes": ["inference", "keys:manage"] });
+            let made = body(field.acme().post("/keys", key).await, StatusCode::CREATED).await;
+            let text = |field: &str| made[field].as_str().unwrap().to_owned();
+            (field.made.id, field.made.secret) = (text("id"), text("secret"));
+            make_key(&field.maker(), &name).await;
+        }
         Action::SetPolicy => {
             field.make_tenant(&name).await;
             field.made.secret = field.make_key(&name, &WITHIN_POLICY).await;
@@ -61,6 +69,10 @@ pub(super) fn request(change: Change, field: &Field) -> RequestBuilder {
         }
         Action::RevokeKey => acme.request(Method::DELETE, &format!("/keys/{id}")),
         Action::RotateKey => acme.request(Method::POST, &format!("/keys/{id}/rotate")).json(&json!({ "overlap_s": 0 })),
+        Action::ReportLeakedKeys => {
+            let reports = json!([{ "token": field.made.secret, "url": "https://example.org/" }]);
+            acme.client.post(format!("{}/keys/revoke", acme.base_url())).json(&reports)
+        }
         Action::SetPolicy => {
             let policy = json!({ "scopes": WITHIN_POLICY, "end_breaking": true });
             field.maker().request(Method::PUT, "/policy").json(&policy)
@@ -91,6 +103,24 @@ pub(super) async fn check(change: Change, field: &Field) {
             let [new] = of_name[..] else { panic!("{of_name:?}") };
             assert_eq!((&old["replaced_by"], &old["revoked_for"]), (&new["id"], &json!("rotated")));
             assert!(new["revoked_at"].is_null() && new["replaced_by"].is_null(), "{new}");
+        }
+        Action::ReportLeakedKeys => {
+            // What is answered is not done yet.
+            let own = async || key_in(&listed(&acme, "/keys").await, id);
+            wait_until("it is revoked", async || own().await["revoked_at"].is_string()).await;
+            // Nor does one more report do anything.
+            let again = request(change, field).send().await.unwrap();
+            assert_eq!(again.status(), StatusCode::ACCEPTED);
+            let keys = listed(&acme, "/keys").await;
+            let ended: Vec<_> = keys.iter().filter(|key| key["name"] == name).map(|key| &key["revoked_for"]).collect();
+            assert_eq!(ended.len(), 2, "{keys:?}");
+            assert!(ended.iter().all(|why| *why == "leaked"), "the other was made with it: {keys:?}");
+            for told in [
+                format!("audit_entries WHERE action = 'key.leaked' AND subject = '{id}'"),
+                format!("outbox WHERE kind = 'key.leaked' AND subject = '{id}'"),
+            ] {
+                assert_eq!(field.number(&format!("SELECT count(*) AS n FROM {told}")).await, 1, "{told}");
+            }
         }
         Action::SetPolicy => {
             let policy = body(field.maker().get("/policy").await, StatusCode::OK).await;

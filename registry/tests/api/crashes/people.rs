@@ -38,7 +38,7 @@ pub(super) async fn member(field: &Field, role: &str) -> Browser {
 }
 
 /// The operator asks an address; answers the invitation's id and its link.
-async fn invite(field: &Field, tenant: &str, email: &str, role: &str) -> (String, String) {
+pub(super) async fn invite(field: &Field, tenant: &str, email: &str, role: &str) -> (String, String) {
     let request = json!({ "email": email, "role": role, "tenant": tenant });
     let made = body(field.admin().post("/invitations", request).await, StatusCode::CREATED).await;
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
