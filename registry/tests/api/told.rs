@@ -75,7 +75,7 @@ async fn what_a_person_does_with_a_session_is_told_in_the_chain_of_the_tenant_an
         person,
         json!({ "role": "developer", "invitation": invitation(&stack, "acme").await }),
     );
-    assert_eq!(told(&stack, "acme").await, [joined.clone()]);
+    assert_eq!(told(&stack, "acme").await, std::slice::from_ref(&joined));
 
     // A program is let have a key, which is told when it is made.
     let code = login::code_in(&login::allow(&member).await);
@@ -91,7 +91,7 @@ async fn what_a_person_does_with_a_session_is_told_in_the_chain_of_the_tenant_an
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     let came = json!({ "role": "viewer", "invitation": invitation(&stack, "rival").await });
     let came = act("member.joined", session, person, came);
-    assert_eq!(told(&stack, "rival").await, [came.clone()]);
+    assert_eq!(told(&stack, "rival").await, std::slice::from_ref(&came));
 
     let answer = member.change(Method::POST, "/auth/tenants", json!({ "name": "mine" })).await;
     body(answer, StatusCode::CREATED).await;
@@ -121,7 +121,7 @@ async fn what_a_person_does_with_a_session_is_told_in_the_chain_of_the_tenant_an
         let answer = browser.change(method, path, request).await;
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
-    assert_eq!(told(&stack, "rival").await, [came.clone()]);
+    assert_eq!(told(&stack, "rival").await, std::slice::from_ref(&came));
 
     let answer = member.change(Method::DELETE, "/auth/membership", Value::Null).await;
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);

@@ -37,7 +37,6 @@ pub(super) async fn check(field: &mut Field) {
         check_erased(field, &tenant).await;
     }
     field.check_whole().await;
-    println!("ended at {} points of an erasure", points.len());
     if EVERY > 1 {
         return;
     }
