@@ -1,9 +1,10 @@
 //! The port to the registry: who is asking, and what may they call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
+use souk_protocol::{AdapterName, AdapterRef, LimitTree, Principal, ResolveError, ResolvedAdapter};
 
 /// Keys and adapters as the gateway sees them. Asked anew for every request, so that a revoked key or a take-down
 /// counts at once; an implementation that caches says for how long.
@@ -40,6 +41,13 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// [`ResolveError::NotFound`], [`ResolveError::Unavailable`].
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError>;
+
+    /// What binds this caller now. Asked for every request, so that a limit that was lowered counts at once; an implementation
+    /// that caches says for how long.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`] where the caller is gone; [`AuthError::Unavailable`].
+    async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError>;
 
     /// For how long nobody could say who may call what, where that is longer than what is known may be believed;
     /// [`Duration::MAX`]: nobody has said it yet. Then nobody is let in.

@@ -52,6 +52,10 @@ opaque_id!(
     PersonId, "per"
 );
 opaque_id!(
+    /// Some members and keys of a tenant, with limits of their own.
+    TeamId, "team"
+);
+opaque_id!(
     /// The public half of an API key, or the id of a session.
     KeyId, "key"
 );

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, ResolveError,
-    ResolvedAdapter, Scope, TenantId,
+    RequestRecord, ResolvedAdapter, Scope, TenantId, Total, TotalKey,
 };
 
 /// Where all of these routes are.
@@ -156,6 +156,46 @@ pub struct GetModel {
     pub caller: Caller,
     /// Which.
     pub name: AdapterName,
+}
+
+/// `POST …/limits`: what binds this caller? The answer is a [`LimitTree`](crate::LimitTree).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetLimits {
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// `POST …/usage`: rows to be written, each once however often it is sent. The answer are [`Totals`] of all that they moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteUsage {
+    /// At most [`MAX_WRITTEN`].
+    pub requests: Vec<RequestRecord>,
+}
+
+/// Most requests in one [`WriteUsage`].
+pub const MAX_WRITTEN: usize = 500;
+
+/// `POST …/usage/totals`: what do the rows of these sum up to? The answer is [`Totals`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetTotals {
+    /// Which sums.
+    pub keys: Vec<TotalKey>,
+}
+
+/// Sums of rows, as they are now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// One for each key.
+    pub totals: Vec<Total>,
+}
+
+/// `POST …/usage/repeated`: which request had this `Idempotency-Key`? The answer is a [`RequestId`] or null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetRepeated {
+    /// Whose.
+    pub tenant: TenantId,
+    /// [`RequestRecord::repeat`].
+    pub repeat: Digest,
 }
 
 /// A line of `GET …/withdrawals`, in JSON.

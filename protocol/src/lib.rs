@@ -19,6 +19,7 @@ pub mod identity;
 pub mod ids;
 pub mod internal;
 pub mod job;
+pub mod limits;
 pub mod manifest;
 pub mod peft;
 pub mod recent;
@@ -36,10 +37,13 @@ pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
 pub use identity::{Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
-pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TenantId};
+pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TeamId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
+pub use limits::{
+    LevelLimits, Limit, LimitTree, Mode, Period, PeriodKey, Policy, Subject, Total, TotalKey, Unit, UnknownPolicy,
+};
 pub use manifest::{AdapterManifest, FileEntry};
 pub use reference::{AdapterName, AdapterRef, ModelRef, ReferenceError, Selector};
 pub use sampling::SamplingParams;
-pub use usage::{Charge, JobRecord, Outcome, Usage};
+pub use usage::{Charge, JobRecord, Outcome, RequestRecord, Shadowed, Usage};
 pub use vocabulary::{Vocabulary, VocabularyError};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::{JobId, PoolId, TenantId};
+use crate::ids::{JobId, KeyId, PersonId, PoolId, RequestId, TeamId, TenantId};
+use crate::limits::{Policy, Subject};
 
 /// Exact counts of one job, as its node computed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,9 +138,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What of a job counts for the bill. A prompt counts once for all its choices, which is left to the caller, who knows
-/// them all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What of a job counts for the bill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     /// Prompt tokens, cached ones included.
     pub input_tokens: u32,
@@ -171,13 +171,80 @@ pub struct JobRecord {
     pub first_token_after: Option<Duration>,
     /// From the submission to the end of the answer.
     pub took: Duration,
+    /// Whether the prompt counts here: of the jobs of one prompt with several choices, it does in the first to be settled for
+    /// which it is charged.
+    pub counts_prompt: bool,
 }
 
 impl JobRecord {
-    /// What counts for the bill.
+    /// What counts for the bill. The charges of a request are the sums over its jobs.
     #[must_use]
     pub const fn charge(&self) -> Charge {
-        self.outcome.charge(self.usage, self.delivered_tokens)
+        let charge = self.outcome.charge(self.usage, self.delivered_tokens);
+        if self.counts_prompt { charge } else { Charge { input_tokens: 0, ..charge } }
+    }
+}
+
+/// All that is kept of one request that was queued: who asked, and a row for each job. Written once, whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// The request.
+    pub request: RequestId,
+    /// The tenant whose key it carried.
+    pub tenant: TenantId,
+    /// The key or session.
+    pub key: KeyId,
+    /// Whose that is; `None` for a service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonId>,
+    /// The team whose limits bound it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamId>,
+    /// What was asked for, as the API calls it: `chat.completion` or `text_completion`.
+    pub operation: String,
+    /// What the caller wrote in `model`.
+    pub model: String,
+    /// When it was admitted, in milliseconds since the Unix epoch: the moment whose day and month it counts in.
+    pub admitted_at_ms: u64,
+    /// When its last job was settled.
+    pub ended_at_ms: u64,
+    /// Digest that repeats of it have in common; of requests with an `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Digest>,
+    /// Limits in shadow mode that would have refused it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadowed: Vec<Shadowed>,
+    /// Its jobs by index. Never empty.
+    pub jobs: Vec<JobRecord>,
+}
+
+/// A limit in shadow mode that would have refused a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadowed {
+    /// Whose.
+    pub subject: Subject,
+    /// Which.
+    pub policy: Policy,
+}
+
+impl RequestRecord {
+    /// What counts for the bill, all jobs together.
+    #[must_use]
+    pub fn charge(&self) -> (u64, u64) {
+        self.jobs.iter().map(JobRecord::charge).fold((0, 0), |(input, output), charge| {
+            (input + u64::from(charge.input_tokens), output + u64::from(charge.output_tokens))
+        })
+    }
+
+    /// Whose totals it moves, broadest first.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        let team = self.team.clone().map(Subject::Team);
+        let member = self.person.clone().map(|person| Subject::Member(self.tenant.clone(), person));
+        let tenant = [Subject::Tenant(self.tenant.clone())];
+        // A session is no level of its own.
+        let key = (!self.key.as_str().starts_with("ses_")).then(|| Subject::Key(self.key.clone()));
+        tenant.into_iter().chain(team).chain(member).chain(key).collect()
     }
 }
 

@@ -272,6 +272,7 @@ impl Open {
             attempts,
             first_token_after: self.first_token_after,
             took,
+            counts_prompt: true,
         }
     }
 }

@@ -1,0 +1,18 @@
+//! Limits that are never overshot: the [`Limits`] port with its implementation in memory, and its words.
+//!
+//! What a request may use is reserved before it runs, at all levels of its caller's tree or at none; what it did use is settled
+//! after it, and the rest returns. Begin with [`port::Limits`], whose documentation says what happens on a crash, a loss of the
+//! store and a change of the limits; then [`memory::MemoryLimits`]. `tests/conformance` is the contract that every
+//! implementation has to pass.
+//!
+//! The port knows no HTTP, no SQL and no queue: sums of rows come in as [`Total`](souk_protocol::Total)s.
+
+pub mod error;
+pub mod port;
+pub mod repeats;
+pub mod words;
+
+pub use error::{LimitsError, ReserveError};
+pub use port::Limits;
+pub use repeats::{KeptAnswer, RepeatKey, RepeatState, Repeats};
+pub use words::{Amounts, Ask, Held, Reserved, Standing, Violation};
