@@ -23,6 +23,8 @@ pub(crate) struct AcceptInvitation {
     security(("session" = [])),
     responses(
         (status = 204, description = "The person is a member now"),
+        (status = 404, body = Problem, content_type = "application/problem+json",
+         description = "No invitation has this secret"),
         (status = 410, body = Problem, content_type = "application/problem+json",
          description = "The invitation was used, taken back, or is too old"),
         Problems
