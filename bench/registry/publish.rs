@@ -87,16 +87,21 @@ async fn send_direct(acme: &User, weights: &Large) -> anyhow::Result<Value> {
     let upload = acme.post(uploads, announced).await?;
     let (id, part_bytes) =
         (upload["id"].as_str().context("an id")?, upload["part_bytes"].as_u64().context("a length")?);
-    let mut chunks = weights.chunks().peekable();
-    let mut number = 0;
-    while chunks.peek().is_some() {
+    let (part_bytes, mut chunks) = (usize::try_from(part_bytes)?, weights.chunks());
+    let (mut number, mut begun) = (0, Vec::new());
+    loop {
         number += 1;
-        let mut part = Vec::new();
-        while part.len() < part_bytes as usize
+        while begun.len() < part_bytes
             && let Some(chunk) = chunks.next()
         {
-            part.extend_from_slice(&chunk);
+            begun.extend_from_slice(&chunk);
         }
+        if begun.is_empty() {
+            break;
+        }
+        // All parts but the last have the length that the registry says.
+        let rest = begun.split_off(part_bytes.min(begun.len()));
+        let part = std::mem::replace(&mut begun, rest);
         let asked = json!({ "parts": [{ "number": number, "digest": Digest::of(&part).to_string() }] });
         let address = acme.post(&format!("{uploads}/{id}/parts"), asked).await?["data"][0].clone();
         let mut request = acme.http.put(address["url"].as_str().context("an address")?);

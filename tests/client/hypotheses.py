@@ -15,8 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 URL = os.environ["SOUK_URL"]
 KEYS = {"an operator": os.environ["SOUK_API_KEY"], "a tenant": os.environ["SOUK_TENANT_KEY"], "nobody": None}
 OWNER = "an owner with a session"
-# What ends the session is tried when all else was.
-LAST = "sign_out"
+# What ends a session has one of its own, since a session's id is among what is tried.
+ENDING = ["end_session", "sign_out"]
+# A cookie and a token for each.
+SESSIONS = json.loads(os.environ["SOUK_SESSIONS"])
 # Most requests for each operation and caller; all of them take a minute or two.
 CASES = os.environ.get("SOUK_CASES", "12")
 CHECKS = [
@@ -28,7 +30,7 @@ CHECKS = [
 ]
 
 
-def run(document, who, folder, *operations):
+def run(document, who, folder, *operations, session=("", "")):
     command = [
         pathlib.Path(sys.executable).parent / "st", "run", ROOT / "openapi" / document, "--url", URL,
         "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", CASES,
@@ -37,12 +39,11 @@ def run(document, who, folder, *operations):
         *operations,
     ]  # fmt: skip
     hooks = {"SCHEMATHESIS_HOOKS": "hypotheses_hooks", "PYTHONPATH": str(ROOT / "tests/client")}
+    hooks |= {"SOUK_SESSION": session[0], "SOUK_CSRF_TOKEN": session[1]}
     if who == OWNER:
         hooks["SOUK_ANSWERS"] = f"{folder}/answers"
     elif KEYS[who] is not None:
         command += ["--header", f"Authorization: Bearer {KEYS[who]}"]
-    if who != OWNER:
-        hooks["SOUK_SESSION"] = ""
     done = subprocess.run(command, cwd=folder, env=os.environ | hooks, capture_output=True, text=True)
     summary = [line for line in done.stdout.splitlines() if "generated" in line or "passed" in line or "Operations" in line]
     print(document, who, *summary, sep="\n  ")
@@ -64,8 +65,10 @@ with tempfile.TemporaryDirectory() as folder:
     failures = [
         failure for document in ["registry.json", "gateway.json"] for who in KEYS for failure in run(document, who, folder)
     ]
-    failures += run("registry.json", OWNER, folder, "--exclude-operation-id", LAST)
-    failures += run("registry.json", OWNER, folder, "--include-operation-id", LAST)
+    others = [word for operation in ENDING for word in ("--exclude-operation-id", operation)]
+    failures += run("registry.json", OWNER, folder, *others, session=SESSIONS[0])
+    for operation, session in zip(ENDING, SESSIONS[1:], strict=True):
+        failures += run("registry.json", OWNER, folder, "--include-operation-id", operation, session=session)
     answers = collections.defaultdict(collections.Counter)
     for line in pathlib.Path(folder, "answers").read_text().splitlines():
         route, status = line.rsplit(" ", 1)

@@ -50,6 +50,7 @@ impl Field {
             ("SOUK_SIGN_IN__ATTEMPTS_PER_MINUTE", "1000000"),
             ("SOUK_REGISTRY__SELF_SERVICE", "true"),
             ("SOUK_REGISTRY__MAX_MEMBERS_PER_TENANT", "100000"),
+            ("SOUK_REGISTRY__WEBHOOKS__MAX_ENDPOINTS_PER_TENANT", "100"),
         ]);
         let operators_url = stack.operators_url();
         let mut field = Self {
@@ -131,6 +132,13 @@ impl Field {
         if let (Caller::Session(_), Presented::Session { id, cookie, .. }) = (caller, &presented) {
             names.session.clone_from(id);
             person = self.person_of(cookie).await;
+        }
+        if caller == Caller::SessionToken {
+            // Whose it is decides, too.
+            let session = self.session("acme", Role::Owner).await;
+            presented = self.token_of(&session).await;
+            let Presented::Session { cookie, .. } = session else { unreachable!("it is a session") };
+            person = self.person_of(&cookie).await;
         }
         if route.path.ends_with("/services/{id}") {
             let service = self.as_operator("services", json!({ "name": "gateway-1" })).await;

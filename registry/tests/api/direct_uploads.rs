@@ -226,7 +226,7 @@ async fn another_tenants_upload_does_not_exist() {
 
 #[tokio::test]
 async fn one_that_was_not_completed_in_time_is_gone_with_all_that_was_sent() {
-    let field = Field::with(|config| config.settings.direct_upload_lives = Duration::from_millis(1500)).await;
+    let field = Field::with(|config| config.settings.direct_upload_lives = Duration::from_secs(4)).await;
     let files = AdapterFiles::tiny(1);
     let upload = field.sent("1.0.0", &files).await;
     assert_eq!(field.server.num_running_uploads(), 1);

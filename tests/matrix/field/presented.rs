@@ -46,15 +46,19 @@ impl Field {
                 session
             }
             Caller::SessionToken => {
-                let Presented::Session { cookie, csrf, .. } = self.session("acme", Role::Owner).await else {
-                    unreachable!("it is a session")
-                };
-                let request = self.http.post(format!("{}/registry/v1/auth/token", self.stack.url));
-                let request = request.header("cookie", cookie).header("origin", PUBLIC_URL);
-                Presented::Key(token_in(&created(request.header("x-csrf-token", csrf).json(&json!({}))).await))
+                let session = self.session("acme", Role::Owner).await;
+                self.token_of(&session).await
             }
             _ => Presented::Key(self.key_of(caller).await),
         }
+    }
+
+    /// What a session is exchanged for.
+    pub(super) async fn token_of(&self, session: &Presented) -> Presented {
+        let Presented::Session { cookie, csrf, .. } = session else { unreachable!("it is a session") };
+        let request = self.http.post(format!("{}/registry/v1/auth/token", self.stack.url));
+        let request = request.header("cookie", cookie).header("origin", PUBLIC_URL);
+        Presented::Key(token_in(&created(request.header("x-csrf-token", csrf).json(&json!({}))).await))
     }
 
     /// A session of a new member.

@@ -22,10 +22,12 @@ pub(crate) struct AcceptInvitation {
     request_body = AcceptInvitation,
     security(("session" = [])),
     responses(
+        Problems,
         (status = 204, description = "The person is a member now"),
+        (status = 404, body = Problem, content_type = "application/problem+json",
+         description = "No invitation has this secret"),
         (status = 410, body = Problem, content_type = "application/problem+json",
-         description = "The invitation was used, taken back, or is too old"),
-        Problems
+         description = "The invitation was used, taken back, or is too old")
     )
 )]
 pub(crate) async fn accept_invitation(
