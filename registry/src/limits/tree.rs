@@ -1,8 +1,8 @@
 //! What binds a caller, for gateways.
 
+use sea_orm::{ConnectionTrait, DbErr};
 use souk_protocol::limits::{LimitTree, Subject};
 use souk_protocol::{Principal, TenantId};
-use sea_orm::{ConnectionTrait, DbErr};
 
 use super::LimitSettings;
 use super::levels::levels_down_to;
