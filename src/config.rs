@@ -13,7 +13,7 @@ use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
-use souk_registry::{ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
+use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayLimits,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
+    pub(crate) limits: LimitSettings,
     pub(crate) sign_in: SignInSettings,
     pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
@@ -178,6 +179,7 @@ impl Config {
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.registry.check(&mut checks);
+        self.limits.check(&mut checks);
         self.sign_in.check(&mut checks);
         self.objects.check(&mut checks);
         self.objects.check_sizes(self.registry.max_adapter_bytes, &mut checks);
@@ -199,6 +201,7 @@ impl Config {
             settings: self.registry.clone(),
             objects: self.objects.clone(),
             sign_in: self.sign_in.clone(),
+            limits: self.limits.clone(),
             public_url: self.server.public_url(),
         }
     }
@@ -267,7 +270,7 @@ impl Role {
         match self {
             Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
             Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
-            Self::Gateway => !matches!(section, "registry" | "sign_in" | "objects"),
+            Self::Gateway => !matches!(section, "registry" | "limits" | "sign_in" | "objects"),
         }
     }
 }
@@ -340,6 +343,7 @@ mod tests {
         assert_eq!(config.adapters, AdapterSettings::default());
         assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
         assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
+        assert_eq!(config.limits, LimitSettings::default());
         assert_eq!(format!("{:?}", config.sign_in), format!("{:?}", SignInSettings::default()));
     }
 

@@ -158,7 +158,7 @@ pub struct GetModel {
     pub name: AdapterName,
 }
 
-/// `POST …/limits`: what binds this caller? The answer is a [`LimitTree`](crate::LimitTree).
+/// `POST …/limits`: what binds this caller? The answer is a [`LimitTree`](crate::LimitTree), or null where it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetLimits {
     /// Who asks.

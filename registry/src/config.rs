@@ -10,6 +10,7 @@ use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
+use crate::limits::LimitSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
 use crate::sign_in::SignInSettings;
@@ -30,6 +31,8 @@ pub struct RegistryConfig {
     pub objects: ObjectSettings,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// What tenants may use that have no limits of their own.
+    pub limits: LimitSettings,
     /// Where browsers reach the installation; `None` where the settings do not say so.
     pub public_url: Option<PublicUrl>,
 }
@@ -71,6 +74,8 @@ pub struct RegistrySettings {
     pub max_tags_per_adapter: usize,
     /// Members of a tenant, with those who have an open invitation.
     pub max_members_per_tenant: usize,
+    /// Teams of a tenant.
+    pub max_teams_per_tenant: usize,
     /// Whether people come in and make tenants by themselves.
     pub self_service: bool,
     /// Tenants of which a person may be an owner before they can make no further one by themselves.
@@ -134,6 +139,7 @@ impl RegistryConfig {
             settings: RegistrySettings::default(),
             objects: ObjectSettings::default(),
             sign_in: SignInSettings::default(),
+            limits: LimitSettings::default(),
             public_url: None,
         }
     }
@@ -176,6 +182,7 @@ impl RegistrySettings {
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.max_members_per_tenant", self.max_members_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_teams_per_tenant", self.max_teams_per_tenant, 1..=10_000);
         checks.within("registry.max_tenants_per_person", self.max_tenants_per_person, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
         // Addresses are signed for a week at most.

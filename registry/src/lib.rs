@@ -28,6 +28,7 @@ mod admin_key;
 mod catalog;
 mod check;
 mod keys;
+mod limits;
 mod offline;
 mod people;
 mod publishing;
@@ -38,6 +39,7 @@ mod services;
 mod sessions;
 mod sign_in;
 mod tags;
+mod teams;
 mod tenants;
 mod tokens;
 mod versions;
@@ -79,6 +81,7 @@ pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;
+pub use limits::LimitSettings;
 pub use objects::{
     Addressing, Begun, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore,
     OpenObjectsError, PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,

@@ -144,7 +144,7 @@ impl Field {
         if route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
             self.grant(&names.adapter, "stranger", None).await;
         }
-        if route.path.contains("{person}") {
+        if route.path.contains("{person}") || route.path.contains("{subject}") {
             let Presented::Session { cookie, .. } = self.session(caller.tenant(), Role::Viewer).await else {
                 unreachable!("it is a session")
             };

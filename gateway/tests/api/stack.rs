@@ -15,7 +15,7 @@ use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Mod
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{
-    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome,
+    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, LimitTree, NodeId, Outcome,
     PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
@@ -428,6 +428,10 @@ impl Catalog for FewAdapters {
 
     async fn entry(&self, _principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
         Ok(entry(name.owner(), name.name()))
+    }
+
+    async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
+        Ok(Arc::new(LimitTree::unlimited(&principal.tenant, &principal.key)))
     }
 }
 

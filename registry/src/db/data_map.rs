@@ -45,7 +45,7 @@ const MEMBER: &str = "(SELECT p.name FROM persons p WHERE p.id = members.person_
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 39] = [
+pub(crate) const TABLES: [Table; 42] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -54,6 +54,9 @@ pub(crate) const TABLES: [Table; 39] = [
     table("adapter_gates", &["adapter_id"], OF_ADAPTER, Fate::Goes),
     table("access_requests", &["id"], "(tenant_id = $1 OR owner_id = $1)", Fate::Goes),
     table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
+    table("limits", &["tenant_id", "level", "subject_id", "policy"], OWN, Fate::Goes),
+    table("tenant_limits", &["tenant_id"], OWN, Fate::Goes),
+    table("teams", &["id"], OWN, Fate::Goes),
     table("sign_in_links", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),
     table("login_codes", &["id"], OWN, Fate::Goes).hiding(&["secret_hash", "challenge"]),
     table("invitations", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),

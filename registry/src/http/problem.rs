@@ -115,6 +115,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::WrongRequestState { .. } => (StatusCode::CONFLICT, "wrong_state"),
         RegistryError::PersonNeeded => (StatusCode::FORBIDDEN, "person_needed"),
         RegistryError::AgainstPolicy { .. } => (StatusCode::FORBIDDEN, "against_policy"),
+        RegistryError::BeyondLevelAbove { .. } => (StatusCode::CONFLICT, "beyond_level_above"),
         RegistryError::OthersKey(_) => (StatusCode::FORBIDDEN, "others_key"),
         RegistryError::OwnKeyAgainstPolicy => (StatusCode::CONFLICT, "own_key_against_policy"),
         RegistryError::AlreadyRotated { .. } => (StatusCode::CONFLICT, "already_rotated"),

@@ -16,8 +16,8 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, access, adapters, audit, base_models, internal, invitations, keys, members, policy, services, sessions,
-    sign_in, tags, tenants, tokens, uploads, versions, webhooks,
+    Problem, access, adapters, audit, base_models, internal, invitations, keys, limits, members, policy, services,
+    sessions, sign_in, tags, teams, tenants, tokens, uploads, versions, webhooks,
 };
 use crate::Registry;
 use crate::sessions::SESSION_COOKIE;
@@ -38,6 +38,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(members::create_sign_in_link))
         .routes(routes!(invitations::create_invitation))
+        .routes(routes!(teams::create_team))
         .routes(routes!(keys::create_key))
         .routes(routes!(keys::rotate_key))
         .routes(routes!(services::create_service))
@@ -66,6 +67,10 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(invitations::list_invitations))
         .routes(routes!(invitations::revoke_invitation))
         .routes(routes!(invitations::accept_invitation))
+        // Teams
+        .routes(routes!(teams::list_teams))
+        .routes(routes!(teams::delete_team))
+        .routes(routes!(teams::add_team_member, teams::remove_team_member))
         // Tenants, keys and tokens
         .routes(routes!(tokens::exchange_token))
         .routes(routes!(tokens::rotate_signing_key))
@@ -75,6 +80,11 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
         .routes(routes!(policy::get_policy, policy::set_policy))
+        // Limits
+        .routes(routes!(limits::list_limits))
+        .routes(routes!(limits::get_limits, limits::set_limits))
+        .routes(routes!(limits::set_answers))
+        .routes(routes!(limits::set_tenant_limits))
         // Services that call others
         .routes(routes!(services::list_services))
         .routes(routes!(services::revoke_service))
@@ -186,6 +196,8 @@ pub fn openapi() -> OpenApi {
         (name = "auth", description = "Tokens that a key is exchanged for"),
         (name = "tenants", description = "Who owns adapters and pays; for operators"),
         (name = "members", description = "Persons of a tenant, their roles, and invitations"),
+        (name = "teams", description = "Members and keys that have limits together"),
+        (name = "limits", description = "What tenants, teams, members and keys may use in a period"),
         (name = "sessions", description = "Persons who are signed in with a browser"),
         (name = "keys", description = "API keys of a tenant"),
         (name = "services", description = "Services of the installation that call others; for operators"),

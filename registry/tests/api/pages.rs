@@ -103,6 +103,12 @@ impl Field {
                 Browser::new(&self.stack).join(&link).await;
                 return;
             }
+            "/teams" => self.manager.post(path, json!({ "name": name })).await,
+            "/limits" => {
+                let key = body(acme.post("/keys", json!({ "name": name, "scopes": ["inference"] })).await, StatusCode::CREATED);
+                let path = format!("/limits/key/{}", id_of(&key.await));
+                self.manager.patch(&path, json!({ "limits": { "requests_per_minute": { "value": place } } })).await
+            }
             "/invitations" => {
                 let asked = json!({ "email": format!("{name}@example.com"), "role": "viewer" });
                 self.manager.post("/invitations", asked).await
@@ -124,6 +130,7 @@ impl Field {
         let user = match path {
             "/tenants" | "/services" => &self.stack.admin,
             _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
+            "/teams" | "/limits" => &self.manager,
             _ if path.ends_with("/grants")
                 || path.ends_with("/received")
                 || path.ends_with("/members")
@@ -139,8 +146,9 @@ impl Field {
 }
 
 fn id_of(item: &Value) -> String {
-    // Entries have a number within their chain, grants the tenant that they are to, and members the person.
-    let id = item["id"].as_str().or_else(|| item["tenant"].as_str()).or_else(|| item["person"].as_str());
+    // Entries have a number within their chain, grants the tenant that they are to, members the person, limits the subject.
+    let names = ["id", "tenant", "person", "subject"];
+    let id = names.iter().find_map(|name| item[*name].as_str());
     id.map_or_else(|| item["number"].to_string(), str::to_owned)
 }
 

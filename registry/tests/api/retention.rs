@@ -131,6 +131,12 @@ impl Field {
         let hook = json!({ "url": format!("https://hooks.invalid/{WRITTEN}"), "description": WRITTEN });
         assert_eq!(manager.post("/webhooks", hook).await.status(), StatusCode::CREATED);
         assert_eq!(manager.put("/policy", json!({ "max_key_days": 30 })).await.status(), StatusCode::OK);
+        let team = body(manager.post("/teams", json!({ "name": "search" })).await, StatusCode::CREATED).await;
+        let limits = json!({ "limits": { "tokens_per_day": { "value": 100 } } });
+        let path = format!("/limits/team/{}", team["id"].as_str().unwrap());
+        assert_eq!(manager.patch(&path, limits).await.status(), StatusCode::OK);
+        let answers = json!({ "keeps_answers": true });
+        assert_eq!(manager.patch("/limits/answers", answers).await.status(), StatusCode::OK);
     }
 
     /// An adapter with two versions, a tag, and an upload that goes on.

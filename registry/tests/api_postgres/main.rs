@@ -45,6 +45,8 @@ mod keys;
 mod kills;
 #[path = "../api/leaked.rs"]
 mod leaked;
+#[path = "../api/limits.rs"]
+mod limits;
 #[path = "../api/login.rs"]
 mod login;
 #[path = "../api/members.rs"]
@@ -83,6 +85,8 @@ mod side_doors;
 mod sign_in;
 #[path = "../api/store_outages.rs"]
 mod store_outages;
+#[path = "../api/teams.rs"]
+mod teams;
 #[path = "../api/together.rs"]
 mod together;
 #[path = "../api/tokens.rs"]

@@ -23,13 +23,14 @@ use crate::error::RegistryError;
 
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
 /// [docs/operate.md](../../../../docs/operate.md) to it.
-pub const INTERNAL: [(&str, &str, &str); 8] = [
+pub const INTERNAL: [(&str, &str, &str); 9] = [
     ("POST", "/internal/token", "a gateway's key in exchange for a token of 15 minutes"),
     ("POST", "/internal/authenticate", "who presents this key or token"),
     ("POST", "/internal/resolve", "what a reference means for a caller now"),
     ("POST", "/internal/models", "the adapters that a caller can name"),
     ("POST", "/internal/model", "one of them"),
     ("POST", "/internal/template", "the chat template of a version"),
+    ("POST", "/internal/limits", "what a caller may use in a period, itself and with others"),
     ("GET", "/internal/files/{digest}", "a file of adapters by its digest, whole or from a byte on"),
     ("GET", "/internal/withdrawals", "a stream of what is revoked and taken down, as lines of JSON"),
 ];
@@ -42,6 +43,7 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
         .route("/internal/models", post(ask::list_models))
         .route("/internal/model", post(ask::get_model))
         .route("/internal/template", post(ask::template))
+        .route("/internal/limits", post(ask::limits))
         .route("/internal/files/{digest}", get(file::file))
         .route("/internal/withdrawals", get(withdrawals::withdrawals))
         .route_layer(from_fn_with_state(registry, authenticate_service));

@@ -8,6 +8,7 @@ mod change;
 mod erasure;
 mod forms;
 mod keys;
+mod limits;
 mod people;
 mod webhooks;
 
@@ -333,6 +334,11 @@ async fn an_erasure_of_a_tenant_ends_at_each_of_its_points_and_the_next_collecto
 }
 
 #[tokio::test]
+async fn changes_of_teams_and_limits_end_at_each_of_their_points() {
+    check_commits(&limits::ACTIONS).await;
+}
+
+#[tokio::test]
 async fn changes_of_webhooks_end_at_each_of_their_points() {
     check_commits(&webhooks::ACTIONS).await;
 }
@@ -358,6 +364,7 @@ fn takes_key(action: Action) -> bool {
             | Action::CreateInvitation
             | Action::CreateSignInLink
             | Action::RequestAccess
+            | Action::CreateTeam
             | Action::CreateWebhook
             | Action::ReplayDelivery
     )

@@ -1,0 +1,50 @@
+//! What binds a caller, for gateways.
+
+use sea_orm::{ConnectionTrait, DbErr};
+use souk_protocol::limits::{LimitTree, Subject};
+use souk_protocol::{Principal, TenantId};
+
+use super::LimitSettings;
+use super::levels::levels_down_to;
+use super::lookup::levels_of;
+use crate::Registry;
+use crate::db::tenant_limits;
+use crate::error::RegistryError;
+use crate::sessions::is_session;
+
+impl Registry {
+    /// What binds this caller now; `None` where it is gone: its key is unknown, or the person left the tenant.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the database.
+    pub async fn limits_of_caller(&self, principal: &Principal) -> Result<Option<LimitTree>, RegistryError> {
+        let tenant = &principal.tenant;
+        let own = match &principal.person {
+            // What a session uses is its member's.
+            Some(person) if is_session(principal.key.as_str()) => Subject::Member(tenant.clone(), person.clone()),
+            _ => Subject::Key(principal.key.clone()),
+        };
+        let Some(levels) = levels_down_to(&self.db, tenant, &own).await? else { return Ok(None) };
+        let has_member = levels.iter().any(|level| matches!(level, Subject::Member(..)));
+        if principal.person.is_some() && !has_member {
+            return Ok(None);
+        }
+        Ok(Some(tree_of(&self.db, &self.config.limits, tenant, &levels).await?))
+    }
+}
+
+/// The tree of these levels, which are the tenant's.
+pub(super) async fn tree_of(
+    connection: &impl ConnectionTrait,
+    defaults: &LimitSettings,
+    tenant: &TenantId,
+    levels: &[Subject],
+) -> Result<LimitTree, DbErr> {
+    let row = tenant_limits::of(connection, tenant).await?;
+    Ok(LimitTree {
+        levels: levels_of(connection, defaults, levels).await?,
+        gate_weight: u32::try_from(row.gate_weight).unwrap_or(1).max(1),
+        output_ceiling: row.output_ceiling.and_then(|most| u32::try_from(most).ok()).or_else(|| defaults.ceiling()),
+        keeps_answers: row.keeps_answers != 0,
+    })
+}
