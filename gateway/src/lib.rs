@@ -35,7 +35,7 @@ pub use limits::GatewayLimits;
 pub use router::{not_found, openapi, router};
 pub use served::{BaseError, ServedBase};
 pub use text::TemplateLimits;
-pub use usage::{Accounting, AccountingError, AccountingParts, JournalSettings, UsageStore, UsageStoreError};
+pub use usage::{Accounting, AccountingParts, JournalError, JournalSettings, UsageStore, UsageStoreError};
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

@@ -74,6 +74,9 @@ pub struct GatewayLimits {
     /// Bytes of usage that may wait for the database in the journal; past it 503.
     #[serde(rename = "journal_mb", deserialize_with = "mebibytes::deserialize")]
     pub journal_bytes: u64,
+    /// Bytes of whole answers that are kept for repeats of their requests.
+    #[serde(rename = "kept_answers_mb", deserialize_with = "mebibytes::deserialize")]
+    pub kept_answer_bytes: usize,
     /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
     /// the nodes have room for, and no setting.
     #[serde(skip)]
@@ -119,6 +122,7 @@ impl GatewayLimits {
                 "gateway.registry_key and gateway.registry_key_file are both set, the latter to {file}; set one of them"
             )
         });
+        checks.within("gateway.kept_answers_mb", self.kept_answer_bytes >> 20, 1..=1 << 20);
         checks.within("gateway.journal_mb", self.journal_bytes >> 20, 1..=1 << 20);
         checks.within("gateway.rights_stale_s", self.rights_stale.as_secs(), 0..=60);
     }

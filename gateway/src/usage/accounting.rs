@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_limits::{Amounts, Ask, Limits, LimitsError, Repeats};
+use souk_limits::{Amounts, Ask, Limits, Repeats};
 use souk_protocol::{LimitTree, RequestRecord};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -42,30 +42,19 @@ struct Shared {
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
-/// Why usage cannot be counted.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountingError {
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// What the process before has used cannot be held, so nobody may be let in.
-    #[error("what the process before has used cannot be told to the store of limits")]
-    Limits(#[from] LimitsError),
-}
-
 impl Accounting {
     /// Opens the journal, holds what is in it, and begins to write it. Nobody is to be let in before this has returned. Call it
     /// within a tokio runtime.
     ///
     /// # Errors
-    /// [`AccountingError`].
-    pub async fn open(parts: AccountingParts) -> Result<Self, AccountingError> {
+    /// [`JournalError`] if the journal cannot be used.
+    pub async fn open(parts: AccountingParts) -> Result<Self, JournalError> {
         let AccountingParts { limits, repeats, store, journal } = parts;
         let opened = tokio::task::spawn_blocking(move || Journal::open(journal));
         let (journal, records) = opened.await.expect("opening a journal does not panic")?;
         let journal = Arc::new(journal);
         let holdings = Arc::new(Holdings::new(limits, Arc::clone(&store)));
-        holdings.restore_settled(records.iter().filter_map(held_for).collect()).await?;
+        holdings.restore_settled(records.iter().filter_map(held_for).collect()).await;
         let writer = Arc::new(Writer::new(Arc::clone(&store), Arc::clone(&holdings), Arc::clone(&journal)));
         records.into_iter().for_each(|record| writer.push(record));
         let running_repeats = Arc::<RunningRepeats>::default();

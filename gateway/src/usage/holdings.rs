@@ -6,6 +6,7 @@
 //! away; what it uses is held as soon as the store is back, so that a limit that is set meanwhile finds it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use souk_limits::{Amounts, Ask, Held, Limits, LimitsError, ReserveError, Reserved};
@@ -22,6 +23,8 @@ pub(crate) struct Holdings {
     limits: Arc<dyn Limits>,
     store: Arc<dyn UsageStore>,
     held: Mutex<HashMap<RequestId, Holding>>,
+    /// Whether the store knows what the process before has used.
+    is_restored: AtomicBool,
     /// While it is held, nothing else is restored or let go of: what a total counts is never held again.
     telling: tokio::sync::Mutex<()>,
 }
@@ -47,7 +50,8 @@ pub(crate) enum HoldError {
 
 impl Holdings {
     pub(crate) fn new(limits: Arc<dyn Limits>, store: Arc<dyn UsageStore>) -> Self {
-        Self { limits, store, held: Mutex::default(), telling: tokio::sync::Mutex::default() }
+        let (held, telling) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { limits, store, held, is_restored: AtomicBool::new(true), telling }
     }
 
     /// How many requests hold something.
@@ -72,7 +76,7 @@ impl Holdings {
         let mut asked = 0;
         loop {
             asked += 1;
-            match self.limits.reserve(ask).await {
+            match self.reserve_once(ask).await {
                 Err(ReserveError::TotalsUnknown(keys)) if asked < MOST_ASKS => {
                     let totals = self.store.totals(&keys).await?;
                     self.limits.count(&ask.tenant, &totals, &[]).await.map_err(ReserveError::from)?;
@@ -84,6 +88,13 @@ impl Holdings {
                 reserved => return Ok(reserved?),
             }
         }
+    }
+
+    async fn reserve_once(&self, ask: &Ask) -> Result<Reserved, ReserveError> {
+        if !self.is_restored.load(Ordering::Acquire) {
+            self.restore().await?;
+        }
+        self.limits.reserve(ask).await
     }
 
     /// Says what a request used. What cannot be told now is told with the next renewal.
@@ -126,17 +137,31 @@ impl Holdings {
         Ok(())
     }
 
-    /// Holds what the process before has settled and not written.
-    pub(crate) async fn restore_settled(&self, asks: Vec<Ask>) -> Result<(), LimitsError> {
-        let held: Vec<Held> = asks.iter().map(|ask| Held { ask: ask.clone(), is_settled: true }).collect();
+    /// Holds what the processes before have settled and not written. Should the store be away, nobody whom a limit binds is let in
+    /// before it is back and has heard of it.
+    pub(crate) async fn restore_settled(&self, asks: Vec<Ask>) {
+        if asks.is_empty() {
+            return;
+        }
         {
-            let mut table = self.lock();
+            let mut held = self.lock();
             for ask in asks {
                 let (request, used) = (ask.request.clone(), Some(ask.amounts));
-                table.insert(request, Holding { ask, is_let_in: true, used, is_told: false });
+                held.insert(request, Holding { ask, is_let_in: true, used, is_told: false });
             }
         }
-        if held.is_empty() { Ok(()) } else { self.limits.restore(&held).await }
+        self.is_restored.store(false, Ordering::Release);
+        if let Err(error) = self.restore().await {
+            tracing::warn!(%error, "What processes before have used cannot be told to the store of limits yet");
+        }
+    }
+
+    async fn restore(&self) -> Result<(), LimitsError> {
+        let _telling = self.telling.lock().await;
+        let held: Vec<Held> = self.lock().values().filter(|holding| holding.used.is_some()).map(Holding::as_held).collect();
+        self.limits.restore(&held).await?;
+        self.is_restored.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Tells the store all that is held here: renews it, restores what is not known, and settles what could not be settled.

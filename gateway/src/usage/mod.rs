@@ -22,6 +22,6 @@ pub(crate) mod opened;
 mod renewal;
 mod writer;
 
-pub use accounting::{Accounting, AccountingError, AccountingParts};
+pub use accounting::{Accounting, AccountingParts};
 pub use journal::{JournalError, JournalSettings};
 pub use store::{UsageStore, UsageStoreError};

@@ -1,13 +1,13 @@
 //! The journal of this process: what was let in, and what it used, until its rows are in the database.
 //!
-//! A folder of segments, each a file of lines ([`line`]). One thread appends to the newest and removes the oldest when all that is
+//! A folder with one of its own for each process that shares it, of segments, each a file of lines ([`line`]). One thread appends to the newest and removes the oldest when all that is
 //! in them is written; callers hand over lines and wait until the kernel has them, which a kill of the process takes nothing from.
 //! What a loss of power may take is a tenth of a second: another thread has the disk follow, in batches.
 //!
-//! What happens when: a process that dies leaves its segments, which the next one reads, whatever state they are in, and goes on
-//! from in a segment of its own. Of two processes one has the folder, by a lock that ends with it. A disk that is full, or a
-//! journal that has grown to its bound since the database is away, refuses new requests; of those that were let in all is still
-//! kept, in memory where not on disk.
+//! What happens when: a process that dies leaves its segments, and a lock that ended with it. The next one to start reads all that
+//! nobody has, whatever state they are in, and goes on with what they say in a segment of its own. A disk that is full, or a journal
+//! that has grown to its bound since the database is away, refuses new requests; of those that were let in all is still kept, in
+//! memory where not on disk.
 
 mod index;
 pub(super) mod line;
@@ -32,23 +32,25 @@ use self::thread::{Command, Thread};
 use super::opened::Opened;
 use crate::metrics;
 
+/// Most processes that share a folder.
+const MOST_PROCESSES: usize = 16;
 /// Lines that wait for the thread. More would only wait elsewhere.
 const LINES_BEHIND: usize = 1024;
 
 /// Where a journal is and how long it may become.
 #[derive(Clone, Debug)]
 pub struct JournalSettings {
-    /// Its folder, which is made if it is not there.
+    /// Its folder, which is made if it is not there. Up to 16 processes may share it.
     pub folder: PathBuf,
-    /// Bytes beyond which no request is let in.
+    /// Bytes of one process beyond which it lets no request in.
     pub max_bytes: u64,
 }
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another process has it.
-    #[error("the journal of usage in {folder} is another process's; give each gateway a data.dir of its own")]
+    /// Too many processes have it.
+    #[error("{MOST_PROCESSES} processes have journals of usage in {folder}; give further gateways a data.dir of their own")]
     Taken {
         /// Its folder.
         folder: PathBuf,
@@ -87,41 +89,18 @@ impl Journal {
     pub(crate) fn open(settings: JournalSettings) -> Result<(Self, Vec<RequestRecord>), JournalError> {
         let folder = settings.folder.clone();
         let failed = |source| JournalError::Io { folder: folder.clone(), source };
-        let Some(mut segments) = Segments::open(&settings).map_err(failed)? else {
-            return Err(JournalError::Taken { folder: settings.folder });
-        };
-        let mut entries = Vec::new();
-        for number in segments.numbers() {
-            let lines = Lines::read(&segments.read(number).map_err(failed)?);
-            if lines.num_corrupt > 0 {
-                metrics::corrupt_lines(lines.num_corrupt);
-                tracing::error!(
-                    segment = number,
-                    lines = lines.num_corrupt,
-                    "Lines of the journal of usage are corrupt; what they said is lost"
-                );
-            }
-            segments.note_all(number, &lines.entries);
-            entries.extend(lines.entries);
+        let mut free = free_ones(&settings).map_err(failed)?.into_iter();
+        let Some(mut segments) = free.next() else { return Err(JournalError::Taken { folder: settings.folder }) };
+        let mut records = recover(&mut segments).map_err(failed)?;
+        for mut left in free {
+            let adopted = recover(&mut left).map_err(failed)?;
+            // They are the own before they go where they were.
+            let entries: Vec<Entry> = adopted.iter().cloned().map(Entry::Settled).collect();
+            segments.append(&entries).and_then(|()| segments.sync()).and_then(|()| left.remove_all()).map_err(failed)?;
+            records.extend(adopted);
         }
-        let now_ms = u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
-        let mut lost = Vec::new();
-        let records = unfinished(entries).into_iter().map(|unfinished| match unfinished {
-            Unfinished::Settled(record) => record,
-            Unfinished::Opened(opened) => {
-                let record = opened.lost(now_ms);
-                lost.push(Entry::Settled(record.clone()));
-                record
-            }
-        });
-        let records: Vec<RequestRecord> = records.collect();
-        segments.append(&lost).map_err(failed)?;
         if !records.is_empty() {
-            tracing::info!(
-                requests = records.len(),
-                lost = lost.len(),
-                "Usage of the process before is written; lost requests are free"
-            );
+            tracing::info!(requests = records.len(), "Usage of processes before is in the journal and will be written");
         }
         let (commands, taken) = mpsc::channel(LINES_BEHIND);
         let bytes = segments.bytes();
@@ -197,6 +176,54 @@ impl Journal {
         self.commands.send(Command::Append(entry, done)).await.map_err(|_| gone())?;
         is_done.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+/// The journals that nobody has; where all that there are are taken, another.
+fn free_ones(settings: &JournalSettings) -> io::Result<Vec<Segments>> {
+    let mut free = Vec::new();
+    for number in 1..=MOST_PROCESSES {
+        let folder = settings.folder.join(number.to_string());
+        if (free.is_empty() || folder.try_exists()?)
+            && let Some(segments) = Segments::open(folder, settings.max_bytes)?
+        {
+            free.push(segments);
+        }
+    }
+    Ok(free)
+}
+
+/// What a process left to be written, oldest first. What it left under way is said to be lost, there too.
+fn recover(segments: &mut Segments) -> io::Result<Vec<RequestRecord>> {
+    let mut entries = Vec::new();
+    for number in segments.numbers() {
+        let lines = Lines::read(&segments.read(number)?);
+        if lines.num_corrupt > 0 {
+            metrics::corrupt_lines(lines.num_corrupt);
+            tracing::error!(
+                segment = number,
+                lines = lines.num_corrupt,
+                "Lines of the journal of usage are corrupt; what they said is lost"
+            );
+        }
+        segments.note_all(number, &lines.entries);
+        entries.extend(lines.entries);
+    }
+    let now_ms = u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
+    let mut lost = Vec::new();
+    let records = unfinished(entries).into_iter().map(|unfinished| match unfinished {
+        Unfinished::Settled(record) => record,
+        Unfinished::Opened(opened) => {
+            let record = opened.lost(now_ms);
+            lost.push(Entry::Settled(record.clone()));
+            record
+        }
+    });
+    let records = records.collect();
+    segments.append(&lost)?;
+    if !lost.is_empty() {
+        tracing::info!(requests = lost.len(), "Requests were under way when their process ended; they are free");
+    }
+    Ok(records)
 }
 
 fn gone() -> io::Error {

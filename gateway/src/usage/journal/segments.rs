@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::JournalSettings;
 use super::index::{Index, Number};
 use super::line::Entry;
 
@@ -34,8 +33,7 @@ pub(super) struct Segments {
 
 impl Segments {
     /// Opens the folder and begins a segment; `None` if another process has it.
-    pub(super) fn open(settings: &JournalSettings) -> io::Result<Option<Self>> {
-        let folder = settings.folder.clone();
+    pub(super) fn open(folder: PathBuf, max_bytes: u64) -> io::Result<Option<Self>> {
         fs::create_dir_all(&folder)?;
         let lock = File::create(folder.join(LOCK))?;
         match lock.try_lock() {
@@ -63,7 +61,7 @@ impl Segments {
             index,
             lengths,
             newest: Arc::new(Mutex::new(Arc::new(newest))),
-            most_bytes: MOST_SEGMENT_BYTES.min(settings.max_bytes / 8),
+            most_bytes: MOST_SEGMENT_BYTES.min(max_bytes / 8),
             bytes: Arc::new(AtomicU64::new(bytes)),
             _lock: lock,
         }))
@@ -135,6 +133,11 @@ impl Segments {
     /// Has the disk follow.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.newest_file().sync_data()
+    }
+
+    /// Removes all of them, once what they say is elsewhere.
+    pub(super) fn remove_all(self) -> io::Result<()> {
+        self.lengths.iter().try_for_each(|(number, _)| fs::remove_file(path_of(&self.folder, *number)))
     }
 
     fn newest_length(&self) -> u64 {

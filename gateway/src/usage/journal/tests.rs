@@ -22,21 +22,12 @@ async fn kill(journal: Journal) {
     let (done, is_done) = oneshot::channel();
     commands.send(Command::Close(done)).await.unwrap();
     is_done.await.unwrap().unwrap();
-    drop(commands);
+    commands.closed().await;
 }
 
-/// Opens again once the thread before has let go of the folder.
-async fn open_again(folder: &Path) -> (Journal, Vec<RequestRecord>) {
-    loop {
-        match Journal::open(settings(folder, 1 << 20)) {
-            Err(JournalError::Taken { .. }) => tokio::task::yield_now().await,
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
+/// The segments of the first process that shares a folder.
 fn segments(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(folder.join("1")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".segment")).collect();
     names.sort();
     names
@@ -56,7 +47,7 @@ async fn what_a_process_leaves_is_found_by_the_next_once_and_as_it_was() {
     journal.written(vec![RequestId::from_stored("req_written")]).await;
     kill(journal).await;
 
-    let (journal, found) = open_again(folder.path()).await;
+    let (journal, found) = open(folder.path());
     let [lost, kept] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*kept, settled("req_settled"));
     assert_eq!((lost.request.as_str(), lost.jobs.len(), lost.charge()), ("req_lost", 4, (0, 0)));
@@ -64,7 +55,7 @@ async fn what_a_process_leaves_is_found_by_the_next_once_and_as_it_was() {
     assert_eq!(lost.jobs.iter().map(|job| job.usage.prompt_tokens).collect::<Vec<_>>(), [3, 3, 5, 5]);
     kill(journal).await;
 
-    let (journal, again) = open_again(folder.path()).await;
+    let (journal, again) = open(folder.path());
     let mut again = again;
     again.sort_by(|one, other| other.request.cmp(&one.request));
     let mut found = found;
@@ -72,17 +63,41 @@ async fn what_a_process_leaves_is_found_by_the_next_once_and_as_it_was() {
     assert_eq!(again, found, "what was not written is there until it is, and what was lost does not change");
     journal.written(found.iter().map(|record| record.request.clone()).collect()).await;
     kill(journal).await;
-    let (_journal, found) = open_again(folder.path()).await;
+    let (_journal, found) = open(folder.path());
     assert_eq!(found, []);
 }
 
 #[tokio::test]
-async fn of_two_processes_one_has_the_folder() {
+async fn processes_that_share_a_folder_have_journals_of_their_own_and_who_starts_takes_over_what_others_left() {
     let folder = tempfile::tempdir().unwrap();
-    let (_journal, _) = open(folder.path());
+    let (first, _) = open(folder.path());
+    let (second, found) = open(folder.path());
+    assert_eq!(found, []);
+    first.settled(settled("req_first")).await;
+    second.settled(settled("req_second")).await;
+    second.opened(opened("req_lost")).await.unwrap();
+    kill(second).await;
+    // The second's are free, and the first still has its own.
+    let (third, found) = open(folder.path());
+    assert_eq!(found.iter().map(|record| record.request.as_str()).collect::<Vec<_>>(), ["req_second", "req_lost"]);
+    kill(third).await;
+    kill(first).await;
+    let (fourth, mut found) = open(folder.path());
+    found.sort_by(|one, other| one.request.cmp(&other.request));
+    let found: Vec<_> = found.iter().map(|record| record.request.clone()).collect();
+    assert_eq!(found.iter().map(RequestId::as_str).collect::<Vec<_>>(), ["req_first", "req_lost", "req_second"]);
+    fourth.written(found).await;
+    kill(fourth).await;
+    assert_eq!(open(folder.path()).1, []);
+}
+
+#[test]
+fn a_folder_has_room_for_so_many_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..MOST_PROCESSES).map(|_| open(folder.path())).collect();
     let error = Journal::open(settings(folder.path(), 1 << 20)).err().unwrap();
-    assert!(matches!(error, JournalError::Taken { .. }), "{error}");
-    assert!(error.to_string().contains("data.dir"), "{error}");
+    assert!(matches!(error, JournalError::Taken { .. }) && error.to_string().contains("data.dir"), "{error}");
+    drop(all);
 }
 
 #[tokio::test]
@@ -93,12 +108,12 @@ async fn a_line_that_is_torn_or_changed_costs_itself_alone() {
         journal.settled(settled(request)).await;
     }
     kill(journal).await;
-    let path = folder.path().join(&segments(folder.path())[0]);
+    let path = folder.path().join("1").join(&segments(folder.path())[0]);
     let mut bytes = fs::read(&path).unwrap();
     bytes[20] ^= 1;
     bytes.truncate(bytes.len() - 3);
     fs::write(&path, bytes).unwrap();
-    let (_journal, found) = open_again(folder.path()).await;
+    let (_journal, found) = open(folder.path());
     assert_eq!(found, [settled("req_2")]);
 }
 
@@ -127,7 +142,7 @@ async fn segments_go_when_all_in_them_is_written_and_what_is_full_lets_in_no_mor
     assert_eq!(segments(folder.path()).len(), 1, "{:?}", segments(folder.path()));
     journal.opened(opened("req_more")).await.unwrap();
     kill(journal).await;
-    let (_journal, found) = open_again(folder.path()).await;
+    let (_journal, found) = open(folder.path());
     assert_eq!(found.len(), 1);
 }
 
@@ -136,9 +151,8 @@ async fn what_is_set_aside_is_in_a_file_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());
     journal.set_aside(settled("req_1")).await;
-    let lines = Lines::read(&fs::read(folder.path().join("refused.log")).unwrap());
+    let lines = Lines::read(&fs::read(folder.path().join("1/refused.log")).unwrap());
     assert_eq!(lines.entries, [Entry::Settled(settled("req_1"))]);
-    drop(journal);
-    let (_journal, found) = open_again(folder.path()).await;
-    assert_eq!(found, []);
+    kill(journal).await;
+    assert_eq!(open(folder.path()).1, []);
 }
