@@ -33,12 +33,7 @@ pub enum UsageStoreError {
     /// The store cannot answer now; the same may be asked again.
     #[error("rows of usage cannot be written or read now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It will never take this request's rows, whatever is sent with them; nothing of the batch was written.
-    #[error("the rows of {request} are refused: {reason}")]
-    Refused {
-        /// The request.
-        request: RequestId,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// It will never take one of these requests, whatever is sent with it, and says why; nothing of the batch was written.
+    #[error("rows of usage are refused: {0}")]
+    Refused(String),
 }

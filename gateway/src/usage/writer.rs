@@ -123,38 +123,43 @@ impl Writer {
         self.lock().requests.iter().take(MAX_WRITTEN).cloned().collect()
     }
 
-    /// Writes a batch; says whether it is done with it.
+    /// Writes a batch; says whether it is done with it. One that is refused is halved, until it is known of which request.
     async fn write(&self, batch: &[RequestRecord]) -> bool {
-        match self.store.write(batch).await {
-            Ok(totals) => {
-                crash_points::pass(CrashPoint::Written);
-                metrics::usage_written(batch.len());
-                self.written(batch, counts_of(batch, totals));
-                true
-            }
-            Err(UsageStoreError::Refused { request, reason })
-                if batch.iter().any(|record| record.request == request) =>
-            {
-                self.set_aside(batch, &request, &reason).await;
-                true
-            }
-            Err(error) => {
-                metrics::usage_write_failed();
-                tracing::warn!(error = &error as &dyn std::error::Error, requests = batch.len(), "usage cannot be written");
-                false
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match self.store.write(part).await {
+                Ok(totals) => {
+                    crash_points::pass(CrashPoint::Written);
+                    metrics::usage_written(part.len());
+                    self.written(part, counts_of(part, totals));
+                }
+                Err(UsageStoreError::Refused(reason)) => match part {
+                    [] => {}
+                    [record] => self.set_aside(record, &reason).await,
+                    part => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                },
+                Err(error) => {
+                    metrics::usage_write_failed();
+                    let cause = &error as &dyn std::error::Error;
+                    tracing::warn!(error = cause, requests = part.len(), "usage cannot be written");
+                    return false;
+                }
             }
         }
+        true
     }
 
-    async fn set_aside(&self, batch: &[RequestRecord], request: &RequestId, reason: &str) {
+    async fn set_aside(&self, record: &RequestRecord, reason: &str) {
         metrics::usage_set_aside();
+        let request = &record.request;
         tracing::error!(%request, reason, "The database will never take the usage of this request: it is set aside");
-        let refused: Vec<_> = batch.iter().filter(|record| record.request == *request).cloned().collect();
-        for record in &refused {
-            self.journal.set_aside(record.clone()).await;
-        }
+        self.journal.set_aside(record.clone()).await;
         // No total will count it, and nothing is to be held for it for ever.
-        self.written(&refused, counts_of(&refused, Vec::new()));
+        let refused = std::slice::from_ref(record);
+        self.written(refused, counts_of(refused, Vec::new()));
     }
 
     /// These are pending no more; their totals are to be told.

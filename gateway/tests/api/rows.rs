@@ -100,8 +100,8 @@ impl UsageStore for Rows {
         self.num_writes.fetch_add(1, Ordering::AcqRel);
         self.answer(())?;
         let mut table = self.lock();
-        if let Some(record) = requests.iter().find(|record| table.refused.contains(&record.request)) {
-            return Err(UsageStoreError::Refused { request: record.request.clone(), reason: "no such base".to_owned() });
+        if requests.iter().any(|record| table.refused.contains(&record.request)) {
+            return Err(UsageStoreError::Refused("no such base".to_owned()));
         }
         let mut moved = BTreeSet::new();
         for record in requests {

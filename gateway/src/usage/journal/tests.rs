@@ -18,11 +18,9 @@ fn open(folder: &Path) -> (Journal, Vec<RequestRecord>) {
 async fn kill(journal: Journal) {
     let commands = journal.commands.clone();
     drop(journal);
-    // The thread ends once nobody can tell it anything; its lock goes with it.
     let (done, is_done) = oneshot::channel();
     commands.send(Command::Close(done)).await.unwrap();
     is_done.await.unwrap().unwrap();
-    commands.closed().await;
 }
 
 /// The segments of the first process that shares a folder.

@@ -59,7 +59,10 @@ impl Thread {
                     Command::SetAside(entry, done) => answer(done, self.segments.set_aside(&entry)),
                     Command::Close(done) => {
                         self.append(&entries, waiting);
-                        answer(done, self.segments.sync());
+                        let synced = self.segments.sync();
+                        // The folder is free by the time that somebody hears of it.
+                        drop(self);
+                        answer(done, synced);
                         return;
                     }
                 }
