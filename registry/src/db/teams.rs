@@ -32,6 +32,16 @@ pub(crate) async fn of_tenant(
     Entity::find_by_id(id).filter(Column::TenantId.eq(tenant.as_str())).one(connection).await
 }
 
+/// Those of these teams that a tenant has.
+pub(crate) async fn among(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    ids: &[String],
+) -> Result<Vec<Model>, DbErr> {
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant.as_str()));
+    of_tenant.filter(Column::Id.is_in(ids)).all(connection).await
+}
+
 /// How many teams a tenant has.
 pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
     Entity::find().filter(Column::TenantId.eq(tenant.as_str())).count(connection).await
@@ -50,11 +60,7 @@ pub(crate) async fn list(
 }
 
 /// A unique violation says that the tenant has a team of that name.
-pub(crate) async fn insert(
-    connection: &impl ConnectionTrait,
-    tenant: &TenantId,
-    name: &str,
-) -> Result<Model, DbErr> {
+pub(crate) async fn insert(connection: &impl ConnectionTrait, tenant: &TenantId, name: &str) -> Result<Model, DbErr> {
     let row = ActiveModel {
         id: Set(TeamId::new().to_string()),
         tenant_id: Set(tenant.to_string()),
