@@ -91,7 +91,8 @@ pub(crate) struct OfTenantAlone {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewLimit {
-    /// Most that may be used in its period: a whole number from 0 to 1,000,000,000,000,000.
+    /// Most that may be used in its period: a whole number from 0 to 1,000,000,000,000,000, of what is counted by the minute to
+    /// 100,000,000,000.
     #[schema(value_type = u64, example = 100_000)]
     value: Value,
     /// From where it is told, and nothing refused: up to `value`; null or absent for nowhere. Only what is counted by the day or
