@@ -106,10 +106,8 @@ pub(crate) struct NewLimit {
     mode: Option<Value>,
 }
 
-/// Limits as a body has them: by name, null to take one away.
-type NewLimits = BTreeMap<String, Option<NewLimit>>;
-
-fn asked(limits: NewLimits) -> LimitsRequest {
+/// Limits as a body has them, for the rules.
+fn asked(limits: BTreeMap<String, Option<NewLimit>>) -> LimitsRequest {
     let one = |NewLimit { value, soft, mode }| LimitRequest { value, soft, mode };
     limits.into_iter().map(|(name, limit)| (name, limit.map(one))).collect()
 }
