@@ -53,7 +53,10 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 async fn set(of: &OfTenant, subject: &str, request: Value) -> anyhow::Result<()> {
     let path = match subject.split_once('/') {
         None if subject == "tenant" => {
-            let tenant = of.tenant.as_deref().context("say whose with --tenant; an operator's key sets the limits of tenants")?;
+            let tenant = of
+                .tenant
+                .as_deref()
+                .context("say whose with --tenant; an operator's key sets the limits of tenants")?;
             format!("tenants/{tenant}/limits")
         }
         Some(("team", team)) => format!("limits/team/{}", teams::id_of(of, team).await?),
@@ -90,7 +93,9 @@ fn show(limits: &[Value], teams: &[Value]) -> anyhow::Result<()> {
         };
         let kept = if tenant["keeps_answers"] == true { "kept for a day" } else { "not kept" };
         let weight = &tenant["gate_weight"];
-        terminal::line(&format!("\nweight at gates {weight}; tokens of one answer: {ceiling}; answers to repeated requests: {kept}"))?;
+        terminal::line(&format!(
+            "\nweight at gates {weight}; tokens of one answer: {ceiling}; answers to repeated requests: {kept}"
+        ))?;
     }
     Ok(())
 }

@@ -15,8 +15,9 @@ use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Mod
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{
-    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, LimitTree, NodeId, Outcome,
-    PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, LimitTree,
+    NodeId, Outcome, PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs,
+    TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
 use tokio::sync::{Notify, mpsc};

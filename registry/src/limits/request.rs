@@ -70,7 +70,10 @@ impl LimitRequest {
             }
             Some(given) => sound(Err(Finding::field(
                 format!("{field}.soft"),
-                format!("only what is counted by the day or the month has one, and {policy} is a rate; given {}", shown(&given)),
+                format!(
+                    "only what is counted by the day or the month has one, and {policy} is a rate; given {}",
+                    shown(&given)
+                ),
             ))),
             None => None,
         };
@@ -135,7 +138,14 @@ mod tests {
             ("tokens_per_day", json!(null), None, None, "limits.tokens_per_day.value", "given null"),
             ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e16"),
             ("tokens_per_day", json!(9), Some(json!(10)), None, "limits.tokens_per_day.soft", "0 to 9; given 10"),
-            ("requests_per_minute", json!(9), Some(json!(1)), None, "limits.requests_per_minute.soft", "is a rate; given 1"),
+            (
+                "requests_per_minute",
+                json!(9),
+                Some(json!(1)),
+                None,
+                "limits.requests_per_minute.soft",
+                "is a rate; given 1",
+            ),
             ("tokens_per_day", json!(9), None, Some(json!("off")), "limits.tokens_per_day.mode", "given \"off\""),
             ("tokens_per_year", json!(9), None, None, "limits.tokens_per_year", "unknown limit `tokens_per_year`"),
         ] {

@@ -103,7 +103,10 @@ mod tests {
         let mut checks = Checks::default();
         settings.check(&mut checks);
         let text = checks.finish().unwrap_err().to_string();
-        assert!(text.contains("limits.tokens_per_day must be at most 1000000000000000; given 1000000000000001"), "{text}");
+        assert!(
+            text.contains("limits.tokens_per_day must be at most 1000000000000000; given 1000000000000001"),
+            "{text}"
+        );
         assert!(text.contains("limits.requests_per_minute must be at most 100000000000; given 100000000001"), "{text}");
         assert!(text.contains("limits.output_ceiling must be at most 10000000; given 10000001"), "{text}");
         assert!(!text.contains("versions_per_day"), "{text}");

@@ -62,6 +62,10 @@ async fn send(of: &OfTenant, method: Method, path: &str) -> anyhow::Result<()> {
 }
 
 fn done(of: &OfTenant, value: Value, text: &str) -> anyhow::Result<()> {
-    if of.json { terminal::json(&value)? } else { terminal::line(text)? }
+    if of.json {
+        terminal::json(&value)?
+    } else {
+        terminal::line(text)?
+    }
     Ok(())
 }
