@@ -228,9 +228,9 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
     let service = stack.principal(&stack.user(&secret)).await;
     let none = |levels: &[&'static str]| levels.iter().map(|level| (*level, None)).collect::<Vec<_>>();
     let day = Policy::TokensPerDay;
-    assert_eq!(values(&*tree(&personal).await.unwrap(), day), none(&["tenant", "member", "key"]));
-    assert_eq!(values(&*tree(&session).await.unwrap(), day), none(&["tenant", "member"]), "a session is no level");
-    assert_eq!(values(&*tree(&service).await.unwrap(), day), none(&["tenant", "team", "key"]));
+    assert_eq!(values(&tree(&personal).await.unwrap(), day), none(&["tenant", "member", "key"]));
+    assert_eq!(values(&tree(&session).await.unwrap(), day), none(&["tenant", "member"]), "a session is no level");
+    assert_eq!(values(&tree(&service).await.unwrap(), day), none(&["tenant", "team", "key"]));
 
     acme.request(Method::PUT, &format!("/teams/{search}/members/{person}")).send().await.unwrap();
     set_tenants(&stack, json!({ "tokens_per_day": { "value": 1000 } })).await;
@@ -244,7 +244,7 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
     let of_team = of_personal.levels[1].limits[&day];
     assert_eq!((of_team.soft, of_team.mode), (Some(50), Mode::Shadow));
     assert_eq!(of_personal.team().unwrap().as_str(), search);
-    assert_eq!(values(&*tree(&session).await.unwrap(), day), expected[..3]);
+    assert_eq!(values(&tree(&session).await.unwrap(), day), expected[..3]);
     assert_eq!(
         (of_personal.output_ceiling, of_personal.keeps_answers, of_personal.gate_weight),
         (Some(4096), false, 1)
