@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use souk_limits::{Amounts, KeptAnswer};
-use souk_protocol::{JobRecord, Outcome, RequestRecord};
+use souk_protocol::{JobRecord, Outcome, RequestRecord, wall_clock};
 use tokio::time::Instant;
 
 use super::admit::Place;
@@ -127,7 +127,7 @@ impl Open {
     async fn write_down(self, Booked { jobs, answer }: Booked) {
         let Self { accounting, request, repeat, .. } = self;
         crash_points::pass(CrashPoint::Settled);
-        let record = request.settled(jobs, super::now_ms());
+        let record = request.settled(jobs, wall_clock::unix_ms());
         accounting.journal().settled(record.clone()).await;
         crash_points::pass(CrashPoint::Journaled);
         let used = used_by(&record);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use souk_protocol::{GenerateJob, JobEvent, JobFailure, Mode, Policy};
+use souk_testkit::Random;
 
 use crate::stack::{Around, HttpAnswer, Script, Stack, Step, answer, says, tokenizer};
 
@@ -219,4 +220,63 @@ async fn what_is_free_returns_to_its_budget() {
         stack.around.rows.wait_for(number).await;
     }
     assert_eq!(stack.around.rows.charged(), (0, 0));
+}
+
+/// Answers at once, slowly, or not to the end, as `max_tokens` says.
+fn in_many_ways() -> Script {
+    Arc::new(|job: &GenerateJob, _| {
+        let mut steps = answer(job, &tokenizer().encode(SAYING).unwrap());
+        match job.max_tokens % 4 {
+            0 => steps.into_iter().flat_map(|step| [step, Step::Wait(Duration::from_millis(2))]).collect(),
+            1 => {
+                steps.truncate(2);
+                steps.push(Step::Send(JobEvent::Failed(JobFailure::Internal("no".to_owned()))));
+                steps
+            }
+            _ => steps,
+        }
+    })
+}
+
+#[tokio::test]
+async fn whatever_callers_do_a_budget_is_never_overshot_and_what_is_left_of_it_is_what_its_rows_leave() {
+    const BUDGET: u64 = 150;
+    for seed in 0..12 {
+        let around = Around::limited(&[(Policy::TokensPerMonth, BUDGET)]);
+        let stack = Arc::new(Stack::within(around, in_many_ways()).await);
+        let mut random = Random::new(seed);
+        let callers = (0..40).map(|_| {
+            let mut body = text(1 + random.below(6) as usize, 1 + random.below(8) as u32);
+            body["n"] = json!(1 + random.below(2));
+            body["stream"] = json!(random.below(2) == 0);
+            let patience = match random.below(3) {
+                0 => Duration::from_millis(random.below(12)),
+                _ => Duration::from_secs(60),
+            };
+            let (stack, wait) = (Arc::clone(&stack), Duration::from_millis(random.below(40)));
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                // Who loses patience leaves.
+                let answer = tokio::time::timeout(patience, stack.post(TEXT, body)).await.ok()?;
+                assert!([200, 429, 500].contains(&answer.status.as_u16()), "{}", answer.text);
+                (answer.status == 429).then_some(())
+            })
+        });
+        let refused = futures::future::join_all(callers.collect::<Vec<_>>()).await;
+        let num_refused = refused.into_iter().filter(|refused| *refused.as_ref().unwrap() == Some(())).count();
+        stack.gateway.drain().await;
+        stack.accounting.close(Duration::from_secs(10)).await;
+        assert_eq!((stack.accounting.num_unwritten(), stack.accounting.num_holding()), (0, 0), "{seed}");
+        let (input, output) = stack.around.rows.charged();
+        let left = BUDGET.checked_sub(input + output).unwrap_or_else(|| panic!("{seed}: {input} and {output} are used"));
+        assert!(num_refused > 0 || left > 0);
+        // Another gateway on the same rows: exactly what they leave can be reserved.
+        let next = Stack::within(stack.around.after_a_kill(), says(SAYING)).await;
+        let more = next.post(TEXT, text(1, u32::try_from(left).unwrap())).await;
+        assert_eq!(more.status, 429, "{seed}: {}", more.text);
+        if left > 1 {
+            let all = next.post(TEXT, text(1, u32::try_from(left - 1).unwrap())).await;
+            assert_eq!(all.status, 200, "{seed}: {}", all.text);
+        }
+    }
 }
