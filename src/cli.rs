@@ -5,6 +5,7 @@ mod audit;
 mod chat;
 mod database;
 mod keys;
+mod limits;
 mod members;
 mod models;
 mod push;
@@ -23,7 +24,8 @@ pub(crate) use audit::{AuditCommand, ChainArgs};
 pub(crate) use chat::{ChatArgs, FormArgs};
 pub(crate) use database::{CheckArgs, MigrateArgs, MigrateCommand};
 pub(crate) use keys::KeysCommand;
-pub(crate) use members::{LoginArgs, MembersCommand, MembersOf};
+pub(crate) use limits::{LimitsCommand, TeamsCommand};
+pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};
 pub(crate) use models::ModelsCommand;
 pub(crate) use push::{Direct, PushArgs};
 pub(crate) use roles::{GatewayArgs, RegistryArgs, ServeArgs};
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// List, ask, change and remove members of a tenant; list and take back invitations; make links that sign members in.
     #[command(subcommand)]
     Members(MembersCommand),
+    /// Show what tenants, teams, members and keys may use and have used; set limits; make teams.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Sign in with the browser and keep a key of yours for this server.
     Login(LoginArgs),
     /// Revoke the key that `souk login` got, and forget it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, ResolveError,
-    RequestRecord, ResolvedAdapter, Scope, TenantId, Total, TotalKey,
+    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, RequestRecord, ResolveError,
+    ResolvedAdapter, Scope, TenantId, Total, TotalKey,
 };
 
 /// Where all of these routes are.

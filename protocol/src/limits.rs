@@ -448,7 +448,9 @@ mod tests {
         assert_eq!(PeriodKey::month(at + 1).to_string(), "2026-12");
         assert_eq!(PeriodKey::of(Policy::RequestsPerMinute, at), None);
         assert_eq!(PeriodKey::of(Policy::TokensPerMonth, at), Some(PeriodKey::month(at)));
-        for text in ["2026-13", "2026-11-31", "2026-02-29", "+2026-01", "2026-1", " 2026-01", "2026", "", "2026-01-01-01"] {
+        for text in
+            ["2026-13", "2026-11-31", "2026-02-29", "+2026-01", "2026-1", " 2026-01", "2026", "", "2026-01-01-01"]
+        {
             assert!(text.parse::<PeriodKey>().is_err(), "{text}");
         }
         assert_eq!("2028-02-29".parse::<PeriodKey>().unwrap().to_string(), "2028-02-29");

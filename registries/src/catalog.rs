@@ -199,7 +199,7 @@ impl Catalog for HttpCatalog {
         let key = (principal.tenant.clone(), principal.key.clone());
         let answer = self.limits.get(&self.heard, key, tenant(), |_| tenant(), ask).await;
         let answer = answer.map_err(|error| AuthError::Unavailable(error.into()))?;
-        Option::clone(&answer).ok_or(AuthError::Invalid)
+        Option::clone(&*answer).ok_or(AuthError::Invalid)
     }
 
     fn lost_for(&self) -> Option<Duration> {

@@ -135,6 +135,22 @@ pub enum RegistryError {
         /// What that has.
         limit: u64,
     },
+    /// A limit is used up.
+    #[error("`{policy}` of this {level} is {limit}, and {used} are used; there is more from {again_at} on")]
+    LimitReached {
+        /// What is limited.
+        policy: Policy,
+        /// The broadest level that has no more.
+        level: &'static str,
+        /// Most in its period.
+        limit: u64,
+        /// What is used of it.
+        used: u64,
+        /// When the period is over.
+        again_at: OffsetDateTime,
+        /// Seconds until then.
+        retry_after_s: u64,
+    },
     /// Ending the keys that break a policy would end the caller's own.
     #[error(
         "the key that you use breaks this policy and would end with the others; set it with another key, or end none"

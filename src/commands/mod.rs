@@ -8,6 +8,7 @@ mod check;
 mod download;
 mod gateway;
 mod keys;
+mod limits;
 mod list;
 mod login;
 mod members;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
         Command::Members(command) => small_runtime()?.block_on(members::run(&config, command)),
+        Command::Limits(command) => small_runtime()?.block_on(limits::run(command)),
         Command::Login(arguments) => small_runtime()?.block_on(login::log_in(arguments)),
         Command::Logout { server } => small_runtime()?.block_on(login::log_out(server)),
         Command::Whoami { server, json } => small_runtime()?.block_on(login::who_am_i(server, json)),

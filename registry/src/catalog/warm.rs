@@ -108,10 +108,12 @@ impl WarmCatalog {
         let holder = |_: &Option<Arc<LimitTree>>| Some(principal.tenant.clone());
         let ask = || async {
             let tree = registry.limits_of_caller(principal).await;
-            Ok(tree.map_err(|error| Cause::from(Box::from(error)))?.map(Arc::new))
+            Ok(tree.map_err(|error| Arc::new(error) as Cause)?.map(Arc::new))
         };
-        let tree = limits.get(registry, question, holder, ask).await.map_err(Box::new)?;
-        Ok(Option::clone(&tree))
+        match limits.get(registry, question, holder, ask).await {
+            Ok(tree) => Ok(Option::clone(&*tree)),
+            Err(cause) => Err(Box::new(cause)),
+        }
     }
 }
 

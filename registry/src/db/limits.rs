@@ -84,10 +84,7 @@ pub(crate) const fn mode_to_column(mode: Mode) -> &'static str {
 }
 
 /// All rows of these subjects. A person may be a member of several tenants, of which the others' rows are among them.
-pub(crate) async fn of_subjects(
-    connection: &impl ConnectionTrait,
-    subjects: &[Subject],
-) -> Result<Vec<Model>, DbErr> {
+pub(crate) async fn of_subjects(connection: &impl ConnectionTrait, subjects: &[Subject]) -> Result<Vec<Model>, DbErr> {
     let mut rows = Vec::new();
     for some in subjects.chunks(MAX_IN) {
         let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

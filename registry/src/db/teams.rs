@@ -50,11 +50,7 @@ pub(crate) async fn list(
 }
 
 /// A unique violation says that the tenant has a team of that name.
-pub(crate) async fn insert(
-    connection: &impl ConnectionTrait,
-    tenant: &TenantId,
-    name: &str,
-) -> Result<Model, DbErr> {
+pub(crate) async fn insert(connection: &impl ConnectionTrait, tenant: &TenantId, name: &str) -> Result<Model, DbErr> {
     let row = ActiveModel {
         id: Set(TeamId::new().to_string()),
         tenant_id: Set(tenant.to_string()),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::DatabaseTransaction;
-use serde_json::{Value, json};
+use sea_orm::{DatabaseTransaction, DbErr};
+use serde_json::{Map, Value, json};
 use souk_protocol::limits::Subject;
 use souk_protocol::{Principal, TenantId};
 
@@ -46,7 +46,8 @@ impl Registry {
         check_not_erased(&transaction, &tenant).await?;
         let levels = levels_seen(&transaction, &now, &tenant, &subject).await?;
         self.check_within(&transaction, &levels, &changes).await?;
-        self.write(&transaction, principal, &tenant, &subject, &changes).await?;
+        let told = write(&transaction, &tenant, &subject, &changes).await?;
+        note_limits(&transaction, principal, &tenant, &subject, told).await?;
         let set = self.limits_in(&transaction, &tenant, &subject).await?;
         transaction.commit().await?;
         Ok(set)
@@ -67,15 +68,13 @@ impl Registry {
         let transaction = begin_write_of(&self.db, &tenant).await?;
         self.require_still(&transaction, principal, Action::SetTenantLimits).await?;
         check_not_erased(&transaction, &tenant).await?;
-        self.write(&transaction, principal, &tenant, &subject, &changes).await?;
-        if let Some(gate_weight) = gate_weight {
-            let before = tenant_limits::of(&transaction, &tenant).await?;
-            let details = json!({ "from": before.gate_weight, "to": gate_weight });
-            if before.gate_weight != gate_weight {
-                tenant_limits::put(&transaction, TenantLimitsRow { gate_weight, ..before }).await?;
-                note(&transaction, principal, &tenant, "limits.gate_weight_set", tenant.as_str(), details).await?;
-            }
+        let mut told = write(&transaction, &tenant, &subject, &changes).await?;
+        let before = tenant_limits::of(&transaction, &tenant).await?;
+        if let Some(gate_weight) = gate_weight.filter(|weight| *weight != before.gate_weight) {
+            told.insert("gate_weight".to_owned(), json!({ "from": before.gate_weight, "to": gate_weight }));
+            tenant_limits::put(&transaction, TenantLimitsRow { gate_weight, ..before }).await?;
         }
+        note_limits(&transaction, principal, &tenant, &subject, told).await?;
         let set = self.limits_in(&transaction, &tenant, &subject).await?;
         transaction.commit().await?;
         Ok(set)
@@ -135,50 +134,53 @@ impl Registry {
         }
         Ok(())
     }
+}
 
-    /// Writes what changes, with one entry for all of it, if anything does.
-    async fn write(
-        &self,
-        transaction: &DatabaseTransaction,
-        principal: &Principal,
-        tenant: &TenantId,
-        subject: &Subject,
-        changes: &Changes,
-    ) -> Result<(), RegistryError> {
-        let rows = limits::of_subjects(transaction, std::slice::from_ref(subject)).await?;
-        let own = rows.iter().filter(|row| row.subject().as_ref() == Some(subject));
-        let before: BTreeMap<_, _> = own.filter_map(LimitRow::limit).collect();
-        let mut told = json!({});
-        for (policy, limit) in changes {
-            if before.get(policy).copied() == *limit {
-                continue;
-            }
-            match limit {
-                Some(limit) => limits::put(transaction, LimitRow::of(tenant, subject, *policy, *limit)).await?,
-                None => limits::delete(transaction, tenant, subject, *policy).await?,
-            }
-            let from = before.get(policy).map(|limit| limit.value);
-            told[policy.as_str()] = json!({
-                "from": from, "to": limit.map(|limit| limit.value), "soft": limit.and_then(|limit| limit.soft),
-                "mode": limit.map(|limit| mode_to_column(limit.mode)),
-            });
+/// Writes what changes; answers it, by what is limited.
+async fn write(
+    transaction: &DatabaseTransaction,
+    tenant: &TenantId,
+    subject: &Subject,
+    changes: &Changes,
+) -> Result<Map<String, Value>, DbErr> {
+    let rows = limits::of_subjects(transaction, std::slice::from_ref(subject)).await?;
+    let own = rows.iter().filter(|row| row.subject().as_ref() == Some(subject));
+    let before: BTreeMap<_, _> = own.filter_map(LimitRow::limit).collect();
+    let mut told = Map::new();
+    for (policy, limit) in changes {
+        if before.get(policy).copied() == *limit {
+            continue;
         }
-        if told.as_object().is_some_and(serde_json::Map::is_empty) {
-            return Ok(());
+        match limit {
+            Some(limit) => limits::put(transaction, LimitRow::of(tenant, subject, *policy, *limit)).await?,
+            None => limits::delete(transaction, tenant, subject, *policy).await?,
         }
-        let details = json!({ "level": subject.level(), "limits": told });
-        note(transaction, principal, tenant, "limits.set", subject.id(), details).await?;
-        tracing::info!(
-            tenant.id = %tenant,
-            level = subject.level(),
-            subject = subject.id(),
-            by.key = %principal.key,
-            "Set limits of the {} {}",
-            subject.level(),
-            subject.id()
-        );
-        Ok(())
+        let from = before.get(policy).map(|limit| limit.value);
+        let change = json!({
+            "from": from, "to": limit.map(|limit| limit.value), "soft": limit.and_then(|limit| limit.soft),
+            "mode": limit.map(|limit| mode_to_column(limit.mode)),
+        });
+        told.insert(policy.as_str().to_owned(), change);
     }
+    Ok(told)
+}
+
+/// Appends what was changed to the tenant's chain, if anything was.
+async fn note_limits(
+    transaction: &DatabaseTransaction,
+    principal: &Principal,
+    tenant: &TenantId,
+    subject: &Subject,
+    told: Map<String, Value>,
+) -> Result<(), RegistryError> {
+    if told.is_empty() {
+        return Ok(());
+    }
+    let (level, id) = (subject.level(), subject.id());
+    let details = json!({ "level": level, "limits": told });
+    note(transaction, principal, tenant, "limits.set", id, details).await?;
+    tracing::info!(tenant.id = %tenant, level, subject = id, by.key = %principal.key, "Set limits of the {level} {id}");
+    Ok(())
 }
 
 async fn note(

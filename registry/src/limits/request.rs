@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use souk_protocol::limits::{Limit, Mode, Policy};
 
-use super::settings::{MAX_CEILING, MAX_VALUE};
+use super::settings::{MAX_CEILING, max_value};
 use crate::db::limits::mode_to_column;
 use crate::error::{Finding, RegistryError};
 
@@ -62,15 +62,18 @@ impl LimitRequest {
     fn check(self, policy: Policy, field: &str) -> Result<Limit, Vec<Finding>> {
         let mut findings = Vec::new();
         let mut sound = |result: Result<u64, Finding>| result.map_err(|finding| findings.push(finding)).ok();
-        let value = sound(whole(&format!("{field}.value"), &self.value, 0..=MAX_VALUE));
+        let value = sound(whole(&format!("{field}.value"), &self.value, 0..=max_value(policy)));
         let soft = match self.soft.filter(|soft| !soft.is_null()) {
             Some(given) if policy.is_budget() => {
                 // Beyond the limit itself nothing would be left to tell of.
-                sound(whole(&format!("{field}.soft"), &given, 0..=value.unwrap_or(MAX_VALUE)))
+                sound(whole(&format!("{field}.soft"), &given, 0..=value.unwrap_or(max_value(policy))))
             }
             Some(given) => sound(Err(Finding::field(
                 format!("{field}.soft"),
-                format!("only what is counted by the day or the month has one, and {policy} is a rate; given {}", shown(&given)),
+                format!(
+                    "only what is counted by the day or the month has one, and {policy} is a rate; given {}",
+                    shown(&given)
+                ),
             ))),
             None => None,
         };
@@ -135,7 +138,14 @@ mod tests {
             ("tokens_per_day", json!(null), None, None, "limits.tokens_per_day.value", "given null"),
             ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e16"),
             ("tokens_per_day", json!(9), Some(json!(10)), None, "limits.tokens_per_day.soft", "0 to 9; given 10"),
-            ("requests_per_minute", json!(9), Some(json!(1)), None, "limits.requests_per_minute.soft", "is a rate; given 1"),
+            (
+                "requests_per_minute",
+                json!(9),
+                Some(json!(1)),
+                None,
+                "limits.requests_per_minute.soft",
+                "is a rate; given 1",
+            ),
             ("tokens_per_day", json!(9), None, Some(json!("off")), "limits.tokens_per_day.mode", "given \"off\""),
             ("tokens_per_year", json!(9), None, None, "limits.tokens_per_year", "unknown limit `tokens_per_year`"),
         ] {
@@ -180,7 +190,7 @@ mod tests {
             if let Ok(changes) = check_limits(asked(&name, value, Some(json!(soft)), None)) {
                 for (policy, limit) in changes {
                     let limit = limit.unwrap();
-                    prop_assert!(policy.is_budget() && limit.value <= MAX_VALUE);
+                    prop_assert!(policy.is_budget() && limit.value <= max_value(policy));
                     prop_assert!(limit.soft.unwrap() <= limit.value);
                 }
             }

@@ -4,8 +4,10 @@ use serde::Deserialize;
 use souk_protocol::limits::{Limit, Mode, Policy};
 use souk_protocol::settings::{self, Checks};
 
-/// Largest limit: what every program that adds such numbers up counts exactly, the shared store of reservations among them.
-pub(crate) const MAX_VALUE: u64 = 1_000_000_000_000_000;
+/// Largest budget: what every program that adds such numbers up counts exactly, the store of reservations among them.
+const MAX_BUDGET: u64 = 1_000_000_000_000_000;
+/// Largest rate, for the same reason: of rates the store counts parts.
+const MAX_RATE: u64 = 100_000_000_000;
 /// Most tokens of an answer that a ceiling may allow.
 pub(crate) const MAX_CEILING: u32 = 10_000_000;
 
@@ -31,6 +33,11 @@ pub struct LimitSettings {
     pub output_ceiling: u32,
 }
 
+/// Largest limit of a policy.
+pub(crate) const fn max_value(policy: Policy) -> u64 {
+    if policy.is_budget() { MAX_BUDGET } else { MAX_RATE }
+}
+
 impl Default for LimitSettings {
     fn default() -> Self {
         settings::defaults("limits")
@@ -41,7 +48,7 @@ impl LimitSettings {
     /// Says which of them cannot be used.
     pub fn check(&self, checks: &mut Checks) {
         for policy in Policy::ALL {
-            checks.within(&format!("limits.{policy}"), self.value(policy), 0..=MAX_VALUE);
+            checks.within(&format!("limits.{policy}"), self.value(policy), 0..=max_value(policy));
         }
         checks.within("limits.output_ceiling", self.output_ceiling, 0..=MAX_CEILING);
     }
@@ -87,15 +94,20 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_told_with_key_limit_and_value() {
         let settings = LimitSettings {
-            tokens_per_day: MAX_VALUE + 1,
-            versions_per_day: MAX_VALUE,
+            tokens_per_day: MAX_BUDGET + 1,
+            requests_per_minute: MAX_RATE + 1,
+            versions_per_day: MAX_BUDGET,
             output_ceiling: MAX_CEILING + 1,
             ..LimitSettings::default()
         };
         let mut checks = Checks::default();
         settings.check(&mut checks);
         let text = checks.finish().unwrap_err().to_string();
-        assert!(text.contains("limits.tokens_per_day must be at most 1000000000000000; given 1000000000000001"), "{text}");
+        assert!(
+            text.contains("limits.tokens_per_day must be at most 1000000000000000; given 1000000000000001"),
+            "{text}"
+        );
+        assert!(text.contains("limits.requests_per_minute must be at most 100000000000; given 100000000001"), "{text}");
         assert!(text.contains("limits.output_ceiling must be at most 10000000; given 10000001"), "{text}");
         assert!(!text.contains("versions_per_day"), "{text}");
     }

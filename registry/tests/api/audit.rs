@@ -58,8 +58,9 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     }
     let by = if matches!(rule.needs, Needs::Scope(scope) if scope.as_str() == "admin") { &stack.admin } else { acme };
     let manager = manager(stack).await;
-    let is_managers =
-        ["/webhooks", "/policy", "/members", "/invitations", "/teams", "/limits"].iter().any(|path| rule.path.starts_with(path));
+    let is_managers = ["/webhooks", "/policy", "/members", "/invitations", "/teams", "/limits"]
+        .iter()
+        .any(|path| rule.path.starts_with(path));
     let by = if is_managers { &manager } else { by };
     let path = rule.path.replace("{owner}/{name}", &adapter).replace("{version}", "1.0.0").replace("{tag}", "prod");
     let path = path.replace("{tenant}", "acme").replace("{webhook}", &ids).replace("{delivery}", &delivery);
@@ -124,11 +125,8 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
                 assert_eq!(browser.change(Method::DELETE, "/auth/membership", Value::Null).await.status(), 204);
             }
             let path = path.replace("{person}", &person);
-            let path = if rule.path.contains("{team}") {
-                path.replace("{team}", &team(&manager, fresh).await)
-            } else {
-                path
-            };
+            let path =
+                if rule.path.contains("{team}") { path.replace("{team}", &team(&manager, fresh).await) } else { path };
             if rule.action == Action::RemoveTeamMember {
                 assert_eq!(manager.put(&path, Value::Null).await.status(), StatusCode::NO_CONTENT);
             }

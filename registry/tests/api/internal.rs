@@ -75,7 +75,8 @@ async fn what_binds_a_caller_is_told_and_nothing_of_who_is_gone() {
     let stack = Stack::start().await;
     let gateway = gateway(&stack).await;
     let acme = stack.tenant("acme").await;
-    let limits = json!({ "limits": { "tokens_per_day": { "value": 9, "soft": 8, "mode": "shadow" } }, "gate_weight": 3 });
+    let limits =
+        json!({ "limits": { "tokens_per_day": { "value": 9, "soft": 8, "mode": "shadow" } }, "gate_weight": 3 });
     assert_eq!(stack.admin.patch("/tenants/acme/limits", limits).await.status(), StatusCode::OK);
     let own = Caller::from(&stack.principal(&acme).await);
     let tree = asked(&gateway, "limits", json!({ "caller": own })).await;

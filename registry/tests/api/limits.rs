@@ -49,7 +49,8 @@ async fn what_is_set_is_shown_broadest_first_null_takes_it_away_and_what_is_abse
     let person = Browser::of_member(&stack, "acme", "developer").await.person().await;
     set_tenants(&stack, json!({ "tokens_per_day": { "value": 9000, "soft": 8000 } })).await;
     for path in [format!("key/{id}"), format!("member/{person}"), format!("team/{search}")] {
-        let limits = json!({ "tokens_per_day": { "value": 100 }, "requests_per_minute": { "value": 0, "mode": "shadow" } });
+        let limits =
+            json!({ "tokens_per_day": { "value": 100 }, "requests_per_minute": { "value": 0, "mode": "shadow" } });
         set(&acme, &path, limits).await;
     }
     let all = listed(&acme).await;
@@ -91,7 +92,8 @@ async fn wrong_numbers_are_refused_by_name_all_at_once_and_nothing_is_set() {
     } });
     for (who, path) in [(&acme, format!("/limits/key/{id}")), (&stack.admin, "/tenants/acme/limits".to_owned())] {
         let refused = problem(who.patch(&path, limits.clone()).await, StatusCode::BAD_REQUEST, "invalid_fields").await;
-        let told: Vec<_> = refused["errors"].as_array().unwrap().iter().map(|one| one["subject"].as_str().unwrap()).collect();
+        let told: Vec<_> =
+            refused["errors"].as_array().unwrap().iter().map(|one| one["subject"].as_str().unwrap()).collect();
         let expected = [
             "limits.requests_per_minute.soft",
             "limits.tokens_per_day.value",
@@ -201,7 +203,8 @@ async fn limits_go_with_whose_they_are_and_stay_with_a_key_and_the_one_that_take
     let successor = body(rotated, StatusCode::CREATED).await;
     assert_eq!(successor["team"], json!(other));
     assert_eq!(acme.delete(&format!("/keys/{id}")).await.status(), StatusCode::NO_CONTENT);
-    let mut left: Vec<_> = listed(&acme).await[1..].iter().map(|one| one["subject"].as_str().unwrap().to_owned()).collect();
+    let mut left: Vec<_> =
+        listed(&acme).await[1..].iter().map(|one| one["subject"].as_str().unwrap().to_owned()).collect();
     let mut expected = [id, second, successor["id"].as_str().unwrap().to_owned()];
     left.sort_unstable();
     expected.sort_unstable();
@@ -231,7 +234,8 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
 
     acme.request(Method::PUT, &format!("/teams/{search}/members/{person}")).send().await.unwrap();
     set_tenants(&stack, json!({ "tokens_per_day": { "value": 1000 } })).await;
-    set(&acme, &format!("team/{search}"), json!({ "tokens_per_day": { "value": 100, "soft": 50, "mode": "shadow" } })).await;
+    set(&acme, &format!("team/{search}"), json!({ "tokens_per_day": { "value": 100, "soft": 50, "mode": "shadow" } }))
+        .await;
     set(&acme, &format!("member/{person}"), json!({ "tokens_per_day": { "value": 10 } })).await;
     set(&acme, &format!("key/{}", personal.key), json!({ "tokens_per_day": { "value": 1 } })).await;
     let of_personal = tree(&personal).await.unwrap();
@@ -241,7 +245,10 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
     assert_eq!((of_team.soft, of_team.mode), (Some(50), Mode::Shadow));
     assert_eq!(of_personal.team().unwrap().as_str(), search);
     assert_eq!(values(&*tree(&session).await.unwrap(), day), expected[..3]);
-    assert_eq!((of_personal.output_ceiling, of_personal.keeps_answers, of_personal.gate_weight), (Some(4096), false, 1));
+    assert_eq!(
+        (of_personal.output_ceiling, of_personal.keeps_answers, of_personal.gate_weight),
+        (Some(4096), false, 1)
+    );
 
     let answers = json!({ "output_ceiling": 64, "keeps_answers": true });
     body(acme.patch("/limits/answers", answers).await, StatusCode::OK).await;

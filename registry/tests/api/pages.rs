@@ -105,7 +105,10 @@ impl Field {
             }
             "/teams" => self.manager.post(path, json!({ "name": name })).await,
             "/limits" => {
-                let key = body(acme.post("/keys", json!({ "name": name, "scopes": ["inference"] })).await, StatusCode::CREATED);
+                let key = body(
+                    acme.post("/keys", json!({ "name": name, "scopes": ["inference"] })).await,
+                    StatusCode::CREATED,
+                );
                 let path = format!("/limits/key/{}", id_of(&key.await));
                 self.manager.patch(&path, json!({ "limits": { "requests_per_minute": { "value": place } } })).await
             }

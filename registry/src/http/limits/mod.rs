@@ -91,7 +91,8 @@ pub(crate) struct OfTenantAlone {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewLimit {
-    /// Most that may be used in its period: a whole number from 0 to 1,000,000,000,000,000.
+    /// Most that may be used in its period: a whole number from 0 to 1,000,000,000,000,000, of what is counted by the minute to
+    /// 100,000,000,000.
     #[schema(value_type = u64, example = 100_000)]
     value: Value,
     /// From where it is told, and nothing refused: up to `value`; null or absent for nowhere. Only what is counted by the day or
@@ -105,10 +106,8 @@ pub(crate) struct NewLimit {
     mode: Option<Value>,
 }
 
-/// Limits as a body has them: by name, null to take one away.
-type NewLimits = BTreeMap<String, Option<NewLimit>>;
-
-fn asked(limits: NewLimits) -> LimitsRequest {
+/// Limits as a body has them, for the rules.
+fn asked(limits: BTreeMap<String, Option<NewLimit>>) -> LimitsRequest {
     let one = |NewLimit { value, soft, mode }| LimitRequest { value, soft, mode };
     limits.into_iter().map(|(name, limit)| (name, limit.map(one))).collect()
 }

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use axum::Json;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{NewLimits, SubjectLimits, SubjectPath, asked};
+use super::{NewLimit, SubjectLimits, SubjectPath, asked};
 use crate::error::RegistryError;
 use crate::http::members::OfTenant;
 use crate::http::{Body, Caller, PathOf, Problems, QueryOf, Serving};
@@ -12,8 +14,7 @@ use crate::http::{Body, Caller, PathOf, Problems, QueryOf, Serving};
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetLimits {
     /// Limits by name: each takes the place of the one before, null takes it away, and what is absent stays.
-    #[schema(value_type = std::collections::BTreeMap<String, Option<super::NewLimit>>)]
-    limits: NewLimits,
+    limits: BTreeMap<String, Option<NewLimit>>,
 }
 
 /// Sets limits of a team, a member or a key. They hold for the next request, within a second everywhere.

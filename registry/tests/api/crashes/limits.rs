@@ -96,7 +96,10 @@ pub(super) async fn check(change: Change, field: &Field) {
         }
         Action::SetLimits => {
             let set = &subject(id).await["limits"];
-            assert_eq!((&set["tokens_per_day"]["value"], &set["tokens_per_day"]["soft"]), (&json!(change.number), &json!(0)));
+            assert_eq!(
+                (&set["tokens_per_day"]["value"], &set["tokens_per_day"]["soft"]),
+                (&json!(change.number), &json!(0))
+            );
             assert_eq!(set["requests_per_minute"]["value"], 7);
         }
         Action::SetAnswers => {
