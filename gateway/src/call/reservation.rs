@@ -51,13 +51,13 @@ impl Reservation {
     }
 
     /// The request, before it is queued.
-    pub(crate) fn request_mut(&mut self) -> &mut Opened {
+    pub(crate) const fn request_mut(&mut self) -> &mut Opened {
         &mut self.state().request
     }
 
-    /// The journal knows it now.
-    pub(crate) fn is_in_journal(&mut self) {
-        self.state().is_in_journal = true;
+    /// Whether the journal knows it.
+    pub(crate) const fn is_in_journal(&mut self, is: bool) {
+        self.state().is_in_journal = is;
     }
 
     /// Books a job that was queued and is settled, once. Of the jobs of one prompt the first that is charged for it counts it.

@@ -77,8 +77,12 @@ pub(crate) async fn reserve(
     }
     let opened = opened.clone();
     told.reserved(reserved);
-    accounting.journal().opened(opened).await.map_err(not_written)?;
-    reservation.is_in_journal();
+    // Who leaves meanwhile may have left a line.
+    reservation.is_in_journal(true);
+    if let Err(error) = accounting.journal().opened(opened).await {
+        reservation.is_in_journal(false);
+        return Err(not_written(error));
+    }
     crash_points::pass(CrashPoint::Opened);
     Ok(Arc::new(reservation))
 }
