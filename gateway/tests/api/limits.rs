@@ -109,7 +109,7 @@ async fn who_is_refused_has_used_nothing_and_leaves_no_row() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!((stack.accounting.num_holding(), stack.accounting.num_unwritten()), (0, 0));
-    assert_eq!(stack.around.limits.sizes().holdings, 0, "no reservation stays");
+    assert_eq!(stack.around.limits.holdings(), 0, "no reservation stays");
 }
 
 #[tokio::test]
@@ -121,12 +121,12 @@ async fn a_submission_that_the_queue_refuses_gives_back_everything_and_leaves_no
     assert_eq!(answer.json()["error"]["code"], "no_node", "{}", answer.text);
     assert_eq!(header(&answer, "x-ratelimit-remaining-tokens"), "5", "an answer that reserved says so, even this one");
     for _ in 0..500 {
-        if stack.around.limits.sizes().holdings == 0 {
+        if stack.around.limits.holdings() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(stack.around.limits.sizes().holdings, 0);
+    assert_eq!(stack.around.limits.holdings(), 0);
     stack.accounting.close(Duration::from_secs(5)).await;
     assert_eq!(stack.around.rows.all(), []);
 }
@@ -197,6 +197,76 @@ async fn requests_per_minute_are_counted_and_told() {
     assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded", "{}", refused.text);
     let wait: u64 = header(&refused, "retry-after").parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
+}
+
+/// Waits until nothing is held, here and at the store.
+async fn until_nothing_is_held(stack: &Stack) {
+    for _ in 0..500 {
+        if stack.accounting.num_holding() + stack.accounting.num_unwritten() + stack.around.limits.holdings() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} and {} requests hold something", stack.accounting.num_holding(), stack.around.limits.holdings());
+}
+
+#[tokio::test]
+async fn while_the_store_of_limits_is_away_who_has_none_is_served_and_held_for_when_it_is_back() {
+    let around = Around::limited(&[(Policy::TokensPerMonth, 1000)]);
+    let mut stack = Stack::within(around, Arc::new(|_: &GenerateJob, _| vec![Step::Hang])).await;
+    stack.around.limits.go_away(true);
+    let refused = stack.post(TEXT, text(10, 20)).await;
+    assert_eq!((refused.status.as_u16(), header(&refused, "retry-after")), (503, "1"), "{}", refused.text);
+    let other = {
+        let (router, body) = (stack.router.clone(), text(10, 15).to_string());
+        tokio::spawn(async move {
+            use tower::ServiceExt as _;
+            router.oneshot(crate::stack::request("POST", TEXT, crate::stack::OTHER_KEY, body)).await
+        })
+    };
+    stack.jobs.recv().await.unwrap();
+    stack.accounting.renew().await;
+    assert_eq!((stack.accounting.num_holding(), stack.around.limits.holdings()), (1, 0));
+    stack.around.limits.go_away(false);
+    stack.accounting.renew().await;
+    assert_eq!(stack.around.limits.holdings(), 1);
+    other.abort();
+    stack.around.rows.wait_for(1).await;
+    until_nothing_is_held(&stack).await;
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_data_is_told_again_what_is_held_and_what_was_settled_while_it_was_away() {
+    let around = Around::limited(&[(Policy::TokensPerMonth, 100)]);
+    let mut stack = Stack::within(around, Arc::new(|_: &GenerateJob, _| vec![Step::Hang])).await;
+    let holding = {
+        let (router, body) = (stack.router.clone(), text(10, 80).to_string());
+        tokio::spawn(async move {
+            use tower::ServiceExt as _;
+            router.oneshot(crate::stack::request("POST", TEXT, crate::stack::KEY, body)).await
+        })
+    };
+    stack.jobs.recv().await.unwrap();
+    stack.around.limits.lose();
+    assert_eq!(stack.around.limits.holdings(), 0);
+    stack.accounting.renew().await;
+    assert_eq!(stack.around.limits.holdings(), 1);
+    let refused = stack.post(TEXT, text(10, 10)).await;
+    assert_eq!(refused.status, 429, "90 of 100 are held: {}", refused.text);
+    stack.around.limits.go_away(true);
+    stack.around.rows.go_away(true);
+    holding.abort();
+    while stack.accounting.num_unwritten() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stack.around.limits.go_away(false);
+    stack.accounting.renew().await;
+    let answer = stack.post(TEXT, text(10, 10)).await;
+    assert_eq!(answer.json()["error"]["code"], "unavailable", "what was lost of the month cannot be looked up: {}", answer.text);
+    stack.around.rows.go_away(false);
+    stack.around.rows.wait_for(1).await;
+    until_nothing_is_held(&stack).await;
+    assert_eq!(stack.around.rows.charged(), (10, 0));
 }
 
 /// Ends after `num_tokens` by `step`.
