@@ -261,8 +261,8 @@ async fn a_store_that_lost_its_data_is_told_again_what_is_held_and_what_was_sett
     }
     stack.around.limits.go_away(false);
     stack.accounting.renew().await;
-    let answer = stack.post(TEXT, text(10, 10)).await;
-    assert_eq!(answer.json()["error"]["code"], "unavailable", "what was lost of the month cannot be looked up: {}", answer.text);
+    let refused = stack.post(TEXT, text(10, 90)).await;
+    assert_eq!(refused.status, 429, "10 of 100 are used and stay held: {}", refused.text);
     stack.around.rows.go_away(false);
     stack.around.rows.wait_for(1).await;
     until_nothing_is_held(&stack).await;
