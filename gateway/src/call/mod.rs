@@ -33,7 +33,7 @@ mod reserve;
 mod settle;
 
 use axum::response::Response;
-use souk_protocol::{Principal, RequestId, wall_clock};
+use souk_protocol::{Principal, RequestId};
 use tokio::time::Instant;
 
 use self::admit::Admission;
@@ -167,9 +167,4 @@ pub(crate) async fn begin(
     let constraint = ask.params.constraint.as_ref().map(|constraint| constraint.field.clone());
     let replies = interleave(replies.collect(), constraint, model.only_adapter(&ask.model, &ask.params.adapters));
     Ok(Started::Call(Box::new(Call { model, prompts, replies, params: ask.params, reservation })))
-}
-
-/// The wall clock, in milliseconds since the Unix epoch: which day and month a request counts in.
-fn now_ms() -> u64 {
-    u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use souk_limits::{Amounts, KeptAnswer};
-use souk_protocol::{JobRecord, Outcome, RequestRecord};
+use souk_protocol::{JobRecord, Outcome, RequestRecord, wall_clock};
 use tokio::time::Instant;
 
 use super::admit::Place;
@@ -51,13 +51,13 @@ impl Reservation {
     }
 
     /// The request, before it is queued.
-    pub(crate) fn request_mut(&mut self) -> &mut Opened {
+    pub(crate) const fn request_mut(&mut self) -> &mut Opened {
         &mut self.state().request
     }
 
-    /// The journal knows it now.
-    pub(crate) fn is_in_journal(&mut self) {
-        self.state().is_in_journal = true;
+    /// Whether the journal knows it.
+    pub(crate) const fn is_in_journal(&mut self, is: bool) {
+        self.state().is_in_journal = is;
     }
 
     /// Books a job that was queued and is settled, once. Of the jobs of one prompt the first that is charged for it counts it.
@@ -127,7 +127,7 @@ impl Open {
     async fn write_down(self, Booked { jobs, answer }: Booked) {
         let Self { accounting, request, repeat, .. } = self;
         crash_points::pass(CrashPoint::Settled);
-        let record = request.settled(jobs, super::now_ms());
+        let record = request.settled(jobs, wall_clock::unix_ms());
         accounting.journal().settled(record.clone()).await;
         crash_points::pass(CrashPoint::Journaled);
         let used = used_by(&record);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use souk_limits::{Amounts, Ask, ReserveError, Violation};
-use souk_protocol::{LimitTree, Principal, RequestId, RequestRecord, Shadowed};
+use souk_protocol::{LimitTree, Principal, RequestId, RequestRecord, Shadowed, wall_clock};
 
 use super::admit::Place;
 use super::authorise::CalledModel;
@@ -63,7 +63,7 @@ pub(crate) async fn reserve(
         tenant: wanted.caller.tenant.clone(),
         tree: Arc::clone(wanted.tree),
         amounts: wanted.most_used(),
-        at_ms: super::now_ms(),
+        at_ms: wall_clock::unix_ms(),
     };
     let opened = wanted.opened(ask.at_ms);
     // It is there before anything is reserved, so that who leaves in between gives back what was.
@@ -77,8 +77,12 @@ pub(crate) async fn reserve(
     }
     let opened = opened.clone();
     told.reserved(reserved);
-    accounting.journal().opened(opened).await.map_err(not_written)?;
-    reservation.is_in_journal();
+    // Who leaves meanwhile may have left a line.
+    reservation.is_in_journal(true);
+    if let Err(error) = accounting.journal().opened(opened).await {
+        reservation.is_in_journal(false);
+        return Err(not_written(error));
+    }
     crash_points::pass(CrashPoint::Opened);
     Ok(Arc::new(reservation))
 }

@@ -27,6 +27,8 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
+const REQUEST_UNITS: &[Unit] = &[Unit::Requests];
+const TOKEN_UNITS: &[Unit] = &[Unit::InputTokens, Unit::OutputTokens, Unit::Tokens];
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const SHADOWED: HeaderName = HeaderName::from_static("x-souk-limits-shadowed");
@@ -65,8 +67,8 @@ impl Told {
             let value = HeaderValue::try_from(value).expect("names of policies, levels and numbers");
             headers.insert(name, value);
         };
-        for (names, is_of_kind) in [(REQUESTS, is_of_requests as fn(Unit) -> bool), (TOKENS, is_of_tokens)] {
-            let of_kind = self.standings.iter().filter(|standing| is_of_kind(standing.policy.unit()));
+        for (names, units) in [(REQUESTS, REQUEST_UNITS), (TOKENS, TOKEN_UNITS)] {
+            let of_kind = self.standings.iter().filter(|standing| units.contains(&standing.policy.unit()));
             if let Some(tightest) = of_kind.min_by_key(|standing| standing.remaining) {
                 let [limit, remaining, reset] = names;
                 show(limit, tightest.limit.to_string());
@@ -83,14 +85,6 @@ impl Told {
         }
         response
     }
-}
-
-const fn is_of_requests(unit: Unit) -> bool {
-    matches!(unit, Unit::Requests)
-}
-
-const fn is_of_tokens(unit: Unit) -> bool {
-    matches!(unit, Unit::InputTokens | Unit::OutputTokens | Unit::Tokens)
 }
 
 fn list<T>(items: &[T], item: impl Fn(&T) -> String) -> String {

@@ -183,7 +183,8 @@ impl Holdings {
         // What was counted or let go of since is held no more.
         let restored: Vec<Held> = {
             let held = self.lock();
-            unknown.iter().filter_map(|request| held.get(request)).map(Holding::as_held).collect()
+            let held = unknown.iter().filter_map(|request| held.get(request));
+            held.filter(|holding| holding.holds()).map(Holding::as_held).collect()
         };
         if !restored.is_empty() {
             tracing::info!(%tenant, requests = restored.len(), "Limits are told again what requests hold");
@@ -220,6 +221,14 @@ impl Holdings {
 }
 
 impl Holding {
+    /// Whether there is anything to be held: what was settled and free is not.
+    const fn holds(&self) -> bool {
+        match self.used {
+            Some(used) => used.costs(),
+            None => true,
+        }
+    }
+
     /// What the store has to hold now.
     fn as_held(&self) -> Held {
         match self.used {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use souk_protocol::{GenerateJob, JobEvent, JobFailure, Mode, Policy};
+use souk_testkit::Random;
 
 use crate::stack::{Around, HttpAnswer, Script, Stack, Step, answer, says, tokenizer};
 
@@ -108,7 +109,7 @@ async fn who_is_refused_has_used_nothing_and_leaves_no_row() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!((stack.accounting.num_holding(), stack.accounting.num_unwritten()), (0, 0));
-    assert_eq!(stack.around.limits.sizes().holdings, 0, "no reservation stays");
+    assert_eq!(stack.around.limits.holdings(), 0, "no reservation stays");
 }
 
 #[tokio::test]
@@ -120,12 +121,12 @@ async fn a_submission_that_the_queue_refuses_gives_back_everything_and_leaves_no
     assert_eq!(answer.json()["error"]["code"], "no_node", "{}", answer.text);
     assert_eq!(header(&answer, "x-ratelimit-remaining-tokens"), "5", "an answer that reserved says so, even this one");
     for _ in 0..500 {
-        if stack.around.limits.sizes().holdings == 0 {
+        if stack.around.limits.holdings() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(stack.around.limits.sizes().holdings, 0);
+    assert_eq!(stack.around.limits.holdings(), 0);
     stack.accounting.close(Duration::from_secs(5)).await;
     assert_eq!(stack.around.rows.all(), []);
 }
@@ -198,6 +199,76 @@ async fn requests_per_minute_are_counted_and_told() {
     assert!((1..=60).contains(&wait), "{wait}");
 }
 
+/// Waits until nothing is held, here and at the store.
+async fn until_nothing_is_held(stack: &Stack) {
+    for _ in 0..500 {
+        if stack.accounting.num_holding() + stack.accounting.num_unwritten() + stack.around.limits.holdings() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} and {} requests hold something", stack.accounting.num_holding(), stack.around.limits.holdings());
+}
+
+#[tokio::test]
+async fn while_the_store_of_limits_is_away_who_has_none_is_served_and_held_for_when_it_is_back() {
+    let around = Around::limited(&[(Policy::TokensPerMonth, 1000)]);
+    let mut stack = Stack::within(around, Arc::new(|_: &GenerateJob, _| vec![Step::Hang])).await;
+    stack.around.limits.go_away(true);
+    let refused = stack.post(TEXT, text(10, 20)).await;
+    assert_eq!((refused.status.as_u16(), header(&refused, "retry-after")), (503, "1"), "{}", refused.text);
+    let other = {
+        let (router, body) = (stack.router.clone(), text(10, 15).to_string());
+        tokio::spawn(async move {
+            use tower::ServiceExt as _;
+            router.oneshot(crate::stack::request("POST", TEXT, crate::stack::OTHER_KEY, body)).await
+        })
+    };
+    stack.jobs.recv().await.unwrap();
+    stack.accounting.renew().await;
+    assert_eq!((stack.accounting.num_holding(), stack.around.limits.holdings()), (1, 0));
+    stack.around.limits.go_away(false);
+    stack.accounting.renew().await;
+    assert_eq!(stack.around.limits.holdings(), 1);
+    other.abort();
+    stack.around.rows.wait_for(1).await;
+    until_nothing_is_held(&stack).await;
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_data_is_told_again_what_is_held_and_what_was_settled_while_it_was_away() {
+    let around = Around::limited(&[(Policy::TokensPerMonth, 100)]);
+    let mut stack = Stack::within(around, Arc::new(|_: &GenerateJob, _| vec![Step::Hang])).await;
+    let holding = {
+        let (router, body) = (stack.router.clone(), text(10, 80).to_string());
+        tokio::spawn(async move {
+            use tower::ServiceExt as _;
+            router.oneshot(crate::stack::request("POST", TEXT, crate::stack::KEY, body)).await
+        })
+    };
+    stack.jobs.recv().await.unwrap();
+    stack.around.limits.lose();
+    assert_eq!(stack.around.limits.holdings(), 0);
+    stack.accounting.renew().await;
+    assert_eq!(stack.around.limits.holdings(), 1);
+    let refused = stack.post(TEXT, text(10, 10)).await;
+    assert_eq!(refused.status, 429, "90 of 100 are held: {}", refused.text);
+    stack.around.limits.go_away(true);
+    stack.around.rows.go_away(true);
+    holding.abort();
+    while stack.accounting.num_unwritten() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stack.around.limits.go_away(false);
+    stack.accounting.renew().await;
+    let refused = stack.post(TEXT, text(10, 90)).await;
+    assert_eq!(refused.status, 429, "10 of 100 are used and stay held: {}", refused.text);
+    stack.around.rows.go_away(false);
+    stack.around.rows.wait_for(1).await;
+    until_nothing_is_held(&stack).await;
+    assert_eq!(stack.around.rows.charged(), (10, 0));
+}
+
 /// Ends after `num_tokens` by `step`.
 fn ends(num_tokens: usize, step: fn() -> Step) -> Script {
     Arc::new(move |job, _| {
@@ -219,4 +290,63 @@ async fn what_is_free_returns_to_its_budget() {
         stack.around.rows.wait_for(number).await;
     }
     assert_eq!(stack.around.rows.charged(), (0, 0));
+}
+
+/// Answers at once, slowly, or not to the end, as `max_tokens` says.
+fn in_many_ways() -> Script {
+    Arc::new(|job: &GenerateJob, _| {
+        let mut steps = answer(job, &tokenizer().encode(SAYING).unwrap());
+        match job.max_tokens % 4 {
+            0 => steps.into_iter().flat_map(|step| [step, Step::Wait(Duration::from_millis(2))]).collect(),
+            1 => {
+                steps.truncate(2);
+                steps.push(Step::Send(JobEvent::Failed(JobFailure::Internal("no".to_owned()))));
+                steps
+            }
+            _ => steps,
+        }
+    })
+}
+
+#[tokio::test]
+async fn whatever_callers_do_a_budget_is_never_overshot_and_what_is_left_of_it_is_what_its_rows_leave() {
+    const BUDGET: u64 = 150;
+    for seed in 0..12 {
+        let around = Around::limited(&[(Policy::TokensPerMonth, BUDGET)]);
+        let stack = Arc::new(Stack::within(around, in_many_ways()).await);
+        let mut random = Random::new(seed);
+        let callers = (0..40).map(|_| {
+            let mut body = text(1 + random.below(6) as usize, 1 + random.below(8) as u32);
+            body["n"] = json!(1 + random.below(2));
+            body["stream"] = json!(random.below(2) == 0);
+            let patience = match random.below(3) {
+                0 => Duration::from_millis(random.below(12)),
+                _ => Duration::from_secs(60),
+            };
+            let (stack, wait) = (Arc::clone(&stack), Duration::from_millis(random.below(40)));
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                // Who loses patience leaves.
+                let answer = tokio::time::timeout(patience, stack.post(TEXT, body)).await.ok()?;
+                assert!([200, 429, 500].contains(&answer.status.as_u16()), "{}", answer.text);
+                (answer.status == 429).then_some(())
+            })
+        });
+        let refused = futures::future::join_all(callers.collect::<Vec<_>>()).await;
+        let num_refused = refused.into_iter().filter(|refused| *refused.as_ref().unwrap() == Some(())).count();
+        stack.gateway.drain().await;
+        stack.accounting.close(Duration::from_secs(10)).await;
+        assert_eq!((stack.accounting.num_unwritten(), stack.accounting.num_holding()), (0, 0), "{seed}");
+        let (input, output) = stack.around.rows.charged();
+        let left = BUDGET.checked_sub(input + output).unwrap_or_else(|| panic!("{seed}: {input} and {output} are used"));
+        assert!(num_refused > 0 || left > 0);
+        // Another gateway on the same rows: exactly what they leave can be reserved.
+        let next = Stack::within(stack.around.after_a_kill(), says(SAYING)).await;
+        let more = next.post(TEXT, text(1, u32::try_from(left).unwrap())).await;
+        assert_eq!(more.status, 429, "{seed}: {}", more.text);
+        if left > 1 {
+            let all = next.post(TEXT, text(1, u32::try_from(left - 1).unwrap())).await;
+            assert_eq!(all.status, 200, "{seed}: {}", all.text);
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod records;
 mod repeats;
 mod rows;
 mod stack;
+mod switched;
 mod take_down;
 mod tokenizer;
 mod tokens;

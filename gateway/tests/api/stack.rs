@@ -17,7 +17,7 @@ use souk_gateway::{
 };
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_limits::{Limits, MemoryLimits, Repeats};
+use souk_limits::{Limits, Repeats};
 use souk_protocol::{
     AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, Limit, LimitTree,
     Mode, NodeId, Outcome, Policy, PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId,
@@ -29,6 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt as _;
 
 use crate::rows::Rows;
+use crate::switched::Switched;
 use crate::support::tiny::{END, tiny_base};
 
 /// A key that may call models.
@@ -385,7 +386,7 @@ pub(crate) async fn read_until(body: &mut axum::body::BodyDataStream, wanted: &s
 /// What a gateway's usage is limited by and written to. Its clones are the same.
 #[derive(Clone)]
 pub(crate) struct Around {
-    pub(crate) limits: Arc<MemoryLimits>,
+    pub(crate) limits: Arc<Switched>,
     pub(crate) rows: Arc<Rows>,
     /// The journal's.
     pub(crate) folder: Arc<TempDir>,
@@ -398,7 +399,7 @@ pub(crate) type Trees = Arc<Mutex<HashMap<TenantId, LimitTree>>>;
 impl Default for Around {
     fn default() -> Self {
         Self {
-            limits: Arc::new(MemoryLimits::new(1 << 20)),
+            limits: Arc::default(),
             rows: Arc::default(),
             folder: Arc::new(tempfile::tempdir().unwrap()),
             trees: Arc::default(),
@@ -427,7 +428,7 @@ impl Around {
 
     /// The same data for another process: what was in memory is lost.
     pub(crate) fn after_a_kill(&self) -> Self {
-        Self { limits: Arc::new(MemoryLimits::new(1 << 20)), ..self.clone() }
+        Self { limits: Arc::default(), ..self.clone() }
     }
 
     async fn open(&self) -> Accounting {

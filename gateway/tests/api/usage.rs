@@ -233,7 +233,7 @@ async fn what_a_killed_process_settled_is_written_by_the_next_and_what_it_had_un
     assert!(lost.jobs.iter().all(|job| job.outcome == Outcome::Failed), "{lost:?}");
     assert_eq!(left.rows.charged(), told);
     next.accounting.close(Duration::from_secs(5)).await;
-    assert_eq!((next.accounting.num_holding(), left.limits.sizes().holdings), (0, 0));
+    assert_eq!((next.accounting.num_holding(), left.limits.holdings()), (0, 0));
 }
 
 /// What another process finds of this one, were it killed now.

@@ -208,7 +208,7 @@ fn recover(segments: &mut Segments) -> io::Result<Vec<RequestRecord>> {
         segments.note_all(number, &lines.entries);
         entries.extend(lines.entries);
     }
-    let now_ms = u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
+    let now_ms = wall_clock::unix_ms();
     let mut lost = Vec::new();
     let records = unfinished(entries).into_iter().map(|unfinished| match unfinished {
         Unfinished::Settled(record) => record,
