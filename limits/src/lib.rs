@@ -8,11 +8,13 @@
 //! The port knows no HTTP, no SQL and no queue: sums of rows come in as [`Total`](souk_protocol::Total)s.
 
 pub mod error;
+pub mod memory;
 pub mod port;
 pub mod repeats;
 pub mod words;
 
 pub use error::{LimitsError, ReserveError};
+pub use memory::{MemoryLimits, MemorySizes};
 pub use port::Limits;
 pub use repeats::{KeptAnswer, RepeatKey, RepeatState, Repeats};
-pub use words::{Amounts, Ask, Held, Reserved, Standing, Violation};
+pub use words::{Amounts, Ask, Held, MAX_BUDGET, MAX_RATE, Reserved, Standing, Violation};

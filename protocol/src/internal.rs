@@ -175,10 +175,16 @@ pub struct WriteUsage {
 /// Most requests in one [`WriteUsage`].
 pub const MAX_WRITTEN: usize = 500;
 
+/// Most bytes of one [`WriteUsage`]; a job has about 500.
+pub const MAX_WRITTEN_BYTES: usize = 32 << 20;
+
+/// Most sums in one [`GetTotals`]: their names fill less than a body may have.
+pub const MAX_TOTALS: usize = 200;
+
 /// `POST …/usage/totals`: what do the rows of these sum up to? The answer is [`Totals`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetTotals {
-    /// Which sums.
+    /// Which sums, at most [`MAX_TOTALS`].
     pub keys: Vec<TotalKey>,
 }
 

@@ -253,9 +253,15 @@ impl LimitTree {
     /// A tree that limits nothing, for a caller who is known by its tenant and key alone.
     #[must_use]
     pub fn unlimited(tenant: &TenantId, key: &KeyId) -> Self {
+        Self::without_limits([Subject::Tenant(tenant.clone()), Subject::Key(key.clone())])
+    }
+
+    /// A tree that limits nothing, with these levels.
+    #[must_use]
+    pub fn without_limits(subjects: impl IntoIterator<Item = Subject>) -> Self {
         let none = |subject| LevelLimits { subject, limits: BTreeMap::new() };
         Self {
-            levels: vec![none(Subject::Tenant(tenant.clone())), none(Subject::Key(key.clone()))],
+            levels: subjects.into_iter().map(none).collect(),
             gate_weight: 1,
             output_ceiling: None,
             keeps_answers: false,

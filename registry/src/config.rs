@@ -124,6 +124,9 @@ pub struct RegistrySettings {
     /// How long events and their deliveries are kept.
     #[serde(rename = "events_kept_days", deserialize_with = "days")]
     pub events_kept: Duration,
+    /// How long the rows of requests and jobs are kept. The sums of their days stay.
+    #[serde(rename = "usage_over_kept_days", deserialize_with = "days")]
+    pub usage_kept: Duration,
     /// How webhooks are delivered.
     pub webhooks: WebhookSettings,
     /// Which database, and how it is reached.
@@ -207,6 +210,8 @@ impl RegistrySettings {
         let audit_days = self.audit_kept.map_or(0, |kept| kept.as_secs() / DAY_S);
         checks.within("registry.audit_kept_days", audit_days, 0..=36_500);
         checks.within("registry.events_kept_days", self.events_kept.as_secs() / DAY_S, 1..=3650);
+        // A month can be looked at row by row when it is over.
+        checks.within("registry.usage_over_kept_days", self.usage_kept.as_secs() / DAY_S, 40..=36_500);
         let (retry_s, kept_s) = (self.webhooks.retry_for.as_secs(), self.events_kept.as_secs());
         checks.no_more_than("registry.webhooks.retry_for_s", retry_s, "registry.events_kept_days in seconds", kept_s);
         self.webhooks.check(checks);

@@ -42,6 +42,7 @@ mod tags;
 mod teams;
 mod tenants;
 mod tokens;
+mod usage;
 mod versions;
 mod webhooks;
 
@@ -96,5 +97,6 @@ pub use secrets::{SecretError, SecretSource};
 pub use sign_in::{HostLinkError, ProviderSettings, SignInSettings, sign_in_link_on_host};
 pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use tokens::TokenKey;
+pub use usage::{DifferentSum, UsageCheck, check_usage};
 pub use webhooks::WebhookSettings;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

@@ -32,7 +32,7 @@ pub fn describe() {
         COLLECTED,
         Unit::Count,
         "What the collector ended or removed because nobody works on it any more or it is kept no longer, by what: upload, \
-         claim, staged, blob, orphan, event, audit_entry, tenant"
+         claim, staged, blob, orphan, event, audit_entry, usage, tenant"
     );
     describe_counter!(
         WEBHOOKS,

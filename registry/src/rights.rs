@@ -2,7 +2,9 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AccessDecide, AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage};
+use souk_protocol::Scope::{
+    AccessDecide, AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage, UsageRead,
+};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -77,6 +79,10 @@ pub enum Action {
     ListAudit,
     ExportAudit,
     ListAuditHeads,
+    GetUsage,
+    ListUsageRequests,
+    GetUsageRequest,
+    ExportUsage,
     CreateWebhook,
     ListWebhooks,
     GetWebhook,
@@ -119,7 +125,7 @@ pub enum Reach {
     Person,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
-    /// The caller's tenant itself: its members, its chain of audit entries, its webhooks. With the scope `admin` every tenant.
+    /// The caller's tenant itself: its members, its chain of audit entries, what it used, its webhooks. With the scope `admin` every tenant.
     Tenant,
     /// The keys that the caller, a person, has in its tenant. No row has it: it is what is left of [`Reach::Keys`] without
     /// the scope.
@@ -173,7 +179,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 95] = [
+pub const RULES: [Rule; 99] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -306,6 +312,10 @@ pub const RULES: [Rule; 95] = [
     rule(Action::ListAudit, "GET", "/audit", Needs::Scope(AuditRead), Reach::Tenant),
     rule(Action::ExportAudit, "GET", "/audit/export", Needs::Scope(AuditRead), Reach::Tenant),
     rule(Action::ListAuditHeads, "GET", "/audit/heads", Needs::Scope(AuditRead), Reach::Tenant),
+    rule(Action::GetUsage, "GET", "/usage", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::ListUsageRequests, "GET", "/usage/requests", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::GetUsageRequest, "GET", "/usage/{used_request}", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::ExportUsage, "GET", "/usage/export", Needs::Scope(UsageRead), Reach::Tenant),
     rule(Action::CreateWebhook, "POST", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::ListWebhooks, "GET", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::GetWebhook, "GET", "/webhooks/{webhook}", Needs::Scope(TenantManage), Reach::Tenant),

@@ -152,6 +152,7 @@ impl Route {
             (Service::Registry, "team") => "team_0",
             (Service::Registry, "level") => "member",
             (Service::Registry, "subject") => &names.person,
+            (Service::Registry, "used_request") => "req_0",
             (Service::Registry, "delivery") => "dlv_0",
             (Service::Registry, "upload") => "upl_0",
             _ => return None,

@@ -39,8 +39,16 @@ pub(crate) struct Field {
     num_made: usize,
 }
 
-const ALL_BUT_ADMIN: [&str; 7] =
-    ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
+const ALL_BUT_ADMIN: [&str; 8] = [
+    "inference",
+    "adapters:read",
+    "adapters:write",
+    "keys:manage",
+    "access:decide",
+    "audit:read",
+    "usage:read",
+    "tenant:manage",
+];
 
 impl Field {
     pub(crate) async fn new() -> Self {

@@ -90,6 +90,16 @@ pub(crate) async fn list(
     query.all(connection).await
 }
 
+/// Those of these persons who are members of a tenant.
+pub(crate) async fn among(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    persons: &[String],
+) -> Result<Vec<String>, DbErr> {
+    let members = Entity::find().select_only().column(Column::PersonId).filter(Column::TenantId.eq(tenant.as_str()));
+    members.filter(Column::PersonId.is_in(persons)).into_tuple().all(connection).await
+}
+
 /// Removes all members of a tenant; answers who they were.
 pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Vec<String>, DbErr> {
     let of_tenant = Column::TenantId.eq(tenant.as_str());

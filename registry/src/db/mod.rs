@@ -17,6 +17,7 @@ macro_rules! no_relations {
 
 mod settings;
 
+mod many;
 mod write;
 
 mod connection;
@@ -59,6 +60,12 @@ pub(crate) mod tenant_policies;
 pub(crate) mod tenants;
 pub(crate) mod upload_blobs;
 pub(crate) mod uploads;
+pub(crate) mod usage_check;
+pub(crate) mod usage_days;
+pub(crate) mod usage_jobs;
+pub(crate) mod usage_reading;
+pub(crate) mod usage_requests;
+pub(crate) mod usage_totals;
 pub(crate) mod version_files;
 pub(crate) mod versions;
 pub(crate) mod webhook_deliveries;
@@ -94,6 +101,9 @@ pub(crate) use tenant_erasures::Model as TenantErasureRow;
 pub(crate) use tenant_limits::Model as TenantLimitsRow;
 pub(crate) use tenants::Model as TenantRow;
 pub(crate) use uploads::Model as UploadRow;
+pub(crate) use usage_days::Model as UsageDayRow;
+pub(crate) use usage_jobs::Model as UsageJobRow;
+pub(crate) use usage_requests::Model as UsageRequestRow;
 pub(crate) use version_files::Model as FileRow;
 pub(crate) use versions::Model as VersionRow;
 pub(crate) use webhook_deliveries::Model as DeliveryRow;

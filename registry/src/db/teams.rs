@@ -32,6 +32,16 @@ pub(crate) async fn of_tenant(
     Entity::find_by_id(id).filter(Column::TenantId.eq(tenant.as_str())).one(connection).await
 }
 
+/// Those of these teams that a tenant has.
+pub(crate) async fn among(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    ids: &[String],
+) -> Result<Vec<Model>, DbErr> {
+    let of_tenant = Entity::find().filter(Column::TenantId.eq(tenant.as_str()));
+    of_tenant.filter(Column::Id.is_in(ids)).all(connection).await
+}
+
 /// How many teams a tenant has.
 pub(crate) async fn count_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<u64, DbErr> {
     Entity::find().filter(Column::TenantId.eq(tenant.as_str())).count(connection).await

@@ -16,6 +16,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod members;
 mod middleware;
+mod organization;
 mod page;
 pub(crate) mod policy;
 mod problem;
@@ -28,6 +29,7 @@ pub(crate) mod teams;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 pub(crate) mod uploads;
+pub(crate) mod usage;
 pub(crate) mod versions;
 pub(crate) mod webhooks;
 

@@ -16,8 +16,8 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, access, adapters, audit, base_models, internal, invitations, keys, limits, members, policy, services,
-    sessions, sign_in, tags, teams, tenants, tokens, uploads, versions, webhooks,
+    Problem, access, adapters, audit, base_models, internal, invitations, keys, limits, members, organization, policy,
+    services, sessions, sign_in, tags, teams, tenants, tokens, uploads, usage, versions, webhooks,
 };
 use crate::Registry;
 use crate::sessions::SESSION_COOKIE;
@@ -102,6 +102,11 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::export_audit))
         .routes(routes!(audit::list_audit_heads))
+        // Usage
+        .routes(routes!(usage::get_usage))
+        .routes(routes!(usage::list_usage_requests))
+        .routes(routes!(usage::export_usage))
+        .routes(routes!(usage::get_usage_request))
         // Webhooks
         .routes(routes!(webhooks::list_webhooks))
         .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
@@ -164,6 +169,7 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         // A nested router has neither its prefix alone nor with a slash.
         .route(PREFIX, any(no_such_route))
         .route(&format!("{PREFIX}/"), any(no_such_route))
+        .merge(organization::routes(registry.clone()))
         .merge(sign_in::pages(&registry).route_layer(changes()).with_state(registry.for_no_tenant()));
     let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
@@ -202,6 +208,7 @@ pub fn openapi() -> OpenApi {
         (name = "keys", description = "API keys of a tenant"),
         (name = "services", description = "Services of the installation that call others; for operators"),
         (name = "audit", description = "Who changed what, in chains that can be verified"),
+        (name = "usage", description = "What a tenant used, request by request and summed up, and what it was charged"),
         (name = "webhooks", description = "Where events are sent, and what became of each delivery"),
         (name = "adapters", description = "Names, who may see them, and what they are"),
         (name = "versions", description = "Immutable releases of an adapter, and their files"),

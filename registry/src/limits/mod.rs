@@ -18,7 +18,6 @@ mod request;
 pub use settings::LimitSettings;
 
 pub(crate) use change::AnswersRequest;
-#[expect(unused_imports, reason = "for the rows of usage, which tell when a limit is reached")]
 pub(crate) use lookup::limits_of;
 pub(crate) use request::{LimitRequest, LimitsRequest};
 pub(crate) use shown::SubjectLimits;

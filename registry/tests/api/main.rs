@@ -58,6 +58,7 @@ mod teams;
 mod together;
 mod tokens;
 mod told;
+mod usage;
 mod versions;
 mod warm;
 mod webhooks;

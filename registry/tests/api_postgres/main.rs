@@ -93,6 +93,8 @@ mod together;
 mod tokens;
 #[path = "../api/told.rs"]
 mod told;
+#[path = "../api/usage/mod.rs"]
+mod usage;
 #[path = "../api/versions.rs"]
 mod versions;
 #[path = "../api/warm.rs"]

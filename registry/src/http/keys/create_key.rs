@@ -17,7 +17,7 @@ pub(crate) struct CreateKey {
     /// 1 to 100 characters that tell its owner what it is for.
     name: String,
     /// What it may do: some of `inference`, `adapters:read`, `adapters:write`, `keys:manage`, `access:decide`,
-    /// `audit:read`, `tenant:manage`, `admin`, and none that the caller's own key lacks.
+    /// `audit:read`, `usage:read`, `tenant:manage`, `admin`, and none that the caller's own key lacks.
     scopes: Vec<String>,
     /// Whose it is to be; absent for `personal` where a person asks, with a key or session of their own, else `service`,
     /// which takes the scope `keys:manage`.

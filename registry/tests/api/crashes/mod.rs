@@ -10,6 +10,7 @@ mod forms;
 mod keys;
 mod limits;
 mod people;
+mod usage;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -341,6 +342,12 @@ async fn changes_of_teams_and_limits_end_at_each_of_their_points() {
 #[tokio::test]
 async fn changes_of_webhooks_end_at_each_of_their_points() {
     check_commits(&webhooks::ACTIONS).await;
+}
+
+#[tokio::test]
+async fn writing_what_was_used_ends_at_each_of_its_points_and_what_is_sent_again_counts_once() {
+    let mut field = Field::new().await;
+    assert_eq!(usage::check(&mut field).await, ["before_commit", "after_commit"]);
 }
 
 /// Changes that are one transaction, after one that claims an Idempotency-Key where a route takes one.
