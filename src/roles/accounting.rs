@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 use souk_gateway::{Accounting, AccountingParts, JournalSettings, UsageStore};
-use souk_limits::{Limits, MemoryLimits, Repeats};
+use souk_limits::{Limits, MemoryLimits, RedisLimits, RedisSettings, Repeats};
 
 use crate::config::Config;
 
@@ -27,5 +27,16 @@ async fn limits(config: &Config) -> anyhow::Result<(Arc<dyn Limits>, Arc<dyn Rep
         let limits = Arc::new(MemoryLimits::new(max_repeat_bytes));
         return Ok((Arc::clone(&limits) as Arc<dyn Limits>, limits));
     }
-    anyhow::bail!("redis.url: no Redis yet")
+    let settings = RedisSettings {
+        url: url.to_owned(),
+        connect_timeout: config.redis.connect_timeout,
+        response_timeout: config.redis.response_timeout,
+        max_repeat_bytes,
+    };
+    let limits = Arc::new(RedisLimits::new(&settings).context("redis.url cannot be used")?);
+    // Whom no limit binds is served without it; whoever is bound waits for it.
+    if let Err(error) = limits.connect().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "Redis cannot be reached yet; limits are shut until it can");
+    }
+    Ok((Arc::clone(&limits) as Arc<dyn Limits>, limits))
 }
