@@ -14,6 +14,7 @@ mod server;
 mod services;
 mod tenant_data;
 mod tenants;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub(crate) use server::ServerArgs;
 pub(crate) use services::ServicesCommand;
 pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
 pub(crate) use tenants::TenantsCommand;
+pub(crate) use usage::{By as UsageBy, UsageArgs};
 
 /// A marketplace of LoRA adapters served from one shared base model.
 ///
@@ -89,6 +91,8 @@ pub(crate) enum Command {
     /// Show what tenants, teams, members and keys may use and have used; set limits; make teams.
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Show what was used, by day, key, member or adapter, what one request was charged, or all of it as CSV.
+    Usage(UsageArgs),
     /// Sign in with the browser and keep a key of yours for this server.
     Login(LoginArgs),
     /// Revoke the key that `souk login` got, and forget it.

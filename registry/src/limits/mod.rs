@@ -1,5 +1,6 @@
 //! Limits: what tenants, teams, members and keys may use in a period, as rows. Who sets them is in [`change`], what holds for a
-//! caller in [`tree`]. What requests use is counted elsewhere, by gateways and the rows of usage.
+//! caller in [`tree`], and how versions are counted in [`versions`]. What requests use is counted elsewhere, by gateways and
+//! the rows of usage.
 //!
 //! A subject is bound by all levels above its own, so a limit beyond the one of a level above would say nothing: it is
 //! refused when it is set. The one above may be lowered below it later, and binds then.
@@ -14,6 +15,8 @@ mod tree;
 
 mod change;
 mod request;
+
+mod versions;
 
 pub use settings::LimitSettings;
 

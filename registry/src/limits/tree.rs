@@ -18,19 +18,25 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`] from the database.
     pub async fn limits_of_caller(&self, principal: &Principal) -> Result<Option<LimitTree>, RegistryError> {
-        let tenant = &principal.tenant;
-        let own = match &principal.person {
-            // What a session uses is its member's.
-            Some(person) if is_session(principal.key.as_str()) => Subject::Member(tenant.clone(), person.clone()),
-            _ => Subject::Key(principal.key.clone()),
-        };
-        let Some(levels) = levels_down_to(&self.db, tenant, &own).await? else { return Ok(None) };
-        let has_member = levels.iter().any(|level| matches!(level, Subject::Member(..)));
-        if principal.person.is_some() && !has_member {
-            return Ok(None);
-        }
-        Ok(Some(tree_of(&self.db, &self.config.limits, tenant, &levels).await?))
+        let Some(levels) = levels_of_caller(&self.db, principal).await? else { return Ok(None) };
+        Ok(Some(tree_of(&self.db, &self.config.limits, &principal.tenant, &levels).await?))
     }
+}
+
+/// The levels that bind a caller, broadest first; `None` where it is gone.
+pub(super) async fn levels_of_caller(
+    connection: &impl ConnectionTrait,
+    principal: &Principal,
+) -> Result<Option<Vec<Subject>>, DbErr> {
+    let tenant = &principal.tenant;
+    let own = match &principal.person {
+        // What a session uses is its member's.
+        Some(person) if is_session(principal.key.as_str()) => Subject::Member(tenant.clone(), person.clone()),
+        _ => Subject::Key(principal.key.clone()),
+    };
+    let levels = levels_down_to(connection, tenant, &own).await?;
+    let has_member = |levels: &Vec<Subject>| levels.iter().any(|level| matches!(level, Subject::Member(..)));
+    Ok(levels.filter(|levels| principal.person.is_none() || has_member(levels)))
 }
 
 /// The tree of these levels, which are the tenant's.

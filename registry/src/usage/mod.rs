@@ -11,8 +11,11 @@ mod write;
 
 mod thresholds;
 
+mod moving;
+
 mod check;
 
 pub(crate) mod read;
 
 pub use check::{DifferentSum, UsageCheck, check_usage};
+pub(crate) use moving::{move_totals, totals_in};

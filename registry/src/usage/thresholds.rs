@@ -42,6 +42,17 @@ pub(super) async fn tell(
         tenants.extend(request.subjects().into_iter().map(|subject| (subject, &request.tenant)));
         keys.extend(total_keys(request));
     }
+    tell_of_totals(transaction, defaults, &tenants, keys, moved).await
+}
+
+/// The same of totals that anything has moved; `tenants` says whose each subject is.
+pub(super) async fn tell_of_totals(
+    transaction: &DatabaseTransaction,
+    defaults: &LimitSettings,
+    tenants: &BTreeMap<Subject, &TenantId>,
+    keys: impl IntoIterator<Item = TotalKey>,
+    moved: &[Sum],
+) -> Result<(), DbErr> {
     if moved.is_empty() {
         return Ok(());
     }

@@ -60,5 +60,6 @@ mod tokens;
 mod told;
 mod usage;
 mod versions;
+mod versions_per_day;
 mod warm;
 mod webhooks;

@@ -97,6 +97,8 @@ mod told;
 mod usage;
 #[path = "../api/versions.rs"]
 mod versions;
+#[path = "../api/versions_per_day.rs"]
+mod versions_per_day;
 #[path = "../api/warm.rs"]
 mod warm;
 #[path = "../api/webhooks.rs"]

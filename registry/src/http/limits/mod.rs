@@ -61,6 +61,8 @@ pub(crate) struct ShownLimit {
     mode: LimitMode,
     /// Whether it is the installation's default, since the tenant has none of its own.
     is_default: bool,
+    /// What is used of it in this day or month, without what requests under way hold; null for what is counted by the minute.
+    used: Option<u64>,
     /// When its day or month is over, and the next begins; null for what is counted by the minute.
     #[serde(with = "time::serde::rfc3339::option")]
     resets_at: Option<OffsetDateTime>,
@@ -121,7 +123,7 @@ impl From<limits::SubjectLimits> for SubjectLimits {
     fn from(shown: limits::SubjectLimits) -> Self {
         let limits = shown.level.limits.iter().map(|(policy, limit)| {
             let is_default = shown.defaults.contains(policy);
-            (policy.as_str(), ShownLimit::of(*policy, *limit, is_default))
+            (policy.as_str(), ShownLimit::of(*policy, *limit, is_default, shown.used.get(policy).copied()))
         });
         Self {
             level: shown.level.subject.level(),
@@ -138,7 +140,7 @@ impl From<limits::SubjectLimits> for SubjectLimits {
 }
 
 impl ShownLimit {
-    fn of(policy: Policy, limit: Limit, is_default: bool) -> Self {
+    fn of(policy: Policy, limit: Limit, is_default: bool, used: Option<u64>) -> Self {
         let period = PeriodKey::of(policy, u64::try_from(now_ms()).unwrap_or_default());
         Self {
             value: limit.value,
@@ -148,6 +150,7 @@ impl ShownLimit {
                 Mode::Shadow => LimitMode::Shadow,
             },
             is_default,
+            used,
             resets_at: period.map(|period| moment(i64::try_from(period.ends_at_ms()).unwrap_or(i64::MAX))),
         }
     }

@@ -1,11 +1,13 @@
-//! `souk limits` against a running server.
+//! `souk limits` and `souk usage` against a running server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod stack;
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
-use stack::Stack;
+use stack::{BASE, Stack};
 
 /// A command as whoever has the key gives it; what it prints.
 fn souk(stack: &Stack, key: &str, command: &str) -> String {
@@ -54,4 +56,41 @@ fn teams_and_limits_are_made_shown_and_taken_away_from_the_command_line() {
     souk(&stack, &acme, "limits teams delete search");
     let gone = stack.souk_output(&["limits", "teams", "delete", "search", "--api-key", &acme]);
     assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no team `search`"), "{gone:?}");
+}
+
+#[tokio::test]
+async fn what_was_used_is_shown_by_day_and_by_key_for_one_request_and_as_csv() {
+    let stack = Stack::start();
+    stack.souk(&["tenants", "create", "acme"]);
+    let scopes = "--scope inference --scope usage:read --scope tenant:manage";
+    let acme = souk(&stack, &stack.admin_key, &format!("keys create billed --tenant acme {scopes}")).trim().to_owned();
+    souk(&stack, &stack.admin_key, "limits set tenant tokens_per_day 100000 --tenant acme");
+    let body = json!({ "model": BASE, "prompt": "Once", "max_tokens": 3, "ignore_eos": true });
+    let url = format!("{}/v1/completions", stack.url);
+    let answer = reqwest::Client::new().post(url).bearer_auth(&acme).json(&body).send().await.unwrap();
+    let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let counted = answer.json::<Value>().await.unwrap()["usage"]["total_tokens"].clone();
+    // Rows are written in batches, behind the answer.
+    let end = Instant::now() + Duration::from_secs(20);
+    let used = loop {
+        let used = in_json(&stack, &acme, "usage --by key");
+        if used["totals"]["requests"] == 1 {
+            break used;
+        }
+        assert!(Instant::now() < end, "no row came: {used}");
+    };
+    assert_eq!((&used["data"][0]["key_name"], &used["totals"]["charged_output_tokens"]), (&json!("billed"), &json!(3)));
+    let table = souk(&stack, &acme, "usage --by key,adapter");
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("DAY") && lines[0].contains("KEY") && lines[0].contains("ADAPTER"), "{table}");
+    assert!(lines[1].contains("billed") && lines[1].ends_with("##########  100%"), "{table}");
+    assert!(lines[2].starts_with("all"), "{table}");
+    let receipt = souk(&stack, &acme, &format!("usage {request}"));
+    assert!(receipt.starts_with(&format!("request   {request}")) && receipt.contains("+ 3 tokens"), "{receipt}");
+    assert_eq!(in_json(&stack, &acme, &format!("usage {request}"))["id"], json!(request));
+    let csv = souk(&stack, &acme, "usage --csv");
+    assert!(csv.lines().count() == 2 && csv.lines().nth(1).unwrap().contains(&request), "{csv}");
+    // What is used of a limit is beside it.
+    let limits = in_json(&stack, &acme, "limits list");
+    assert_eq!(limits[0]["limits"]["tokens_per_day"]["used"], counted);
 }
