@@ -1,5 +1,5 @@
 //! Moments of a call at which the process may end: between what limits, journal, queue and database are told. A test has the process
-//! exit at one of them, starts another on the same data, and looks whether every request counts once (`tests/limits`).
+//! exit at one of them, starts another on the same data, and looks whether every request counts once (`tests/accounting`).
 //!
 //! In builds with debug assertions, and only where the variable `SOUK_GATEWAY_CRASH_FILE` names a file: while that file has a
 //! point's name and a number in it, each pass of that point takes one from the number, and the pass that takes the last one ends

@@ -59,7 +59,7 @@ async fn a_preflight_of_every_route_with_a_key_is_answered_without_one() {
     let (keyed, open) = routes();
     assert_eq!((keyed.len(), open.len()), (7, 3));
     for (origins, answer) in [(["*"], "*"), ([PAGE], PAGE)] {
-        let stack = stack(&origins);
+        let stack = stack(&origins).await;
         for (method, path) in &keyed {
             let preflight = preflight(&stack, path, method, PAGE).await;
             assert_eq!(preflight.status, 200, "{path}");

@@ -3,14 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use souk_protocol::{LimitTree, PeriodKey, Policy, RequestId, TenantId};
+use souk_protocol::{LimitTree, Policy, RequestId, TenantId};
 
 use super::buckets::Taken;
+use crate::budgets;
 use crate::port::LEASE;
 use crate::words::{Amounts, Ask, Violation};
-
-/// For how long after its month what was settled and never counted is held, in milliseconds.
-const LOST_AFTER_MS: u64 = 24 * 3600 * 1000;
 
 /// What is held, by request.
 #[derive(Debug, Default)]
@@ -120,6 +118,5 @@ fn lease_until(now_ms: u64) -> u64 {
 }
 
 fn lost_at(at_ms: u64, now_ms: u64) -> u64 {
-    let left_ms = PeriodKey::month(at_ms).ends_at_ms().saturating_sub(at_ms);
-    now_ms.saturating_add(left_ms).saturating_add(LOST_AFTER_MS)
+    now_ms.saturating_add(budgets::lost_after_ms(at_ms))
 }

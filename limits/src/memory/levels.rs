@@ -1,16 +1,13 @@
 //! What is counted of one tenant, team, member or key: its buckets and its budgets.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use souk_protocol::{Limit, PeriodKey, Policy, Subject, Total, TotalKey, Unit};
 
 use super::buckets::{Bucket, Taken};
-use crate::port::{HELD_RETRY, IDLE};
+use crate::budgets;
+use crate::port::IDLE;
 use crate::words::{Amounts, Standing, Violation, value_of};
-
-/// The budgets that hold what requests reserve. Versions are counted where they are published.
-const HELD: [Policy; 3] = [Policy::TokensPerDay, Policy::TokensPerMonth, Policy::TrainingTokensPerMonth];
 
 /// Levels by whose they are. One that is not in here has full buckets, and totals that are not known.
 #[derive(Debug, Default)]
@@ -78,7 +75,7 @@ impl Levels {
         let Some(period) = PeriodKey::of(policy, want.at_ms) else {
             let bucket = self.bucket(subject, policy, value, want.now_ms);
             return match bucket.has_in(asked) {
-                Some(Duration::ZERO) => Verdict::Room,
+                Some(wait) if wait.is_zero() => Verdict::Room,
                 wait => refuses(value - bucket.left(), 0, wait),
             };
         };
@@ -89,11 +86,7 @@ impl Levels {
         if used.saturating_add(held).saturating_add(asked) <= value {
             return Verdict::Room;
         }
-        let retry_after = (asked <= value).then(|| match used.saturating_add(asked) > value {
-            true => until_end(period, want.at_ms),
-            false => HELD_RETRY,
-        });
-        refuses(used, held, retry_after)
+        refuses(used, held, budgets::retry_after(used, asked, value, period, want.at_ms))
     }
 
     /// How a limit stands; `None` of a budget whose total is not known, and of versions.
@@ -110,7 +103,7 @@ impl Levels {
             Some(period) => {
                 let budget = self.budget(subject, period, policy.unit()).filter(|budget| budget.is_known)?;
                 let spent = budget.total.saturating_add(budget.held);
-                (value.saturating_sub(spent), until_end(period, want.at_ms))
+                (value.saturating_sub(spent), budgets::until_end(period, want.at_ms))
             }
         };
         Some(Standing { subject: subject.clone(), policy, limit: value, remaining, resets_in })
@@ -134,7 +127,7 @@ impl Levels {
     /// Holds so much of each budget of a moment's periods, whether or not it is limited: a limit may come while it is held.
     pub(super) fn hold(&mut self, subject: &Subject, want: &Want) {
         let level = self.level(subject);
-        for (period, unit, amount) in budgets_of(&want.amounts, want.at_ms) {
+        for (period, unit, amount) in budgets::held(want.amounts, want.at_ms) {
             let budget = level.budget(period, unit, want.now_ms);
             budget.held = budget.held.saturating_add(amount);
         }
@@ -143,7 +136,7 @@ impl Levels {
     /// Lets go of what was held.
     pub(super) fn let_go(&mut self, subject: &Subject, want: &Want) {
         let level = self.level(subject);
-        for (period, unit, amount) in budgets_of(&want.amounts, want.at_ms) {
+        for (period, unit, amount) in budgets::held(want.amounts, want.at_ms) {
             let budget = level.budget(period, unit, want.now_ms);
             debug_assert!(budget.held >= amount, "what is let go of was held");
             budget.held = budget.held.saturating_sub(amount);
@@ -185,10 +178,7 @@ impl Levels {
     }
 
     fn level(&mut self, subject: &Subject) -> &mut Level {
-        if !self.0.contains_key(subject) {
-            self.0.insert(subject.clone(), Level::default());
-        }
-        self.0.get_mut(subject).expect("it was put there")
+        self.0.entry(subject.clone()).or_default()
     }
 }
 
@@ -204,18 +194,4 @@ impl Level {
         budget.touched_ms = now_ms;
         budget
     }
-}
-
-/// The budgets that amounts are held under, and how much.
-fn budgets_of(amounts: &Amounts, at_ms: u64) -> impl Iterator<Item = (PeriodKey, Unit, u64)> {
-    let of = move |policy: Policy, amounts: &Amounts| {
-        let amount = amounts.of(policy.unit());
-        PeriodKey::of(policy, at_ms).filter(|_| amount > 0).map(|period| (period, policy.unit(), amount))
-    };
-    let amounts = *amounts;
-    HELD.into_iter().filter_map(move |policy| of(policy, &amounts))
-}
-
-fn until_end(period: PeriodKey, at_ms: u64) -> Duration {
-    Duration::from_millis(period.ends_at_ms().saturating_sub(at_ms))
 }

@@ -1,11 +1,11 @@
 //! The steps on what is known of some tenants. Each is whole: what fell due happens first.
 
-use souk_protocol::{Mode, Policy, RequestId, Subject, TenantId, Total};
+use souk_protocol::{Mode, Policy, RequestId, Subject, TenantId, Total, TotalKey};
 
 use super::holdings::{Holding, Holdings};
 use super::levels::{Levels, Verdict, Want};
 use crate::error::ReserveError;
-use crate::words::{Amounts, Ask, Held, Reserved, Violation};
+use crate::words::{Amounts, Ask, Held, Reserved, Standing, Violation};
 
 /// How often what is idle is looked for, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 60_000;
@@ -25,7 +25,7 @@ struct Judgement {
     shadowed: Vec<Violation>,
     /// Limits from whose buckets it takes: the level's place in the tree and which.
     takes: Vec<(usize, Policy)>,
-    unknown: Vec<souk_protocol::TotalKey>,
+    unknown: Vec<TotalKey>,
     /// Whether one of these refuses.
     waits_for_totals: bool,
 }
@@ -139,7 +139,7 @@ impl Shard {
         judgement
     }
 
-    fn standings(&self, ask: &Ask, want: &Want) -> Vec<crate::words::Standing> {
+    fn standings(&self, ask: &Ask, want: &Want) -> Vec<Standing> {
         let limits = ask.tree.limits();
         limits.filter_map(|(subject, policy, limit)| self.levels.standing(subject, policy, limit, want)).collect()
     }

@@ -1,8 +1,9 @@
 //! The journal of this process: what was let in, and what it used, until its rows are in the database.
 //!
-//! A folder with one of its own for each process that shares it, of segments, each a file of lines ([`line`]). One thread appends to the newest and removes the oldest when all that is
-//! in them is written; callers hand over lines and wait until the kernel has them, which a kill of the process takes nothing from.
-//! What a loss of power may take is a tenth of a second: another thread has the disk follow, in batches.
+//! A folder with one of its own for each process that shares it, of segments, each a file of lines ([`line`]). One thread appends to
+//! the newest and removes the oldest when all that is in them is written; callers hand over lines and wait until the kernel has
+//! them, which a kill of the process takes nothing from. What a loss of power may take is a tenth of a second: another thread has
+//! the disk follow, in batches.
 //!
 //! What happens when: a process that dies leaves its segments, and a lock that ended with it. The next one to start reads all that
 //! nobody has, whatever state they are in, and goes on with what they say in a segment of its own. A disk that is full, or a journal
