@@ -14,6 +14,7 @@ use crate::http::{Body, Caller, PathOf, Problems, QueryOf, Serving};
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetLimits {
     /// Limits by name: each takes the place of the one before, null takes it away, and what is absent stays.
+    #[schema(value_type = BTreeMap<String, NewLimit>)]
     limits: BTreeMap<String, Option<NewLimit>>,
 }
 
