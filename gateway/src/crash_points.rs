@@ -29,15 +29,8 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// All of them, in the order of a call.
-    pub const ALL: [Self; 7] = [
-        Self::Reserved,
-        Self::Opened,
-        Self::Queued,
-        Self::Settled,
-        Self::Journaled,
-        Self::Written,
-        Self::Counted,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Reserved, Self::Opened, Self::Queued, Self::Settled, Self::Journaled, Self::Written, Self::Counted];
 
     /// Its name.
     #[must_use]

@@ -160,7 +160,9 @@ pub enum ApiError {
     #[error("A request with this Idempotency-Key is being answered: {0}. Try again when it has ended.")]
     RepeatRuns(RequestId),
     /// A request with this Idempotency-Key has run, and its answer cannot be given again.
-    #[error("A request with this Idempotency-Key was answered and charged: {0}. Its answer was not kept; send another key to ask again.")]
+    #[error(
+        "A request with this Idempotency-Key was answered and charged: {0}. Its answer was not kept; send another key to ask again."
+    )]
     RepeatNotKept(RequestId),
     /// A request with this Idempotency-Key had another body.
     #[error("This Idempotency-Key was used for a request with another body.")]

@@ -23,8 +23,8 @@ const STAGE_SECONDS: &str = "souk_gateway_stage_seconds";
 
 /// Bounds of its buckets: from 10 µs, twelve to the first millisecond, and then coarser ones up to 10 s.
 const STAGES: [f64; 22] = [
-    0.00001, 0.00002, 0.00003, 0.00005, 0.00007, 0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.002, 0.005, 0.01,
-    0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+    0.00001, 0.00002, 0.00003, 0.00005, 0.00007, 0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.002, 0.005,
+    0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
 /// Bounds of the buckets of figures in token rows: from one to the most that a step may have.

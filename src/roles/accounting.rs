@@ -36,7 +36,10 @@ async fn limits(config: &Config) -> anyhow::Result<(Arc<dyn Limits>, Arc<dyn Rep
     let limits = Arc::new(RedisLimits::new(&settings).context("redis.url cannot be used")?);
     // Whom no limit binds is served without it; whoever is bound waits for it.
     if let Err(error) = limits.connect().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "Redis cannot be reached yet; limits are shut until it can");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "Redis cannot be reached yet; limits are shut until it can"
+        );
     }
     Ok((Arc::clone(&limits) as Arc<dyn Limits>, limits))
 }

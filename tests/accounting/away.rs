@@ -53,6 +53,7 @@ async fn while_the_database_is_away_answers_go_on_and_their_rows_come_when_it_is
     assert_eq!(rows(), format!("2|{}", output + 300));
     // What is left of the month is what the rows leave.
     let left = 1000 - 2 * input - output - 300;
-    let too_much = ask(&stack.http(), &stack.url, &question(u64::try_from(left - input + 1).unwrap(), 1, false), None).await;
+    let too_much =
+        ask(&stack.http(), &stack.url, &question(u64::try_from(left - input + 1).unwrap(), 1, false), None).await;
     assert_eq!(too_much.end, End::Refused(429, "insufficient_quota".to_owned()));
 }

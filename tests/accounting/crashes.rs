@@ -31,16 +31,14 @@ const fn left_at(point: CrashPoint) -> Left {
 async fn whatever_point_of_a_call_a_server_ends_at_the_request_counts_once_or_is_free_and_holds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("left");
-    let settings = [
-        ("SOUK_GATEWAY_CRASH_FILE", file.to_str().unwrap()),
-        ("SOUK_LIMITS__TOKENS_PER_MONTH", "100000"),
-    ];
+    let settings = [("SOUK_GATEWAY_CRASH_FILE", file.to_str().unwrap()), ("SOUK_LIMITS__TOKENS_PER_MONTH", "100000")];
     let mut stack = Stack::start_with(&settings);
     let (mut num_rows, mut charged) = (0, 0);
     for point in CrashPoint::ALL {
         for stream in [false, true] {
             std::fs::write(&file, format!("{} 1", point.as_str())).unwrap();
-            let seen = ask(&stack.http(), &stack.url, &question(5, 2, stream), Some(&format!("{point:?} {stream}"))).await;
+            let seen =
+                ask(&stack.http(), &stack.url, &question(5, 2, stream), Some(&format!("{point:?} {stream}"))).await;
             assert!(!stack.wait(Duration::from_secs(20)), "it ends at the point\n{}", stack.log());
             assert!(stack.log().contains(&format!("ends at the crash point {}", point.as_str())), "{}", stack.log());
             stack.restart();
@@ -61,7 +59,8 @@ async fn whatever_point_of_a_call_a_server_ends_at_the_request_counts_once_or_is
             let sums = totals(&db, "tenant").await;
             assert_eq!(sums.values().sum::<i64>(), charged, "{point:?}");
             // A charged request is not run again by its key, and a free one is.
-            let again = ask(&stack.http(), &stack.url, &question(5, 2, stream), Some(&format!("{point:?} {stream}"))).await;
+            let again =
+                ask(&stack.http(), &stack.url, &question(5, 2, stream), Some(&format!("{point:?} {stream}"))).await;
             match left {
                 Left::Charged => {
                     assert_eq!(again.end, End::Refused(409, "idempotency_answer_not_kept".to_owned()), "{point:?}");

@@ -93,7 +93,11 @@ async fn no_kill_loses_or_doubles_what_was_used_or_leaves_anything_held() {
     assert!(charged <= BUDGET, "{charged}");
     let key_sums = totals(&db, "key").await;
     assert_eq!(key_sums.values().sum::<i64>(), charged);
-    println!("{num_kills} kills, {} requests, {} rows, {charged} tokens, {num_lost} answers free", log.len(), rows.len());
+    println!(
+        "{num_kills} kills, {} requests, {} rows, {charged} tokens, {num_lost} answers free",
+        log.len(),
+        rows.len()
+    );
     assert!(rows.values().any(|row| row.charged != (0, 0)), "something was used between two kills");
 }
 

@@ -49,7 +49,8 @@ async fn of_two_gateways_that_race_for_the_last_unit_one_has_it() {
         let mut bound = 0;
         for url in &urls {
             let seen = ask(&http, url, &question(3000, 1, false), None).await;
-            bound += usize::from(matches!(&seen.end, End::Refused(400 | 429, code) if code != "context_length_exceeded"));
+            bound +=
+                usize::from(matches!(&seen.end, End::Refused(400 | 429, code) if code != "context_length_exceeded"));
         }
         bound == 2
     };

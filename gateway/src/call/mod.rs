@@ -99,12 +99,7 @@ pub(crate) enum Started {
 }
 
 /// Walks the road up to the point where replies begin to come. What limits say on the way is noted in `told`, wherever it ends.
-pub(crate) async fn begin(
-    gateway: &Gateway,
-    asker: Asker<'_>,
-    ask: Ask,
-    told: &mut Told,
-) -> Result<Started, ApiError> {
+pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &mut Told) -> Result<Started, ApiError> {
     let Asker { caller, admission, request, operation, repeatable } = asker;
     let began = Instant::now();
     let model = CalledModel::with_adapters(gateway, caller, &ask.model, &ask.params.adapters).await?;

@@ -26,7 +26,12 @@ pub(crate) struct Repeatable {
 
 impl Repeatable {
     /// What a request is known by, if it has a key.
-    pub(crate) fn of(operation: &str, caller: &KeyId, header: Option<&str>, fingerprint: Option<Digest>) -> Option<Self> {
+    pub(crate) fn of(
+        operation: &str,
+        caller: &KeyId,
+        header: Option<&str>,
+        fingerprint: Option<Digest>,
+    ) -> Option<Self> {
         // Neither of the first two has a byte of zero.
         let named = [operation, caller.as_str(), header?].join("\0");
         Some(Self { key: RepeatKey(Digest::of(named.as_bytes())), fingerprint: fingerprint? })
@@ -71,7 +76,9 @@ pub(crate) async fn begin(
     match state.map_err(|error| ApiError::Unavailable(error.into()))? {
         RepeatState::First => {}
         RepeatState::Running(first) => return Err(ApiError::RepeatRuns(first)),
-        RepeatState::Ended { request: first, answer: Some(answer) } => return Ok(Begun::Answered(given_again(&first, answer))),
+        RepeatState::Ended { request: first, answer: Some(answer) } => {
+            return Ok(Begun::Answered(given_again(&first, answer)));
+        }
         RepeatState::Ended { request: first, answer: None } => return Err(ApiError::RepeatNotKept(first)),
         RepeatState::Mismatch => return Err(ApiError::RepeatDiffers),
     }
@@ -99,9 +106,9 @@ pub(crate) async fn begin(
 fn given_again(first: &RequestId, answer: KeptAnswer) -> Response {
     let KeptAnswer { content_type, body, headers } = answer;
     let mut response = Response::new(Body::from(body));
-    let kept = headers.into_iter().filter_map(|(name, value)| {
-        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
-    });
+    let kept = headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)));
     response.headers_mut().extend(kept);
     if let Ok(content_type) = HeaderValue::try_from(content_type) {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -143,7 +143,11 @@ fn refused(error: HoldError, told: &mut Told) -> ApiError {
 fn not_written(error: JournalError) -> ApiError {
     match error {
         JournalError::Full { bytes, limit } => {
-            tracing::error!(bytes, limit, "Requests are refused: the journal of usage is full, since the database is away");
+            tracing::error!(
+                bytes,
+                limit,
+                "Requests are refused: the journal of usage is full, since the database is away"
+            );
             ApiError::Overloaded {
                 what: format!("{bytes} bytes of usage wait to be written, of at most {limit}"),
                 retry_after: JOURNAL_FULL_FOR,

@@ -149,8 +149,9 @@ mod tests {
 
     #[test]
     fn times_are_written_as_openai_does_and_rounded_up() {
-        let written = [0, 1, 11_000_001, 999_000_001, 1_000_000_000, 59_100_000_000, 360_000_000_000, 93_780_000_000_000]
-            .map(|nanos| duration(Duration::from_nanos(nanos)));
+        let written =
+            [0, 1, 11_000_001, 999_000_001, 1_000_000_000, 59_100_000_000, 360_000_000_000, 93_780_000_000_000]
+                .map(|nanos| duration(Duration::from_nanos(nanos)));
         assert_eq!(written, ["0ms", "1ms", "12ms", "1s", "1s", "1m0s", "6m0s", "26h3m0s"]);
     }
 

@@ -58,8 +58,7 @@ impl Accounting {
         let writer = Arc::new(Writer::new(Arc::clone(&store), Arc::clone(&holdings), Arc::clone(&journal)));
         records.into_iter().for_each(|record| writer.push(record));
         let running_repeats = Arc::<RunningRepeats>::default();
-        let renewal =
-            renewal::keep_up(Arc::clone(&holdings), Arc::clone(&repeats), Arc::clone(&running_repeats));
+        let renewal = renewal::keep_up(Arc::clone(&holdings), Arc::clone(&repeats), Arc::clone(&running_repeats));
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(Arc::clone(&writer).run())),
             AbortOnDropHandle::new(tokio::spawn(renewal)),

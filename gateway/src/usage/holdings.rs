@@ -158,7 +158,8 @@ impl Holdings {
 
     async fn restore(&self) -> Result<(), LimitsError> {
         let _telling = self.telling.lock().await;
-        let held: Vec<Held> = self.lock().values().filter(|holding| holding.used.is_some()).map(Holding::as_held).collect();
+        let held: Vec<Held> =
+            self.lock().values().filter(|holding| holding.used.is_some()).map(Holding::as_held).collect();
         self.limits.restore(&held).await?;
         self.is_restored.store(true, Ordering::Release);
         Ok(())

@@ -29,7 +29,10 @@ async fn a_budget_lets_in_what_fits_whole_and_returns_what_was_not_used() {
     // 10 and at most 20 are held, 10 and 7 are used.
     let first = stack.post(TEXT, text(10, 20)).await;
     assert_eq!(first.status, 200, "{}", first.text);
-    assert_eq!((header(&first, "x-ratelimit-limit-tokens"), header(&first, "x-ratelimit-remaining-tokens")), ("40", "10"));
+    assert_eq!(
+        (header(&first, "x-ratelimit-limit-tokens"), header(&first, "x-ratelimit-remaining-tokens")),
+        ("40", "10")
+    );
     assert!(header(&first, "ratelimit-policy").starts_with("\"tenant.tokens_per_month\";q=40;qu=\"tokens\""));
     assert!(header(&first, "ratelimit").starts_with("\"tenant.tokens_per_month\";r=10;t="));
     stack.around.rows.wait_for(1).await;
@@ -173,7 +176,8 @@ async fn limits_that_nobody_can_look_up_refuse_those_whom_they_bind_and_nobody_e
     let stack = Stack::within(around, says(SAYING)).await;
     let refused = stack.post(TEXT, text(10, 20)).await;
     assert_eq!((refused.status.as_u16(), header(&refused, "retry-after")), (503, "1"), "{}", refused.text);
-    let other = stack.send(crate::stack::request("POST", TEXT, crate::stack::OTHER_KEY, text(10, 20).to_string())).await;
+    let other =
+        stack.send(crate::stack::request("POST", TEXT, crate::stack::OTHER_KEY, text(10, 20).to_string())).await;
     assert_eq!(other.status, 200, "{}", other.text);
     stack.around.rows.go_away(false);
     assert_eq!(stack.post(TEXT, text(10, 20)).await.status, 200);
@@ -338,7 +342,8 @@ async fn whatever_callers_do_a_budget_is_never_overshot_and_what_is_left_of_it_i
         stack.accounting.close(Duration::from_secs(10)).await;
         assert_eq!((stack.accounting.num_unwritten(), stack.accounting.num_holding()), (0, 0), "{seed}");
         let (input, output) = stack.around.rows.charged();
-        let left = BUDGET.checked_sub(input + output).unwrap_or_else(|| panic!("{seed}: {input} and {output} are used"));
+        let left =
+            BUDGET.checked_sub(input + output).unwrap_or_else(|| panic!("{seed}: {input} and {output} are used"));
         assert!(num_refused > 0 || left > 0);
         // Another gateway on the same rows: exactly what they leave can be reserved.
         let next = Stack::within(stack.around.after_a_kill(), says(SAYING)).await;

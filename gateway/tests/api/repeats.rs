@@ -126,13 +126,18 @@ async fn of_many_at_once_one_runs_and_all_are_charged_once() {
         tokio::spawn(async move { stack.send(keyed(CHAT, "one", &body(false))).await })
     });
     let answers: Vec<HttpAnswer> = futures::future::join_all(racing).await.into_iter().map(Result::unwrap).collect();
-    let ran: Vec<_> =
-        answers.iter().filter(|answer| answer.status == 200 && header(answer, "idempotency-replayed").is_empty()).collect();
+    let ran: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 200 && header(answer, "idempotency-replayed").is_empty())
+        .collect();
     assert_eq!(ran.len(), 1);
     let id = header(ran[0], "x-request-id");
     for refused in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!((refused.status.as_u16(), code(refused).as_str()), (409, "idempotency_in_flight"));
-        assert_eq!((header(refused, "x-souk-first-request"), header(refused, "retry-after")), (id.clone(), "1".to_owned()));
+        assert_eq!(
+            (header(refused, "x-souk-first-request"), header(refused, "retry-after")),
+            (id.clone(), "1".to_owned())
+        );
     }
     let again = send_after_the_end(&stack, CHAT, "one", &body(false)).await;
     assert_eq!(again.text, ran[0].text);
@@ -175,5 +180,9 @@ async fn what_was_charged_is_not_run_again_by_a_process_that_knows_only_the_rows
     // Whether it was charged cannot be told while the rows are away.
     next.around.rows.go_away(true);
     assert_eq!(next.send(keyed(CHAT, "one", &body(false))).await.status, 503);
-    assert_eq!(next.send(request("POST", CHAT, KEY, body(false).to_string())).await.status, 200, "without a key nobody asks");
+    assert_eq!(
+        next.send(request("POST", CHAT, KEY, body(false).to_string())).await.status,
+        200,
+        "without a key nobody asks"
+    );
 }

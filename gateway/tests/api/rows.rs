@@ -91,7 +91,9 @@ impl Table {
 fn keys(record: &RequestRecord) -> Vec<TotalKey> {
     let periods = [PeriodKey::day(record.admitted_at_ms), PeriodKey::month(record.admitted_at_ms)];
     let subjects = record.subjects().into_iter();
-    subjects.flat_map(|subject| periods.map(|period| TotalKey { subject: subject.clone(), period, unit: Unit::Tokens })).collect()
+    subjects
+        .flat_map(|subject| periods.map(|period| TotalKey { subject: subject.clone(), period, unit: Unit::Tokens }))
+        .collect()
 }
 
 #[async_trait]
@@ -128,9 +130,9 @@ impl UsageStore for Rows {
 
     async fn repeated(&self, tenant: &TenantId, repeat: Digest) -> Result<Option<RequestId>, UsageStoreError> {
         let all = self.all();
-        let charged = all.iter().find(|record| {
-            record.tenant == *tenant && record.repeat == Some(repeat) && record.charge() != (0, 0)
-        });
+        let charged = all
+            .iter()
+            .find(|record| record.tenant == *tenant && record.repeat == Some(repeat) && record.charge() != (0, 0));
         self.answer(charged.map(|record| record.request.clone()))
     }
 }

@@ -19,9 +19,9 @@ use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_limits::{Limits, Repeats};
 use souk_protocol::{
-    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, Limit, LimitTree,
-    Mode, NodeId, Outcome, Policy, PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId,
-    TokenLogprobs, TokenOut, Usage,
+    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, Limit,
+    LimitTree, Mode, NodeId, Outcome, Policy, PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId,
+    TokenId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
 use tempfile::TempDir;
@@ -29,8 +29,8 @@ use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt as _;
 
 use crate::rows::Rows;
-use crate::switched::Switched;
 use crate::support::tiny::{END, tiny_base};
+use crate::switched::Switched;
 
 /// A key that may call models.
 pub(crate) const KEY: &str = "souk_good";

@@ -42,13 +42,9 @@ fn slowly(pause: Duration) -> Script {
 async fn what_an_answer_says_it_used_is_what_its_row_says() {
     let stack = Stack::within(Around::default(), says(SAYING)).await;
     let mut told = Vec::new();
-    for more in [
-        json!({}),
-        json!({"max_tokens": 3}),
-        json!({"stop": " w"}),
-        json!({"n": 3}),
-        json!({"n": 2, "max_tokens": 1}),
-    ] {
+    for more in
+        [json!({}), json!({"max_tokens": 3}), json!({"stop": " w"}), json!({"n": 3}), json!({"n": 2, "max_tokens": 1})]
+    {
         for stream in [false, true] {
             let mut more = more.clone();
             if stream {

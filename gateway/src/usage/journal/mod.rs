@@ -51,7 +51,9 @@ pub struct JournalSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Too many processes have it.
-    #[error("{MOST_PROCESSES} processes have journals of usage in {folder}; give further gateways a data.dir of their own")]
+    #[error(
+        "{MOST_PROCESSES} processes have journals of usage in {folder}; give further gateways a data.dir of their own"
+    )]
     Taken {
         /// Its folder.
         folder: PathBuf,
@@ -97,7 +99,11 @@ impl Journal {
             let adopted = recover(&mut left).map_err(failed)?;
             // They are the own before they go where they were.
             let entries: Vec<Entry> = adopted.iter().cloned().map(Entry::Settled).collect();
-            segments.append(&entries).and_then(|()| segments.sync()).and_then(|()| left.remove_all()).map_err(failed)?;
+            segments
+                .append(&entries)
+                .and_then(|()| segments.sync())
+                .and_then(|()| left.remove_all())
+                .map_err(failed)?;
             records.extend(adopted);
         }
         if !records.is_empty() {

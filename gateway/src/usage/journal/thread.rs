@@ -39,7 +39,9 @@ impl Thread {
         // One word is enough: it is for all that was written until it is heard.
         let (follow, heard) = sync_channel(1);
         let newest = segments.newest();
-        std::thread::Builder::new().name("souk-journal-disk".to_owned()).spawn(move || have_disk_follow(&newest, &heard))?;
+        std::thread::Builder::new()
+            .name("souk-journal-disk".to_owned())
+            .spawn(move || have_disk_follow(&newest, &heard))?;
         let thread = Self { segments, follow };
         std::thread::Builder::new().name("souk-journal".to_owned()).spawn(move || thread.run(commands))?;
         Ok(())
@@ -77,7 +79,8 @@ impl Thread {
             tracing::error!("nobody has the disk follow the journal of usage");
         }
         for done in waiting {
-            let outcome = written.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            let outcome =
+                written.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()));
             answer(done, outcome);
         }
     }
