@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use souk_limits::{Amounts, Ask, Held, Limits, LimitsError, ReserveError, Reserved};
-use souk_protocol::{RequestId, TenantId, Total};
+use souk_protocol::{RequestId, TenantId, Total, TotalKey};
 
 use super::store::{UsageStore, UsageStoreError};
 
@@ -85,9 +85,31 @@ impl Holdings {
                     tracing::warn!(%error, "Limits cannot be reached; who has none is let in");
                     return Ok(Reserved::default());
                 }
-                reserved => return Ok(reserved?),
+                reserved => {
+                    let reserved = reserved?;
+                    self.look_up(ask, reserved.unknown.clone());
+                    return Ok(reserved);
+                }
             }
         }
+    }
+
+    /// Looks up what budgets in shadow mode have used, for the requests that follow: nobody waits for what refuses nothing.
+    fn look_up(&self, ask: &Ask, unknown: Vec<TotalKey>) {
+        if unknown.is_empty() {
+            return;
+        }
+        let (limits, store, tenant) = (Arc::clone(&self.limits), Arc::clone(&self.store), ask.tenant.clone());
+        tokio::spawn(async move {
+            match store.totals(&unknown).await {
+                Ok(totals) => {
+                    if let Err(error) = limits.count(&tenant, &totals, &[]).await {
+                        tracing::warn!(%error, %tenant, "what shadowed budgets have used cannot be told");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, %tenant, "what shadowed budgets have used cannot be looked up"),
+            }
+        });
     }
 
     async fn reserve_once(&self, ask: &Ask) -> Result<Reserved, ReserveError> {

@@ -179,7 +179,7 @@ async fn what_was_charged_is_not_run_again_by_a_process_that_knows_only_the_rows
     assert_eq!(header(&again, "x-souk-first-request"), id);
     // Whether it was charged cannot be told while the rows are away.
     next.around.rows.go_away(true);
-    assert_eq!(next.send(keyed(CHAT, "one", &body(false))).await.status, 503);
+    assert_eq!(send_after_the_end(&next, CHAT, "one", &body(false)).await.status, 503);
     assert_eq!(
         next.send(request("POST", CHAT, KEY, body(false).to_string())).await.status,
         200,
