@@ -1,5 +1,5 @@
 //! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout,
-//! leave to mount a small file system, a clock that can be set, PostgreSQL. A test that lacks its need shows as ignored, and not as
+//! leave to mount a small file system, a clock that can be set, PostgreSQL, Redis. A test that lacks its need shows as ignored, and not as
 //! passed.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
@@ -19,7 +19,7 @@ const LIBFAKETIME: [&str; 4] = [
 ];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres)");
+    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis)");
     // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
     // comes later is seen when this file is touched.
     println!("cargo::rerun-if-changed=Cargo.toml");
@@ -36,6 +36,9 @@ fn main() {
     }
     if installed::postgres_programs().is_some() {
         println!("cargo::rustc-cfg=has_postgres");
+    }
+    if installed::redis_server().is_some() {
+        println!("cargo::rustc-cfg=has_redis");
     }
     if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
         println!("cargo::rustc-cfg=has_faketime");

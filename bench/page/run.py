@@ -57,6 +57,7 @@ def parts(sitting, peers, older, soak_s):
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
     yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: lists(sitting)
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
+    yield "limits", "Reserving and settling what requests may use", lambda: sitting.bench("limits")
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)
     yield "startup", "Start and memory", lambda: startup(sitting)

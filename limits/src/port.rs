@@ -11,13 +11,21 @@ use crate::words::{Amounts, Ask, Held, Reserved};
 /// How long what is reserved is held without a renewal. A gateway renews all that it holds every third of it.
 pub const LEASE: Duration = Duration::from_secs(15);
 
+/// When to come back where requests under way hold what is missing: some of them end soon.
+pub const HELD_RETRY: Duration = Duration::from_secs(1);
+
+/// For how long a store remembers a total that nothing is held under and nobody asks for. Then it asks for it again.
+pub const IDLE: Duration = Duration::from_secs(600);
+
 /// Limits on what tenants, teams, members and keys use.
 ///
 /// # What is counted
 ///
 /// A **rate** is a token bucket of one minute's worth. [`reserve`](Self::reserve) takes all that a request can use from it, and
 /// [`settle`](Self::settle) gives back what it did not use. A bucket that the store has not seen before is as full as it would be
-/// had it been empty when the store began: a store that lost its data gives nobody a second minute's worth.
+/// had it been empty when the store began: a store that lost its data gives nobody a second minute's worth. When its limit
+/// changes it stays as full as it was in proportion: half of the old minute's worth becomes half of the new one's. A bucket in
+/// shadow mode from which a request could not be taken is left as it is, since that request would not have run.
 ///
 /// A **budget** of a day or a month compares three sums with its limit: the *total* of the rows of usage, which comes from the
 /// database and has a version; what settled requests used that no total counts yet; and what requests under way have reserved.
@@ -25,6 +33,10 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// nothing is ever taken out of one before it is in another: a row is written in the transaction that moves the total, and
 /// [`count`](Self::count) takes in the new total and lets go of what is held for its requests in one step. A total of an older
 /// version than the one that is known changes nothing. So a budget cannot drift from its rows.
+///
+/// A total that a store has lost or forgotten becomes known by one that was *read* for it: a [`count`](Self::count) that says of no
+/// request that it was written. One that comes with a write may have been under way for long, and others may have let go of
+/// what they held since; it only says below which version what is read is too old.
 ///
 /// One [`reserve`](Self::reserve) takes at all levels or at none. A limit in shadow mode takes too and refuses nothing. A budget
 /// refuses nothing that costs nothing ([`Amounts::of`] its unit is 0), even one that is spent. A limit that is lowered below what
@@ -66,7 +78,8 @@ pub trait Limits: Send + Sync {
     /// [`LimitsError`].
     async fn settle(&self, tenant: &TenantId, request: &RequestId, used: Amounts) -> Result<(), LimitsError>;
 
-    /// Takes in totals, and lets go of what is held for requests whose rows they count.
+    /// Takes in totals, and lets go of what is held for requests whose rows they count. Without such requests they were read to
+    /// be told, after [`ReserveError::TotalsUnknown`], and not before.
     ///
     /// # Errors
     /// [`LimitsError`].

@@ -30,6 +30,15 @@ pub struct KeptAnswer {
     pub headers: Vec<(String, String)>,
 }
 
+impl KeptAnswer {
+    /// How many bytes it takes.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.content_type.len() + self.body.len() + headers.sum::<usize>()
+    }
+}
+
 /// What is known of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepeatState {
@@ -54,7 +63,10 @@ pub enum RepeatState {
 ///
 /// A key of a request under way is held under a lease, which its gateway renews; a gateway that dies lets go of it, and the
 /// request may run again, since what a dead gateway answered is not charged. The keys of ended requests are in the rows of usage
-/// too, so a store that lost its data takes nothing for new that was charged: its caller looks there first.
+/// too, so a store that lost its data takes nothing for new that was charged: its caller looks there first. So a store may also
+/// let go of the oldest ended ones when they take more room than they may.
+///
+/// Beginning a request again under the id that it has, as after an answer that was lost, is [`RepeatState::First`] again.
 #[async_trait]
 pub trait Repeats: Send + Sync {
     /// Begins a request, unless it is known. `fingerprint` is a digest of its body.

@@ -3,7 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{LimitTree, Policy, RequestId, Subject, TenantId, Unit};
+use souk_protocol::{Limit, LimitTree, Policy, RequestId, Subject, TenantId, TotalKey, Unit};
+
+/// Largest rate: what is above it counts as it. A store computes with what a double holds exactly, in parts of a
+/// sixty-thousandth.
+pub const MAX_RATE: u64 = 100_000_000_000;
+
+/// Largest budget, and most that one request can use or a sum can be, for the same reason.
+pub const MAX_BUDGET: u64 = 1_000_000_000_000_000;
+
+/// A limit's value as stores count with it.
+#[must_use]
+pub(crate) fn value_of(policy: Policy, limit: Limit) -> u64 {
+    limit.value.min(if policy.is_budget() { MAX_BUDGET } else { MAX_RATE })
+}
 
 /// How much of each unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +42,17 @@ impl Amounts {
             Unit::Tokens => self.input_tokens.saturating_add(self.output_tokens),
             Unit::TrainingTokens => self.training_tokens,
             Unit::Versions => 0,
+        }
+    }
+
+    /// The lesser of each unit.
+    #[must_use]
+    pub fn at_most(self, most: Self) -> Self {
+        Self {
+            requests: self.requests.min(most.requests),
+            input_tokens: self.input_tokens.min(most.input_tokens),
+            output_tokens: self.output_tokens.min(most.output_tokens),
+            training_tokens: self.training_tokens.min(most.training_tokens),
         }
     }
 
@@ -69,10 +93,14 @@ pub struct Held {
 /// What was reserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
-    /// How each limit that binds the caller stands now, broadest level first.
+    /// How each limit that binds the caller stands now, broadest level first. Limits on versions are not among them, nor
+    /// budgets whose totals are not known and need not be.
     pub standings: Vec<Standing>,
     /// Limits in shadow mode that would have refused it, broadest level first.
     pub shadowed: Vec<Violation>,
+    /// Budgets in shadow mode whose totals the store has not heard: nobody can say whether they would have refused. What
+    /// only shadows refuses nothing, so nothing waited for them; tell the store with [`Limits::count`](crate::Limits::count).
+    pub unknown: Vec<TotalKey>,
 }
 
 /// How one limit stands.

@@ -7,6 +7,14 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// What a server and its client need. Removing the package leaves folders behind, and a client's package has no server.
 const PROGRAMS: [&str; 3] = ["initdb", "postgres", "psql"];
 
+/// Where distributions put the server of Redis (Debian's package: `redis-server`).
+const REDIS: [&str; 3] = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/sbin/redis-server"];
+
+/// The server of Redis.
+pub(crate) fn redis_server() -> Option<PathBuf> {
+    REDIS.into_iter().map(PathBuf::from).find(|place| place.is_file())
+}
+
 /// The folder of the programs of the newest PostgreSQL that is there whole (Debian's package: `postgresql`).
 pub(crate) fn postgres_programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir(VERSIONS).ok()?.flatten().map(|entry| entry.path());

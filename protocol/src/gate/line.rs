@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
+use super::rules::Weight;
+
 /// Who waits, by key, each with what serves it; a key that waits for nothing is not in here.
 #[derive(Debug)]
 pub(super) struct Line<K, T> {
@@ -14,6 +16,7 @@ pub(super) struct Line<K, T> {
 struct Waiter<T> {
     ticket: u64,
     amount: u64,
+    weight: Weight,
     served: T,
 }
 
@@ -24,15 +27,16 @@ pub(super) struct First<K> {
     pub(super) held: u64,
     /// What it waits for.
     pub(super) amount: u64,
+    pub(super) weight: Weight,
     ticket: u64,
 }
 
 impl<K: Clone + Eq + Hash, T> Line<K, T> {
     /// Goes to the end; the ticket names the place.
-    pub(super) fn push(&mut self, key: &K, amount: u64, served: T) -> u64 {
+    pub(super) fn push(&mut self, key: &K, amount: u64, weight: Weight, served: T) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.entry(key.clone()).or_default().push_back(Waiter { ticket, amount, served });
+        self.waiters.entry(key.clone()).or_default().push_back(Waiter { ticket, amount, weight, served });
         ticket
     }
 
@@ -41,19 +45,23 @@ impl<K: Clone + Eq + Hash, T> Line<K, T> {
         self.waiters.values().map(VecDeque::len).sum()
     }
 
-    /// Who waits.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.waiters.keys()
+    /// Who waits, each with the weight of its first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&K, Weight)> {
+        self.waiters.iter().map(|(key, queue)| (key, queue.front().map_or(Weight::USUAL, |first| first.weight)))
     }
 
-    /// The first of each key: who holds least before the others, then who came first.
+    /// The first of each key: who holds least for its weight before the others, then who came first.
     pub(super) fn in_order(&self, held: impl Fn(&K) -> u64) -> Vec<First<K>> {
         let first_of = |(key, queue): (&K, &VecDeque<Waiter<T>>)| {
-            let Waiter { ticket, amount, .. } = *queue.front()?;
-            Some(First { key: key.clone(), held: held(key), amount, ticket })
+            let Waiter { ticket, amount, weight, .. } = *queue.front()?;
+            Some(First { key: key.clone(), held: held(key), amount, weight, ticket })
         };
         let mut in_order: Vec<_> = self.waiters.iter().filter_map(first_of).collect();
-        in_order.sort_unstable_by_key(|first| (first.held, first.ticket));
+        // As fractions, held by weight, without dividing.
+        let crosswise = |one: &First<K>, other: &First<K>| u128::from(one.held) * u128::from(other.weight.number());
+        in_order.sort_unstable_by(|one, other| {
+            crosswise(one, other).cmp(&crosswise(other, one)).then(one.ticket.cmp(&other.ticket))
+        });
         in_order
     }
 

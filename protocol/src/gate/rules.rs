@@ -15,6 +15,36 @@ pub struct Rules {
     pub most: u64,
 }
 
+/// How large a holder's part of what is shared out is, beside those of others: a whole number from 1, which is usual, to 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u8);
+
+impl Weight {
+    /// The weight of who has no other.
+    pub const USUAL: Self = Self(1);
+    /// The largest.
+    pub const MOST: Self = Self(16);
+
+    /// The weight of a number; one that is out of bounds is the nearest.
+    #[must_use]
+    pub fn nearest(number: u32) -> Self {
+        let most = u32::from(Self::MOST.0);
+        Self(u8::try_from(number.clamp(1, most)).unwrap_or(Self::MOST.0))
+    }
+
+    /// As a number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}
+
 /// Why a holder was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -83,6 +113,14 @@ impl Rules {
     #[must_use]
     pub fn even_part(&self, held: u64, num_parts: usize) -> u64 {
         self.room(held) / num_parts.max(1) as u64
+    }
+
+    /// Most that one of this weight may hold beside others who hold or wait, if it would then hold `held`.
+    #[must_use]
+    pub fn part(&self, held: u64, weight: Weight, others: impl Iterator<Item = Weight>) -> u64 {
+        let all = weight.number() + others.map(Weight::number).sum::<u64>();
+        let part = u128::from(self.room(held)) * u128::from(weight.number()) / u128::from(all);
+        u64::try_from(part).unwrap_or(u64::MAX)
     }
 
     /// What there is for one who would hold so much.

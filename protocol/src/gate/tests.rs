@@ -42,6 +42,44 @@ fn while_another_waits_nobody_takes_more_than_an_even_share() {
 }
 
 #[test]
+fn while_all_wait_each_has_its_part_by_weight() {
+    let (gate, now) = (Gate::new(RULES), Instant::now());
+    let weights = [(1, Weight::USUAL), (2, Weight::nearest(2)), (3, Weight::nearest(4))];
+    let mut held: Vec<(u8, Pass<u8>)> = fill(&gate, 1, now).into_iter().map(|pass| (1, pass)).collect();
+    for _ in 0..200 {
+        // Each asks for all that it can get, and the first gives back what it has too much.
+        for (key, weight) in weights {
+            held.extend(gate.enter_with_weight(&key, 1, weight, now).ok().map(|pass| (key, pass)));
+        }
+        if gate.held(&1) > 8
+            && let Some(place) = held.iter().position(|(key, _)| *key == 1)
+        {
+            held.swap_remove(place);
+        }
+    }
+    assert_eq!([gate.held(&1), gate.held(&2), gate.held(&3)], [8, 16, 32], "of 56 in seven parts");
+    assert_eq!(gate.enter_with_weight(&3, 1, Weight::MOST, now).unwrap_err().cause, Cause::Full);
+}
+
+#[test]
+fn a_weight_is_a_whole_number_from_one_to_sixteen() {
+    assert_eq!([0, 1, 7, 16, 17, u32::MAX].map(|number| Weight::nearest(number).number()), [1, 1, 7, 16, 16, 16]);
+    assert_eq!(Weight::default(), Weight::USUAL);
+}
+
+#[test]
+fn who_holds_least_for_its_weight_is_first_in_line() {
+    let mut line = Line::default();
+    line.push(&"heavy", 1, Weight::nearest(4), ());
+    line.push(&"light", 1, Weight::USUAL, ());
+    let first = |of_heavy, of_light| {
+        let held = |key: &&str| if *key == "heavy" { of_heavy } else { of_light };
+        line.in_order(held).swap_remove(0).key
+    };
+    assert_eq!([first(7, 2), first(8, 2), first(9, 2), first(9, 3)], ["heavy", "heavy", "light", "heavy"]);
+}
+
+#[test]
 fn one_that_is_refused_all_the_time_hides_nobody_who_waits() {
     let (gate, now) = (Gate::new(RULES), Instant::now());
     let mut greedy = fill(&gate, 1, now);
@@ -163,17 +201,63 @@ proptest! {
             }
         });
     }
-    /// A step: who, how much, whether it gives back instead, and milliseconds until then.
+
+    /// While all wait nobody gets more than its part by weight, and each gets all of it. A step: who asks for how much.
+    #[test]
+    fn parts_are_proportional_to_weights_while_all_wait(
+        weights in prop::collection::vec(1u32..=16, 2..6),
+        steps in prop::collection::vec((0usize..6, 1u64..9), 0..100),
+        total in 100u64..400,
+    ) {
+        let rules = Rules { total, reserve: total / 8, small: 1, most: total };
+        let (gate, now) = (Gate::new(rules), Instant::now());
+        let weights: Vec<_> = weights.into_iter().map(Weight::nearest).collect();
+        let sum: u64 = weights.iter().map(|weight| weight.number()).sum();
+        // Whoever asks for all that it could have, and may not, waits.
+        let all_wait = |gate: &Gate<usize>| {
+            for (key, weight) in weights.iter().enumerate() {
+                let rest = rules.room(total) - gate.held(&key);
+                gate.enter_with_weight(&key, rest, *weight, now).unwrap_err();
+            }
+        };
+        let full = gate.enter(&99, rules.room(total), now).unwrap();
+        all_wait(&gate);
+        drop(full);
+        let mut passes = Vec::new();
+        // At the end each asks for one after the other.
+        let single = (0..total).flat_map(|_| 0..weights.len()).map(|key| (key, 1));
+        for (key, amount) in steps.into_iter().chain(single) {
+            let key = key % weights.len();
+            let held = gate.held(&key) + amount;
+            let part = rules.room(held) * weights[key].number() / sum;
+            match gate.enter_with_weight(&key, amount, weights[key], now) {
+                Ok(pass) => {
+                    prop_assert!(held <= part, "{} of {}", held, part);
+                    passes.push(pass);
+                    all_wait(&gate);
+                }
+                Err(refusal) => {
+                    prop_assert!(held > part, "{:?}", refusal);
+                    prop_assert_eq!((refusal.share, refusal.cause), (part, Cause::Share));
+                }
+            }
+        }
+        for (key, weight) in weights.iter().enumerate() {
+            prop_assert_eq!(gate.held(&key), rules.room(total) * weight.number() / sum);
+        }
+    }
+
+    /// A step: who with which weight, how much, whether it gives back instead, and milliseconds until then.
     #[test]
     fn a_newcomers_small_request_is_let_in_whatever_others_do(
-        steps in prop::collection::vec((0u8..7, 1u64..20, any::<bool>(), 0u64..5000), 1..200),
+        steps in prop::collection::vec((0u8..7, 1u32..=16, 1u64..20, any::<bool>(), 0u64..5000), 1..200),
         total in 16u64..200,
     ) {
         // Seven greedy holders of one each in the reserve leave room for an eighth.
         let gate = Gate::new(Rules { total, reserve: 8, small: 1, most: total });
         let mut now = Instant::now();
         let mut passes: Vec<(u8, Pass<u8>)> = Vec::new();
-        for (who, amount, gives_back, wait) in steps {
+        for (who, weight, amount, gives_back, wait) in steps {
             now += Duration::from_millis(wait);
             if gives_back {
                 if let Some(index) = passes.iter().position(|(holder, _)| *holder == who) {
@@ -182,7 +266,8 @@ proptest! {
             } else {
                 // As much as it can get, the way a flood asks.
                 for amount in [amount, 1] {
-                    passes.extend(gate.enter(&who, amount, now).ok().map(|pass| (who, pass)));
+                    let entered = gate.enter_with_weight(&who, amount, Weight::nearest(weight), now);
+                    passes.extend(entered.ok().map(|pass| (who, pass)));
                 }
             }
             let sum: u64 = passes.iter().map(|(_, pass)| pass.amount()).sum();

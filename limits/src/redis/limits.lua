@@ -1,0 +1,458 @@
+#!lua name=souk_limits_1
+
+-- The store of limits in Redis 7.0 or later: each function is one step over the keys of one shard.
+--
+-- Keys, below the prefix of a shard and of the server's process (`souk:{l17}:<run>:`), all with a time to live:
+--   clock             "<moment> <wall clock>": milliseconds since the shard began, and when that was last counted
+--   s:<subject>       a level, packed: b = buckets by policy, t = budgets by period and unit
+--   h:<id>            what is held for a request, packed; an id is `<tenant>/<request>`
+--   leases            ids by the moment until which they are held
+--   r:<id>            a repeat, packed; an id is `<tenant>/<digest>`
+--   running           ids of repeats under way, by the moment until which they are
+--   ended             ids of ended repeats, by the moment when they ended; beside it `ended_bytes`, with their sum as `sum`
+-- KEYS[1] is the clock's. The others are made from it, since which they are is read on the way; all are in its slot.
+--
+-- Moments are the shard's own: a step back of the server's clock is no time, and a step ahead a minute at most.
+-- What the numbers mean is said in src/port.rs and src/memory/, which do the same; a double holds all of them exactly.
+
+local PARTS = 60000
+local LEASE_MS = 15000
+local IDLE_MS = 600000
+local KEPT_FOR_MS = 86400000
+-- Longest time between two steps that is counted.
+local MAX_STEP_MS = 60000
+-- What nobody comes back to is gone after so long: a level that holds nothing, and anything at all, which is longer than
+-- a month and a day.
+local LEVEL_TTL_MS = 86400000
+local TTL_MS = 3456000000
+-- Most leases that one step ends. What is left is held until the next.
+local MAX_LAPSES = 1000
+-- What an ended repeat takes beside its answer, in bytes, more or less.
+local ENTRY_BYTES = 512
+
+local ROOM, REFUSES, UNKNOWN = 0, 1, 2
+local TAKEN, REFUSED, TOTALS_UNKNOWN, GATHERING = 0, 1, 2, 3
+
+-- Begins a step: counts the time that has passed.
+local function open(keys)
+    local prefix = string.sub(keys[1], 1, -6)
+    local time = redis.call('TIME')
+    local wall = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+    local now = 0
+    local clock = redis.call('GET', keys[1])
+    if clock then
+        local counted, last = string.match(clock, '^(%d+) (%d+)$')
+        now = tonumber(counted) + math.max(0, math.min(wall - tonumber(last), MAX_STEP_MS))
+    end
+    redis.call('SET', keys[1], string.format('%.0f %.0f', now, wall), 'PX', TTL_MS)
+    return { prefix = prefix, now = now, levels = {}, changed = {} }
+end
+
+local function level_of(store, subject)
+    local level = store.levels[subject]
+    if not level then
+        local packed = redis.call('GET', store.prefix .. 's:' .. subject)
+        level = packed and cmsgpack.unpack(packed) or { b = {}, t = {} }
+        store.levels[subject] = level
+    end
+    return level
+end
+
+-- Writes the levels that a step has changed.
+local function finish(store)
+    for subject in pairs(store.changed) do
+        local level, ttl = store.levels[subject], LEVEL_TTL_MS
+        for _, budget in pairs(level.t) do
+            if budget.held > 0 then ttl = TTL_MS end
+        end
+        redis.call('SET', store.prefix .. 's:' .. subject, cmsgpack.pack(level), 'PX', ttl)
+    end
+end
+
+-- Parts of one limit as parts of another.
+local function scaled(parts, to, from, round)
+    if from == 0 then return to * PARTS end
+    return math.min(round(parts / from * to), to * PARTS)
+end
+
+-- A bucket as it is now, under a limit that may be another than when it was last taken from.
+local function bucket_at(store, level, policy, value)
+    local bucket = level.b[policy] or { limit = value, missing = value * PARTS, at = 0 }
+    local passed = math.max(0, math.min(store.now - bucket.at, PARTS))
+    local missing = math.max(0, bucket.missing - bucket.limit * passed)
+    if bucket.limit ~= value then missing = scaled(missing, value, bucket.limit, math.ceil) end
+    return { limit = value, missing = missing, at = math.max(store.now, bucket.at) }
+end
+
+-- The budget of a field, which is a period and a unit. What is idle makes room for a new one.
+local function budget_of(store, level, field)
+    local budget = level.t[field]
+    if not budget then
+        for other, known in pairs(level.t) do
+            local idle = store.now - known.touched
+            if (known.held == 0 and idle >= IDLE_MS) or idle >= TTL_MS then level.t[other] = nil end
+        end
+        budget = { total = 0, version = 0, known = 0, held = 0, touched = store.now }
+        level.t[field] = budget
+    end
+    budget.touched = store.now
+    return budget
+end
+
+local function add_tokens(amounts)
+    amounts.tokens = amounts.input_tokens + amounts.output_tokens
+    return amounts
+end
+
+local function costs(amounts)
+    return amounts.tokens > 0 or amounts.training_tokens > 0
+end
+
+-- Adds what is held to the budgets of all its levels, or takes it away: `sign` is 1 or -1.
+local function move(store, holding, sign)
+    for _, subject in ipairs(holding.subjects) do
+        local level = level_of(store, subject)
+        for _, field in ipairs(holding.fields) do
+            local amount = holding.amounts[field.unit]
+            if amount > 0 then
+                local budget = budget_of(store, level, field.name)
+                budget.held = math.max(0, budget.held + sign * amount)
+                store.changed[subject] = true
+            end
+        end
+    end
+end
+
+local function holding_of(store, id)
+    local packed = redis.call('GET', store.prefix .. 'h:' .. id)
+    return packed and cmsgpack.unpack(packed)
+end
+
+local function keep(store, id, holding)
+    local leases = store.prefix .. 'leases'
+    local until_ms = store.now + (holding.settled and holding.lost_ms or LEASE_MS)
+    redis.call('SET', store.prefix .. 'h:' .. id, cmsgpack.pack(holding), 'PX', TTL_MS)
+    redis.call('ZADD', leases, string.format('%.0f', until_ms), id)
+    redis.call('PEXPIRE', leases, TTL_MS)
+end
+
+local function let_go(store, id)
+    local holding = holding_of(store, id)
+    if holding then
+        move(store, holding, -1)
+        redis.call('DEL', store.prefix .. 'h:' .. id)
+    end
+    redis.call('ZREM', store.prefix .. 'leases', id)
+end
+
+-- Lets go of what nobody renews.
+local function sweep(store)
+    local leases = store.prefix .. 'leases'
+    local due = redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', store.now), 'LIMIT', 0, MAX_LAPSES)
+    for _, id in ipairs(due) do
+        let_go(store, id)
+    end
+end
+
+local function begin_step(keys)
+    local store = open(keys)
+    sweep(store)
+    return store
+end
+
+-- What one limit says, and how it stands: of a rate what is left, when it is full and when there is room (-1: never), in
+-- milliseconds; of a budget its total, what is held of it and whether the total is known.
+local function judge(store, level, limit, amounts)
+    local asked = amounts[limit.unit] or 0
+    if limit.field then
+        local budget = level.t[limit.field]
+        if not budget or budget.known == 0 then
+            return { asked > 0 and UNKNOWN or ROOM, 0, 0, 0 }
+        end
+        local has_room = asked == 0 or budget.total + budget.held + asked <= limit.value
+        return { has_room and ROOM or REFUSES, budget.total, budget.held, 1 }
+    end
+    local bucket = bucket_at(store, level, limit.policy, limit.value)
+    local left = math.floor((limit.value * PARTS - bucket.missing) / PARTS)
+    local full_in = bucket.missing > 0 and math.ceil(bucket.missing / limit.value) or 0
+    if asked > limit.value then return { REFUSES, left, full_in, -1 } end
+    local lacking = bucket.missing - (limit.value - asked) * PARTS
+    if asked == 0 or lacking <= 0 then return { ROOM, left, full_in, 0 } end
+    return { REFUSES, left, full_in, math.ceil(lacking / limit.value) }
+end
+
+-- What all limits of a request say, in order.
+local function judge_all(store, ask)
+    local said = { lines = {}, shadowed = {}, takes = {}, refuses = false, waits = false, has_budget = false }
+    for _, level in ipairs(ask.levels) do
+        for _, limit in ipairs(level.limits) do
+            local line = judge(store, level_of(store, level.subject), limit, ask.amounts)
+            local asked = ask.amounts[limit.unit] or 0
+            table.insert(said.lines, line)
+            if limit.field and asked > 0 and not limit.shadow then said.has_budget = true end
+            if line[1] == REFUSES and limit.shadow then
+                table.insert(said.shadowed, { #said.lines - 1, line[2], line[3], line[4] })
+            elseif line[1] == REFUSES then
+                said.refuses = true
+            elseif line[1] == UNKNOWN then
+                said.waits = said.waits or not limit.shadow
+            elseif not limit.field and asked > 0 then
+                table.insert(said.takes, { subject = level.subject, limit = limit, amount = asked })
+            end
+        end
+    end
+    return said
+end
+
+-- How all limits stand after what was taken, with what they said before it.
+local function standings(store, ask, said)
+    local place = 0
+    for _, level in ipairs(ask.levels) do
+        for _, limit in ipairs(level.limits) do
+            place = place + 1
+            local verdict = said.lines[place][1]
+            said.lines[place] = judge(store, level_of(store, level.subject), limit, {})
+            said.lines[place][1] = verdict
+        end
+    end
+    return said.lines
+end
+
+-- ARGV[1]: the request, as JSON. Returns what came of it, a wait in milliseconds, the limits' lines and what was shadowed.
+local function reserve(keys, args)
+    local store = begin_step(keys)
+    local ask = cjson.decode(args[1])
+    add_tokens(ask.amounts)
+    local known = holding_of(store, ask.id)
+    local said = judge_all(store, ask)
+    local status, wait = TAKEN, 0
+    if known then
+        said.shadowed = known.shadowed
+        for _, line in ipairs(said.lines) do line[1] = ROOM end
+    elseif said.has_budget and store.now < LEASE_MS then
+        status, wait = GATHERING, LEASE_MS - store.now
+    elseif said.waits then
+        status = TOTALS_UNKNOWN
+    elseif said.refuses then
+        status = REFUSED
+    else
+        local holding = { subjects = {}, fields = ask.fields, amounts = ask.amounts, lost_ms = ask.lost_ms, taken = {} }
+        holding.shadowed = said.shadowed
+        for _, level in ipairs(ask.levels) do table.insert(holding.subjects, level.subject) end
+        for _, take in ipairs(said.takes) do
+            local level, limit = level_of(store, take.subject), take.limit
+            local bucket = bucket_at(store, level, limit.policy, limit.value)
+            bucket.missing = bucket.missing + take.amount * PARTS
+            level.b[limit.policy] = bucket
+            store.changed[take.subject] = true
+            table.insert(holding.taken, { subject = take.subject, policy = limit.policy, unit = limit.unit,
+                amount = take.amount, limit = limit.value })
+        end
+        move(store, holding, 1)
+        keep(store, ask.id, holding)
+        standings(store, ask, said)
+    end
+    finish(store)
+    return { status, wait, said.lines, said.shadowed }
+end
+
+-- ARGV: the id, and what was used as JSON.
+local function settle(keys, args)
+    local store = begin_step(keys)
+    local id, used = args[1], cjson.decode(args[2])
+    local holding = holding_of(store, id)
+    if holding and not holding.settled then
+        for unit, amount in pairs(used) do used[unit] = math.min(amount, holding.amounts[unit]) end
+        add_tokens(used)
+        for _, taken in ipairs(holding.taken) do
+            local bucket = level_of(store, taken.subject).b[taken.policy]
+            local back = (taken.amount - used[taken.unit]) * PARTS
+            if bucket and back > 0 then
+                if bucket.limit ~= taken.limit then back = scaled(back, bucket.limit, taken.limit, math.floor) end
+                bucket.missing = math.max(0, bucket.missing - back)
+                store.changed[taken.subject] = true
+            end
+        end
+        move(store, holding, -1)
+        holding.amounts, holding.taken, holding.settled = used, {}, true
+        move(store, holding, 1)
+        if costs(used) then keep(store, id, holding) else let_go(store, id) end
+    end
+    finish(store)
+    return 0
+end
+
+-- ARGV[1]: totals and ids of requests whose rows they count, as JSON. What comes before a lease has passed since the shard
+-- began may have been on its way since before that.
+local function count(keys, args)
+    local store = begin_step(keys)
+    local counted = cjson.decode(args[1])
+    local was_read = #counted.written == 0 and store.now >= LEASE_MS
+    for _, total in ipairs(counted.totals) do
+        local budget = budget_of(store, level_of(store, total.subject), total.field)
+        if total.version >= budget.version then
+            budget.total, budget.version = total.amount, total.version
+        end
+        if was_read then budget.known = 1 end
+        store.changed[total.subject] = true
+    end
+    for _, id in ipairs(counted.written) do
+        let_go(store, id)
+    end
+    finish(store)
+    return 0
+end
+
+-- ARGV: ids. Returns the places, from 0, of those that nothing is held for.
+local function renew(keys, args)
+    local store = begin_step(keys)
+    local leases, until_ms = store.prefix .. 'leases', string.format('%.0f', store.now + LEASE_MS)
+    local unknown = {}
+    for place, id in ipairs(args) do
+        if redis.call('ZSCORE', leases, id) then
+            -- What is settled is held for longer, and stays so.
+            redis.call('ZADD', leases, 'XX', 'GT', until_ms, id)
+        else
+            table.insert(unknown, place - 1)
+        end
+    end
+    finish(store)
+    return unknown
+end
+
+-- ARGV[1]: what is held, as JSON.
+local function restore(keys, args)
+    local store = begin_step(keys)
+    for _, held in ipairs(cjson.decode(args[1])) do
+        add_tokens(held.amounts)
+        if not holding_of(store, held.id) and (costs(held.amounts) or not held.settled) then
+            local holding = { subjects = held.subjects, fields = held.fields, amounts = held.amounts, taken = {} }
+            holding.lost_ms, holding.settled, holding.shadowed = held.lost_ms, held.settled, {}
+            move(store, holding, 1)
+            keep(store, held.id, holding)
+        end
+    end
+    finish(store)
+    return 0
+end
+
+-- Begins the shard if it is new.
+local function touch(keys)
+    finish(begin_step(keys))
+    return 0
+end
+
+-- Forgets the repeat that ended first.
+local function forget_oldest(prefix)
+    local id = redis.call('ZPOPMIN', prefix .. 'ended')[1]
+    if not id then
+        redis.call('DEL', prefix .. 'ended_bytes')
+        return
+    end
+    local bytes = tonumber(redis.call('HGET', prefix .. 'ended_bytes', id) or 0)
+    redis.call('HDEL', prefix .. 'ended_bytes', id)
+    redis.call('HINCRBY', prefix .. 'ended_bytes', 'sum', -bytes)
+    redis.call('DEL', prefix .. 'r:' .. id)
+end
+
+-- Begins a step on repeats: forgets what nobody renews, and what ended long ago.
+local function open_repeats(keys)
+    local store = open(keys)
+    local running, now = store.prefix .. 'running', string.format('%.0f', store.now)
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, MAX_LAPSES)) do
+        redis.call('DEL', store.prefix .. 'r:' .. id)
+        redis.call('ZREM', running, id)
+    end
+    local ended = redis.call('ZCOUNT', store.prefix .. 'ended', '-inf', string.format('%.0f', store.now - KEPT_FOR_MS))
+    for _ = 1, ended do
+        forget_oldest(store.prefix)
+    end
+    return store
+end
+
+local function repeat_of(store, id)
+    local packed = redis.call('GET', store.prefix .. 'r:' .. id)
+    return packed and cmsgpack.unpack(packed)
+end
+
+local function run_until(store, id, flag)
+    local running = store.prefix .. 'running'
+    redis.call('ZADD', running, flag, string.format('%.0f', store.now + LEASE_MS), id)
+    redis.call('PEXPIRE', running, TTL_MS)
+end
+
+-- ARGV: the id, the body's fingerprint, the request. Returns a word, and of what is known its request and answer.
+local function begin(keys, args)
+    local store = open_repeats(keys)
+    local id, fingerprint, request = args[1], args[2], args[3]
+    local known = repeat_of(store, id)
+    if not known then
+        local packed = cmsgpack.pack({ fingerprint = fingerprint, request = request })
+        redis.call('SET', store.prefix .. 'r:' .. id, packed, 'PX', TTL_MS)
+        run_until(store, id, 'GT')
+        return { 'first' }
+    end
+    if known.fingerprint ~= fingerprint then return { 'mismatch' } end
+    if known.ended and known.meta then return { 'ended', known.request, known.meta, known.body } end
+    if known.ended then return { 'ended', known.request } end
+    if known.request == request then return { 'first' } end
+    return { 'running', known.request }
+end
+
+-- ARGV: ids and requests in turns.
+local function renew_repeats(keys, args)
+    local store = open_repeats(keys)
+    for place = 1, #args, 2 do
+        local known = repeat_of(store, args[place])
+        if known and not known.ended and known.request == args[place + 1] then run_until(store, args[place], 'XX') end
+    end
+    return 0
+end
+
+-- ARGV: the id, the request, most bytes that ended ones of this shard may take, and the answer in two parts if it is kept.
+local function end_repeat(keys, args)
+    local store = open_repeats(keys)
+    local id, known = args[1], repeat_of(store, args[1])
+    if not known or known.ended or known.request ~= args[2] then return 0 end
+    known.ended, known.meta, known.body = true, args[4], args[5]
+    local bytes = ENTRY_BYTES + string.len(args[4] or '') + string.len(args[5] or '')
+    redis.call('SET', store.prefix .. 'r:' .. id, cmsgpack.pack(known), 'PX', KEPT_FOR_MS)
+    redis.call('ZREM', store.prefix .. 'running', id)
+    redis.call('ZADD', store.prefix .. 'ended', string.format('%.0f', store.now), id)
+    redis.call('HSET', store.prefix .. 'ended_bytes', id, bytes)
+    local sum = redis.call('HINCRBY', store.prefix .. 'ended_bytes', 'sum', bytes)
+    redis.call('PEXPIRE', store.prefix .. 'ended', TTL_MS)
+    redis.call('PEXPIRE', store.prefix .. 'ended_bytes', TTL_MS)
+    while sum > tonumber(args[3]) do
+        forget_oldest(store.prefix)
+        sum = tonumber(redis.call('HGET', store.prefix .. 'ended_bytes', 'sum') or 0)
+    end
+    return 0
+end
+
+-- ARGV: the id, the request.
+local function forget_repeat(keys, args)
+    local store = open_repeats(keys)
+    local known = repeat_of(store, args[1])
+    if known and not known.ended and known.request == args[2] then
+        redis.call('DEL', store.prefix .. 'r:' .. args[1])
+        redis.call('ZREM', store.prefix .. 'running', args[1])
+    end
+    return 0
+end
+
+-- Steps that let go of something run in a server that has no memory left, too.
+local function register(name, callback, flags)
+    redis.register_function({ function_name = 'souk_limits_1_' .. name, callback = callback, flags = flags })
+end
+
+register('touch', touch, {})
+register('reserve', reserve, {})
+register('settle', settle, { 'allow-oom' })
+register('count', count, { 'allow-oom' })
+register('renew', renew, { 'allow-oom' })
+register('restore', restore, { 'allow-oom' })
+register('begin', begin, {})
+register('renew_repeats', renew_repeats, { 'allow-oom' })
+register('end', end_repeat, {})
+register('forget', forget_repeat, { 'allow-oom' })

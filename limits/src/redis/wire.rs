@@ -1,0 +1,356 @@
+//! What is said to the functions, as JSON, and what they answer.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue as _, Value};
+use serde::Serialize;
+use souk_protocol::{Limit, Mode, PeriodKey, Policy, RequestId, Subject, TenantId, Total, TotalKey, Unit};
+
+use super::connection::Fault;
+use crate::budgets;
+use crate::error::{LimitsError, ReserveError};
+use crate::words::{Amounts, Ask, Held, MAX_BUDGET, Reserved, Standing, Violation, value_of};
+
+/// What a limit says.
+const REFUSES: u64 = 1;
+const UNKNOWN: u64 = 2;
+
+#[derive(Serialize)]
+struct WireAmounts {
+    requests: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    training_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct WireAsk {
+    id: String,
+    amounts: WireAmounts,
+    lost_ms: u64,
+    fields: Vec<WireField>,
+    levels: Vec<WireLevel>,
+}
+
+#[derive(Serialize)]
+struct WireField {
+    name: String,
+    unit: Unit,
+}
+
+#[derive(Serialize)]
+struct WireLevel {
+    subject: String,
+    limits: Vec<WireLimit>,
+}
+
+#[derive(Serialize)]
+struct WireLimit {
+    policy: Policy,
+    unit: Unit,
+    value: u64,
+    shadow: bool,
+    /// Of budgets alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WireHeld {
+    id: String,
+    amounts: WireAmounts,
+    lost_ms: u64,
+    fields: Vec<WireField>,
+    subjects: Vec<String>,
+    settled: bool,
+}
+
+#[derive(Serialize)]
+struct WireCounted {
+    totals: Vec<WireTotal>,
+    written: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct WireTotal {
+    subject: String,
+    field: String,
+    amount: u64,
+    version: u64,
+}
+
+/// What a function said of one limit.
+struct Line {
+    verdict: u64,
+    numbers: [i64; 3],
+}
+
+/// Under what a request is held.
+pub(super) fn id(tenant: &TenantId, request: &RequestId) -> String {
+    format!("{tenant}/{request}")
+}
+
+/// Amounts as JSON.
+pub(super) fn amounts(amounts: Amounts) -> Result<String, Fault> {
+    Ok(serde_json::to_string(&wire_amounts(amounts))?)
+}
+
+/// A request as JSON.
+pub(super) fn ask(ask: &Ask) -> Result<String, LimitsError> {
+    let levels = ask.tree.levels.iter().map(|level| WireLevel {
+        subject: subject(&level.subject),
+        limits: level
+            .limits
+            .iter()
+            .filter(|(policy, _)| is_counted_here(**policy))
+            .map(|(&policy, &limit)| WireLimit {
+                policy,
+                unit: policy.unit(),
+                value: value_of(policy, limit),
+                shadow: limit.mode == Mode::Shadow,
+                field: PeriodKey::of(policy, ask.at_ms).map(|period| field(period, policy.unit())),
+            })
+            .collect(),
+    });
+    let ask = WireAsk {
+        id: id(&ask.tenant, &ask.request),
+        amounts: wire_amounts(ask.amounts),
+        lost_ms: budgets::lost_after_ms(ask.at_ms),
+        fields: fields(ask),
+        levels: levels.collect(),
+    };
+    Ok(serde_json::to_string(&ask).map_err(Fault::Json)?)
+}
+
+/// What is held, as JSON.
+pub(super) fn held(held: &[&Held]) -> Result<String, Fault> {
+    let held = held.iter().map(|Held { ask, is_settled }| WireHeld {
+        id: id(&ask.tenant, &ask.request),
+        amounts: wire_amounts(ask.amounts),
+        lost_ms: budgets::lost_after_ms(ask.at_ms),
+        fields: fields(ask),
+        subjects: ask.tree.levels.iter().map(|level| subject(&level.subject)).collect(),
+        settled: *is_settled,
+    });
+    Ok(serde_json::to_string(&held.collect::<Vec<_>>())?)
+}
+
+/// Totals and what they count, as JSON.
+pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]) -> Result<String, Fault> {
+    let totals = totals.iter().map(|Total { key, amount, version }| WireTotal {
+        subject: subject(&key.subject),
+        field: field(key.period, key.unit),
+        amount: (*amount).min(MAX_BUDGET),
+        version: *version,
+    });
+    let written = written.iter().map(|request| id(tenant, request));
+    Ok(serde_json::to_string(&WireCounted { totals: totals.collect(), written: written.collect() })?)
+}
+
+/// What came of a request.
+pub(super) fn said(ask: &Ask, said: &Value) -> Result<Reserved, ReserveError> {
+    let unexpected = || LimitsError::from(Fault::Unexpected(format!("{said:?}").chars().take(300).collect()));
+    let (status, wait_ms, lines, shadowed) =
+        <(u64, u64, Vec<[i64; 4]>, Vec<[i64; 4]>)>::from_redis_value_ref(said).map_err(|_| unexpected())?;
+    let limits: Vec<_> = ask.tree.limits().filter(|(_, policy, _)| is_counted_here(*policy)).collect();
+    if limits.len() != lines.len() {
+        return Err(unexpected().into());
+    }
+    let judged: Vec<_> = limits
+        .iter()
+        .copied()
+        .zip(lines.iter().map(|&[verdict, numbers @ ..]| Line { verdict: number(verdict), numbers }))
+        .collect();
+    let unknown = || {
+        let unknown = judged.iter().filter(|(_, line)| line.verdict == UNKNOWN);
+        unknown.filter_map(|((subject, policy, _), _)| total_key(ask, subject, *policy)).collect()
+    };
+    match status {
+        0 => Ok(Reserved {
+            standings: judged.iter().filter_map(|(limit, line)| standing(ask, *limit, line)).collect(),
+            // Limits that have gone since a request was first asked for have nobody to be told of.
+            shadowed: shadowed
+                .iter()
+                .filter_map(|&[place, ref numbers @ ..]| {
+                    let limit = limits.get(usize::try_from(place).ok()?)?;
+                    Some(violation(ask, *limit, *numbers))
+                })
+                .collect(),
+            unknown: unknown(),
+        }),
+        1 => {
+            let refuses = |limit: &Limit, line: &Line| line.verdict == REFUSES && limit.mode == Mode::Enforce;
+            let violations = judged.iter().filter(|((_, _, limit), line)| refuses(limit, line));
+            Err(ReserveError::Refused(violations.map(|(limit, line)| violation(ask, *limit, line.numbers)).collect()))
+        }
+        2 => Err(ReserveError::TotalsUnknown(unknown())),
+        3 => Err(ReserveError::Gathering { retry_after: Duration::from_millis(wait_ms) }),
+        _ => Err(unexpected().into()),
+    }
+}
+
+fn standing(ask: &Ask, (subject, policy, limit): (&Subject, Policy, Limit), line: &Line) -> Option<Standing> {
+    let (value, [first, second, third]) = (value_of(policy, limit), line.numbers.map(number));
+    let (remaining, resets_in) = match PeriodKey::of(policy, ask.at_ms) {
+        None => (first, Duration::from_millis(second)),
+        Some(_) if third == 0 => return None,
+        Some(period) => (value.saturating_sub(first.saturating_add(second)), budgets::until_end(period, ask.at_ms)),
+    };
+    Some(Standing { subject: subject.clone(), policy, limit: value, remaining, resets_in })
+}
+
+fn violation(ask: &Ask, (subject, policy, limit): (&Subject, Policy, Limit), numbers: [i64; 3]) -> Violation {
+    let (value, asked) = (value_of(policy, limit), ask.amounts.of(policy.unit()));
+    let (used, held, retry_after) = match PeriodKey::of(policy, ask.at_ms) {
+        None => {
+            // -1 says that it will never do.
+            let wait = u64::try_from(numbers[2]).ok().map(Duration::from_millis);
+            (value.saturating_sub(number(numbers[0])), 0, wait)
+        }
+        Some(period) => {
+            let [used, held, _] = numbers.map(number);
+            (used, held, budgets::retry_after(used, asked, value, period, ask.at_ms))
+        }
+    };
+    Violation { subject: subject.clone(), policy, limit: value, used, held, asked, retry_after }
+}
+
+fn total_key(ask: &Ask, subject: &Subject, policy: Policy) -> Option<TotalKey> {
+    let period = PeriodKey::of(policy, ask.at_ms)?;
+    Some(TotalKey { subject: subject.clone(), period, unit: policy.unit() })
+}
+
+/// Versions are counted where they are published.
+fn is_counted_here(policy: Policy) -> bool {
+    policy.unit() != Unit::Versions
+}
+
+fn number(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+fn wire_amounts(Amounts { requests, input_tokens, output_tokens, training_tokens }: Amounts) -> WireAmounts {
+    let [requests, input_tokens, output_tokens, training_tokens] =
+        [requests, input_tokens, output_tokens, training_tokens].map(|amount| amount.min(MAX_BUDGET));
+    WireAmounts { requests, input_tokens, output_tokens, training_tokens }
+}
+
+fn fields(ask: &Ask) -> Vec<WireField> {
+    let held = budgets::held(ask.amounts, ask.at_ms);
+    held.map(|(period, unit, _)| WireField { name: field(period, unit), unit }).collect()
+}
+
+fn field(period: PeriodKey, unit: Unit) -> String {
+    format!("{period}/{unit}")
+}
+
+fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Member(tenant, person) => format!("member:{tenant}/{person}"),
+        _ => format!("{}:{}", subject.level(), subject.id()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use souk_protocol::{KeyId, LevelLimits, LimitTree, PersonId};
+
+    use super::*;
+
+    /// Anything that a server may answer.
+    pub(in crate::redis) fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            Just(Value::Okay),
+            any::<i64>().prop_map(Value::Int),
+            (-1..5_i64).prop_map(Value::Int),
+            any::<bool>().prop_map(Value::Boolean),
+            "first|ended|running|[a-z]{0,8}".prop_map(|text| Value::BulkString(text.into_bytes())),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::BulkString),
+        ];
+        leaf.prop_recursive(3, 40, 5, |inner| prop::collection::vec(inner, 0..5).prop_map(Value::Array))
+    }
+
+    fn one_ask() -> Ask {
+        let tenant = TenantId::from_stored("ten_1");
+        let limit = |value, mode| Limit { value, soft: None, mode };
+        let limits: BTreeMap<_, _> = [
+            (Policy::RequestsPerMinute, limit(5, Mode::Enforce)),
+            (Policy::TokensPerMonth, limit(u64::MAX, Mode::Shadow)),
+            (Policy::VersionsPerDay, limit(1, Mode::Enforce)),
+        ]
+        .into();
+        let levels = vec![LevelLimits { subject: Subject::Tenant(tenant.clone()), limits }];
+        let tree = LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: false };
+        let amounts = Amounts { requests: 1, input_tokens: u64::MAX, output_tokens: 2, training_tokens: 0 };
+        let at_ms = 1_795_953_600_000;
+        Ask { request: RequestId::from_stored("req_1"), tenant, tree: Arc::new(tree), amounts, at_ms }
+    }
+
+    fn line(numbers: [i64; 4]) -> Value {
+        Value::Array(numbers.map(Value::Int).to_vec())
+    }
+
+    #[test]
+    fn a_request_is_said_with_its_budgets_and_without_what_is_counted_elsewhere() {
+        let said: serde_json::Value = serde_json::from_str(&ask(&one_ask()).unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "id": "ten_1/req_1",
+            "amounts": {"requests": 1, "input_tokens": MAX_BUDGET, "output_tokens": 2, "training_tokens": 0},
+            "lost_ms": 60 * 3600 * 1000,
+            "fields": [{"name": "2026-11-29/tokens", "unit": "tokens"}, {"name": "2026-11/tokens", "unit": "tokens"}],
+            "levels": [{"subject": "tenant:ten_1", "limits": [
+                {"policy": "requests_per_minute", "unit": "requests", "value": 5, "shadow": false},
+                {"policy": "tokens_per_month", "unit": "tokens", "value": MAX_BUDGET, "shadow": true, "field": "2026-11/tokens"},
+            ]}],
+        });
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn no_two_subjects_have_one_name() {
+        let (tenant, person) = (TenantId::from_stored("a"), PersonId::from_stored("a"));
+        let of_key = Subject::Key(KeyId::from_stored("a"));
+        let names = [Subject::Tenant(tenant.clone()), Subject::Member(tenant, person), of_key].map(|one| subject(&one));
+        assert_eq!(names, ["tenant:a", "member:a/a", "key:a"]);
+    }
+
+    #[test]
+    fn an_answer_is_read_with_the_limits_that_were_asked_about() {
+        let answer = |status, verdict| {
+            let lines = Value::Array(vec![line([verdict, 4, 12_000, 0]), line([0, 70, 30, 1])]);
+            Value::Array(vec![Value::Int(status), Value::Int(5), lines, Value::Array(vec![line([1, 90, 10, 1])])])
+        };
+        let reserved = said(&one_ask(), &answer(0, 0)).unwrap();
+        assert_eq!(reserved.standings.iter().map(|one| one.remaining).collect::<Vec<_>>(), [4, MAX_BUDGET - 100]);
+        assert_eq!((reserved.shadowed[0].used, reserved.shadowed[0].held), (90, 10));
+        let Err(ReserveError::Refused(refused)) = said(&one_ask(), &answer(1, 1)) else { panic!("it was refused") };
+        assert_eq!((refused.len(), refused[0].used, refused[0].policy), (1, 1, Policy::RequestsPerMinute));
+        let gathering = said(&one_ask(), &answer(3, 0)).unwrap_err();
+        let wait = Duration::from_millis(5);
+        assert!(matches!(gathering, ReserveError::Gathering { retry_after } if retry_after == wait));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_of_a_server_breaks_the_reader(value in any_value()) {
+            drop(said(&one_ask(), &value));
+        }
+
+        #[test]
+        fn no_numbers_of_a_server_break_the_reader(
+            status in 0..5_i64,
+            wait in any::<i64>(),
+            lines in prop::collection::vec(any::<[i64; 4]>(), 2),
+            shadowed in prop::collection::vec(any::<[i64; 4]>(), 0..3),
+        ) {
+            let array = |lines: Vec<[i64; 4]>| Value::Array(lines.into_iter().map(line).collect());
+            let parts = [Value::Int(status), Value::Int(wait), array(lines), array(shadowed)];
+            drop(said(&one_ask(), &Value::Array(parts.to_vec())));
+        }
+    }
+}
