@@ -1,6 +1,6 @@
 //! Thresholds of budgets are told once.
 
-use sea_orm::{ConnectionTrait as _, FromQueryResult as _, JsonValue, Statement};
+use sea_orm::{FromQueryResult as _, JsonValue, Statement};
 use serde_json::{Value, json};
 use souk_testkit::usage::request;
 
