@@ -108,10 +108,15 @@ pub(crate) struct NewLimit {
     mode: Option<Value>,
 }
 
+/// A limit to be set, or null to take the one there is away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub(crate) struct LimitChange(Option<NewLimit>);
+
 /// Limits as a body has them, for the rules.
-fn asked(limits: BTreeMap<String, Option<NewLimit>>) -> LimitsRequest {
+fn asked(limits: BTreeMap<String, LimitChange>) -> LimitsRequest {
     let one = |NewLimit { value, soft, mode }| LimitRequest { value, soft, mode };
-    limits.into_iter().map(|(name, limit)| (name, limit.map(one))).collect()
+    limits.into_iter().map(|(name, LimitChange(limit))| (name, limit.map(one))).collect()
 }
 
 /// A field that may be null and is there.

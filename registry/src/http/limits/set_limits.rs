@@ -4,7 +4,7 @@ use axum::Json;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{NewLimit, SubjectLimits, SubjectPath, asked};
+use super::{LimitChange, SubjectLimits, SubjectPath, asked};
 use crate::error::RegistryError;
 use crate::http::members::OfTenant;
 use crate::http::{Body, Caller, PathOf, Problems, QueryOf, Serving};
@@ -14,8 +14,7 @@ use crate::http::{Body, Caller, PathOf, Problems, QueryOf, Serving};
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetLimits {
     /// Limits by name: each takes the place of the one before, null takes it away, and what is absent stays.
-    #[schema(value_type = BTreeMap<String, NewLimit>)]
-    limits: BTreeMap<String, Option<NewLimit>>,
+    limits: BTreeMap<String, LimitChange>,
 }
 
 /// Sets limits of a team, a member or a key. They hold for the next request, within a second everywhere.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{NewLimit, SubjectLimits, asked};
+use super::{LimitChange, SubjectLimits, asked};
 use crate::error::RegistryError;
 use crate::http::tenants::TenantPath;
 use crate::http::{Body, Caller, PathOf, Problems, Serving};
@@ -17,8 +17,7 @@ pub(crate) struct SetTenantLimits {
     /// Limits by name: each takes the place of the one before, null takes it away, and what is absent stays. Without one of its
     /// own the tenant has the installation's default.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, NewLimit>)]
-    limits: BTreeMap<String, Option<NewLimit>>,
+    limits: BTreeMap<String, LimitChange>,
     /// What the tenant gets of what is shared out, beside others of which each has 1: 1 to 16; absent for what it has.
     #[serde(default)]
     #[schema(value_type = Option<u32>, example = 2)]
