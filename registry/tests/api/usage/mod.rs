@@ -25,7 +25,8 @@ fn tenant(id: &str) -> TenantId {
 fn rich(of: &TenantId, key: &str, at_ms: u64) -> RequestRecord {
     let mut record = request(of, key, at_ms, (10, 3));
     record.person = Some(PersonId::from_stored("per_1"));
-    record.team = Some(TeamId::from_stored("team_1"));
+    // Of no other tenant, as the registry makes them.
+    record.team = Some(TeamId::from_stored(format!("tm_{of}")));
     record.jobs.push(job(of, &record.request, 1, Outcome::Length, (10, 4)));
     record.jobs.push(job(of, &record.request, 2, Outcome::Broken, (10, 5)));
     record
