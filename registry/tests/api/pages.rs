@@ -160,9 +160,11 @@ impl Field {
 
 fn id_of(item: &Value) -> String {
     // Entries have a number within their chain, grants the tenant that they are to, members the person, limits the subject.
-    let names = ["id", "tenant", "person", "subject"];
-    let id = names.iter().find_map(|name| item[*name].as_str());
-    id.map_or_else(|| item["number"].to_string(), str::to_owned)
+    if item["number"].is_number() {
+        return item["number"].to_string();
+    }
+    let id = ["id", "tenant", "person", "subject"].iter().find_map(|name| item[*name].as_str());
+    id.unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -17,7 +17,9 @@ pub(super) async fn check(field: &mut Field) -> Vec<String> {
     let mut points = Vec::new();
     for round in 1_i64.. {
         let gateway = gateway(field, &key).await;
-        let used = json!({ "requests": [request(&tenant, "key_1", 0, (10, 5))] });
+        // Old ones would be removed meanwhile.
+        let now_ms = u64::try_from(souk_protocol::wall_clock::since_epoch().as_millis()).unwrap();
+        let used = json!({ "requests": [request(&tenant, "key_1", now_ms, (10, 5))] });
         std::fs::write(&field.left, round.to_string()).unwrap();
         let sent = gateway.request(Method::POST, "/internal/usage").json(&used).send().await;
         let is_over = sent.is_ok();
