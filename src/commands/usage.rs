@@ -147,8 +147,7 @@ fn row(group: &Value, arguments: &UsageArgs, total: u64) -> Vec<String> {
 /// What a group is of: a name where there is one, else an id.
 fn who(group: &Value, by: UsageBy) -> String {
     let first = |fields: &[&str]| {
-        let texts = fields.iter().map(|field| terminal::cell(group, field));
-        texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+        fields.iter().map(|field| terminal::cell(group, field)).find(|text| !text.is_empty()).unwrap_or_default()
     };
     match by {
         UsageBy::Key => first(&["key_name", "key_id"]),

@@ -16,7 +16,9 @@ pub(super) async fn run(command: TeamsCommand) -> anyhow::Result<()> {
             if of.json {
                 terminal::json(&teams)?;
             } else {
-                let row = |team: &Value| ["name", "id", "created_at"].map(|field| terminal::cell(team, field)).into();
+                let row = |team: &Value| -> Vec<String> {
+                    ["name", "id", "created_at"].map(|field| terminal::cell(team, field)).into()
+                };
                 terminal::table(&["NAME", "ID", "CREATED"], &teams.iter().map(row).collect::<Vec<_>>())?;
             }
         }
