@@ -62,8 +62,9 @@ fuzz: setup ## Feed every parser of bytes from outside for FUZZ_S seconds (120);
 
 KILLS ?= 1000
 
-kills: setup ## Kill a registry KILLS times (1000) at random moments, on either database; SOUK_KILLS_SEED repeats a run.
+kills: setup ## Kill a registry KILLS times (1000) at random moments, on either database, and a server that answers; SOUK_KILLS_SEED repeats a run.
 	SOUK_KILLS=$(KILLS) cargo test --locked --package souk-registry --test api --test api_postgres -- kills:: --nocapture
+	SOUK_KILLS=$(KILLS) cargo test --locked --package souk --test accounting -- kills:: --nocapture
 
 soak: setup models ## Half an hour of everything at once, with a look at the memory.
 	SOUK_SOAK_S=$${SOUK_SOAK_S:-1800} cargo test --locked --release --test soak -- --nocapture

@@ -5,6 +5,7 @@ mod audit;
 mod chat;
 mod database;
 mod keys;
+mod limits;
 mod members;
 mod models;
 mod push;
@@ -13,6 +14,7 @@ mod server;
 mod services;
 mod tenant_data;
 mod tenants;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -23,7 +25,8 @@ pub(crate) use audit::{AuditCommand, ChainArgs};
 pub(crate) use chat::{ChatArgs, FormArgs};
 pub(crate) use database::{CheckArgs, MigrateArgs, MigrateCommand};
 pub(crate) use keys::KeysCommand;
-pub(crate) use members::{LoginArgs, MembersCommand, MembersOf};
+pub(crate) use limits::{LimitsCommand, TeamsCommand};
+pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};
 pub(crate) use models::ModelsCommand;
 pub(crate) use push::{Direct, PushArgs};
 pub(crate) use roles::{GatewayArgs, RegistryArgs, ServeArgs};
@@ -31,6 +34,7 @@ pub(crate) use server::ServerArgs;
 pub(crate) use services::ServicesCommand;
 pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
 pub(crate) use tenants::TenantsCommand;
+pub(crate) use usage::{By as UsageBy, UsageArgs};
 
 /// A marketplace of LoRA adapters served from one shared base model.
 ///
@@ -84,6 +88,11 @@ pub(crate) enum Command {
     /// List, ask, change and remove members of a tenant; list and take back invitations; make links that sign members in.
     #[command(subcommand)]
     Members(MembersCommand),
+    /// Show what tenants, teams, members and keys may use and have used; set limits; make teams.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Show what was used, by day, key, member or adapter, what one request was charged, or all of it as CSV.
+    Usage(UsageArgs),
     /// Sign in with the browser and keep a key of yours for this server.
     Login(LoginArgs),
     /// Revoke the key that `souk login` got, and forget it.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use souk_engine::{EngineConfig, MemorySettings};
 use souk_gateway::GatewayLimits;
@@ -11,9 +13,9 @@ use souk_http::cors::CorsConfig;
 use souk_http::serve::ServerSettings;
 use souk_node::adapters::AdapterSettings;
 use souk_protocol::ConstraintLimits;
-use souk_protocol::settings::{Checks, PAGE, SettingsError};
+use souk_protocol::settings::{Checks, PAGE, SettingsError, milliseconds};
 use souk_queue::QueueConfig;
-use souk_registry::{ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
+use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
@@ -31,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayLimits,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
+    pub(crate) limits: LimitSettings,
+    pub(crate) redis: RedisConfig,
     pub(crate) sign_in: SignInSettings,
     pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
@@ -70,6 +74,37 @@ pub(crate) struct ModelConfig {
     pub(crate) id: String,
 }
 
+/// What gateways have in common.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisConfig {
+    /// Where it is, with user and password; empty: there is none.
+    #[serde(deserialize_with = "secret")]
+    pub(crate) url: SecretString,
+    /// For a connection until it can be used.
+    #[serde(rename = "connect_timeout_ms", deserialize_with = "milliseconds::deserialize")]
+    pub(crate) connect_timeout: Duration,
+    /// For an answer.
+    #[serde(rename = "response_timeout_ms", deserialize_with = "milliseconds::deserialize")]
+    pub(crate) response_timeout: Duration,
+}
+
+impl RedisConfig {
+    fn check(&self, checks: &mut Checks) {
+        let url = self.url.expose_secret();
+        // What was given may have a password, and is not shown.
+        checks.rule(url.is_empty() || url.starts_with("redis://") || url.starts_with("rediss://"), || {
+            "redis.url must begin with redis:// or rediss://, or be empty".to_owned()
+        });
+        checks.within("redis.connect_timeout_ms", self.connect_timeout.as_millis(), 1..=60_000);
+        checks.within("redis.response_timeout_ms", self.response_timeout.as_millis(), 1..=60_000);
+    }
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
 /// The log on standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,7 +125,8 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
+    "SOUK_REDIS__URL",
     "SOUK_GATEWAY__REGISTRY_KEY",
     "SOUK_REGISTRY__PEPPER",
     "SOUK_REGISTRY__SEALING_KEY",
@@ -178,6 +214,8 @@ impl Config {
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.registry.check(&mut checks);
+        self.limits.check(&mut checks);
+        self.redis.check(&mut checks);
         self.sign_in.check(&mut checks);
         self.objects.check(&mut checks);
         self.objects.check_sizes(self.registry.max_adapter_bytes, &mut checks);
@@ -199,6 +237,7 @@ impl Config {
             settings: self.registry.clone(),
             objects: self.objects.clone(),
             sign_in: self.sign_in.clone(),
+            limits: self.limits.clone(),
             public_url: self.server.public_url(),
         }
     }
@@ -209,6 +248,14 @@ impl Config {
     /// If there is no data folder.
     pub(crate) fn packed_adapters_dir(&self) -> anyhow::Result<PathBuf> {
         Ok(self.data_dir()?.join("packed"))
+    }
+
+    /// Where usage waits until it is in the database: below the data folder, which several processes may share.
+    ///
+    /// # Errors
+    /// If there is no data folder.
+    pub(crate) fn journal_dir(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.data_dir()?.join("journal"))
     }
 
     /// The cache folder after resolving the default.
@@ -253,8 +300,8 @@ impl Role {
     /// Whether this role reads a key of the page.
     fn uses(self, key: &str) -> bool {
         /// Sections of nodes and gateways.
-        const OF_GATEWAYS: [&str; 8] =
-            ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors"];
+        const OF_GATEWAYS: [&str; 9] =
+            ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors", "redis"];
         /// Keys of gateways that have their registries elsewhere.
         const OF_GATEWAYS_APART: [&str; 5] = [
             "gateway.registries",
@@ -267,7 +314,7 @@ impl Role {
         match self {
             Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
             Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
-            Self::Gateway => !matches!(section, "registry" | "sign_in" | "objects"),
+            Self::Gateway => !matches!(section, "registry" | "limits" | "sign_in" | "objects"),
         }
     }
 }
@@ -290,7 +337,6 @@ fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
     use souk_http::cors::CorsOrigins;
 
     use super::*;
@@ -340,6 +386,7 @@ mod tests {
         assert_eq!(config.adapters, AdapterSettings::default());
         assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
         assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
+        assert_eq!(config.limits, LimitSettings::default());
         assert_eq!(format!("{:?}", config.sign_in), format!("{:?}", SignInSettings::default()));
     }
 
@@ -404,6 +451,16 @@ mod tests {
         let error =
             format!("{:#}", load(&[(names[0].as_str(), "http://login.example.com"), (&names[1], "x")]).unwrap_err());
         assert!(error.contains("sign_in.providers.example.url must begin with https://"), "{error}");
+    }
+
+    #[test]
+    fn the_address_of_redis_is_a_secret_and_has_its_scheme() {
+        let config = load(&[("SOUK_REDIS__URL", "redis://:hunter2@10.0.0.5:6379/0")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = format!("{:#}", load(&[("SOUK_REDIS__URL", "10.0.0.5:hunter2")]).unwrap_err());
+        assert!(error.contains("redis.url must begin with redis://") && !error.contains("hunter2"), "{error}");
+        let error = format!("{:#}", load(&[("SOUK_REDIS__RESPONSE_TIMEOUT_MS", "0")]).unwrap_err());
+        assert!(error.contains("redis.response_timeout_ms must be at least 1; given 0"), "{error}");
     }
 
     #[test]

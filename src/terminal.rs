@@ -125,6 +125,18 @@ fn plain(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).collect()
 }
 
+/// How much of something is used, as `######----  60%`; more than all of it is full.
+pub(crate) fn bar(used: u64, of: u64) -> String {
+    const WIDTH: u64 = 10;
+    if of == 0 {
+        // Nothing may be used, and all of that is.
+        return format!("{}  100%", "#".repeat(WIDTH as usize));
+    }
+    let part = |most: u64| u64::try_from(u128::from(used) * u128::from(most) / u128::from(of)).unwrap_or(u64::MAX);
+    let filled = usize::try_from(part(WIDTH).min(WIDTH)).unwrap_or_default();
+    format!("{}{}  {:>3}%", "#".repeat(filled), "-".repeat(WIDTH as usize - filled), part(100).min(999))
+}
+
 /// Prints rows under a header, in columns as wide as their longest cell. Cells may have text of others: what a terminal
 /// would take for a command is left out.
 ///
@@ -156,6 +168,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_bar_is_as_full_as_what_is_used_and_never_longer() {
+        for (used, of, expected) in [
+            (0, 10, "----------    0%"),
+            (6, 10, "######----   60%"),
+            (99, 100, "#########-   99%"),
+            (10, 10, "##########  100%"),
+            (25, 10, "##########  250%"),
+            (u64::MAX, 1, "##########  999%"),
+            (0, 0, "##########  100%"),
+        ] {
+            assert_eq!(bar(used, of), expected, "{used} of {of}");
+        }
+    }
 
     #[test]
     fn text_of_others_has_no_commands_for_the_terminal_in_any_cell_and_columns_are_as_wide_as_what_is_seen() {

@@ -1,4 +1,4 @@
-//! What it takes to know who calls and what a name means, on SQLite and PostgreSQL: asked of the database each time, kept for
+//! What it takes to know who calls, what a name means and what binds the caller, on SQLite and PostgreSQL: asked of the database each time, kept for
 //! a gateway in the same process, and through a gateway apart; and how soon a revoked key is refused by two gateways apart.
 //! Prints Markdown tables.
 //!
@@ -34,7 +34,7 @@ async fn measure(time: Duration, rounds: usize) -> anyhow::Result<()> {
     if let Some(database) = &database {
         stores.push(("PostgreSQL", Field::start(Some(database.url()), NUM_CALLERS).await?));
     }
-    println!("| authenticated and resolved, calls a second of one task | {} |", names(&stores));
+    println!("| authenticated, resolved and told its limits, calls a second of one task | {} |", names(&stores));
     println!("| --- |{}", " ---: |".repeat(stores.len()));
     for (what, kept) in [("asked of the database each time", false), ("kept, in the registry's process", true)] {
         let mut rates = Vec::new();
@@ -98,18 +98,21 @@ async fn rate(field: &Field, time: Duration, call: impl AsyncFn(&Caller) -> anyh
 async fn asked(field: &Field, caller: &Caller) -> anyhow::Result<()> {
     let principal = field.registry().authenticate(&caller.key).await?;
     field.registry().resolve(&principal, &caller.adapter).await?;
+    ensure!(field.registry().limits_of_caller(&principal).await?.is_some(), "a caller is gone");
     Ok(())
 }
 
 async fn in_process(warm: &WarmCatalog, caller: &Caller) -> anyhow::Result<()> {
     let principal = warm.authenticate(&caller.key).await?;
     warm.resolve(&principal, &caller.adapter).await?;
+    ensure!(warm.limits(&principal).await.map_err(anyhow::Error::from_boxed)?.is_some(), "a caller is gone");
     Ok(())
 }
 
 async fn over_http(catalog: &Arc<dyn Catalog>, caller: &Caller) -> anyhow::Result<()> {
     let principal = catalog.authenticate(&caller.key).await?;
     catalog.resolve(&principal, &caller.adapter).await?;
+    catalog.limits(&principal).await?;
     Ok(())
 }
 

@@ -10,9 +10,11 @@ mod wire;
 
 use std::time::Duration;
 
-use souk_protocol::{JobFailure, Scope};
+use souk_limits::Violation;
+use souk_protocol::{JobFailure, RequestId, Scope};
 
-pub use self::wire::{ErrorBody, ErrorDetail};
+pub(crate) use self::wire::FIRST_REQUEST;
+pub use self::wire::{ErrorBody, ErrorDetail, ViolatedPolicy};
 
 /// Any error of the API.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +147,24 @@ pub enum ApiError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Limits of the caller have no room for what the request may use. Never empty; the broadest level comes first.
+    #[error("{}", limit_message(.0))]
+    LimitSpent(Vec<Violation>),
+    /// What is used of the caller's limits is not known at the moment.
+    #[error("What is used of your limits is being gathered. Try again in {} s.", seconds(*.retry_after))]
+    LimitsUnknown {
+        /// For how much longer.
+        retry_after: Duration,
+    },
+    /// A request with this Idempotency-Key runs.
+    #[error("A request with this Idempotency-Key is being answered: {0}. Try again when it has ended.")]
+    RepeatRuns(RequestId),
+    /// A request with this Idempotency-Key has run, and its answer cannot be given again.
+    #[error("A request with this Idempotency-Key was answered and charged: {0}. Its answer was not kept; send another key to ask again.")]
+    RepeatNotKept(RequestId),
+    /// A request with this Idempotency-Key had another body.
+    #[error("This Idempotency-Key was used for a request with another body.")]
+    RepeatDiffers,
     /// No node serves the base model now.
     #[error("No node serves the base model `{0}` at the moment.")]
     NoNode(String),
@@ -217,6 +237,27 @@ fn context_message(limit: usize, prompt: &PromptLength, completion: Option<u64>)
             format!("{start} However, your prompt resulted in at least {prompt} tokens. Please reduce its length.")
         }
     }
+}
+
+/// What has no room, in the words of the first limit. One that never will is told first: nothing else matters then.
+fn limit_message(violations: &[Violation]) -> String {
+    let never = violations.iter().find(|violation| violation.retry_after.is_none());
+    let Some(told) = never.or(violations.first()) else { return "A limit is reached.".to_owned() };
+    let Violation { subject, policy, limit, used, held, asked, retry_after } = told;
+    let (level, unit) = (subject.level(), policy.unit().as_str().replace('_', " "));
+    let start = format!("Limit reached: {policy} of your {level} is {limit}");
+    match retry_after {
+        None => format!("{start}, and this request may use {asked} {unit}. Shorten it or lower max_tokens."),
+        Some(after) => format!(
+            "{start}: {used} {unit} are used, requests under way hold {held}, and this request may use {asked}. Try again in {} s.",
+            seconds(*after)
+        ),
+    }
+}
+
+/// Whole seconds, rounded up, as Retry-After has them.
+pub(crate) const fn seconds(time: Duration) -> u64 {
+    time.as_secs() + (time.subsec_nanos() > 0) as u64
 }
 
 fn job_message(failure: &JobFailure) -> String {

@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
+use crate::usage::Accounting;
 use crate::version_templates::VersionTemplates;
 
 /// How often a draining gateway looks whether the last request has ended.
@@ -31,6 +32,8 @@ pub struct GatewayParts {
     pub queue: Arc<dyn JobQueue>,
     /// Where their events come from.
     pub hub: EventHub,
+    /// Where what is used is reserved and counted.
+    pub accounting: Accounting,
     /// Renders `/metrics`.
     pub metrics: Exporter,
     /// Which pages of other origins may call the routes that take a key.
@@ -51,6 +54,7 @@ struct GatewayState {
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn JobQueue>,
     hub: EventHub,
+    accounting: Accounting,
     open_jobs: OpenJobs,
     version_templates: VersionTemplates,
     text_work: TextWork,
@@ -87,6 +91,7 @@ impl Gateway {
             catalog: parts.catalog,
             queue: parts.queue,
             hub: parts.hub,
+            accounting: parts.accounting,
             open_jobs,
             version_templates: VersionTemplates::default(),
             text_work: TextWork::new(parts.limits.max_concurrent_texts, parts.limits.request_timeout),
@@ -102,7 +107,7 @@ impl Gateway {
     }
 
     /// Refuses new requests from now on and returns when the last running one has ended, streams included, and all jobs
-    /// are settled. Limit the wait with a timeout: a client that reads slowly may take long. Then
+    /// are settled and in the journal; what is not written yet is [closed](Accounting::close) after it. Limit the wait with a timeout: a client that reads slowly may take long. Then
     /// [`cut_off`](Self::cut_off) what is left.
     pub async fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
@@ -190,6 +195,10 @@ impl Gateway {
 
     pub(crate) fn hub(&self) -> &EventHub {
         &self.shared.hub
+    }
+
+    pub(crate) fn accounting(&self) -> &Accounting {
+        &self.shared.accounting
     }
 
     pub(crate) fn version_templates(&self) -> &VersionTemplates {

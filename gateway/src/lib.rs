@@ -1,13 +1,15 @@
 //! Data plane: the OpenAI API. Authenticate, resolve, dispatch to the queue, stream back.
 //!
 //! The gateway owns all text: it renders chat templates, encodes prompts, decodes answers and finds stop strings; nodes
-//! deal in token ids. It stores nothing, runs no model and knows no SQL: keys and adapters come through the [`Catalog`]
-//! port, jobs go to the queue and their events come back by the hub.
+//! deal in token ids. It runs no model and knows no SQL: keys and adapters come through the [`Catalog`] port, what is used is reserved
+//! at the port of limits and written through the [`UsageStore`], jobs go to the queue and their events come back by the hub. It stores
+//! nothing but the journal of what is not written yet ([`usage`]).
 //!
 //! Begin with [`router`](mod@router), which lists every path, then follow [`routes::chat`] into `call` (one road for
 //! every way of asking, from authorisation to settlement) and `reply` (events to text, whole or streamed).
 
 pub mod catalog;
+pub mod crash_points;
 pub mod error;
 pub mod gateway;
 pub mod limits;
@@ -18,6 +20,7 @@ pub mod router;
 pub mod routes;
 pub mod served;
 pub mod text;
+pub mod usage;
 
 mod auth;
 mod call;
@@ -32,6 +35,7 @@ pub use limits::GatewayLimits;
 pub use router::{not_found, openapi, router};
 pub use served::{BaseError, ServedBase};
 pub use text::TemplateLimits;
+pub use usage::{Accounting, AccountingParts, JournalError, JournalSettings, UsageStore, UsageStoreError};
 
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]

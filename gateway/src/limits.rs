@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::ConstraintLimits;
-use souk_protocol::settings::{self, Checks, seconds};
+use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::text::TemplateLimits;
 
@@ -71,6 +71,12 @@ pub struct GatewayLimits {
     /// How long what is known of rights is believed since it was confirmed last, while no registry answers.
     #[serde(rename = "rights_stale_s", deserialize_with = "seconds::deserialize")]
     pub rights_stale: Duration,
+    /// Bytes of usage that may wait for the database in the journal; past it 503.
+    #[serde(rename = "journal_mb", deserialize_with = "mebibytes::deserialize")]
+    pub journal_bytes: u64,
+    /// Bytes of whole answers that are kept for repeats of their requests.
+    #[serde(rename = "kept_answers_mb", deserialize_with = "mebibytes::deserialize")]
+    pub kept_answer_bytes: usize,
     /// Caps the model's own context length in tokens, prompt and answer together. `None` leaves the model's. It is what
     /// the nodes have room for, and no setting.
     #[serde(skip)]
@@ -116,6 +122,8 @@ impl GatewayLimits {
                 "gateway.registry_key and gateway.registry_key_file are both set, the latter to {file}; set one of them"
             )
         });
+        checks.within("gateway.kept_answers_mb", self.kept_answer_bytes >> 20, 1..=1 << 20);
+        checks.within("gateway.journal_mb", self.journal_bytes >> 20, 1..=1 << 20);
         checks.within("gateway.rights_stale_s", self.rights_stale.as_secs(), 0..=60);
     }
 }

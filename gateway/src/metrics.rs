@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use souk_protocol::JobRecord;
+use souk_protocol::{JobRecord, Policy, Subject};
 use souk_queue::PoolStats;
 
 const REFUSED: &str = "souk_gateway_refused_total";
@@ -16,6 +16,16 @@ const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
 const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
 const SETTLED_JOBS: &str = "souk_gateway_settled_jobs_total";
 const SETTLED_TOKENS: &str = "souk_gateway_settled_tokens_total";
+const STAGE_SECONDS: &str = "souk_gateway_stage_seconds";
+const LIMITS_REFUSED: &str = "souk_gateway_limits_refused_total";
+const LIMITS_SHADOWED: &str = "souk_gateway_limits_shadowed_total";
+const USAGE_WRITTEN: &str = "souk_gateway_usage_written_total";
+const USAGE_WRITE_FAILURES: &str = "souk_gateway_usage_write_failures_total";
+const USAGE_SET_ASIDE: &str = "souk_gateway_usage_set_aside_total";
+const USAGE_UNWRITTEN: &str = "souk_gateway_usage_unwritten_requests";
+const LIMITS_HOLDING: &str = "souk_gateway_limits_holding_requests";
+const JOURNAL_BYTES: &str = "souk_gateway_journal_bytes";
+const JOURNAL_CORRUPT: &str = "souk_gateway_journal_corrupt_lines_total";
 const QUEUED_JOBS: &str = "souk_queue_queued_jobs";
 const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
@@ -39,6 +49,16 @@ pub fn describe() {
         SETTLED_TOKENS,
         "Tokens of settled jobs: of their prompts, cached among these, computed, delivered."
     );
+    describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of a request in each stage of its way, by stage.");
+    describe_counter!(LIMITS_REFUSED, "Requests that a limit refused, by the broadest spent one's policy and level.");
+    describe_counter!(LIMITS_SHADOWED, "Limits in shadow mode that would have refused, by policy and level.");
+    describe_counter!(USAGE_WRITTEN, "Requests whose rows of usage were written.");
+    describe_counter!(USAGE_WRITE_FAILURES, "Batches of usage that could not be written and are tried again.");
+    describe_counter!(USAGE_SET_ASIDE, "Requests whose usage the database refuses, set aside in the journal's folder.");
+    describe_gauge!(USAGE_UNWRITTEN, "Settled requests whose rows are not written yet.");
+    describe_gauge!(LIMITS_HOLDING, "Requests that hold something of their limits, settled ones included.");
+    describe_gauge!(JOURNAL_BYTES, "Bytes of the journal of usage.");
+    describe_counter!(JOURNAL_CORRUPT, "Lines of the journal that a start found corrupt and skipped.");
     describe_gauge!(QUEUED_JOBS, "Jobs that wait for a node, by base model.");
     describe_gauge!(RUNNING_JOBS, "Jobs that a node runs, by base model.");
     describe_gauge!(DEAD_LETTERS, "Jobs that were given up, by base model.");
@@ -73,6 +93,67 @@ pub(crate) fn settled(record: &JobRecord) {
     tokens("cached", record.usage.cached_tokens);
     tokens("computed", record.usage.completion_tokens);
     tokens("delivered", record.delivered_tokens);
+}
+
+/// A part of a request's way through the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    /// What the model means for the caller, and what binds it.
+    Authorise,
+    /// A place among the requests under way.
+    Admit,
+    /// Template and tokens.
+    Prepare,
+    /// All levels of limits, and the journal.
+    Reserve,
+    /// From its last job's settlement to the writer.
+    Settle,
+}
+
+/// How long a stage took.
+pub(crate) fn stage(stage: Stage, took: Duration) {
+    let name = match stage {
+        Stage::Authorise => "authorise",
+        Stage::Admit => "admit",
+        Stage::Prepare => "prepare",
+        Stage::Reserve => "reserve",
+        Stage::Settle => "settle",
+    };
+    histogram!(STAGE_SECONDS, "stage" => name).record(took);
+}
+
+/// A limit refused a request.
+pub(crate) fn limit_refused(subject: &Subject, policy: Policy) {
+    counter!(LIMITS_REFUSED, "policy" => policy.as_str(), "level" => subject.level()).increment(1);
+}
+
+/// A limit in shadow mode would have refused one.
+pub(crate) fn limit_shadowed(subject: &Subject, policy: Policy) {
+    counter!(LIMITS_SHADOWED, "policy" => policy.as_str(), "level" => subject.level()).increment(1);
+}
+
+/// So many requests were written.
+pub(crate) fn usage_written(num_requests: usize) {
+    counter!(USAGE_WRITTEN).increment(num_requests as u64);
+}
+
+pub(crate) fn usage_write_failed() {
+    counter!(USAGE_WRITE_FAILURES).increment(1);
+}
+
+pub(crate) fn usage_set_aside() {
+    counter!(USAGE_SET_ASIDE).increment(1);
+}
+
+pub(crate) fn corrupt_lines(num_lines: usize) {
+    counter!(JOURNAL_CORRUPT).increment(num_lines as u64);
+}
+
+/// What is held and not written yet.
+pub(crate) fn usage(num_unwritten: usize, num_holding: usize, journal_bytes: u64) {
+    gauge!(USAGE_UNWRITTEN).set(num_unwritten as f64);
+    gauge!(LIMITS_HOLDING).set(num_holding as f64);
+    gauge!(JOURNAL_BYTES).set(journal_bytes as f64);
 }
 
 /// The queue of one base model as it is now.

@@ -18,7 +18,7 @@ use crate::request_id::X_REQUEST_ID;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// What a page may read of an answer's headers, beside what every page may.
-const EXPOSED: [HeaderName; 12] = [
+const EXPOSED: [HeaderName; 16] = [
     X_REQUEST_ID,
     IDEMPOTENCY_REPLAYED,
     HeaderName::from_static("link"),
@@ -31,6 +31,10 @@ const EXPOSED: [HeaderName; 12] = [
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-souk-limits-shadowed"),
+    HeaderName::from_static("x-souk-first-request"),
 ];
 
 /// The section `[cors]` of the settings.

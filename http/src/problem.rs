@@ -11,6 +11,9 @@ use utoipa::ToSchema;
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Seconds after which what is short now may be there.
+const SOON_S: u64 = 5;
+
 /// An error, as RFC 9457 writes it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -27,6 +30,15 @@ pub struct Problem {
     detail: String,
     /// Each thing that is wrong, where there can be several. Empty otherwise.
     errors: Vec<ProblemItem>,
+    /// The limits that are used up, by name; there where the cause is that one is.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
+    violated_policies: Vec<&'static str>,
+    /// The broadest level that has no more: `tenant`, `team`, `member` or `key`; there with the former.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'static str>,
+    /// Seconds after which it is worth trying again, where that is known.
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
 }
 
 /// One of several things that are wrong with a request.
@@ -51,6 +63,9 @@ impl Problem {
             code: code.to_owned(),
             detail: detail.into(),
             errors: Vec::new(),
+            violated_policies: Vec::new(),
+            level: None,
+            retry_after_s: None,
         }
     }
 
@@ -58,6 +73,12 @@ impl Problem {
     #[must_use]
     pub fn with_items(self, items: impl IntoIterator<Item = ProblemItem>) -> Self {
         Self { errors: items.into_iter().collect(), ..self }
+    }
+
+    /// The same of a limit that is used up: which, at which level, and the seconds until there is more.
+    #[must_use]
+    pub fn of_limit(self, policy: &'static str, level: &'static str, retry_after_s: u64) -> Self {
+        Self { violated_policies: vec![policy], level: Some(level), retry_after_s: Some(retry_after_s), ..self }
     }
 }
 
@@ -72,7 +93,8 @@ impl IntoResponse for Problem {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"souk\""));
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                let seconds = self.retry_after_s.unwrap_or(SOON_S);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

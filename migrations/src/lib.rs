@@ -37,6 +37,8 @@ mod m20261129_000040_services;
 mod m20261129_000050_direct_uploads;
 mod m20261129_000051_scopes_of_claims;
 mod m20261129_000052_store_ids;
+mod m20261129_000060_usage;
+mod m20261129_000070_limits;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
 pub use sea_orm_migration::MigratorTrait;
@@ -93,6 +95,8 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000050_direct_uploads::Migration)),
         (Kind::Expand, Box::new(m20261129_000051_scopes_of_claims::Migration)),
         (Kind::Expand, Box::new(m20261129_000052_store_ids::Migration)),
+        (Kind::Expand, Box::new(m20261129_000070_limits::Migration)),
+        (Kind::Expand, Box::new(m20261129_000060_usage::Migration)),
     ]
 }
 

@@ -29,6 +29,9 @@ pub enum Scope {
     /// Read who changed what in the tenant.
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// Read what the tenant used, and what it was charged.
+    #[serde(rename = "usage:read")]
+    UsageRead,
     /// Manage the tenant itself: members, the policy of its keys, webhooks, export.
     #[serde(rename = "tenant:manage")]
     TenantManage,
@@ -43,19 +46,20 @@ pub type Scopes = BTreeSet<Scope>;
 /// A text that is not a scope.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "unknown scope `{0}`; scopes are inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin"
+    "unknown scope `{0}`; scopes are inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, usage:read, tenant:manage, admin"
 )]
 pub struct UnknownScope(pub String);
 
 impl Scope {
     /// All scopes, in the order of their rights.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Inference,
         Self::AdaptersRead,
         Self::AdaptersWrite,
         Self::KeysManage,
         Self::AccessDecide,
         Self::AuditRead,
+        Self::UsageRead,
         Self::TenantManage,
         Self::Admin,
     ];
@@ -70,6 +74,7 @@ impl Scope {
             Self::KeysManage => "keys:manage",
             Self::AccessDecide => "access:decide",
             Self::AuditRead => "audit:read",
+            Self::UsageRead => "usage:read",
             Self::TenantManage => "tenant:manage",
             Self::Admin => "admin",
         }

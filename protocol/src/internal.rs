@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, ResolveError,
-    RequestRecord, ResolvedAdapter, Scope, TenantId, Total, TotalKey,
+    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, RequestRecord, ResolveError,
+    ResolvedAdapter, Scope, TenantId, Total, TotalKey,
 };
 
 /// Where all of these routes are.
@@ -158,7 +158,7 @@ pub struct GetModel {
     pub name: AdapterName,
 }
 
-/// `POST …/limits`: what binds this caller? The answer is a [`LimitTree`](crate::LimitTree).
+/// `POST …/limits`: what binds this caller? The answer is a [`LimitTree`](crate::LimitTree), or null where it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetLimits {
     /// Who asks.
@@ -175,10 +175,16 @@ pub struct WriteUsage {
 /// Most requests in one [`WriteUsage`].
 pub const MAX_WRITTEN: usize = 500;
 
+/// Most bytes of one [`WriteUsage`]; a job has about 500.
+pub const MAX_WRITTEN_BYTES: usize = 32 << 20;
+
+/// Most sums in one [`GetTotals`]: their names fill less than a body may have.
+pub const MAX_TOTALS: usize = 200;
+
 /// `POST …/usage/totals`: what do the rows of these sum up to? The answer is [`Totals`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetTotals {
-    /// Which sums.
+    /// Which sums, at most [`MAX_TOTALS`].
     pub keys: Vec<TotalKey>,
 }
 

@@ -253,9 +253,15 @@ impl LimitTree {
     /// A tree that limits nothing, for a caller who is known by its tenant and key alone.
     #[must_use]
     pub fn unlimited(tenant: &TenantId, key: &KeyId) -> Self {
+        Self::without_limits([Subject::Tenant(tenant.clone()), Subject::Key(key.clone())])
+    }
+
+    /// A tree that limits nothing, with these levels.
+    #[must_use]
+    pub fn without_limits(subjects: impl IntoIterator<Item = Subject>) -> Self {
         let none = |subject| LevelLimits { subject, limits: BTreeMap::new() };
         Self {
-            levels: vec![none(Subject::Tenant(tenant.clone())), none(Subject::Key(key.clone()))],
+            levels: subjects.into_iter().map(none).collect(),
             gate_weight: 1,
             output_ceiling: None,
             keeps_answers: false,
@@ -442,7 +448,9 @@ mod tests {
         assert_eq!(PeriodKey::month(at + 1).to_string(), "2026-12");
         assert_eq!(PeriodKey::of(Policy::RequestsPerMinute, at), None);
         assert_eq!(PeriodKey::of(Policy::TokensPerMonth, at), Some(PeriodKey::month(at)));
-        for text in ["2026-13", "2026-11-31", "2026-02-29", "+2026-01", "2026-1", " 2026-01", "2026", "", "2026-01-01-01"] {
+        for text in
+            ["2026-13", "2026-11-31", "2026-02-29", "+2026-01", "2026-1", " 2026-01", "2026", "", "2026-01-01-01"]
+        {
             assert!(text.parse::<PeriodKey>().is_err(), "{text}");
         }
         assert_eq!("2028-02-29".parse::<PeriodKey>().unwrap().to_string(), "2028-02-29");

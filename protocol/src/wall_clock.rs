@@ -19,3 +19,9 @@ pub fn now() -> SystemTime {
 pub fn since_epoch() -> Duration {
     now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// The same in whole milliseconds.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+}

@@ -9,16 +9,16 @@ use sha2::{Digest as _, Sha256};
 use souk_gateway::{AuthError, Catalog, ModelEntry, ModelPage};
 use souk_http::token::is_token;
 use souk_protocol::internal::{
-    Authenticate, Authenticated, Caller, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
+    Authenticate, Authenticated, Caller, GetLimits, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
     TemplateFound,
 };
-use souk_protocol::{AdapterName, AdapterRef, KeyId, Principal, ResolveError, ResolvedAdapter, TenantId};
+use souk_protocol::{AdapterName, AdapterRef, KeyId, LimitTree, Principal, ResolveError, ResolvedAdapter, TenantId};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::hearing::{Heard, Withdrawn, listen};
 use crate::metrics;
-use crate::registries::{ANSWER_TIME, AskError, Registries};
+use crate::registries::{ANSWER_TIME, Answered, AskError, Registries};
 use crate::rights::{Holder, Rights};
 use crate::settings::{Settings, SettingsError};
 use crate::token_keys::{Doubt, TokenKeys};
@@ -49,6 +49,8 @@ pub struct HttpCatalog {
     salt: [u8; 32],
     /// Versions by who asks, with which key, and what they wrote.
     adapters: Rights<(TenantId, KeyId, AdapterRef), Resolved>,
+    /// What binds whom; `None` for whoever is gone.
+    limits: Rights<(TenantId, KeyId), Option<Arc<LimitTree>>>,
     _listening: AbortOnDropHandle<()>,
 }
 
@@ -72,6 +74,7 @@ impl HttpCatalog {
             callers: Rights::new(settings.stale),
             salt: rand::rng().random(),
             adapters: Rights::new(settings.stale),
+            limits: Rights::new(settings.stale),
             _listening: AbortOnDropHandle::new(listening),
         };
         Ok((catalog, withdrawn))
@@ -184,6 +187,19 @@ impl Catalog for HttpCatalog {
         let question = GetModel { caller: Caller::from(principal), name: name.clone() };
         let found = self.registries.ask::<Option<Model>>("model", &question, ANSWER_TIME).await;
         found.map_err(unavailable)?.answer.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
+    }
+
+    async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
+        let question = GetLimits { caller: Caller::from(principal) };
+        let ask = || async {
+            let answered = self.registries.ask::<Option<LimitTree>>("limits", &question, ANSWER_TIME).await?;
+            Ok(Answered { answer: answered.answer.map(Arc::new), asked_at: answered.asked_at })
+        };
+        let tenant = || Some(principal.tenant.clone());
+        let key = (principal.tenant.clone(), principal.key.clone());
+        let answer = self.limits.get(&self.heard, key, tenant(), |_| tenant(), ask).await;
+        let answer = answer.map_err(|error| AuthError::Unavailable(error.into()))?;
+        Option::clone(&*answer).ok_or(AuthError::Invalid)
     }
 
     fn lost_for(&self) -> Option<Duration> {

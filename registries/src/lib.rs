@@ -1,5 +1,5 @@
 //! What a gateway that runs apart knows of the installation's registries: it asks them over HTTP who calls and what names
-//! mean ([`HttpCatalog`]), fetches files from them ([`Registries::open`]), and hears what they withdraw.
+//! mean ([`HttpCatalog`]), has them write what was used ([`HttpUsage`]), fetches files from them ([`Registries::open`]), and hears what they withdraw.
 //!
 //! It knows several and turns to the next when one fails. What they say of rights is believed for less than a second, then
 //! asked again; when none answers, what was known is believed for some seconds more ([`Settings::stale`]), but never of what
@@ -17,6 +17,7 @@ mod lines;
 mod files;
 mod registries;
 mod service_token;
+mod usage;
 
 pub mod metrics;
 
@@ -25,3 +26,4 @@ pub use files::FileReader;
 pub use hearing::Withdrawn;
 pub use registries::{AskError, Registries};
 pub use settings::{KeySource, Settings, SettingsError};
+pub use usage::HttpUsage;

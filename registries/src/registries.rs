@@ -1,5 +1,5 @@
-//! The registries of the installation as they are asked: one after the other until one answers. All questions are reads, so
-//! each may be asked twice. Who cannot be reached is left alone for a little while.
+//! The registries of the installation as they are asked: one after the other until one answers. All questions are reads,
+//! or writes that count once however often they are asked, so each may be asked twice. Who cannot be reached is left alone for a little while.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,6 +146,28 @@ impl Registries {
             let response = self.send(number, path, request).await?;
             let answer = response.json().await.map_err(|error| Failure::of(&error))?;
             Ok(Answered { answer, asked_at })
+        })
+        .await
+    }
+
+    /// The same for what a registry may refuse for good, whoever is asked: then it is what that says of it.
+    pub(crate) async fn tell<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &(impl Serialize + Sync),
+        patience: Duration,
+    ) -> Result<Result<A, String>, AskError> {
+        let body = Bytes::from(serde_json::to_vec(question).expect("questions are JSON"));
+        let (path, body) = (&format!("{PREFIX}/{path}"), &body);
+        self.first_of(move |number| async move {
+            let request = |http: &Client, url| {
+                http.post(url).header(CONTENT_TYPE, "application/json").body(body.clone()).timeout(patience)
+            };
+            match self.send(number, path, request).await {
+                Ok(response) => response.json().await.map(Ok).map_err(|error| Failure::of(&error)),
+                Err(Failure::Refuses(StatusCode::BAD_REQUEST, told)) => Ok(Err(told)),
+                Err(failure) => Err(failure),
+            }
         })
         .await
     }

@@ -71,6 +71,7 @@ pub(crate) async fn insert_admin_key(
         models: None,
         expires_at_ms: None,
         made_by: None,
+        team: None,
     };
     let (row, key) = insert_key(transaction, authenticator, new).await?;
     let act = Act { tenant_id: &tenant.id, action, subject: &row.id, details: json!({ "scopes": row.scopes }) };

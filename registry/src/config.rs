@@ -10,6 +10,7 @@ use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
+use crate::limits::LimitSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
 use crate::sign_in::SignInSettings;
@@ -30,6 +31,8 @@ pub struct RegistryConfig {
     pub objects: ObjectSettings,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// What tenants may use that have no limits of their own.
+    pub limits: LimitSettings,
     /// Where browsers reach the installation; `None` where the settings do not say so.
     pub public_url: Option<PublicUrl>,
 }
@@ -71,6 +74,8 @@ pub struct RegistrySettings {
     pub max_tags_per_adapter: usize,
     /// Members of a tenant, with those who have an open invitation.
     pub max_members_per_tenant: usize,
+    /// Teams of a tenant.
+    pub max_teams_per_tenant: usize,
     /// Whether people come in and make tenants by themselves.
     pub self_service: bool,
     /// Tenants of which a person may be an owner before they can make no further one by themselves.
@@ -119,6 +124,9 @@ pub struct RegistrySettings {
     /// How long events and their deliveries are kept.
     #[serde(rename = "events_kept_days", deserialize_with = "days")]
     pub events_kept: Duration,
+    /// How long the rows of requests and jobs are kept. The sums of their days stay.
+    #[serde(rename = "usage_over_kept_days", deserialize_with = "days")]
+    pub usage_kept: Duration,
     /// How webhooks are delivered.
     pub webhooks: WebhookSettings,
     /// Which database, and how it is reached.
@@ -134,6 +142,7 @@ impl RegistryConfig {
             settings: RegistrySettings::default(),
             objects: ObjectSettings::default(),
             sign_in: SignInSettings::default(),
+            limits: LimitSettings::default(),
             public_url: None,
         }
     }
@@ -176,6 +185,7 @@ impl RegistrySettings {
         checks.within("registry.max_versions_per_adapter", self.max_versions_per_adapter, 1..=10_000);
         checks.within("registry.max_tags_per_adapter", self.max_tags_per_adapter, 1..=10_000);
         checks.within("registry.max_members_per_tenant", self.max_members_per_tenant, 1..=1_000_000);
+        checks.within("registry.max_teams_per_tenant", self.max_teams_per_tenant, 1..=10_000);
         checks.within("registry.max_tenants_per_person", self.max_tenants_per_person, 1..=10_000);
         checks.within("registry.upload_idle_timeout_s", self.upload_idle_timeout.as_secs(), 1..=3600);
         // Addresses are signed for a week at most.
@@ -200,6 +210,8 @@ impl RegistrySettings {
         let audit_days = self.audit_kept.map_or(0, |kept| kept.as_secs() / DAY_S);
         checks.within("registry.audit_kept_days", audit_days, 0..=36_500);
         checks.within("registry.events_kept_days", self.events_kept.as_secs() / DAY_S, 1..=3650);
+        // A month can be looked at row by row when it is over.
+        checks.within("registry.usage_over_kept_days", self.usage_kept.as_secs() / DAY_S, 40..=36_500);
         let (retry_s, kept_s) = (self.webhooks.retry_for.as_secs(), self.events_kept.as_secs());
         checks.no_more_than("registry.webhooks.retry_for_s", retry_s, "registry.events_kept_days in seconds", kept_s);
         self.webhooks.check(checks);

@@ -9,6 +9,7 @@ use std::io;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 use souk_protocol::Scope;
 use souk_protocol::gate::Refusal;
+use souk_protocol::limits::Policy;
 use souk_protocol::peft::ProblemCode;
 use time::OffsetDateTime;
 
@@ -117,6 +118,38 @@ pub enum RegistryError {
         limit: String,
         /// What was asked for.
         given: String,
+    },
+    /// A limit that would say nothing, since one above binds first.
+    #[error(
+        "`{policy}` of this {level} cannot be {given}, since its {above} has {limit}; set no more than that, or let the {above} have more first"
+    )]
+    BeyondLevelAbove {
+        /// What is limited.
+        policy: Policy,
+        /// The level that it was to be set at.
+        level: &'static str,
+        /// What was asked for.
+        given: u64,
+        /// The broadest level above that has less.
+        above: &'static str,
+        /// What that has.
+        limit: u64,
+    },
+    /// A limit is used up.
+    #[error("`{policy}` of this {level} is {limit}, and {used} are used; there is more from {again_at} on")]
+    LimitReached {
+        /// What is limited.
+        policy: Policy,
+        /// The broadest level that has no more.
+        level: &'static str,
+        /// Most in its period.
+        limit: u64,
+        /// What is used of it.
+        used: u64,
+        /// When the period is over.
+        again_at: OffsetDateTime,
+        /// Seconds until then.
+        retry_after_s: u64,
     },
     /// Ending the keys that break a policy would end the caller's own.
     #[error(

@@ -28,6 +28,7 @@ mod admin_key;
 mod catalog;
 mod check;
 mod keys;
+mod limits;
 mod offline;
 mod people;
 mod publishing;
@@ -38,8 +39,10 @@ mod services;
 mod sessions;
 mod sign_in;
 mod tags;
+mod teams;
 mod tenants;
 mod tokens;
+mod usage;
 mod versions;
 mod webhooks;
 
@@ -79,6 +82,7 @@ pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;
+pub use limits::LimitSettings;
 pub use objects::{
     Addressing, Begun, BlobReader, DirectPart, DirectUploads, FolderStore, ObjectSettings, ObjectStore,
     OpenObjectsError, PartAddress, Place, S3Failure, S3Store, StagedBlob, StoredBlob, Trouble,
@@ -93,5 +97,6 @@ pub use secrets::{SecretError, SecretSource};
 pub use sign_in::{HostLinkError, ProviderSettings, SignInSettings, sign_in_link_on_host};
 pub use souk_migrations::{Kind as MigrationKind, State as Migration};
 pub use tokens::TokenKey;
+pub use usage::{DifferentSum, UsageCheck, check_usage};
 pub use webhooks::WebhookSettings;
 pub use withdrawals::{WithdrawalListener, Withdrawn};

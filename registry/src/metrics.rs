@@ -2,6 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use souk_protocol::gate::Cause;
+use souk_protocol::limits::{Mode, Policy};
 
 const UPLOADS: &str = "souk_registry_uploads_total";
 const RUNNING: &str = "souk_registry_uploads_running";
@@ -10,6 +11,7 @@ const MISSING: &str = "souk_registry_missing_objects";
 const UNDER_WAY: &str = "souk_registry_requests_under_way";
 const REFUSED: &str = "souk_registry_refused_total";
 const WEBHOOKS: &str = "souk_registry_webhook_tries_total";
+const LIMITS: &str = "souk_registry_limits_reached_total";
 const ORPHANS: &str = "souk_registry_orphaned_objects_total";
 
 /// Describes every metric of the registry to the installed recorder.
@@ -32,12 +34,17 @@ pub fn describe() {
         COLLECTED,
         Unit::Count,
         "What the collector ended or removed because nobody works on it any more or it is kept no longer, by what: upload, \
-         claim, staged, blob, orphan, event, audit_entry, tenant"
+         claim, staged, blob, orphan, event, audit_entry, usage, tenant"
     );
     describe_counter!(
         WEBHOOKS,
         Unit::Count,
         "Tries of deliveries to webhooks, by what came of them: delivered, or why they failed (docs/webhooks.md)"
+    );
+    describe_counter!(
+        LIMITS,
+        Unit::Count,
+        "Versions that a limit had no more for, by policy, level and mode: enforce (it was refused), shadow (it was let in)"
     );
     describe_counter!(
         ORPHANS,
@@ -95,6 +102,12 @@ impl Drop for UploadRuns {
 /// Counts what the collector did.
 pub(crate) fn collected(what: &'static str, number: usize) {
     counter!(COLLECTED, "what" => what).increment(number as u64);
+}
+
+/// Counts what a limit has refused, or would have in shadow mode.
+pub(crate) fn limit_reached(policy: Policy, level: &'static str, mode: Mode) {
+    let mode = if mode == Mode::Shadow { "shadow" } else { "enforce" };
+    counter!(LIMITS, "policy" => policy.as_str(), "level" => level, "mode" => mode).increment(1);
 }
 
 /// Counts a try of a delivery.

@@ -2,7 +2,9 @@
 //! by route, [docs/publish.md](../../docs/publish.md#who-may-do-what) shows it, and tests hold all of them, and every
 //! cell of routes × callers, to it.
 
-use souk_protocol::Scope::{AccessDecide, AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage};
+use souk_protocol::Scope::{
+    AccessDecide, AdaptersRead, AdaptersWrite, Admin, AuditRead, KeysManage, TenantManage, UsageRead,
+};
 use souk_protocol::{Principal, Scope};
 
 use crate::error::RegistryError;
@@ -38,6 +40,11 @@ pub enum Action {
     RevokeInvitation,
     AcceptInvitation,
     ErasePerson,
+    CreateTeam,
+    ListTeams,
+    DeleteTeam,
+    AddTeamMember,
+    RemoveTeamMember,
     CreateKey,
     ListKeys,
     RevokeKey,
@@ -45,6 +52,11 @@ pub enum Action {
     ReportLeakedKeys,
     GetPolicy,
     SetPolicy,
+    ListLimits,
+    GetLimits,
+    SetLimits,
+    SetAnswers,
+    SetTenantLimits,
     CreateAdapter,
     ListAdapters,
     GetAdapter,
@@ -67,6 +79,10 @@ pub enum Action {
     ListAudit,
     ExportAudit,
     ListAuditHeads,
+    GetUsage,
+    ListUsageRequests,
+    GetUsageRequest,
+    ExportUsage,
     CreateWebhook,
     ListWebhooks,
     GetWebhook,
@@ -109,7 +125,7 @@ pub enum Reach {
     Person,
     /// The keys of the caller's tenant that are not admin keys; with the scope `admin` every key.
     Keys,
-    /// The caller's tenant itself: its members, its chain of audit entries, its webhooks. With the scope `admin` every tenant.
+    /// The caller's tenant itself: its members, its chain of audit entries, what it used, its webhooks. With the scope `admin` every tenant.
     Tenant,
     /// The keys that the caller, a person, has in its tenant. No row has it: it is what is left of [`Reach::Keys`] without
     /// the scope.
@@ -163,7 +179,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 85] = [
+pub const RULES: [Rule; 99] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -191,6 +207,17 @@ pub const RULES: [Rule; 85] = [
     rule(Action::RevokeInvitation, "DELETE", "/invitations/{invitation}", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::AcceptInvitation, "POST", "/invitations/accept", Needs::Session, Reach::Person),
     rule(Action::ErasePerson, "DELETE", "/persons/{person}", Needs::Scope(Admin), Reach::Installation),
+    rule(Action::CreateTeam, "POST", "/teams", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ListTeams, "GET", "/teams", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::DeleteTeam, "DELETE", "/teams/{team}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::AddTeamMember, "PUT", "/teams/{team}/members/{person}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(
+        Action::RemoveTeamMember,
+        "DELETE",
+        "/teams/{team}/members/{person}",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
     rule(Action::CreateKey, "POST", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
     rule(Action::ListKeys, "GET", "/keys", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
     rule(Action::RevokeKey, "DELETE", "/keys/{id}", Needs::ScopeOrOwn(KeysManage), Reach::Keys),
@@ -198,6 +225,11 @@ pub const RULES: [Rule; 85] = [
     rule(Action::ReportLeakedKeys, "POST", "/keys/revoke", Needs::Nothing, Reach::Shown),
     rule(Action::GetPolicy, "GET", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::SetPolicy, "PUT", "/policy", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ListLimits, "GET", "/limits", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::GetLimits, "GET", "/limits/{level}/{subject}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetLimits, "PATCH", "/limits/{level}/{subject}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetAnswers, "PATCH", "/limits/answers", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetTenantLimits, "PATCH", "/tenants/{tenant}/limits", Needs::Scope(Admin), Reach::Installation),
     rule(Action::CreateAdapter, "POST", "/adapters", Needs::Scope(AdaptersWrite), Reach::Own),
     rule(Action::ListAdapters, "GET", "/adapters", Needs::Scope(AdaptersRead), Reach::Visible),
     rule(Action::GetAdapter, "GET", "/adapters/{owner}/{name}", Needs::Scope(AdaptersRead), Reach::Visible),
@@ -280,6 +312,10 @@ pub const RULES: [Rule; 85] = [
     rule(Action::ListAudit, "GET", "/audit", Needs::Scope(AuditRead), Reach::Tenant),
     rule(Action::ExportAudit, "GET", "/audit/export", Needs::Scope(AuditRead), Reach::Tenant),
     rule(Action::ListAuditHeads, "GET", "/audit/heads", Needs::Scope(AuditRead), Reach::Tenant),
+    rule(Action::GetUsage, "GET", "/usage", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::ListUsageRequests, "GET", "/usage/requests", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::GetUsageRequest, "GET", "/usage/{used_request}", Needs::Scope(UsageRead), Reach::Tenant),
+    rule(Action::ExportUsage, "GET", "/usage/export", Needs::Scope(UsageRead), Reach::Tenant),
     rule(Action::CreateWebhook, "POST", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::ListWebhooks, "GET", "/webhooks", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::GetWebhook, "GET", "/webhooks/{webhook}", Needs::Scope(TenantManage), Reach::Tenant),

@@ -15,7 +15,8 @@ pub(crate) struct CheckArgs {
     /// Read every object and compare its bytes with its digest.
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Put damaged objects aside, and note those that nothing refers to for the collector. Removes nothing.
+    /// Put damaged objects aside, note those that nothing refers to for the collector, and make sums of usage what their rows
+    /// say. Removes nothing.
     #[arg(long)]
     pub(crate) repair: bool,
     /// Print JSON.

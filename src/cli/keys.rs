@@ -14,7 +14,7 @@ pub(crate) enum KeysCommand {
         server: ServerArgs,
         /// What the key is for.
         name: String,
-        /// What the key may do: inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin.
+        /// What the key may do: inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, usage:read, tenant:manage, admin.
         #[arg(long = "scope", value_name = "SCOPE", default_values = ["inference", "adapters:read"])]
         scopes: Vec<String>,
         /// A model that the key may call: owner/name, with @version or :tag, owner/* or a base model; give the flag once for

@@ -11,12 +11,12 @@ pub(crate) enum MembersCommand {
     /// List the members of your tenant.
     List {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
     },
     /// Ask somebody to become a member, and print the link for them, once. No mail is sent.
     Invite {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
         /// Whom to ask.
         email: String,
         /// What they become: owner, publisher, developer, billing or viewer.
@@ -26,19 +26,19 @@ pub(crate) enum MembersCommand {
     /// List the invitations of your tenant, with what has become of them.
     Invitations {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
     },
     /// Take an invitation back: its link is worth nothing from then on.
     Uninvite {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
         /// The invitation's id, as listed.
         invitation: String,
     },
     /// Give a member another role.
     Role {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
         /// The person's id, as listed.
         person: String,
         /// owner, publisher, developer, billing or viewer.
@@ -47,14 +47,14 @@ pub(crate) enum MembersCommand {
     /// Remove a member. Sessions and own keys end with it; keys of services stay.
     Remove {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
         /// The person's id, as listed.
         person: String,
     },
     /// Make a link that signs a member in, once, and print it.
     Link {
         #[command(flatten)]
-        of: MembersOf,
+        of: OfTenant,
         /// The person's id, as listed; with --host also an e-mail address.
         person: String,
         /// Make it on the server's own host: needs no key, but the data folder, and signs in for all of the person's tenants.
@@ -69,9 +69,9 @@ pub(crate) enum MembersCommand {
     },
 }
 
-/// Whose members, and how to print.
+/// Of which tenant, and how to print.
 #[derive(Debug, Args)]
-pub(crate) struct MembersOf {
+pub(crate) struct OfTenant {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// The tenant, by name (admin only). Default: your own.

@@ -1,9 +1,10 @@
-//! `souk check`: compares the database with the object store, on the server's own host.
+//! `souk check`: compares the database with the object store, and the sums of usage with their rows, on the server's own host.
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use souk_registry::{CheckOptions, CheckReport, FoundBlob, check_objects};
+use serde::Serialize;
+use souk_registry::{CheckOptions, CheckReport, DifferentSum, FoundBlob, UsageCheck, check_objects, check_usage};
 
 use crate::cli::CheckArgs;
 use crate::config::Config;
@@ -18,12 +19,45 @@ pub(crate) async fn run(config: &Config, arguments: CheckArgs) -> anyhow::Result
     let registry = config.registry(data_dir);
     let options = CheckOptions { deep: arguments.deep, repair: arguments.repair };
     let report = check_objects(&registry, options).await.context("database and objects cannot be compared")?;
+    let usage = check_usage(&registry, arguments.repair).await.context("sums of usage cannot be compared with rows")?;
+    let is_clean = report.is_clean() && usage.is_clean();
     if arguments.json {
-        terminal::line(&serde_json::to_string_pretty(&report)?)?;
+        terminal::line(&serde_json::to_string_pretty(&Both { objects: report, usage })?)?;
     } else {
         show(&report, options)?;
+        show_usage(&usage, options)?;
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Both {
+    #[serde(flatten)]
+    objects: CheckReport,
+    usage: UsageCheck,
+}
+
+fn show_usage(found: &UsageCheck, options: CheckOptions) -> anyhow::Result<()> {
+    let row = |sum: &DifferentSum| {
+        let DifferentSum { tenant, period, of, sum, kept, counted } = sum.clone();
+        vec![tenant, period, of, sum, kept.to_string(), counted.to_string()]
+    };
+    if !found.different.is_empty() {
+        let rows: Vec<_> = found.different.iter().map(row).collect();
+        terminal::table(&["TENANT", "PERIOD", "OF", "SUM", "KEPT", "COUNTED"], &rows)?;
+    }
+    terminal::note(&format!(
+        "{} rows of usage on {} days counted, {} days whose rows are kept no longer: {} different sums",
+        found.num_rows,
+        found.num_days,
+        found.num_closed_days,
+        found.different.len()
+    ));
+    if options.repair {
+        terminal::note(&format!("{} sums put right", found.num_repaired));
+    }
+    Ok(())
 }
 
 fn show(report: &CheckReport, options: CheckOptions) -> anyhow::Result<()> {

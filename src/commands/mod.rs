@@ -8,6 +8,7 @@ mod check;
 mod download;
 mod gateway;
 mod keys;
+mod limits;
 mod list;
 mod login;
 mod members;
@@ -20,6 +21,7 @@ mod serve;
 mod services;
 mod tenant_data;
 mod tenants;
+mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,6 +48,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
         Command::Members(command) => small_runtime()?.block_on(members::run(&config, command)),
+        Command::Limits(command) => small_runtime()?.block_on(limits::run(command)),
+        Command::Usage(arguments) => small_runtime()?.block_on(usage::run(arguments)),
         Command::Login(arguments) => small_runtime()?.block_on(login::log_in(arguments)),
         Command::Logout { server } => small_runtime()?.block_on(login::log_out(server)),
         Command::Whoami { server, json } => small_runtime()?.block_on(login::who_am_i(server, json)),

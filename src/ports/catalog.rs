@@ -1,8 +1,10 @@
 //! The gateway's view of keys and adapters when the registry is in the same process: function calls.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use souk_gateway::{AuthError, Catalog, ModelEntry, ModelPage};
-use souk_protocol::{AdapterName, AdapterRef, Principal, ResolveError, ResolvedAdapter};
+use souk_protocol::{AdapterName, AdapterRef, LimitTree, Principal, ResolveError, ResolvedAdapter};
 use souk_registry::{ListedModel, ListedModels, Registry, WarmCatalog, public_adapters_after};
 
 /// Asks a registry in the same process. Who calls and what they mean is kept for a moment, and until something changes.
@@ -46,6 +48,10 @@ impl Catalog for InProcessCatalog {
         let model = self.registry.listed_model(principal, name).await;
         let model = model.map_err(|error| ResolveError::Unavailable(error.into()))?;
         model.as_ref().map(entry).ok_or_else(|| ResolveError::NotFound(name.to_string()))
+    }
+
+    async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
+        self.warm.limits(principal).await.map_err(AuthError::Unavailable)?.ok_or(AuthError::Invalid)
     }
 }
 

@@ -4,4 +4,5 @@ pub(crate) mod adapter_files;
 pub(crate) mod catalog;
 pub(crate) mod known_take_downs;
 pub(crate) mod pins;
+pub(crate) mod usage_store;
 pub(crate) mod withdrawals;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_gateway::Gateway;
+use souk_gateway::{Accounting, Gateway};
 use souk_http::Exporter;
 use souk_http::draining::Draining;
 use souk_http::public_url::PublicUrl;
@@ -23,9 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::node::RunningNode;
 use super::signals::Signals;
-use super::{LAST_WORDS, gateway, listening, node, registry, routes};
+use super::{LAST_WORDS, accounting, gateway, listening, node, registry, routes};
 use crate::config::{Config, Role};
 use crate::ports::catalog::InProcessCatalog;
+use crate::ports::usage_store::InProcessUsage;
 use crate::ports::{adapter_files, known_take_downs, pins, withdrawals};
 use crate::telemetry;
 
@@ -41,7 +42,8 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let base = node::load_base(&config).await?;
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
-    let services = Services::start(&config, registry, base, metrics)?;
+    let accounting = accounting::open(&config, Arc::new(InProcessUsage::new(registry.clone()))).await?;
+    let services = Services::start(&config, registry, accounting, base, metrics)?;
     known_take_downs::order(&services.registry, &services.gateway).await;
 
     let signals = Signals::listen()?;
@@ -65,6 +67,7 @@ fn serve_browsers(settings: &ServerSettings, registry: &Registry, listening: &[L
 /// Everything that runs.
 struct Services {
     gateway: Gateway,
+    accounting: Accounting,
     registry: Registry,
     node: Node,
     /// Whether all of it stops.
@@ -74,7 +77,13 @@ struct Services {
 }
 
 impl Services {
-    fn start(config: &Config, registry: Registry, base: LoadedBase, metrics: Exporter) -> anyhow::Result<Self> {
+    fn start(
+        config: &Config,
+        registry: Registry,
+        accounting: Accounting,
+        base: LoadedBase,
+        metrics: Exporter,
+    ) -> anyhow::Result<Self> {
         let bases = vec![base.model.clone()];
         let pool = PoolId(base.model.digest);
         let hub = EventHub::new();
@@ -87,16 +96,17 @@ impl Services {
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, pool));
-        let ports = gateway::Ports { catalog: Arc::new(InProcessCatalog::new(registry.clone())), queue, hub };
+        let catalog = Arc::new(InProcessCatalog::new(registry.clone()));
+        let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));
-        Ok(Self { gateway, registry, node, draining: Draining::default(), _tasks: tasks })
+        Ok(Self { gateway, accounting, registry, node, draining: Draining::default(), _tasks: tasks })
     }
 
     /// Refuses new requests, lets running ones end, and returns, all within `drain_timeout`.
     async fn drain(self, server: Server, drain_timeout: Duration) {
-        let Self { gateway, registry, node, draining, _tasks } = self;
+        let Self { gateway, accounting, registry, node, draining, _tasks } = self;
         let deadline = Instant::now() + drain_timeout;
         draining.begin();
         // Answers end early enough that what is cut off can be told to its client and settled.
@@ -112,6 +122,9 @@ impl Services {
         }
         registry.end_streams();
         listening::close(server, Instant::now() + left(LAST_WORDS / 4)).await;
+        // What was cut off is settled by now, or counts as lost.
+        tokio::time::timeout(left(LAST_WORDS) / 4, gateway.drain()).await.ok();
+        accounting.close(left(LAST_WORDS) / 2).await;
         tokio::time::timeout(left(LAST_WORDS), registry.close()).await.ok();
     }
 }

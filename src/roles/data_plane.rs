@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
-use souk_gateway::Gateway;
+use souk_gateway::{Accounting, Gateway};
 use souk_http::serve::{self, Server};
 use souk_node::node::Node;
 use souk_protocol::PoolId;
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
-use souk_registries::{HttpCatalog, KeySource, Settings};
+use souk_registries::{HttpCatalog, HttpUsage, KeySource, Settings};
 use souk_registry::ApiKey;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::RunningNode;
 use super::signals::Signals;
-use super::{LAST_WORDS, gateway, listening, node, routes};
+use super::{LAST_WORDS, accounting, gateway, listening, node, routes};
 use crate::config::{Config, Role};
 use crate::ports::{adapter_files, pins, withdrawals};
 use crate::telemetry;
@@ -43,7 +43,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let RunningNode { node, context_tokens } = node::start(&config, base, ports)?;
     let _keeping_up = AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()));
     let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, pool);
-    let ports = gateway::Ports { catalog, queue, hub };
+    let accounting = accounting::open(&config, Arc::new(HttpUsage::new(catalog.registries().clone()))).await?;
+    let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
     let gateway = gateway::start(&config, bases, context_tokens, ports, metrics)?;
     let carried = withdrawals::carry_heard(withdrawn, gateway.clone());
     let _carried = AbortOnDropHandle::new(tokio::spawn(carried));
@@ -52,11 +53,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let server = Server::new(config.server.clone(), descriptors);
     let router = routes::of_gateway(gateway.clone());
     let _listening = listening::listen(&server, &config.server, router).await?;
-    signals.then(drain(gateway, node, server, config.server.drain_timeout)).await
+    signals.then(drain(gateway, accounting, node, server, config.server.drain_timeout)).await
 }
 
 /// Refuses new requests, lets running ones end, and returns, all within `drain_timeout`.
-async fn drain(gateway: Gateway, node: Node, server: Server, drain_timeout: Duration) {
+async fn drain(gateway: Gateway, accounting: Accounting, node: Node, server: Server, drain_timeout: Duration) {
     let deadline = Instant::now() + drain_timeout;
     let answers_end = deadline - LAST_WORDS.min(drain_timeout / 4);
     if tokio::time::timeout_at(answers_end, gateway.drain()).await.is_err() {
@@ -68,6 +69,9 @@ async fn drain(gateway: Gateway, node: Node, server: Server, drain_timeout: Dura
         tracing::warn!("The node did not end in time");
     }
     listening::close(server, Instant::now() + left(LAST_WORDS / 4)).await;
+    // What was cut off is settled by now, or counts as lost.
+    tokio::time::timeout(left(LAST_WORDS) / 4, gateway.drain()).await.ok();
+    accounting.close(left(LAST_WORDS) / 2).await;
 }
 
 /// How the registries are reached.

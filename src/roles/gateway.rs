@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use souk_gateway::{Catalog, Gateway, GatewayLimits, GatewayParts};
+use souk_gateway::{Accounting, Catalog, Gateway, GatewayLimits, GatewayParts};
 use souk_http::Exporter;
 use souk_protocol::BaseModel;
 use souk_queue::{EventHub, JobQueue};
@@ -14,6 +14,8 @@ use crate::config::Config;
 pub(crate) struct Ports {
     /// Who may call what.
     pub(crate) catalog: Arc<dyn Catalog>,
+    /// Where what is used is counted.
+    pub(crate) accounting: Accounting,
     /// Where jobs go.
     pub(crate) queue: Arc<dyn JobQueue>,
     /// Where their events come from.
@@ -31,13 +33,13 @@ pub(crate) fn start(
     ports: Ports,
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
-    let Ports { catalog, queue, hub } = ports;
+    let Ports { catalog, accounting, queue, hub } = ports;
     let limits = GatewayLimits {
         context_tokens: Some(context_tokens),
         constraints: config.constraints,
         ..config.gateway.clone()
     };
     let cors = config.cors.origins.clone();
-    Gateway::new(GatewayParts { bases, catalog, queue, hub, metrics, cors, limits })
+    Gateway::new(GatewayParts { bases, catalog, queue, hub, accounting, metrics, cors, limits })
         .context("the gateway cannot serve this base model")
 }

@@ -9,6 +9,7 @@ pub(crate) mod all;
 pub(crate) mod control_plane;
 pub(crate) mod data_plane;
 
+pub(crate) mod accounting;
 pub(crate) mod gateway;
 pub(crate) mod node;
 pub(crate) mod registry;

@@ -149,6 +149,10 @@ impl Route {
             // One that nothing else is asked of.
             (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "webhook") => "whk_0",
+            (Service::Registry, "team") => "team_0",
+            (Service::Registry, "level") => "member",
+            (Service::Registry, "subject") => &names.person,
+            (Service::Registry, "used_request") => "req_0",
             (Service::Registry, "delivery") => "dlv_0",
             (Service::Registry, "upload") => "upl_0",
             _ => return None,
@@ -191,6 +195,7 @@ impl Route {
             (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             (Service::Registry, "questions") => json!([]),
+            (Service::Registry, "limits") => json!({ "tokens_per_day": { "value": 100 } }),
             (Service::Registry, "role") => json!("viewer"),
             (Service::Registry, "email") => json!("m@example.com"),
             (Service::Registry, "secret") => json!(names.secret),

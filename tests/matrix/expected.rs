@@ -71,7 +71,10 @@ fn of_registry(route: &Route, caller: Caller, port: Port, subject: Subject) -> E
     if rule.action == Action::ExchangeToken && caller.has_token() {
         return Expected::Refused(403, Some("token_for_token"));
     }
-    if route.path.contains("{webhook}") {
+    // Of nobody are limits read, nobody is of a team, and nobody has called a model.
+    let is_used = route.path.contains("{used_request}");
+    let is_of_none = route.path.contains("{team}") || rule.action == Action::GetLimits || is_used;
+    if route.path.contains("{webhook}") || is_of_none {
         // There is none, which is what another tenant's looks like, too.
         return Expected::Refused(404, Some("not_found"));
     }

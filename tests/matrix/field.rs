@@ -39,8 +39,16 @@ pub(crate) struct Field {
     num_made: usize,
 }
 
-const ALL_BUT_ADMIN: [&str; 7] =
-    ["inference", "adapters:read", "adapters:write", "keys:manage", "access:decide", "audit:read", "tenant:manage"];
+const ALL_BUT_ADMIN: [&str; 8] = [
+    "inference",
+    "adapters:read",
+    "adapters:write",
+    "keys:manage",
+    "access:decide",
+    "audit:read",
+    "usage:read",
+    "tenant:manage",
+];
 
 impl Field {
     pub(crate) async fn new() -> Self {
@@ -144,7 +152,7 @@ impl Field {
         if route.method == Method::DELETE && route.path.ends_with("/grants/{tenant}") {
             self.grant(&names.adapter, "stranger", None).await;
         }
-        if route.path.contains("{person}") {
+        if route.path.contains("{person}") || route.path.contains("{subject}") {
             let Presented::Session { cookie, .. } = self.session(caller.tenant(), Role::Viewer).await else {
                 unreachable!("it is a session")
             };

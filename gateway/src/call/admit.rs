@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use souk_protocol::gate::Pass;
 use souk_protocol::{Principal, TenantId};
+use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::metrics;
+use crate::metrics::{self, Stage};
 
 /// A request that was let in; it lives as long as its answer, streams included.
 pub(crate) struct Admission {
@@ -22,11 +23,13 @@ pub(crate) type Place = Arc<Pass<TenantId>>;
 impl Admission {
     /// Lets a request in. Its body has been read: whoever is slow to send one holds no place.
     pub(crate) fn take(gateway: &Gateway, caller: &Principal) -> Result<Self, ApiError> {
+        let began = Instant::now();
         let place = gateway.gates().begin_request(&caller.tenant)?;
         // In this order, so that none slips in after draining saw the last one leave.
         if gateway.is_draining() {
             return Err(ApiError::Draining);
         }
+        metrics::stage(Stage::Admit, began.elapsed());
         Ok(Self { place: Arc::new(place), _in_flight: metrics::InFlight::enter() })
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use souk_protocol::{AdapterUse, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
-use super::admit::Place;
 use super::authorise::CalledModel;
 use super::follow::{Journey, RunningJob};
 use super::lanes;
 use super::open_jobs::{Asked, Ending};
 use super::prepare::Prepared;
+use super::reservation::SharedReservation;
+use crate::crash_points::{self, CrashPoint};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::metrics;
@@ -30,7 +31,8 @@ pub(crate) struct Order<'a> {
     /// The same for prompt tokens.
     pub(crate) prompt_logprobs: Option<u8>,
     pub(crate) params: &'a GenerationParams,
-    pub(crate) place: Place,
+    /// What they hold together.
+    pub(crate) reservation: &'a SharedReservation,
 }
 
 /// Queues a job for each choice of each prompt: `index = prompt * n + choice`. If one is refused, those before it are
@@ -70,9 +72,10 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
                 prompt_logprobs: order.prompt_logprobs,
                 time_left: Some(journey.deadline.saturating_duration_since(Instant::now())),
             };
-            let place = Arc::clone(&order.place);
-            let submitted = RunningJob::submit(gateway, job, &journey, order.params.priority, place).await;
+            let reservation = Arc::clone(order.reservation);
+            let submitted = RunningJob::submit(gateway, job, &journey, order.params.priority, reservation).await;
             running.push(submitted.inspect_err(|_| journey.ending.set(Outcome::Refused))?);
+            crash_points::pass(CrashPoint::Queued);
         }
     }
     Ok(running)

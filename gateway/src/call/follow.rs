@@ -7,8 +7,8 @@ use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Out
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
-use super::admit::Place;
 use super::open_jobs::{Asked, Ending, News};
+use super::reservation::SharedReservation;
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -55,11 +55,16 @@ impl RunningJob {
         job: GenerateJob,
         journey: &Journey,
         priority: Priority,
-        place: Place,
+        reservation: SharedReservation,
     ) -> Result<Self, ApiError> {
         let events = gateway.hub().subscribe(job.id.clone(), EventHub::capacity_for(&job));
-        let opening =
-            Opening { queue: gateway.queue(), open_jobs: gateway.open_jobs(), job: &job, asked: &journey.asked, place };
+        let opening = Opening {
+            queue: gateway.queue(),
+            open_jobs: gateway.open_jobs(),
+            job: &job,
+            asked: &journey.asked,
+            reservation,
+        };
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };

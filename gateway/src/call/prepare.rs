@@ -34,6 +34,15 @@ pub(crate) enum Length {
     Rest,
 }
 
+/// How long answers may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// What the caller wants.
+    pub(crate) length: Length,
+    /// Most tokens that the caller's limits let one answer have, whatever is wanted.
+    pub(crate) ceiling: Option<u32>,
+}
+
 /// What the jobs of one request are made of.
 pub(crate) struct Prepared {
     pub(crate) prompts: Vec<PreparedPrompt>,
@@ -57,7 +66,7 @@ pub(crate) async fn prepare(
     caller: &Principal,
     model: &CalledModel,
     input: Input,
-    length: Length,
+    room: Room,
     params: &GenerationParams,
 ) -> Result<Prepared, ApiError> {
     let (base, texts) = (&model.base, gateway.texts_of(&caller.tenant));
@@ -66,11 +75,11 @@ pub(crate) async fn prepare(
             let own = model.template(gateway).await?;
             let messages = messages.into_iter().map(Into::into).collect();
             let tokens = base.encode_chat(texts, messages, own, true).await?;
-            vec![PreparedPrompt::new(base, "messages", tokens, String::new(), length)?]
+            vec![PreparedPrompt::new(base, "messages", tokens, String::new(), room)?]
         }
         Input::Prompts { prompts, echo } => {
             let most_echoed = echo.then(|| gateway.limits().max_body_bytes / params.n.max(1) as usize);
-            encode_prompts(base, texts, prompts, most_echoed, length).await?
+            encode_prompts(base, texts, prompts, most_echoed, room).await?
         }
     };
     params.check_vocabulary(base.tokenizer.vocabulary().len())?;
@@ -85,7 +94,7 @@ async fn encode_prompts(
     texts: TenantTexts<'_>,
     prompts: Vec<Prompt>,
     most_echoed: Option<usize>,
-    length: Length,
+    room: Room,
 ) -> Result<Vec<PreparedPrompt>, ApiError> {
     let num_bytes = prompts.iter().map(Prompt::num_bytes).sum();
     let base = Arc::clone(base);
@@ -104,7 +113,7 @@ async fn encode_prompts(
             let message = format!("'echo' can repeat {most} bytes of prompts for each of 'n' choices; they have more.");
             return Err(ApiError::invalid("echo", message));
         }
-        PreparedPrompt::new(&base, "prompt", tokens, text, length)
+        PreparedPrompt::new(&base, "prompt", tokens, text, room)
     };
     texts.run(num_bytes, move || prompts.into_iter().map(encode).collect()).await
 }
@@ -116,7 +125,7 @@ impl PreparedPrompt {
         param: &'static str,
         tokens: Vec<TokenId>,
         text: String,
-        length: Length,
+        room: Room,
     ) -> Result<Self, ApiError> {
         let vocab_size = base.tokenizer.vocabulary().len();
         if tokens.is_empty() {
@@ -130,7 +139,7 @@ impl PreparedPrompt {
         let too_long =
             |completion| ApiError::ContextLength { param, limit, prompt: PromptLength::Tokens(given), completion };
         let rest = limit.checked_sub(given).ok_or_else(|| too_long(None))? as u64;
-        let max_tokens = match length {
+        let max_tokens = match room.length {
             Length::AtMost(0) => 0,
             _ if rest == 0 => return Err(too_long(None)),
             Length::AtMost(wanted) if wanted > rest => return Err(too_long(Some(wanted))),
@@ -138,6 +147,7 @@ impl PreparedPrompt {
             Length::Default(default) => default.min(rest),
             Length::Rest => rest,
         };
-        Ok(Self { tokens, max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), text })
+        let max_tokens = u32::try_from(max_tokens).unwrap_or(u32::MAX).min(room.ceiling.unwrap_or(u32::MAX));
+        Ok(Self { tokens, max_tokens, text })
     }
 }

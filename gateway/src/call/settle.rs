@@ -3,13 +3,13 @@
 //!
 //! An [`Account`] is opened before its job is submitted and lives as long as somebody follows the job. When it is
 //! dropped a task of its own takes over: it cancels what still runs, waits for the settlement, which the queue hands
-//! over for every job that was queued, and books it. At most as many accounts are open as there are places for
-//! requests, since each holds its request's place; a settlement that does not come within [`SETTLED_WITHIN`] is
+//! over for every job that was queued, and books it with its request's reservation. At most as many accounts are open as there are
+//! places for requests, since each holds its request's place; a settlement that does not come within [`SETTLED_WITHIN`] is
 //! replaced by what was seen here.
 //!
 //! What happens when: the queue says how each job ended once, and [`book`] runs once per account, so nothing counts
-//! twice. A job whose submission was refused was never queued and is not counted. If this process dies, what it has not
-//! booked waits in the queue.
+//! twice. A job whose submission was refused was never queued and is not counted. If this process dies, the journal says of what it
+//! has not booked that it was under way, which is free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use souk_protocol::{Digest, GenerateJob, JobFailure, JobId, JobRecord, Outcome, 
 use souk_queue::{JobQueue, Settled};
 use tokio::time::Instant;
 
-use super::admit::Place;
 use super::open_jobs::{Asked, Ending, Listener, News, OpenJobs};
+use super::reservation::SharedReservation;
 use crate::error::ApiError;
 use crate::metrics;
 
@@ -51,7 +51,7 @@ struct Open {
     /// How the queue says that it ended.
     settled: Option<Settled>,
     stage: Stage,
-    _place: Place,
+    reservation: SharedReservation,
 }
 
 /// Whether a node may work on a job without knowing that it is to stop.
@@ -72,7 +72,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) job: &'a GenerateJob,
     /// Who asks.
     pub(crate) asked: &'a Arc<Asked>,
-    pub(crate) place: Place,
+    pub(crate) reservation: SharedReservation,
 }
 
 impl Account {
@@ -82,7 +82,7 @@ impl Account {
     /// If one of its adapters was taken down since it was resolved, for all or for its tenant, or its key revoked since it was
     /// checked.
     pub(crate) fn open(opening: Opening<'_>, ending: Arc<Ending>) -> Result<Self, ApiError> {
-        let Opening { queue, open_jobs, job, asked, place } = opening;
+        let Opening { queue, open_jobs, job, asked, reservation } = opening;
         let adapters: Arc<[Digest]> = job.adapters.iter().map(|adapter| adapter.digest).collect();
         let listener = open_jobs
             .open(job.id.clone(), job.pool, Arc::clone(asked), Arc::clone(&adapters), Arc::clone(&ending))
@@ -103,7 +103,7 @@ impl Account {
             outcome: None,
             settled: None,
             stage: Stage::Unsubmitted,
-            _place: place,
+            reservation,
         };
         Ok(Self { open: Some(open) })
     }
@@ -212,7 +212,8 @@ impl Open {
         if settled.is_err() {
             tracing::warn!(job = %self.job, "the job was not settled in time; it counts with what was seen of it");
         }
-        book(&self.record(settled.ok(), took));
+        let record = self.record(settled.ok(), took);
+        book(&self.reservation.book(record));
     }
 
     async fn cancel(&mut self) -> bool {
@@ -272,7 +273,8 @@ impl Open {
             attempts,
             first_token_after: self.first_token_after,
             took,
-            counts_prompt: true,
+            // The reservation says it, which knows the other choices.
+            counts_prompt: false,
         }
     }
 }

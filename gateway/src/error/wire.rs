@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use souk_limits::Violation;
 use souk_protocol::JobFailure;
 use utoipa::ToSchema;
 
-use super::ApiError;
+use super::{ApiError, seconds};
 use crate::metrics;
+
+/// Header of what an `Idempotency-Key` was used for before: under which id that request ran.
+pub(crate) const FIRST_REQUEST: HeaderName = HeaderName::from_static("x-souk-first-request");
 
 /// OpenAI's error envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -19,7 +23,7 @@ pub struct ErrorBody {
     pub error: ErrorDetail,
 }
 
-/// What went wrong. All four keys are always present.
+/// What went wrong. The first four keys are always present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// One sentence or two for a person.
@@ -33,6 +37,44 @@ pub struct ErrorDetail {
     /// Stable code for programs.
     #[schema(required)]
     pub code: Option<String>,
+    /// The limits that have no room for the request, broadest level first; absent unless limits refused it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub violated_policies: Vec<ViolatedPolicy>,
+}
+
+/// A limit that has no room for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ViolatedPolicy {
+    /// Whose it is: `tenant`, `team`, `member` or `key`.
+    pub level: &'static str,
+    /// What it limits, for example `tokens_per_month`.
+    pub policy: &'static str,
+    /// Most in its period.
+    pub limit: u64,
+    /// What is used of it.
+    pub used: u64,
+    /// What requests under way hold of it; 0 of limits per minute, which do not tell the two apart.
+    pub held: u64,
+    /// What the request may use.
+    pub asked: u64,
+    /// Seconds after which it is worth trying again; null: never, since more is asked for than the whole limit.
+    #[schema(required)]
+    pub retry_after_s: Option<u64>,
+}
+
+impl From<&Violation> for ViolatedPolicy {
+    fn from(violation: &Violation) -> Self {
+        Self {
+            level: violation.subject.level(),
+            policy: violation.policy.as_str(),
+            limit: violation.limit,
+            used: violation.used,
+            held: violation.held,
+            asked: violation.asked,
+            retry_after_s: violation.retry_after.map(seconds),
+        }
+    }
 }
 
 /// What distinguishes an error on the wire.
@@ -51,6 +93,8 @@ enum Retry {
     Perhaps,
     /// It is worth trying after this long.
     After(Duration),
+    /// The same, and that is longer than a client waits.
+    NotBefore(Duration),
 }
 
 impl ApiError {
@@ -70,6 +114,10 @@ impl ApiError {
                 kind: facts.kind.to_owned(),
                 param: self.param().map(str::to_owned),
                 code: facts.code.map(str::to_owned),
+                violated_policies: match self {
+                    Self::LimitSpent(violations) => violations.iter().map(Into::into).collect(),
+                    _ => Vec::new(),
+                },
             },
         }
     }
@@ -152,6 +200,14 @@ impl ApiError {
             Self::BaseNotServed(_) => never(StatusCode::BAD_REQUEST, Some("base_model_not_served")),
             Self::RateLimited { retry_after, .. } | Self::ShareTaken { retry_after, .. } => share_taken(*retry_after),
             Self::Overloaded { retry_after, .. } => busy("overloaded", *retry_after),
+            Self::LimitSpent(violations) => limit_facts(violations),
+            Self::LimitsUnknown { retry_after } => busy("limits_unknown", *retry_after),
+            Self::RepeatRuns(_) => Facts {
+                retry: Retry::After(Duration::from_secs(1)),
+                ..never(StatusCode::CONFLICT, Some("idempotency_in_flight"))
+            },
+            Self::RepeatNotKept(_) => never(StatusCode::CONFLICT, Some("idempotency_answer_not_kept")),
+            Self::RepeatDiffers => never(StatusCode::UNPROCESSABLE_ENTITY, Some("idempotency_mismatch")),
             Self::NoNode(_) => busy("no_node", Duration::from_secs(2)),
             Self::Draining => busy("shutting_down", Duration::from_secs(1)),
             Self::Unavailable(_) => busy("unavailable", Duration::from_secs(1)),
@@ -179,6 +235,25 @@ impl ApiError {
     }
 }
 
+/// A longer wait is not for a client that tries again by itself: it is told when, and that it need not try before.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// Which of OpenAI's classes a spent limit is: a rate, a budget, or one that the request cannot ever fit into.
+fn limit_facts(violations: &[Violation]) -> Facts {
+    let waits = violations.iter().map(|violation| violation.retry_after);
+    let Some(after) = waits.reduce(|one, other| Some(one?.max(other?))).flatten() else {
+        let (status, code) = (StatusCode::BAD_REQUEST, Some("request_exceeds_limit"));
+        return Facts { status, kind: "invalid_request_error", code, retry: Retry::Never };
+    };
+    let (kind, code) = if violations.iter().any(|violation| violation.policy.is_budget()) {
+        ("insufficient_quota", "insufficient_quota")
+    } else {
+        ("rate_limit_error", "rate_limit_exceeded")
+    };
+    let retry = if after > LONGEST_RETRY { Retry::NotBefore(after) } else { Retry::After(after) };
+    Facts { status: StatusCode::TOO_MANY_REQUESTS, kind, code: Some(code), retry }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
@@ -191,11 +266,18 @@ impl IntoResponse for ApiError {
                 headers.insert("x-should-retry", HeaderValue::from_static("false"));
             }
             Retry::Perhaps => {}
-            Retry::After(after) => {
+            Retry::After(after) | Retry::NotBefore(after) => {
                 // Whole seconds, rounded up: coming back early only meets the same refusal.
-                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after).max(1)));
+                if matches!(facts.retry, Retry::NotBefore(_)) {
+                    headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                }
             }
+        }
+        if let Self::RepeatRuns(first) | Self::RepeatNotKept(first) = &self
+            && let Ok(first) = HeaderValue::try_from(first.as_str())
+        {
+            headers.insert(FIRST_REQUEST, first);
         }
         if facts.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -206,6 +288,7 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use souk_protocol::{Policy, Subject, TenantId};
     use souk_queue::{FullScope, QueueError, QueueFull};
 
     use super::*;
@@ -243,6 +326,34 @@ mod tests {
         assert_eq!(own.headers()[header::RETRY_AFTER], "2");
         assert!(!own.headers().contains_key("x-should-retry"));
         assert_eq!(full(FullScope::PoolQueued).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    fn violation(policy: Policy, retry_after: Option<Duration>) -> Violation {
+        let subject = Subject::Tenant(TenantId::from_stored("ten_1"));
+        Violation { subject, policy, limit: 100, used: 90, held: 8, asked: 3, retry_after }
+    }
+
+    #[test]
+    fn a_spent_rate_a_spent_budget_and_what_never_fits_are_told_apart() {
+        let rate = violation(Policy::RequestsPerMinute, Some(Duration::from_millis(600)));
+        let budget = violation(Policy::TokensPerMonth, Some(Duration::from_secs(86_400)));
+        let never = violation(Policy::TokensPerDay, None);
+        for (violations, status, kind, code, after, is_retried) in [
+            (vec![rate.clone()], 429, "rate_limit_error", "rate_limit_exceeded", Some("1"), true),
+            (vec![rate, budget.clone()], 429, "insufficient_quota", "insufficient_quota", Some("86400"), false),
+            (vec![budget, never], 400, "invalid_request_error", "request_exceeds_limit", None, false),
+        ] {
+            let error = ApiError::LimitSpent(violations);
+            let json = serde_json::to_value(error.body()).unwrap();
+            assert_eq!((json["error"]["type"].as_str(), json["error"]["code"].as_str()), (Some(kind), Some(code)));
+            let first = &json["error"]["violated_policies"][0];
+            assert_eq!((&first["level"], &first["limit"], &first["used"]), (&"tenant".into(), &100.into(), &90.into()));
+            assert_eq!((&first["held"], &first["asked"]), (&8.into(), &3.into()));
+            let answer = error.into_response();
+            assert_eq!(answer.status().as_u16(), status);
+            assert_eq!(answer.headers().get("retry-after").map(|value| value.to_str().unwrap()), after);
+            assert_eq!(!answer.headers().contains_key("x-should-retry"), is_retried, "{code}");
+        }
     }
 
     #[test]

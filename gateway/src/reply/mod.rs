@@ -12,4 +12,5 @@ pub(crate) mod rules;
 pub(crate) mod shape;
 mod sse;
 mod text;
+pub(crate) mod told;
 pub mod usage;

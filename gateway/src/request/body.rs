@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use http_body_util::BodyExt as _;
+use souk_http::idempotency::IDEMPOTENCY_KEY;
 use souk_http::serve::is_too_slow;
-use souk_protocol::TenantId;
+use souk_protocol::{Digest, TenantId};
 
 use super::fields::Fields;
 use crate::call::gates::BodyBytes;
@@ -21,6 +22,8 @@ pub(crate) struct JsonBody<T> {
     pub(crate) request: T,
     /// What the request's texts count as while they are held.
     pub(crate) bytes: BodyBytes,
+    /// Digest of the body of a request with an `Idempotency-Key`.
+    pub(crate) fingerprint: Option<Digest>,
 }
 
 /// What a body can be.
@@ -47,14 +50,15 @@ impl<T: FromFields + Send + 'static> FromRequest<Gateway> for JsonBody<T> {
         if gateway.is_draining() {
             return Err(ApiError::Draining);
         }
+        let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
         let tenant = request.extensions().get::<TenantId>().cloned().ok_or(ApiError::NoKey)?;
         let mut counted = gateway.gates().begin_body(&tenant, length.unwrap_or_default())?;
         let bytes = read(request.into_body(), &mut counted, length, limits).await?;
         let num_bytes = bytes.len();
         let shared = gateway.clone();
-        let work = move || Ok((parse(&bytes, shared.limits())?, counted));
-        let (request, bytes) = gateway.texts_of(&tenant).run(num_bytes / PARSING_SPEED, work).await?;
-        Ok(Self { request, bytes })
+        let work = move || Ok((parse(&bytes, shared.limits())?, counted, has_key.then(|| Digest::of(&bytes))));
+        let (request, bytes, fingerprint) = gateway.texts_of(&tenant).run(num_bytes / PARSING_SPEED, work).await?;
+        Ok(Self { request, bytes, fingerprint })
     }
 }
 

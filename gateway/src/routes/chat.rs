@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use souk_protocol::{RequestId, wall_clock};
+use souk_protocol::{Principal, RequestId, wall_clock};
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
 use crate::call::prepare::{Input, Length};
-use crate::call::{self, Ask};
+use crate::call::repeat::Repeatable;
+use crate::call::{self, Ask, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
@@ -20,10 +21,14 @@ use crate::reply::logprobs::ChatLogprobs;
 use crate::reply::piece::{Piece, Scored};
 use crate::reply::respond::respond;
 use crate::reply::shape::Shape;
+use crate::reply::told::Told;
 use crate::reply::usage::RequestUsage;
 use crate::request::ChatRequest;
 use crate::request::body::JsonBody;
 use crate::served::ServedBase;
+
+/// What is asked for, as the API calls it.
+const OPERATION: &str = "chat.completion";
 
 /// Answers a conversation.
 ///
@@ -34,6 +39,7 @@ use crate::served::ServedBase;
     path = "/v1/chat/completions",
     tag = "inference",
     security(("api_key" = [])),
+    params(RepeatParams),
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answer; with `stream`, server-sent events of `ChatChunk` and a last `[DONE]`", content(
@@ -46,17 +52,36 @@ pub(crate) async fn create_chat_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
     Extension(request_id): Extension<RequestId>,
-    JsonBody { request, bytes }: JsonBody<ChatRequest>,
+    RepeatHeader(repeat): RepeatHeader,
+    body: JsonBody<ChatRequest>,
+) -> Response {
+    let repeatable = Repeatable::of(OPERATION, &principal.key, repeat.as_deref(), body.fingerprint);
+    let mut told = Told::default();
+    let answered = answer(&gateway, &principal, &request_id, repeatable, body, &mut told).await;
+    told.show(answered.into_response())
+}
+
+async fn answer(
+    gateway: &Gateway,
+    caller: &Principal,
+    request_id: &RequestId,
+    repeatable: Option<Repeatable>,
+    JsonBody { request, bytes, .. }: JsonBody<ChatRequest>,
+    told: &mut Told,
 ) -> Result<Response, ApiError> {
-    let admission = Admission::take(&gateway, &principal)?;
+    let admission = Admission::take(gateway, caller)?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
-    let call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
+    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, repeatable };
+    let call = match call::begin(gateway, asker, request.into(), told).await? {
+        Started::Call(call) => *call,
+        Started::Repeated(response) => return Ok(response),
+    };
     // The texts are tokens now.
     drop(bytes);
     let shape = ChatShape {
         base: Arc::clone(&call.model.base),
-        head: Head::new(&request_id, name, &call.model.base),
+        head: Head::new(request_id, name, &call.model.base),
         logprobs,
         begun: vec![false; n as usize],
         usage: options.is_some_and(|options| options.include_usage).then(RequestUsage::default),

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use souk_protocol::{RequestId, TokenId, wall_clock};
+use souk_protocol::{Principal, RequestId, TokenId, wall_clock};
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
 use crate::call::gates::BodyBytes;
 use crate::call::prepare::{Input, Length, PreparedPrompt};
-use crate::call::{self, Ask};
+use crate::call::repeat::Repeatable;
+use crate::call::{self, Ask, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
@@ -21,10 +22,14 @@ use crate::reply::logprobs::{CompletionLogprobs, OffsetCounter};
 use crate::reply::piece::{Piece, Scored};
 use crate::reply::respond::respond;
 use crate::reply::shape::Shape;
+use crate::reply::told::Told;
 use crate::reply::usage::RequestUsage;
 use crate::request::CompletionRequest;
 use crate::request::body::JsonBody;
 use crate::served::ServedBase;
+
+/// What is asked for, as the API calls it.
+const OPERATION: &str = "text_completion";
 
 /// Continues texts.
 ///
@@ -34,6 +39,7 @@ use crate::served::ServedBase;
     path = "/v1/completions",
     tag = "inference",
     security(("api_key" = [])),
+    params(RepeatParams),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The answers; with `stream`, server-sent events of the same shape and a last `[DONE]`", content(
@@ -46,9 +52,24 @@ pub(crate) async fn create_completion(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
     Extension(request_id): Extension<RequestId>,
-    JsonBody { request, bytes }: JsonBody<CompletionRequest>,
+    RepeatHeader(repeat): RepeatHeader,
+    body: JsonBody<CompletionRequest>,
+) -> Response {
+    let repeatable = Repeatable::of(OPERATION, &principal.key, repeat.as_deref(), body.fingerprint);
+    let mut told = Told::default();
+    let answered = answer(&gateway, &principal, &request_id, repeatable, body, &mut told).await;
+    told.show(answered.into_response())
+}
+
+async fn answer(
+    gateway: &Gateway,
+    caller: &Principal,
+    request_id: &RequestId,
+    repeatable: Option<Repeatable>,
+    JsonBody { request, bytes, .. }: JsonBody<CompletionRequest>,
+    told: &mut Told,
 ) -> Result<Response, ApiError> {
-    let admission = Admission::take(&gateway, &principal)?;
+    let admission = Admission::take(gateway, caller)?;
     let wishes = Wishes {
         model: request.model.clone(),
         echo: request.echo,
@@ -57,8 +78,12 @@ pub(crate) async fn create_completion(
         texts: request.echo.then_some(bytes),
         include_usage: request.generation.stream_options.is_some_and(|options| options.include_usage),
     };
-    let mut call = call::begin(&gateway, &principal, &admission, &request_id, request.into()).await?;
-    let shape = CompletionShape::new(&request_id, wishes, &call.model.base, &mut call.prompts);
+    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, repeatable };
+    let mut call = match call::begin(gateway, asker, request.into(), told).await? {
+        Started::Call(call) => *call,
+        Started::Repeated(response) => return Ok(response),
+    };
+    let shape = CompletionShape::new(request_id, wishes, &call.model.base, &mut call.prompts);
     respond(call, shape, admission, gateway.limits()).await
 }
 

@@ -34,7 +34,7 @@ use crate::request::fields::Fields;
 pub(crate) async fn detokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    JsonBody { request, bytes: _bytes }: JsonBody<DetokenizeRequest>,
+    JsonBody { request, bytes: _bytes, .. }: JsonBody<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
     let _admission = Admission::take(&gateway, &principal)?;
     let base = base_for(&gateway, &principal, request.model.as_deref()).await?;

@@ -39,7 +39,7 @@ use crate::served::{Begin, ServedBase};
 pub(crate) async fn tokenize(
     State(gateway): State<Gateway>,
     Caller(principal): Caller,
-    JsonBody { request, bytes: _bytes }: JsonBody<TokenizeRequest>,
+    JsonBody { request, bytes: _bytes, .. }: JsonBody<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
     let _admission = Admission::take(&gateway, &principal)?;
     let model = model_for(&gateway, &principal, request.model.as_deref()).await?;

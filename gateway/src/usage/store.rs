@@ -27,7 +27,13 @@ pub trait UsageStore: Send + Sync {
     async fn repeated(&self, tenant: &TenantId, repeat: Digest) -> Result<Option<RequestId>, UsageStoreError>;
 }
 
-/// The store cannot answer. The cause is for the log, not for the caller.
+/// Why nothing was written or read. Causes are for the log, not for the caller.
 #[derive(Debug, thiserror::Error)]
-#[error("rows of usage cannot be written or read now")]
-pub struct UsageStoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum UsageStoreError {
+    /// The store cannot answer now; the same may be asked again.
+    #[error("rows of usage cannot be written or read now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It will never take one of these requests, whatever is sent with it, and says why; nothing of the batch was written.
+    #[error("rows of usage are refused: {0}")]
+    Refused(String),
+}

@@ -10,9 +10,9 @@ use crate::stack::{HttpAnswer, KEY, Stack};
 const PAGE: &str = "https://app.example.com";
 const CHAT: &str = "/v1/chat/completions";
 
-fn stack(origins: &[&str]) -> Stack {
+async fn stack(origins: &[&str]) -> Stack {
     let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    Stack::with_cors(CorsOrigins::parse(&origins).unwrap())
+    Stack::with_cors(CorsOrigins::parse(&origins).unwrap()).await
 }
 
 /// What a browser asks before a page's request, without a key.
@@ -59,7 +59,7 @@ async fn a_preflight_of_every_route_with_a_key_is_answered_without_one() {
     let (keyed, open) = routes();
     assert_eq!((keyed.len(), open.len()), (7, 3));
     for (origins, answer) in [(["*"], "*"), ([PAGE], PAGE)] {
-        let stack = stack(&origins);
+        let stack = stack(&origins).await;
         for (method, path) in &keyed {
             let preflight = preflight(&stack, path, method, PAGE).await;
             assert_eq!(preflight.status, 200, "{path}");
@@ -80,7 +80,7 @@ async fn a_preflight_of_every_route_with_a_key_is_answered_without_one() {
 
 #[tokio::test]
 async fn a_page_may_read_answers_and_refusals_with_their_headers() {
-    let stack = stack(&[PAGE]);
+    let stack = stack(&[PAGE]).await;
     for (method, path, key, status) in [
         ("GET", "/v1/models", KEY, 200),
         ("GET", "/v1/models", "souk_wrong", 401),
@@ -103,7 +103,7 @@ async fn a_page_may_read_answers_and_refusals_with_their_headers() {
 
 #[tokio::test]
 async fn a_page_of_an_origin_that_is_not_listed_may_not() {
-    let stack = stack(&[PAGE, "http://localhost:3000"]);
+    let stack = stack(&[PAGE, "http://localhost:3000"]).await;
     for origin in ["https://evil.example.com", "http://app.example.com", "https://app.example.com.evil.com", "null"] {
         let preflight = preflight(&stack, CHAT, "POST", origin).await;
         assert_eq!(allowed(&preflight.headers, "allow-origin"), None, "{origin}");
@@ -116,7 +116,7 @@ async fn a_page_of_an_origin_that_is_not_listed_may_not() {
 
 #[tokio::test]
 async fn without_the_setting_no_page_may_and_options_is_a_method_like_others() {
-    let stack = stack(&[]);
+    let stack = stack(&[]).await;
     let preflight = preflight(&stack, CHAT, "POST", PAGE).await;
     assert_eq!((preflight.status.as_u16(), has_none(&preflight)), (405, true), "{}", preflight.text);
     assert!(has_none(&call(&stack, "GET", "/v1/models", PAGE, KEY).await));

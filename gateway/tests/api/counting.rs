@@ -71,7 +71,7 @@ async fn a_client_that_leaves_after_any_event_is_counted_with_what_it_was_sent_a
 #[tokio::test]
 async fn a_client_that_leaves_before_a_node_takes_its_job_is_not_charged() {
     let records = Records::listen();
-    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default());
+    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default()).await;
     full_node(&stack).await;
     let body = stack.open(CHAT, chat(true, &json!({"n": 2}))).await;
     drop(body);
@@ -194,7 +194,7 @@ async fn a_deadline_is_counted_by_what_had_come_until_then() {
             assert_eq!((booked.number("charge.input"), booked.number("charge.output")), charged);
         }
     }
-    let stack = Stack::without_node(limits, QueueConfig::default());
+    let stack = Stack::without_node(limits, QueueConfig::default()).await;
     full_node(&stack).await;
     assert_eq!(stack.post(CHAT, chat(false, &json!({}))).await.status, 504);
     let booked = records.take_one().await;

@@ -123,7 +123,7 @@ async fn a_body_that_turns_out_too_large_is_413_and_one_that_never_comes_is_408(
 
 #[tokio::test]
 async fn without_a_node_requests_are_refused_at_once() {
-    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default());
+    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default()).await;
     let answer = stack.send(request("POST", CHAT, KEY, chat(&json!({})))).await;
     assert_eq!((answer.status.as_u16(), answer.headers["retry-after"].to_str().unwrap()), (503, "2"));
     assert_eq!(check_shape(&answer)["code"], "no_node");

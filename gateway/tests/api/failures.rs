@@ -147,7 +147,7 @@ async fn a_job_that_keeps_failing_is_given_up_without_telling_why() {
 async fn a_job_that_waits_beyond_its_deadline_is_504() {
     let limits = GatewayLimits { request_timeout: Duration::from_millis(300), ..GatewayLimits::default() };
     // A node that lives and takes nothing.
-    let stack = Stack::without_node(limits, QueueConfig::default());
+    let stack = Stack::without_node(limits, QueueConfig::default()).await;
     let status = souk_queue::NodeStatus {
         node: souk_protocol::NodeId::from_stored("node_full"),
         pool: crate::stack::pool(),

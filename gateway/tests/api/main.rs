@@ -8,13 +8,18 @@ mod cors;
 mod counting;
 mod errors;
 mod failures;
+mod limits;
 mod models;
 mod operations;
 mod records;
+mod repeats;
+mod rows;
 mod stack;
+mod switched;
 mod take_down;
 mod tokenizer;
 mod tokens;
+mod usage;
 mod version_templates;
 
 #[path = "../support/mod.rs"]

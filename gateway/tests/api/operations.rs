@@ -14,7 +14,7 @@ async fn get(stack: &Stack, path: &str) -> HttpAnswer {
 
 #[tokio::test]
 async fn a_gateway_is_ready_when_its_base_has_a_node() {
-    let alone = Stack::without_node(GatewayLimits::default(), QueueConfig::default());
+    let alone = Stack::without_node(GatewayLimits::default(), QueueConfig::default()).await;
     assert_eq!(get(&alone, "/health").await.json(), json!({"status": "ok"}));
     let waiting = get(&alone, "/ready").await;
     assert_eq!((waiting.status.as_u16(), waiting.json()["status"].as_str()), (503, Some("waiting_for_nodes")));

@@ -11,17 +11,25 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use futures::StreamExt as _;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
-use souk_gateway::{AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, ModelEntry, ModelPage};
+use souk_gateway::{
+    Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, JournalSettings, ModelEntry,
+    ModelPage, UsageStore,
+};
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
+use souk_limits::{Limits, Repeats};
 use souk_protocol::{
-    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, NodeId, Outcome,
-    PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId, TokenLogprobs, TokenOut, Usage,
+    AdapterName, AdapterRef, AllowedModels, Digest, FinishReason, GenerateJob, JobEvent, JobId, KeyId, Limit, LimitTree,
+    Mode, NodeId, Outcome, Policy, PoolId, Principal, ResolveError, ResolvedAdapter, Scope, TenantId, TokenId,
+    TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Claim, EventHub, EventSinks as _, JobQueue, Lease, MemoryQueue, NodeStatus, QueueConfig, Settlement};
+use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt as _;
 
+use crate::rows::Rows;
+use crate::switched::Switched;
 use crate::support::tiny::{END, tiny_base};
 
 /// A key that may call models.
@@ -50,6 +58,9 @@ pub(crate) struct Stack {
     pub(crate) gateway: Gateway,
     pub(crate) queue: Arc<MemoryQueue>,
     hub: EventHub,
+    /// What is limited and written, to look at.
+    pub(crate) around: Around,
+    pub(crate) accounting: Accounting,
     pub(crate) router: Router,
     /// Jobs as the node received them.
     pub(crate) jobs: mpsc::UnboundedReceiver<GenerateJob>,
@@ -66,7 +77,24 @@ impl Stack {
     }
 
     pub(crate) async fn with(script: Script, limits: GatewayLimits, queue: QueueConfig) -> Self {
-        let mut stack = Self::without_node(limits, queue);
+        let stack = Self::without_node(limits, queue).await;
+        stack.answering(script).await
+    }
+
+    /// A gateway whose limits, rows and journal are these.
+    pub(crate) async fn within(around: Around, script: Script) -> Self {
+        let stack = Self::new(around, CorsOrigins::Off, GatewayLimits::default(), QueueConfig::default()).await;
+        stack.answering(script).await
+    }
+
+    /// The same, of which no node serves the model.
+    pub(crate) async fn alone_within(around: Around) -> Self {
+        Self::new(around, CorsOrigins::Off, GatewayLimits::default(), QueueConfig::default()).await
+    }
+
+    /// The same with a node that answers by `script`.
+    async fn answering(self, script: Script) -> Self {
+        let mut stack = self;
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
         let (settled_sender, settled) = mpsc::unbounded_channel();
@@ -86,22 +114,24 @@ impl Stack {
         stack
     }
 
-    pub(crate) fn without_node(limits: GatewayLimits, config: QueueConfig) -> Self {
-        Self::without_node_for(CorsOrigins::Off, limits, config)
+    pub(crate) async fn without_node(limits: GatewayLimits, config: QueueConfig) -> Self {
+        Self::new(Around::default(), CorsOrigins::Off, limits, config).await
     }
 
     /// A gateway that pages of these origins may call.
-    pub(crate) fn with_cors(cors: CorsOrigins) -> Self {
-        Self::without_node_for(cors, GatewayLimits::default(), QueueConfig::default())
+    pub(crate) async fn with_cors(cors: CorsOrigins) -> Self {
+        Self::new(Around::default(), cors, GatewayLimits::default(), QueueConfig::default()).await
     }
 
-    fn without_node_for(cors: CorsOrigins, limits: GatewayLimits, config: QueueConfig) -> Self {
+    async fn new(around: Around, cors: CorsOrigins, limits: GatewayLimits, config: QueueConfig) -> Self {
         let (queue, hub) = (Arc::new(MemoryQueue::new(config)), EventHub::new());
+        let accounting = around.open().await;
         let gateway = Gateway::new(GatewayParts {
             bases: vec![tiny_base()],
-            catalog: Arc::new(FewAdapters),
+            catalog: Arc::new(FewAdapters(Arc::clone(&around.trees))),
             queue: Arc::clone(&queue) as Arc<dyn JobQueue>,
             hub: hub.clone(),
+            accounting: accounting.clone(),
             metrics: exporter(),
             cors,
             limits,
@@ -112,7 +142,7 @@ impl Stack {
         let (_, jobs) = mpsc::unbounded_channel();
         let (_, cancelled) = mpsc::unbounded_channel();
         let (_, settled) = mpsc::unbounded_channel();
-        Self { gateway, queue, hub, router, jobs, cancelled, settled }
+        Self { gateway, queue, hub, around, accounting, router, jobs, cancelled, settled }
     }
 
     /// Sends a body to a path with the good key.
@@ -353,8 +383,67 @@ pub(crate) async fn read_until(body: &mut axum::body::BodyDataStream, wanted: &s
     text
 }
 
+/// What a gateway's usage is limited by and written to. Its clones are the same.
+#[derive(Clone)]
+pub(crate) struct Around {
+    pub(crate) limits: Arc<Switched>,
+    pub(crate) rows: Arc<Rows>,
+    /// The journal's.
+    pub(crate) folder: Arc<TempDir>,
+    /// What binds a tenant; nothing where it has no tree here.
+    pub(crate) trees: Trees,
+}
+
+pub(crate) type Trees = Arc<Mutex<HashMap<TenantId, LimitTree>>>;
+
+impl Default for Around {
+    fn default() -> Self {
+        Self {
+            limits: Arc::default(),
+            rows: Arc::default(),
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            trees: Arc::default(),
+        }
+    }
+}
+
+impl Around {
+    /// With limits of the tenant of [`KEY`].
+    pub(crate) fn limited(limits: &[(Policy, u64)]) -> Self {
+        let around = Self::default();
+        around.change_tree(|tree| {
+            let limit = |value| Limit { value, soft: None, mode: Mode::Enforce };
+            tree.levels[0].limits = limits.iter().map(|(policy, value)| (*policy, limit(*value))).collect();
+        });
+        around
+    }
+
+    /// Changes what binds the tenant of [`KEY`].
+    pub(crate) fn change_tree(&self, change: impl FnOnce(&mut LimitTree)) {
+        let tenant = TenantId::from_stored("ten_acme");
+        let mut trees = self.trees.lock().unwrap();
+        let tree = LimitTree::unlimited(&tenant, &KeyId::from_stored("key_1"));
+        change(trees.entry(tenant).or_insert(tree));
+    }
+
+    /// The same data for another process: what was in memory is lost.
+    pub(crate) fn after_a_kill(&self) -> Self {
+        Self { limits: Arc::default(), ..self.clone() }
+    }
+
+    async fn open(&self) -> Accounting {
+        let parts = AccountingParts {
+            limits: Arc::clone(&self.limits) as Arc<dyn Limits>,
+            repeats: Arc::clone(&self.limits) as Arc<dyn Repeats>,
+            store: Arc::clone(&self.rows) as Arc<dyn UsageStore>,
+            journal: JournalSettings { folder: self.folder.path().join("journal"), max_bytes: 1 << 20 },
+        };
+        Accounting::open(parts).await.unwrap()
+    }
+}
+
 /// A registry of few adapters.
-struct FewAdapters;
+struct FewAdapters(Trees);
 
 /// Public adapters of others.
 pub(crate) const NUM_PUBLIC: usize = 3;
@@ -428,6 +517,11 @@ impl Catalog for FewAdapters {
 
     async fn entry(&self, _principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError> {
         Ok(entry(name.owner(), name.name()))
+    }
+
+    async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
+        let tree = self.0.lock().unwrap().get(&principal.tenant).cloned();
+        Ok(Arc::new(tree.unwrap_or_else(|| LimitTree::unlimited(&principal.tenant, &principal.key))))
     }
 }
 

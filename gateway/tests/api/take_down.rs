@@ -84,7 +84,7 @@ async fn an_answer_that_nobody_reads_leaves_the_batch_too() {
 #[tokio::test]
 async fn a_queued_job_of_the_version_never_starts() {
     let records = Records::listen();
-    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default());
+    let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default()).await;
     let node = souk_protocol::NodeId::from_stored("node_full");
     let status = NodeStatus { node, pool: pool(), free_slots: 0, running: 8, resident: Vec::new() };
     stack.queue.heartbeat(status).await.unwrap();

@@ -8,3 +8,4 @@ mod proxy;
 mod failing;
 mod revoking;
 mod rights;
+mod usage;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use souk_gateway::{AuthError, Catalog as _};
+use souk_protocol::limits::Policy;
 use souk_protocol::{Digest, Scope};
 use souk_registries::{KeySource, Registries, Settings, SettingsError};
 use tokio::io::AsyncReadExt as _;
@@ -44,6 +45,37 @@ async fn a_gateway_apart_is_told_what_one_in_the_registrys_process_is() {
     let listed = apart.catalog.list(&principal, 10).await.unwrap();
     assert_eq!(listed.entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["acme/tone"]);
     assert_eq!(apart.catalog.chat_template(&resolved).await.unwrap(), None);
+
+    let tree = apart.catalog.limits(&principal).await.unwrap();
+    assert_eq!(Some(&*tree), field.registries[0].registry.limits_of_caller(&principal).await.unwrap().as_ref());
+    assert_eq!((tree.levels.len(), tree.gate_weight), (2, 1), "the tenant's and the key's");
+    let gone = souk_protocol::Principal { key: souk_protocol::KeyId::from_stored("000000000000"), ..principal };
+    assert!(matches!(apart.catalog.limits(&gone).await, Err(AuthError::Invalid)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_known_within_a_second_and_believed_while_no_registry_answers() {
+    let field = Field::with(2).await;
+    let (_, key) = field.tenant("acme").await;
+    let apart = field.gateway();
+    apart.ready().await;
+    let principal = apart.principal(&key).await.unwrap();
+    let limit = async || {
+        let tree = apart.catalog.limits(&principal).await.ok()?;
+        Some(tree.levels[0].limits.get(&Policy::RequestsPerMinute).map(|limit| limit.value))
+    };
+    assert_eq!(limit().await, Some(None));
+    for value in [60, 30] {
+        let limits = json!({ "limits": { "requests_per_minute": { "value": value } } });
+        field.operator(Method::PATCH, "tenants/acme/limits", limits).await;
+        let after = until("it is known", Duration::from_secs(20), async || limit().await == Some(Some(value))).await;
+        println!("a limit was known {after:?} after it was set");
+    }
+    for registry in &field.registries {
+        registry.proxy.set(Mode::Closed);
+    }
+    assert_eq!(limit().await, Some(Some(30)), "as it was known last");
+    until("it is believed no more", Duration::from_secs(20), async || limit().await.is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Who calls and what a name means, for a gateway in the same process: kept for a moment, so that a call asks the database
+//! Who calls, what a name means and what binds a caller, for a gateway in the same process: kept for a moment, so that a call asks the database
 //! only now and then.
 //!
 //! What is kept counts for as long as nothing has changed ([`crate::changes`]) and for no longer than a second. A key that
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use souk_protocol::flights::Flights;
 use souk_protocol::internal::Resolved;
 use souk_protocol::recent::{Had, Recent};
-use souk_protocol::{AdapterRef, KeyId, Principal, ResolveError, ResolvedAdapter, TenantId};
+use souk_protocol::{AdapterRef, KeyId, LimitTree, Principal, ResolveError, ResolvedAdapter, TenantId};
 
 use crate::Registry;
 use crate::auth::AuthError;
@@ -36,6 +36,8 @@ struct Shared {
     salt: [u8; 32],
     /// By who asks, with which key, and what they wrote.
     adapters: Answers<(TenantId, KeyId, AdapterRef), Resolved, Cause>,
+    /// By who asks; `None` for whoever is gone.
+    limits: Answers<(TenantId, KeyId), Option<Arc<LimitTree>>, Cause>,
 }
 
 /// Why the registry cannot tell, for all who asked.
@@ -52,7 +54,8 @@ impl WarmCatalog {
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         let salt = rand::rng().random();
-        Self(Arc::new(Shared { registry, callers: Answers::new(), salt, adapters: Answers::new() }))
+        let (callers, adapters, limits) = (Answers::new(), Answers::new(), Answers::new());
+        Self(Arc::new(Shared { registry, callers, salt, adapters, limits }))
     }
 
     /// Who presents this key or token, if it is valid now.
@@ -89,6 +92,27 @@ impl WarmCatalog {
         match adapters.get(registry, question, holder, ask).await {
             Ok(resolved) => Resolved::clone(&resolved).into_result(&reference.to_string()),
             Err(cause) => Err(ResolveError::Unavailable(Box::new(cause))),
+        }
+    }
+
+    /// What binds `principal` now; `None` where it is gone.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    pub async fn limits(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<Arc<LimitTree>>, Box<dyn std::error::Error + Send + Sync>> {
+        let Shared { registry, limits, .. } = &*self.0;
+        let question = (principal.tenant.clone(), principal.key.clone());
+        let holder = |_: &Option<Arc<LimitTree>>| Some(principal.tenant.clone());
+        let ask = || async {
+            let tree = registry.limits_of_caller(principal).await;
+            Ok(tree.map_err(|error| Arc::new(error) as Cause)?.map(Arc::new))
+        };
+        match limits.get(registry, question, holder, ask).await {
+            Ok(tree) => Ok(Option::clone(&*tree)),
+            Err(cause) => Err(Box::new(cause)),
         }
     }
 }

@@ -87,6 +87,9 @@ impl Collector {
                 if let Err(error) = self.remove_old_entries().await {
                     tracing::warn!(%error, "The collector could not remove audit entries that are kept no longer");
                 }
+                if let Err(error) = self.remove_old_usage().await {
+                    tracing::warn!(%error, "The collector could not remove rows of usage that are kept no longer");
+                }
                 if let Err(error) = self.sweep_orphans().await {
                     tracing::warn!(%error, "The collector could not compare the objects with the database");
                 }

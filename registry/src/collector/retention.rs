@@ -1,8 +1,11 @@
 //! Removing what is kept no longer, in pieces, so that no transaction is long.
 
+use souk_protocol::limits::PeriodKey;
+
 use super::Collector;
 use crate::db::{
-    audit_entries, begin_row_write, ms_ago, outbox, published_heads, webhook_deliveries, webhook_endpoints,
+    audit_entries, begin_row_write, ms_ago, outbox, published_heads, usage_days, usage_requests, webhook_deliveries,
+    webhook_endpoints,
 };
 use crate::error::RegistryError;
 use crate::metrics;
@@ -44,6 +47,30 @@ impl Collector {
                 }
             }
             after = chain;
+        }
+        Ok(())
+    }
+
+    /// Removes requests with their jobs that were admitted on days which are longer ago than they are kept. The sums of those
+    /// days are closed in the same transaction: from then on they are all that is known, and `souk check` leaves them alone.
+    pub(super) async fn remove_old_usage(&self) -> Result<(), RegistryError> {
+        let first_kept = PeriodKey::day(u64::try_from(ms_ago(self.settings.usage_kept)).unwrap_or_default());
+        let before_ms = i64::try_from(first_kept.begins_at_ms()).unwrap_or_default();
+        let mut after = String::new();
+        while let Some(tenant) = usage_requests::next_tenant(&self.db, &after).await? {
+            loop {
+                let old = usage_requests::first_before(&self.db, &tenant, before_ms, AT_ONCE).await?;
+                if old.is_empty() {
+                    break;
+                }
+                let transaction = begin_row_write(&self.db).await?;
+                // All that is in `old` was summed up before it was read, so that no sum of it is left open.
+                usage_days::close_before(&transaction, &tenant, &first_kept.to_string()).await?;
+                usage_requests::delete(&transaction, &old).await?;
+                transaction.commit().await?;
+                metrics::collected("usage", old.len());
+            }
+            after = tenant;
         }
         Ok(())
     }

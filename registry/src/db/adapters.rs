@@ -90,6 +90,26 @@ pub(crate) async fn seen_by(
     seen.expr_as(is_callable, "is_callable").into_model::<Seen>().one(connection).await
 }
 
+/// Those of these adapters that a tenant may see, and its own that were deleted.
+pub(crate) async fn known_to(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<Vec<Model>, DbErr> {
+    let known = Entity::find().filter(Column::Id.is_in(ids)).filter(is_known_to(connection, tenant));
+    known.all(connection).await
+}
+
+/// The same for the one with a name.
+pub(crate) async fn named_to(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    owner: &str,
+    name: &str,
+) -> Result<Option<Model>, DbErr> {
+    named(owner, name).filter(is_known_to(connection, tenant)).one(connection).await
+}
+
 /// The adapter `owner/name`, also if it was deleted.
 pub(crate) async fn ever(connection: &impl ConnectionTrait, owner: &str, name: &str) -> Result<Option<Model>, DbErr> {
     named(owner, name).one(connection).await
@@ -293,6 +313,12 @@ fn visible_to(connection: &impl ConnectionTrait, tenant: &TenantId) -> Condition
     let shared = Column::Visibility.eq(Visibility::Shared.as_str());
     let shared_with_it = Condition::all().add(shared).add(Expr::exists(grant_held(connection, tenant)));
     Condition::any().add(Column::TenantId.eq(tenant.as_str())).add(seen_by_all).add(shared_with_it)
+}
+
+/// The condition under which a tenant is told an adapter's name where it was used.
+fn is_known_to(connection: &impl ConnectionTrait, tenant: &TenantId) -> Condition {
+    let is_there = Condition::any().add(Column::DeletedAtMs.is_null()).add(Column::TenantId.eq(tenant.as_str()));
+    Condition::all().add(is_there).add(visible_to(connection, tenant))
 }
 
 /// The condition under which a tenant may call an adapter and fetch its files. What it may call it may see.

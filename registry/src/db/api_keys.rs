@@ -37,6 +37,8 @@ pub struct Model {
     pub replaced_by: Option<String>,
     /// Why it was revoked, where nobody just asked for it.
     pub revoked_for: Option<String>,
+    /// The team that a service's key is of; `None`: of none. A person's is of the team that the person is of.
+    pub team_id: Option<String>,
 }
 
 /// Which keys of a tenant a caller sees.
@@ -110,6 +112,10 @@ pub(crate) async fn unrevoked_of_person(
 pub(crate) async fn forget_names_of(connection: &impl ConnectionTrait, person_id: &str) -> Result<(), DbErr> {
     let update = Entity::update_many().col_expr(Column::Name, "".into());
     update.filter(Column::PersonId.eq(person_id)).exec(connection).await.map(|_| ())
+}
+
+pub(crate) async fn get(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
 }
 
 /// A key, whose row is locked until the transaction ends: a key that is revoked makes no key meanwhile.
@@ -199,6 +205,17 @@ pub(crate) async fn replace(
         .col_expr(Column::ReplacedBy, by.into())
         .col_expr(Column::ExpiresAtMs, expires_at_ms.into());
     update.filter(Column::Id.eq(id)).exec(connection).await.map(|_| ())
+}
+
+/// Leaves the keys of a team without one; answers how many they were.
+pub(crate) async fn leave_team(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    team_id: &str,
+) -> Result<u64, DbErr> {
+    let update = Entity::update_many().col_expr(Column::TeamId, Option::<String>::None.into());
+    let of_team = update.filter(Column::TenantId.eq(tenant.as_str())).filter(Column::TeamId.eq(team_id));
+    Ok(of_team.exec(connection).await?.rows_affected)
 }
 
 pub(crate) async fn note_use(connection: &impl ConnectionTrait, id: &str, at_ms: i64) -> Result<(), DbErr> {

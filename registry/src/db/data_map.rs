@@ -35,6 +35,9 @@ const OF_VERSION: &str = "version_id IN (SELECT v.id FROM versions v JOIN adapte
                           WHERE a.tenant_id = $1)";
 const OF_UPLOAD: &str = "upload_id IN (SELECT u.id FROM uploads u JOIN adapters a ON a.id = u.adapter_id \
                          WHERE a.tenant_id = $1)";
+/// Not by `IN`, which would look up all requests of a tenant for each page of jobs.
+const OF_REQUEST: &str =
+    "EXISTS (SELECT 1 FROM usage_requests r WHERE r.id = usage_jobs.request_id AND r.tenant_id = $1)";
 const OWN: &str = "tenant_id = $1";
 const OWN_OR_OF_ADAPTER: &str =
     "(tenant_id = $1 OR adapter_id IN (SELECT a.id FROM adapters a WHERE a.tenant_id = $1))";
@@ -45,7 +48,7 @@ const MEMBER: &str = "(SELECT p.name FROM persons p WHERE p.id = members.person_
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 39] = [
+pub(crate) const TABLES: [Table; 46] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -54,6 +57,9 @@ pub(crate) const TABLES: [Table; 39] = [
     table("adapter_gates", &["adapter_id"], OF_ADAPTER, Fate::Goes),
     table("access_requests", &["id"], "(tenant_id = $1 OR owner_id = $1)", Fate::Goes),
     table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
+    table("limits", &["tenant_id", "level", "subject_id", "policy"], OWN, Fate::Goes),
+    table("tenant_limits", &["tenant_id"], OWN, Fate::Goes),
+    table("teams", &["id"], OWN, Fate::Goes),
     table("sign_in_links", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),
     table("login_codes", &["id"], OWN, Fate::Goes).hiding(&["secret_hash", "challenge"]),
     table("invitations", &["id"], OWN, Fate::Goes).hiding(&["secret_hash"]),
@@ -91,6 +97,17 @@ pub(crate) const TABLES: [Table; 39] = [
     table("published_heads", &["tenant_id", "number"], OWN, Fate::Stays("what was published stays so", &[])),
     table("tenant_erasures", &["tenant_id"], OWN, Fate::Stays("it says that the tenant was erased", &[])),
     table("tenants", &["id"], "id = $1", Fate::Stays("a name is never given again", &[])),
+    // The days first: they are closed before rows go.
+    table(
+        "usage_days",
+        &["tenant_id", "day", "key_id", "person_id", "team_id", "base", "adapters", "outcome"],
+        OWN,
+        Fate::Stays("they have ids and counts alone, and what was used is billed", &[("closed", "1")]),
+    ),
+    table("usage_totals", &["level", "subject_id", "period", "unit"], OWN, Fate::Stays("the same, summed up", &[])),
+    // Takes its jobs along.
+    table("usage_requests", &["id"], OWN, Fate::Goes),
+    table("usage_jobs", &["request_id", "job_index"], OF_REQUEST, Fate::Goes),
     nobodys("persons"),
     nobodys("identities"),
     nobodys("sessions"),

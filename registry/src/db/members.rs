@@ -2,7 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _, Set};
-use souk_protocol::TenantId;
+use souk_protocol::limits::Subject;
+use souk_protocol::{PersonId, TenantId};
 
 use super::clock::now_ms;
 use super::tenants;
@@ -16,6 +17,8 @@ pub struct Model {
     pub person_id: String,
     pub role: String,
     pub joined_at_ms: i64,
+    /// The team that the person is of; `None`: of none.
+    pub team_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -35,6 +38,11 @@ impl ActiveModelBehavior for ActiveModel {}
 impl Model {
     pub(crate) fn tenant(&self) -> TenantId {
         TenantId::from_stored(&self.tenant_id)
+    }
+
+    /// The member as whom limits bind.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::Member(self.tenant(), PersonId::from_stored(&self.person_id))
     }
 }
 
@@ -82,6 +90,16 @@ pub(crate) async fn list(
     query.all(connection).await
 }
 
+/// Those of these persons who are members of a tenant.
+pub(crate) async fn among(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    persons: &[String],
+) -> Result<Vec<String>, DbErr> {
+    let members = Entity::find().select_only().column(Column::PersonId).filter(Column::TenantId.eq(tenant.as_str()));
+    members.filter(Column::PersonId.is_in(persons)).into_tuple().all(connection).await
+}
+
 /// Removes all members of a tenant; answers who they were.
 pub(crate) async fn delete_all_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Vec<String>, DbErr> {
     let of_tenant = Column::TenantId.eq(tenant.as_str());
@@ -121,6 +139,7 @@ pub(crate) async fn insert(
         person_id: Set(person_id.to_owned()),
         role: Set(role.to_owned()),
         joined_at_ms: Set(now_ms()),
+        team_id: Set(None),
     };
     row.insert(connection).await
 }
@@ -128,6 +147,27 @@ pub(crate) async fn insert(
 pub(crate) async fn set_role(connection: &impl ConnectionTrait, member: &Model, role: &str) -> Result<(), DbErr> {
     let update = Entity::update_many().col_expr(Column::Role, role.into());
     update.filter(is(member)).exec(connection).await.map(|_| ())
+}
+
+/// Puts a member into a team, or out of the one that it is of.
+pub(crate) async fn set_team(
+    connection: &impl ConnectionTrait,
+    member: &Model,
+    team_id: Option<&str>,
+) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::TeamId, team_id.into());
+    update.filter(is(member)).exec(connection).await.map(|_| ())
+}
+
+/// Leaves the members of a team without one; answers how many they were.
+pub(crate) async fn leave_team(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    team_id: &str,
+) -> Result<u64, DbErr> {
+    let update = Entity::update_many().col_expr(Column::TeamId, Option::<String>::None.into());
+    let of_team = update.filter(Column::TenantId.eq(tenant.as_str())).filter(Column::TeamId.eq(team_id));
+    Ok(of_team.exec(connection).await?.rows_affected)
 }
 
 pub(crate) async fn delete(connection: &impl ConnectionTrait, member: &Model) -> Result<(), DbErr> {

@@ -72,6 +72,21 @@ pub(crate) async fn with_digest(
     existing(adapter_id).filter(Column::Digest.eq(digest.to_string())).all(connection).await
 }
 
+/// The versions with these contents, of whatever adapters, deleted ones included.
+pub(crate) async fn with_digests(connection: &impl ConnectionTrait, digests: &[String]) -> Result<Vec<Model>, DbErr> {
+    Entity::find().filter(Column::Digest.is_in(digests)).order_by_asc(Column::Id).all(connection).await
+}
+
+/// All versions that an adapter ever had, or the one with this number.
+pub(crate) async fn ever_of(
+    connection: &impl ConnectionTrait,
+    adapter_id: &str,
+    number: Option<&str>,
+) -> Result<Vec<Model>, DbErr> {
+    let with_number = Condition::all().add_option(number.map(|number| Column::Version.eq(number)));
+    Entity::find().filter(Column::AdapterId.eq(adapter_id)).filter(with_number).all(connection).await
+}
+
 /// The version that a tag's row names, if a tag may choose it.
 pub(crate) async fn tagged(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
     let states = [VersionState::Ready.as_str(), VersionState::TakenDown.as_str()];

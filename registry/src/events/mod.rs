@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     KeyLeaked,
     AccessRequested,
     AccessDecided,
+    LimitReached,
 }
 
 /// One thing that happened, for the tenant that is to hear of it.
@@ -34,7 +35,7 @@ pub(crate) struct Event<'a> {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::VersionReady,
         Self::VersionYanked,
         Self::VersionUnyanked,
@@ -44,6 +45,7 @@ impl Kind {
         Self::KeyLeaked,
         Self::AccessRequested,
         Self::AccessDecided,
+        Self::LimitReached,
     ];
 
     /// The kind with this name.
@@ -63,6 +65,7 @@ impl Kind {
             Self::KeyLeaked => "key.leaked",
             Self::AccessRequested => "access.requested",
             Self::AccessDecided => "access.decided",
+            Self::LimitReached => "limit.reached",
         }
     }
 }

@@ -15,8 +15,8 @@ const DEFAULT_LIMIT: u64 = 20;
 const MAX_LIMIT: u64 = 100;
 /// Longest name of a tenant, an adapter or a tag.
 pub(crate) const MAX_NAME_CHARS: usize = 64;
-/// Longest cursor: of two names and what is between them, it has fewer.
-const MAX_CURSOR_CHARS: usize = 400;
+/// Longest cursor: of all that sums of usage are taken apart by, with a dozen adapters, it has fewer.
+const MAX_CURSOR_CHARS: usize = 2000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,7 +68,7 @@ impl PageQuery {
 }
 
 /// The cursor of the page that begins after what has this sort key.
-fn cursor_after(sort_key: &str) -> String {
+pub(crate) fn cursor_after(sort_key: &str) -> String {
     URL_SAFE_NO_PAD.encode(sort_key)
 }
 

@@ -27,7 +27,7 @@ impl IntoResponses for Problems {
             ("413", "The body or a file is larger than allowed"),
             ("415", "The body has another format than the route takes"),
             ("422", "The content cannot be used; `errors` lists every problem"),
-            ("429", "Others wait, and the tenant has its share"),
+            ("429", "Others wait, and the tenant has its share; or a limit is used up"),
             ("5XX", "The registry cannot answer now"),
         ];
         let answer = |description: &str| {
@@ -63,6 +63,9 @@ fn problem(error: RegistryError) -> Problem {
     match error {
         RegistryError::Rejected(findings) | RegistryError::BadRequest { findings, .. } => {
             problem.with_items(findings.into_iter().map(item))
+        }
+        RegistryError::LimitReached { policy, level, retry_after_s, .. } => {
+            problem.of_limit(policy.as_str(), level, retry_after_s)
         }
         _ => problem,
     }
@@ -115,6 +118,8 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::WrongRequestState { .. } => (StatusCode::CONFLICT, "wrong_state"),
         RegistryError::PersonNeeded => (StatusCode::FORBIDDEN, "person_needed"),
         RegistryError::AgainstPolicy { .. } => (StatusCode::FORBIDDEN, "against_policy"),
+        RegistryError::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
+        RegistryError::BeyondLevelAbove { .. } => (StatusCode::CONFLICT, "beyond_level_above"),
         RegistryError::OthersKey(_) => (StatusCode::FORBIDDEN, "others_key"),
         RegistryError::OwnKeyAgainstPolicy => (StatusCode::CONFLICT, "own_key_against_policy"),
         RegistryError::AlreadyRotated { .. } => (StatusCode::CONFLICT, "already_rotated"),

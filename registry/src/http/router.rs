@@ -16,8 +16,8 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, access, adapters, audit, base_models, internal, invitations, keys, members, policy, services, sessions,
-    sign_in, tags, tenants, tokens, uploads, versions, webhooks,
+    Problem, access, adapters, audit, base_models, internal, invitations, keys, limits, members, organization, policy,
+    services, sessions, sign_in, tags, teams, tenants, tokens, uploads, usage, versions, webhooks,
 };
 use crate::Registry;
 use crate::sessions::SESSION_COOKIE;
@@ -38,6 +38,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(tenants::create_tenant))
         .routes(routes!(members::create_sign_in_link))
         .routes(routes!(invitations::create_invitation))
+        .routes(routes!(teams::create_team))
         .routes(routes!(keys::create_key))
         .routes(routes!(keys::rotate_key))
         .routes(routes!(services::create_service))
@@ -66,6 +67,10 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(invitations::list_invitations))
         .routes(routes!(invitations::revoke_invitation))
         .routes(routes!(invitations::accept_invitation))
+        // Teams
+        .routes(routes!(teams::list_teams))
+        .routes(routes!(teams::delete_team))
+        .routes(routes!(teams::add_team_member, teams::remove_team_member))
         // Tenants, keys and tokens
         .routes(routes!(tokens::exchange_token))
         .routes(routes!(tokens::rotate_signing_key))
@@ -75,6 +80,11 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::revoke_key))
         .routes(routes!(policy::get_policy, policy::set_policy))
+        // Limits
+        .routes(routes!(limits::list_limits))
+        .routes(routes!(limits::get_limits, limits::set_limits))
+        .routes(routes!(limits::set_answers))
+        .routes(routes!(limits::set_tenant_limits))
         // Services that call others
         .routes(routes!(services::list_services))
         .routes(routes!(services::revoke_service))
@@ -92,6 +102,11 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::export_audit))
         .routes(routes!(audit::list_audit_heads))
+        // Usage
+        .routes(routes!(usage::get_usage))
+        .routes(routes!(usage::list_usage_requests))
+        .routes(routes!(usage::export_usage))
+        .routes(routes!(usage::get_usage_request))
         // Webhooks
         .routes(routes!(webhooks::list_webhooks))
         .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
@@ -154,6 +169,7 @@ pub fn router(registry: Registry) -> (axum::Router, OpenApi) {
         // A nested router has neither its prefix alone nor with a slash.
         .route(PREFIX, any(no_such_route))
         .route(&format!("{PREFIX}/"), any(no_such_route))
+        .merge(organization::routes(registry.clone()))
         .merge(sign_in::pages(&registry).route_layer(changes()).with_state(registry.for_no_tenant()));
     let router = put_around(routes, &SERVICE);
     (router.with_state(registry), openapi())
@@ -186,10 +202,13 @@ pub fn openapi() -> OpenApi {
         (name = "auth", description = "Tokens that a key is exchanged for"),
         (name = "tenants", description = "Who owns adapters and pays; for operators"),
         (name = "members", description = "Persons of a tenant, their roles, and invitations"),
+        (name = "teams", description = "Members and keys that have limits together"),
+        (name = "limits", description = "What tenants, teams, members and keys may use in a period"),
         (name = "sessions", description = "Persons who are signed in with a browser"),
         (name = "keys", description = "API keys of a tenant"),
         (name = "services", description = "Services of the installation that call others; for operators"),
         (name = "audit", description = "Who changed what, in chains that can be verified"),
+        (name = "usage", description = "What a tenant used, request by request and summed up, and what it was charged"),
         (name = "webhooks", description = "Where events are sent, and what became of each delivery"),
         (name = "adapters", description = "Names, who may see them, and what they are"),
         (name = "versions", description = "Immutable releases of an adapter, and their files"),

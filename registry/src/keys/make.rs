@@ -17,6 +17,7 @@ use crate::db::{KeyRow, api_keys, begin_write, ms_of, tenants};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, Reach, require};
+use crate::teams::team_in;
 use crate::tenants::check_not_erased;
 
 /// Longest name of a key.
@@ -36,6 +37,8 @@ pub(crate) struct KeyRequest {
     pub(crate) expires_at: Option<OffsetDateTime>,
     /// A tenant's name; `None` for the caller's own.
     pub(crate) tenant: Option<String>,
+    /// The team that a service's key is to be of, by id; `None`: of none.
+    pub(crate) team: Option<String>,
 }
 
 /// Whose a key is.
@@ -61,6 +64,10 @@ impl Registry {
         let (scopes, models) = check_fields(&request)?;
         let tenant = self.tenant_meant(principal, request.tenant.as_deref()).await?;
         let person = whose(&request, principal, &tenant, reach)?;
+        if request.team.is_some() && person.is_some() {
+            let message = "a personal key is of the team that its person is of; leave this out";
+            return Err(RegistryError::invalid(vec![Finding::field("team", message)]));
+        }
         let transaction = begin_write(&self.db).await?;
         let maker = self.authority(&transaction, principal).await?;
         check_scopes(&maker, principal, &scopes)?;
@@ -68,6 +75,10 @@ impl Registry {
         let policy = Policy::of(&transaction, &tenant).await?;
         policy.check(&scopes, person.is_some())?;
         let expires_at_ms = policy.expiry(&scopes, maker.expires_at_ms, request.expires_at.map(ms_of), None)?;
+        let team = match &request.team {
+            Some(id) => Some(team_in(&transaction, &tenant, id).await?.team()),
+            None => None,
+        };
         let new = NewKey {
             tenant_id: tenant.to_string(),
             person,
@@ -76,6 +87,7 @@ impl Registry {
             models,
             expires_at_ms,
             made_by: Some(maker.id),
+            team,
         };
         let (row, secret) = self.issue_key(&transaction, new, Actor::of(principal)).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
@@ -105,6 +117,7 @@ impl Registry {
         let (row, secret) = insert_key(transaction, &self.authenticator, new).await?;
         let details = json!({
             "scopes": row.scopes, "models": row.models, "person": row.person_id, "expires_at_ms": row.expires_at_ms,
+            "team": row.team_id,
         });
         let act = Act { tenant_id: &row.tenant_id, action: "key.created", subject: &row.id, details };
         audit::append(transaction, actor, act).await?;

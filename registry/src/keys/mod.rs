@@ -12,7 +12,7 @@ mod revoke;
 mod rotate;
 
 use sea_orm::{ConnectionTrait, DbErr};
-use souk_protocol::{AllowedModels, PersonId, Principal, Scopes, TenantId};
+use souk_protocol::{AllowedModels, PersonId, Principal, Scopes, TeamId, TenantId};
 
 use crate::Registry;
 use crate::auth::{ApiKey, Authenticator, models_to_column, scopes_from_column, scopes_to_column};
@@ -40,6 +40,8 @@ pub(crate) struct NewKey {
     pub(crate) expires_at_ms: Option<i64>,
     /// The key or session that it is made with; `None` on the host.
     pub(crate) made_by: Option<String>,
+    /// The team that a service's key is of; `None`: of none.
+    pub(crate) team: Option<TeamId>,
 }
 
 /// The keys that a caller may see, revoke and rotate.
@@ -136,6 +138,7 @@ pub(crate) async fn insert_key(
         models: new.models.as_ref().map(models_to_column),
         replaced_by: None,
         revoked_for: None,
+        team_id: new.team.map(|team| team.to_string()),
     };
     Ok((api_keys::insert(connection, row).await?, key))
 }

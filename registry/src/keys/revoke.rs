@@ -271,6 +271,7 @@ mod tests {
                 models: None,
                 expires_at_ms: None,
                 made_by: made_by.map(|index: usize| String::clone(&ids[index])),
+                team: None,
             };
             ids.push(insert_key(&registry.db, &registry.authenticator, new).await.unwrap().0.id);
         }

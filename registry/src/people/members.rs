@@ -9,7 +9,7 @@ use souk_protocol::{PersonId, Principal, TenantId};
 use super::Role;
 use crate::Registry;
 use crate::audit::{Act, Actor, append};
-use crate::db::{MemberRow, PersonRow, begin_write, invitations, members, persons, sessions, sign_in_links};
+use crate::db::{MemberRow, PersonRow, begin_write, invitations, limits, members, persons, sessions, sign_in_links};
 use crate::error::RegistryError;
 use crate::keys::{Why, revoke_of_person, take_back};
 use crate::rights::{Action, require};
@@ -121,6 +121,7 @@ impl Registry {
             another_owner(&transaction, tenant).await?;
         }
         members::delete(&transaction, &member).await?;
+        limits::delete_of(&transaction, tenant, &member.subject()).await?;
         let withdrawn = self.end_what_acts(&transaction, principal, &member, Why::Left).await?;
         let details = json!({ "role": member.role });
         let tenant_id = tenant.as_str();

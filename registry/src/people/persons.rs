@@ -9,8 +9,8 @@ use super::members::another_owner;
 use crate::Registry;
 use crate::audit::{Act, Actor, INSTALLATION, append};
 use crate::db::{
-    PersonRow, SessionRow, TenantRow, api_keys, begin_write, identities, invitations, is_unique_violation, members,
-    persons, sessions, sign_in_links, tenants,
+    PersonRow, SessionRow, TenantRow, api_keys, begin_write, identities, invitations, is_unique_violation, limits,
+    members, persons, sessions, sign_in_links, tenants,
 };
 use crate::error::{Finding, RegistryError};
 use crate::keys::Why;
@@ -88,6 +88,7 @@ impl Registry {
                 another_owner(&transaction, &tenant.tenant()).await?;
             }
             members::delete(&transaction, member).await?;
+            limits::delete_of(&transaction, &tenant.tenant(), &member.subject()).await?;
             withdrawn.extend(self.end_what_is_of(&transaction, principal, member, Why::Left).await?);
         }
         sessions::forget_clients_of(&transaction, person_id).await?;

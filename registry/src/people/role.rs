@@ -14,7 +14,7 @@ pub enum Role {
     Publisher,
     /// Calls models.
     Developer,
-    /// Sees who changed what, and what there is.
+    /// Sees what was used, who changed what, and what there is.
     Billing,
     /// Sees what there is.
     Viewer,
@@ -43,7 +43,7 @@ impl Role {
             Self::Owner => "all of the tenant: members, keys, adapters; not the installation",
             Self::Publisher => "makes and publishes adapters, and decides who gets at them",
             Self::Developer => "calls models and sees adapters",
-            Self::Billing => "sees adapters, and who changed what",
+            Self::Billing => "sees adapters, who changed what, and what was used",
             Self::Viewer => "sees adapters",
         }
     }
@@ -57,7 +57,7 @@ impl Role {
                 [Scope::Inference, Scope::AdaptersRead, Scope::AdaptersWrite, Scope::AccessDecide].into()
             }
             Self::Developer => [Scope::Inference, Scope::AdaptersRead].into(),
-            Self::Billing => [Scope::AdaptersRead, Scope::AuditRead].into(),
+            Self::Billing => [Scope::AdaptersRead, Scope::AuditRead, Scope::UsageRead].into(),
             Self::Viewer => [Scope::AdaptersRead].into(),
         }
     }

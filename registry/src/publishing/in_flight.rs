@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use semver::Version;
-use souk_protocol::TenantId;
+use souk_protocol::{Principal, TenantId};
 use uuid::Uuid;
 
 use crate::Registry;
@@ -47,6 +47,7 @@ impl InFlight {
     /// Reserves the number, or says why it cannot be had.
     pub(super) async fn begin(
         registry: &Registry,
+        principal: &Principal,
         adapter: &AdapterRow,
         number: &Version,
         running: Option<UploadRuns>,
@@ -73,6 +74,8 @@ impl InFlight {
             let setting = "registry.max_versions_per_adapter";
             RegistryError::TooMany { what: "versions", of, setting, limit, given, remedy: "delete one first" }
         })?;
+        // Counted when it becomes visible; who has no more today need send nothing.
+        registry.check_versions_today(&transaction, principal).await?;
         transaction.commit().await?;
         Ok(Self::of(registry, adapter, &name, Held::of(registry, id, registry.owner.to_string(), false), running))
     }

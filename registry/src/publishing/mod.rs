@@ -94,7 +94,7 @@ impl Upload {
         // What is announced beyond what may come at all is refused as it comes.
         let announced = self.announced.unwrap_or(0).min(receiver.most_bytes());
         let mut claim = registry.room.claim(&registry.db, &self.adapter.tenant(), announced).await?;
-        let in_flight = InFlight::begin(registry, &self.adapter, &number, Some(running)).await?;
+        let in_flight = InFlight::begin(registry, &self.principal, &self.adapter, &number, Some(running)).await?;
         let store = Store { objects: &*registry.objects, upload_id: in_flight.id(), claim: &mut claim };
         match receiver.receive(Some(store)).await {
             Ok(received) => Ok(Complete { upload: self, claim, number, received, in_flight }),

@@ -61,6 +61,7 @@ pub(super) async fn publish<A: Serialize>(
     if !adapters::touch(&transaction, &adapter.id).await? {
         return Err(adapter_not_found(&adapter.owner, &adapter.name));
     }
+    let shadowed = registry.count_version(&transaction, principal).await?;
     // A take-down of the content locks this row too: either it comes first and is found, or it finds this version.
     blobs::lock(&transaction, &staged_digest.to_string()).await?;
     refuse_if(taken_down_content::any_of(&transaction, &content).await?)?;
@@ -70,7 +71,12 @@ pub(super) async fn publish<A: Serialize>(
     adapters::relist(&transaction, [adapter.id.as_str()]).await?;
     let size_bytes = version.files.iter().map(|file| file.size_bytes).sum();
     tenants::add_stored(&transaction, &adapter.tenant(), size_bytes).await?;
-    let facts = json!({ "base_digest": version.row.base_digest, "rank": version.row.rank });
+    let mut facts = json!({ "base_digest": version.row.base_digest, "rank": version.row.rank });
+    if !shadowed.is_empty() {
+        // Levels whose limit on versions would have refused it.
+        facts["limits_shadowed"] =
+            json!(shadowed.iter().map(|level| format!("{level}.versions_per_day")).collect::<Vec<_>>());
+    }
     note(&transaction, principal, Kind::VersionReady, &[(adapter, &version.row)], facts).await?;
     once.keep_in(&transaction, || shape(version.clone())).await?;
     transaction.commit().await?;

@@ -28,6 +28,11 @@ pub(crate) use cookie::{LOGIN_COOKIE, SESSION_COOKIE, SameSite, cookie_in, gone_
 
 /// What the id of a session begins with.
 pub(crate) const PREFIX: &str = "ses";
+/// Whether what was presented with this id is a session, and no key: ids of keys have no `_`.
+pub(crate) fn is_session(id: &str) -> bool {
+    id.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('_'))
+}
+
 /// What a token against forged requests is derived for.
 const CSRF: &str = "csrf";
 /// The use of a session is written at most this often.

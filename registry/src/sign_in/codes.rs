@@ -130,6 +130,7 @@ impl Registry {
             models: None,
             expires_at_ms,
             made_by: Some(session.id.clone()),
+            team: None,
         };
         let actor = Actor::Person { id: person.id.clone(), key: session.id };
         let (key, secret) = self.issue_key(&transaction, new, actor).await?;

@@ -58,8 +58,9 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     }
     let by = if matches!(rule.needs, Needs::Scope(scope) if scope.as_str() == "admin") { &stack.admin } else { acme };
     let manager = manager(stack).await;
-    let is_managers =
-        ["/webhooks", "/policy", "/members", "/invitations"].iter().any(|path| rule.path.starts_with(path));
+    let is_managers = ["/webhooks", "/policy", "/members", "/invitations", "/teams", "/limits"]
+        .iter()
+        .any(|path| rule.path.starts_with(path));
     let by = if is_managers { &manager } else { by };
     let path = rule.path.replace("{owner}/{name}", &adapter).replace("{version}", "1.0.0").replace("{tag}", "prod");
     let path = path.replace("{tenant}", "acme").replace("{webhook}", &ids).replace("{delivery}", &delivery);
@@ -96,6 +97,13 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         Action::CreateInvitation => (json!({ "email": WRITTEN, "role": "viewer" }), "invitation.created"),
         Action::RevokeInvitation => (Value::Null, "invitation.revoked"),
         Action::ErasePerson => (Value::Null, "person.erased"),
+        Action::CreateTeam => (json!({ "name": fresh }), "team.created"),
+        Action::DeleteTeam => (Value::Null, "team.deleted"),
+        Action::AddTeamMember => (Value::Null, "team.member_added"),
+        Action::RemoveTeamMember => (Value::Null, "team.member_removed"),
+        Action::SetLimits => (json!({ "limits": { "tokens_per_day": { "value": 1 } } }), "limits.set"),
+        Action::SetAnswers => (json!({ "output_ceiling": seed }), "limits.answers_set"),
+        Action::SetTenantLimits => (json!({ "limits": { "requests_per_minute": { "value": 1 } } }), "limits.set"),
         other => panic!("{other:?} changes something: say here how it is done, and what its entry is called"),
     };
     let path = match rule.action {
@@ -116,8 +124,16 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
                 // So that the one chain is the installation's.
                 assert_eq!(browser.change(Method::DELETE, "/auth/membership", Value::Null).await.status(), 204);
             }
-            path.replace("{person}", &person)
+            let path = path.replace("{person}", &person);
+            let path =
+                if rule.path.contains("{team}") { path.replace("{team}", &team(&manager, fresh).await) } else { path };
+            if rule.action == Action::RemoveTeamMember {
+                assert_eq!(manager.put(&path, Value::Null).await.status(), StatusCode::NO_CONTENT);
+            }
+            path
         }
+        Action::DeleteTeam => path.replace("{team}", &team(&manager, fresh).await),
+        Action::SetLimits => path.replace("{level}", "key").replace("{subject}", &key().await),
         _ => path,
     };
     let method: Method = rule.method.parse().unwrap();
@@ -137,6 +153,12 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         _ => Some(tenant),
     };
     Change { request: sent, chain, action }
+}
+
+/// The id of a new team of acme.
+async fn team(manager: &User, name: &str) -> String {
+    let made = body(manager.post("/teams", json!({ "name": name })).await, StatusCode::CREATED).await;
+    made["id"].as_str().unwrap().to_owned()
 }
 
 /// No delivery is tried meanwhile, and a webhook is made for each change.
@@ -245,6 +267,9 @@ pub(crate) async fn state(db: &DatabaseConnection) -> BTreeMap<&'static str, Vec
     let tables = [
         "tenants",
         "tenant_policies",
+        "tenant_limits",
+        "limits",
+        "teams",
         "api_keys",
         "services",
         "adapters",

@@ -71,6 +71,25 @@ async fn what_a_name_means_is_told_for_whoever_asks() {
 }
 
 #[tokio::test]
+async fn what_binds_a_caller_is_told_and_nothing_of_who_is_gone() {
+    let stack = Stack::start().await;
+    let gateway = gateway(&stack).await;
+    let acme = stack.tenant("acme").await;
+    let limits =
+        json!({ "limits": { "tokens_per_day": { "value": 9, "soft": 8, "mode": "shadow" } }, "gate_weight": 3 });
+    assert_eq!(stack.admin.patch("/tenants/acme/limits", limits).await.status(), StatusCode::OK);
+    let own = Caller::from(&stack.principal(&acme).await);
+    let tree = asked(&gateway, "limits", json!({ "caller": own })).await;
+    let levels = json!([
+        { "subject": { "tenant": own.tenant }, "limits": { "tokens_per_day": { "value": 9, "soft": 8, "mode": "shadow" } } },
+        { "subject": { "key": own.key }, "limits": {} },
+    ]);
+    assert_eq!(tree, json!({ "levels": levels, "gate_weight": 3, "keeps_answers": false }));
+    let gone = Caller { key: souk_protocol::KeyId::from_stored("000000000000"), ..own };
+    assert_eq!(asked(&gateway, "limits", json!({ "caller": gone })).await, Value::Null);
+}
+
+#[tokio::test]
 async fn a_file_comes_by_its_digest_whole_or_from_a_byte_on() {
     let stack = Stack::start().await;
     let gateway = gateway(&stack).await;

@@ -214,7 +214,7 @@ async fn a_body_with_several_wrong_fields_hears_of_all_of_them() {
         {
           "code": "invalid_value",
           "subject": "scopes[1]",
-          "message": "unknown scope `root`; scopes are inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, tenant:manage, admin"
+          "message": "unknown scope `root`; scopes are inference, adapters:read, adapters:write, keys:manage, access:decide, audit:read, usage:read, tenant:manage, admin"
         },
         {
           "code": "invalid_value",

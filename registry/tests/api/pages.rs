@@ -57,7 +57,9 @@ impl Field {
         })
         .await;
         let acme = stack.tenant("acme").await;
-        let manager = stack.key_for("acme", &["tenant:manage", "adapters:read", "audit:read", "access:decide"]).await;
+        let manager = stack
+            .key_for("acme", &["tenant:manage", "adapters:read", "audit:read", "usage:read", "access:decide"])
+            .await;
         let hook = json!({ "url": "https://hooks.invalid/", "kinds": ["version.ready"] });
         let hook = body(manager.post("/webhooks", hook).await, StatusCode::CREATED).await;
         let webhook = id_of(&hook);
@@ -103,6 +105,23 @@ impl Field {
                 Browser::new(&self.stack).join(&link).await;
                 return;
             }
+            "/teams" => self.manager.post(path, json!({ "name": name })).await,
+            "/limits" => {
+                let key = body(
+                    acme.post("/keys", json!({ "name": name, "scopes": ["inference"] })).await,
+                    StatusCode::CREATED,
+                );
+                let path = format!("/limits/key/{}", id_of(&key.await));
+                self.manager.patch(&path, json!({ "limits": { "requests_per_minute": { "value": place } } })).await
+            }
+            "/usage/requests" => {
+                let of = self.stack.principal(acme).await;
+                let ago_ms = u64::from(place) * 1000;
+                let now_ms = u64::try_from(souk_protocol::wall_clock::since_epoch().as_millis()).unwrap();
+                let used = souk_testkit::usage::request(&of.tenant, of.key.as_str(), now_ms - ago_ms, (1, 1));
+                self.stack.registry.write_usage(&[used]).await.unwrap();
+                return;
+            }
             "/invitations" => {
                 let asked = json!({ "email": format!("{name}@example.com"), "role": "viewer" });
                 self.manager.post("/invitations", asked).await
@@ -124,6 +143,7 @@ impl Field {
         let user = match path {
             "/tenants" | "/services" => &self.stack.admin,
             _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
+            "/teams" | "/limits" | "/usage/requests" => &self.manager,
             _ if path.ends_with("/grants")
                 || path.ends_with("/received")
                 || path.ends_with("/members")
@@ -139,8 +159,9 @@ impl Field {
 }
 
 fn id_of(item: &Value) -> String {
-    // Entries have a number within their chain, grants the tenant that they are to, and members the person.
-    let id = item["id"].as_str().or_else(|| item["tenant"].as_str()).or_else(|| item["person"].as_str());
+    // Entries have a number within their chain, grants the tenant that they are to, members the person, limits the subject.
+    let names = ["id", "tenant", "person", "subject"];
+    let id = names.iter().find_map(|name| item[*name].as_str());
     id.map_or_else(|| item["number"].to_string(), str::to_owned)
 }
 

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Routes that make something at each call, by the ids of their operations.
-const CREATING: [&str; 13] = [
+const CREATING: [&str; 14] = [
     "create_tenant",
     "create_service",
     "create_key",
@@ -21,6 +21,7 @@ const CREATING: [&str; 13] = [
     "create_adapter",
     "create_invitation",
     "create_sign_in_link",
+    "create_team",
     "request_access",
     "create_webhook",
     "replay_delivery",
@@ -122,6 +123,7 @@ impl Field {
             "replay_delivery" => post(&self.delivery),
             "create_key" => post("/keys").json(&json!({ "name": "made", "scopes": ["inference"] })),
             "create_invitation" => post("/invitations").json(&json!({ "email": "m@example.com", "role": "viewer" })),
+            "create_team" => post("/teams").json(&json!({ "name": "made" })),
             "create_sign_in_link" => post(&format!("/members/{}/sign-in-link", self.member)).json(&json!({})),
             "rotate_key" => post(&format!("/keys/{}/rotate", self.key)).json(&json!({})),
             "request_access" => post("/adapters/partner/gated/access-requests").json(&json!({})),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
 use souk_registry::{AuditVerifier, HeadLine, RegistryConfig};
+use souk_testkit::usage::request;
 use souk_testkit_s3::S3Server;
 
 use crate::browser::{Browser, invite, persons_key};
@@ -116,6 +117,7 @@ impl Field {
         self.furnish_with_versions(&furnished, name, seed).await;
         self.furnish_with_people(&furnished, name).await;
         self.furnish_with_access(name).await;
+        self.furnish_with_usage(&furnished).await;
         let unpublished = format!(
             "SELECT count(*) AS n FROM audit_heads h JOIN tenants t ON t.id = h.tenant_id WHERE t.name = '{name}'
              AND NOT EXISTS (SELECT 1 FROM published_heads p WHERE p.tenant_id = t.id AND p.number = h.number)"
@@ -131,6 +133,12 @@ impl Field {
         let hook = json!({ "url": format!("https://hooks.invalid/{WRITTEN}"), "description": WRITTEN });
         assert_eq!(manager.post("/webhooks", hook).await.status(), StatusCode::CREATED);
         assert_eq!(manager.put("/policy", json!({ "max_key_days": 30 })).await.status(), StatusCode::OK);
+        let team = body(manager.post("/teams", json!({ "name": "search" })).await, StatusCode::CREATED).await;
+        let limits = json!({ "limits": { "tokens_per_day": { "value": 100 } } });
+        let path = format!("/limits/team/{}", team["id"].as_str().unwrap());
+        assert_eq!(manager.patch(&path, limits).await.status(), StatusCode::OK);
+        let answers = json!({ "keeps_answers": true });
+        assert_eq!(manager.patch("/limits/answers", answers).await.status(), StatusCode::OK);
     }
 
     /// An adapter with two versions, a tag, and an upload that goes on.
@@ -190,6 +198,15 @@ impl Field {
         body(grant, StatusCode::OK).await;
     }
 
+    /// A request that was served.
+    async fn furnish_with_usage(&self, Furnished { user, .. }: &Furnished) {
+        let principal = self.stack.principal(user).await;
+        let now_ms = u64::try_from(souk_protocol::wall_clock::since_epoch().as_millis()).unwrap();
+        let mut served = request(&principal.tenant, principal.key.as_str(), now_ms, (10, 5));
+        served.model = WRITTEN.to_owned();
+        self.stack.registry.write_usage(&[served]).await.unwrap();
+    }
+
     /// Files that are in the bucket, staged ones included.
     fn num_objects(&self) -> usize {
         let in_folder = |folder: &str| self.server.names(&format!("of/tests/{folder}/")).len();
@@ -217,7 +234,7 @@ const OF_NOBODY: [&str; 14] = [
 ];
 
 /// Tables in which something that a person wrote is kept.
-const WRITTEN_IN: [&str; 11] = [
+const WRITTEN_IN: [&str; 12] = [
     "access_requests",
     "adapter_gates",
     "adapter_grants",
@@ -227,12 +244,13 @@ const WRITTEN_IN: [&str; 11] = [
     "invitations",
     "login_codes",
     "outbox",
+    "usage_requests",
     "versions",
     "webhook_endpoints",
 ];
 
 /// What an erasure leaves.
-pub(crate) const STAYS: [&str; 8] = [
+pub(crate) const STAYS: [&str; 10] = [
     "adapters",
     "api_keys",
     "audit_entries",
@@ -240,6 +258,8 @@ pub(crate) const STAYS: [&str; 8] = [
     "published_heads",
     "tenant_erasures",
     "tenants",
+    "usage_days",
+    "usage_totals",
     "versions",
 ];
 

@@ -515,13 +515,20 @@ async fn work_with_access(stack: &Stack, acme: &User) {
 
 #[tokio::test]
 async fn the_page_shows_what_is_sent() {
-    let stack = Stack::start_with(hooked).await;
+    let stack = Stack::start_with(|config| {
+        hooked(config);
+        config.limits.tokens_per_month = 100;
+    })
+    .await;
     let (acme, manager) = tenant(&stack, "acme").await;
     let receiver = Receiver::start().await;
     hook(&manager, &receiver.url, &[]).await;
     work_with_versions_and_keys(&stack, &acme).await;
     work_with_members(&stack, &manager).await;
     work_with_access(&stack, &acme).await;
+    let of = stack.principal(&acme).await;
+    let half = souk_testkit::usage::request(&of.tenant, of.key.as_str(), 0, (50, 0));
+    stack.registry.write_usage(&[half]).await.unwrap();
 
     // As (kind, fields of the body, fields of its data).
     let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -529,10 +536,10 @@ async fn the_page_shows_what_is_sent() {
     let page = include_str!("../../../docs/webhooks.md");
     let shown = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap());
     let shown: BTreeSet<_> = shown.map(|block| look(&serde_json::from_str(block).unwrap())).collect();
-    let sent: BTreeSet<_> = receiver.wait_for(13).await.iter().map(|one| look(&one.json())).collect();
+    let sent: BTreeSet<_> = receiver.wait_for(14).await.iter().map(|one| look(&one.json())).collect();
     assert_eq!(sent, shown, "docs/webhooks.md shows each of its forms, and none that is not sent");
     // Of a decision there are two, and of revoked keys.
-    assert_eq!(sent.len(), 11, "{sent:?}");
+    assert_eq!(sent.len(), 12, "{sent:?}");
     let kinds: BTreeSet<_> = sent.iter().map(|(kind, ..)| kind).collect();
-    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    assert_eq!(kinds.len(), 10, "{kinds:?}");
 }

@@ -45,6 +45,8 @@ mod keys;
 mod kills;
 #[path = "../api/leaked.rs"]
 mod leaked;
+#[path = "../api/limits.rs"]
+mod limits;
 #[path = "../api/login.rs"]
 mod login;
 #[path = "../api/members.rs"]
@@ -83,14 +85,20 @@ mod side_doors;
 mod sign_in;
 #[path = "../api/store_outages.rs"]
 mod store_outages;
+#[path = "../api/teams.rs"]
+mod teams;
 #[path = "../api/together.rs"]
 mod together;
 #[path = "../api/tokens.rs"]
 mod tokens;
 #[path = "../api/told.rs"]
 mod told;
+#[path = "../api/usage/mod.rs"]
+mod usage;
 #[path = "../api/versions.rs"]
 mod versions;
+#[path = "../api/versions_per_day.rs"]
+mod versions_per_day;
 #[path = "../api/warm.rs"]
 mod warm;
 #[path = "../api/webhooks.rs"]

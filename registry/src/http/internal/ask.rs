@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use souk_protocol::internal::{
-    Authenticate, Authenticated, Caller, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
+    Authenticate, Authenticated, Caller, GetLimits, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
     TemplateFound,
 };
-use souk_protocol::{Principal, ResolveError};
+use souk_protocol::{LimitTree, Principal, ResolveError};
 
 use crate::auth::AuthError;
 use crate::error::RegistryError;
@@ -58,6 +58,13 @@ pub(super) async fn template(
 ) -> Result<Json<TemplateFound>, RegistryError> {
     let found = registry.template_of(&asked.digest).await?;
     Ok(Json(found.map_or(TemplateFound::NotFound, |source| TemplateFound::Found { source })))
+}
+
+pub(super) async fn limits(
+    State(registry): State<Registry>,
+    Body(asked): Body<GetLimits>,
+) -> Result<Json<Option<LimitTree>>, RegistryError> {
+    Ok(Json(registry.limits_of_caller(&Principal::from(asked.caller)).await?))
 }
 
 /// The database's own error, where it was one.

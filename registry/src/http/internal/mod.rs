@@ -8,14 +8,16 @@
 mod ask;
 mod file;
 mod token;
+mod usage;
 mod withdrawals;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request, State};
+use axum::extract::{DefaultBodyLimit, OriginalUri, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use souk_http::public_port::ByPublicPort;
+use souk_protocol::internal::MAX_WRITTEN_BYTES;
 
 use super::middleware::{no_such_route, presented};
 use crate::Registry;
@@ -23,13 +25,17 @@ use crate::error::RegistryError;
 
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
 /// [docs/operate.md](../../../../docs/operate.md) to it.
-pub const INTERNAL: [(&str, &str, &str); 8] = [
+pub const INTERNAL: [(&str, &str, &str); 12] = [
     ("POST", "/internal/token", "a gateway's key in exchange for a token of 15 minutes"),
     ("POST", "/internal/authenticate", "who presents this key or token"),
     ("POST", "/internal/resolve", "what a reference means for a caller now"),
     ("POST", "/internal/models", "the adapters that a caller can name"),
     ("POST", "/internal/model", "one of them"),
     ("POST", "/internal/template", "the chat template of a version"),
+    ("POST", "/internal/limits", "what a caller may use in a period, itself and with others"),
+    ("POST", "/internal/usage", "requests that were served, each written once; the sums that they move"),
+    ("POST", "/internal/usage/totals", "what was used by somebody in a day or a month"),
+    ("POST", "/internal/usage/repeated", "the request that had an `Idempotency-Key`, if it was charged"),
     ("GET", "/internal/files/{digest}", "a file of adapters by its digest, whole or from a byte on"),
     ("GET", "/internal/withdrawals", "a stream of what is revoked and taken down, as lines of JSON"),
 ];
@@ -42,6 +48,10 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
         .route("/internal/models", post(ask::list_models))
         .route("/internal/model", post(ask::get_model))
         .route("/internal/template", post(ask::template))
+        .route("/internal/limits", post(ask::limits))
+        .route("/internal/usage", post(usage::write).layer(DefaultBodyLimit::max(MAX_WRITTEN_BYTES)))
+        .route("/internal/usage/totals", post(usage::totals))
+        .route("/internal/usage/repeated", post(usage::repeated))
         .route("/internal/files/{digest}", get(file::file))
         .route("/internal/withdrawals", get(withdrawals::withdrawals))
         .route_layer(from_fn_with_state(registry, authenticate_service));

@@ -17,7 +17,7 @@ pub(crate) struct CreateKey {
     /// 1 to 100 characters that tell its owner what it is for.
     name: String,
     /// What it may do: some of `inference`, `adapters:read`, `adapters:write`, `keys:manage`, `access:decide`,
-    /// `audit:read`, `tenant:manage`, `admin`, and none that the caller's own key lacks.
+    /// `audit:read`, `usage:read`, `tenant:manage`, `admin`, and none that the caller's own key lacks.
     scopes: Vec<String>,
     /// Whose it is to be; absent for `personal` where a person asks, with a key or session of their own, else `service`,
     /// which takes the scope `keys:manage`.
@@ -31,6 +31,9 @@ pub(crate) struct CreateKey {
     /// that key, the last that the tenant's policy allows, or never.
     #[serde(default, with = "time::serde::rfc3339::option")]
     expires_at: Option<OffsetDateTime>,
+    /// The id of the team whose limits bind a service's key, too; absent for none. A personal key is of the team that its person is
+    /// of.
+    team: Option<String>,
     /// The tenant that the key is for, by name; absent for the caller's own. Naming another takes the scope `admin`.
     tenant: Option<String>,
 }
@@ -64,8 +67,8 @@ pub(crate) async fn create_key(
     once: Once,
     Body(request): Body<CreateKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>), RegistryError> {
-    let CreateKey { name, scopes, kind, models, expires_at, tenant } = request;
-    let request = KeyRequest { name, whose: kind.map(Into::into), scopes, models, expires_at, tenant };
+    let CreateKey { name, scopes, kind, models, expires_at, team, tenant } = request;
+    let request = KeyRequest { name, whose: kind.map(Into::into), scopes, models, expires_at, tenant, team };
     // The answer that is kept has no secret.
     let kept = |row| CreatedKey { secret: None, key: Key::from(row) };
     let (row, secret) = registry.create_key(&caller.0, request, &once, kept).await?;

@@ -48,6 +48,8 @@ pub(crate) struct Key {
     /// Which models it may call; null for all that the tenant may.
     #[schema(example = json!(["acme/sst2", "acme/tone:prod", "partner/*"]))]
     models: Option<Vec<String>>,
+    /// The id of the team that a service's key is of; null for none. A personal key is of the team that its person is of.
+    team: Option<String>,
     /// The last four characters of the key.
     last_four: String,
     /// When it was made.
@@ -89,6 +91,7 @@ impl From<KeyRow> for Key {
             person: row.person_id,
             scopes: scopes_from_column(&row.scopes).into_iter().map(Scope::as_str).collect(),
             models: row.models.map(|models| models.split_whitespace().map(str::to_owned).collect()),
+            team: row.team_id,
             id: row.id,
             name: row.name,
             last_four: row.last_four,

@@ -55,6 +55,8 @@ pub(crate) struct Member {
     email_is_verified: bool,
     /// What they are.
     role: Role,
+    /// The id of the team that they are of; null for none.
+    team: Option<String>,
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
     joined_at: OffsetDateTime,
@@ -65,6 +67,7 @@ impl From<MemberDetails> for Member {
         Self {
             role: Role::from_column(&row.role),
             person: row.person_id,
+            team: row.team_id,
             name: person.name,
             email: person.email,
             email_is_verified: person.email_is_verified,

@@ -13,7 +13,7 @@ use crate::http::{Body, Caller, PathOf, Problems, Serving};
 #[into_params(parameter_in = Path)]
 pub(crate) struct TenantPath {
     /// Its name.
-    pub(super) tenant: String,
+    pub(crate) tenant: String,
 }
 
 /// When a tenant is to be erased.

@@ -51,7 +51,8 @@ pub(crate) struct UploadParts {
 ///
 /// Scope: `adapters:write`. A number that is in use or was deleted answers 409, and so
 /// does content that was taken down; an adapter that cannot be served 422
-/// `adapter_rejected` with every problem found, and nothing of it is kept.
+/// `adapter_rejected` with every problem found, and nothing of it is kept. One more than a limit on versions per day allows
+/// answers 429 `limit_reached`.
 #[utoipa::path(
     post, path = "/adapters/{owner}/{name}/versions", tag = "versions",
     params(AdapterPath, IdempotencyKey),

@@ -83,7 +83,7 @@ impl Registry {
         let direct = self.direct()?;
         let (number, digest) = self.check_asked(direct, &asked)?;
         self.room.check(&self.db, &adapter.tenant(), asked.size_bytes).await?;
-        let in_flight = InFlight::begin(self, &adapter, &number, None).await?;
+        let in_flight = InFlight::begin(self, principal, &adapter, &number, None).await?;
         let mut row = DirectUploadRow {
             upload_id: in_flight.id().to_owned(),
             tenant_id: adapter.tenant_id.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::RequestBuilder;
 use souk_registry::{Action, RULES};
 
-use super::{Field, access, adapters, keys, people, webhooks};
+use super::{Field, access, adapters, keys, limits, people, webhooks};
 use crate::support::AdapterFiles;
 
 /// A change, once.
@@ -29,18 +29,20 @@ enum Part {
     Adapters,
     Keys,
     Access,
+    Limits,
     People,
     Webhooks,
 }
 
 /// Every list of changes that a test goes through.
-const TRIED: [(Part, &[Action]); 9] = [
+const TRIED: [(Part, &[Action]); 10] = [
     (Part::Adapters, &adapters::PUBLISHING),
     (Part::Adapters, &adapters::DELETIONS),
     (Part::Adapters, &adapters::UPLOADS),
     (Part::Adapters, &adapters::TEXTS),
     (Part::Keys, &keys::ACTIONS),
     (Part::Access, &access::ACTIONS),
+    (Part::Limits, &limits::ACTIONS),
     (Part::People, &people::OF_MEMBERS),
     (Part::People, &people::OF_PERSONS),
     (Part::Webhooks, &webhooks::ACTIONS),
@@ -63,6 +65,7 @@ impl Change {
             Part::Adapters => adapters::prepare(self, field).await,
             Part::Keys => keys::prepare(self, field).await,
             Part::Access => access::prepare(self, field).await,
+            Part::Limits => limits::prepare(self, field).await,
             Part::People => people::prepare(self, field).await,
             Part::Webhooks => webhooks::prepare(self, field).await,
         }
@@ -74,6 +77,7 @@ impl Change {
             Part::Adapters => adapters::request(self, field),
             Part::Keys => keys::request(self, field),
             Part::Access => access::request(self, field),
+            Part::Limits => limits::request(self, field),
             Part::People => people::request(self, field),
             Part::Webhooks => webhooks::request(self, field),
         };
@@ -86,6 +90,7 @@ impl Change {
             Part::Adapters => adapters::check(self, field).await,
             Part::Keys => keys::check(self, field).await,
             Part::Access => access::check(self, field).await,
+            Part::Limits => limits::check(self, field).await,
             Part::People => people::check(self, field).await,
             Part::Webhooks => webhooks::check(self, field).await,
         }
@@ -101,6 +106,8 @@ impl Change {
             | Action::DeleteGrant
             | Action::DeleteWebhook
             | Action::RemoveMember
+            | Action::DeleteTeam
+            | Action::RemoveTeamMember
             | Action::ErasePerson
             // The code is used up before anything else is done, so that nobody has a second try.
             | Action::FinishLogin => Some("not_found"),

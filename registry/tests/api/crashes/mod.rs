@@ -8,7 +8,9 @@ mod change;
 mod erasure;
 mod forms;
 mod keys;
+mod limits;
 mod people;
+mod usage;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -333,8 +335,19 @@ async fn an_erasure_of_a_tenant_ends_at_each_of_its_points_and_the_next_collecto
 }
 
 #[tokio::test]
+async fn changes_of_teams_and_limits_end_at_each_of_their_points() {
+    check_commits(&limits::ACTIONS).await;
+}
+
+#[tokio::test]
 async fn changes_of_webhooks_end_at_each_of_their_points() {
     check_commits(&webhooks::ACTIONS).await;
+}
+
+#[tokio::test]
+async fn writing_what_was_used_ends_at_each_of_its_points_and_what_is_sent_again_counts_once() {
+    let mut field = Field::new().await;
+    assert_eq!(usage::check(&mut field).await, ["before_commit", "after_commit"]);
 }
 
 /// Changes that are one transaction, after one that claims an Idempotency-Key where a route takes one.
@@ -358,6 +371,7 @@ fn takes_key(action: Action) -> bool {
             | Action::CreateInvitation
             | Action::CreateSignInLink
             | Action::RequestAccess
+            | Action::CreateTeam
             | Action::CreateWebhook
             | Action::ReplayDelivery
     )

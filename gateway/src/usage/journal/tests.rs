@@ -1,0 +1,156 @@
+use std::fs;
+use std::path::Path;
+
+use souk_protocol::Outcome;
+
+use super::examples::{opened, settled};
+use super::*;
+
+fn settings(folder: &Path, max_bytes: u64) -> JournalSettings {
+    JournalSettings { folder: folder.to_owned(), max_bytes }
+}
+
+fn open(folder: &Path) -> (Journal, Vec<RequestRecord>) {
+    Journal::open(settings(folder, 1 << 20)).unwrap()
+}
+
+/// Ends a journal as a kill would: nothing more is written, and the folder is free.
+async fn kill(journal: Journal) {
+    let commands = journal.commands.clone();
+    drop(journal);
+    let (done, is_done) = oneshot::channel();
+    commands.send(Command::Close(done)).await.unwrap();
+    is_done.await.unwrap().unwrap();
+}
+
+/// The segments of the first process that shares a folder.
+fn segments(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder.join("1")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".segment")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_a_process_leaves_is_found_by_the_next_once_and_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, found) = open(folder.path());
+    assert_eq!(found, []);
+    for request in ["req_lost", "req_dropped", "req_settled", "req_written"] {
+        journal.opened(opened(request)).await.unwrap();
+    }
+    journal.dropped(RequestId::from_stored("req_dropped")).await;
+    journal.settled(settled("req_settled")).await;
+    journal.settled(settled("req_written")).await;
+    journal.written(vec![RequestId::from_stored("req_written")]).await;
+    kill(journal).await;
+
+    let (journal, found) = open(folder.path());
+    let [lost, kept] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(*kept, settled("req_settled"));
+    assert_eq!((lost.request.as_str(), lost.jobs.len(), lost.charge()), ("req_lost", 4, (0, 0)));
+    assert!(lost.jobs.iter().all(|job| job.outcome == Outcome::Failed && job.attempts == 0));
+    assert_eq!(lost.jobs.iter().map(|job| job.usage.prompt_tokens).collect::<Vec<_>>(), [3, 3, 5, 5]);
+    kill(journal).await;
+
+    let (journal, again) = open(folder.path());
+    let mut again = again;
+    again.sort_by(|one, other| other.request.cmp(&one.request));
+    let mut found = found;
+    found.sort_by(|one, other| other.request.cmp(&one.request));
+    assert_eq!(again, found, "what was not written is there until it is, and what was lost does not change");
+    journal.written(found.iter().map(|record| record.request.clone()).collect()).await;
+    kill(journal).await;
+    let (_journal, found) = open(folder.path());
+    assert_eq!(found, []);
+}
+
+#[tokio::test]
+async fn processes_that_share_a_folder_have_journals_of_their_own_and_who_starts_takes_over_what_others_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = open(folder.path());
+    let (second, found) = open(folder.path());
+    assert_eq!(found, []);
+    first.settled(settled("req_first")).await;
+    second.settled(settled("req_second")).await;
+    second.opened(opened("req_lost")).await.unwrap();
+    kill(second).await;
+    // The second's are free, and the first still has its own.
+    let (third, found) = open(folder.path());
+    assert_eq!(found.iter().map(|record| record.request.as_str()).collect::<Vec<_>>(), ["req_second", "req_lost"]);
+    kill(third).await;
+    kill(first).await;
+    let (fourth, mut found) = open(folder.path());
+    found.sort_by(|one, other| one.request.cmp(&other.request));
+    let found: Vec<_> = found.iter().map(|record| record.request.clone()).collect();
+    assert_eq!(found.iter().map(RequestId::as_str).collect::<Vec<_>>(), ["req_first", "req_lost", "req_second"]);
+    fourth.written(found).await;
+    kill(fourth).await;
+    assert_eq!(open(folder.path()).1, []);
+}
+
+#[test]
+fn a_folder_has_room_for_so_many_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..MOST_PROCESSES).map(|_| open(folder.path())).collect();
+    let error = Journal::open(settings(folder.path(), 1 << 20)).err().unwrap();
+    assert!(matches!(error, JournalError::Taken { .. }) && error.to_string().contains("data.dir"), "{error}");
+    drop(all);
+}
+
+#[tokio::test]
+async fn a_line_that_is_torn_or_changed_costs_itself_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    for request in ["req_1", "req_2", "req_3"] {
+        journal.settled(settled(request)).await;
+    }
+    kill(journal).await;
+    let path = folder.path().join("1").join(&segments(folder.path())[0]);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    bytes.truncate(bytes.len() - 3);
+    fs::write(&path, bytes).unwrap();
+    let (_journal, found) = open(folder.path());
+    assert_eq!(found, [settled("req_2")]);
+}
+
+#[tokio::test]
+async fn segments_go_when_all_in_them_is_written_and_what_is_full_lets_in_no_more_and_keeps_what_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(settings(folder.path(), 32 << 10)).unwrap();
+    let mut requests = Vec::new();
+    let refused = loop {
+        let request = format!("req_{}", requests.len());
+        if let Err(error) = journal.opened(opened(&request)).await {
+            break error;
+        }
+        requests.push(request);
+        assert!(requests.len() < 1000, "it has a bound");
+    };
+    let JournalError::Full { bytes, limit } = refused else { panic!("{refused}") };
+    assert!(bytes >= limit && limit == 32 << 10, "{bytes} of {limit}");
+    assert!(segments(folder.path()).len() >= 8);
+    for request in &requests {
+        journal.settled(settled(request)).await;
+    }
+    for request in &requests {
+        journal.written(vec![RequestId::from_stored(request)]).await;
+    }
+    assert_eq!(segments(folder.path()).len(), 1, "{:?}", segments(folder.path()));
+    journal.opened(opened("req_more")).await.unwrap();
+    kill(journal).await;
+    let (_journal, found) = open(folder.path());
+    assert_eq!(found.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = open(folder.path());
+    journal.set_aside(settled("req_1")).await;
+    let lines = Lines::read(&fs::read(folder.path().join("1/refused.log")).unwrap());
+    assert_eq!(lines.entries, [Entry::Settled(settled("req_1"))]);
+    kill(journal).await;
+    assert_eq!(open(folder.path()).1, []);
+}
