@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value, cmd};
 use souk_protocol::{Digest, TenantId};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::rustls;
 
 use super::RedisSettings;
 use crate::error::LimitsError;
@@ -82,6 +83,8 @@ struct Live {
 
 impl Connection {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, Fault> {
+        // The client takes the process's cryptography. Whoever has chosen another before keeps it.
+        _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Ok(Self {
             client: Client::open(settings.url.as_str())?,
             connect_timeout: settings.connect_timeout,

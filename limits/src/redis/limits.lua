@@ -136,13 +136,15 @@ local function keep(store, id, holding)
     redis.call('PEXPIRE', leases, TTL_MS)
 end
 
+local function drop(store, id)
+    redis.call('DEL', store.prefix .. 'h:' .. id)
+    redis.call('ZREM', store.prefix .. 'leases', id)
+end
+
 local function let_go(store, id)
     local holding = holding_of(store, id)
-    if holding then
-        move(store, holding, -1)
-        redis.call('DEL', store.prefix .. 'h:' .. id)
-    end
-    redis.call('ZREM', store.prefix .. 'leases', id)
+    if holding then move(store, holding, -1) end
+    drop(store, id)
 end
 
 -- Lets go of what nobody renews.
@@ -276,7 +278,7 @@ local function settle(keys, args)
         move(store, holding, -1)
         holding.amounts, holding.taken, holding.settled = used, {}, true
         move(store, holding, 1)
-        if costs(used) then keep(store, id, holding) else let_go(store, id) end
+        if costs(used) then keep(store, id, holding) else drop(store, id) end
     end
     finish(store)
     return 0

@@ -71,7 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0..NUM_GATEWAYS, asks, prop::bool::weighted(0.2))
             .prop_map(|(gateway, asks, is_tomorrow)| Op::Reserve { gateway, asks, is_tomorrow }),
         1 => any::<u8>().prop_map(|pick| Op::ReserveAgain { pick }),
-        7 => (any::<u8>(), 0..=100u8, any::<bool>())
+        7 => (any::<u8>(), prop_oneof![1 => Just(0), 4 => 0..=100u8], any::<bool>())
             .prop_map(|(pick, share, twice)| Op::Settle { pick, share, twice }),
         4 => (1..5u8).prop_map(|most| Op::Write { most }),
         4 => (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(pick, comes_again)| Op::Arrive { pick, comes_again }),

@@ -186,11 +186,6 @@ pub(crate) fn ask(tree: &Arc<LimitTree>, input_tokens: u64, output_tokens: u64) 
     }
 }
 
-/// The same request under other limits.
-pub(crate) fn under(ask: &Ask, tree: &Arc<LimitTree>) -> Ask {
-    Ask { tree: Arc::clone(tree), ..ask.clone() }
-}
-
 /// The same budget of each level of an ask, in its day and its month.
 pub(crate) fn totals(ask: &Ask, amount: u64, version: u64) -> Vec<Total> {
     let policies = [Policy::TokensPerDay, Policy::TokensPerMonth];
