@@ -26,35 +26,22 @@
 
 mod connection;
 mod repeats;
+mod settings;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use souk_protocol::{RequestId, TenantId, Total};
 
 use self::connection::{Connection, Fault, Shard};
+pub use self::settings::RedisSettings;
 use crate::error::{LimitsError, ReserveError};
 use crate::port::Limits;
 use crate::words::{Amounts, Ask, Held, Reserved};
 
 /// Most requests that one step renews or restores, so that no step holds up the others for long.
 const CHUNK: usize = 200;
-
-/// Where Redis is, and what is expected of it.
-#[derive(Clone, Debug)]
-pub struct RedisSettings {
-    /// `redis://[user:password@]host[:port][/database]`; `rediss://…` with TLS, to a server whose certificate the system trusts.
-    pub url: String,
-    /// For how long a new connection may take until it can be used.
-    pub connect_timeout: Duration,
-    /// For how long an answer may take. Past it the store counts as away.
-    pub response_timeout: Duration,
-    /// What ended requests that are kept for repeats may take in all, in bytes; each shard has a 64th of it. What ended
-    /// first is forgotten first.
-    pub max_repeat_bytes: usize,
-}
 
 /// [`Limits`] and [`Repeats`](crate::Repeats) that several gateways have in common. Its clones' connection is one.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::rustls;
 
-use super::RedisSettings;
+use super::settings::RedisSettings;
 use crate::error::LimitsError;
 
 /// The functions, in a library whose name has their version.

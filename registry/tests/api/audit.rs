@@ -168,7 +168,7 @@ fn quietly(config: &mut RegistryConfig) {
 
 /// Who manages the tenant acme, and may give the roles of those who bill and view.
 async fn manager(stack: &Stack) -> User {
-    stack.key_for("acme", &["tenant:manage", "adapters:read", "audit:read"]).await
+    stack.key_for("acme", &["tenant:manage", "adapters:read", "audit:read", "usage:read"]).await
 }
 
 /// The rules of what changes something here: uploads that go straight to a bucket, access, keys that are reported, and what

@@ -25,6 +25,7 @@ async fn every_request_that_the_document_shows_has_the_form_that_its_route_takes
             let below = path.strip_prefix("/registry/v1").unwrap();
             assert!(!example.is_null(), "{method} {path}: its request is to be shown");
             let filled = below.replace("{owner}", "acme").replace("{name}", "sst2").replace("{version}", "1.0.0");
+            let filled = filled.replace("{level}", "key");
             let method: Method = method.to_uppercase().parse().unwrap();
             let answer = stack.admin.request(method.clone(), &filled).json(example).send().await.unwrap();
             let status = answer.status();
