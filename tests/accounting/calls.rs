@@ -74,7 +74,7 @@ fn end_of(status: u16, replayed: bool, text: &str) -> End {
         None if text.trim_end().ends_with("data: [DONE]") => {
             let events =
                 text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-            events.filter_map(|event| used(&event)).last()
+            events.filter_map(|event| used(&event)).next_back()
         }
         None => None,
     };

@@ -2,7 +2,6 @@
 //! at one Redis.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "what was tried is shown")]
 
 #[path = "../apart/fleet.rs"]
 #[allow(dead_code, reason = "a part of it is used")]

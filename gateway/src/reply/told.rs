@@ -175,6 +175,7 @@ mod tests {
                 asked: 1,
                 retry_after: None,
             }],
+            unknown: Vec::new(),
         });
         let response = told.show(Response::default());
         let header = |name: &str| response.headers()[name].to_str().unwrap();

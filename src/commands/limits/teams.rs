@@ -34,17 +34,17 @@ pub(super) async fn run(command: TeamsCommand) -> anyhow::Result<()> {
         TeamsCommand::Delete { of, team } => {
             let id = id_of(&of, &team).await?;
             send(&of, Method::DELETE, &format!("teams/{id}")).await?;
-            done(&of, json!({ "deleted": id }), &format!("Deleted the team {team}"))?;
+            done(&of, &json!({ "deleted": id }), &format!("Deleted the team {team}"))?;
         }
         TeamsCommand::Add { of, team, person } => {
             let id = id_of(&of, &team).await?;
             send(&of, Method::PUT, &format!("teams/{id}/members/{person}")).await?;
-            done(&of, json!({ "team": id, "person": person }), &format!("{person} is of the team {team}"))?;
+            done(&of, &json!({ "team": id, "person": person }), &format!("{person} is of the team {team}"))?;
         }
         TeamsCommand::Remove { of, team, person } => {
             let id = id_of(&of, &team).await?;
             send(&of, Method::DELETE, &format!("teams/{id}/members/{person}")).await?;
-            done(&of, json!({ "team": null, "person": person }), &format!("{person} is of no team"))?;
+            done(&of, &json!({ "team": null, "person": person }), &format!("{person} is of no team"))?;
         }
     }
     Ok(())
@@ -63,11 +63,11 @@ async fn send(of: &OfTenant, method: Method, path: &str) -> anyhow::Result<()> {
     client.send(request(&client, of, method, path)).await.map(drop)
 }
 
-fn done(of: &OfTenant, value: Value, text: &str) -> anyhow::Result<()> {
+fn done(of: &OfTenant, value: &Value, text: &str) -> anyhow::Result<()> {
     if of.json {
-        terminal::json(&value)?
+        terminal::json(value)?;
     } else {
-        terminal::line(text)?
+        terminal::line(text)?;
     }
     Ok(())
 }

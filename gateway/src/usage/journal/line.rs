@@ -144,7 +144,7 @@ mod tests {
             // What is tried is the reader behind the checksum, too.
             let Ok(entry) = serde_json::from_slice::<Entry>(bytes) else { return "no entry".to_owned() };
             let read = Lines::read(&written(std::slice::from_ref(&entry)));
-            assert_eq!(read.entries, [entry.clone()]);
+            assert_eq!(read.entries, std::slice::from_ref(&entry));
             match entry {
                 Entry::Opened(opened) => format!("opened {}", opened.choices.min(1)),
                 Entry::Settled(record) => format!("settled {}", record.jobs.len().min(2)),

@@ -79,8 +79,7 @@ impl Thread {
             tracing::error!("nobody has the disk follow the journal of usage");
         }
         for done in waiting {
-            let outcome =
-                written.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            let outcome = written.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string()));
             answer(done, outcome);
         }
     }

@@ -79,7 +79,7 @@ impl UsageExport {
         let _turn = self.registry.gates.read(&self.principal).await?;
         let mut text = String::new();
         if !std::mem::replace(&mut self.is_begun, true) {
-            push_line(&mut text, COLUMNS.map(str::to_owned));
+            push_line(&mut text, &COLUMNS.map(str::to_owned));
         }
         let after = self.after.take();
         let (requests, names) =
@@ -88,7 +88,7 @@ impl UsageExport {
         self.after = requests.last().map(|last| (last.row.admitted_at_ms, last.row.id.clone()));
         for request in &requests {
             for job in &request.jobs {
-                push_line(&mut text, line(request, job, &names));
+                push_line(&mut text, &line(request, job, &names));
             }
         }
         Ok(Some(text))
@@ -129,7 +129,7 @@ fn line(UsedRequest { row, .. }: &UsedRequest, job: &UsageJobRow, names: &Names)
 }
 
 /// A line as RFC 4180 writes it.
-fn push_line<const N: usize>(text: &mut String, cells: [String; N]) {
+fn push_line<const N: usize>(text: &mut String, cells: &[String; N]) {
     for (number, cell) in cells.iter().enumerate() {
         if number > 0 {
             text.push(',');
@@ -161,7 +161,7 @@ mod tests {
     fn written(cells: &[&str]) -> String {
         let mut text = String::new();
         for cell in cells {
-            push_line(&mut text, [(*cell).to_owned(), "x".to_owned()]);
+            push_line(&mut text, &[(*cell).to_owned(), "x".to_owned()]);
         }
         text
     }
