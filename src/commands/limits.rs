@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::of_tenant::{all, request};
 use crate::cli::{LimitsCommand, OfTenant};
 use crate::client::Client;
 use crate::terminal;
@@ -67,7 +68,7 @@ async fn set(of: &OfTenant, subject: &str, request: Value) -> anyhow::Result<()>
     // Of a tenant the path says whose it is.
     let request = match path.starts_with("tenants/") {
         true => client.request(Method::PATCH, &format!("/registry/v1/{path}")),
-        false => self::request(&client, of, Method::PATCH, &path),
+        false => super::of_tenant::request(&client, of, Method::PATCH, &path),
     }
     .json(&request);
     let now: Value = client.json(request).await?;
@@ -124,20 +125,9 @@ fn row([level, subject, limit]: [&String; 3], of: &Value) -> Vec<String> {
     vec![level.clone(), subject.clone(), limit.clone(), text("value"), text("soft"), mode, text("used"), bar]
 }
 
-/// All pages of a list of the tenant's.
-async fn all(of: &OfTenant, list: &str) -> anyhow::Result<Vec<Value>> {
-    let tenant = of.tenant.as_ref().map(|tenant| format!("?tenant={tenant}")).unwrap_or_default();
-    Client::new(&of.server)?.all(&format!("/registry/v1/{list}{tenant}")).await
-}
-
 async fn call(of: &OfTenant, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
     let client = Client::new(&of.server)?;
     client.json(request(&client, of, method, path).json(body)).await
-}
-
-fn request(client: &Client, of: &OfTenant, method: Method, path: &str) -> reqwest::RequestBuilder {
-    let request = client.request(method, &format!("/registry/v1/{path}"));
-    if let Some(tenant) = &of.tenant { request.query(&[("tenant", tenant)]) } else { request }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use souk_http::public_url::PublicUrl;
 use souk_registry::sign_in_link_on_host;
 
+use super::of_tenant::{all, request};
 use crate::cli::{MembersCommand, OfTenant};
 use crate::client::Client;
 use crate::config::Config;
@@ -85,21 +86,10 @@ pub(crate) async fn run(config: &Config, command: MembersCommand) -> anyhow::Res
 
 const LINK: &str = "This link signs in whoever opens it, once:";
 
-/// All pages of a list of the tenant's.
-async fn all(of: &OfTenant, list: &str) -> anyhow::Result<Vec<Value>> {
-    let tenant = of.tenant.as_ref().map(|tenant| format!("?tenant={tenant}")).unwrap_or_default();
-    Client::new(&of.server)?.all(&format!("/registry/v1/{list}{tenant}")).await
-}
-
 async fn call(of: &OfTenant, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let client = Client::new(&of.server)?;
     let request = request(&client, of, method, path);
     client.json(if let Some(body) = body { request.json(body) } else { request }).await
-}
-
-fn request(client: &Client, of: &OfTenant, method: Method, path: &str) -> reqwest::RequestBuilder {
-    let request = client.request(method, &format!("/registry/v1/{path}"));
-    if let Some(tenant) = &of.tenant { request.query(&[("tenant", tenant)]) } else { request }
 }
 
 fn show_link(of: &OfTenant, made: &Value, note: &str) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ mod login;
 mod members;
 mod migrate;
 mod models;
+mod of_tenant;
 mod openapi;
 mod push;
 mod registry;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{all, request};
+use super::super::of_tenant::{all, request};
 use crate::cli::{OfTenant, TeamsCommand};
 use crate::client::Client;
 use crate::terminal;
