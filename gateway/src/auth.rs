@@ -1,17 +1,29 @@
-//! Who is calling, checked before anything of the body is read.
+//! Who is calling and what binds it, checked before anything of the body is read.
+
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use souk_http::bearer::{self, BearerError};
 use souk_http::idempotency;
-use souk_protocol::{Principal, Scope};
+use souk_protocol::gate::Weight;
+use souk_protocol::{LimitTree, Principal, Scope};
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use crate::call::gates::Holder;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::metrics::{self, Stage};
 
 /// A caller whose key may call models.
-pub(crate) struct Caller(pub(crate) Principal);
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    /// What binds it, looked up once for a request.
+    pub(crate) tree: Arc<LimitTree>,
+    /// As what it counts at gates.
+    pub(crate) holder: Holder,
+}
 
 impl FromRequestParts<Gateway> for Caller {
     type Rejection = ApiError;
@@ -21,13 +33,17 @@ impl FromRequestParts<Gateway> for Caller {
             BearerError::Missing => ApiError::NoKey,
             BearerError::Malformed => ApiError::InvalidKey,
         })?;
+        let began = Instant::now();
         let principal = gateway.catalog().authenticate(key).await?;
         if !principal.may(Scope::Inference) {
             return Err(ApiError::MissingScope(Scope::Inference));
         }
-        // Its body counts as this tenant's.
-        parts.extensions.insert(principal.tenant.clone());
-        Ok(Self(principal))
+        let tree = gateway.catalog().limits(&principal).await?;
+        metrics::stage(Stage::Authenticate, began.elapsed());
+        let holder = Holder { tenant: principal.tenant.clone(), weight: Weight::nearest(tree.gate_weight) };
+        // Its body counts as this one's.
+        parts.extensions.insert(holder.clone());
+        Ok(Self { principal, tree, holder })
     }
 }
 

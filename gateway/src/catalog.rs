@@ -42,8 +42,8 @@ pub trait Catalog: Send + Sync {
     /// [`ResolveError::NotFound`], [`ResolveError::Unavailable`].
     async fn entry(&self, principal: &Principal, name: &AdapterName) -> Result<ModelEntry, ResolveError>;
 
-    /// What binds this caller now. Asked for every request, so that a limit that was lowered counts at once; an implementation
-    /// that caches says for how long.
+    /// What binds this caller now, and its tenant's weight at gates. Asked once for every request, before its body, so that a limit
+    /// that was lowered binds the next; an implementation that caches says for how long.
     ///
     /// # Errors
     /// [`AuthError::Invalid`] where the caller is gone; [`AuthError::Unavailable`].

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, KeyId, Outcome, TenantId, wall_clock};
+use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, KeyId, Outcome, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::call::gates::Gates;
+use crate::call::gates::{Gates, Holder};
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::limits::GatewayLimits;
@@ -205,9 +205,9 @@ impl Gateway {
         &self.shared.version_templates
     }
 
-    /// Where a tenant's texts are worked on.
-    pub(crate) fn texts_of<'a>(&'a self, tenant: &'a TenantId) -> TenantTexts<'a> {
-        self.shared.text_work.of(tenant)
+    /// Where the texts of a holder's tenant are worked on.
+    pub(crate) fn texts_of<'a>(&'a self, holder: &'a Holder) -> TenantTexts<'a> {
+        self.shared.text_work.of(holder)
     }
 
     /// Texts that are worked on, and those that wait for it.

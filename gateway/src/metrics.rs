@@ -98,7 +98,9 @@ pub(crate) fn settled(record: &JobRecord) {
 /// A part of a request's way through the gateway.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
-    /// What the model means for the caller, and what binds it.
+    /// Who calls, and what binds it; before the body.
+    Authenticate,
+    /// What the model means for the caller.
     Authorise,
     /// A place among the requests under way.
     Admit,
@@ -113,6 +115,7 @@ pub(crate) enum Stage {
 /// How long a stage took.
 pub(crate) fn stage(stage: Stage, took: Duration) {
     let name = match stage {
+        Stage::Authenticate => "authenticate",
         Stage::Authorise => "authorise",
         Stage::Admit => "admit",
         Stage::Prepare => "prepare",

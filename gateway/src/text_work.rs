@@ -13,6 +13,7 @@ use std::time::Duration;
 use souk_protocol::gate::{Gate, Rules};
 use souk_protocol::{JobFailure, TenantId};
 
+use crate::call::gates::Holder;
 use crate::error::ApiError;
 
 /// Texts up to this long are worked on where they are, which saves a change of threads. Encoding 8 KiB takes well under
@@ -30,7 +31,7 @@ pub(crate) struct TextWork {
 #[derive(Clone, Copy)]
 pub(crate) struct TenantTexts<'a> {
     work: &'a TextWork,
-    tenant: &'a TenantId,
+    holder: &'a Holder,
 }
 
 impl TextWork {
@@ -41,8 +42,9 @@ impl TextWork {
         Self { places: Gate::new(rules), timeout }
     }
 
-    pub(crate) const fn of<'a>(&'a self, tenant: &'a TenantId) -> TenantTexts<'a> {
-        TenantTexts { work: self, tenant }
+    /// For the texts of a holder's tenant. It has one place, whatever it weighs: there is no share that could be larger.
+    pub(crate) const fn of<'a>(&'a self, holder: &'a Holder) -> TenantTexts<'a> {
+        TenantTexts { work: self, holder }
     }
 
     /// Texts that are worked on, and those that wait for it.
@@ -66,7 +68,8 @@ impl TenantTexts<'_> {
         self,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = self.work.places.wait(self.tenant, 1, self.work.timeout).await;
+        let Holder { tenant, weight } = self.holder;
+        let place = self.work.places.wait_with_weight(tenant, 1, *weight, self.work.timeout).await;
         let place = place.map_err(|_| ApiError::Job(JobFailure::DeadlineExceeded))?;
         let in_turn = move || {
             let _place = place;
@@ -80,36 +83,38 @@ impl TenantTexts<'_> {
 mod tests {
     use std::sync::{Arc, mpsc};
 
+    use souk_protocol::gate::Weight;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn tenant(name: &str) -> TenantId {
-        TenantId::from_stored(name)
+    fn holder(name: &str) -> Holder {
+        Holder { tenant: TenantId::from_stored(name), weight: Weight::USUAL }
     }
 
     /// Begins work of a tenant that ends when the sender is dropped, and waits until it runs.
     async fn busy(work: &Arc<TextWork>, name: &str) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
         let (end, ended) = mpsc::channel::<()>();
         let (begun, has_begun) = tokio::sync::oneshot::channel();
-        let (work, tenant) = (Arc::clone(work), tenant(name));
+        let (work, holder) = (Arc::clone(work), holder(name));
         let running = tokio::spawn(async move {
             let wait = move || {
                 let _ = begun.send(());
                 let _ = ended.recv();
                 Ok(())
             };
-            work.of(&tenant).run_apart(wait).await.unwrap();
+            work.of(&holder).run_apart(wait).await.unwrap();
         });
         has_begun.await.unwrap();
         (end, running)
     }
 
     #[tokio::test]
-    async fn a_text_waits_behind_those_of_its_own_tenant_alone() {
+    async fn a_text_waits_behind_those_of_its_own_tenant_alone_whatever_that_weighs() {
         let work = Arc::new(TextWork::new(4, LONG));
         let (end, running) = busy(&work, "many").await;
-        let (many, few) = (tenant("many"), tenant("few"));
+        let (many, few) = (Holder { weight: Weight::MOST, ..holder("many") }, holder("few"));
         let second = work.of(&many).run_apart(|| Ok(2));
         tokio::pin!(second);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err(), "it waits");
@@ -122,22 +127,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_long_is_never_done_by_the_thread_that_serves_others() {
-        let (work, tenant, here) = (TextWork::new(4, LONG), tenant("acme"), std::thread::current().id());
-        let place = |num_bytes: usize| work.of(&tenant).run(num_bytes, || Ok(std::thread::current().id()));
+        let (work, holder, here) = (TextWork::new(4, LONG), holder("acme"), std::thread::current().id());
+        let place = |num_bytes: usize| work.of(&holder).run(num_bytes, || Ok(std::thread::current().id()));
         for num_bytes in [0, INLINE_BYTES] {
             assert_eq!(place(num_bytes).await.unwrap(), here, "{num_bytes}");
         }
         for num_bytes in [INLINE_BYTES + 1, 4 << 20] {
             assert_ne!(place(num_bytes).await.unwrap(), here, "{num_bytes}");
         }
-        let apart = work.of(&tenant).run_apart(|| Ok(std::thread::current().id()));
+        let apart = work.of(&holder).run_apart(|| Ok(std::thread::current().id()));
         assert_ne!(apart.await.unwrap(), here, "a stranger's template, however short");
     }
 
     #[tokio::test]
     async fn who_leaves_gives_up_a_turn_that_has_not_come_and_keeps_one_whose_work_has_begun() {
         let work = Arc::new(TextWork::new(4, LONG));
-        let many = tenant("many");
+        let many = holder("many");
         let (end, running) = busy(&work, "many").await;
         running.abort();
         let wait = work.of(&many).run_apart(|| Ok(()));
@@ -150,7 +155,7 @@ mod tests {
     async fn the_wait_for_a_turn_has_an_end() {
         let work = Arc::new(TextWork::new(4, Duration::from_millis(20)));
         let (_end, _running) = busy(&work, "many").await;
-        let error = work.of(&tenant("many")).run_apart(|| Ok(())).await.unwrap_err();
+        let error = work.of(&holder("many")).run_apart(|| Ok(())).await.unwrap_err();
         assert_eq!(error.status(), axum::http::StatusCode::GATEWAY_TIMEOUT);
     }
 
@@ -159,7 +164,7 @@ mod tests {
         let work = Arc::new(TextWork::new(2, LONG));
         let (first, one) = busy(&work, "one").await;
         let (_second, _two) = busy(&work, "two").await;
-        let three = tenant("three");
+        let three = holder("three");
         let third = work.of(&three).run_apart(|| Ok(3));
         tokio::pin!(third);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut third).await.is_err(), "it waits");

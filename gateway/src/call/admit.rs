@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use souk_protocol::TenantId;
 use souk_protocol::gate::Pass;
-use souk_protocol::{Principal, TenantId};
 use tokio::time::Instant;
 
+use super::gates::Holder;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::metrics::{self, Stage};
@@ -22,9 +23,9 @@ pub(crate) type Place = Arc<Pass<TenantId>>;
 
 impl Admission {
     /// Lets a request in. Its body has been read: whoever is slow to send one holds no place.
-    pub(crate) fn take(gateway: &Gateway, caller: &Principal) -> Result<Self, ApiError> {
+    pub(crate) fn take(gateway: &Gateway, holder: &Holder) -> Result<Self, ApiError> {
         let began = Instant::now();
-        let place = gateway.gates().begin_request(&caller.tenant)?;
+        let place = gateway.gates().begin_request(holder)?;
         // In this order, so that none slips in after draining saw the last one leave.
         if gateway.is_draining() {
             return Err(ApiError::Draining);

@@ -1,16 +1,23 @@
 //! The gates of the gateway: bytes of bodies that are held, and requests under way. Each has a share for every
-//! tenant and a reserve for those who have next to nothing (docs/limits.md).
+//! tenant, by its weight, and a reserve for those who have next to nothing (docs/limits.md).
 
 use std::time::{Duration, Instant};
 
 use souk_protocol::TenantId;
-use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
+use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules, Weight};
 
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
 /// A body of this length is a small request's.
 const SMALL_BODY: u64 = 64 << 10;
+
+/// Who holds something, and how large its share is beside others'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) tenant: TenantId,
+    pub(crate) weight: Weight,
+}
 
 /// What requests hold while they are in the gateway.
 pub(crate) struct Gates {
@@ -43,13 +50,14 @@ impl Gates {
     }
 
     /// Lets in a request.
-    pub(crate) fn begin_request(&self, tenant: &TenantId) -> Result<Pass<TenantId>, ApiError> {
-        self.in_flight.enter(tenant, 1, Instant::now()).map_err(|refusal| refuse(&refusal, "requests under way"))
+    pub(crate) fn begin_request(&self, holder: &Holder) -> Result<Pass<TenantId>, ApiError> {
+        let entered = self.in_flight.enter_with_weight(&holder.tenant, 1, holder.weight, Instant::now());
+        entered.map_err(|refusal| refuse(&refusal, "requests under way"))
     }
 
     /// Lets in the body of a request, of which `announced` bytes are said to come.
-    pub(crate) fn begin_body(&self, tenant: &TenantId, announced: u64) -> Result<BodyBytes, ApiError> {
-        let counted = self.bodies.enter(tenant, announced, Instant::now());
+    pub(crate) fn begin_body(&self, holder: &Holder, announced: u64) -> Result<BodyBytes, ApiError> {
+        let counted = self.bodies.enter_with_weight(&holder.tenant, announced, holder.weight, Instant::now());
         counted.map(BodyBytes).map_err(|refusal| refuse(&refusal, "bytes of bodies being read"))
     }
 }

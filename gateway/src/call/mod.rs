@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! admit       a place among the requests under way, kept until every job is settled
-//! authorise   who asks (checked before the body, see auth.rs), what the model means for them: base, digests; what binds them
+//! authorise   who asks and what binds them (checked before the body, see auth.rs), what the model means for them: base, digests
 //! repeat      with an Idempotency-Key: once
 //! prepare     template and tokens, what the context and the ceiling leave, how to choose
 //! reserve     all that it can use, at every limit; the journal knows of it
@@ -33,7 +33,7 @@ mod reserve;
 mod settle;
 
 use axum::response::Response;
-use souk_protocol::{Principal, RequestId};
+use souk_protocol::RequestId;
 use tokio::time::Instant;
 
 use self::admit::Admission;
@@ -43,6 +43,7 @@ use self::prepare::{Input, Length, Prepared, PreparedPrompt, Room, prepare};
 use self::repeat::{Begun, Repeatable};
 use self::reservation::SharedReservation;
 use self::reserve::{Wanted, reserve};
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::metrics::{self, Stage};
@@ -54,7 +55,7 @@ use crate::request::GenerationParams;
 
 /// Who asks, and what the request is known by.
 pub(crate) struct Asker<'a> {
-    pub(crate) caller: &'a Principal,
+    pub(crate) caller: &'a Caller,
     pub(crate) admission: &'a Admission,
     pub(crate) request: &'a RequestId,
     /// What is asked for, as the API calls it.
@@ -101,15 +102,15 @@ pub(crate) enum Started {
 /// Walks the road up to the point where replies begin to come. What limits say on the way is noted in `told`, wherever it ends.
 pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &mut Told) -> Result<Started, ApiError> {
     let Asker { caller, admission, request, operation, repeatable } = asker;
+    let Caller { principal, tree, holder } = caller;
     let began = Instant::now();
-    let model = CalledModel::with_adapters(gateway, caller, &ask.model, &ask.params.adapters).await?;
-    let tree = gateway.catalog().limits(caller).await?;
+    let model = CalledModel::with_adapters(gateway, principal, &ask.model, &ask.params.adapters).await?;
     metrics::stage(Stage::Authorise, began.elapsed());
     let repeat = match repeatable {
         None => None,
         Some(repeatable) => {
             let accounting = gateway.accounting();
-            match repeat::begin(accounting, &tree, &caller.tenant, request, repeatable).await? {
+            match repeat::begin(accounting, tree, &principal.tenant, request, repeatable).await? {
                 Begun::First(repeat) => Some(repeat),
                 Begun::Answered(response) => return Ok(Started::Repeated(response)),
             }
@@ -117,13 +118,13 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
     };
     let began = Instant::now();
     let room = Room { length: ask.length, ceiling: tree.output_ceiling };
-    let prepared = prepare(gateway, caller, &model, ask.input, room, &ask.params).await?;
+    let prepared = prepare(gateway, holder, &model, ask.input, room, &ask.params).await?;
     metrics::stage(Stage::Prepare, began.elapsed());
     let began = Instant::now();
     let wanted = Wanted {
         request,
-        caller,
-        tree: &tree,
+        caller: principal,
+        tree,
         operation,
         name: &ask.model,
         model: &model,
@@ -136,8 +137,8 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
     metrics::stage(Stage::Reserve, began.elapsed());
     let order = dispatch::Order {
         request: request.clone(),
-        tenant: caller.tenant.clone(),
-        key: caller.key.clone(),
+        tenant: principal.tenant.clone(),
+        key: principal.key.clone(),
         model: &model,
         prepared: &prepared,
         logprobs: ask.logprobs,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{Principal, SamplingParams, TokenId};
+use souk_protocol::{SamplingParams, TokenId};
 
 use super::authorise::CalledModel;
+use super::gates::Holder;
 use crate::error::{ApiError, PromptLength};
 use crate::gateway::Gateway;
 use crate::request::{ChatMessage, GenerationParams, Prompt};
@@ -63,13 +64,13 @@ pub(crate) struct PreparedPrompt {
 /// Encodes the prompts and checks them against vocabulary and context.
 pub(crate) async fn prepare(
     gateway: &Gateway,
-    caller: &Principal,
+    holder: &Holder,
     model: &CalledModel,
     input: Input,
     room: Room,
     params: &GenerationParams,
 ) -> Result<Prepared, ApiError> {
-    let (base, texts) = (&model.base, gateway.texts_of(&caller.tenant));
+    let (base, texts) = (&model.base, gateway.texts_of(holder));
     let prompts = match input {
         Input::Chat(messages) => {
             let own = model.template(gateway).await?;

@@ -6,10 +6,10 @@ use axum::http::header;
 use http_body_util::BodyExt as _;
 use souk_http::idempotency::IDEMPOTENCY_KEY;
 use souk_http::serve::is_too_slow;
-use souk_protocol::{Digest, TenantId};
+use souk_protocol::Digest;
 
 use super::fields::Fields;
-use crate::call::gates::BodyBytes;
+use crate::call::gates::{BodyBytes, Holder};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::limits::GatewayLimits;
@@ -51,13 +51,13 @@ impl<T: FromFields + Send + 'static> FromRequest<Gateway> for JsonBody<T> {
             return Err(ApiError::Draining);
         }
         let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
-        let tenant = request.extensions().get::<TenantId>().cloned().ok_or(ApiError::NoKey)?;
-        let mut counted = gateway.gates().begin_body(&tenant, length.unwrap_or_default())?;
+        let holder = request.extensions().get::<Holder>().cloned().ok_or(ApiError::NoKey)?;
+        let mut counted = gateway.gates().begin_body(&holder, length.unwrap_or_default())?;
         let bytes = read(request.into_body(), &mut counted, length, limits).await?;
         let num_bytes = bytes.len();
         let shared = gateway.clone();
         let work = move || Ok((parse(&bytes, shared.limits())?, counted, has_key.then(|| Digest::of(&bytes))));
-        let (request, bytes, fingerprint) = gateway.texts_of(&tenant).run(num_bytes / PARSING_SPEED, work).await?;
+        let (request, bytes, fingerprint) = gateway.texts_of(&holder).run(num_bytes / PARSING_SPEED, work).await?;
         Ok(Self { request, bytes, fingerprint })
     }
 }

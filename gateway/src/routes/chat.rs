@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use souk_protocol::{Principal, RequestId, wall_clock};
+use souk_protocol::{RequestId, wall_clock};
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, RepeatHeader, RepeatParams};
@@ -50,26 +50,26 @@ const OPERATION: &str = "chat.completion";
 )]
 pub(crate) async fn create_chat_completion(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    caller: Caller,
     Extension(request_id): Extension<RequestId>,
     RepeatHeader(repeat): RepeatHeader,
     body: JsonBody<ChatRequest>,
 ) -> Response {
-    let repeatable = Repeatable::of(OPERATION, &principal.key, repeat.as_deref(), body.fingerprint);
+    let repeatable = Repeatable::of(OPERATION, &caller.principal.key, repeat.as_deref(), body.fingerprint);
     let mut told = Told::default();
-    let answered = answer(&gateway, &principal, &request_id, repeatable, body, &mut told).await;
+    let answered = answer(&gateway, &caller, &request_id, repeatable, body, &mut told).await;
     told.show(answered.into_response())
 }
 
 async fn answer(
     gateway: &Gateway,
-    caller: &Principal,
+    caller: &Caller,
     request_id: &RequestId,
     repeatable: Option<Repeatable>,
     JsonBody { request, bytes, .. }: JsonBody<ChatRequest>,
     told: &mut Told,
 ) -> Result<Response, ApiError> {
-    let admission = Admission::take(gateway, caller)?;
+    let admission = Admission::take(gateway, &caller.holder)?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
     let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, repeatable };

@@ -33,11 +33,11 @@ use crate::request::fields::Fields;
 )]
 pub(crate) async fn detokenize(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    caller: Caller,
     JsonBody { request, bytes: _bytes, .. }: JsonBody<DetokenizeRequest>,
 ) -> Result<Json<Detokenized>, ApiError> {
-    let _admission = Admission::take(&gateway, &principal)?;
-    let base = base_for(&gateway, &principal, request.model.as_deref()).await?;
+    let _admission = Admission::take(&gateway, &caller.holder)?;
+    let base = base_for(&gateway, &caller.principal, request.model.as_deref()).await?;
     let vocab_size = base.tokenizer.vocabulary().len();
     if let Some(id) = request.tokens.iter().find(|id| **id as usize >= vocab_size) {
         let message = format!("'tokens' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
@@ -45,7 +45,7 @@ pub(crate) async fn detokenize(
     }
     let num_bytes = request.tokens.len() * BYTES_PER_TOKEN;
     let decode = move || Ok(base.tokenizer.decode(&request.tokens));
-    Ok(Json(Detokenized { prompt: gateway.texts_of(&principal.tenant).run(num_bytes, decode).await? }))
+    Ok(Json(Detokenized { prompt: gateway.texts_of(&caller.holder).run(num_bytes, decode).await? }))
 }
 
 /// Most tokens of a request: their text may be a hundred times as long as their numbers.

@@ -30,7 +30,7 @@ use crate::gateway::Gateway;
 )]
 pub(crate) async fn retrieve_model(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    Caller { principal, .. }: Caller,
     PathOf(id): PathOf,
 ) -> Result<Json<ModelDetail>, ApiError> {
     let called = CalledModel::of(&gateway, &principal, &id).await?;

@@ -36,7 +36,7 @@ const BASE_OWNER: &str = "souk";
 )]
 pub(crate) async fn list_models(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    Caller { principal, .. }: Caller,
 ) -> Result<(HeaderMap, Json<ModelList>), ApiError> {
     let allowed = |base: &ServedBase| principal.models.as_ref().is_none_or(|models| models.allow_base(&base.id));
     let bases = gateway.bases().iter().filter(|base| allowed(base)).map(|base| Model::of_base(base, &gateway));

@@ -38,12 +38,12 @@ use crate::served::{Begin, ServedBase};
 )]
 pub(crate) async fn tokenize(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    caller: Caller,
     JsonBody { request, bytes: _bytes, .. }: JsonBody<TokenizeRequest>,
 ) -> Result<Json<Tokenized>, ApiError> {
-    let _admission = Admission::take(&gateway, &principal)?;
-    let model = model_for(&gateway, &principal, request.model.as_deref()).await?;
-    let (base, texts) = (Arc::clone(&model.base), gateway.texts_of(&principal.tenant));
+    let _admission = Admission::take(&gateway, &caller.holder)?;
+    let model = model_for(&gateway, &caller.principal, request.model.as_deref()).await?;
+    let (base, texts) = (Arc::clone(&model.base), gateway.texts_of(&caller.holder));
     let tokens = if let Some(messages) = request.messages {
         let messages = messages.into_iter().map(Into::into).collect();
         let own = model.template(&gateway).await?;

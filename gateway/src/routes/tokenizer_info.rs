@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 )]
 pub(crate) async fn tokenizer_info(
     State(gateway): State<Gateway>,
-    Caller(principal): Caller,
+    Caller { principal, .. }: Caller,
     QueryOf(query): QueryOf<TokenizerInfoQuery>,
 ) -> Result<Json<TokenizerInfo>, ApiError> {
     let model = model_for(&gateway, &principal, query.model.as_deref()).await?;

@@ -19,8 +19,10 @@ mod switched;
 mod take_down;
 mod tokenizer;
 mod tokens;
+mod trees;
 mod usage;
 mod version_templates;
+mod weights;
 
 #[path = "../support/mod.rs"]
 mod support;

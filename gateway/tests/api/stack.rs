@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
 use futures::StreamExt as _;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
@@ -31,6 +32,7 @@ use tower::ServiceExt as _;
 use crate::rows::Rows;
 use crate::support::tiny::{END, tiny_base};
 use crate::switched::Switched;
+use crate::trees::Trees;
 
 /// A key that may call models.
 pub(crate) const KEY: &str = "souk_good";
@@ -83,7 +85,12 @@ impl Stack {
 
     /// A gateway whose limits, rows and journal are these.
     pub(crate) async fn within(around: Around, script: Script) -> Self {
-        let stack = Self::new(around, CorsOrigins::Off, GatewayLimits::default(), QueueConfig::default()).await;
+        Self::within_room(around, GatewayLimits::default(), script).await
+    }
+
+    /// The same, which gives requests so much.
+    pub(crate) async fn within_room(around: Around, limits: GatewayLimits, script: Script) -> Self {
+        let stack = Self::new(around, CorsOrigins::Off, limits, QueueConfig::default()).await;
         stack.answering(script).await
     }
 
@@ -156,10 +163,7 @@ impl Stack {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&self, request: Request<Body>) -> HttpAnswer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (head, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        HttpAnswer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        HttpAnswer::of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// Sends a request and hands over the answer's body as it comes.
@@ -184,6 +188,13 @@ pub(crate) struct HttpAnswer {
 }
 
 impl HttpAnswer {
+    /// All of a response.
+    pub(crate) async fn of(response: Response) -> Self {
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        Self { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
@@ -390,11 +401,8 @@ pub(crate) struct Around {
     pub(crate) rows: Arc<Rows>,
     /// The journal's.
     pub(crate) folder: Arc<TempDir>,
-    /// What binds a tenant; nothing where it has no tree here.
-    pub(crate) trees: Trees,
+    pub(crate) trees: Arc<Trees>,
 }
-
-pub(crate) type Trees = Arc<Mutex<HashMap<TenantId, LimitTree>>>;
 
 impl Default for Around {
     fn default() -> Self {
@@ -420,10 +428,7 @@ impl Around {
 
     /// Changes what binds the tenant of [`KEY`].
     pub(crate) fn change_tree(&self, change: impl FnOnce(&mut LimitTree)) {
-        let tenant = TenantId::from_stored("ten_acme");
-        let mut trees = self.trees.lock().unwrap();
-        let tree = LimitTree::unlimited(&tenant, &KeyId::from_stored("key_1"));
-        change(trees.entry(tenant).or_insert(tree));
+        self.trees.change("ten_acme", change);
     }
 
     /// The same data for another process: what was in memory is lost.
@@ -443,7 +448,7 @@ impl Around {
 }
 
 /// A registry of few adapters.
-struct FewAdapters(Trees);
+struct FewAdapters(Arc<Trees>);
 
 /// Public adapters of others.
 pub(crate) const NUM_PUBLIC: usize = 3;
@@ -520,8 +525,7 @@ impl Catalog for FewAdapters {
     }
 
     async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
-        let tree = self.0.lock().unwrap().get(&principal.tenant).cloned();
-        Ok(Arc::new(tree.unwrap_or_else(|| LimitTree::unlimited(&principal.tenant, &principal.key))))
+        self.0.of(principal).map(Arc::new)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is written of each request, whoever leaves and whatever breaks, and what becomes of it over kills and a database that is away.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,7 +212,7 @@ async fn a_request_that_the_database_will_never_take_is_set_aside_and_holds_up_n
 async fn what_a_killed_process_settled_is_written_by_the_next_and_what_it_had_under_way_is_free() {
     let around = Around::limited(&[(souk_protocol::Policy::TokensPerMonth, 1000)]);
     around.rows.go_away(true);
-    let trees = std::mem::take(&mut *around.trees.lock().unwrap());
+    let trees = around.trees.replace(HashMap::new());
     let stack = Stack::within(around, slowly(Duration::from_millis(50))).await;
     let told = usage_of(&stack.post(CHAT, chat(false, &json!({}))).await, false);
     let mut body = stack.open(CHAT, chat(true, &json!({"n": 2}))).await;
@@ -221,7 +222,7 @@ async fn what_a_killed_process_settled_is_written_by_the_next_and_what_it_had_un
     }
     // As a kill would leave it: the folder as it is now, and nothing of the memory.
     let left = around_of_a_copy(&stack);
-    *left.trees.lock().unwrap() = trees;
+    left.trees.replace(trees);
     let next = Stack::within(left.clone(), says(SAYING)).await;
     assert_eq!(next.accounting.num_unwritten(), 2);
     left.rows.go_away(false);
