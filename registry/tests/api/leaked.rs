@@ -58,12 +58,7 @@ async fn a_gateways_key_that_is_shown_ends_too() {
         service.post("/internal/token", json!({})).await.status() == StatusCode::UNAUTHORIZED
     })
     .await;
-    let entries = format!(
-        "SELECT count(*) AS n FROM audit_entries WHERE action = 'service.revoked' AND subject = '{}' \
-         AND details LIKE '%leaked%'",
-        made["id"].as_str().unwrap()
-    );
-    assert_eq!(stack.number(&entries).await, 1);
+    assert_eq!(stack.num_audited("service.revoked", made["id"].as_str().unwrap(), "leaked").await, 1);
 }
 
 #[tokio::test]

@@ -362,12 +362,7 @@ async fn nobody_comes_back_by_what_they_made_before_they_were_removed() {
     assert_eq!(opened(made["link"].as_str().unwrap()).await, StatusCode::GONE);
     assert_eq!(opened(&link).await, StatusCode::NOT_FOUND);
     assert_eq!(opened(kept["link"].as_str().unwrap()).await, StatusCode::OK, "others' stay");
-    let entry = format!(
-        "SELECT count(*) AS n FROM audit_entries WHERE action = 'invitation.revoked' AND subject = '{}' \
-         AND details LIKE '%\"left\"%'",
-        made["id"].as_str().unwrap()
-    );
-    assert_eq!(stack.number(&entry).await, 1);
+    assert_eq!(stack.num_audited("invitation.revoked", made["id"].as_str().unwrap(), "\"left\"").await, 1);
 }
 
 #[tokio::test]

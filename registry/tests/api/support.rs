@@ -121,6 +121,15 @@ impl Stack {
         number_of(&self.database().await, query).await
     }
 
+    /// How many entries of the audit say that this was done to `subject`, with this text among their details.
+    pub(crate) async fn num_audited(&self, action: &str, subject: &str, details: &str) -> i64 {
+        let entries = format!(
+            "SELECT count(*) AS n FROM audit_entries \
+             WHERE action = '{action}' AND subject = '{subject}' AND details LIKE '%{details}%'"
+        );
+        self.number(&entries).await
+    }
+
     /// How many files are in the object store, staged ones included.
     pub(crate) fn num_objects(&self) -> usize {
         num_objects(self.folder.path())

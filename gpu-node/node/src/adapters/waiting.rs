@@ -19,8 +19,9 @@
 //! whoever has none. An adapter for which requests of several tenants wait is served in the best of their turns; its
 //! load then counts for the tenant in whose turn it began, and for nobody else. When it comes to room in the turn of a
 //! tenant that the reserve is for, those that may not have it themselves are sent out to where they were before they
-//! entered, so that they use none of the reserve. Of queues 4 and 5 `residency/shares.rs` says who may have how much. One that is refused for its own share holds up nobody; one for which there is no room
-//! holds up all that come later, but for those that the reserve is for, which take nothing from it.
+//! entered, so that they use none of the reserve. Of queues 4 and 5 `residency/shares.rs` says who may have how much.
+//! One that is refused for its own share holds up nobody; one for which there is no room holds up all that come later,
+//! but for those that the reserve is for, which take nothing from it.
 //!
 //! # Overtaking is bounded
 //!
