@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "this module is where the executable prints")]
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use souk_models::base::{LoadProgress, Stage};
 /// # Errors
 /// What standard output says: a reader that has seen enough closes the pipe ([`is_closed_pipe`]).
 pub(crate) fn line(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
+    writeln!(Output(io::stdout()), "{text}")
 }
 
 /// Prints a result as JSON.
@@ -31,15 +32,50 @@ pub(crate) fn json(value: &impl serde::Serialize) -> io::Result<()> {
 /// # Errors
 /// As [`line`].
 pub(crate) fn fragment(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    let mut output = output();
+    output.write_all(text.as_bytes())?;
+    output.flush()
 }
 
-/// Whether a command failed only because nobody reads its output any more (`souk chat … | head -n 1`).
+/// Standard output, for results that are written piece by piece.
+pub(crate) fn output() -> impl io::Write {
+    Output(io::stdout())
+}
+
+/// Standard output, whose end is told from that of any other pipe or connection.
+struct Output<W>(W);
+
+impl<W: io::Write> io::Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(marked)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(marked)
+    }
+}
+
+/// Nobody reads standard output any more.
+#[derive(Debug)]
+struct NobodyReads;
+
+impl fmt::Display for NobodyReads {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for NobodyReads {}
+
+fn marked(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe { io::Error::new(error.kind(), NobodyReads) } else { error }
+}
+
+/// Whether a command failed only because nobody reads its output any more (`souk chat … | head -n 1`). A connection that
+/// broke is no such end, though the system gives it the same name.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+    let errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref());
+    errors.into_iter().any(|inner| inner.is::<NobodyReads>())
 }
 
 /// Prints a remark about progress, not part of the result.
@@ -182,6 +218,24 @@ mod tests {
         ] {
             assert_eq!(bar(used, of), expected, "{used} of {of}");
         }
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_told_from_a_connection_that_broke() {
+        struct Closed;
+        impl io::Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let unread = Output(Closed).write_all(b"a line").unwrap_err();
+        assert!(is_closed_pipe(&anyhow::Error::new(unread).context("the answer was not printed")));
+        let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(!is_closed_pipe(&anyhow::Error::new(broken).context("the connection broke")));
     }
 
     #[test]

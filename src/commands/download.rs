@@ -1,12 +1,14 @@
 //! Writing an answer to a file or to standard output as it comes.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use reqwest::Response;
+
+use crate::terminal;
 
 /// Longest line of which the beginning is looked at, in bytes.
 const LOOKED_AT: usize = 64;
@@ -18,7 +20,7 @@ const LOOKED_AT: usize = 64;
 pub(super) async fn save(answer: Response, out: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let mut out: Box<dyn Write> = match out {
         Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
-        None => Box::new(io::stdout()),
+        None => Box::new(terminal::output()),
     };
     let (mut bytes, mut last, mut is_over) = (answer.bytes_stream(), Vec::new(), false);
     while let Some(piece) = bytes.next().await {

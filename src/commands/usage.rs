@@ -1,12 +1,11 @@
 //! `souk usage`: what was used, by time and by whatever else, and what one request was charged.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use futures::StreamExt as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use super::download::save;
 use crate::cli::{UsageArgs, UsageBy};
 use crate::client::Client;
 use crate::terminal;
@@ -79,11 +78,7 @@ fn job(job: &Value) -> Vec<String> {
 
 async fn export(client: &Client, arguments: &UsageArgs) -> anyhow::Result<()> {
     let answer = client.send(asked(client, arguments, "/registry/v1/usage/export")).await?;
-    let (mut lines, mut stdout) = (answer.bytes_stream(), std::io::stdout());
-    while let Some(bytes) = lines.next().await {
-        stdout.write_all(&bytes?)?;
-    }
-    stdout.flush()?;
+    save(answer, None).await?;
     Ok(())
 }
 

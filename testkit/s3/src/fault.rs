@@ -17,7 +17,8 @@ pub(crate) type Answer = UnsyncBoxBody<Bytes, io::Error>;
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It is refused with this status and code, and not carried out.
+    /// It is refused with this status and code, and not carried out. Its body is read first: a client that still sends
+    /// may not hear an answer that comes before.
     Refuse(u16, &'static str),
     /// The connection ends before there is an answer, and it is not carried out.
     Reset,

@@ -200,7 +200,11 @@ async fn answer(service: S3Service, state: Arc<State>, request: Request<Incoming
     }
     if let Some(answer) = fault.as_ref().map(Fault::instead) {
         match answer {
-            fault::Instead::Answer(answer) => return Ok(answer),
+            fault::Instead::Answer(answer) => {
+                let mut body = request.into_body();
+                while let Some(Ok(_)) = body.frame().await {}
+                return Ok(answer);
+            }
             fault::Instead::Break => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             fault::Instead::Never => std::future::pending().await,
             fault::Instead::GoOn => {}
