@@ -303,13 +303,8 @@ impl Role {
         const OF_GATEWAYS: [&str; 9] =
             ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors", "redis"];
         /// Keys of gateways that have their registries elsewhere.
-        const OF_GATEWAYS_APART: [&str; 5] = [
-            "gateway.registries",
-            "gateway.registries_root_cert",
-            "gateway.registry_key",
-            "gateway.registry_key_file",
-            "gateway.rights_stale_s",
-        ];
+        const OF_GATEWAYS_APART: [&str; 4] =
+            ["gateway.registries", "gateway.registries_root_cert", "gateway.registry_key", "gateway.registry_key_file"];
         let section = key.split('.').next().unwrap_or_default();
         match self {
             Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",

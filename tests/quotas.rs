@@ -90,6 +90,11 @@ async fn what_was_used_is_shown_by_day_and_by_key_for_one_request_and_as_csv() {
     assert_eq!(in_json(&stack, &acme, &format!("usage {request}"))["id"], json!(request));
     let csv = souk(&stack, &acme, "usage --csv");
     assert!(csv.lines().count() == 2 && csv.lines().nth(1).unwrap().contains(&request), "{csv}");
+    // Each stage of it was timed.
+    for stage in ["authenticate", "authorise", "admit", "prepare", "reserve", "settle"] {
+        let count = stack.metric(&format!("souk_gateway_stage_seconds_count{{stage=\"{stage}\"}}")).await;
+        assert!(count >= 1.0, "{stage}: {count}");
+    }
     // What is used of a limit is beside it.
     let limits = in_json(&stack, &acme, "limits list");
     assert_eq!(limits[0]["limits"]["tokens_per_day"]["used"], counted);

@@ -39,7 +39,7 @@ async fn measure(time: Duration, rounds: usize) -> anyhow::Result<()> {
     for (what, kept) in [("asked of the database each time", false), ("kept, in the registry's process", true)] {
         let mut rates = Vec::new();
         for (_, field) in &stores {
-            let warm = WarmCatalog::new(field.registry().clone());
+            let warm = WarmCatalog::new(field.registry().clone(), Duration::ZERO);
             rates.push(match kept {
                 true => rate(field, time, async |caller: &Caller| in_process(&warm, caller).await).await?,
                 false => rate(field, time, async |caller: &Caller| asked(field, caller).await).await?,

@@ -241,18 +241,31 @@ fn context_message(limit: usize, prompt: &PromptLength, completion: Option<u64>)
     }
 }
 
-/// What has no room, in the words of the first limit. One that never will is told first: nothing else matters then.
-fn limit_message(violations: &[Violation]) -> String {
+/// The limit of which an answer speaks: one that never has room, since nothing else matters then, or else the broadest budget, or
+/// else the broadest rate.
+fn told_of(violations: &[Violation]) -> Option<&Violation> {
     let never = violations.iter().find(|violation| violation.retry_after.is_none());
-    let Some(told) = never.or(violations.first()) else { return "A limit is reached.".to_owned() };
-    let Violation { subject, policy, limit, used, held, asked, retry_after } = told;
+    never.or_else(|| violations.iter().find(|violation| violation.policy.is_budget())).or(violations.first())
+}
+
+/// When all of these limits have room; `None`: one never has.
+fn room_after(violations: &[Violation]) -> Option<Duration> {
+    let waits = violations.iter().map(|violation| violation.retry_after);
+    waits.reduce(|one, other| Some(one?.max(other?))).flatten()
+}
+
+/// What has no room, in the words of the limit that is told of.
+fn limit_message(violations: &[Violation]) -> String {
+    let Some(told) = told_of(violations) else { return "A limit is reached.".to_owned() };
+    let Violation { subject, policy, limit, used, held, asked, .. } = told;
     let (level, unit) = (subject.level(), policy.unit().as_str().replace('_', " "));
     let start = format!("Limit reached: {policy} of your {level} is {limit}");
-    match retry_after {
+    match room_after(violations) {
+        None if *limit == 0 => format!("{start}: no request is let in."),
         None => format!("{start}, and this request may use {asked} {unit}. Shorten it or lower max_tokens."),
         Some(after) => format!(
             "{start}: {used} {unit} are used, requests under way hold {held}, and this request may use {asked}. Try again in {} s.",
-            seconds(*after)
+            seconds(after)
         ),
     }
 }

@@ -112,7 +112,8 @@ impl GatewayLimits {
         checks.at_least("gateway.max_prompts", self.max_prompts, 1);
         checks.within("gateway.max_choices", self.max_choices, 1..=1 << 20);
         checks.at_least("gateway.max_jobs", self.max_jobs, 1);
-        checks.at_least("gateway.max_adapters", self.max_adapters, 1);
+        // The key of a day's sums has all of their digests, and a database has a bound for keys.
+        checks.within("gateway.max_adapters", self.max_adapters, 1..=16);
         checks.at_least("gateway.max_stop_bytes", self.max_stop_bytes, 1);
         checks.within("gateway.listed_models", self.listed_models, 1..=100_000);
         let key = self.registry_key.expose_secret();

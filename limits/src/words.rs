@@ -9,8 +9,9 @@ use souk_protocol::{Limit, LimitTree, Policy, RequestId, Subject, TenantId, Tota
 /// sixty-thousandth.
 pub const MAX_RATE: u64 = 100_000_000_000;
 
-/// Largest budget, and most that one request can use or a sum can be, for the same reason.
-pub const MAX_BUDGET: u64 = 1_000_000_000_000_000;
+/// Largest budget, and most that one request can use or a sum can be, for the same reason; and an Integer of a structured header
+/// has no more digits (RFC 9651 §3.3.1).
+pub const MAX_BUDGET: u64 = 999_999_999_999_999;
 
 /// A limit's value as stores count with it.
 #[must_use]
@@ -93,8 +94,8 @@ pub struct Held {
 /// What was reserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {
-    /// How each limit that binds the caller stands now, broadest level first. Limits on versions are not among them, nor
-    /// budgets whose totals are not known and need not be.
+    /// How each limit that binds the caller stands now, broadest level first. Limits on versions are not among them, nor those in
+    /// shadow mode, by which no client has to pace itself.
     pub standings: Vec<Standing>,
     /// Limits in shadow mode that would have refused it, broadest level first.
     pub shadowed: Vec<Violation>,

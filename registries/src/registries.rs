@@ -150,12 +150,14 @@ impl Registries {
         .await
     }
 
-    /// The same for what a registry may refuse for good, whoever is asked: then it is what that says of it.
+    /// The same for what a registry may refuse for good, whoever is asked, with one of these codes: then it is what that says of
+    /// it. Any other refusal may be that registry's alone, such as of a field that it does not know yet.
     pub(crate) async fn tell<A: DeserializeOwned>(
         &self,
         path: &str,
         question: &(impl Serialize + Sync),
         patience: Duration,
+        for_good: &[&str],
     ) -> Result<Result<A, String>, AskError> {
         let body = Bytes::from(serde_json::to_vec(question).expect("questions are JSON"));
         let (path, body) = (&format!("{PREFIX}/{path}"), &body);
@@ -165,7 +167,7 @@ impl Registries {
             };
             match self.send(number, path, request).await {
                 Ok(response) => response.json().await.map(Ok).map_err(|error| Failure::of(&error)),
-                Err(Failure::Refuses(StatusCode::BAD_REQUEST, told)) => Ok(Err(told)),
+                Err(Failure::Refuses(StatusCode::BAD_REQUEST, told)) if has_code(&told, for_good) => Ok(Err(told)),
                 Err(failure) => Err(failure),
             }
         })
@@ -264,8 +266,26 @@ async fn accepted(request: RequestBuilder) -> Result<Response, Failure> {
     if status.is_success() {
         return Ok(response);
     }
-    let told = response.text().await.unwrap_or_default();
+    let told = told_by(response.text().await.unwrap_or_default());
     Err(Failure::Refuses(status, told.chars().take(TOLD_BYTES).collect()))
+}
+
+/// A problem as its code and what it says, anything else as it is.
+fn told_by(body: String) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        code: String,
+        detail: String,
+    }
+    match serde_json::from_str(&body) {
+        Ok(Problem { code, detail }) => format!("{code}: {detail}"),
+        Err(_) => body,
+    }
+}
+
+/// Whether what was told is a problem with one of these codes.
+fn has_code(told: &str, codes: &[&str]) -> bool {
+    told.split_once(": ").is_some_and(|(code, _)| codes.contains(&code))
 }
 
 impl Failure {

@@ -14,6 +14,9 @@ use crate::registries::{ANSWER_TIME, AskError, Registries};
 /// its time; the journal has the rows meanwhile.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
+/// Refusals of a record that no registry will ever take.
+const FOR_GOOD: &[&str] = &["invalid_usage", "invalid_text"];
+
 /// Most jobs that are sent at once, unless one request has more: about 3 MB.
 const JOBS_AT_ONCE: usize = 5000;
 
@@ -35,7 +38,7 @@ impl UsageStore for HttpUsage {
         let mut totals = BTreeMap::<_, Total>::new();
         for some in pieces(requests) {
             let question = WriteUsage { requests: some.to_vec() };
-            let written = self.0.tell::<Totals>("usage", &question, WRITE_TIME).await.map_err(unavailable)?;
+            let written = self.0.tell::<Totals>("usage", &question, WRITE_TIME, FOR_GOOD).await.map_err(unavailable)?;
             let written = written.map_err(UsageStoreError::Refused)?;
             // Of two of one sum the later one is of the later piece.
             totals.extend(written.totals.into_iter().map(|total| (total.key.clone(), total)));

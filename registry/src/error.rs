@@ -515,6 +515,13 @@ fn is_no_text(error: &DbErr) -> bool {
     database_code(error).as_deref() == Some("22021")
 }
 
+/// PostgreSQL's classes of values that a column or a key cannot have, whoever writes them: 22, 23 without that it is there already,
+/// and 54 (a key that is too long).
+pub(crate) fn is_never_taken(error: &DbErr) -> bool {
+    database_code(error)
+        .is_some_and(|code| code.len() == 5 && ["22", "23", "54"].contains(&&code[..2]) && code != "23505")
+}
+
 fn database_code(error: &DbErr) -> Option<String> {
     cause_of(error)?.as_database_error().and_then(|error| error.code()).map(Into::into)
 }

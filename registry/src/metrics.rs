@@ -12,6 +12,8 @@ const UNDER_WAY: &str = "souk_registry_requests_under_way";
 const REFUSED: &str = "souk_registry_refused_total";
 const WEBHOOKS: &str = "souk_registry_webhook_tries_total";
 const LIMITS: &str = "souk_registry_limits_reached_total";
+/// As in a gateway apart, whose registries are elsewhere.
+const STALE: &str = "souk_gateway_rights_stale_total";
 const ORPHANS: &str = "souk_registry_orphaned_objects_total";
 
 /// Describes every metric of the registry to the installed recorder.
@@ -45,6 +47,11 @@ pub fn describe() {
         LIMITS,
         Unit::Count,
         "Versions that a limit had no more for, by policy, level and mode: enforce (it was refused), shadow (it was let in)"
+    );
+    describe_counter!(
+        STALE,
+        Unit::Count,
+        "Callers, references and limits that were let in by what was known before, since the database could not be asked"
     );
     describe_counter!(
         ORPHANS,
@@ -118,4 +125,8 @@ pub(crate) fn webhook_tried(outcome: &'static str) {
 /// Counts an object that was found with nothing that refers to it.
 pub(crate) fn found_orphan() {
     counter!(ORPHANS).increment(1);
+}
+
+pub(crate) fn believed() {
+    counter!(STALE).increment(1);
 }

@@ -1,6 +1,7 @@
 //! The gateway's view of keys and adapters when the registry is in the same process: function calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use souk_gateway::{AuthError, Catalog, ModelEntry, ModelPage};
@@ -14,8 +15,8 @@ pub(crate) struct InProcessCatalog {
 }
 
 impl InProcessCatalog {
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { warm: WarmCatalog::new(registry.clone()), registry }
+    pub(crate) fn new(registry: Registry, stale: Duration) -> Self {
+        Self { warm: WarmCatalog::new(registry.clone(), stale), registry }
     }
 }
 

@@ -96,7 +96,7 @@ impl Services {
         let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, pool));
-        let catalog = Arc::new(InProcessCatalog::new(registry.clone()));
+        let catalog = Arc::new(InProcessCatalog::new(registry.clone(), config.gateway.rights_stale));
         let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());

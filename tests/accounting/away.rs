@@ -25,6 +25,7 @@ async fn while_the_database_is_away_answers_go_on_and_their_rows_come_when_it_is
         ("SOUK_REGISTRY__DATABASE__URL", url.as_str()),
         ("SOUK_REGISTRY__DATABASE__SSLMODE", "disable"),
         ("SOUK_LIMITS__TOKENS_PER_MONTH", "1000"),
+        ("SOUK_GATEWAY__RIGHTS_STALE_S", "60"),
     ]);
     let End::Answered(input, output) = ask(&stack.http(), &stack.url, &question(3, 1, false), None).await.end else {
         panic!("no answer\n{}", stack.log())
@@ -48,11 +49,17 @@ async fn while_the_database_is_away_answers_go_on_and_their_rows_come_when_it_is
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(stack.metric("souk_gateway_limits_holding_requests").await, 1.0, "what it used stays held");
+    // Who is known is let in, and what is held still binds.
+    let known = ask(&stack.http(), &stack.url, &question(3, 1, false), None).await.end;
+    assert_eq!(known, End::Answered(input, 3), "{}", stack.log());
+    let beyond = ask(&stack.http(), &stack.url, &question(690, 1, false), None).await.end;
+    assert_eq!(beyond, End::Refused(429, "insufficient_quota".to_owned()));
+    assert!(stack.metric("souk_gateway_rights_stale_total").await > 0.0);
     postgres.start();
     until_settled(&stack).await;
-    assert_eq!(rows(), format!("2|{}", output + 300));
+    assert_eq!(rows(), format!("3|{}", output + 303));
     // What is left of the month is what the rows leave.
-    let left = 1000 - 2 * input - output - 300;
+    let left = 1000 - 3 * input - output - 303;
     let too_much =
         ask(&stack.http(), &stack.url, &question(u64::try_from(left - input + 1).unwrap(), 1, false), None).await;
     assert_eq!(too_much.end, End::Refused(429, "insufficient_quota".to_owned()));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sea_orm::DatabaseConnection;
 use souk_testkit::Random;
 
 use crate::calls::{End, Seen, ask, question};
@@ -81,6 +82,7 @@ async fn no_kill_loses_or_doubles_what_was_used_or_leaves_anything_held() {
     }
     until_settled(&stack).await;
     let db = open(&stack.data_dir()).await;
+    check_engines_count(&stack, &db, seed, &log).await;
     let rows = requests(&db).await;
     let log = std::mem::take(&mut *log.lock().unwrap());
     let num_lost = check_what_was_told(&log, &rows);
@@ -99,6 +101,29 @@ async fn no_kill_loses_or_doubles_what_was_used_or_leaves_anything_held() {
         rows.len()
     );
     assert!(rows.values().any(|row| row.charged != (0, 0)), "something was used between two kills");
+}
+
+/// Without a kill the rows of what was asked have all that the engine says it has computed.
+async fn check_engines_count(stack: &Stack, db: &DatabaseConnection, seed: u64, log: &Log) {
+    let before = requests(db).await;
+    let generated = async || stack.metric("souk_engine_generated_tokens_total").await;
+    let generated_before = generated().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = (0..CLIENTS).map(|number| {
+        let server = (stack.http(), stack.url.clone());
+        tokio::spawn(client(number, seed.wrapping_sub(1), server, Arc::clone(log), Arc::clone(&stop)))
+    });
+    let clients: Vec<_> = clients.collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.store(true, Ordering::Release);
+    for client in clients {
+        client.await.unwrap();
+    }
+    until_settled(stack).await;
+    let rows = requests(db).await;
+    let new = rows.values().filter(|row| !before.contains_key(&row.request));
+    let computed: i64 = new.flat_map(|row| &row.jobs).map(|(_, computed, _)| computed).sum();
+    assert_eq!(computed as f64, generated().await - generated_before, "what the engine says itself");
 }
 
 /// Each answer that was told in full has its rows, with what it said; or they are free, where the kill came before its end was

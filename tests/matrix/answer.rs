@@ -14,7 +14,7 @@ const UNLIKE: [&str; 3] = ["date", "x-request-id", "content-length"];
 /// What came back. Two are equal if a caller cannot tell them apart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
-    status: u16,
+    pub(crate) status: u16,
     headers: BTreeMap<String, String>,
     body: String,
     /// The id of the request, which the body may repeat.

@@ -184,3 +184,27 @@ async fn paths_that_nothing_has_are_refused_in_the_envelope_of_whose_prefix_they
     }
     assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// It is in no document: the official API has one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_in_the_shape_of_openai_is_for_whom_usage_is_and_refused_in_its_envelope() {
+    let routes = document::routes();
+    let of_gateway = routes.iter().find(|route| route.service == Service::Gateway).unwrap();
+    let field = Field::new().await;
+    let (mut num_shown, mut wrong) = (0, Vec::new());
+    for port in Port::ALL {
+        for caller in Caller::all() {
+            let native = field.ask_path("/registry/v1/usage", &Method::GET, caller, port).await;
+            let path = "/v1/organization/usage/completions?start_time=1";
+            let shaped = field.ask_path(path, &Method::GET, caller, port).await;
+            num_shown += usize::from(shaped.status == 200);
+            let mut faults: Vec<_> = shaped.envelope_faults(of_gateway).collect();
+            if shaped.status != native.status {
+                faults.push(format!("{} where usage answers {}", shaped.status, native.status));
+            }
+            wrong.extend(faults.into_iter().map(|fault| format!("{caller:?}, {port:?}: {fault}")));
+        }
+    }
+    assert!(num_shown > 0 && num_shown < Caller::all().len() * Port::ALL.len(), "{num_shown}");
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}

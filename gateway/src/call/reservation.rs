@@ -132,12 +132,13 @@ impl Open {
         crash_points::pass(CrashPoint::Journaled);
         let used = used_by(&record);
         accounting.holdings().settle(&record.request, used).await;
+        // Before its key is free: who repeats it then finds the rows, or here that they are on their way.
+        accounting.writer().push(record);
         match repeat {
             Some(repeat) if used.costs() => repeat.end(answer).await,
             Some(repeat) => repeat.forget().await,
             None => {}
         }
-        accounting.writer().push(record);
     }
 }
 

@@ -10,7 +10,7 @@ use souk_limits::Violation;
 use souk_protocol::JobFailure;
 use utoipa::ToSchema;
 
-use super::{ApiError, seconds};
+use super::{ApiError, room_after, seconds, told_of};
 use crate::metrics;
 
 /// Header of what an `Idempotency-Key` was used for before: under which id that request ran.
@@ -240,17 +240,22 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// Which of OpenAI's classes a spent limit is: a rate, a budget, or one that the request cannot ever fit into.
 fn limit_facts(violations: &[Violation]) -> Facts {
-    let waits = violations.iter().map(|violation| violation.retry_after);
-    let Some(after) = waits.reduce(|one, other| Some(one?.max(other?))).flatten() else {
-        let (status, code) = (StatusCode::BAD_REQUEST, Some("request_exceeds_limit"));
-        return Facts { status, kind: "invalid_request_error", code, retry: Retry::Never };
+    let told = told_of(violations);
+    let retry = match room_after(violations) {
+        // Nothing could be shortened so that it fits into nothing.
+        None if told.is_some_and(|violation| violation.limit > 0) => {
+            let (status, code) = (StatusCode::BAD_REQUEST, Some("request_exceeds_limit"));
+            return Facts { status, kind: "invalid_request_error", code, retry: Retry::Never };
+        }
+        None => Retry::Never,
+        Some(after) if after > LONGEST_RETRY => Retry::NotBefore(after),
+        Some(after) => Retry::After(after),
     };
-    let (kind, code) = if violations.iter().any(|violation| violation.policy.is_budget()) {
+    let (kind, code) = if told.is_some_and(|violation| violation.policy.is_budget()) {
         ("insufficient_quota", "insufficient_quota")
     } else {
         ("rate_limit_error", "rate_limit_exceeded")
     };
-    let retry = if after > LONGEST_RETRY { Retry::NotBefore(after) } else { Retry::After(after) };
     Facts { status: StatusCode::TOO_MANY_REQUESTS, kind, code: Some(code), retry }
 }
 
@@ -354,6 +359,34 @@ mod tests {
             assert_eq!(answer.headers().get("retry-after").map(|value| value.to_str().unwrap()), after);
             assert_eq!(!answer.headers().contains_key("x-should-retry"), is_retried, "{code}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_zero_lets_nobody_in_and_asks_for_nothing_shorter() {
+        for (policy, code) in
+            [(Policy::RequestsPerMinute, "rate_limit_exceeded"), (Policy::TokensPerDay, "insufficient_quota")]
+        {
+            let zero = Violation { limit: 0, used: 0, held: 0, ..violation(policy, None) };
+            let rate = violation(Policy::OutputTokensPerMinute, Some(Duration::from_secs(1)));
+            let error = ApiError::LimitSpent(vec![rate, zero]);
+            let message = error.to_string();
+            assert!(message.contains(&format!("{policy} of your tenant is 0: no request is let in")), "{message}");
+            assert_eq!(error.body().error.code.as_deref(), Some(code));
+            let answer = error.into_response();
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers()["x-should-retry"].to_str().unwrap()),
+                (429, "false")
+            );
+            assert!(!answer.headers().contains_key("retry-after"));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_several_limits_is_the_wait_of_all_and_the_budget_before_a_rate() {
+        let rate = violation(Policy::RequestsPerMinute, Some(Duration::from_secs(1)));
+        let budget = violation(Policy::TokensPerDay, Some(Duration::from_secs(32_400)));
+        let message = ApiError::LimitSpent(vec![rate, budget]).to_string();
+        assert!(message.contains("tokens_per_day") && message.ends_with("Try again in 32400 s."), "{message}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Accounting {
         let opened = tokio::task::spawn_blocking(move || Journal::open(journal));
         let (journal, records) = opened.await.expect("opening a journal does not panic")?;
         let journal = Arc::new(journal);
-        let holdings = Arc::new(Holdings::new(limits, Arc::clone(&store)));
+        let holdings = Holdings::new(limits, Arc::clone(&store));
         holdings.restore_settled(records.iter().filter_map(held_for).collect()).await;
         let writer = Arc::new(Writer::new(Arc::clone(&store), Arc::clone(&holdings), Arc::clone(&journal)));
         records.into_iter().for_each(|record| writer.push(record));

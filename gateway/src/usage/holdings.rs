@@ -2,15 +2,15 @@
 //! counts yet.
 //!
 //! What happens when: a store of limits that is away is told again what it did not hear, every third of a lease; one that lost its
-//! data says with the renewal what it does not know, and is told that, too. Who is bound by no limit is let in while the store is
+//! data says with the renewal what it does not know, and is told that, too. Whom no limit can refuse is let in while the store is
 //! away; what it uses is held as soon as the store is back, so that a limit that is set meanwhile finds it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use souk_limits::{Amounts, Ask, Held, Limits, LimitsError, ReserveError, Reserved};
-use souk_protocol::{RequestId, TenantId, Total, TotalKey};
+use souk_protocol::{Limit, Mode, Policy, RequestId, TenantId, Total, TotalKey};
 
 use super::store::{UsageStore, UsageStoreError};
 
@@ -23,6 +23,8 @@ pub(crate) struct Holdings {
     limits: Arc<dyn Limits>,
     store: Arc<dyn UsageStore>,
     held: Mutex<HashMap<RequestId, Holding>>,
+    /// Budgets in shadow mode whose totals are being looked up.
+    looked_up: Mutex<HashSet<TotalKey>>,
     /// Whether the store knows what the process before has used.
     is_restored: AtomicBool,
     /// While it is held, nothing else is restored or let go of: what a total counts is never held again.
@@ -49,9 +51,9 @@ pub(crate) enum HoldError {
 }
 
 impl Holdings {
-    pub(crate) fn new(limits: Arc<dyn Limits>, store: Arc<dyn UsageStore>) -> Self {
-        let (held, telling) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { limits, store, held, is_restored: AtomicBool::new(true), telling }
+    pub(crate) fn new(limits: Arc<dyn Limits>, store: Arc<dyn UsageStore>) -> Arc<Self> {
+        let (held, looked_up, telling) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { limits, store, held, looked_up, is_restored: AtomicBool::new(true), telling })
     }
 
     /// How many requests hold something.
@@ -60,7 +62,7 @@ impl Holdings {
     }
 
     /// Reserves for a request. Whoever drops the wait settles it as one that used nothing.
-    pub(crate) async fn reserve(&self, ask: &Ask) -> Result<Reserved, HoldError> {
+    pub(crate) async fn reserve(self: &Arc<Self>, ask: &Ask) -> Result<Reserved, HoldError> {
         let asking = Holding { ask: ask.clone(), is_let_in: false, used: None, is_told: false };
         self.lock().insert(ask.request.clone(), asking);
         let reserved = self.ask(ask).await;
@@ -72,7 +74,7 @@ impl Holdings {
         reserved
     }
 
-    async fn ask(&self, ask: &Ask) -> Result<Reserved, HoldError> {
+    async fn ask(self: &Arc<Self>, ask: &Ask) -> Result<Reserved, HoldError> {
         let mut asked = 0;
         loop {
             asked += 1;
@@ -81,8 +83,8 @@ impl Holdings {
                     let totals = self.store.totals(&keys).await?;
                     self.limits.count(&ask.tenant, &totals, &[]).await.map_err(ReserveError::from)?;
                 }
-                Err(ReserveError::Unavailable(error)) if ask.tree.limits().next().is_none() => {
-                    tracing::warn!(%error, "Limits cannot be reached; who has none is let in");
+                Err(ReserveError::Unavailable(error)) if !is_bound(ask) => {
+                    tracing::warn!(%error, "Limits cannot be reached; whom none can refuse is let in");
                     return Ok(Reserved::default());
                 }
                 reserved => {
@@ -95,20 +97,26 @@ impl Holdings {
     }
 
     /// Looks up what budgets in shadow mode have used, for the requests that follow: nobody waits for what refuses nothing.
-    fn look_up(&self, ask: &Ask, unknown: Vec<TotalKey>) {
+    fn look_up(self: &Arc<Self>, ask: &Ask, mut unknown: Vec<TotalKey>) {
+        {
+            let mut looked_up = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+            unknown.retain(|key| looked_up.insert(key.clone()));
+        }
         if unknown.is_empty() {
             return;
         }
-        let (limits, store, tenant) = (Arc::clone(&self.limits), Arc::clone(&self.store), ask.tenant.clone());
+        let (holdings, tenant) = (Arc::clone(self), ask.tenant.clone());
         tokio::spawn(async move {
-            match store.totals(&unknown).await {
+            match holdings.store.totals(&unknown).await {
                 Ok(totals) => {
-                    if let Err(error) = limits.count(&tenant, &totals, &[]).await {
+                    if let Err(error) = holdings.limits.count(&tenant, &totals, &[]).await {
                         tracing::warn!(%error, %tenant, "what shadowed budgets have used cannot be told");
                     }
                 }
                 Err(error) => tracing::warn!(%error, %tenant, "what shadowed budgets have used cannot be looked up"),
             }
+            let mut looked_up = holdings.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+            unknown.iter().for_each(|key| _ = looked_up.remove(key));
         });
     }
 
@@ -125,7 +133,12 @@ impl Holdings {
             let mut held = self.lock();
             let Some(holding) = held.get_mut(request) else { return };
             holding.used = Some(used);
-            holding.ask.tenant.clone()
+            let (tenant, is_let_in) = (holding.ask.tenant.clone(), holding.is_let_in);
+            if !is_let_in {
+                // Nobody waits for the answer any more. Should the store have let it in and not hear this, its lease lapses.
+                held.remove(request);
+            }
+            tenant
         };
         self.tell_settled(&tenant, request, used).await;
     }
@@ -241,6 +254,12 @@ impl Holdings {
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Holding>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether there is a limit that could refuse it.
+fn is_bound(ask: &Ask) -> bool {
+    let refuses = |policy: Policy, limit: Limit| limit.mode == Mode::Enforce && ask.amounts.of(policy.unit()) > 0;
+    ask.tree.limits().any(|(_, policy, limit)| refuses(policy, limit))
 }
 
 impl Holding {

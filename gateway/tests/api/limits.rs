@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use souk_protocol::{GenerateJob, JobEvent, JobFailure, Mode, Policy};
+use souk_protocol::{GenerateJob, JobEvent, JobFailure, Limit, Mode, Policy};
 use souk_testkit::Random;
 
 use crate::stack::{Around, HttpAnswer, Script, Stack, Step, answer, says, tokenizer};
@@ -245,6 +245,47 @@ async fn while_the_store_of_limits_is_away_who_has_none_is_served_and_held_for_w
     assert_eq!(stack.around.limits.holdings(), 1);
     other.abort();
     stack.around.rows.wait_for(1).await;
+    until_nothing_is_held(&stack).await;
+}
+
+#[tokio::test]
+async fn while_the_store_of_limits_is_away_limits_that_refuse_no_request_refuse_none() {
+    let around = Around::limited(&[(Policy::VersionsPerDay, 1), (Policy::TrainingTokensPerMonth, 1)]);
+    around.change_tree(|tree| {
+        let shadow = Limit { value: 1, soft: None, mode: Mode::Shadow };
+        tree.levels[0].limits.extend([(Policy::TokensPerDay, shadow), (Policy::RequestsPerMinute, shadow)]);
+    });
+    let stack =
+        Stack::within(around, ends(2, || Step::Send(JobEvent::Failed(JobFailure::Internal("no".to_owned()))))).await;
+    stack.around.limits.go_away(true);
+    let served = stack.post(TEXT, text(10, 20)).await;
+    assert_eq!(served.status, 500, "it came to the node: {}", served.text);
+    stack.around.change_tree(|tree| {
+        let limit = Limit { value: 1000, soft: None, mode: Mode::Enforce };
+        tree.levels[0].limits.insert(Policy::RequestsPerMinute, limit);
+    });
+    let refused = stack.post(TEXT, text(10, 20)).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_as_it_waits_for_a_store_that_goes_away_leaves_nothing_held() {
+    let around = Around::limited(&[(Policy::TokensPerMonth, 1000)]);
+    let stack = Stack::within(around, Arc::new(|_: &GenerateJob, _| vec![Step::Hang])).await;
+    stack.around.limits.stall(true);
+    let asking = {
+        let (router, body) = (stack.router.clone(), text(10, 20).to_string());
+        tokio::spawn(async move {
+            use tower::ServiceExt as _;
+            router.oneshot(crate::stack::request("POST", TEXT, crate::stack::KEY, body)).await
+        })
+    };
+    while stack.accounting.num_holding() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stack.around.limits.go_away(true);
+    asking.abort();
+    stack.around.limits.stall(false);
     until_nothing_is_held(&stack).await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use souk_limits::{
@@ -17,17 +18,24 @@ const KEPT: usize = 1 << 20;
 pub(crate) struct Switched {
     inner: Mutex<Arc<MemoryLimits>>,
     is_away: AtomicBool,
+    /// Whether who reserves waits.
+    stalls: AtomicBool,
 }
 
 impl Default for Switched {
     fn default() -> Self {
-        Self { inner: Mutex::new(Arc::new(MemoryLimits::new(KEPT))), is_away: AtomicBool::new(false) }
+        let (is_away, stalls) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { inner: Mutex::new(Arc::new(MemoryLimits::new(KEPT))), is_away, stalls }
     }
 }
 
 impl Switched {
     pub(crate) fn go_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::Release);
+    }
+
+    pub(crate) fn stall(&self, stalls: bool) {
+        self.stalls.store(stalls, Ordering::Release);
     }
 
     /// Loses all that it knew.
@@ -51,6 +59,9 @@ impl Switched {
 #[async_trait]
 impl Limits for Switched {
     async fn reserve(&self, ask: &Ask) -> Result<Reserved, ReserveError> {
+        while self.stalls.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.now()?.reserve(ask).await
     }
 

@@ -140,7 +140,7 @@ impl Shard {
     }
 
     fn standings(&self, ask: &Ask, want: &Want) -> Vec<Standing> {
-        let limits = ask.tree.limits();
+        let limits = ask.tree.limits().filter(|(_, _, limit)| limit.mode == Mode::Enforce);
         limits.filter_map(|(subject, policy, limit)| self.levels.standing(subject, policy, limit, want)).collect()
     }
 

@@ -167,7 +167,11 @@ pub(super) fn said(ask: &Ask, said: &Value) -> Result<Reserved, ReserveError> {
     };
     match status {
         0 => Ok(Reserved {
-            standings: judged.iter().filter_map(|(limit, line)| standing(ask, *limit, line)).collect(),
+            standings: judged
+                .iter()
+                .filter(|((_, _, limit), _)| limit.mode == Mode::Enforce)
+                .filter_map(|(limit, line)| standing(ask, *limit, line))
+                .collect(),
             // Limits that have gone since a request was first asked for have nobody to be told of.
             shadowed: shadowed
                 .iter()

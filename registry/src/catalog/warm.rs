@@ -4,9 +4,12 @@
 //! What is kept counts for as long as nothing has changed ([`crate::changes`]) and for no longer than a second. A key that
 //! is revoked or an adapter that is changed through this registry is so at the very next call; where another registry does
 //! it, at the latest a second later. An answer that was being asked for while something changed is not kept.
+//!
+//! What happens when: while the database cannot be asked, what was known before is believed a little longer, so that answers go on
+//! over a short outage. Who asks first waits as long as the database's own wait; the others are not held up by it again.
 
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -18,9 +21,12 @@ use souk_protocol::{AdapterRef, KeyId, LimitTree, Principal, ResolveError, Resol
 
 use crate::Registry;
 use crate::auth::AuthError;
+use crate::metrics;
 
 /// How long what is kept counts, if nothing is heard of a change.
 const COUNTS_FOR: Duration = Duration::from_secs(1);
+/// How long after a failure what is known is told without asking again.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Answers of each kind that are kept: some 500 bytes each.
 const MOST_KEPT: usize = 16_384;
 
@@ -47,14 +53,16 @@ type Cause = Arc<dyn std::error::Error + Send + Sync>;
 struct Answers<Q: Eq + Hash + Clone, A, E> {
     recent: Recent<Option<TenantId>, Q, A>,
     flights: Flights<(Q, u64), Result<Arc<A>, E>>,
+    stale: Duration,
+    failed_at: Mutex<Option<Instant>>,
 }
 
 impl WarmCatalog {
-    /// With nothing kept yet.
+    /// With nothing kept yet. For `stale` after it was asked for an answer is believed while the database cannot be asked.
     #[must_use]
-    pub fn new(registry: Registry) -> Self {
+    pub fn new(registry: Registry, stale: Duration) -> Self {
         let salt = rand::rng().random();
-        let (callers, adapters, limits) = (Answers::new(), Answers::new(), Answers::new());
+        let (callers, adapters, limits) = (Answers::new(stale), Answers::new(stale), Answers::new(stale));
         Self(Arc::new(Shared { registry, callers, salt, adapters, limits }))
     }
 
@@ -118,8 +126,9 @@ impl WarmCatalog {
 }
 
 impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
-    fn new() -> Self {
-        Self { recent: Recent::new(MOST_KEPT, COUNTS_FOR), flights: Flights::new() }
+    fn new(stale: Duration) -> Self {
+        let recent = Recent::new(MOST_KEPT, stale.max(COUNTS_FOR));
+        Self { recent, flights: Flights::new(), stale, failed_at: Mutex::default() }
     }
 
     /// What is kept, or what `ask` hears, which several ask together. `holder` says whose an answer is.
@@ -132,11 +141,18 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
     ) -> Result<Arc<A>, E> {
         // Before it is asked for: what is committed meanwhile gives it another number.
         let (change, at) = (registry.changes.number(), Instant::now());
-        if let Some(kept) = self.recent.get(&question)
-            && kept.change == change
-            && at.saturating_duration_since(kept.at) < COUNTS_FOR
+        let kept = self.recent.get(&question).filter(|kept| kept.change == change);
+        let age = kept.as_ref().map(|kept| at.saturating_duration_since(kept.at));
+        let believed = match (kept, age) {
+            (Some(kept), Some(age)) if age < COUNTS_FOR => return Ok(kept.answer),
+            (Some(kept), Some(age)) if age < self.stale => Some(kept.answer),
+            _ => None,
+        };
+        if let Some(known) = &believed
+            && self.failed_within(ASKED_AGAIN_AFTER)
         {
-            return Ok(kept.answer);
+            metrics::believed();
+            return Ok(Arc::clone(known));
         }
         let flight = async {
             // On the heap: it is large, and most calls do not need it.
@@ -144,6 +160,19 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
             self.recent.keep(holder(&answer), question.clone(), Had { answer: Arc::clone(&answer), at, change });
             Ok(answer)
         };
-        self.flights.join((question.clone(), change), flight).await
+        let answer = self.flights.join((question.clone(), change), flight).await;
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = answer.is_err().then(Instant::now);
+        match (answer, believed) {
+            (Err(_), Some(known)) => {
+                metrics::believed();
+                Ok(known)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    fn failed_within(&self, time: Duration) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|failed_at| failed_at.elapsed() < time)
     }
 }

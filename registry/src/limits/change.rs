@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::{Map, Value, json};
 use souk_protocol::limits::Subject;
-use souk_protocol::{Principal, TenantId};
+use souk_protocol::{Mode, Principal, TenantId};
 
 use super::levels::{levels_seen, subject_below};
 use super::lookup::levels_of;
@@ -109,7 +109,7 @@ impl Registry {
         Ok(set)
     }
 
-    /// Ends a call that would set a limit beyond the one of a level above, which binds in any case.
+    /// Ends a call that would set a limit beyond the one of a level above, which binds in any case; one in shadow mode binds nobody.
     async fn check_within(
         &self,
         transaction: &DatabaseTransaction,
@@ -118,7 +118,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let Some((own, above)) = levels.split_last() else { return Ok(()) };
         for level in levels_of(transaction, &self.config.limits, above).await? {
-            for (policy, limit) in &level.limits {
+            for (policy, limit) in level.limits.iter().filter(|(_, limit)| limit.mode == Mode::Enforce) {
                 if let Some(Some(asked)) = changes.get(policy)
                     && asked.value > limit.value
                 {

@@ -132,11 +132,11 @@ mod tests {
     #[test]
     fn every_wrong_number_is_told_with_its_field_the_bound_and_what_was_given() {
         for (name, value, soft, mode, subject, told) in [
-            ("tokens_per_day", json!(-1), None, None, "limits.tokens_per_day.value", "0 to 1000000000000000; given -1"),
+            ("tokens_per_day", json!(-1), None, None, "limits.tokens_per_day.value", "0 to 999999999999999; given -1"),
             ("tokens_per_day", json!(1.5), None, None, "limits.tokens_per_day.value", "a whole number from"),
             ("tokens_per_day", json!("9"), None, None, "limits.tokens_per_day.value", "given \"9\""),
             ("tokens_per_day", json!(null), None, None, "limits.tokens_per_day.value", "given null"),
-            ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e16"),
+            ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e+16"),
             ("tokens_per_day", json!(9), Some(json!(10)), None, "limits.tokens_per_day.soft", "0 to 9; given 10"),
             (
                 "requests_per_minute",

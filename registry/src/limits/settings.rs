@@ -5,7 +5,7 @@ use souk_protocol::limits::{Limit, Mode, Policy};
 use souk_protocol::settings::{self, Checks};
 
 /// Largest budget: what every program that adds such numbers up counts exactly, the store of reservations among them.
-const MAX_BUDGET: u64 = 1_000_000_000_000_000;
+const MAX_BUDGET: u64 = 999_999_999_999_999;
 /// Largest rate, for the same reason: of rates the store counts parts.
 const MAX_RATE: u64 = 100_000_000_000;
 /// Most tokens of an answer that a ceiling may allow.
@@ -104,7 +104,7 @@ mod tests {
         settings.check(&mut checks);
         let text = checks.finish().unwrap_err().to_string();
         assert!(
-            text.contains("limits.tokens_per_day must be at most 1000000000000000; given 1000000000000001"),
+            text.contains("limits.tokens_per_day must be at most 999999999999999; given 1000000000000000"),
             "{text}"
         );
         assert!(text.contains("limits.requests_per_minute must be at most 100000000000; given 100000000001"), "{text}");

@@ -13,7 +13,7 @@ use super::thresholds;
 use super::totals::{key_of, totals};
 use crate::Registry;
 use crate::db::{begin_row_write, ms_ago, usage_days, usage_jobs, usage_requests, usage_totals};
-use crate::error::RegistryError;
+use crate::error::{RegistryError, is_never_taken};
 
 /// How often a batch is tried before whoever sent it is told to come back.
 const TRIES: u32 = 4;
@@ -31,7 +31,8 @@ impl Registry {
     /// again changes nothing: its sender cannot tell the two apart and need not.
     ///
     /// # Errors
-    /// `invalid_usage` for a record that no gateway makes; then nothing was written. What the database says: then nothing was
+    /// `invalid_usage` for a record that no gateway makes, or that the database has no room for in a column or a key; then nothing
+    /// was written. What the database says: then nothing was
     /// written, or all was and is not known.
     pub async fn write_usage(&self, requests: &[RequestRecord]) -> Result<Vec<Total>, RegistryError> {
         let batch = Batch::of(requests)?;
@@ -39,6 +40,12 @@ impl Registry {
         loop {
             match self.write_batch(&batch).await {
                 Err(RegistryError::Busy(_)) if tried < TRIES => tokio::time::sleep(PAUSE * tried).await,
+                Err(RegistryError::Database(error)) if is_never_taken(&error) => {
+                    return Err(RegistryError::bad_request(
+                        "invalid_usage",
+                        format!("the database cannot take it: {error}"),
+                    ));
+                }
                 done => return done,
             }
             tried += 1;

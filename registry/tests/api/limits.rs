@@ -10,16 +10,16 @@ use crate::browser::{Browser, key_of};
 use crate::support::{Stack, User, body, problem};
 use crate::teams::{manager, team};
 
-async fn set(user: &User, path: &str, limits: Value) -> Value {
+pub(crate) async fn set(user: &User, path: &str, limits: Value) -> Value {
     body(user.patch(&format!("/limits/{path}"), json!({ "limits": limits })).await, StatusCode::OK).await
 }
 
-async fn set_tenants(stack: &Stack, limits: Value) -> Value {
+pub(crate) async fn set_tenants(stack: &Stack, limits: Value) -> Value {
     body(stack.admin.patch("/tenants/acme/limits", json!({ "limits": limits })).await, StatusCode::OK).await
 }
 
 /// The id of a new service's key.
-async fn key(user: &User, team: Option<&str>) -> (String, String) {
+pub(crate) async fn key(user: &User, team: Option<&str>) -> (String, String) {
     let request = json!({ "name": "k", "scopes": ["inference"], "kind": "service", "team": team });
     let made = body(user.post("/keys", request).await, StatusCode::CREATED).await;
     (made["id"].as_str().unwrap().to_owned(), made["secret"].as_str().unwrap().to_owned())
@@ -170,6 +170,9 @@ async fn a_limit_beyond_one_above_is_refused_with_both_and_one_above_may_be_lowe
     let told = beyond(&of_key, "versions_per_day", 11).await;
     assert!(told.contains("since its tenant has 10"), "a default of the installation binds, too: {told}");
     set(&acme, &of_key, json!({ "tokens_per_day": { "value": 500 }, "versions_per_day": { "value": 10 } })).await;
+    // What is tried in shadow mode binds nobody.
+    set_tenants(&stack, json!({ "tokens_per_month": { "value": 1000, "mode": "shadow" } })).await;
+    set(&acme, &of_team, json!({ "tokens_per_month": { "value": 2000 } })).await;
     // Both are bound by it from now on.
     set_tenants(&stack, json!({ "tokens_per_day": { "value": 7 } })).await;
     let all = listed(&acme).await;
@@ -216,7 +219,7 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
     let stack = Stack::start_with(|config| config.limits.output_ceiling = 4096).await;
     stack.tenant("acme").await;
     let acme = manager(&stack, "acme").await;
-    let warm = WarmCatalog::new(stack.registry.clone());
+    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
     let tree = async |principal: &Principal| warm.limits(principal).await.unwrap();
     let browser = Browser::of_member(&stack, "acme", "developer").await;
     let person = PersonId::from_stored(browser.person().await);

@@ -27,7 +27,7 @@ async fn made_key(tenant: &User) -> (String, String) {
 #[tokio::test]
 async fn a_revoked_key_and_its_token_are_refused_at_the_very_next_request() {
     let stack = Stack::start().await;
-    let warm = WarmCatalog::new(stack.registry.clone());
+    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
     let acme = stack.tenant("acme").await;
     for _ in 0..20 {
         let (id, secret) = made_key(&acme).await;
@@ -47,7 +47,7 @@ async fn a_revoked_key_and_its_token_are_refused_at_the_very_next_request() {
 #[tokio::test]
 async fn requests_that_run_while_a_key_is_revoked_leave_nothing_behind_that_lets_it_in() {
     let stack = Stack::start().await;
-    let warm = WarmCatalog::new(stack.registry.clone());
+    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
     let acme = stack.tenant("acme").await;
     for _ in 0..3 {
         let (id, secret) = made_key(&acme).await;
@@ -72,7 +72,7 @@ async fn requests_that_run_while_a_key_is_revoked_leave_nothing_behind_that_lets
 #[tokio::test]
 async fn what_a_name_means_follows_every_change_at_once() {
     let stack = Stack::start().await;
-    let warm = WarmCatalog::new(stack.registry.clone());
+    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
     let (acme, rival) = (stack.tenant("acme").await, stack.tenant("rival").await);
     let (own, others) = (stack.principal(&acme).await, stack.principal(&rival).await);
     let version = async |name: &str| warm.resolve(&own, &reference(name)).await.map(|found| found.version.to_string());
@@ -109,7 +109,7 @@ async fn what_a_name_means_follows_every_change_at_once() {
 async fn what_another_registry_changes_is_known_within_a_second() {
     let first = Stack::start_with(in_haste).await;
     let second = Stack::start_in(first.folder.clone(), in_haste).await;
-    let warm = WarmCatalog::new(second.registry.clone());
+    let warm = WarmCatalog::new(second.registry.clone(), Duration::ZERO);
     let acme = first.tenant("acme").await;
     let (id, secret) = made_key(&acme).await;
     warm.authenticate(&secret).await.unwrap();
@@ -131,7 +131,7 @@ async fn what_another_registry_changes_is_known_within_a_second() {
 #[tokio::test]
 async fn a_key_that_expires_is_kept_for_a_second_at_most() {
     let stack = Stack::start().await;
-    let warm = WarmCatalog::new(stack.registry.clone());
+    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
     let acme = stack.tenant("acme").await;
     let soon = time::OffsetDateTime::from(souk_protocol::wall_clock::now()) + Duration::from_secs(2);
     let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();

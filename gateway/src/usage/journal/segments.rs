@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::index::{Index, Number};
-use super::line::Entry;
+use super::line::{Entry, Lines};
 
 /// A segment that is this long is followed by another, unless an eighth of the whole is less.
 const MOST_SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments beyond which the oldest is looked at: a request that takes long is said again and keeps no more of them.
+const MOST_KEPT: usize = 4;
 /// The lock of the folder, held as long as the process lives.
 const LOCK: &str = "lock";
 /// What the database will never take.
@@ -99,7 +101,36 @@ impl Segments {
         }
         if self.newest_length() >= self.most_bytes {
             self.begin_another()?;
+            // Only now and then, since the oldest is read for it.
+            self.say_again().unwrap_or_else(|error| {
+                tracing::warn!(%error, "what keeps the oldest segment of the journal of usage cannot be said again");
+            });
         }
+        self.write(entries)?;
+        // What keeps its lines for longer than they are needed writes them a second time at worst.
+        if let Err(error) = self.remove_needless() {
+            tracing::warn!(%error, "segments of the journal of usage cannot be removed");
+        }
+        Ok(())
+    }
+
+    /// Writes the last words that keep an old segment into the newest.
+    fn say_again(&mut self) -> io::Result<()> {
+        while let Some(oldest) = self.index.sparse_oldest(MOST_KEPT) {
+            let mut needed = Lines::read(&self.read(oldest)?).entries;
+            needed.retain(|entry| self.index.needs(oldest, entry));
+            self.write(&needed)?;
+            self.remove_needless()?;
+            if self.lengths.first().is_some_and(|(number, _)| *number == oldest) {
+                // A corrupt line was the last word.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends lines to the newest segment, all or none.
+    fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
         let mut lines = Vec::new();
         entries.iter().for_each(|entry| entry.write(&mut lines));
         let (number, length) = *self.lengths.last().expect("there is a newest");
@@ -114,10 +145,6 @@ impl Segments {
         self.lengths.last_mut().expect("there is a newest").1 = length + lines.len() as u64;
         self.bytes.fetch_add(lines.len() as u64, Ordering::Relaxed);
         self.note_all(number, entries);
-        // What keeps its lines for longer than they are needed writes them a second time at worst.
-        if let Err(error) = self.remove_needless() {
-            tracing::warn!(%error, "segments of the journal of usage cannot be removed");
-        }
         Ok(())
     }
 

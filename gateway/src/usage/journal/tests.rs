@@ -145,6 +145,33 @@ async fn segments_go_when_all_in_them_is_written_and_what_is_full_lets_in_no_mor
 }
 
 #[tokio::test]
+async fn a_request_that_takes_long_keeps_no_more_than_its_own_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(settings(folder.path(), 64 << 10)).unwrap();
+    journal.opened(opened("req_long")).await.unwrap();
+    journal.settled(settled("req_unwritten")).await;
+    // Ten times what it may have.
+    let mut num_bytes = 0;
+    for number in 0.. {
+        let request = format!("req_{number}");
+        let before = journal.bytes();
+        journal.opened(opened(&request)).await.unwrap_or_else(|error| panic!("request {number}: {error}"));
+        journal.settled(settled(&request)).await;
+        journal.written(vec![RequestId::from_stored(request)]).await;
+        num_bytes += journal.bytes().saturating_sub(before);
+        if num_bytes > 640 << 10 {
+            break;
+        }
+    }
+    assert!(segments(folder.path()).len() <= 6, "{:?}", segments(folder.path()));
+    kill(journal).await;
+    let (_journal, mut found) = open(folder.path());
+    found.sort_by(|one, other| one.request.cmp(&other.request));
+    let found: Vec<_> = found.iter().map(|record| (record.request.as_str(), record.charge() == (0, 0))).collect();
+    assert_eq!(found, [("req_long", true), ("req_unwritten", false)]);
+}
+
+#[tokio::test]
 async fn what_is_set_aside_is_in_a_file_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = open(folder.path());

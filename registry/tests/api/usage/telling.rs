@@ -2,10 +2,14 @@
 
 use sea_orm::{FromQueryResult as _, JsonValue, Statement};
 use serde_json::{Value, json};
+use souk_protocol::{PersonId, RequestRecord, TeamId};
 use souk_testkit::usage::request;
 
 use super::{DAY, NOON};
+use crate::browser::Browser;
+use crate::limits::{key, set, set_tenants};
 use crate::support::Stack;
+use crate::teams::{manager, team};
 
 /// What was told, in order: thresholds with their policies and what was used.
 async fn told(stack: &Stack) -> Vec<Value> {
@@ -50,6 +54,38 @@ async fn each_threshold_of_a_budget_is_told_once_in_a_period_with_the_numbers() 
     let last = told(&stack).await.pop().unwrap();
     assert_eq!((short(&last), &last["period"]), (("50%".to_owned(), 50), &json!("2026-11-16")));
     assert_eq!(told(&stack).await.len(), 4);
+}
+
+#[tokio::test]
+async fn each_level_tells_of_its_own_and_of_two_that_pass_a_threshold_together_one_does() {
+    let stack = Stack::start().await;
+    stack.tenant("acme").await;
+    let acme = manager(&stack, "acme").await;
+    let tenant = stack.principal(&acme).await.tenant;
+    let (search, (id, _)) = (team(&acme, "search").await, key(&acme, None).await);
+    let person = Browser::of_member(&stack, "acme", "developer").await.person().await;
+    set_tenants(&stack, json!({ "tokens_per_month": { "value": 1000, "soft": 90 } })).await;
+    for path in [format!("team/{search}"), format!("member/{person}"), format!("key/{id}")] {
+        set(&acme, &path, json!({ "tokens_per_day": { "value": 200, "mode": "shadow" } })).await;
+    }
+    let record = || RequestRecord {
+        team: Some(TeamId::from_stored(&search)),
+        person: Some(PersonId::from_stored(&person)),
+        ..request(&tenant, &id, NOON, (50, 0))
+    };
+    let batches = [[record(), record()], [record(), record()]];
+    let writing = batches.iter().map(|batch| stack.registry.write_usage(batch));
+    futures::future::try_join_all(writing).await.unwrap();
+    let mut heard: Vec<_> = told(&stack)
+        .await
+        .iter()
+        .map(|event| format!("{} {} {}", event["level"], event["policy"], event["threshold"]).replace('"', ""))
+        .collect();
+    heard.sort();
+    let of_days = ["key", "member", "team"]
+        .map(|level| ["100%", "50%", "80%"].map(|mark| format!("{level} tokens_per_day {mark}")));
+    let expected: Vec<_> = of_days.into_iter().flatten().chain(["tenant tokens_per_month soft".to_owned()]).collect();
+    assert_eq!(heard, expected);
 }
 
 #[tokio::test]
