@@ -272,7 +272,7 @@ async fn accepted(request: RequestBuilder) -> Result<Response, Failure> {
 
 /// A problem as its code and what it says, anything else as it is.
 fn told_by(body: String) -> String {
-    #[derive(Deserialize)]
+    #[derive(serde::Deserialize)]
     struct Problem {
         code: String,
         detail: String,

@@ -116,7 +116,7 @@ impl Accounting {
         &self.shared.journal
     }
 
-    pub(crate) fn holdings(&self) -> &Holdings {
+    pub(crate) fn holdings(&self) -> &Arc<Holdings> {
         &self.shared.holdings
     }
 

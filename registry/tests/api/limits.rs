@@ -219,7 +219,7 @@ async fn a_caller_is_bound_by_its_tenant_its_team_itself_and_its_key_and_every_c
     let stack = Stack::start_with(|config| config.limits.output_ceiling = 4096).await;
     stack.tenant("acme").await;
     let acme = manager(&stack, "acme").await;
-    let warm = WarmCatalog::new(stack.registry.clone(), Duration::ZERO);
+    let warm = WarmCatalog::new(stack.registry.clone(), std::time::Duration::ZERO);
     let tree = async |principal: &Principal| warm.limits(principal).await.unwrap();
     let browser = Browser::of_member(&stack, "acme", "developer").await;
     let person = PersonId::from_stored(browser.person().await);
