@@ -177,6 +177,7 @@ async fn a_listed_key_shows_everything_but_its_secret() {
             "keys:manage"
           ],
           "models": null,
+          "team": null,
           "last_four": "[last_four]",
           "created_at": "[moment]",
           "expires_at": null,
