@@ -1,12 +1,19 @@
 //! What limits cost a request: reserve and settle a second, in memory and through one Redis, and how long the two take together
 //! at the rate of a busy installation. What was settled is counted in batches meanwhile, as its rows are written.
-//! Prints Markdown tables.
+//! And what the two stages take inside a server that answers, if one is named. Prints Markdown tables.
 //!
-//! `cargo bench -p souk-bench --bench limits -- [--quick]`. Redis is measured where Debian's package is installed.
+//! `cargo bench -p souk-bench --bench limits -- [--souk PATH] [--quick]`. Redis is measured where Debian's package is installed; the
+//! server needs the model in the cache (`make models`).
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 
+#[path = "../registry/server.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod server;
+mod stages;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +36,17 @@ const AT_MS: u64 = 1_795_953_600_000;
 const RATE: u32 = 500;
 
 fn main() -> anyhow::Result<()> {
-    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_quick = arguments.iter().any(|argument| argument == "--quick");
     let time = Duration::from_millis(if is_quick { 300 } else { 5000 });
-    tokio::runtime::Runtime::new()?.block_on(measure(time))
+    let souk = arguments.iter().position(|argument| argument == "--souk").and_then(|at| arguments.get(at + 1));
+    tokio::runtime::Runtime::new()?.block_on(async {
+        measure(time).await?;
+        match souk {
+            Some(souk) => stages::measure(Path::new(souk), time * 4).await,
+            None => Ok(()),
+        }
+    })
 }
 
 async fn measure(time: Duration) -> anyhow::Result<()> {

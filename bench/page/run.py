@@ -55,9 +55,10 @@ def parts(sitting, peers, older, soak_s):
     yield "neighbours", "Idle, and beside busy neighbours", lambda: neighbours.measure(sitting, peers)
     yield "rows", "What a step of more rows costs", lambda: engine.rows(sitting)
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
-    yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: lists(sitting)
+    yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: with_souk(sitting, "registry")
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
-    yield "limits", "Reserving and settling what requests may use", lambda: sitting.bench("limits")
+    yield "limits", "Reserving and settling what requests may use", lambda: with_souk(sitting, "limits")
+    yield "usage", "Rows of usage, and sums of them", lambda: sitting.bench("usage")
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)
     yield "startup", "Start and memory", lambda: startup(sitting)
@@ -65,9 +66,9 @@ def parts(sitting, peers, older, soak_s):
         yield "soak", "Soak", lambda: soak(soak_s)
 
 
-def lists(sitting):
-    """Markdown with what lists of many adapters take; the path of the executable is nobody's business."""
-    return sitting.bench("registry", "--souk", str(sitting.souk)).replace(str(sitting.souk), "PATH")
+def with_souk(sitting, name):
+    """Markdown of a benchmark that starts the executable, whose path is nobody's business."""
+    return sitting.bench(name, "--souk", str(sitting.souk)).replace(str(sitting.souk), "PATH")
 
 
 def startup(sitting):
