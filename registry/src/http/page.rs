@@ -15,8 +15,8 @@ const DEFAULT_LIMIT: u64 = 20;
 const MAX_LIMIT: u64 = 100;
 /// Longest name of a tenant, an adapter or a tag.
 pub(crate) const MAX_NAME_CHARS: usize = 64;
-/// Longest cursor: of all that sums of usage are taken apart by, with a dozen adapters, it has fewer.
-const MAX_CURSOR_CHARS: usize = 2000;
+/// Longest cursor: of all that sums of usage are taken apart by, with sixteen adapters, it has fewer.
+const MAX_CURSOR_CHARS: usize = 3000;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]

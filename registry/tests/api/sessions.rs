@@ -139,8 +139,10 @@ async fn a_session_ends_when_it_is_not_used_and_in_any_case_after_its_time() {
     // Twelve hours and seven days, less a minute.
     let (almost_idle, almost_old) = (43_200_000 - 60_000, 604_800_000 - 60_000);
     execute(&stack, &age("used_at_ms", almost_idle, &idle)).await;
-    assert!(idle.is_signed_in().await);
     let used = format!("SELECT used_at_ms AS n FROM sessions WHERE id = '{}'", id(&idle));
+    let unused_at_ms = stack.number(&used).await;
+    assert!(idle.is_signed_in().await);
+    wait_until("the use is written", async || stack.number(&used).await != unused_at_ms).await;
     let used_at_ms = stack.number(&used).await;
     execute(&stack, &age("used_at_ms", 30_000, &idle)).await;
     assert!(idle.is_signed_in().await);
