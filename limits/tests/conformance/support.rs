@@ -113,7 +113,12 @@ impl Store {
 
     /// What is left of each limit, broadest first, without taking any.
     pub(crate) async fn left(&self, like: &Ask) -> Vec<u64> {
-        let ask = Ask { request: RequestId::new(), amounts: Amounts::default(), ..like.clone() };
+        // What shadows is no standing; as one that enforces it says the same.
+        let mut tree = LimitTree::clone(&like.tree);
+        let limits = tree.levels.iter_mut().flat_map(|level| level.limits.values_mut());
+        limits.for_each(|limit| limit.mode = Mode::Enforce);
+        let (request, tree) = (RequestId::new(), Arc::new(tree));
+        let ask = Ask { request, tree, amounts: Amounts::default(), ..like.clone() };
         let reserved = self.reserve(&ask).await;
         self.limits.settle(&ask.tenant, &ask.request, Amounts::default()).await.unwrap();
         reserved.standings.iter().map(|standing| standing.remaining).collect()
