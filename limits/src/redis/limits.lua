@@ -4,7 +4,7 @@
 --
 -- Keys, below the prefix of a shard and of the server's process (`souk:{l17}:<run>:`), all with a time to live:
 --   clock             "<moment> <wall clock>": milliseconds since the shard began, and when that was last counted
---   s:<subject>       a level, packed: b = buckets by policy, t = budgets by period and unit
+--   s:<subject>       a level, packed: b = buckets by policy, t = budgets by field, which is a period and a unit
 --   h:<id>            what is held for a request, packed; an id is `<tenant>/<request>`
 --   leases            ids by the moment until which they are held
 --   r:<id>            a repeat, packed; an id is `<tenant>/<digest>`
@@ -30,6 +30,20 @@ local MAX_LAPSES = 1000
 -- What an ended repeat takes beside its answer, in bytes, more or less.
 local ENTRY_BYTES = 512
 
+-- What is packed, and what is said in JSON, is a list: names of fields would be most of it. These are the places.
+-- A bucket and a budget:
+local LIMIT, MISSING, AT = 1, 2, 3
+local TOTAL, VERSION, KNOWN, HELD, TOUCHED = 1, 2, 3, 4, 5
+-- Amounts, by unit: requests, tokens of prompts, of answers, of training, and of prompts and answers together.
+local INPUT, OUTPUT, TRAINING, TOKENS = 2, 3, 4, 5
+-- What is held, and each of what it took from buckets:
+local SUBJECTS, FIELDS, AMOUNTS, LOST_MS, TAKES, SETTLED, SHADOWED = 1, 2, 3, 4, 5, 6, 7
+local T_SUBJECT, T_POLICY, T_UNIT, T_AMOUNT, T_LIMIT = 1, 2, 3, 4, 5
+-- A request, each of its levels, each of their limits; the field is empty of rates:
+local A_ID, A_AMOUNTS, A_LOST_MS, A_FIELDS, A_LEVELS = 1, 2, 3, 4, 5
+local L_SUBJECT, L_LIMITS = 1, 2
+local POLICY, UNIT, VALUE, SHADOW, FIELD = 1, 2, 3, 4, 5
+
 local ROOM, REFUSES, UNKNOWN = 0, 1, 2
 local TAKEN, REFUSED, TOTALS_UNKNOWN, GATHERING = 0, 1, 2, 3
 
@@ -48,6 +62,23 @@ local function open(keys)
     return { prefix = prefix, now = now, levels = {}, changed = {} }
 end
 
+-- Reads what is held under an id, if one is given, and levels, all at once.
+local function read(store, id, subjects)
+    local names, from = {}, 1
+    if id then
+        names[1], from = store.prefix .. 'h:' .. id, 2
+    end
+    for place, subject in ipairs(subjects) do names[from + place - 1] = store.prefix .. 's:' .. subject end
+    if #names == 0 then return false end
+    local packed = redis.call('MGET', unpack(names))
+    for place, subject in ipairs(subjects) do
+        local level = packed[from + place - 1]
+        -- One that was read before may have been changed since.
+        store.levels[subject] = store.levels[subject] or (level and cmsgpack.unpack(level)) or { b = {}, t = {} }
+    end
+    return id and packed[1] and cmsgpack.unpack(packed[1])
+end
+
 local function level_of(store, subject)
     local level = store.levels[subject]
     if not level then
@@ -63,7 +94,7 @@ local function finish(store)
     for subject in pairs(store.changed) do
         local level, ttl = store.levels[subject], LEVEL_TTL_MS
         for _, budget in pairs(level.t) do
-            if budget.held > 0 then ttl = TTL_MS end
+            if budget[HELD] > 0 then ttl = TTL_MS end
         end
         redis.call('SET', store.prefix .. 's:' .. subject, cmsgpack.pack(level), 'PX', ttl)
     end
@@ -75,48 +106,49 @@ local function scaled(parts, to, from, round)
     return math.min(round(parts / from * to), to * PARTS)
 end
 
--- A bucket as it is now, under a limit that may be another than when it was last taken from.
-local function bucket_at(store, level, policy, value)
-    local bucket = level.b[policy] or { limit = value, missing = value * PARTS, at = 0 }
-    local passed = math.max(0, math.min(store.now - bucket.at, PARTS))
-    local missing = math.max(0, bucket.missing - bucket.limit * passed)
-    if bucket.limit ~= value then missing = scaled(missing, value, bucket.limit, math.ceil) end
-    return { limit = value, missing = missing, at = math.max(store.now, bucket.at) }
+-- The parts that are missing in a bucket now, under a limit that may be another than when it was last taken from.
+local function missing_of(store, bucket, value)
+    if not bucket then return math.max(0, value * PARTS - value * math.max(0, math.min(store.now, PARTS))) end
+    local passed = math.max(0, math.min(store.now - bucket[AT], PARTS))
+    local missing = math.max(0, bucket[MISSING] - bucket[LIMIT] * passed)
+    if bucket[LIMIT] ~= value then missing = scaled(missing, value, bucket[LIMIT], math.ceil) end
+    return missing
 end
 
--- The budget of a field, which is a period and a unit. What is idle makes room for a new one.
+-- The budget of a field. What is idle makes room for a new one.
 local function budget_of(store, level, field)
     local budget = level.t[field]
     if not budget then
         for other, known in pairs(level.t) do
-            local idle = store.now - known.touched
-            if (known.held == 0 and idle >= IDLE_MS) or idle >= TTL_MS then level.t[other] = nil end
+            local idle = store.now - known[TOUCHED]
+            if (known[HELD] == 0 and idle >= IDLE_MS) or idle >= TTL_MS then level.t[other] = nil end
         end
-        budget = { total = 0, version = 0, known = 0, held = 0, touched = store.now }
+        budget = { 0, 0, 0, 0, store.now }
         level.t[field] = budget
     end
-    budget.touched = store.now
+    budget[TOUCHED] = store.now
     return budget
 end
 
 local function add_tokens(amounts)
-    amounts.tokens = amounts.input_tokens + amounts.output_tokens
+    amounts[TOKENS] = amounts[INPUT] + amounts[OUTPUT]
     return amounts
 end
 
 local function costs(amounts)
-    return amounts.tokens > 0 or amounts.training_tokens > 0
+    return amounts[TOKENS] > 0 or amounts[TRAINING] > 0
 end
 
--- Adds what is held to the budgets of all its levels, or takes it away: `sign` is 1 or -1.
-local function move(store, holding, sign)
-    for _, subject in ipairs(holding.subjects) do
+-- Adds to the budgets of all levels of what is held: the amounts of `more` without those of `less`.
+local function move(store, holding, less, more)
+    for _, subject in ipairs(holding[SUBJECTS]) do
         local level = level_of(store, subject)
-        for _, field in ipairs(holding.fields) do
-            local amount = holding.amounts[field.unit]
-            if amount > 0 then
-                local budget = budget_of(store, level, field.name)
-                budget.held = math.max(0, budget.held + sign * amount)
+        for _, field in ipairs(holding[FIELDS]) do
+            local unit = field[2]
+            local taken, added = less and less[unit] or 0, more and more[unit] or 0
+            if taken > 0 or added > 0 then
+                local budget = budget_of(store, level, field[1])
+                budget[HELD] = math.max(0, budget[HELD] - taken) + added
                 store.changed[subject] = true
             end
         end
@@ -130,7 +162,7 @@ end
 
 local function keep(store, id, holding)
     local leases = store.prefix .. 'leases'
-    local until_ms = store.now + (holding.settled and holding.lost_ms or LEASE_MS)
+    local until_ms = store.now + (holding[SETTLED] and holding[LOST_MS] or LEASE_MS)
     redis.call('SET', store.prefix .. 'h:' .. id, cmsgpack.pack(holding), 'PX', TTL_MS)
     redis.call('ZADD', leases, string.format('%.0f', until_ms), id)
     redis.call('PEXPIRE', leases, TTL_MS)
@@ -143,7 +175,7 @@ end
 
 local function let_go(store, id)
     local holding = holding_of(store, id)
-    if holding then move(store, holding, -1) end
+    if holding then move(store, holding, holding[AMOUNTS], nil) end
     drop(store, id)
 end
 
@@ -164,72 +196,102 @@ end
 
 -- What one limit says, and how it stands: of a rate what is left, when it is full and when there is room (-1: never), in
 -- milliseconds; of a budget its total, what is held of it and whether the total is known.
-local function judge(store, level, limit, amounts)
-    local asked = amounts[limit.unit] or 0
-    if limit.field then
-        local budget = level.t[limit.field]
-        if not budget or budget.known == 0 then
+local function judge(store, level, limit, asked)
+    local field, value = limit[FIELD], limit[VALUE]
+    if field ~= '' then
+        local budget = level.t[field]
+        if not budget or budget[KNOWN] == 0 then
             return { asked > 0 and UNKNOWN or ROOM, 0, 0, 0 }
         end
-        local has_room = asked == 0 or budget.total + budget.held + asked <= limit.value
-        return { has_room and ROOM or REFUSES, budget.total, budget.held, 1 }
+        local has_room = asked == 0 or budget[TOTAL] + budget[HELD] + asked <= value
+        return { has_room and ROOM or REFUSES, budget[TOTAL], budget[HELD], 1 }
     end
-    local bucket = bucket_at(store, level, limit.policy, limit.value)
-    local left = math.floor((limit.value * PARTS - bucket.missing) / PARTS)
-    local full_in = bucket.missing > 0 and math.ceil(bucket.missing / limit.value) or 0
-    if asked > limit.value then return { REFUSES, left, full_in, -1 } end
-    local lacking = bucket.missing - (limit.value - asked) * PARTS
+    local missing = missing_of(store, level.b[limit[POLICY]], value)
+    local left = math.floor((value * PARTS - missing) / PARTS)
+    local full_in = missing > 0 and math.ceil(missing / value) or 0
+    if asked > value then return { REFUSES, left, full_in, -1 } end
+    local lacking = missing - (value - asked) * PARTS
     if asked == 0 or lacking <= 0 then return { ROOM, left, full_in, 0 } end
-    return { REFUSES, left, full_in, math.ceil(lacking / limit.value) }
+    return { REFUSES, left, full_in, math.ceil(lacking / value) }
 end
 
 -- What all limits of a request say, in order.
 local function judge_all(store, ask)
     local said = { lines = {}, shadowed = {}, takes = {}, refuses = false, waits = false, has_budget = false }
-    for _, level in ipairs(ask.levels) do
-        for _, limit in ipairs(level.limits) do
-            local line = judge(store, level_of(store, level.subject), limit, ask.amounts)
-            local asked = ask.amounts[limit.unit] or 0
-            table.insert(said.lines, line)
-            if limit.field and asked > 0 and not limit.shadow then said.has_budget = true end
-            if line[1] == REFUSES and limit.shadow then
-                table.insert(said.shadowed, { #said.lines - 1, line[2], line[3], line[4] })
+    local place = 0
+    for _, level in ipairs(ask[A_LEVELS]) do
+        local subject = level[L_SUBJECT]
+        local known = level_of(store, subject)
+        for _, limit in ipairs(level[L_LIMITS]) do
+            local asked, is_shadow, is_budget = ask[A_AMOUNTS][limit[UNIT]], limit[SHADOW] == 1, limit[FIELD] ~= ''
+            local line = judge(store, known, limit, asked)
+            place = place + 1
+            said.lines[place] = line
+            if is_budget and asked > 0 and not is_shadow then said.has_budget = true end
+            if line[1] == REFUSES and is_shadow then
+                table.insert(said.shadowed, { place - 1, line[2], line[3], line[4] })
             elseif line[1] == REFUSES then
                 said.refuses = true
             elseif line[1] == UNKNOWN then
-                said.waits = said.waits or not limit.shadow
-            elseif not limit.field and asked > 0 then
-                table.insert(said.takes, { subject = level.subject, limit = limit, amount = asked })
+                said.waits = said.waits or not is_shadow
+            elseif not is_budget and asked > 0 then
+                table.insert(said.takes, { subject, limit[POLICY], limit[UNIT], asked, limit[VALUE] })
             end
         end
     end
     return said
 end
 
--- How all limits stand after what was taken, with what they said before it.
+-- How all limits stand after what was taken, in the place of what they said before it; verdicts stay.
 local function standings(store, ask, said)
     local place = 0
-    for _, level in ipairs(ask.levels) do
-        for _, limit in ipairs(level.limits) do
+    for _, level in ipairs(ask[A_LEVELS]) do
+        local known = level_of(store, level[L_SUBJECT])
+        for _, limit in ipairs(level[L_LIMITS]) do
             place = place + 1
-            local verdict = said.lines[place][1]
-            said.lines[place] = judge(store, level_of(store, level.subject), limit, {})
-            said.lines[place][1] = verdict
+            local line = said.lines[place]
+            if limit[FIELD] == '' then
+                local missing = missing_of(store, known.b[limit[POLICY]], limit[VALUE])
+                line[2] = math.floor((limit[VALUE] * PARTS - missing) / PARTS)
+                line[3] = missing > 0 and math.ceil(missing / limit[VALUE]) or 0
+                line[4] = 0
+            elseif line[4] == 1 then
+                line[3] = known.t[limit[FIELD]][HELD]
+            end
         end
     end
-    return said.lines
+end
+
+-- Takes from the buckets and holds of the budgets.
+local function take(store, ask, said)
+    local subjects = {}
+    for place, level in ipairs(ask[A_LEVELS]) do subjects[place] = level[L_SUBJECT] end
+    for _, taken in ipairs(said.takes) do
+        local buckets, value = level_of(store, taken[T_SUBJECT]).b, taken[T_LIMIT]
+        local bucket = buckets[taken[T_POLICY]]
+        local missing = missing_of(store, bucket, value) + taken[T_AMOUNT] * PARTS
+        buckets[taken[T_POLICY]] = { value, missing, math.max(store.now, bucket and bucket[AT] or 0) }
+        store.changed[taken[T_SUBJECT]] = true
+    end
+    local amounts = ask[A_AMOUNTS]
+    local holding = { subjects, ask[A_FIELDS], amounts, ask[A_LOST_MS], said.takes, false, said.shadowed }
+    move(store, holding, nil, amounts)
+    keep(store, ask[A_ID], holding)
+    standings(store, ask, said)
 end
 
 -- ARGV[1]: the request, as JSON. Returns what came of it, a wait in milliseconds, the limits' lines and what was shadowed.
 local function reserve(keys, args)
     local store = begin_step(keys)
     local ask = cjson.decode(args[1])
-    add_tokens(ask.amounts)
-    local known = holding_of(store, ask.id)
+    local subjects = {}
+    for place, level in ipairs(ask[A_LEVELS]) do subjects[place] = level[L_SUBJECT] end
+    local known = read(store, ask[A_ID], subjects)
+    add_tokens(ask[A_AMOUNTS])
     local said = judge_all(store, ask)
     local status, wait = TAKEN, 0
     if known then
-        said.shadowed = known.shadowed
+        said.shadowed = known[SHADOWED]
         for _, line in ipairs(said.lines) do line[1] = ROOM end
     elseif said.has_budget and store.now < LEASE_MS then
         status, wait = GATHERING, LEASE_MS - store.now
@@ -238,21 +300,7 @@ local function reserve(keys, args)
     elseif said.refuses then
         status = REFUSED
     else
-        local holding = { subjects = {}, fields = ask.fields, amounts = ask.amounts, lost_ms = ask.lost_ms, taken = {} }
-        holding.shadowed = said.shadowed
-        for _, level in ipairs(ask.levels) do table.insert(holding.subjects, level.subject) end
-        for _, take in ipairs(said.takes) do
-            local level, limit = level_of(store, take.subject), take.limit
-            local bucket = bucket_at(store, level, limit.policy, limit.value)
-            bucket.missing = bucket.missing + take.amount * PARTS
-            level.b[limit.policy] = bucket
-            store.changed[take.subject] = true
-            table.insert(holding.taken, { subject = take.subject, policy = limit.policy, unit = limit.unit,
-                amount = take.amount, limit = limit.value })
-        end
-        move(store, holding, 1)
-        keep(store, ask.id, holding)
-        standings(store, ask, said)
+        take(store, ask, said)
     end
     finish(store)
     return { status, wait, said.lines, said.shadowed }
@@ -263,21 +311,22 @@ local function settle(keys, args)
     local store = begin_step(keys)
     local id, used = args[1], cjson.decode(args[2])
     local holding = holding_of(store, id)
-    if holding and not holding.settled then
-        for unit, amount in pairs(used) do used[unit] = math.min(amount, holding.amounts[unit]) end
+    if holding and not holding[SETTLED] then
+        read(store, nil, holding[SUBJECTS])
+        local reserved = holding[AMOUNTS]
+        for unit, amount in ipairs(used) do used[unit] = math.min(amount, reserved[unit]) end
         add_tokens(used)
-        for _, taken in ipairs(holding.taken) do
-            local bucket = level_of(store, taken.subject).b[taken.policy]
-            local back = (taken.amount - used[taken.unit]) * PARTS
+        for _, taken in ipairs(holding[TAKES]) do
+            local bucket = level_of(store, taken[T_SUBJECT]).b[taken[T_POLICY]]
+            local back = (taken[T_AMOUNT] - used[taken[T_UNIT]]) * PARTS
             if bucket and back > 0 then
-                if bucket.limit ~= taken.limit then back = scaled(back, bucket.limit, taken.limit, math.floor) end
-                bucket.missing = math.max(0, bucket.missing - back)
-                store.changed[taken.subject] = true
+                if bucket[LIMIT] ~= taken[T_LIMIT] then back = scaled(back, bucket[LIMIT], taken[T_LIMIT], math.floor) end
+                bucket[MISSING] = math.max(0, bucket[MISSING] - back)
+                store.changed[taken[T_SUBJECT]] = true
             end
         end
-        move(store, holding, -1)
-        holding.amounts, holding.taken, holding.settled = used, {}, true
-        move(store, holding, 1)
+        move(store, holding, reserved, used)
+        holding[AMOUNTS], holding[TAKES], holding[SETTLED] = used, {}, true
         if costs(used) then keep(store, id, holding) else drop(store, id) end
     end
     finish(store)
@@ -292,10 +341,10 @@ local function count(keys, args)
     local was_read = #counted.written == 0 and store.now >= LEASE_MS
     for _, total in ipairs(counted.totals) do
         local budget = budget_of(store, level_of(store, total.subject), total.field)
-        if total.version >= budget.version then
-            budget.total, budget.version = total.amount, total.version
+        if total.version >= budget[VERSION] then
+            budget[TOTAL], budget[VERSION] = total.amount, total.version
         end
-        if was_read then budget.known = 1 end
+        if was_read then budget[KNOWN] = 1 end
         store.changed[total.subject] = true
     end
     for _, id in ipairs(counted.written) do
@@ -326,11 +375,10 @@ end
 local function restore(keys, args)
     local store = begin_step(keys)
     for _, held in ipairs(cjson.decode(args[1])) do
-        add_tokens(held.amounts)
-        if not holding_of(store, held.id) and (costs(held.amounts) or not held.settled) then
-            local holding = { subjects = held.subjects, fields = held.fields, amounts = held.amounts, taken = {} }
-            holding.lost_ms, holding.settled, holding.shadowed = held.lost_ms, held.settled, {}
-            move(store, holding, 1)
+        local amounts = add_tokens(held.amounts)
+        if not holding_of(store, held.id) and (costs(amounts) or not held.settled) then
+            local holding = { held.subjects, held.fields, amounts, held.lost_ms, {}, held.settled, {} }
+            move(store, holding, nil, amounts)
             keep(store, held.id, holding)
         end
     end

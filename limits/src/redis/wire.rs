@@ -15,45 +15,21 @@ use crate::words::{Amounts, Ask, Held, MAX_BUDGET, Reserved, Standing, Violation
 const REFUSES: u64 = 1;
 const UNKNOWN: u64 = 2;
 
-#[derive(Serialize)]
-struct WireAmounts {
-    requests: u64,
-    input_tokens: u64,
-    output_tokens: u64,
-    training_tokens: u64,
-}
+/// Amounts in the order of the places that [`place`] says.
+type WireAmounts = [u64; 4];
 
-#[derive(Serialize)]
-struct WireAsk {
-    id: String,
-    amounts: WireAmounts,
-    lost_ms: u64,
-    fields: Vec<WireField>,
-    levels: Vec<WireLevel>,
-}
+/// A request: id, amounts, when what it used is lost, fields, levels. Lists and not objects: the functions spend much of their
+/// time on reading names.
+type WireAsk = (String, WireAmounts, u64, Vec<WireField>, Vec<WireLevel>);
 
-#[derive(Serialize)]
-struct WireField {
-    name: String,
-    unit: Unit,
-}
+/// A period and a unit by name, and the unit's place.
+type WireField = (String, u8);
 
-#[derive(Serialize)]
-struct WireLevel {
-    subject: String,
-    limits: Vec<WireLimit>,
-}
+/// A level's subject, and its limits.
+type WireLevel = (String, Vec<WireLimit>);
 
-#[derive(Serialize)]
-struct WireLimit {
-    policy: Policy,
-    unit: Unit,
-    value: u64,
-    shadow: bool,
-    /// Of budgets alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
-}
+/// Policy, the unit's place, value, 1 for one in shadow mode, and the field of a budget; empty of rates.
+type WireLimit = (Policy, u8, u64, u8, String);
 
 #[derive(Serialize)]
 struct WireHeld {
@@ -97,28 +73,17 @@ pub(super) fn amounts(amounts: Amounts) -> Result<String, Fault> {
 
 /// A request as JSON.
 pub(super) fn ask(ask: &Ask) -> Result<String, LimitsError> {
-    let levels = ask.tree.levels.iter().map(|level| WireLevel {
-        subject: subject(&level.subject),
-        limits: level
-            .limits
-            .iter()
-            .filter(|(policy, _)| is_counted_here(**policy))
-            .map(|(&policy, &limit)| WireLimit {
-                policy,
-                unit: policy.unit(),
-                value: value_of(policy, limit),
-                shadow: limit.mode == Mode::Shadow,
-                field: PeriodKey::of(policy, ask.at_ms).map(|period| field(period, policy.unit())),
-            })
-            .collect(),
-    });
-    let ask = WireAsk {
-        id: id(&ask.tenant, &ask.request),
-        amounts: wire_amounts(ask.amounts),
-        lost_ms: budgets::lost_after_ms(ask.at_ms),
-        fields: fields(ask),
-        levels: levels.collect(),
+    let limit = |(&policy, &limit): (&Policy, &Limit)| -> WireLimit {
+        let unit = policy.unit();
+        let field = PeriodKey::of(policy, ask.at_ms).map(|period| field(period, unit)).unwrap_or_default();
+        (policy, place(unit), value_of(policy, limit), u8::from(limit.mode == Mode::Shadow), field)
     };
+    let levels = ask.tree.levels.iter().map(|level| -> WireLevel {
+        let limits = level.limits.iter().filter(|(policy, _)| is_counted_here(**policy));
+        (subject(&level.subject), limits.map(limit).collect())
+    });
+    let (id, amounts) = (id(&ask.tenant, &ask.request), wire_amounts(ask.amounts));
+    let ask: WireAsk = (id, amounts, budgets::lost_after_ms(ask.at_ms), fields(ask), levels.collect());
     Ok(serde_json::to_string(&ask).map_err(Fault::Json)?)
 }
 
@@ -234,14 +199,25 @@ fn number(number: i64) -> u64 {
 }
 
 fn wire_amounts(Amounts { requests, input_tokens, output_tokens, training_tokens }: Amounts) -> WireAmounts {
-    let [requests, input_tokens, output_tokens, training_tokens] =
-        [requests, input_tokens, output_tokens, training_tokens].map(|amount| amount.min(MAX_BUDGET));
-    WireAmounts { requests, input_tokens, output_tokens, training_tokens }
+    [requests, input_tokens, output_tokens, training_tokens].map(|amount| amount.min(MAX_BUDGET))
+}
+
+/// Where a unit is among amounts, as the functions count; tokens of both kinds are added up there.
+const fn place(unit: Unit) -> u8 {
+    match unit {
+        Unit::Requests => 1,
+        Unit::InputTokens => 2,
+        Unit::OutputTokens => 3,
+        Unit::TrainingTokens => 4,
+        Unit::Tokens => 5,
+        // Counted elsewhere, and never said.
+        Unit::Versions => 0,
+    }
 }
 
 fn fields(ask: &Ask) -> Vec<WireField> {
     let held = budgets::held(ask.amounts, ask.at_ms);
-    held.map(|(period, unit, _)| WireField { name: field(period, unit), unit }).collect()
+    held.map(|(period, unit, _)| (field(period, unit), place(unit))).collect()
 }
 
 fn field(period: PeriodKey, unit: Unit) -> String {
@@ -302,16 +278,16 @@ pub(super) mod tests {
     #[test]
     fn a_request_is_said_with_its_budgets_and_without_what_is_counted_elsewhere() {
         let said: serde_json::Value = serde_json::from_str(&ask(&one_ask()).unwrap()).unwrap();
-        let expected = serde_json::json!({
-            "id": "ten_1/req_1",
-            "amounts": {"requests": 1, "input_tokens": MAX_BUDGET, "output_tokens": 2, "training_tokens": 0},
-            "lost_ms": 60 * 3600 * 1000,
-            "fields": [{"name": "2026-11-29/tokens", "unit": "tokens"}, {"name": "2026-11/tokens", "unit": "tokens"}],
-            "levels": [{"subject": "tenant:ten_1", "limits": [
-                {"policy": "requests_per_minute", "unit": "requests", "value": 5, "shadow": false},
-                {"policy": "tokens_per_month", "unit": "tokens", "value": MAX_BUDGET, "shadow": true, "field": "2026-11/tokens"},
-            ]}],
-        });
+        let expected = serde_json::json!([
+            "ten_1/req_1",
+            [1, MAX_BUDGET, 2, 0],
+            60 * 3600 * 1000,
+            [["2026-11-29/tokens", 5], ["2026-11/tokens", 5]],
+            [[
+                "tenant:ten_1",
+                [["requests_per_minute", 1, 5, 0, ""], ["tokens_per_month", 5, MAX_BUDGET, 1, "2026-11/tokens"],]
+            ]],
+        ]);
         assert_eq!(said, expected);
     }
 

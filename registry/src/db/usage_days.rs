@@ -79,7 +79,7 @@ impl Model {
 pub(crate) async fn add(connection: &impl ConnectionTrait, days: &[Model]) -> Result<(), DbErr> {
     let sums: Vec<_> = SUMS.iter().map(|sum| format!("{sum} = usage_days.{sum} + excluded.{sum}")).collect();
     for some in days.chunks(ROWS_AT_ONCE) {
-        let (places, values) = rows(some.iter().map(Model::values));
+        let (places, values) = rows(connection.get_database_backend(), some.iter().map(Model::values));
         let upsert = format!(
             "INSERT INTO usage_days (tenant_id, day, key_id, person_id, team_id, base, adapters, outcome, {}, closed) \
              VALUES {places} ON CONFLICT (tenant_id, day, key_id, person_id, team_id, base, adapters, outcome) \

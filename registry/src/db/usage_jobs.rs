@@ -53,7 +53,7 @@ impl Model {
 /// Writes jobs of requests that have just been written.
 pub(crate) async fn insert(connection: &impl ConnectionTrait, jobs: &[Model]) -> Result<(), DbErr> {
     for some in jobs.chunks(ROWS_AT_ONCE) {
-        let (places, values) = rows(some.iter().map(Model::values));
+        let (places, values) = rows(connection.get_database_backend(), some.iter().map(Model::values));
         let insert = format!(
             "INSERT INTO usage_jobs (request_id, job_index, base, adapters, outcome, prompt_tokens, cached_tokens, \
              computed_tokens, delivered_tokens, charged_input_tokens, charged_output_tokens, attempts, first_token_ms, \

@@ -57,7 +57,7 @@ pub(crate) async fn insert_new(
 ) -> Result<BTreeSet<String>, DbErr> {
     let mut new = BTreeSet::new();
     for some in requests.chunks(ROWS_AT_ONCE) {
-        let (places, values) = rows(some.iter().map(Model::values));
+        let (places, values) = rows(connection.get_database_backend(), some.iter().map(Model::values));
         let insert = format!(
             "INSERT INTO usage_requests (id, tenant_id, key_id, person_id, team_id, operation, model, admitted_at_ms, \
              ended_at_ms, repeat_digest, shadowed, charged_input_tokens, charged_output_tokens) VALUES {places} \

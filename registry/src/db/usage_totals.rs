@@ -76,13 +76,16 @@ impl Sum {
 pub(crate) async fn add(connection: &impl ConnectionTrait, added: &[Added]) -> Result<Vec<Sum>, DbErr> {
     let mut sums = Vec::with_capacity(added.len());
     for some in added.chunks(ROWS_AT_ONCE) {
-        let (places, values) = rows(some.iter().map(|Added { key, tenant_id, amount }| {
-            let [level, subject, period, unit] = key.values();
-            // Version 0 is what is not there.
-            let first: [Value; 4] = [tenant_id.clone().into(), (*amount).into(), 1_i64.into(), 0_i32.into()];
-            let [tenant, amount, version, told] = first;
-            [level, subject, period, unit, tenant, amount, version, told]
-        }));
+        let (places, values) = rows(
+            connection.get_database_backend(),
+            some.iter().map(|Added { key, tenant_id, amount }| {
+                let [level, subject, period, unit] = key.values();
+                // Version 0 is what is not there.
+                let first: [Value; 4] = [tenant_id.clone().into(), (*amount).into(), 1_i64.into(), 0_i32.into()];
+                let [tenant, amount, version, told] = first;
+                [level, subject, period, unit, tenant, amount, version, told]
+            }),
+        );
         let upsert = format!(
             "INSERT INTO usage_totals (level, subject_id, period, unit, tenant_id, amount, version, told) \
              VALUES {places} ON CONFLICT (level, subject_id, period, unit) DO UPDATE SET \
@@ -99,7 +102,7 @@ pub(crate) async fn add(connection: &impl ConnectionTrait, added: &[Added]) -> R
 pub(crate) async fn get(connection: &impl ConnectionTrait, keys: &[Key]) -> Result<Vec<Sum>, DbErr> {
     let mut sums = Vec::with_capacity(keys.len());
     for some in keys.chunks(MAX_IN) {
-        let (places, values) = rows(some.iter().map(Key::values));
+        let (places, values) = rows(connection.get_database_backend(), some.iter().map(Key::values));
         let query = format!(
             "SELECT level, subject_id, period, unit, amount, version, told FROM usage_totals \
              WHERE (level, subject_id, period, unit) IN (VALUES {places})"
