@@ -4,7 +4,7 @@
 --
 -- Keys, below the prefix of a shard and of the server's process (`souk:{l17}:<run>:`), all with a time to live:
 --   clock             "<moment> <wall clock>": milliseconds since the shard began, and when that was last counted
---   s:<subject>       a level, packed: b = buckets by policy, t = budgets by field, which is a period and a unit
+--   s:<subject>       a level, packed: its buckets and its budgets
 --   h:<id>            what is held for a request, packed; an id is `<tenant>/<request>`
 --   leases            ids by the moment until which they are held
 --   r:<id>            a repeat, packed; an id is `<tenant>/<digest>`
@@ -30,19 +30,21 @@ local MAX_LAPSES = 1000
 -- What an ended repeat takes beside its answer, in bytes, more or less.
 local ENTRY_BYTES = 512
 
--- What is packed, and what is said in JSON, is a list: names of fields would be most of it. These are the places.
--- A bucket and a budget:
-local LIMIT, MISSING, AT = 1, 2, 3
-local TOTAL, VERSION, KNOWN, HELD, TOUCHED = 1, 2, 3, 4, 5
+-- What is packed, and what is said in JSON, is a list, as flat as it can be: names and nested tables would take most of the time.
+-- These are the places in them.
+-- A level has a bucket for requests, for tokens of prompts and for those of answers, in this order, which are three numbers each; a
+-- limit below 0 says that there is none. Behind them are budgets, each with its field, which is a period and a unit.
+local LIMIT, MISSING, AT, BUCKET = 1, 2, 3, 3
+local TOTAL, VERSION, KNOWN, HELD, TOUCHED, BUDGET, FIRST = 1, 2, 3, 4, 5, 6, 10
 -- Amounts, by unit: requests, tokens of prompts, of answers, of training, and of prompts and answers together.
 local INPUT, OUTPUT, TRAINING, TOKENS = 2, 3, 4, 5
--- What is held, and each of what it took from buckets:
+-- What is held. Fields are in turns with their units. Of each that it took from a bucket there are four: the place of its subject
+-- among the subjects, the unit, how much, and the limit.
 local SUBJECTS, FIELDS, AMOUNTS, LOST_MS, TAKES, SETTLED, SHADOWED = 1, 2, 3, 4, 5, 6, 7
-local T_SUBJECT, T_POLICY, T_UNIT, T_AMOUNT, T_LIMIT = 1, 2, 3, 4, 5
 -- A request, each of its levels, each of their limits; the field is empty of rates:
 local A_ID, A_AMOUNTS, A_LOST_MS, A_FIELDS, A_LEVELS = 1, 2, 3, 4, 5
 local L_SUBJECT, L_LIMITS = 1, 2
-local POLICY, UNIT, VALUE, SHADOW, FIELD = 1, 2, 3, 4, 5
+local UNIT, VALUE, SHADOW, FIELD = 1, 2, 3, 4
 
 local ROOM, REFUSES, UNKNOWN = 0, 1, 2
 local TAKEN, REFUSED, TOTALS_UNKNOWN, GATHERING = 0, 1, 2, 3
@@ -62,6 +64,10 @@ local function open(keys)
     return { prefix = prefix, now = now, levels = {}, changed = {} }
 end
 
+local function unpacked(packed)
+    return packed and cmsgpack.unpack(packed) or { -1, 0, 0, -1, 0, 0, -1, 0, 0 }
+end
+
 -- Reads what is held under an id, if one is given, and levels, all at once.
 local function read(store, id, subjects)
     local names, from = {}, 1
@@ -72,9 +78,8 @@ local function read(store, id, subjects)
     if #names == 0 then return false end
     local packed = redis.call('MGET', unpack(names))
     for place, subject in ipairs(subjects) do
-        local level = packed[from + place - 1]
         -- One that was read before may have been changed since.
-        store.levels[subject] = store.levels[subject] or (level and cmsgpack.unpack(level)) or { b = {}, t = {} }
+        store.levels[subject] = store.levels[subject] or unpacked(packed[from + place - 1])
     end
     return id and packed[1] and cmsgpack.unpack(packed[1])
 end
@@ -82,8 +87,7 @@ end
 local function level_of(store, subject)
     local level = store.levels[subject]
     if not level then
-        local packed = redis.call('GET', store.prefix .. 's:' .. subject)
-        level = packed and cmsgpack.unpack(packed) or { b = {}, t = {} }
+        level = unpacked(redis.call('GET', store.prefix .. 's:' .. subject))
         store.levels[subject] = level
     end
     return level
@@ -93,8 +97,8 @@ end
 local function finish(store)
     for subject in pairs(store.changed) do
         local level, ttl = store.levels[subject], LEVEL_TTL_MS
-        for _, budget in pairs(level.t) do
-            if budget[HELD] > 0 then ttl = TTL_MS end
+        for at = FIRST, #level, BUDGET do
+            if level[at + HELD] > 0 then ttl = TTL_MS end
         end
         redis.call('SET', store.prefix .. 's:' .. subject, cmsgpack.pack(level), 'PX', ttl)
     end
@@ -106,28 +110,45 @@ local function scaled(parts, to, from, round)
     return math.min(round(parts / from * to), to * PARTS)
 end
 
--- The parts that are missing in a bucket now, under a limit that may be another than when it was last taken from.
-local function missing_of(store, bucket, value)
-    if not bucket then return math.max(0, value * PARTS - value * math.max(0, math.min(store.now, PARTS))) end
-    local passed = math.max(0, math.min(store.now - bucket[AT], PARTS))
-    local missing = math.max(0, bucket[MISSING] - bucket[LIMIT] * passed)
-    if bucket[LIMIT] ~= value then missing = scaled(missing, value, bucket[LIMIT], math.ceil) end
+-- The parts that are missing now in the bucket of a unit, under a limit that may be another than when it was last taken from.
+local function missing_of(store, level, unit, value)
+    local bucket = (unit - 1) * BUCKET
+    local limit, missing, at = level[bucket + LIMIT], level[bucket + MISSING], level[bucket + AT]
+    if limit < 0 then limit, missing, at = value, value * PARTS, 0 end
+    local passed = store.now - at
+    if passed > PARTS then passed = PARTS end
+    if passed > 0 then missing = missing - limit * passed end
+    if missing < 0 then missing = 0 end
+    if limit ~= value then return scaled(missing, value, limit, math.ceil) end
     return missing
 end
 
--- The budget of a field. What is idle makes room for a new one.
-local function budget_of(store, level, field)
-    local budget = level.t[field]
-    if not budget then
-        for other, known in pairs(level.t) do
-            local idle = store.now - known[TOUCHED]
-            if (known[HELD] == 0 and idle >= IDLE_MS) or idle >= TTL_MS then level.t[other] = nil end
-        end
-        budget = { 0, 0, 0, 0, store.now }
-        level.t[field] = budget
+-- Where the budget of a field is in a level, if it is there.
+local function find_budget(level, field)
+    for at = FIRST, #level, BUDGET do
+        if level[at] == field then return at end
     end
-    budget[TOUCHED] = store.now
-    return budget
+end
+
+-- The same; one that is not there is made, and what is idle makes room for it.
+local function budget_of(store, level, field)
+    local at = find_budget(level, field)
+    if not at then
+        local last = #level
+        at = FIRST
+        for from = FIRST, last, BUDGET do
+            local idle = store.now - level[from + TOUCHED]
+            if idle < IDLE_MS or (level[from + HELD] > 0 and idle < TTL_MS) then
+                for part = 0, BUDGET - 1 do level[at + part] = level[from + part] end
+                at = at + BUDGET
+            end
+        end
+        for place = last, at, -1 do level[place] = nil end
+        level[at] = field
+        for part = 1, BUDGET - 1 do level[at + part] = 0 end
+    end
+    level[at + TOUCHED] = store.now
+    return at
 end
 
 local function add_tokens(amounts)
@@ -143,12 +164,13 @@ end
 local function move(store, holding, less, more)
     for _, subject in ipairs(holding[SUBJECTS]) do
         local level = level_of(store, subject)
-        for _, field in ipairs(holding[FIELDS]) do
-            local unit = field[2]
+        local fields = holding[FIELDS]
+        for place = 1, #fields, 2 do
+            local unit = fields[place + 1]
             local taken, added = less and less[unit] or 0, more and more[unit] or 0
             if taken > 0 or added > 0 then
-                local budget = budget_of(store, level, field[1])
-                budget[HELD] = math.max(0, budget[HELD] - taken) + added
+                local at = budget_of(store, level, fields[place]) + HELD
+                level[at] = math.max(0, level[at] - taken) + added
                 store.changed[subject] = true
             end
         end
@@ -199,14 +221,15 @@ end
 local function judge(store, level, limit, asked)
     local field, value = limit[FIELD], limit[VALUE]
     if field ~= '' then
-        local budget = level.t[field]
-        if not budget or budget[KNOWN] == 0 then
+        local at = find_budget(level, field)
+        if not at or level[at + KNOWN] == 0 then
             return { asked > 0 and UNKNOWN or ROOM, 0, 0, 0 }
         end
-        local has_room = asked == 0 or budget[TOTAL] + budget[HELD] + asked <= value
-        return { has_room and ROOM or REFUSES, budget[TOTAL], budget[HELD], 1 }
+        local total, held = level[at + TOTAL], level[at + HELD]
+        local has_room = asked == 0 or total + held + asked <= value
+        return { has_room and ROOM or REFUSES, total, held, 1 }
     end
-    local missing = missing_of(store, level.b[limit[POLICY]], value)
+    local missing = missing_of(store, level, limit[UNIT], value)
     local left = math.floor((value * PARTS - missing) / PARTS)
     local full_in = missing > 0 and math.ceil(missing / value) or 0
     if asked > value then return { REFUSES, left, full_in, -1 } end
@@ -219,9 +242,8 @@ end
 local function judge_all(store, ask)
     local said = { lines = {}, shadowed = {}, takes = {}, refuses = false, waits = false, has_budget = false }
     local place = 0
-    for _, level in ipairs(ask[A_LEVELS]) do
-        local subject = level[L_SUBJECT]
-        local known = level_of(store, subject)
+    for number, level in ipairs(ask[A_LEVELS]) do
+        local known = level_of(store, level[L_SUBJECT])
         for _, limit in ipairs(level[L_LIMITS]) do
             local asked, is_shadow, is_budget = ask[A_AMOUNTS][limit[UNIT]], limit[SHADOW] == 1, limit[FIELD] ~= ''
             local line = judge(store, known, limit, asked)
@@ -235,7 +257,8 @@ local function judge_all(store, ask)
             elseif line[1] == UNKNOWN then
                 said.waits = said.waits or not is_shadow
             elseif not is_budget and asked > 0 then
-                table.insert(said.takes, { subject, limit[POLICY], limit[UNIT], asked, limit[VALUE] })
+                local takes, last = said.takes, #said.takes
+                takes[last + 1], takes[last + 2], takes[last + 3], takes[last + 4] = number, limit[UNIT], asked, limit[VALUE]
             end
         end
     end
@@ -251,30 +274,29 @@ local function standings(store, ask, said)
             place = place + 1
             local line = said.lines[place]
             if limit[FIELD] == '' then
-                local missing = missing_of(store, known.b[limit[POLICY]], limit[VALUE])
+                local missing = missing_of(store, known, limit[UNIT], limit[VALUE])
                 line[2] = math.floor((limit[VALUE] * PARTS - missing) / PARTS)
                 line[3] = missing > 0 and math.ceil(missing / limit[VALUE]) or 0
                 line[4] = 0
             elseif line[4] == 1 then
-                line[3] = known.t[limit[FIELD]][HELD]
+                line[3] = known[find_budget(known, limit[FIELD]) + HELD]
             end
         end
     end
 end
 
 -- Takes from the buckets and holds of the budgets.
-local function take(store, ask, said)
-    local subjects = {}
-    for place, level in ipairs(ask[A_LEVELS]) do subjects[place] = level[L_SUBJECT] end
-    for _, taken in ipairs(said.takes) do
-        local buckets, value = level_of(store, taken[T_SUBJECT]).b, taken[T_LIMIT]
-        local bucket = buckets[taken[T_POLICY]]
-        local missing = missing_of(store, bucket, value) + taken[T_AMOUNT] * PARTS
-        buckets[taken[T_POLICY]] = { value, missing, math.max(store.now, bucket and bucket[AT] or 0) }
-        store.changed[taken[T_SUBJECT]] = true
+local function take(store, ask, subjects, said)
+    local takes = said.takes
+    for place = 1, #takes, 4 do
+        local subject, unit, amount, value = subjects[takes[place]], takes[place + 1], takes[place + 2], takes[place + 3]
+        local level, bucket = level_of(store, subject), (unit - 1) * BUCKET
+        level[bucket + MISSING] = missing_of(store, level, unit, value) + amount * PARTS
+        level[bucket + LIMIT], level[bucket + AT] = value, math.max(store.now, level[bucket + AT])
+        store.changed[subject] = true
     end
     local amounts = ask[A_AMOUNTS]
-    local holding = { subjects, ask[A_FIELDS], amounts, ask[A_LOST_MS], said.takes, false, said.shadowed }
+    local holding = { subjects, ask[A_FIELDS], amounts, ask[A_LOST_MS], takes, false, said.shadowed }
     move(store, holding, nil, amounts)
     keep(store, ask[A_ID], holding)
     standings(store, ask, said)
@@ -300,7 +322,7 @@ local function reserve(keys, args)
     elseif said.refuses then
         status = REFUSED
     else
-        take(store, ask, said)
+        take(store, ask, subjects, said)
     end
     finish(store)
     return { status, wait, said.lines, said.shadowed }
@@ -316,13 +338,15 @@ local function settle(keys, args)
         local reserved = holding[AMOUNTS]
         for unit, amount in ipairs(used) do used[unit] = math.min(amount, reserved[unit]) end
         add_tokens(used)
-        for _, taken in ipairs(holding[TAKES]) do
-            local bucket = level_of(store, taken[T_SUBJECT]).b[taken[T_POLICY]]
-            local back = (taken[T_AMOUNT] - used[taken[T_UNIT]]) * PARTS
-            if bucket and back > 0 then
-                if bucket[LIMIT] ~= taken[T_LIMIT] then back = scaled(back, bucket[LIMIT], taken[T_LIMIT], math.floor) end
-                bucket[MISSING] = math.max(0, bucket[MISSING] - back)
-                store.changed[taken[T_SUBJECT]] = true
+        local takes = holding[TAKES]
+        for place = 1, #takes, 4 do
+            local subject, unit, amount, value = holding[SUBJECTS][takes[place]], takes[place + 1], takes[place + 2], takes[place + 3]
+            local level, bucket = level_of(store, subject), (unit - 1) * BUCKET
+            local limit, back = level[bucket + LIMIT], (amount - used[unit]) * PARTS
+            if limit >= 0 and back > 0 then
+                if limit ~= value then back = scaled(back, limit, value, math.floor) end
+                level[bucket + MISSING] = math.max(0, level[bucket + MISSING] - back)
+                store.changed[subject] = true
             end
         end
         move(store, holding, reserved, used)
@@ -340,11 +364,12 @@ local function count(keys, args)
     local counted = cjson.decode(args[1])
     local was_read = #counted.written == 0 and store.now >= LEASE_MS
     for _, total in ipairs(counted.totals) do
-        local budget = budget_of(store, level_of(store, total.subject), total.field)
-        if total.version >= budget[VERSION] then
-            budget[TOTAL], budget[VERSION] = total.amount, total.version
+        local level = level_of(store, total.subject)
+        local at = budget_of(store, level, total.field)
+        if total.version >= level[at + VERSION] then
+            level[at + TOTAL], level[at + VERSION] = total.amount, total.version
         end
-        if was_read then budget[KNOWN] = 1 end
+        if was_read then level[at + KNOWN] = 1 end
         store.changed[total.subject] = true
     end
     for _, id in ipairs(counted.written) do

@@ -20,23 +20,23 @@ type WireAmounts = [u64; 4];
 
 /// A request: id, amounts, when what it used is lost, fields, levels. Lists and not objects: the functions spend much of their
 /// time on reading names.
-type WireAsk = (String, WireAmounts, u64, Vec<WireField>, Vec<WireLevel>);
+type WireAsk = (String, WireAmounts, u64, WireFields, Vec<WireLevel>);
 
-/// A period and a unit by name, and the unit's place.
-type WireField = (String, u8);
+/// Each a period and a unit by name, and then the unit's place.
+type WireFields = Vec<serde_json::Value>;
 
 /// A level's subject, and its limits.
 type WireLevel = (String, Vec<WireLimit>);
 
-/// Policy, the unit's place, value, 1 for one in shadow mode, and the field of a budget; empty of rates.
-type WireLimit = (Policy, u8, u64, u8, String);
+/// The unit's place, which says which rate it is, value, 1 for one in shadow mode, and the field of a budget; empty of rates.
+type WireLimit = (u8, u64, u8, String);
 
 #[derive(Serialize)]
 struct WireHeld {
     id: String,
     amounts: WireAmounts,
     lost_ms: u64,
-    fields: Vec<WireField>,
+    fields: WireFields,
     subjects: Vec<String>,
     settled: bool,
 }
@@ -76,7 +76,7 @@ pub(super) fn ask(ask: &Ask) -> Result<String, LimitsError> {
     let limit = |(&policy, &limit): (&Policy, &Limit)| -> WireLimit {
         let unit = policy.unit();
         let field = PeriodKey::of(policy, ask.at_ms).map(|period| field(period, unit)).unwrap_or_default();
-        (policy, place(unit), value_of(policy, limit), u8::from(limit.mode == Mode::Shadow), field)
+        (place(unit), value_of(policy, limit), u8::from(limit.mode == Mode::Shadow), field)
     };
     let levels = ask.tree.levels.iter().map(|level| -> WireLevel {
         let limits = level.limits.iter().filter(|(policy, _)| is_counted_here(**policy));
@@ -215,9 +215,9 @@ const fn place(unit: Unit) -> u8 {
     }
 }
 
-fn fields(ask: &Ask) -> Vec<WireField> {
+fn fields(ask: &Ask) -> WireFields {
     let held = budgets::held(ask.amounts, ask.at_ms);
-    held.map(|(period, unit, _)| (field(period, unit), place(unit))).collect()
+    held.flat_map(|(period, unit, _)| [field(period, unit).into(), place(unit).into()]).collect()
 }
 
 fn field(period: PeriodKey, unit: Unit) -> String {
@@ -282,11 +282,8 @@ pub(super) mod tests {
             "ten_1/req_1",
             [1, MAX_BUDGET, 2, 0],
             60 * 3600 * 1000,
-            [["2026-11-29/tokens", 5], ["2026-11/tokens", 5]],
-            [[
-                "tenant:ten_1",
-                [["requests_per_minute", 1, 5, 0, ""], ["tokens_per_month", 5, MAX_BUDGET, 1, "2026-11/tokens"],]
-            ]],
+            ["2026-11-29/tokens", 5, "2026-11/tokens", 5],
+            [["tenant:ten_1", [[1, 5, 0, ""], [5, MAX_BUDGET, 1, "2026-11/tokens"],]]],
         ]);
         assert_eq!(said, expected);
     }
