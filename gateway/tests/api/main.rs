@@ -11,6 +11,7 @@ mod failures;
 mod limits;
 mod models;
 mod operations;
+mod paced;
 mod records;
 mod repeats;
 mod rows;
