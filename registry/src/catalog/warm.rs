@@ -6,10 +6,12 @@
 //! it, at the latest a second later. An answer that was being asked for while something changed is not kept.
 //!
 //! What happens when: while the database cannot be asked, what was known before is believed a little longer, so that answers go on
-//! over a short outage. Who asks first waits as long as the database's own wait; the others are not held up by it again.
+//! over a short outage. Who asks first waits as long as the database's own wait; whoever asks the same soon after is not held up
+//! by it again. A question that fails says nothing of others: what can be asked is never older than a second.
 
+use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -54,7 +56,8 @@ struct Answers<Q: Eq + Hash + Clone, A, E> {
     recent: Recent<Option<TenantId>, Q, A>,
     flights: Flights<(Q, u64), Result<Arc<A>, E>>,
     stale: Duration,
-    failed_at: Mutex<Option<Instant>>,
+    /// Questions that failed a moment ago, of which something is known.
+    failed: Mutex<HashMap<Q, Instant>>,
 }
 
 impl WarmCatalog {
@@ -128,7 +131,7 @@ impl WarmCatalog {
 impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
     fn new(stale: Duration) -> Self {
         let recent = Recent::new(MOST_KEPT, stale.max(COUNTS_FOR));
-        Self { recent, flights: Flights::new(), stale, failed_at: Mutex::default() }
+        Self { recent, flights: Flights::new(), stale, failed: Mutex::default() }
     }
 
     /// What is kept, or what `ask` hears, which several ask together. `holder` says whose an answer is.
@@ -149,7 +152,7 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
             _ => None,
         };
         if let Some(known) = &believed
-            && self.failed_within(ASKED_AGAIN_AFTER)
+            && self.has_just_failed(&question)
         {
             metrics::believed();
             return Ok(Arc::clone(known));
@@ -161,7 +164,9 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
             Ok(answer)
         };
         let answer = self.flights.join((question.clone(), change), flight).await;
-        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = answer.is_err().then(Instant::now);
+        if believed.is_some() {
+            self.note(&question, answer.is_err());
+        }
         match (answer, believed) {
             (Err(_), Some(known)) => {
                 metrics::believed();
@@ -171,8 +176,21 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
         }
     }
 
-    fn failed_within(&self, time: Duration) -> bool {
-        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        failed_at.is_some_and(|failed_at| failed_at.elapsed() < time)
+    fn has_just_failed(&self, question: &Q) -> bool {
+        self.lock().get(question).is_some_and(|at| at.elapsed() < ASKED_AGAIN_AFTER)
+    }
+
+    fn note(&self, question: &Q, has_failed: bool) {
+        let mut failed = self.lock();
+        failed.retain(|_, at| at.elapsed() < ASKED_AGAIN_AFTER);
+        if has_failed {
+            failed.insert(question.clone(), Instant::now());
+        } else {
+            failed.remove(question);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Q, Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
