@@ -1,5 +1,5 @@
 //! What tests of several crates make, once: numbers that repeat ([`Random`]), descriptions of base models ([`base`]),
-//! the files of an adapter ([`peft`]), jobs ([`job`]), records of usage ([`usage`]), a provider of identities ([`oidc`]), a PostgreSQL
+//! the files of an adapter ([`peft`]), jobs ([`job`]), histograms that are read back ([`histogram`]), records of usage ([`usage`]), a provider of identities ([`oidc`]), a PostgreSQL
 //! server ([`postgres`]), a Redis server ([`redis`]), bytes that nobody thought of ([`fuzz()`]), and an allocator that counts
 //! ([`CountingAllocator`]). Only tests and benchmarks depend on it.
 //!
@@ -8,6 +8,7 @@
 pub mod base;
 mod counting;
 mod fuzz;
+pub mod histogram;
 mod installed;
 pub mod job;
 pub mod oidc;

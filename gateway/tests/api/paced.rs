@@ -1,11 +1,11 @@
 //! What the stages that count take at the rate of a busy installation, by their histograms: the gateway with limits in memory, its
 //! journal on the disk and a node that answers at once. The engine is not there to take the processor away from them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use souk_protocol::Policy;
+use souk_testkit::histogram::Buckets;
 use tokio::time::{MissedTickBehavior, interval};
 use tower::ServiceExt as _;
 
@@ -16,9 +16,6 @@ const RATE: u32 = 500;
 const SECONDS: u32 = 20;
 /// The stages, whose times are added: the sum of two percentiles is no less than that of the sums.
 const STAGES: [&str; 2] = ["reserve", "settle"];
-
-/// Requests by the bound of their bucket, in nanoseconds, each with those below it.
-type Buckets = BTreeMap<u64, f64>;
 
 // `cargo nextest run --release --workspace --run-ignored only -E 'test(at_500_requests_a_second)' --no-capture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,13 +43,10 @@ async fn what_reserving_and_settling_take_at_500_requests_a_second() {
     println!("| microseconds at {RATE} requests a second for {SECONDS} s | median | 99 % |");
     println!("| --- | ---: | ---: |");
     let mut sums = [0.0; 2];
-    for (number, stage) in STAGES.into_iter().enumerate() {
-        let (before, after) = (&before[number], &after[number]);
-        let gone: Buckets =
-            after.iter().map(|(bound, count)| (*bound, count - before.get(bound).unwrap_or(&0.0))).collect();
-        let count = *gone.values().next_back().unwrap();
-        assert!(count >= f64::from(RATE * SECONDS), "{stage}: {count}");
-        let quantiles = [0.5, 0.99].map(|share| quantile(&gone, share * count));
+    for (stage, (before, after)) in STAGES.into_iter().zip(before.iter().zip(&after)) {
+        let came = after.since(before);
+        assert!(came.count() >= f64::from(RATE * SECONDS), "{stage}: {}", came.count());
+        let quantiles = [0.5, 0.99].map(|share| came.quantile(share));
         println!("| {stage} | {:.0} | {:.0} |", quantiles[0], quantiles[1]);
         sums = [sums[0] + quantiles[0], sums[1] + quantiles[1]];
     }
@@ -63,31 +57,5 @@ async fn stages(stack: &Stack) -> [Buckets; 2] {
     // The last ones are settled behind their answers.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let text = stack.get("/metrics").await.text;
-    let mut found = [Buckets::new(), Buckets::new()];
-    for line in text.lines().filter_map(|line| line.strip_prefix("souk_gateway_stage_seconds_bucket{")) {
-        let (labels, count) = line.rsplit_once("} ").unwrap();
-        let label =
-            |name: &str| labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\"")).unwrap();
-        let (stage, bound) = (label("stage").trim_end_matches('"'), label("le").trim_end_matches('"'));
-        if let Some(at) = STAGES.iter().position(|name| *name == stage) {
-            let bound = bound
-                .parse::<f64>()
-                .map_or(u64::MAX, |bound| if bound.is_finite() { (bound * 1e9).round() as u64 } else { u64::MAX });
-            found[at].insert(bound, count.parse().unwrap());
-        }
-    }
-    found
-}
-
-/// Microseconds below which so many are, straight between the bounds of a bucket.
-fn quantile(buckets: &Buckets, rank: f64) -> f64 {
-    let (mut low, mut below) = (0, 0.0);
-    for (&bound, &count) in buckets {
-        if count >= rank {
-            let share = if count > below { (rank - below) / (count - below) } else { 0.0 };
-            return (low as f64 + share * (bound - low) as f64) / 1000.0;
-        }
-        (low, below) = (bound, count);
-    }
-    f64::INFINITY
+    STAGES.map(|stage| Buckets::of(&text, "souk_gateway_stage_seconds", &format!("stage=\"{stage}\"")))
 }
