@@ -97,6 +97,7 @@ fn resolved(name: &AdapterName, version: &VersionRow) -> Result<ResolvedAdapter,
         version: version.number(),
         digest: version.digest.parse()?,
         base: version.base_digest.parse()?,
+        hooks: None,
     })
 }
 

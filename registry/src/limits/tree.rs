@@ -52,5 +52,6 @@ pub(super) async fn tree_of(
         gate_weight: u32::try_from(row.gate_weight).unwrap_or(1).max(1),
         output_ceiling: row.output_ceiling.and_then(|most| u32::try_from(most).ok()).or_else(|| defaults.ceiling()),
         keeps_answers: row.keeps_answers != 0,
+        hooks: None,
     })
 }
