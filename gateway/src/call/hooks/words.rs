@@ -3,9 +3,9 @@
 use souk_plugins::words::{Constraint, Input as HookInput, Message, Parameters, Request};
 use souk_protocol::{ConstraintSpec, ModelRef};
 
-use crate::call::Ask;
+use crate::call::ask::Ask;
 use crate::call::prepare::{Input, Length};
-use crate::request::{ChatMessage, GenerationParams, Prompt};
+use crate::request::{ChatMessage, GenerationParams};
 use crate::served::ServedBase;
 
 /// What hooks see of a request: as many as it has prompts, each of which is shown by itself. Of a prompt that was sent as token
@@ -15,10 +15,7 @@ pub(crate) fn shown(ask: &Ask, base: &ServedBase) -> Vec<Request> {
         Input::Chat(messages) => vec![HookInput::Messages(messages.iter().map(message).collect())],
         Input::Prompts { prompts, .. } => prompts
             .iter()
-            .map(|prompt| match prompt {
-                Prompt::Text(text) => HookInput::Text(text.clone()),
-                Prompt::Tokens(tokens) => HookInput::Text(base.tokenizer.decode(tokens)),
-            })
+            .map(|prompt| HookInput::Text(prompt.text(base)))
             .collect(),
     };
     let of = |input| Request {
