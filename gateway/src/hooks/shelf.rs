@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use souk_plugins::{CallContext, Compiler, Hook, Host, Limits, LoadError};
-use souk_protocol::Digest;
+use souk_plugins::{CallContext, Compiler, Hook, HookSettings, Host, LoadError, Tier};
 use souk_protocol::hooks::{Standing, Step};
+use souk_protocol::{Digest, TenantId};
 
 use super::acting::Occasion;
 use super::books::{Books, TAKEN_DOWN, Whose};
@@ -23,8 +23,8 @@ pub struct HooksParts {
     pub compiler: Arc<Compiler>,
     /// Where they are kept.
     pub source: Arc<dyn HookSource>,
-    /// What one may take.
-    pub limits: Limits,
+    /// What they may take.
+    pub settings: HookSettings,
 }
 
 /// The hooks of a gateway, or none. Clones are the same.
@@ -35,7 +35,7 @@ struct Shelf {
     host: Arc<Host>,
     compiler: Arc<Compiler>,
     source: Arc<dyn HookSource>,
-    limits: Limits,
+    settings: HookSettings,
     lines: Arc<Lines>,
 }
 
@@ -43,9 +43,9 @@ impl Hooks {
     /// Hooks that can be called. Call it within a tokio runtime.
     #[must_use]
     pub fn new(parts: HooksParts) -> Self {
-        let HooksParts { host, compiler, source, limits } = parts;
+        let HooksParts { host, compiler, source, settings } = parts;
         let lines = Arc::new(Lines::new(Arc::clone(&source)));
-        Self(Some(Arc::new(Shelf { host, compiler, source, limits, lines })))
+        Self(Some(Arc::new(Shelf { host, compiler, source, settings, lines })))
     }
 
     /// A gateway that calls none: where one is attached, it fails.
@@ -102,11 +102,11 @@ impl Hooks {
         let Some(shelf) = &self.0 else {
             return Err(HookFailure::new("no_host", "this gateway calls no hooks"));
         };
-        let hook = shelf.load(&step.digest).await?;
+        let hook = shelf.load(&step.digest, &occasion.caller.tenant).await?;
         let context = CallContext {
             tenant: occasion.caller.tenant.clone(),
             weight: occasion.caller.weight,
-            limits: shelf.limits,
+            limits: shelf.settings.limits,
             may_log: may_say,
             config: Arc::clone(&step.config),
             variables: Arc::clone(variables),
@@ -119,13 +119,15 @@ impl Hooks {
 }
 
 impl Shelf {
-    async fn load(&self, digest: &Digest) -> Result<Arc<Hook>, HookFailure> {
+    async fn load(&self, digest: &Digest, tenant: &TenantId) -> Result<Arc<Hook>, HookFailure> {
         if let Some(hook) = self.host.resident(digest) {
             return Ok(hook);
         }
-        Box::pin(self.host.load(digest, self.sealed(digest))).await.map_err(|error| match error {
-            LoadError::NotToBeHad(reason) => HookFailure { is_of_host: true, ..HookFailure::new("not_to_be_had", reason) },
-            LoadError::Internal => HookFailure { is_of_host: true, ..HookFailure::new("internal", "the host failed") },
+        Box::pin(self.host.load(digest, self.sealed(digest, tenant))).await.map_err(|error| match error {
+            LoadError::NotToBeHad(reason) => HookFailure::new("not_to_be_had", reason),
+            LoadError::Internal => {
+                HookFailure { is_of_host: true, ..HookFailure::new("internal", "it cannot be had at the moment") }
+            }
             error => {
                 let detail = Some(error.to_string());
                 HookFailure { detail, ..HookFailure::new("cannot_start", "it does not fit to what is offered here") }
@@ -134,12 +136,13 @@ impl Shelf {
     }
 
     /// The component for this engine, as somebody has compiled it or as the process apart does now.
-    async fn sealed(&self, digest: &Digest) -> Result<Bytes, LoadError> {
-        let not_to_be_had = |error: HookSourceError| {
-            if let HookSourceError::Unavailable(cause) = &error {
+    async fn sealed(&self, digest: &Digest, tenant: &TenantId) -> Result<Bytes, LoadError> {
+        let not_to_be_had = |error: HookSourceError| match error {
+            HookSourceError::NotFound => LoadError::NotToBeHad(error.to_string()),
+            HookSourceError::Unavailable(cause) => {
                 tracing::error!(%cause, hook.digest = %digest, "a hook cannot be fetched");
+                LoadError::Internal
             }
-            LoadError::NotToBeHad(error.to_string())
         };
         let engine = self.host.engine_hash().to_string();
         let found = self.source.artifact(digest, &engine).await.map_err(not_to_be_had)?;
@@ -150,6 +153,15 @@ impl Shelf {
             }
         }
         let component = self.source.component(digest).await.map_err(not_to_be_had)?;
-        self.compiler.compile(digest, component).await.map_err(|error| LoadError::NotToBeHad(error.to_string()))
+        let is_large = component.len() > self.settings.component_bytes(Tier::Usual);
+        let tier = if is_large { Tier::Large } else { Tier::Usual };
+        let compiled = self.compiler.compile(tenant, tier, &component).await;
+        compiled.map_err(|error| match error.is_of_component() {
+            true => LoadError::NotToBeHad(error.to_string()),
+            false => {
+                tracing::error!(%error, hook.digest = %digest, "a hook cannot be compiled");
+                LoadError::Internal
+            }
+        })
     }
 }
