@@ -4,6 +4,8 @@
 //! As JSON, which recorded cases are written in, names are in snake case, a variant with something in it is an object of one name
 //! (`{"text": "…"}`), one with nothing is its name (`"unchanged"`), and what is absent or empty may be left out.
 
+mod size;
+
 use serde::{Deserialize, Serialize};
 
 /// One message of a conversation.
