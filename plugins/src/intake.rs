@@ -255,6 +255,3 @@ fn invalid(error: wasmparser::Error) -> IntakeError {
 fn shortened(text: &str) -> String {
     text.chars().take(NAMES_CHARS).collect()
 }
-
-#[cfg(test)]
-mod tests;
