@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_gateway::{Accounting, Gateway};
+use souk_gateway::{Accounting, Gateway, Hooks};
 use souk_http::Exporter;
 use souk_http::draining::Draining;
 use souk_http::public_url::PublicUrl;
@@ -97,7 +97,7 @@ impl Services {
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, pool));
         let catalog = Arc::new(InProcessCatalog::new(registry.clone(), config.gateway.rights_stale));
-        let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
+        let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub, hooks: Hooks::none() };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));

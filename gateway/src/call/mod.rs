@@ -198,7 +198,7 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
     let replies = match around {
         Some(around) if is_hooked => {
             let replies = around.wrap(replies.map(Source::from), choices, &model.base);
-            let named = move |failure| around.of_job(failure, &withdrawn).unwrap_or_else(named);
+            let named = move |failure| around.of_job(failure, &withdrawn).unwrap_or_else(&named);
             interleave(replies, move |failure: Failure| failure.named(&named))
         }
         _ => interleave(replies.collect(), named),

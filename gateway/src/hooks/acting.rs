@@ -8,7 +8,7 @@ use souk_protocol::RequestId;
 use souk_protocol::hooks::Part;
 
 use super::books::Books;
-use super::failure::{HookEnd, HookFailure};
+use super::failure::{HookEnd, HookFailure, Want};
 use super::tally::Tally;
 use crate::call::gates::Holder;
 use crate::reply::hooked::layer::{After, Manner};
@@ -46,7 +46,7 @@ pub(crate) struct Acting {
 }
 
 impl Acting {
-    pub(crate) const fn new(books: Books, (hook, context): (Arc<Hook>, CallContext)) -> Self {
+    pub(crate) fn new(books: Books, (hook, context): (Arc<Hook>, CallContext)) -> Self {
         Self { books, hook, context }
     }
 
@@ -72,8 +72,11 @@ impl Acting {
             }
             Err(HookError { kind, detail, measured }) => {
                 self.note(num_calls, *measured);
-                let detail = detail.map(String::from);
-                Err(HookFailure { detail, is_of_host: kind.is_of_host(), ..HookFailure::new(kind.code(), kind.message()) })
+                let want = match kind {
+                    HookErrorKind::ShareTaken => Some(Want::Share),
+                    kind => kind.is_of_host().then_some(Want::Room),
+                };
+                Err(HookFailure { detail: detail.map(String::from), want, ..HookFailure::new(kind.code(), kind.message()) })
             }
         }
     }

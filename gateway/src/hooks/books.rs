@@ -7,7 +7,7 @@ use souk_plugins::words::Refusal;
 use souk_protocol::hooks::{HookLine, HookTold, OnFailure, Part, Step};
 use souk_protocol::{Outcome, RequestId, wall_clock};
 
-use super::failure::{HookEnd, HookFailure};
+use super::failure::{HookEnd, HookFailure, Want};
 use super::lines::Lines;
 use super::tally::Tally;
 use crate::error::ApiError;
@@ -84,7 +84,7 @@ impl Books {
     /// # Errors
     /// [`HookEnd`] where it is not passed over.
     pub(crate) fn failed(&self, part: Part, failure: HookFailure) -> Result<(), HookEnd> {
-        let HookFailure { code, reason, detail, is_of_host } = failure;
+        let HookFailure { code, reason, detail, want } = failure;
         metrics::hook_called(part, code);
         let is_skipped = self.step.on_failure == OnFailure::Skip;
         self.tally.count(&self.step.id, |one| {
@@ -99,9 +99,11 @@ impl Books {
             metrics::hook_skipped(part);
             return Ok(());
         }
-        let error = match is_of_host {
-            true => ApiError::Overloaded { what: format!("the hook `{name}`: {reason}"), retry_after: RETRY_AFTER },
-            false => ApiError::HookFailed { hook: name, reason },
+        let what = || format!("the hook `{name}`: {reason}");
+        let error = match want {
+            Some(Want::Share) => ApiError::ShareTaken { what: what(), retry_after: RETRY_AFTER },
+            Some(Want::Room) => ApiError::Overloaded { what: what(), retry_after: RETRY_AFTER },
+            None => ApiError::HookFailed { hook: name, reason },
         };
         Err(HookEnd { error: Box::new(error), outcome: self.whose.outcome() })
     }

@@ -13,8 +13,17 @@ pub(crate) struct HookFailure {
     pub(crate) reason: String,
     /// What the hook said of it, for its owner.
     pub(crate) detail: Option<String>,
-    /// Whether it was for want of room, or of the host, and no fault of the hook's: then the same request may come again.
-    pub(crate) is_of_host: bool,
+    /// Why it could not be called, where the hook has no part in that: then the same request may come again.
+    pub(crate) want: Option<Want>,
+}
+
+/// What there was not of to call a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Of the caller's share of what there is to run hooks.
+    Share,
+    /// Of room for anybody's, or what the host needs of others.
+    Room,
 }
 
 /// A hook ends its request.
@@ -29,6 +38,6 @@ pub(crate) struct HookEnd {
 impl HookFailure {
     /// A failure with a word and a reason.
     pub(crate) fn new(code: &'static str, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), detail: None, is_of_host: false }
+        Self { code, reason: reason.into(), detail: None, want: None }
     }
 }

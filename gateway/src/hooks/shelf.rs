@@ -11,7 +11,7 @@ use souk_protocol::{Digest, TenantId};
 
 use super::acting::Occasion;
 use super::books::{Books, TAKEN_DOWN, Whose};
-use super::failure::HookFailure;
+use super::failure::{HookFailure, Want};
 use super::lines::Lines;
 use super::source::{HookSource, HookSourceError};
 
@@ -126,7 +126,7 @@ impl Shelf {
         Box::pin(self.host.load(digest, self.sealed(digest, tenant))).await.map_err(|error| match error {
             LoadError::NotToBeHad(reason) => HookFailure::new("not_to_be_had", reason),
             LoadError::Internal => {
-                HookFailure { is_of_host: true, ..HookFailure::new("internal", "it cannot be had at the moment") }
+                HookFailure { want: Some(Want::Room), ..HookFailure::new("internal", "it cannot be had at the moment") }
             }
             error => {
                 let detail = Some(error.to_string());

@@ -198,3 +198,100 @@ impl<H: After> Layer<H> {
         Some(tokens.iter().map(token).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
+    use souk_plugins::words::{FinishReason, Usage};
+    use souk_protocol::{Outcome, TokenLogprobs};
+
+    use super::*;
+    use crate::error::ApiError;
+
+    /// Holds back up to so many characters, and fails at a piece where that is passed over.
+    struct Holding {
+        most: usize,
+        fails_at: Option<usize>,
+        num_pieces: usize,
+        held: String,
+    }
+
+    impl Holding {
+        fn new(most: usize, fails_at: Option<usize>) -> Self {
+            Self { most, fails_at, num_pieces: 0, held: String::new() }
+        }
+    }
+
+    impl After for Holding {
+        async fn answer(&mut self, answer: Answer) -> Result<Option<AnswerOutcome>, HookEnd> {
+            Ok(Some(AnswerOutcome::Replaced(answer.text.to_uppercase())))
+        }
+
+        async fn push(&mut self, piece: Piece) -> Result<Option<Step>, HookEnd> {
+            self.num_pieces += 1;
+            if self.fails_at == Some(self.num_pieces) {
+                return Ok(None);
+            }
+            self.held.push_str(&piece.text);
+            let from = self.held.char_indices().rev().nth(self.most.saturating_sub(1)).map_or(0, |(at, _)| at);
+            let from = if self.most == 0 { self.held.len() } else { from };
+            let rest = self.held.split_off(from);
+            Ok(Some(Step::Send(std::mem::replace(&mut self.held, rest))))
+        }
+
+        async fn finish(&mut self, _: Ending) -> Result<Option<Step>, HookEnd> {
+            self.num_pieces += 1;
+            let fails = self.fails_at == Some(self.num_pieces);
+            Ok((!fails).then(|| Step::Send(std::mem::take(&mut self.held))))
+        }
+
+        fn refused(&mut self, refusal: Refusal) -> HookEnd {
+            let error = ApiError::HookRefused { hook: String::new(), status: refusal.status, message: refusal.message };
+            HookEnd { error: Box::new(error), outcome: Outcome::OwnHook }
+        }
+    }
+
+    fn ending() -> Ending {
+        Ending { finish_reason: FinishReason::Stop, usage: Usage::default() }
+    }
+
+    /// All that comes out of a layer for these pieces, each with one token.
+    fn through(layer: &mut Layer<Holding>, pieces: &[String]) -> Part {
+        let mut all = Part::default();
+        for (id, text) in (0..).zip(pieces) {
+            let token = Scored { id, logprobs: TokenLogprobs { logprob: -1.0, top: Vec::new() } };
+            let part = Part { text: text.clone(), tokens: vec![token] };
+            all.append(layer.push(part).now_or_never().unwrap().unwrap().part);
+        }
+        all.append(layer.finish(ending()).now_or_never().unwrap().unwrap().part);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_hook_holds_back_and_whenever_it_fails_nothing_is_lost(
+            pieces in prop::collection::vec("[aé]{1,4}", 0..6), most in 0_usize..4, fails_at in prop::option::of(1_usize..8),
+            manner in prop::sample::select(vec![Manner::Pieces, Manner::OnePiece]),
+        ) {
+            let mut layer = Layer::new(Holding::new(most, fails_at), manner, 0, Vec::new(), None);
+            let out = through(&mut layer, &pieces);
+            prop_assert_eq!(&out.text, &pieces.concat());
+            // Tokens are those of text that came out as it went in.
+            if most == 0 && manner == Manner::Pieces {
+                prop_assert_eq!(out.tokens.len(), pieces.len());
+            }
+            prop_assert!(out.tokens.len() <= pieces.len());
+        }
+    }
+
+    #[test]
+    fn a_whole_answer_waits_for_its_end_and_its_tokens_stay_where_it_does() {
+        let mut layer = Layer::new(Holding::new(0, None), Manner::Whole, 0, Vec::new(), None);
+        let out = through(&mut layer, &["ab".to_owned(), "c".to_owned()]);
+        assert_eq!((out.text.as_str(), out.tokens.len()), ("ABC", 0));
+        let mut layer = Layer::new(Holding::new(0, None), Manner::Whole, 0, Vec::new(), None);
+        let out = through(&mut layer, &["AB".to_owned(), "C".to_owned()]);
+        assert_eq!((out.text.as_str(), out.tokens.len()), ("ABC", 2));
+    }
+}

@@ -62,9 +62,7 @@ impl House {
         static COMPILED: OnceLock<Mutex<HashMap<Digest, Bytes>>> = OnceLock::new();
         let digest = Digest::of(component);
         let mut compiled = COMPILED.get_or_init(Mutex::default).lock().unwrap();
-        let sealed = compiled.entry(digest).or_insert_with(|| {
-            key().seal(&digest, &host().engine_hash(), &compile_here(component).unwrap())
-        });
+        let sealed = compiled.entry(digest).or_insert_with(|| compile_here(component, &key()).unwrap());
         self.sealed.lock().unwrap().insert(digest, sealed.clone());
         digest
     }
