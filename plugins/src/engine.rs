@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
 use wasmtime::{
-    Config, Engine, EngineWeak, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
 };
 
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
@@ -100,10 +100,8 @@ pub(crate) fn compiling() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(CALL_STACK_BYTES)
-        .parallel_compilation(false)
         .memory_init_cow(true)
-        .generate_address_map(true)
-        .wasm_backtrace(true);
+        .generate_address_map(true);
     without_what_hooks_need_not(&mut config);
     for_any_processor(&mut config);
     config
@@ -120,7 +118,6 @@ fn without_what_hooks_need_not(config: &mut Config) {
         .wasm_memory64(false)
         .wasm_simd(true)
         .wasm_bulk_memory(true)
-        .wasm_reference_types(true)
         .wasm_multi_value(true)
         .wasm_extended_const(true)
         .shared_memory(false);
@@ -178,8 +175,7 @@ fn pool(settings: &HookSettings) -> PoolingAllocationConfig {
         .max_memory_size(settings.ceiling.memory_bytes)
         .table_elements(settings.ceiling.max_table_elements)
         .linear_memory_keep_resident(KEPT_BYTES)
-        .table_keep_resident(KEPT_BYTES)
-        .memory_protection_keys(Enabled::No);
+        .table_keep_resident(KEPT_BYTES);
     pool
 }
 

@@ -1,7 +1,6 @@
 //! Generation 0.1.0.
 
 mod generated {
-    #![expect(unreachable_pub, reason = "the macro does not know that these are the crate's own")]
     #![allow(clippy::all, missing_docs, unsafe_code, dead_code, reason = "the macro's own code is wasmtime's to judge")]
 
     wasmtime::component::bindgen!({

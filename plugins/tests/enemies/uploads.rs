@@ -182,7 +182,7 @@ fn components_in_components_and_instances_have_their_number() {
 }
 
 #[test]
-fn no_bytes_have_the_check_panic() {
+fn any_bytes_of_a_component_are_taken_or_told_why() {
     let settings = HookSettings::default();
     let bounds = Bounds::new(&settings, Tier::Usual, &settings.limits);
     fuzz::fuzz("hook_component", |bytes| match check(bytes, &bounds) {
