@@ -178,6 +178,9 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
         (Some(around), ApiError::Job(failure)) => around.of_job(failure, &withdrawn).unwrap_or_else(ApiError::Job),
         (_, error) => error,
     })?;
+    let constraint = ask.params.constraint.as_ref().map(|constraint| constraint.field.clone());
+    let adapter = model.only_adapter(&ask.model, &ask.params.adapters);
+    let named = move |failure: JobFailure| ApiError::of_job(failure, constraint.as_deref(), adapter.as_deref());
     let Prepared { prompts, eos_tokens, .. } = prepared;
     let choices = ask.params.n as usize;
     let replies = jobs.into_iter().enumerate().map(|(index, job)| {
@@ -191,17 +194,15 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
         };
         Reply::new(job, &rules)
     });
-    let constraint = ask.params.constraint.as_ref().map(|constraint| constraint.field.clone());
-    let adapter = model.only_adapter(&ask.model, &ask.params.adapters);
-    let named = move |failure: JobFailure| ApiError::of_job(failure, constraint.as_deref(), adapter.as_deref());
-    let is_hooked = around.as_ref().is_some_and(Around::is_around_answers);
+    let around = around.filter(Around::is_around_answers);
+    let is_hooked = around.is_some();
     let replies = match around {
-        Some(around) if is_hooked => {
+        Some(around) => {
             let replies = around.wrap(replies.map(Source::from), choices, &model.base);
             let named = move |failure| around.of_job(failure, &withdrawn).unwrap_or_else(&named);
             interleave(replies, move |failure: Failure| failure.named(&named))
         }
-        _ => interleave(replies.collect(), named),
+        None => interleave(replies.collect(), named),
     };
     Ok(Call { model, prompts, replies, params: ask.params, is_hooked, reservation: Some(reservation) })
 }

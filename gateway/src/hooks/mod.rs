@@ -10,6 +10,5 @@ pub mod shelf;
 pub mod source;
 pub(crate) mod tally;
 
-pub(crate) use self::failure::{HookEnd, HookFailure};
 pub use self::shelf::{Hooks, HooksParts};
 pub use self::source::{HookSource, HookSourceError};

@@ -9,6 +9,7 @@ use souk_protocol::{Digest, JobFailure};
 use crate::call::open_jobs::OpenJobs;
 use crate::error::ApiError;
 use crate::hooks::acting::{Acting, AfterHook};
+use crate::hooks::books::Books;
 use crate::hooks::tally::Tally;
 use crate::reply::hooked::layer::{Layer, Manner};
 use crate::reply::hooked::{HookedReply, Source};
@@ -87,14 +88,20 @@ impl Around {
         &self.tally
     }
 
-    /// The components of the hooks that are around it.
+    /// The components of the hooks that act on its answers, which end with a take-down of one.
     pub(crate) fn components(&self) -> Vec<Digest> {
-        self.entered.iter().map(|entered| entered.acting.books.step.digest).collect()
+        self.on_answers().map(|books| books.step.digest).collect()
     }
 
     /// Whether any hook acts on its answers.
     pub(crate) fn is_around_answers(&self) -> bool {
-        self.entered.iter().any(|entered| manner(&entered.acting.books.step.parts, self.is_streamed).is_some())
+        self.on_answers().next().is_some()
+    }
+
+    /// The hooks that act on its answers, outermost first.
+    fn on_answers(&self) -> impl Iterator<Item = &Books> {
+        let books = self.entered.iter().map(|entered| &entered.acting.books);
+        books.filter(|books| manner(&books.step.parts, self.is_streamed).is_some())
     }
 
     /// What a refusal of a request is that the model cannot be asked. Where a hook wrote it, it is the hook's failure; only
@@ -118,8 +125,7 @@ impl Around {
     /// # Errors
     /// The failure, where it is another.
     pub(crate) fn of_job(&self, failure: JobFailure, withdrawn: &OpenJobs) -> Result<ApiError, JobFailure> {
-        let mut books = self.entered.iter().map(|entered| &entered.acting.books);
-        match books.find(|books| withdrawn.is_taken_down(&books.step.digest)) {
+        match self.on_answers().find(|books| withdrawn.is_taken_down(&books.step.digest)) {
             Some(books) if matches!(failure, JobFailure::TakenDown) => Ok(books.taken_down()),
             _ => Err(failure),
         }

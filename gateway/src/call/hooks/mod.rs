@@ -37,8 +37,8 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::hooks::acting::{Acting, BaseTokens, Occasion};
 use crate::hooks::books::{TAKEN_DOWN, Whose};
+use crate::hooks::failure::{HookEnd, HookFailure};
 use crate::hooks::tally::Tally;
-use crate::hooks::{HookEnd, HookFailure};
 use crate::metrics::{self, Stage};
 
 /// Parsing a text is about so many times as fast as encoding it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use souk_plugins::words::{Answer, AnswerOutcome, Ending, Piece, Refusal, Step, Token};
 
 use super::held::Held;
-use crate::hooks::HookEnd;
+use crate::hooks::failure::HookEnd;
 use crate::reply::piece::Scored;
 use crate::served::ServedBase;
 

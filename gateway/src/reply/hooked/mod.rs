@@ -22,7 +22,7 @@ use super::kept::Kept;
 use super::one::Reply;
 use super::piece::{Finish, Piece};
 use crate::error::ApiError;
-use crate::hooks::HookEnd;
+use crate::hooks::failure::HookEnd;
 
 /// Where a reply's text comes from.
 pub(crate) enum Source {
