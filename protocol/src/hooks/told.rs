@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Part;
-use crate::RequestId;
 use crate::ids::HookVersionId;
+use crate::{RequestId, TenantId};
 
 /// What a hook did in one request, in the request's row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct HookUse {
 pub struct HookLine {
     /// Which version.
     pub version: HookVersionId,
+    /// Whose request it was. The owner is not told; it goes with that tenant.
+    pub tenant: TenantId,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// In which request; absent for another tenant's that did not grant it.

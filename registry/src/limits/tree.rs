@@ -19,7 +19,8 @@ impl Registry {
     /// [`RegistryError`] from the database.
     pub async fn limits_of_caller(&self, principal: &Principal) -> Result<Option<LimitTree>, RegistryError> {
         let Some(levels) = levels_of_caller(&self.db, principal).await? else { return Ok(None) };
-        Ok(Some(tree_of(&self.db, &self.config.limits, &principal.tenant, &levels).await?))
+        let tree = tree_of(&self.db, &self.config.limits, &principal.tenant, &levels).await?;
+        Ok(Some(LimitTree { hooks: self.hooks_of_caller(principal).await?, ..tree }))
     }
 }
 
