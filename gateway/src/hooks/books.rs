@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use souk_plugins::words::Refusal;
 use souk_protocol::hooks::{HookLine, HookTold, OnFailure, Part, Step};
-use souk_protocol::{Outcome, RequestId, wall_clock};
+use souk_protocol::{Outcome, RequestId, TenantId, wall_clock};
 
 use super::failure::{HookEnd, HookFailure, Want};
 use super::lines::Lines;
@@ -49,6 +49,8 @@ pub(crate) struct Books {
     /// Whether its owner may read what it says in this request.
     pub(crate) may_say: bool,
     pub(crate) request: RequestId,
+    /// Whose request it is.
+    pub(crate) caller: TenantId,
 }
 
 impl Books {
@@ -123,7 +125,8 @@ impl Books {
     fn say(&self, what: HookTold) {
         if let Some(lines) = &self.lines {
             let request = self.may_say.then(|| self.request.clone());
-            lines.push(HookLine { version: self.step.id.clone(), at_ms: wall_clock::unix_ms(), request, what });
+            let (version, tenant) = (self.step.id.clone(), self.caller.clone());
+            lines.push(HookLine { version, tenant, at_ms: wall_clock::unix_ms(), request, what });
         }
     }
 }

@@ -77,6 +77,7 @@ impl Hooks {
             lines: self.0.as_ref().map(|shelf| Arc::clone(&shelf.lines)),
             may_say,
             request: occasion.request.clone(),
+            caller: occasion.caller.tenant.clone(),
         }
     }
 
