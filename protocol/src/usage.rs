@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::hooks::HookUse;
 use crate::ids::{JobId, KeyId, PersonId, PoolId, RequestId, TeamId, TenantId};
 use crate::limits::{Policy, Subject};
 
@@ -214,6 +215,9 @@ pub struct RequestRecord {
     /// Limits in shadow mode that would have refused it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadowed: Vec<Shadowed>,
+    /// What hooks did in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookUse>,
     /// Its jobs by index. Never empty.
     pub jobs: Vec<JobRecord>,
 }

@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod download;
 mod gateway;
+mod hook;
 mod keys;
 mod limits;
 mod list;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&config, command),
         Command::Access(command) => small_runtime()?.block_on(access::run(command)),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
+        Command::Hook(command) => small_runtime()?.block_on(hook::run(command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
         Command::Members(command) => small_runtime()?.block_on(members::run(&config, command)),

@@ -111,6 +111,7 @@ impl Wanted<'_> {
             ended_at_ms: admitted_at_ms,
             repeat: self.repeat.as_ref().and_then(Repeat::digest),
             shadowed: Vec::new(),
+            hooks: Vec::new(),
             jobs: Vec::new(),
         };
         let prompts = self.prepared.prompts.iter();

@@ -493,6 +493,7 @@ impl Catalog for FewAdapters {
             version: "1.2.0".parse().unwrap(),
             digest: sst2(),
             base,
+            hooks: None,
         };
         if crate::version_templates::template_of(reference.name.name()).is_some() {
             let digest = Digest::of(reference.name.name().as_bytes());
