@@ -15,6 +15,7 @@ mod hearing;
 mod lines;
 
 mod files;
+mod hooks;
 mod registries;
 mod service_token;
 mod usage;
@@ -23,6 +24,7 @@ pub mod metrics;
 
 pub use catalog::HttpCatalog;
 pub use files::FileReader;
+pub use hooks::HttpHooks;
 pub use hearing::Withdrawn;
 pub use registries::{AskError, Registries};
 pub use settings::{KeySource, Settings, SettingsError};
