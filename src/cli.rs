@@ -129,6 +129,9 @@ pub(crate) enum Command {
     Bench(Box<LoadArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
+    /// Compile a hook from standard input to standard output, under limits; a server runs it of itself.
+    #[command(hide = true)]
+    CompileHook,
 }
 
 #[derive(Debug, Args)]

@@ -232,7 +232,7 @@ mod tests {
     fn what_only_looks_like_it_stays() {
         for text in [
             "order 4111111111111112",
-            "DE89 3704 0044 0532 0130 01",
+            "GB82WEST12345698765431",
             "in 2024-01-02 and 12345678",
             "a@b, @example.org, ann@localhost",
             "version 1.2.3 of x86_64",
