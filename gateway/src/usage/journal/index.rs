@@ -69,11 +69,6 @@ impl Index {
         needless
     }
 
-    /// Whether there is such a one.
-    pub(super) fn has_needless(&self) -> bool {
-        self.segments.len() > 1 && self.segments.first_key_value().is_some_and(|(_, oldest)| oldest.needed == 0)
-    }
-
     /// The oldest segment, if few of its lines keep it and the `newer` ones behind it: a single request that takes long does.
     pub(super) fn sparse_oldest(&self, newer: usize) -> Option<Number> {
         let (number, counts) = self.segments.first_key_value()?;

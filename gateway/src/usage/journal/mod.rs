@@ -182,7 +182,12 @@ impl Journal {
 
     /// Appends a line; once this returns, a kill takes nothing of it.
     async fn append(&self, entry: Entry) -> io::Result<()> {
-        if let Some(written) = self.pen.append_at_once(&entry) {
+        let at_once = match &entry {
+            Entry::Opened(_) | Entry::Settled(_) => self.pen.append_at_once(&entry),
+            // After these there may be segments to remove.
+            Entry::Dropped(_) | Entry::Written(_) => None,
+        };
+        if let Some(written) = at_once {
             return written;
         }
         let (done, is_done) = oneshot::channel();

@@ -116,8 +116,7 @@ impl Segments {
 
     /// Appends a line where that is all that there is to do; `None` if it is not.
     pub(super) fn append_at_once(&mut self, entry: &Entry) -> Option<io::Result<()>> {
-        let is_all = self.newest_length() < self.most_bytes && !self.index.has_needless();
-        is_all.then(|| self.write(std::slice::from_ref(entry)))
+        (self.newest_length() < self.most_bytes).then(|| self.write(std::slice::from_ref(entry)))
     }
 
     /// Writes the last words that keep an old segment into the newest.
