@@ -4,8 +4,8 @@
 //! belongs once the kernel has it, which a kill of the process takes nothing from. Who appends one writes it to the newest segment
 //! itself, which takes some microseconds; where it would wait, for another or for the disk, it hands the line to a thread, which
 //! also removes the oldest segments when all that is in them is written. So a disk that stalls holds up one worker at most. What a
-//! loss of power may take is a second: another thread has the disk follow that often, and not more, since a write may have to wait
-//! for the disk as long as that follows.
+//! loss of power may take is five seconds: another thread has the disk follow that often, and not more, since a write that comes
+//! while the disk follows may have to wait for it.
 //!
 //! What happens when: a process that dies leaves its segments, and a lock that ended with it. The next one to start reads all that
 //! nobody has, whatever state they are in, and goes on with what they say in a segment of its own. A disk that is full, or a journal

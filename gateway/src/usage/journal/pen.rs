@@ -14,8 +14,8 @@ use super::segments::Segments;
 
 /// Lines that are written at once.
 const MOST_AT_ONCE: usize = 256;
-/// How long lines wait for others before the disk follows.
-const FOLLOWS_AFTER: Duration = Duration::from_secs(1);
+/// How long lines wait for others before the disk follows: as long as file systems keep what is written to them by themselves.
+const FOLLOWS_AFTER: Duration = Duration::from_secs(5);
 
 /// What becomes of something.
 type Done = oneshot::Sender<io::Result<()>>;
