@@ -12,12 +12,12 @@ const GROW: &str = "(drop (memory.grow (i32.const 400)))";
 async fn a_huge_output_is_not_taken_over() {
     let harness = Harness::new();
     let limit = harness.settings.limits.max_output_bytes;
-    let huge = |length: usize| prompt(&format!("{GROW} {}", answered("(i32.const 0)", &format!("(i32.const {length})"))));
+    let huge = |length: usize| prompt(&format!("{GROW} {}", answered("(i32.const 1048576)", &format!("(i32.const {length})"))));
     let (outcome, _) = harness.prompt(&huge(limit)).await.unwrap();
     assert_eq!(outcome.size_bytes(), limit);
     assert_eq!(harness.failure_kind(&huge(limit + 1)).await, HookErrorKind::OutputTooLarge);
     // So much that not even the copy is made.
-    assert_eq!(harness.failure_kind(&huge(24 << 20)).await, HookErrorKind::OutputTooLarge);
+    assert_eq!(harness.failure_kind(&huge(23 << 20)).await, HookErrorKind::OutputTooLarge);
 }
 
 /// A conversation of so many messages without a word in it: a list of a million places costs nothing to write.
