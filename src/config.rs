@@ -12,6 +12,7 @@ use souk_gateway::GatewayLimits;
 use souk_http::cors::CorsConfig;
 use souk_http::serve::ServerSettings;
 use souk_node::adapters::AdapterSettings;
+use souk_plugins::HookSettings;
 use souk_protocol::ConstraintLimits;
 use souk_protocol::settings::{Checks, PAGE, SettingsError, milliseconds};
 use souk_queue::QueueConfig;
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayLimits,
+    pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
     pub(crate) limits: LimitSettings,
@@ -125,9 +127,10 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
     "SOUK_REDIS__URL",
     "SOUK_GATEWAY__REGISTRY_KEY",
+    "SOUK_HOOKS__SEALING_KEY",
     "SOUK_REGISTRY__PEPPER",
     "SOUK_REGISTRY__SEALING_KEY",
     "SOUK_REGISTRY__DATABASE__URL",
@@ -213,6 +216,7 @@ impl Config {
         self.constraints.check(&mut checks);
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
+        self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
         self.limits.check(&mut checks);
         self.redis.check(&mut checks);
@@ -380,6 +384,7 @@ mod tests {
         assert_eq!(config.engine, EngineConfig::default());
         assert_eq!(config.adapters, AdapterSettings::default());
         assert_eq!(format!("{:?}", config.gateway), format!("{:?}", GatewayLimits::default()));
+        assert_eq!(format!("{:?}", config.hooks), format!("{:?}", HookSettings::default()));
         assert_eq!(format!("{:?}", config.registry), format!("{:?}", RegistrySettings::default()));
         assert_eq!(config.limits, LimitSettings::default());
         assert_eq!(format!("{:?}", config.sign_in), format!("{:?}", SignInSettings::default()));
