@@ -277,11 +277,9 @@ mod tests {
         };
         for outcome in Outcome::ALL {
             let in_mid_answer = match outcome {
-                Outcome::PublisherHook
-                | Outcome::TimedOut
-                | Outcome::Failed
-                | Outcome::Broken
-                | Outcome::Refused => (0, 0),
+                Outcome::PublisherHook | Outcome::TimedOut | Outcome::Failed | Outcome::Broken | Outcome::Refused => {
+                    (0, 0)
+                }
                 Outcome::OwnHook => (10, 5),
                 _ => (10, 3),
             };

@@ -24,8 +24,8 @@ pub mod metrics;
 
 pub use catalog::HttpCatalog;
 pub use files::FileReader;
-pub use hooks::HttpHooks;
 pub use hearing::Withdrawn;
+pub use hooks::HttpHooks;
 pub use registries::{AskError, Registries};
 pub use settings::{KeySource, Settings, SettingsError};
 pub use usage::HttpUsage;

@@ -56,7 +56,8 @@ fn sealing_key(config: &Config) -> anyhow::Result<SealingKey> {
     let folder = config.data_dir()?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join(KEY_FILE);
-    let key = kept_or_new(&path).with_context(|| format!("the sealing key of hooks {} cannot be used", path.display()))?;
+    let key =
+        kept_or_new(&path).with_context(|| format!("the sealing key of hooks {} cannot be used", path.display()))?;
     Ok(SealingKey::new(key))
 }
 

@@ -140,7 +140,10 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
     let Run { caller, admission, request, operation, repeat, before } = run;
     let Caller { principal, tree, holder } = caller;
     let Before { ask, model, called, around } = before;
-    let blamed = |error| around.as_ref().map_or(error, |around| around.blamed(error));
+    let blamed = |error| match &around {
+        Some(around) => around.blamed(error),
+        None => error,
+    };
     let began = Instant::now();
     let room = Room { length: ask.length, ceiling: tree.output_ceiling };
     let prepared = prepare(gateway, holder, &model, ask.input, room, &ask.params).await.map_err(blamed)?;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use souk_plugins::words::{Answer, AnswerOutcome, Ending, Level, Opening, Piece, PromptOutcome, Refusal, Request, Step};
+use souk_plugins::words::{
+    Answer, AnswerOutcome, Ending, Level, Opening, Piece, PromptOutcome, Refusal, Request, Step,
+};
 use souk_plugins::{CallContext, CountTokens, Hook, HookError, HookErrorKind, HookStream, Measured};
 use souk_protocol::RequestId;
 use souk_protocol::hooks::Part;
@@ -76,7 +78,11 @@ impl Acting {
                     HookErrorKind::ShareTaken => Some(Want::Share),
                     kind => kind.is_of_host().then_some(Want::Room),
                 };
-                Err(HookFailure { detail: detail.map(String::from), want, ..HookFailure::new(kind.code(), kind.message()) })
+                Err(HookFailure {
+                    detail: detail.map(String::from),
+                    want,
+                    ..HookFailure::new(kind.code(), kind.message())
+                })
             }
         }
     }
@@ -118,7 +124,9 @@ impl AfterHook {
         if let Some(opening) = self.opening.take() {
             self.stream = Some(self.acting.open(opening).await?);
         }
-        self.stream.as_mut().ok_or_else(|| HookFailure::new(HookErrorKind::Ended.code(), HookErrorKind::Ended.message()))
+        self.stream
+            .as_mut()
+            .ok_or_else(|| HookFailure::new(HookErrorKind::Ended.code(), HookErrorKind::Ended.message()))
     }
 
     /// What a step was, or that the hook failed and is passed over: then its stream is over.

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
+use crate::call::ask::Ask;
 use crate::call::prepare::{Input, Length};
 use crate::call::repeat::Repeatable;
-use crate::call::ask::Ask;
 use crate::call::{self, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
@@ -74,7 +74,14 @@ async fn answer(
     let admission = Admission::take(gateway, &caller.holder)?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
-    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, route: HookRoute::Chat, repeatable };
+    let asker = Asker {
+        caller,
+        admission: &admission,
+        request: request_id,
+        operation: OPERATION,
+        route: HookRoute::Chat,
+        repeatable,
+    };
     let call = match call::begin(gateway, asker, request.into(), told).await? {
         Started::Call(call) => *call,
         Started::Repeated(response) => return Ok(response),

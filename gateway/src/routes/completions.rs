@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 
 use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
+use crate::call::ask::Ask;
 use crate::call::gates::BodyBytes;
 use crate::call::prepare::{Input, Length, PreparedPrompt};
 use crate::call::repeat::Repeatable;
-use crate::call::ask::Ask;
 use crate::call::{self, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
@@ -80,7 +80,14 @@ async fn answer(
         texts: request.echo.then_some(bytes),
         include_usage: request.generation.stream_options.is_some_and(|options| options.include_usage),
     };
-    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, route: HookRoute::Completions, repeatable };
+    let asker = Asker {
+        caller,
+        admission: &admission,
+        request: request_id,
+        operation: OPERATION,
+        route: HookRoute::Completions,
+        repeatable,
+    };
     let mut call = match call::begin(gateway, asker, request.into(), told).await? {
         Started::Call(call) => *call,
         Started::Repeated(response) => return Ok(response),

@@ -13,8 +13,8 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
 use souk_gateway::{
-    Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks, JournalSettings, ModelEntry,
-    ModelPage, UsageStore,
+    Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks, JournalSettings,
+    ModelEntry, ModelPage, UsageStore,
 };
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;

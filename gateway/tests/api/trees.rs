@@ -1,8 +1,8 @@
 //! What binds tenants, as the registry of the tests knows it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use souk_gateway::AuthError;
 use souk_protocol::hooks::Attached;

@@ -139,9 +139,9 @@ impl Around {
         base: &Arc<ServedBase>,
     ) -> Vec<HookedReply<AfterHook>> {
         let kept = (!self.is_streamed).then(Kept::default);
-        let wrapped = sources.enumerate().map(|(index, source)| {
-            HookedReply::new(source, self.layers(index, choices, base), kept.clone())
-        });
+        let wrapped = sources
+            .enumerate()
+            .map(|(index, source)| HookedReply::new(source, self.layers(index, choices, base), kept.clone()));
         wrapped.collect()
     }
 

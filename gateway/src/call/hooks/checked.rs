@@ -259,11 +259,17 @@ mod tests {
             (with("constraint", json!({"json_schema": "{"})), "'guided_json' must be a JSON schema"),
             (with("constraint", json!({"choice": []})), "'guided_choice' must have 1 to"),
             (with("input", json!({"messages": []})), "'messages' must have 1 to"),
-            (with("input", json!({"messages": [{"role": "robot", "content": "x"}]})), "'messages[0].role' must be one of"),
+            (
+                with("input", json!({"messages": [{"role": "robot", "content": "x"}]})),
+                "'messages[0].role' must be one of",
+            ),
             (with("input", json!({"messages": [{"role": "user"}]})), "'messages[0].content' is required"),
             (
-                with("input", json!({"messages": [{"role": "assistant", "content": "x",
-                    "tool_calls": [{"id": "1", "name": "f", "arguments": "{}"}]}]})),
+                with(
+                    "input",
+                    json!({"messages": [{"role": "assistant", "content": "x",
+                    "tool_calls": [{"id": "1", "name": "f", "arguments": "{}"}]}]}),
+                ),
                 "'messages[0].tool_calls' is not supported",
             ),
         ] {

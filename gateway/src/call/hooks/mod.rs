@@ -235,7 +235,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Puts a rewritten request in the place of the one that came; an inner error is a failure, after which it is as it was.
-    async fn rewrite(&mut self, acting: &Acting, made: Vec<Option<Checked>>) -> Result<Result<(), HookFailure>, HookEnd> {
+    async fn rewrite(
+        &mut self,
+        acting: &Acting,
+        made: Vec<Option<Checked>>,
+    ) -> Result<Result<(), HookFailure>, HookEnd> {
         let renamed = match self.asked.renamed(&made, &self.model.base.id) {
             Ok(renamed) => renamed,
             Err(reason) => return Ok(Err(unusable(reason))),

@@ -5,8 +5,8 @@ use souk_plugins::words::{Parameters, Request};
 use super::checked::{Checked, CheckedInput};
 use crate::call::ask::Ask;
 use crate::call::prepare::{Input, Length};
-use crate::request::{GenerationParams, WeightedAdapter};
 use crate::request::completion::DEFAULT_MAX_TOKENS;
+use crate::request::{GenerationParams, WeightedAdapter};
 
 /// A request under way through its hooks.
 pub(crate) struct Asked {

@@ -13,10 +13,7 @@ use crate::served::ServedBase;
 pub(crate) fn shown(ask: &Ask, base: &ServedBase) -> Vec<Request> {
     let inputs = match &ask.input {
         Input::Chat(messages) => vec![HookInput::Messages(messages.iter().map(message).collect())],
-        Input::Prompts { prompts, .. } => prompts
-            .iter()
-            .map(|prompt| HookInput::Text(prompt.text(base)))
-            .collect(),
+        Input::Prompts { prompts, .. } => prompts.iter().map(|prompt| HookInput::Text(prompt.text(base))).collect(),
     };
     let of = |input| Request {
         input,

@@ -191,10 +191,7 @@ impl<H: After> Layer<H> {
 
     fn shown(&self, tokens: &[Scored]) -> Option<Vec<Token>> {
         let vocabulary = self.base.as_ref()?.tokenizer.vocabulary();
-        let token = |token: &Scored| Token {
-            text: vocabulary.text(token.id),
-            logprob: Some(token.logprobs.logprob),
-        };
+        let token = |token: &Scored| Token { text: vocabulary.text(token.id), logprob: Some(token.logprobs.logprob) };
         Some(tokens.iter().map(token).collect())
     }
 }

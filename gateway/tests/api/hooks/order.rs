@@ -37,9 +37,10 @@ impl Replacing {
 
 fn replacing() -> impl Strategy<Value = Replacing> {
     let letter = || prop::sample::select(vec!['a', 'b', 'c', 'd']);
-    let share = prop_oneof![Just(Share::ALL), (0_u8..100).prop_flat_map(|from| (Just(from), from + 1..=100)).prop_map(
-        |(from, below)| Share { from, below }
-    )];
+    let share = prop_oneof![
+        Just(Share::ALL),
+        (0_u8..100).prop_flat_map(|from| (Just(from), from + 1..=100)).prop_map(|(from, below)| Share { from, below })
+    ];
     (letter(), letter(), prop::sample::select(vec!["one", "two"]), share)
         .prop_map(|(word, mark, name, share)| Replacing { word, mark, name, share })
 }
@@ -61,12 +62,15 @@ fn prompts_go_inwards_and_answers_outwards_through_the_hooks_whose_share_has_the
     let cases = (pipelines(), "[abcd ]{1,12}", "[a-z]{1,6}", any::<bool>());
     let result = runner.run(&cases, |(hooks, prompt, user, stream)| {
         let steps = |place: usize| hooks[place].iter().map(|hook| hook.step(&house)).collect::<Vec<_>>();
-        with_caller(&around, CallerHooks {
-            of_tenant: steps(0),
-            of_key: steps(1),
-            of_routes: [(HookRoute::Chat.as_str().to_owned(), steps(2))].into(),
-            ..CallerHooks::default()
-        });
+        with_caller(
+            &around,
+            CallerHooks {
+                of_tenant: steps(0),
+                of_key: steps(1),
+                of_routes: [(HookRoute::Chat.as_str().to_owned(), steps(2))].into(),
+                ..CallerHooks::default()
+            },
+        );
         of_adapter(&around, steps(3));
         let acting: Vec<&Replacing> = hooks.iter().flatten().filter(|hook| hook.acts_on(&user)).collect();
         let asked = acting.iter().fold(prompt.clone(), |text, hook| hook.replace(&text));

@@ -165,7 +165,11 @@ async fn a_callers_hook_names_another_adapter_and_a_publishers_does_not() {
     around.change_tree(|tree| tree.hooks = None);
     of_adapter(&around, vec![renaming]);
     let answer = stack.post(CHAT, chat("hello")).await;
-    assert!(answer.text.contains("'adapter' cannot be changed by a hook of the adapter's publisher"), "{}", answer.text);
+    assert!(
+        answer.text.contains("'adapter' cannot be changed by a hook of the adapter's publisher"),
+        "{}",
+        answer.text
+    );
     assert_eq!(answer.status, 502);
 }
 
@@ -173,11 +177,14 @@ async fn a_callers_hook_names_another_adapter_and_a_publishers_does_not() {
 async fn parameters_are_the_hooks_within_what_the_caller_may_have() {
     let (around, house) = around();
     of_caller(&around, vec![prompt(&house, json!({"do": "temperature", "number": 0.25}))]);
-    of_adapter(&around, vec![
-        prompt(&house, json!({"do": "regex", "text": "[a-z]+"})),
-        prompt(&house, json!({"do": "stop", "stop": ["!"]})),
-        prompt(&house, json!({"do": "max_tokens", "number": 50})),
-    ]);
+    of_adapter(
+        &around,
+        vec![
+            prompt(&house, json!({"do": "regex", "text": "[a-z]+"})),
+            prompt(&house, json!({"do": "stop", "stop": ["!"]})),
+            prompt(&house, json!({"do": "max_tokens", "number": 50})),
+        ],
+    );
     let mut stack = start(&around).await;
     let mut body = with(chat("hello"), "top_p", 0.1);
     body["logit_bias"] = json!({"7": 3});

@@ -45,7 +45,10 @@ fn pauses_after(num_steps: usize) -> Script {
 async fn pieces_go_through_the_publishers_stream_and_then_the_callers() {
     let (around, house) = around();
     of_caller(&around, vec![stream(&house, json!({"do": "tag", "text": "A"}))]);
-    of_adapter(&around, vec![stream(&house, json!({"do": "upper"})), stream(&house, json!({"do": "tag", "text": "b"}))]);
+    of_adapter(
+        &around,
+        vec![stream(&house, json!({"do": "upper"})), stream(&house, json!({"do": "tag", "text": "b"}))],
+    );
     let stack = Stack::within(around, says("hello world")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!(answer.streamed_text(0), "HELLO WORLDBA");
@@ -70,10 +73,10 @@ async fn what_is_held_back_comes_at_the_end_and_each_choice_has_its_own_stream()
 async fn a_stream_ends_with_what_was_counted_and_what_the_prompt_left() {
     let (around, house) = around();
     let carrying = json!({"prompt": {"do": "carry", "text": "[c]"}, "stream": {"do": "carry"}});
-    of_caller(&around, vec![
-        stream(&house, json!({"do": "see"})),
-        puppet(&house, &carrying, &[Part::Prompt, Part::Stream]),
-    ]);
+    of_caller(
+        &around,
+        vec![stream(&house, json!({"do": "see"})), puppet(&house, &carrying, &[Part::Prompt, Part::Stream])],
+    );
     let stack = Stack::within(around, says("hello")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
     let events = answer.events();

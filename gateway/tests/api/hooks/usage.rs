@@ -63,10 +63,13 @@ async fn where_one_answer_of_a_whole_request_is_refused_none_is_sent_and_none_co
 async fn an_answer_that_a_hook_changed_costs_what_the_model_said() {
     let records = Records::listen();
     let (around, house) = around();
-    of_caller(&around, vec![
-        after(&house, Part::Answer, json!({"do": "tag", "text": " and so on and so on"})),
-        after(&house, Part::Stream, json!({"do": "hold"})),
-    ]);
+    of_caller(
+        &around,
+        vec![
+            after(&house, Part::Answer, json!({"do": "tag", "text": " and so on and so on"})),
+            after(&house, Part::Stream, json!({"do": "hold"})),
+        ],
+    );
     let stack = Stack::within(around, says("hello world")).await;
     for stream in [false, true] {
         stack.post(CHAT, with(chat("hi"), "stream", stream)).await;
@@ -83,11 +86,14 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
     let named = |name: &str, step: Step| Step { id: id(name), ..step };
     let tagging = json!({"prompt": {"do": "tag", "text": "x"}, "answer": {"do": "tag", "text": "y"}});
     let failing = Step { on_failure: OnFailure::Skip, ..after(&house, Part::Answer, json!({"do": "trap"})) };
-    of_caller(&around, vec![
-        named("hkv_tag", puppet(&house, &tagging, &[Part::Prompt, Part::Answer])),
-        named("hkv_fail", failing),
-    ]);
-    of_adapter(&around, vec![named("hkv_refuse", after(&house, Part::Answer, json!({"do": "refuse_second", "text": "n"})))]);
+    of_caller(
+        &around,
+        vec![named("hkv_tag", puppet(&house, &tagging, &[Part::Prompt, Part::Answer])), named("hkv_fail", failing)],
+    );
+    of_adapter(
+        &around,
+        vec![named("hkv_refuse", after(&house, Part::Answer, json!({"do": "refuse_second", "text": "n"})))],
+    );
     let stack = Stack::within(around.clone(), says("hello")).await;
     assert_eq!(stack.post(CHAT, with(chat("hi"), "n", 2)).await.status, 400);
     let row = loop {
@@ -99,9 +105,10 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
     let of = |name: &str| row.hooks.iter().find(|one| one.version == id(name)).cloned().unwrap();
     let (tag, refuse) = (of("hkv_tag"), of("hkv_refuse"));
     assert!(tag.calls >= 1 && tag.calls <= 2 && tag.fuel > 0 && tag.failures == 0, "{tag:?}");
-    assert_eq!(HookUse { fuel: 0, calls: 0, ..refuse }, HookUse {
-        version: id("hkv_refuse"), calls: 0, failures: 0, skipped: 0, refusals: 1, fuel: 0,
-    });
+    assert_eq!(
+        HookUse { fuel: 0, calls: 0, ..refuse },
+        HookUse { version: id("hkv_refuse"), calls: 0, failures: 0, skipped: 0, refusals: 1, fuel: 0 }
+    );
     if let Some(fail) = row.hooks.iter().find(|one| one.version == id("hkv_fail")) {
         assert_eq!((fail.calls, fail.failures, fail.skipped), (1, 1, 1));
     }

@@ -55,7 +55,9 @@ fn on_prompt(mut request: Request) -> prompt::Outcome {
         }
         "text" => request.input = Input::Text(text.to_owned()),
         "chat" => request.input = Input::Messages(vec![Message::new(told.text("role"), text)]),
-        "temperature" => request.parameters.temperature = told.get("number").and_then(Value::as_f64).map(|it| it as f32),
+        "temperature" => {
+            request.parameters.temperature = told.get("number").and_then(Value::as_f64).map(|it| it as f32)
+        }
         "not_a_number" => request.parameters.temperature = Some(f32::NAN),
         "max_tokens" => request.parameters.max_tokens = told.get("number").and_then(Value::as_u32),
         "stop" => request.parameters.stop = told.texts("stop"),
