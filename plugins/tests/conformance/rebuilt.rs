@@ -49,7 +49,11 @@ async fn rebuilt_components_are_those_that_were_recorded() {
         let component = component(&folder, name);
         let compiler = std::fs::read_to_string(folder.join(format!("{name}.compiler"))).unwrap();
         if line.has_same_bytes && compiler.trim() == line.compiler {
-            assert_eq!(sha256(&component), line.sha256, "{name} is not what {compiler} made of it when it was recorded");
+            assert_eq!(
+                sha256(&component),
+                line.sha256,
+                "{name} is not what {compiler} made of it when it was recorded"
+            );
         }
         guests.check(&component, Tier::Usual);
         guests.run(name, &component, Tier::Usual).await;

@@ -16,12 +16,21 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// Builds the hook of a folder.
 pub(super) fn build(folder: &Path, arguments: &[String]) -> anyhow::Result<()> {
     let language = language(folder)?;
-    ensure!(arguments.is_empty() || language == Language::Rust, "only cargo takes arguments here; edit the hook's own build instead");
+    ensure!(
+        arguments.is_empty() || language == Language::Rust,
+        "only cargo takes arguments here; edit the hook's own build instead"
+    );
     match language {
         Language::Rust => rust(folder, arguments)?,
         Language::Js => js(folder)?,
-        Language::Python => run(Command::new("./build.sh").current_dir(folder), "python3", "Python 3.10 or later")?,
-        Language::C => run(Command::new("./build.sh").current_dir(folder), "python3 and node", "Python 3 and Node 18 or later")?,
+        Language::Python => {
+            run(Command::new("sh").arg("build.sh").current_dir(folder), "python3", "Python 3.10 or later")?
+        }
+        Language::C => run(
+            Command::new("sh").arg("build.sh").current_dir(folder),
+            "python3 and node",
+            "Python 3 and Node 18 or later",
+        )?,
     }
     let component = folder.join(COMPONENT);
     let bytes = std::fs::read(&component).with_context(|| format!("the build left no {}", component.display()))?;
@@ -40,7 +49,9 @@ fn language(folder: &Path) -> anyhow::Result<Language> {
     ];
     let found = marks.into_iter().find(|(file, _)| folder.join(file).is_file());
     let names = marks.map(|(file, _)| file).join(", ");
-    found.map(|(_, language)| language).with_context(|| format!("{} has none of {names}; begin with `souk hook new`", folder.display()))
+    found
+        .map(|(_, language)| language)
+        .with_context(|| format!("{} has none of {names}; begin with `souk hook new`", folder.display()))
 }
 
 fn rust(folder: &Path, arguments: &[String]) -> anyhow::Result<()> {

@@ -151,7 +151,9 @@ mod tests {
             let mut there = BTreeSet::new();
             below(&sdk, "target", &mut there);
             // Of C only the bindings of the world with everything.
-            there.retain(|path| !path.to_string_lossy().contains("/bindings/") || path.to_string_lossy().contains("full"));
+            there.retain(|path| {
+                !path.to_string_lossy().contains("/bindings/") || path.to_string_lossy().contains("full")
+            });
             there.retain(|path| !path.ends_with("Cargo.lock"));
             let given: Vec<_> = files(language).iter().map(|file| file.bytes).collect();
             for path in &there {
@@ -168,6 +170,8 @@ mod tests {
         new(Language::Rust, &hook).unwrap();
         assert!(std::fs::read_to_string(hook.join("Cargo.toml")).unwrap().contains("name = \"be-kind\""));
         assert!(new(Language::Js, &hook).unwrap_err().to_string().contains("is there already"));
-        assert!(new(Language::Js, &folder.path().join("Be Kind")).unwrap_err().to_string().contains("cannot be called"));
+        assert!(
+            new(Language::Js, &folder.path().join("Be Kind")).unwrap_err().to_string().contains("cannot be called")
+        );
     }
 }

@@ -23,7 +23,9 @@ pub(super) async fn test(arguments: &TriedArgs, bless: bool) -> anyhow::Result<E
         rows.push(row(recorded, outcome, &ran));
         match &ran {
             Ok(ran) if !is_as_recorded => told.push(difference(&recorded.name, &recorded.case, &ran.case)?),
-            Ok(ran) => told.extend(ran.measured.lines.iter().map(|line| format!("{}: {}", recorded.name, line.message))),
+            Ok(ran) => {
+                told.extend(ran.measured.lines.iter().map(|line| format!("{}: {}", recorded.name, line.message)))
+            }
             Err(error) => told.push(failure(&recorded.name, error)),
         }
     }
@@ -43,7 +45,8 @@ fn outcome(recorded: &Recorded, ran: &Result<Ran, HookError>, bless: bool) -> an
         Ok(ran) if bless => {
             let mut text = serde_json::to_string_pretty(&ran.case)?;
             text.push('\n');
-            std::fs::write(&recorded.path, text).with_context(|| format!("cannot write {}", recorded.path.display()))?;
+            std::fs::write(&recorded.path, text)
+                .with_context(|| format!("cannot write {}", recorded.path.display()))?;
             ("recorded", true)
         }
         Ok(_) => ("differs", false),
@@ -76,12 +79,12 @@ fn difference(name: &str, recorded: &Case, ran: &Case) -> anyhow::Result<String>
     let most = old.len().min(new.len()) - before;
     let after = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|lines| same(*lines)).count();
     let mut text = format!("{name}: {}", recorded.about);
-    let mut add = |mark: char, line: &str| text.extend(["\n", &format!("{mark} {line}")]);
+    let mut add = |mark: &str, line: &str| text.extend(["\n", mark, " ", line]);
     let context = before.saturating_sub(1);
-    old[context..before].iter().for_each(|line| add(' ', line));
-    old[before..old.len() - after].iter().for_each(|line| add('-', line));
-    new[before..new.len() - after].iter().for_each(|line| add('+', line));
-    old[old.len() - after..].iter().take(1).for_each(|line| add(' ', line));
+    old[context..before].iter().for_each(|line| add(" ", line));
+    old[before..old.len() - after].iter().for_each(|line| add("-", line));
+    new[before..new.len() - after].iter().for_each(|line| add("+", line));
+    old[old.len() - after..].iter().take(1).for_each(|line| add(" ", line));
     Ok(text)
 }
 
@@ -100,7 +103,9 @@ mod tests {
         let shown = difference("shouts", &case("a"), &case("A")).unwrap();
         let lines: Vec<_> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(lines[0], "shouts: It shouts.");
-        assert!(lines.contains(&"- \"replaced\": \"a\"".to_owned()) && lines.contains(&"+ \"replaced\": \"A\"".to_owned()));
+        assert!(
+            lines.contains(&"- \"replaced\": \"a\"".to_owned()) && lines.contains(&"+ \"replaced\": \"A\"".to_owned())
+        );
         assert_eq!(lines.len(), 5, "{shown}");
     }
 }

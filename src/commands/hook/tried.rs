@@ -83,7 +83,8 @@ fn context(settings: &HookSettings, tier: Tier) -> CallContext {
 /// Checks a component as it is when it is published; whether it is a large one comes out of it.
 pub(super) fn check(bytes: &[u8]) -> Result<(Report, Tier), IntakeError> {
     let settings = HookSettings::default();
-    let check = |tier, limits| intake::check(bytes, &intake::Bounds::new(&settings, tier, limits)).map(|report| (report, tier));
+    let check =
+        |tier, limits| intake::check(bytes, &intake::Bounds::new(&settings, tier, limits)).map(|report| (report, tier));
     match check(Tier::Usual, &settings.limits) {
         Err(IntakeError::TooLarge { .. } | IntakeError::TooMuch { .. }) => check(Tier::Large, &settings.ceiling),
         checked => checked,
