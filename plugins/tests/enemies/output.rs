@@ -1,7 +1,7 @@
 //! Hooks that give back what they must not.
 
 use souk_plugins::words::PromptOutcome;
-use souk_plugins::{Host, HookErrorKind, HookSettings};
+use souk_plugins::{HookErrorKind, HookSettings, Host};
 
 use crate::guest::{UNCHANGED, answered, prompt, prompt_with};
 use crate::harness::{Harness, text};
@@ -12,7 +12,12 @@ const GROW: &str = "(drop (memory.grow (i32.const 400)))";
 async fn a_huge_output_is_not_taken_over() {
     let harness = Harness::new();
     let limit = harness.settings.limits.max_output_bytes;
+<<<<<<< HEAD
     let huge = |length: usize| prompt(&format!("{GROW} {}", answered("(i32.const 1048576)", &format!("(i32.const {length})"))));
+=======
+    let huge =
+        |length: usize| prompt(&format!("{GROW} {}", answered("(i32.const 0)", &format!("(i32.const {length})"))));
+>>>>>>> h/hookreg
     let (outcome, _) = harness.prompt(&huge(limit)).await.unwrap();
     assert_eq!(outcome.size_bytes(), limit);
     assert_eq!(harness.failure_kind(&huge(limit + 1)).await, HookErrorKind::OutputTooLarge);
@@ -36,7 +41,8 @@ async fn a_huge_list_of_nothing_is_not_taken_over() {
 #[tokio::test]
 async fn what_is_no_text_is_not_taken() {
     let harness = Harness::new();
-    let bad = format!("(i32.store8 (i32.const 2048) (i32.const 0xff)) {}", answered("(i32.const 2048)", "(i32.const 1)"));
+    let bad =
+        format!("(i32.store8 (i32.const 2048) (i32.const 0xff)) {}", answered("(i32.const 2048)", "(i32.const 1)"));
     assert_eq!(harness.failure_kind(&prompt(&bad)).await, HookErrorKind::Invalid);
     // Nor one that begins where there is no memory.
     let outside = answered("(i32.const -16)", "(i32.const 8)");
@@ -97,7 +103,9 @@ const CARRY_AT: u32 = 1032 + 160;
 #[tokio::test]
 async fn a_trap_says_where_to_the_owner_alone() {
     let harness = Harness::new();
-    let hook = harness.hook(&prompt_with("", "(func $a_name_of_the_hook unreachable)", "(call $a_name_of_the_hook) unreachable")).await;
+    let hook = harness
+        .hook(&prompt_with("", "(func $a_name_of_the_hook unreachable)", "(call $a_name_of_the_hook) unreachable"))
+        .await;
     let mut context = harness.context();
     let own = hook.prompt(&context, text("x")).await.unwrap_err();
     assert_eq!((own.kind, own.to_string().as_str()), (HookErrorKind::Trap, "it stopped with a trap"));
