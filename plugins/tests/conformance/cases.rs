@@ -1,5 +1,7 @@
 //! Recorded cases of every example.
 
+use std::collections::BTreeSet;
+
 use souk_plugins::{Export, Tier};
 
 use crate::guests::{Guests, component, recorded};
@@ -36,9 +38,8 @@ async fn examples_pass_intake_and_say_what_they_are() {
         assert_eq!(others, None, "{example}");
 
         let hook = guests.hook(&component).await;
-        let mut expected = vec![Export::Describe];
-        expected.extend(exports);
-        assert_eq!(hook.exports(), &expected.into_iter().collect(), "{example}");
+        let expected: BTreeSet<_> = exports.iter().copied().chain([Export::Describe]).collect();
+        assert_eq!(hook.exports(), &expected, "{example}");
         let (description, _) = hook.describe(&guests.context(Tier::Usual)).await.unwrap();
         let description = description.unwrap();
         assert_eq!(description.name, example);

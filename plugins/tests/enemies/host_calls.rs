@@ -83,11 +83,11 @@ async fn host_calls_with_bombs_end_at_their_bytes() {
     let kind = harness.failure_kind(&prompt_with(LOG, "", &format!("{grow} {bomb} {UNCHANGED}"))).await;
     assert_eq!(kind, HookErrorKind::OutputTooLarge);
     // Many of 1 MB.
-    let bombs = times(100, "(call $log (i32.const 0) (i32.const 0) (i32.const 1048576))");
+    let bombs = times(100, "(call $log (i32.const 0) (i32.const 2097152) (i32.const 1048576))");
     let failed = harness.failure(&prompt_with(LOG, "", &format!("{grow} {bombs} {UNCHANGED}"))).await;
     assert_eq!((failed.kind, failed.measured.num_host_calls), (HookErrorKind::TooManyHostCalls, 5));
     // And texts whose tokens are counted, which takes longest.
-    let count = times(100, "(drop (call $count (i32.const 0) (i32.const 262144)))");
+    let count = times(100, "(drop (call $count (i32.const 2097152) (i32.const 262144)))");
     let failed = harness.failure(&prompt_with(COUNT, "", &format!("{grow} {count} {UNCHANGED}"))).await;
     assert_eq!((failed.kind, failed.measured.num_host_calls), (HookErrorKind::TooManyHostCalls, 5));
 }

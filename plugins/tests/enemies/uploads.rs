@@ -160,7 +160,7 @@ fn functions_that_take_long_to_compile_are_not_taken() {
 }
 
 /// A function of about so many bytes whose locals all depend on one another.
-pub fn long_function(bytes: usize) -> String {
+pub(crate) fn long_function(bytes: usize) -> String {
     let mut body = String::from("(func (param i32) (result i32) (local");
     (0..500).for_each(|_| body.push_str(" i32"));
     body.push(')');
@@ -189,7 +189,7 @@ fn components_in_components_and_instances_have_their_number() {
 fn any_bytes_of_a_component_are_taken_or_told_why() {
     let settings = HookSettings::default();
     let bounds = Bounds::new(&settings, Tier::Usual, &settings.limits);
-    fuzz::fuzz("hook_component", |bytes| match check(bytes, &bounds) {
+    fuzz("hook_component", |bytes| match check(bytes, &bounds) {
         Ok(report) => format!("taken {:?} {:?}", report.exports, report.imports),
         Err(error) => format!("{} {error}", error.code()),
     });

@@ -91,7 +91,8 @@ fn email(text: &str) -> Option<usize> {
     if !(1..=64).contains(&local) || !text[local..].starts_with('@') || text[..local].ends_with('.') {
         return None;
     }
-    let domain = run(&text[domain_start..], 254, |character| character.is_ascii_alphanumeric() || ".-".contains(character));
+    let domain =
+        run(&text[domain_start..], 254, |character| character.is_ascii_alphanumeric() || ".-".contains(character));
     // A full stop after it ends the sentence and not the address.
     let domain = text[domain_start..][..domain].trim_end_matches(['.', '-']);
     let (_, last) = domain.rsplit_once('.')?;
