@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use souk_plugins::intake::{self, Bounds, IntakeError};
 use souk_plugins::words::{Input, Parameters, Piece, PromptOutcome, Request};
 use souk_plugins::{
-    CallContext, Compiler, CountTokens, Hook, HookError, HookErrorKind, HookSettings, Host, LoadError, Measured, Report,
-    SealingKey, Tier, compile_here,
+    CallContext, Compiler, CountTokens, Hook, HookError, HookErrorKind, HookSettings, Host, LoadError, Measured,
+    Report, SealingKey, Tier, compile_here,
 };
 use souk_protocol::gate::Weight;
 use souk_protocol::{Digest, TenantId};
