@@ -114,7 +114,8 @@ fn without_what_hooks_need_not(config: &mut Config) {
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_relaxed_simd(false)
-        .wasm_multi_memory(false)
+        // The engine's own code between the parts of a component needs it, as QuickJS's and Python's are made.
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_simd(true)
         .wasm_bulk_memory(true)
