@@ -1,4 +1,4 @@
-# Eighteen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
+# Nineteen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/souk
 # Outside the checkout, so that a clean checkout reuses compiled dependencies.
@@ -16,7 +16,7 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build install test hostile fuzz kills soak bench setup models fmt lint openapi deny ci
+.PHONY: help demo stop build install test hostile fuzz kills soak bench setup models fmt lint openapi deny guests ci
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,13 @@ lint: ## Check format, lints, and that no files of a crate use each other in a c
 
 openapi: ## Write openapi/*.json from the code.
 	cargo run --locked --bin souk -- openapi
+
+LANGUAGES ?= rust,c,js,python
+comma := ,
+
+guests: setup ## Build the hooks of plugins/examples in LANGUAGES (rust,c,js,python) and run their cases; RECORD=1 records what was built.
+	scripts/guests.sh $(subst $(comma), ,$(LANGUAGES))
+	cargo nextest run --locked --package souk-plugins --test conformance
 
 deny: setup ## Check licences, sources and bans of the dependencies.
 	cargo-deny --locked --offline check bans licenses sources

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod chat;
 mod database;
+mod hook;
 mod keys;
 mod limits;
 mod members;
@@ -24,6 +25,7 @@ pub(crate) use access::AccessCommand;
 pub(crate) use audit::{AuditCommand, ChainArgs};
 pub(crate) use chat::{ChatArgs, FormArgs};
 pub(crate) use database::{CheckArgs, MigrateArgs, MigrateCommand};
+pub(crate) use hook::{HookCommand, Language, TargetArgs, TriedArgs};
 pub(crate) use keys::KeysCommand;
 pub(crate) use limits::{LimitsCommand, TeamsCommand};
 pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     /// Ask for access to gated adapters, decide on requests, share adapters with other tenants.
     #[command(subcommand)]
     Access(AccessCommand),
+    /// Publish hooks, attach them before and after the model, and see what they did.
+    #[command(subcommand)]
+    Hook(HookCommand),
     /// Create or list tenants (admin).
     #[command(subcommand)]
     Tenants(TenantsCommand),
@@ -124,6 +129,9 @@ pub(crate) enum Command {
     Bench(Box<LoadArgs>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
+    /// Compile a hook from standard input to standard output, under limits; a server runs it of itself.
+    #[command(hide = true)]
+    CompileHook,
 }
 
 #[derive(Debug, Args)]

@@ -68,6 +68,14 @@ impl Client {
     /// # Errors
     /// As [`Client::json`].
     pub(crate) async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        self.some(path, usize::MAX).await
+    }
+
+    /// The same until there are at least so many.
+    ///
+    /// # Errors
+    /// As [`Client::json`].
+    pub(crate) async fn some(&self, path: &str, enough: usize) -> anyhow::Result<Vec<Value>> {
         let (mut items, mut cursor) = (Vec::new(), None::<String>);
         let sign = if path.contains('?') { '&' } else { '?' };
         loop {
@@ -75,7 +83,7 @@ impl Client {
             let page: Page = self.json(self.request(Method::GET, &format!("{path}{sign}limit=100{after}"))).await?;
             items.extend(page.data);
             cursor = page.next_cursor;
-            if cursor.is_none() {
+            if cursor.is_none() || items.len() >= enough {
                 return Ok(items);
             }
         }

@@ -1,5 +1,5 @@
 //! The build script of every crate whose tests need what is not always there: the shared fixtures beside the checkout,
-//! leave to mount a small file system, a clock that can be set, PostgreSQL, Redis. A test that lacks its need shows as ignored, and not as
+//! leave to mount a small file system, a clock that can be set, PostgreSQL, Redis, hooks that were built here. A test that lacks its need shows as ignored, and not as
 //! passed.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo")]
@@ -7,7 +7,7 @@
 #[path = "src/installed.rs"]
 mod installed;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where distributions put libfaketime (Debian's package: `faketime`).
@@ -19,7 +19,9 @@ const LIBFAKETIME: [&str; 4] = [
 ];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis)");
+    println!(
+        "cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis, has_guests, has_python_guest, has_js_tools)"
+    );
     // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
     // comes later is seen when this file is touched.
     println!("cargo::rerun-if-changed=Cargo.toml");
@@ -40,10 +42,27 @@ fn main() {
     if installed::redis_server().is_some() {
         println!("cargo::rustc-cfg=has_redis");
     }
+    if let Some(tools) = hook_tools() {
+        let needs = [
+            ("has_guests", "built"),
+            ("has_python_guest", "built/redact-python.wasm"),
+            ("has_js_tools", "npm/node_modules/.bin/componentize-qjs"),
+        ];
+        for (name, _) in needs.into_iter().filter(|(_, path)| tools.join(path).exists()) {
+            println!("cargo::rustc-cfg={name}");
+        }
+    }
     if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
         println!("cargo::rustc-cfg=has_faketime");
         println!("cargo::rustc-env=LIBFAKETIME={library}");
     }
+}
+
+/// The folder in which `make guests` has its tools and what it built.
+fn hook_tools() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
+    Some(cache.join("souk/guests"))
 }
 
 /// Whether an unprivileged user may mount a file system in a namespace of its own, as the test of a full disk does.

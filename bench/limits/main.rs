@@ -113,7 +113,7 @@ fn tree(number: usize) -> Arc<LimitTree> {
         (Subject::Key(KeyId::from_stored(format!("key_{number:032}"))), rates.into_iter().take(1).collect()),
     ];
     let levels = levels.into_iter().map(|(subject, limits)| LevelLimits { subject, limits }).collect();
-    Arc::new(LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: false })
+    Arc::new(LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: false, hooks: None })
 }
 
 fn ask(tree: &Arc<LimitTree>) -> Ask {

@@ -63,6 +63,24 @@ pub enum ApiError {
         /// Whether it is a limit that fails it: shorter messages may pass.
         is_limit: bool,
     },
+    /// A hook failed, of the caller's or of the publisher of the adapter.
+    #[error("The hook `{hook}` failed: {reason}.")]
+    HookFailed {
+        /// `owner/name@version`.
+        hook: String,
+        /// How, in the host's words.
+        reason: String,
+    },
+    /// A hook refused the request or an answer.
+    #[error("{message}")]
+    HookRefused {
+        /// `owner/name@version`.
+        hook: String,
+        /// The status that it chose, from 400 to 499.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
     /// The body is not JSON.
     #[error("We could not parse the JSON body of your request: {}{reason}", within(field.as_deref()))]
     MalformedJson {

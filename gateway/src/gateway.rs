@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::call::gates::{Gates, Holder};
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
+use crate::hooks::Hooks;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
@@ -38,6 +39,8 @@ pub struct GatewayParts {
     pub metrics: Exporter,
     /// Which pages of other origins may call the routes that take a key.
     pub cors: CorsOrigins,
+    /// The hooks that can be called.
+    pub hooks: Hooks,
     /// What requests may use.
     pub limits: GatewayLimits,
 }
@@ -60,6 +63,7 @@ struct GatewayState {
     text_work: TextWork,
     metrics: Exporter,
     cors: CorsOrigins,
+    hooks: Hooks,
     limits: GatewayLimits,
     gates: Gates,
     draining: AtomicBool,
@@ -97,6 +101,7 @@ impl Gateway {
             text_work: TextWork::new(parts.limits.max_concurrent_texts, parts.limits.request_timeout),
             metrics: parts.metrics,
             cors: parts.cors,
+            hooks: parts.hooks,
             gates: Gates::new(&parts.limits),
             limits: parts.limits,
             draining: AtomicBool::new(false),
@@ -122,10 +127,11 @@ impl Gateway {
         self.end_jobs(Which::All, Outcome::Drained).await;
     }
 
-    /// Ends all running answers that use a version: whole ones with 410, streams with an error event of the same code.
-    /// Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before
+    /// Ends all running answers that use a version of an adapter or of a hook: whole ones with 410, of a hook with 502, streams with an error event of
+    /// the same code. Their jobs leave the queue and the batches, and are settled as taken down. A request that was resolved before
     /// and is not queued yet is refused. Nodes are ordered to let go of the version, whoever else's jobs use it.
     pub async fn take_down(&self, digest: &Digest) {
+        self.hooks().forget(digest);
         self.end_jobs(Which::Using(digest), Outcome::TakenDown).await;
         for base in self.bases() {
             if let Err(error) = self.shared.queue.order(base.pool(), NodeOrder::TakeDown(*digest)).await {
@@ -199,6 +205,10 @@ impl Gateway {
 
     pub(crate) fn accounting(&self) -> &Accounting {
         &self.shared.accounting
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.shared.hooks
     }
 
     pub(crate) fn version_templates(&self) -> &VersionTemplates {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use souk_protocol::hooks::Part;
 use souk_protocol::{JobRecord, Policy, Subject};
 use souk_queue::PoolStats;
 
@@ -17,6 +18,9 @@ const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
 const SETTLED_JOBS: &str = "souk_gateway_settled_jobs_total";
 const SETTLED_TOKENS: &str = "souk_gateway_settled_tokens_total";
 const STAGE_SECONDS: &str = "souk_gateway_stage_seconds";
+const HOOK_CALLS: &str = "souk_gateway_hook_calls_total";
+const HOOKS_SKIPPED: &str = "souk_gateway_hooks_skipped_total";
+const HOOK_LINES_LOST: &str = "souk_gateway_hook_lines_lost_total";
 const LIMITS_REFUSED: &str = "souk_gateway_limits_refused_total";
 const LIMITS_SHADOWED: &str = "souk_gateway_limits_shadowed_total";
 const USAGE_WRITTEN: &str = "souk_gateway_usage_written_total";
@@ -50,6 +54,9 @@ pub fn describe() {
         "Tokens of settled jobs: of their prompts, cached among these, computed, delivered."
     );
     describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of a request in each stage of its way, by stage.");
+    describe_counter!(HOOK_CALLS, "Calls of hooks, by part and by how they went: ok, refused, or how they failed.");
+    describe_counter!(HOOKS_SKIPPED, "Hooks that failed and were passed over, by part.");
+    describe_counter!(HOOK_LINES_LOST, "What hooks said and could not be kept, since more waits than may.");
     describe_counter!(LIMITS_REFUSED, "Requests that a limit refused, by the broadest spent one's policy and level.");
     describe_counter!(LIMITS_SHADOWED, "Limits in shadow mode that would have refused, by policy and level.");
     describe_counter!(USAGE_WRITTEN, "Requests whose rows of usage were written.");
@@ -104,6 +111,8 @@ pub(crate) enum Stage {
     Authorise,
     /// A place among the requests under way.
     Admit,
+    /// Hooks before the model, of requests that have any.
+    Hooks,
     /// Template and tokens.
     Prepare,
     /// All levels of limits, and the journal.
@@ -118,11 +127,27 @@ pub(crate) fn stage(stage: Stage, took: Duration) {
         Stage::Authenticate => "authenticate",
         Stage::Authorise => "authorise",
         Stage::Admit => "admit",
+        Stage::Hooks => "hooks",
         Stage::Prepare => "prepare",
         Stage::Reserve => "reserve",
         Stage::Settle => "settle",
     };
     histogram!(STAGE_SECONDS, "stage" => name).record(took);
+}
+
+/// A hook was called.
+pub(crate) fn hook_called(part: Part, how: &'static str) {
+    counter!(HOOK_CALLS, "part" => part.as_str(), "how" => how).increment(1);
+}
+
+/// A hook failed and was passed over.
+pub(crate) fn hook_skipped(part: Part) {
+    counter!(HOOKS_SKIPPED, "part" => part.as_str()).increment(1);
+}
+
+/// What a hook said is lost.
+pub(crate) fn hook_line_lost() {
+    counter!(HOOK_LINES_LOST).increment(1);
 }
 
 /// A limit refused a request.

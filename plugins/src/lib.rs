@@ -9,6 +9,7 @@
 //!
 //! What is not here: names, rights and pipelines (the registry's), and where in a request hooks act (the gateway's).
 
+pub mod cases;
 pub mod intake;
 pub mod words;
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::Attached;
 use crate::{AdapterName, AllowedModels, Digest, KeyId, PersonId, TenantId};
 
 /// One right that a key, a session or a token may carry.
@@ -155,6 +157,8 @@ pub struct ResolvedAdapter {
     pub digest: Digest,
     /// Digest of the base model that it needs.
     pub base: Digest,
+    /// What its publisher attached to it; `None`: nothing.
+    pub hooks: Option<Arc<Attached>>,
 }
 
 /// Why a reference does not resolve for this caller.

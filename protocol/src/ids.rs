@@ -60,6 +60,10 @@ opaque_id!(
     KeyId, "key"
 );
 opaque_id!(
+    /// A version of a hook.
+    HookVersionId, "hkv"
+);
+opaque_id!(
     /// One HTTP request; also what `x-request-id` carries and what usage is booked under.
     RequestId, "req"
 );

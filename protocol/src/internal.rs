@@ -2,10 +2,12 @@
 //! the stream of withdrawals. Services of two versions speak to each other while a fleet is upgraded, so fields that are
 //! not known are passed over, and words that are not known grant nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::{Attached, HookLine};
 use crate::{
     AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, RequestRecord, ResolveError,
     ResolvedAdapter, Scope, TenantId, Total, TotalKey,
@@ -88,6 +90,9 @@ pub enum Resolved {
         digest: Digest,
         /// The base model's digest.
         base: Digest,
+        /// What its publisher attached to it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hooks: Option<Arc<Attached>>,
     },
     /// Nothing that the caller may see.
     NotFound,
@@ -174,6 +179,9 @@ pub struct WriteUsage {
 
 /// Most requests in one [`WriteUsage`].
 pub const MAX_WRITTEN: usize = 500;
+
+/// Most lines in one [`WriteHookLines`].
+pub const MAX_HOOK_LINES: usize = 200;
 
 /// Most bytes of one [`WriteUsage`]; a job has about 500.
 pub const MAX_WRITTEN_BYTES: usize = 32 << 20;
@@ -265,6 +273,14 @@ impl From<Caller> for Principal {
     }
 }
 
+/// `POST …/hooks/lines`: what hooks said and how they failed, for their owners. What was not taken in is lost: nothing is charged
+/// by it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WriteHookLines {
+    /// At most [`MAX_HOOK_LINES`].
+    pub lines: Vec<HookLine>,
+}
+
 impl Resolved {
     /// The answer to be sent.
     ///
@@ -272,7 +288,9 @@ impl Resolved {
     /// Where the registry could not tell.
     pub fn of(result: Result<ResolvedAdapter, ResolveError>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match result {
-            Ok(ResolvedAdapter { name, version, digest, base }) => Self::Found { name, version, digest, base },
+            Ok(ResolvedAdapter { name, version, digest, base, hooks }) => {
+                Self::Found { name, version, digest, base, hooks }
+            }
             Err(ResolveError::NotFound(_)) => Self::NotFound,
             Err(ResolveError::NotReady { state, .. }) => Self::NotReady { state },
             Err(ResolveError::TakenDown(_)) => Self::TakenDown,
@@ -288,7 +306,9 @@ impl Resolved {
     pub fn into_result(self, reference: &str) -> Result<ResolvedAdapter, ResolveError> {
         let reference = reference.to_owned();
         match self {
-            Self::Found { name, version, digest, base } => Ok(ResolvedAdapter { name, version, digest, base }),
+            Self::Found { name, version, digest, base, hooks } => {
+                Ok(ResolvedAdapter { name, version, digest, base, hooks })
+            }
             Self::NotFound => Err(ResolveError::NotFound(reference)),
             Self::NotReady { state } => Err(ResolveError::NotReady { reference, state }),
             Self::TakenDown => Err(ResolveError::TakenDown(reference)),
@@ -338,6 +358,11 @@ mod tests {
             version: semver::Version::new(1, 0, 0),
             digest: Digest::of(b"a"),
             base: Digest::of(b"b"),
+            hooks: Some(Arc::new(Attached {
+                tenant: TenantId::from_stored("ten_1"),
+                variables: Arc::default(),
+                steps: Vec::new(),
+            })),
         };
         let there_and_back = |result: Result<ResolvedAdapter, ResolveError>| {
             let text = serde_json::to_string(&Resolved::of(result).unwrap()).unwrap();

@@ -15,6 +15,7 @@ pub mod digest;
 pub mod event;
 pub mod flights;
 pub mod gate;
+pub mod hooks;
 pub mod identity;
 pub mod ids;
 pub mod internal;
@@ -36,8 +37,9 @@ pub use base_name::{BaseClaim, BaseName};
 pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
+pub use hooks::{CallerHooks, HookName, HookRef, HookUse, ResolvedHooks};
 pub use identity::{Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
-pub use ids::{GatewayId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TeamId, TenantId};
+pub use ids::{GatewayId, HookVersionId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TeamId, TenantId};
 pub use job::{AdapterUse, GenerateJob};
 pub use limits::{
     LevelLimits, Limit, LimitTree, Mode, Period, PeriodKey, Policy, Subject, Total, TotalKey, Unit, UnknownPolicy,

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::{Date, Month};
 
-use crate::{KeyId, PersonId, TeamId, TenantId};
+use crate::{CallerHooks, KeyId, PersonId, TeamId, TenantId};
 
 /// What a limit counts, and in which period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -247,6 +248,10 @@ pub struct LimitTree {
     /// Whether whole answers to requests with an Idempotency-Key may be kept, to be given again.
     #[serde(default)]
     pub keeps_answers: bool,
+    /// What acts on its requests, of its own; `None`: nothing. It is no limit, and comes along since it is asked for at the same
+    /// moment and of the same rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Arc<CallerHooks>>,
 }
 
 impl LimitTree {
@@ -265,6 +270,7 @@ impl LimitTree {
             gate_weight: 1,
             output_ceiling: None,
             keeps_answers: false,
+            hooks: None,
         }
     }
 

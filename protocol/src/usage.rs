@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::hooks::HookUse;
 use crate::ids::{JobId, KeyId, PersonId, PoolId, RequestId, TeamId, TenantId};
 use crate::limits::{Policy, Subject};
 
@@ -48,6 +49,10 @@ pub enum Outcome {
     Drained,
     /// The constraint led where nothing could follow.
     DeadEnd,
+    /// A hook of the caller failed after the model had begun, or refused the answer.
+    OwnHook,
+    /// A hook of the adapter's publisher did.
+    PublisherHook,
     /// Our error before the first token.
     Failed,
     /// Our error after the first token.
@@ -58,7 +63,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Stop,
         Self::Length,
         Self::CallerLeft,
@@ -67,6 +72,8 @@ impl Outcome {
         Self::KeyRevoked,
         Self::Drained,
         Self::DeadEnd,
+        Self::OwnHook,
+        Self::PublisherHook,
         Self::TimedOut,
         Self::Failed,
         Self::Broken,
@@ -86,6 +93,8 @@ impl Outcome {
             Self::KeyRevoked => "key_revoked",
             Self::Drained => "drained",
             Self::DeadEnd => "dead_end",
+            Self::OwnHook => "own_hook",
+            Self::PublisherHook => "publisher_hook",
             Self::Failed => "failed",
             Self::Broken => "broken",
             Self::Refused => "refused",
@@ -111,6 +120,8 @@ impl Outcome {
     /// | --- | --- | --- |
     /// | stop, length | charged | delivered |
     /// | caller left | charged once prefill began | delivered |
+    /// | the caller's own hook failed or refused once prefill began | charged | computed |
+    /// | the publisher's hook did | free | free |
     /// | deadline, take-down, revoked key, drain, dead end, in mid-answer | charged | delivered |
     /// | the same before the first token | free | free |
     /// | our error, before the first token or after it | free | free |
@@ -120,12 +131,14 @@ impl Outcome {
         let in_mid_answer = delivered_tokens > 0;
         let is_charged = match self {
             Self::Stop | Self::Length => true,
-            Self::CallerLeft => usage.prefill_began,
+            Self::CallerLeft | Self::OwnHook => usage.prefill_began,
             Self::Deadline | Self::TakenDown | Self::KeyRevoked | Self::Drained | Self::DeadEnd => in_mid_answer,
-            Self::TimedOut | Self::Failed | Self::Broken | Self::Refused => false,
+            Self::PublisherHook | Self::TimedOut | Self::Failed | Self::Broken | Self::Refused => false,
         };
+        // Whoever brings the hook that keeps an answer back pays for what the model did for it.
+        let output_tokens = if matches!(self, Self::OwnHook) { usage.completion_tokens } else { delivered_tokens };
         if is_charged {
-            Charge { input_tokens: usage.prompt_tokens, output_tokens: delivered_tokens }
+            Charge { input_tokens: usage.prompt_tokens, output_tokens }
         } else {
             Charge { input_tokens: 0, output_tokens: 0 }
         }
@@ -214,6 +227,9 @@ pub struct RequestRecord {
     /// Limits in shadow mode that would have refused it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadowed: Vec<Shadowed>,
+    /// What hooks did in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookUse>,
     /// Its jobs by index. Never empty.
     pub jobs: Vec<JobRecord>,
 }
@@ -261,17 +277,23 @@ mod tests {
         };
         for outcome in Outcome::ALL {
             let in_mid_answer = match outcome {
-                Outcome::TimedOut | Outcome::Failed | Outcome::Broken | Outcome::Refused => (0, 0),
+                Outcome::PublisherHook | Outcome::TimedOut | Outcome::Failed | Outcome::Broken | Outcome::Refused => {
+                    (0, 0)
+                }
+                Outcome::OwnHook => (10, 5),
                 _ => (10, 3),
             };
             assert_eq!(charge(outcome, true, 3), in_mid_answer, "{outcome}");
             let before_the_first_token = match outcome {
                 Outcome::Stop | Outcome::Length | Outcome::CallerLeft => (10, 0),
+                Outcome::OwnHook => (10, 5),
                 _ => (0, 0),
             };
             assert_eq!(charge(outcome, true, 0), before_the_first_token, "{outcome}");
         }
-        assert_eq!(charge(Outcome::CallerLeft, false, 0), (0, 0), "nothing was begun");
+        for outcome in [Outcome::CallerLeft, Outcome::OwnHook] {
+            assert_eq!(charge(outcome, false, 0), (0, 0), "{outcome}: nothing was begun");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod hearing;
 mod lines;
 
 mod files;
+mod hooks;
 mod registries;
 mod service_token;
 mod usage;
@@ -24,6 +25,7 @@ pub mod metrics;
 pub use catalog::HttpCatalog;
 pub use files::FileReader;
 pub use hearing::Withdrawn;
+pub use hooks::HttpHooks;
 pub use registries::{AskError, Registries};
 pub use settings::{KeySource, Settings, SettingsError};
 pub use usage::HttpUsage;

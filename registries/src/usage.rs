@@ -117,6 +117,7 @@ mod tests {
             ended_at_ms: 0,
             repeat: None,
             shadowed: Vec::new(),
+            hooks: Vec::new(),
             request: request.clone(),
             tenant: tenant.clone(),
         }

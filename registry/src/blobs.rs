@@ -1,15 +1,18 @@
 //! When a blob may go: never while a version or an upload refers to it, whichever registry began that.
 //!
-//! References are rows, of versions (`version_files`) and of uploads that have begun to put blobs in place
-//! (`upload_blobs`). Whoever begins to refer to a blob, and whoever removes it, first locks the blob's own row, and the
+//! References are rows, of versions (`version_files`, `hook_versions`) and of uploads that have begun to put blobs in place (`upload_blobs`). Whoever begins to refer to a blob, and whoever removes it, first locks the blob's own row, and the
 //! object is removed before that lock is given back: an upload that finds a blob there never loses it to a removal that
 //! had looked before.
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
 use souk_protocol::Digest;
 
 use crate::crash_points::{CrashPoint, pass};
-use crate::db::{begin_row_write, begin_write, blobs, direct_uploads, upload_blobs, uploads, version_files};
+use crate::db::{
+    begin_row_write, begin_write, blobs, direct_uploads, hook_versions, upload_blobs, uploads, version_files,
+};
 use crate::error::RegistryError;
 use crate::objects::ObjectStore;
 
@@ -41,8 +44,7 @@ pub(crate) async fn remove_unless_referred_to(
     }
     // Looked up after the lock: what is referred to from now on waits for it.
     let one = [digest.to_owned()];
-    let is_referred_to = version_files::referred_to(&transaction, &one).await?.contains(digest)
-        || upload_blobs::counted_on(&transaction, &one).await?.contains(digest);
+    let is_referred_to = in_use(&transaction, &one).await?.contains(digest);
     if is_referred_to {
         blobs::keep(&transaction, digest).await?;
     } else {
@@ -54,6 +56,23 @@ pub(crate) async fn remove_unless_referred_to(
     }
     transaction.commit().await?;
     Ok(!is_referred_to)
+}
+
+/// Those of `digests` that a version refers to, of an adapter or of a hook, or that an upload counts on.
+pub(crate) async fn in_use(connection: &impl ConnectionTrait, digests: &[String]) -> Result<HashSet<String>, DbErr> {
+    let mut in_use = referred_to(connection, digests).await?;
+    in_use.extend(upload_blobs::counted_on(connection, digests).await?);
+    Ok(in_use)
+}
+
+/// Those of `digests` that something refers to which is published or about to be.
+pub(crate) async fn referred_to(
+    connection: &impl ConnectionTrait,
+    digests: &[String],
+) -> Result<HashSet<String>, DbErr> {
+    let mut referred_to = version_files::referred_to(connection, digests).await?;
+    referred_to.extend(hook_versions::referred_to(connection, digests).await?);
+    Ok(referred_to)
 }
 
 /// Ends an upload that did not succeed and is still `owner`'s: sets its number free and removes what it put in place,

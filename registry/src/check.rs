@@ -11,9 +11,11 @@ use sea_orm::{DatabaseConnection, DbErr};
 use serde::Serialize;
 use souk_protocol::Digest;
 
+use crate::blobs::{in_use, referred_to};
 use crate::config::RegistryConfig;
 use crate::db::{
-    FileRow, MAX_IN, adapters, begin_long_row_write, blobs, installation, upload_blobs, version_files, versions,
+    FileRow, MAX_IN, adapters, begin_long_row_write, blobs, hook_versions, installation, upload_blobs, version_files,
+    versions,
 };
 use crate::objects::{self, ObjectStore, OpenObjectsError, StoredBlob, digest_of};
 use crate::offline::{OfflineError, open_database};
@@ -58,7 +60,7 @@ pub struct FoundBlob {
     /// What it should be by the database, or by its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// The versions that refer to it, as `owner/name@version file`.
+    /// The versions of adapters that refer to it, as `owner/name@version file`.
     pub versions: Vec<String>,
 }
 
@@ -139,6 +141,9 @@ impl Check<'_> {
         for file in version_files::all_in(self.db, shard).await? {
             files.entry(file.digest.clone()).or_default().push(file);
         }
+        for file in self.files_of_hooks(shard).await? {
+            files.entry(file.digest.clone()).or_default().push(file);
+        }
         let stored = self.objects.list(shard).await?;
         report.num_objects += stored.len() as u64;
         report.size_bytes += stored.iter().map(|blob| blob.size_bytes).sum::<u64>();
@@ -158,6 +163,20 @@ impl Check<'_> {
         self.orphans(unnamed, report).await
     }
 
+    /// Components of hooks, and what they were compiled to, as files.
+    async fn files_of_hooks(&self, shard: u8) -> Result<Vec<FileRow>, DbErr> {
+        let file = |version_id: String, name: &str, digest: String, size_bytes| {
+            let name = name.to_owned();
+            FileRow { version_id, name, digest, size_bytes }
+        };
+        let versions = hook_versions::all_in(self.db, shard).await?.into_iter();
+        let components = versions.map(|row| file(row.id, "component.wasm", row.digest, row.size_bytes));
+        let artifacts = hook_versions::all_compiled_in(self.db, shard).await?.into_iter();
+        let artifacts =
+            artifacts.filter_map(|row| Some(file(row.id, "artifact", row.artifact_digest?, row.artifact_bytes)));
+        Ok(components.chain(artifacts).collect())
+    }
+
     /// Whether an object that was not listed is missing at a second look, too, and still referred to.
     async fn is_missing(&self, digest: &str) -> Result<bool, CheckError> {
         let one = [digest.to_owned()];
@@ -167,7 +186,7 @@ impl Check<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(error.into()),
         };
-        Ok(is_absent && version_files::referred_to(self.db, &one).await?.contains(digest))
+        Ok(is_absent && referred_to(self.db, &one).await?.contains(digest))
     }
 
     /// Looks at an object that versions refer to.
@@ -219,8 +238,7 @@ impl Check<'_> {
     async fn orphans(&self, unnamed: Vec<StoredBlob>, report: &mut CheckReport) -> Result<(), CheckError> {
         for some in unnamed.chunks(MAX_IN) {
             let names: Vec<_> = some.iter().map(|blob| blob.digest.to_string()).collect();
-            let mut in_use = version_files::referred_to(self.db, &names).await?;
-            in_use.extend(upload_blobs::counted_on(self.db, &names).await?);
+            let in_use = in_use(self.db, &names).await?;
             for (blob, digest) in some.iter().zip(names).filter(|(_, name)| !in_use.contains(name)) {
                 if self.options.repair && blobs::note_orphan(self.db, &digest).await? {
                     report.num_noted += 1;

@@ -10,6 +10,7 @@ use souk_http::token::LIFETIME;
 use souk_protocol::settings::{self, Checks, mebibytes, seconds};
 
 use crate::db::DatabaseSettings;
+use crate::hooks::HookBounds;
 use crate::limits::LimitSettings;
 use crate::objects::ObjectSettings;
 use crate::secrets::SecretSource;
@@ -127,6 +128,8 @@ pub struct RegistrySettings {
     /// How long the rows of requests and jobs are kept. The sums of their days stay.
     #[serde(rename = "usage_over_kept_days", deserialize_with = "days")]
     pub usage_kept: Duration,
+    /// What hooks of tenants are bounded by.
+    pub hooks: HookBounds,
     /// How webhooks are delivered.
     pub webhooks: WebhookSettings,
     /// Which database, and how it is reached.
@@ -214,6 +217,7 @@ impl RegistrySettings {
         checks.within("registry.usage_over_kept_days", self.usage_kept.as_secs() / DAY_S, 40..=36_500);
         let (retry_s, kept_s) = (self.webhooks.retry_for.as_secs(), self.events_kept.as_secs());
         checks.no_more_than("registry.webhooks.retry_for_s", retry_s, "registry.events_kept_days in seconds", kept_s);
+        self.hooks.check(checks);
         self.webhooks.check(checks);
         self.database.check(checks);
     }

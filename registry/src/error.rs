@@ -286,6 +286,12 @@ pub enum RegistryError {
     /// The uploaded files are not an adapter that this installation can serve.
     #[error("the upload was rejected with {} problem(s)", .0.len())]
     Rejected(Vec<Finding>),
+    /// The uploaded component is no hook that this installation can serve.
+    #[error("the hook was rejected with {} problem(s)", .0.len())]
+    HookRejected(Vec<Finding>),
+    /// Nothing looks at components here.
+    #[error("this registry takes no hooks: they are turned off in its settings")]
+    HooksOff,
     /// The request breaks the API's rules.
     #[error("{detail}")]
     BadRequest {

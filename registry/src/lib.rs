@@ -27,6 +27,7 @@ mod adapters;
 mod admin_key;
 mod catalog;
 mod check;
+mod hooks;
 mod keys;
 mod limits;
 mod offline;
@@ -80,6 +81,10 @@ pub use crash_points::{CRASHED, CrashPoint};
 pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
+pub use hooks::{
+    HookBounds, HookDescription, HookIntake, HookReport, InstallError, JudgedHook, NotJudged, OperatorsHook,
+    SealedHook, SelfTest,
+};
 pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;
 pub use limits::LimitSettings;

@@ -28,6 +28,7 @@ use crate::db::{
 use crate::error::RegistryError;
 use crate::folder_lock::FolderLock;
 use crate::gates::Gates;
+use crate::hooks::HookIntake;
 use crate::installation::{self, InstallationError};
 use crate::objects::{self, ObjectStore, OpenObjectsError, Place};
 use crate::private;
@@ -73,6 +74,8 @@ pub struct Registry {
     pub(crate) signing_keys: Arc<SigningKeys>,
     /// Who says who persons are.
     pub(crate) providers: Arc<Providers>,
+    /// What looks at hooks, once that is known.
+    hook_intake: Arc<OnceLock<Arc<dyn HookIntake>>>,
     /// How often addresses try to sign in.
     pub(crate) attempts: Arc<Attempts>,
     /// Where browsers reach the installation, once that is known.
@@ -250,6 +253,7 @@ impl Registry {
             providers: Arc::new(Providers::new(&config.sign_in)?),
             attempts: Arc::new(Attempts::new(config.sign_in.attempts_per_minute, Instant::now())),
             public_url: Arc::new(config.public_url.clone().map_or_else(OnceLock::new, OnceLock::from)),
+            hook_intake: Arc::default(),
             pools,
             collector: Arc::new(AbortOnDropHandle::new(tokio::spawn(collector.run()))),
             watch: Arc::new(AbortOnDropHandle::new(tokio::spawn(watch))),
@@ -299,6 +303,17 @@ impl Registry {
     pub fn serves_at(&self, public_url: PublicUrl) {
         // The settings' own stays.
         let _ = self.public_url.set(public_url);
+    }
+
+    /// Says what looks at hooks. Before that none can be published.
+    pub fn takes_hooks(&self, intake: Arc<dyn HookIntake>) {
+        // The first stays.
+        let _ = self.hook_intake.set(intake);
+    }
+
+    /// What looks at hooks.
+    pub(crate) fn hook_intake(&self) -> Result<Arc<dyn HookIntake>, RegistryError> {
+        self.hook_intake.get().cloned().ok_or(RegistryError::HooksOff)
     }
 
     /// Where browsers reach the installation.

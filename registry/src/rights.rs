@@ -112,6 +112,35 @@ pub enum Action {
     ApproveAccess,
     RejectAccess,
     RevokeAccess,
+    CreateHook,
+    ListHooks,
+    GetHook,
+    UpdateHook,
+    DeleteHook,
+    ListHookVersions,
+    PublishHookVersion,
+    GetHookVersion,
+    DownloadComponent,
+    DeleteHookVersion,
+    YankHookVersion,
+    UnyankHookVersion,
+    TakeDownHookVersion,
+    ListHookGrants,
+    PutHookGrant,
+    DeleteHookGrant,
+    ListHookLines,
+    GetHookUsage,
+    GetHookSettings,
+    SetHookSettings,
+    ListPipelines,
+    GetPipeline,
+    SetPipeline,
+    ListPipelineHistory,
+    RollBackPipeline,
+    GetVersionPipeline,
+    SetVersionPipeline,
+    ListVersionPipelineHistory,
+    RollBackVersionPipeline,
 }
 
 /// Whose things an action can be done with.
@@ -144,6 +173,12 @@ pub enum Reach {
     Received,
     /// Every tenant's adapters.
     Any,
+    /// The hooks of the caller's tenant. Another's public one is refused, another's private one does not exist.
+    OwnHooks,
+    /// The hooks of the caller's tenant, public ones, and those that are shared with it: it may attach them.
+    VisibleHooks,
+    /// Every tenant's hooks.
+    AnyHook,
 }
 
 /// What a caller needs to do something at all.
@@ -179,7 +214,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 99] = [
+pub const RULES: [Rule; 128] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -399,6 +434,131 @@ pub const RULES: [Rule; 99] = [
         Needs::PersonWith(AccessDecide),
         Reach::Received,
     ),
+    rule(Action::CreateHook, "POST", "/hooks", Needs::Scope(AdaptersWrite), Reach::OwnHooks),
+    rule(Action::ListHooks, "GET", "/hooks", Needs::Scope(AdaptersRead), Reach::VisibleHooks),
+    rule(Action::GetHook, "GET", "/hooks/{owner}/{hook}", Needs::Scope(AdaptersRead), Reach::VisibleHooks),
+    rule(Action::UpdateHook, "PATCH", "/hooks/{owner}/{hook}", Needs::Scope(AdaptersWrite), Reach::OwnHooks),
+    rule(Action::DeleteHook, "DELETE", "/hooks/{owner}/{hook}", Needs::Scope(AdaptersWrite), Reach::OwnHooks),
+    rule(
+        Action::ListHookVersions,
+        "GET",
+        "/hooks/{owner}/{hook}/versions",
+        Needs::Scope(AdaptersRead),
+        Reach::VisibleHooks,
+    ),
+    rule(
+        Action::PublishHookVersion,
+        "POST",
+        "/hooks/{owner}/{hook}/versions",
+        Needs::Scope(AdaptersWrite),
+        Reach::OwnHooks,
+    ),
+    rule(
+        Action::GetHookVersion,
+        "GET",
+        "/hooks/{owner}/{hook}/versions/{version}",
+        Needs::Scope(AdaptersRead),
+        Reach::VisibleHooks,
+    ),
+    rule(
+        Action::DownloadComponent,
+        "GET",
+        "/hooks/{owner}/{hook}/versions/{version}/component",
+        Needs::Scope(AdaptersRead),
+        Reach::VisibleHooks,
+    ),
+    rule(
+        Action::DeleteHookVersion,
+        "DELETE",
+        "/hooks/{owner}/{hook}/versions/{version}",
+        Needs::Scope(AdaptersWrite),
+        Reach::OwnHooks,
+    ),
+    rule(
+        Action::YankHookVersion,
+        "POST",
+        "/hooks/{owner}/{hook}/versions/{version}/yank",
+        Needs::Scope(AdaptersWrite),
+        Reach::OwnHooks,
+    ),
+    rule(
+        Action::UnyankHookVersion,
+        "POST",
+        "/hooks/{owner}/{hook}/versions/{version}/unyank",
+        Needs::Scope(AdaptersWrite),
+        Reach::OwnHooks,
+    ),
+    rule(
+        Action::TakeDownHookVersion,
+        "POST",
+        "/hooks/{owner}/{hook}/versions/{version}/take-down",
+        Needs::Scope(Admin),
+        Reach::AnyHook,
+    ),
+    rule(Action::ListHookGrants, "GET", "/hooks/{owner}/{hook}/grants", Needs::Scope(AccessDecide), Reach::OwnHooks),
+    rule(
+        Action::PutHookGrant,
+        "PUT",
+        "/hooks/{owner}/{hook}/grants/{tenant}",
+        Needs::Scope(AccessDecide),
+        Reach::OwnHooks,
+    ),
+    rule(
+        Action::DeleteHookGrant,
+        "DELETE",
+        "/hooks/{owner}/{hook}/grants/{tenant}",
+        Needs::Scope(AccessDecide),
+        Reach::OwnHooks,
+    ),
+    rule(Action::ListHookLines, "GET", "/hooks/{owner}/{hook}/lines", Needs::Scope(AdaptersWrite), Reach::OwnHooks),
+    rule(Action::GetHookUsage, "GET", "/hooks/{owner}/{hook}/usage", Needs::Scope(UsageRead), Reach::OwnHooks),
+    rule(Action::GetHookSettings, "GET", "/hook-settings", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetHookSettings, "PUT", "/hook-settings", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::ListPipelines, "GET", "/pipelines", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::GetPipeline, "GET", "/pipelines/{at}/{target}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetPipeline, "PUT", "/pipelines/{at}/{target}", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(
+        Action::ListPipelineHistory,
+        "GET",
+        "/pipelines/{at}/{target}/history",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
+    rule(
+        Action::RollBackPipeline,
+        "POST",
+        "/pipelines/{at}/{target}/roll-back",
+        Needs::Scope(TenantManage),
+        Reach::Tenant,
+    ),
+    rule(
+        Action::GetVersionPipeline,
+        "GET",
+        "/adapters/{owner}/{name}/versions/{version}/pipeline",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::SetVersionPipeline,
+        "PUT",
+        "/adapters/{owner}/{name}/versions/{version}/pipeline",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::ListVersionPipelineHistory,
+        "GET",
+        "/adapters/{owner}/{name}/versions/{version}/pipeline/history",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
+    rule(
+        Action::RollBackVersionPipeline,
+        "POST",
+        "/adapters/{owner}/{name}/versions/{version}/pipeline/roll-back",
+        Needs::Scope(AdaptersWrite),
+        Reach::Own,
+    ),
 ];
 
 /// Ends a call unless the caller's key carries the scope that `action` needs; answers with whose things it may be done.
@@ -467,6 +627,9 @@ impl Reach {
             Self::Asked => "the tenant's requests",
             Self::Received => "requests for the tenant's adapters",
             Self::Any => "everybody's adapters",
+            Self::OwnHooks => "the tenant's hooks",
+            Self::VisibleHooks => "hooks that the tenant may see",
+            Self::AnyHook => "everybody's hooks",
         }
     }
 }

@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod download;
 mod gateway;
+mod hook;
 mod keys;
 mod limits;
 mod list;
@@ -37,6 +38,11 @@ use crate::config::Config;
 /// # Errors
 /// What the user should read, with its causes.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if matches!(cli.command, Command::CompileHook) {
+        // It has no surroundings, and needs none.
+        souk_plugins::child_main(std::io::stdin().lock(), std::io::stdout().lock())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = Config::load(cli.config.as_deref(), std::env::vars())?;
     match cli.command {
         Command::Serve(arguments) => until_it_ends(serve::run(config, arguments)),
@@ -46,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(command) => models::run(&config, command),
         Command::Access(command) => small_runtime()?.block_on(access::run(command)),
         Command::Keys(command) => small_runtime()?.block_on(keys::run(&config, command)),
+        Command::Hook(command) => small_runtime()?.block_on(hook::run(command)),
         Command::Tenants(command) => small_runtime()?.block_on(tenants::run(command)),
         Command::Audit(command) => small_runtime()?.block_on(audit::run(command)),
         Command::Members(command) => small_runtime()?.block_on(members::run(&config, command)),
@@ -61,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(arguments) => small_runtime()?.block_on(chat::run(arguments)),
         Command::Bench(arguments) => small_runtime()?.block_on(bench::run(*arguments)),
         Command::Openapi(arguments) => openapi::run(&arguments),
+        Command::CompileHook => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -21,11 +21,13 @@ use souk_registry::Registry;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::hooks::HookWorks;
 use super::node::RunningNode;
 use super::signals::Signals;
 use super::{LAST_WORDS, accounting, gateway, listening, node, registry, routes};
 use crate::config::{Config, Role};
 use crate::ports::catalog::InProcessCatalog;
+use crate::ports::hook_source::InProcessHooks;
 use crate::ports::usage_store::InProcessUsage;
 use crate::ports::{adapter_files, known_take_downs, pins, withdrawals};
 use crate::telemetry;
@@ -40,10 +42,11 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let descriptors = serve::raise_limit();
     let metrics = telemetry::start_metrics()?;
     let base = node::load_base(&config).await?;
+    let works = HookWorks::start(&config)?;
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
     let accounting = accounting::open(&config, Arc::new(InProcessUsage::new(registry.clone()))).await?;
-    let services = Services::start(&config, registry, accounting, base, metrics)?;
+    let services = Services::start(&config, registry, accounting, base, &works, metrics)?;
     known_take_downs::order(&services.registry, &services.gateway).await;
 
     let signals = Signals::listen()?;
@@ -82,6 +85,7 @@ impl Services {
         registry: Registry,
         accounting: Accounting,
         base: LoadedBase,
+        works: &HookWorks,
         metrics: Exporter,
     ) -> anyhow::Result<Self> {
         let bases = vec![base.model.clone()];
@@ -97,7 +101,8 @@ impl Services {
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
         tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, pool));
         let catalog = Arc::new(InProcessCatalog::new(registry.clone(), config.gateway.rights_stale));
-        let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
+        let hooks = works.for_gateway(Arc::new(InProcessHooks(registry.clone())));
+        let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub, hooks };
         let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));

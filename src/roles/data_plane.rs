@@ -10,11 +10,12 @@ use souk_http::serve::{self, Server};
 use souk_node::node::Node;
 use souk_protocol::PoolId;
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
-use souk_registries::{HttpCatalog, HttpUsage, KeySource, Settings};
+use souk_registries::{HttpCatalog, HttpHooks, HttpUsage, KeySource, Settings};
 use souk_registry::ApiKey;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::hooks::HookWorks;
 use super::node::RunningNode;
 use super::signals::Signals;
 use super::{LAST_WORDS, accounting, gateway, listening, node, routes};
@@ -44,7 +45,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _keeping_up = AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()));
     let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, pool);
     let accounting = accounting::open(&config, Arc::new(HttpUsage::new(catalog.registries().clone()))).await?;
-    let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub };
+    let hooks = HookWorks::start(&config)?.for_gateway(Arc::new(HttpHooks::new(catalog.registries().clone())));
+    let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub, hooks };
     let gateway = gateway::start(&config, bases, context_tokens, ports, metrics)?;
     let carried = withdrawals::carry_heard(withdrawn, gateway.clone());
     let _carried = AbortOnDropHandle::new(tokio::spawn(carried));

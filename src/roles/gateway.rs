@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use souk_gateway::{Accounting, Catalog, Gateway, GatewayLimits, GatewayParts};
+use souk_gateway::{Accounting, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks};
 use souk_http::Exporter;
 use souk_protocol::BaseModel;
 use souk_queue::{EventHub, JobQueue};
@@ -20,6 +20,8 @@ pub(crate) struct Ports {
     pub(crate) queue: Arc<dyn JobQueue>,
     /// Where their events come from.
     pub(crate) hub: EventHub,
+    /// The hooks that it calls.
+    pub(crate) hooks: Hooks,
 }
 
 /// Starts a gateway for `bases`, whose nodes take contexts of at most `context_tokens`.
@@ -33,13 +35,13 @@ pub(crate) fn start(
     ports: Ports,
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
-    let Ports { catalog, accounting, queue, hub } = ports;
+    let Ports { catalog, accounting, queue, hub, hooks } = ports;
     let limits = GatewayLimits {
         context_tokens: Some(context_tokens),
         constraints: config.constraints,
         ..config.gateway.clone()
     };
     let cors = config.cors.origins.clone();
-    Gateway::new(GatewayParts { bases, catalog, queue, hub, accounting, metrics, cors, limits })
+    Gateway::new(GatewayParts { bases, catalog, queue, hub, accounting, metrics, cors, hooks, limits })
         .context("the gateway cannot serve this base model")
 }

@@ -11,6 +11,7 @@ pub(crate) mod data_plane;
 
 pub(crate) mod accounting;
 pub(crate) mod gateway;
+pub(crate) mod hooks;
 pub(crate) mod node;
 pub(crate) mod registry;
 

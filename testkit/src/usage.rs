@@ -21,6 +21,7 @@ pub fn request(tenant: &TenantId, key: &str, admitted_at_ms: u64, (prompt, deliv
         ended_at_ms: admitted_at_ms + 1000,
         repeat: None,
         shadowed: Vec::new(),
+        hooks: Vec::new(),
     }
 }
 

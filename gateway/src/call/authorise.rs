@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use souk_protocol::hooks::Attached;
 use souk_protocol::{AdapterRef, ModelRef, Principal, ResolvedAdapter};
 use tokio::time::Instant;
 
@@ -26,6 +27,14 @@ impl CalledModel {
     /// The chat template that the model's adapters bring along, if it is not the base's.
     pub(crate) async fn template(&self, gateway: &Gateway) -> Result<Option<Arc<VersionTemplate>>, ApiError> {
         gateway.version_templates().of(&self.adapters, &self.base, gateway.catalog()).await
+    }
+
+    /// What the publisher of its adapter attached to it; of several together nobody's.
+    pub(crate) fn hooks(&self) -> Option<&Arc<Attached>> {
+        match self.adapters.as_slice() {
+            [(adapter, _)] => adapter.hooks.as_ref(),
+            _ => None,
+        }
     }
 
     /// A base model alone, which nobody is asked about.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{AdapterUse, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
+use souk_protocol::{AdapterUse, Digest, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
 use super::authorise::CalledModel;
@@ -25,6 +25,8 @@ pub(crate) struct Order<'a> {
     /// The key that asks.
     pub(crate) key: KeyId,
     pub(crate) model: &'a CalledModel,
+    /// The components of the hooks around its answers.
+    pub(crate) hooks: Vec<Digest>,
     pub(crate) prepared: &'a Prepared,
     /// Alternatives to report per generated token; `None` reports no logprobs.
     pub(crate) logprobs: Option<u8>,
@@ -47,6 +49,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
             tenant: order.tenant.clone(),
             key: order.key.clone(),
             names: order.model.adapters.iter().map(|(adapter, _)| adapter.name.clone()).collect(),
+            hooks: order.hooks,
             at: order.model.asked_at,
         }),
         lane: lane_for(gateway, order.model).await?,

@@ -115,6 +115,11 @@ impl RunningJob {
         tokio::time::timeout(LAST_COUNTS, last_counts).await.unwrap_or(0)
     }
 
+    /// A hook has failed, or refused the answer: so the job ended, whatever was said of it before.
+    pub(crate) fn ended_by_hook(&mut self, outcome: Outcome) {
+        self.account.overruled(outcome);
+    }
+
     async fn next_of_job(&mut self) -> JobEvent {
         loop {
             if let Some(failure) = &self.untold {

@@ -4,6 +4,7 @@
 //! admit       a place among the requests under way, kept until every job is settled
 //! authorise   who asks and what binds them (checked before the body, see auth.rs), what the model means for them: base, digests
 //! repeat      with an Idempotency-Key: once
+//! hooks       what the caller's and the publisher's hooks make of it, or say in the model's place
 //! prepare     template and tokens, what the context and the ceiling leave, how to choose
 //! reserve     all that it can use, at every limit; the journal knows of it
 //! dispatch    a job per choice to the lane of the node that should hold the adapter
@@ -12,7 +13,8 @@
 //! reservation what the jobs of a request used together, to journal, limits and database
 //! ```
 //!
-//! Between `follow` and the route stands [`reply`](crate::reply), which makes text of events.
+//! Between `follow` and the route stands [`reply`](crate::reply), which makes text of events and hands it through the hooks that
+//! the request has entered.
 //!
 //! What happens when: a client that goes away drops its replies, and with them the jobs, each of which is cancelled and
 //! followed to its settlement by a task of its own. A node that is lost is the queue's business; the answer goes on
@@ -20,10 +22,12 @@
 //! the journal what was under way, which is free, and what was settled and not written, which it writes.
 
 pub(crate) mod admit;
+pub(crate) mod ask;
 pub(crate) mod authorise;
 pub(crate) mod dispatch;
 pub(crate) mod follow;
 pub(crate) mod gates;
+pub(crate) mod hooks;
 mod lanes;
 pub(crate) mod open_jobs;
 pub(crate) mod prepare;
@@ -32,21 +36,28 @@ pub(crate) mod reservation;
 mod reserve;
 mod settle;
 
+use std::sync::Arc;
+
 use axum::response::Response;
-use souk_protocol::RequestId;
+use souk_protocol::hooks::HookRoute;
+use souk_protocol::{JobFailure, RequestId};
 use tokio::time::Instant;
 
 use self::admit::Admission;
+use self::ask::Ask;
 use self::authorise::CalledModel;
 use self::dispatch::dispatch;
-use self::prepare::{Input, Length, Prepared, PreparedPrompt, Room, prepare};
-use self::repeat::{Begun, Repeatable};
+use self::hooks::after::Around;
+use self::hooks::{Before, Passage};
+use self::prepare::{Prepared, PreparedPrompt, Room, prepare};
+use self::repeat::{Begun, Repeat, Repeatable};
 use self::reservation::SharedReservation;
 use self::reserve::{Wanted, reserve};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::metrics::{self, Stage};
+use crate::reply::hooked::{Failure, Source};
 use crate::reply::interleave::{Replies, interleave};
 use crate::reply::one::Reply;
 use crate::reply::rules::ReplyRules;
@@ -60,23 +71,10 @@ pub(crate) struct Asker<'a> {
     pub(crate) request: &'a RequestId,
     /// What is asked for, as the API calls it.
     pub(crate) operation: &'static str,
+    /// Where it came in.
+    pub(crate) route: HookRoute,
     /// With an `Idempotency-Key`.
     pub(crate) repeatable: Option<Repeatable>,
-}
-
-/// What a caller asks for, each field checked by itself.
-pub(crate) struct Ask {
-    /// A base model's id or an adapter's reference.
-    pub(crate) model: String,
-    pub(crate) input: Input,
-    pub(crate) length: Length,
-    /// Alternatives to report per generated token; `None` reports no logprobs.
-    pub(crate) logprobs: Option<u8>,
-    /// The same for prompt tokens.
-    pub(crate) prompt_logprobs: Option<u8>,
-    /// Whether the token that ends an answer is listed among the scored ones.
-    pub(crate) score_ending: bool,
-    pub(crate) params: GenerationParams,
 }
 
 /// A call under way.
@@ -87,8 +85,10 @@ pub(crate) struct Call {
     pub(crate) replies: Replies,
     /// How the replies are to be handed over.
     pub(crate) params: GenerationParams,
-    /// What it holds, beside its jobs, until its answer is known.
-    pub(crate) reservation: SharedReservation,
+    /// Whether hooks are around its answers.
+    pub(crate) is_hooked: bool,
+    /// What it holds, beside its jobs, until its answer is known; `None` where a hook answered and nothing is held.
+    pub(crate) reservation: Option<SharedReservation>,
 }
 
 /// How far a request came.
@@ -101,8 +101,8 @@ pub(crate) enum Started {
 
 /// Walks the road up to the point where replies begin to come. What limits say on the way is noted in `told`, wherever it ends.
 pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &mut Told) -> Result<Started, ApiError> {
-    let Asker { caller, admission, request, operation, repeatable } = asker;
-    let Caller { principal, tree, holder } = caller;
+    let Asker { caller, admission, request, operation, route, repeatable } = asker;
+    let Caller { principal, tree, .. } = caller;
     let began = Instant::now();
     let model = CalledModel::with_adapters(gateway, principal, &ask.model, &ask.params.adapters).await?;
     metrics::stage(Stage::Authorise, began.elapsed());
@@ -116,9 +116,37 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
             }
         }
     };
+    let passage = Passage { gateway, caller, request, route };
+    let mut before = hooks::before(passage, ask, model).await?;
+    let call = match before.around.as_mut().and_then(Around::take_answers) {
+        Some(texts) => answered(before, texts),
+        None => run(gateway, Run { caller, admission, request, operation, repeat, before }, told).await?,
+    };
+    Ok(Started::Call(Box::new(call)))
+}
+
+/// What goes to the model.
+struct Run<'a> {
+    caller: &'a Caller,
+    admission: &'a Admission,
+    request: &'a RequestId,
+    operation: &'static str,
+    repeat: Option<Repeat>,
+    before: Before,
+}
+
+/// The rest of the road, for a request that the model answers.
+async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, ApiError> {
+    let Run { caller, admission, request, operation, repeat, before } = run;
+    let Caller { principal, tree, holder } = caller;
+    let Before { ask, model, called, around } = before;
+    let blamed = |error| match &around {
+        Some(around) => around.blamed(error),
+        None => error,
+    };
     let began = Instant::now();
     let room = Room { length: ask.length, ceiling: tree.output_ceiling };
-    let prepared = prepare(gateway, holder, &model, ask.input, room, &ask.params).await?;
+    let prepared = prepare(gateway, holder, &model, ask.input, room, &ask.params).await.map_err(blamed)?;
     metrics::stage(Stage::Prepare, began.elapsed());
     let began = Instant::now();
     let wanted = Wanted {
@@ -126,11 +154,12 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
         caller: principal,
         tree,
         operation,
-        name: &ask.model,
+        name: called.as_deref().unwrap_or(&ask.model),
         model: &model,
         prepared: &prepared,
         choices: ask.params.n,
         repeat,
+        hooks: around.as_ref().map(|around| Arc::clone(around.tally())),
         place: admission.place(),
     };
     let reservation = reserve(gateway, wanted, told).await?;
@@ -140,13 +169,21 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
         tenant: principal.tenant.clone(),
         key: principal.key.clone(),
         model: &model,
+        hooks: around.as_ref().map(Around::components).unwrap_or_default(),
         prepared: &prepared,
         logprobs: ask.logprobs,
         prompt_logprobs: ask.prompt_logprobs,
         params: &ask.params,
         reservation: &reservation,
     };
-    let jobs = dispatch(gateway, order).await?;
+    let withdrawn = gateway.open_jobs().clone();
+    let jobs = dispatch(gateway, order).await.map_err(|error| match (&around, error) {
+        (Some(around), ApiError::Job(failure)) => around.of_job(failure, &withdrawn).unwrap_or_else(ApiError::Job),
+        (_, error) => error,
+    })?;
+    let constraint = ask.params.constraint.as_ref().map(|constraint| constraint.field.clone());
+    let adapter = model.only_adapter(&ask.model, &ask.params.adapters);
+    let named = move |failure: JobFailure| ApiError::of_job(failure, constraint.as_deref(), adapter.as_deref());
     let Prepared { prompts, eos_tokens, .. } = prepared;
     let choices = ask.params.n as usize;
     let replies = jobs.into_iter().enumerate().map(|(index, job)| {
@@ -160,7 +197,32 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
         };
         Reply::new(job, &rules)
     });
-    let constraint = ask.params.constraint.as_ref().map(|constraint| constraint.field.clone());
-    let replies = interleave(replies.collect(), constraint, model.only_adapter(&ask.model, &ask.params.adapters));
-    Ok(Started::Call(Box::new(Call { model, prompts, replies, params: ask.params, reservation })))
+    let around = around.filter(Around::is_around_answers);
+    let is_hooked = around.is_some();
+    let replies = match around {
+        Some(around) => {
+            let replies = around.wrap(replies.map(Source::from), choices, &model.base);
+            let named = move |failure| around.of_job(failure, &withdrawn).unwrap_or_else(&named);
+            interleave(replies, move |failure: Failure| failure.named(&named))
+        }
+        None => interleave(replies.collect(), named),
+    };
+    Ok(Call { model, prompts, replies, params: ask.params, is_hooked, reservation: Some(reservation) })
+}
+
+/// A call that a hook has answered: nothing is reserved and nothing queued, and the text goes through the hooks around that one.
+fn answered(before: Before, texts: Vec<String>) -> Call {
+    let Before { ask, model, around, .. } = before;
+    let echoes = ask.input.echoes(&model.base);
+    let prompts = (0..texts.len()).map(|place| PreparedPrompt {
+        tokens: Vec::new(),
+        max_tokens: 0,
+        text: echoes.get(place).cloned().unwrap_or_default(),
+    });
+    let prompts = prompts.collect();
+    let choices = ask.params.n as usize;
+    let sources = texts.into_iter().flat_map(|text| std::iter::repeat_n(text, choices)).map(Source::given);
+    let replies = around.map(|around| around.wrap(sources, choices, &model.base)).unwrap_or_default();
+    let replies = interleave(replies, |failure: Failure| failure.named(ApiError::Job));
+    Call { model, prompts, replies, params: ask.params, is_hooked: true, reservation: None }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Asked {
     pub(crate) key: KeyId,
     /// The adapters.
     pub(crate) names: Vec<AdapterName>,
+    /// The components of the hooks around its answers.
+    pub(crate) hooks: Vec<Digest>,
     /// A moment before the registry was asked whether the tenant may call them.
     pub(crate) at: Instant,
 }
@@ -65,7 +67,7 @@ impl Asked {
 #[derive(Clone, Copy)]
 pub(crate) enum Which<'a> {
     All,
-    /// Those that use a version.
+    /// Those that use a version, of an adapter or of a hook.
     Using(&'a Digest),
     /// Those that a key asked for.
     Of(&'a KeyId),
@@ -136,7 +138,7 @@ impl OpenJobs {
         if deprived.any(|(adapter, from, at)| *at >= asked.at && asked.is_deprived(adapter, from)) {
             return Err(Withdrawn::Version);
         }
-        if adapters.iter().any(|digest| table.taken_down.contains(digest)) {
+        if adapters.iter().chain(&asked.hooks).any(|digest| table.taken_down.contains(digest)) {
             return Err(Withdrawn::Version);
         }
         if table.revoked.contains(&asked.key) {
@@ -161,7 +163,7 @@ impl OpenJobs {
         }
         let meant = |open: &OpenJob| match which {
             Which::All => true,
-            Which::Using(digest) => open.adapters.contains(digest),
+            Which::Using(digest) => open.adapters.contains(digest) || open.asked.hooks.contains(digest),
             Which::Of(key) => open.asked.key == *key,
             Which::Deprived(adapter, from) => open.asked.is_deprived(adapter, from),
         };
@@ -171,6 +173,11 @@ impl OpenJobs {
             (open.pool, job.clone())
         });
         ended.collect()
+    }
+
+    /// Whether a version is known to be taken down, of an adapter or of a hook.
+    pub(crate) fn is_taken_down(&self, digest: &Digest) -> bool {
+        self.lock().taken_down.contains(digest)
     }
 
     /// Carries the notices of one pool to their jobs, for ever.

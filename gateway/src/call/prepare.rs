@@ -24,6 +24,16 @@ pub(crate) enum Input {
     },
 }
 
+impl Input {
+    /// The texts of prompts that are wanted back.
+    pub(crate) fn echoes(&self, base: &ServedBase) -> Vec<String> {
+        match self {
+            Self::Prompts { prompts, echo: true } => prompts.iter().map(|prompt| prompt.text(base)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// How long an answer is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Length {
@@ -31,6 +41,8 @@ pub(crate) enum Length {
     AtMost(u64),
     /// This, or what the context leaves if that is less.
     Default(u64),
+    /// The same, and said by a hook, for which nobody is to be blamed who asks.
+    Wanted(u64),
     /// What the context leaves.
     Rest,
 }
@@ -145,7 +157,7 @@ impl PreparedPrompt {
             _ if rest == 0 => return Err(too_long(None)),
             Length::AtMost(wanted) if wanted > rest => return Err(too_long(Some(wanted))),
             Length::AtMost(wanted) => wanted,
-            Length::Default(default) => default.min(rest),
+            Length::Default(wanted) | Length::Wanted(wanted) => wanted.min(rest),
             Length::Rest => rest,
         };
         let max_tokens = u32::try_from(max_tokens).unwrap_or(u32::MAX).min(room.ceiling.unwrap_or(u32::MAX));

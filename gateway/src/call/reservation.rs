@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::admit::Place;
 use super::repeat::Repeat;
 use crate::crash_points::{self, CrashPoint};
+use crate::hooks::tally::Tally;
 use crate::metrics::{self, Stage};
 use crate::usage::Accounting;
 use crate::usage::opened::Opened;
@@ -31,6 +32,8 @@ struct Open {
     /// Whether the journal knows it.
     is_in_journal: bool,
     repeat: Option<Repeat>,
+    /// What hooks do in it.
+    hooks: Option<Arc<Tally>>,
     /// Held until it is settled, so that a drain waits for it.
     _place: Place,
 }
@@ -44,9 +47,15 @@ struct Booked {
 
 impl Reservation {
     /// What is about to be reserved.
-    pub(crate) fn new(accounting: &Accounting, request: Opened, repeat: Option<Repeat>, place: Place) -> Self {
+    pub(crate) fn new(
+        accounting: &Accounting,
+        request: Opened,
+        repeat: Option<Repeat>,
+        hooks: Option<Arc<Tally>>,
+        place: Place,
+    ) -> Self {
         let accounting = accounting.clone();
-        let open = Open { accounting, request, is_in_journal: false, repeat, _place: place };
+        let open = Open { accounting, request, is_in_journal: false, repeat, hooks, _place: place };
         Self { open: Some(open), booked: Mutex::default() }
     }
 
@@ -125,9 +134,10 @@ impl Open {
     }
 
     async fn write_down(self, Booked { jobs, answer }: Booked) {
-        let Self { accounting, request, repeat, .. } = self;
+        let Self { accounting, request, repeat, hooks, .. } = self;
         crash_points::pass(CrashPoint::Settled);
-        let record = request.settled(jobs, wall_clock::unix_ms());
+        let mut record = request.settled(jobs, wall_clock::unix_ms());
+        record.hooks = hooks.map(|hooks| hooks.all()).unwrap_or_default();
         accounting.journal().settled(record.clone()).await;
         crash_points::pass(CrashPoint::Journaled);
         let used = used_by(&record);

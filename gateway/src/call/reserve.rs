@@ -18,6 +18,7 @@ use super::reservation::{Reservation, SharedReservation};
 use crate::crash_points::{self, CrashPoint};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::hooks::tally::Tally;
 use crate::metrics;
 use crate::reply::told::Told;
 use crate::usage::holdings::HoldError;
@@ -44,6 +45,8 @@ pub(crate) struct Wanted<'a> {
     /// Choices of each prompt.
     pub(crate) choices: u32,
     pub(crate) repeat: Option<Repeat>,
+    /// What hooks do in it, where any act on it.
+    pub(crate) hooks: Option<Arc<Tally>>,
     pub(crate) place: Place,
 }
 
@@ -67,7 +70,7 @@ pub(crate) async fn reserve(
     };
     let opened = wanted.opened(ask.at_ms);
     // It is there before anything is reserved, so that who leaves in between gives back what was.
-    let mut reservation = Reservation::new(accounting, opened, wanted.repeat, wanted.place);
+    let mut reservation = Reservation::new(accounting, opened, wanted.repeat, wanted.hooks, wanted.place);
     let reserved = accounting.holdings().reserve(&ask).await.map_err(|error| refused(error, told))?;
     crash_points::pass(CrashPoint::Reserved);
     let opened = reservation.request_mut();
@@ -111,6 +114,7 @@ impl Wanted<'_> {
             ended_at_ms: admitted_at_ms,
             repeat: self.repeat.as_ref().and_then(Repeat::digest),
             shadowed: Vec::new(),
+            hooks: Vec::new(),
             jobs: Vec::new(),
         };
         let prompts = self.prepared.prompts.iter();

@@ -136,6 +136,13 @@ impl Account {
         self.state().outcome.get_or_insert(outcome);
     }
 
+    /// A hook has failed, or refused the answer, and with it the whole request: the last word counts.
+    pub(crate) fn overruled(&mut self, outcome: Outcome) {
+        let open = self.state();
+        open.outcome = Some(outcome);
+        open.ending.set(outcome);
+    }
+
     /// The answer has failed, and with it the whole request: its other jobs are of no use without this one.
     pub(crate) fn failed(&mut self, failure: &JobFailure) {
         let open = self.state();

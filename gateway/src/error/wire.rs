@@ -181,6 +181,12 @@ impl ApiError {
             Self::Unsupported { .. } => never(StatusCode::BAD_REQUEST, Some("unsupported_parameter")),
             Self::ContextLength { .. } => never(StatusCode::BAD_REQUEST, Some("context_length_exceeded")),
             Self::VersionTemplate { .. } => never(StatusCode::BAD_REQUEST, Some("chat_template_failed")),
+            // Once the model has begun another try would be charged, too.
+            Self::HookFailed { .. } => failed(StatusCode::BAD_GATEWAY, "hook_failed", Retry::Never),
+            Self::HookRefused { status, .. } => {
+                let chosen = StatusCode::from_u16(*status).ok().filter(StatusCode::is_client_error);
+                never(chosen.unwrap_or(StatusCode::BAD_REQUEST), Some("hook_refused"))
+            }
             Self::MalformedJson { .. } | Self::BodyCut => never(StatusCode::BAD_REQUEST, None),
             Self::MediaType(_) => never(StatusCode::UNSUPPORTED_MEDIA_TYPE, Some("unsupported_content_type")),
             Self::BodyTooLarge { .. } => never(StatusCode::PAYLOAD_TOO_LARGE, Some("request_too_large")),

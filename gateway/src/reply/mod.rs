@@ -3,7 +3,9 @@
 //! Begin with `respond`, which makes an HTTP answer of a call, then `one`, which makes pieces of a job's events.
 
 pub(crate) mod collect;
+pub(crate) mod hooked;
 pub(crate) mod interleave;
+pub(crate) mod kept;
 pub mod logprobs;
 pub(crate) mod one;
 pub(crate) mod piece;

@@ -1,8 +1,9 @@
 //! One reply under way: from the events of a job to pieces.
 
-use souk_protocol::{FinishReason, JobEvent, JobFailure, TokenLogprobs, Usage};
+use souk_protocol::{FinishReason, JobEvent, JobFailure, Outcome, TokenLogprobs, Usage};
 use tokio::time::Instant;
 
+use super::interleave::Pieces;
 use super::piece::{Finish, Piece};
 use super::rules::ReplyRules;
 use super::text::ReplyText;
@@ -22,6 +23,14 @@ pub(crate) struct Reply {
     over: bool,
     started: Instant,
     last_token: Option<Instant>,
+}
+
+impl Pieces for Reply {
+    type Failure = JobFailure;
+
+    async fn next(&mut self) -> Option<Result<Piece, JobFailure>> {
+        Self::next(self).await
+    }
 }
 
 impl Reply {
@@ -76,6 +85,25 @@ impl Reply {
         None
     }
 
+    /// Ends the reply before its time, though nothing of it has failed: a hook has all that it wants.
+    pub(crate) async fn cut(&mut self) -> Usage {
+        self.over = true;
+        self.next = None;
+        Usage { cached_tokens: self.job.stop(0).await, ..self.so_far() }
+    }
+
+    /// What it took until now, as far as it is known here.
+    pub(crate) const fn so_far(&self) -> Usage {
+        let prompt_tokens = self.num_prompt_tokens as u32;
+        Usage { prompt_tokens, cached_tokens: 0, completion_tokens: self.num_tokens, prefill_began: true }
+    }
+
+    /// A hook has failed, or refused an answer of the request: it counts as that, however its job has ended.
+    pub(crate) fn ended_by_hook(&mut self, outcome: Outcome) {
+        self.over = true;
+        self.job.ended_by_hook(outcome);
+    }
+
     fn on_prompt(&mut self, logprobs: Vec<Option<TokenLogprobs>>) -> Option<Piece> {
         let prompt = self.prompt.as_mut()?;
         prompt.extend(logprobs);
@@ -88,9 +116,7 @@ impl Reply {
     /// A stop string is complete: the job is no longer wanted. `beyond` tokens have come that lie behind it.
     async fn stop(&mut self, beyond: usize) -> Piece {
         self.over = true;
-        let cached_tokens = self.job.stop(beyond).await;
-        let prompt_tokens = self.num_prompt_tokens as u32;
-        let usage = Usage { prompt_tokens, cached_tokens, completion_tokens: self.num_tokens, prefill_began: true };
+        let usage = Usage { cached_tokens: self.job.stop(beyond).await, ..self.so_far() };
         let end = Piece::End { finish: Finish::Stop, usage };
         self.before_end(end)
     }

@@ -31,6 +31,8 @@ pub(crate) enum Finish {
     Stop,
     /// `max_tokens` or the context's end.
     Length,
+    /// A hook ended it.
+    ContentFilter,
 }
 
 impl Finish {
@@ -39,6 +41,7 @@ impl Finish {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ContentFilter => "content_filter",
         }
     }
 }

@@ -28,16 +28,17 @@ pub(crate) async fn respond<S: Shape>(
     admission: Admission,
     limits: &GatewayLimits,
 ) -> Result<Response, ApiError> {
-    let Call { model, prompts, replies, params, reservation } = call;
+    let Call { model, prompts, replies, params, is_hooked, reservation } = call;
     let mut response = if params.stream {
         // A stream is never kept, so its jobs alone say when it is over.
         drop(reservation);
-        let replies = if params.constraint.is_some() { sse::begun(replies, limits).await? } else { replies };
+        let may_fail_at_once = is_hooked || params.constraint.is_some();
+        let replies = if may_fail_at_once { sse::begun(replies, limits).await? } else { replies };
         sse::stream(replies, shape, admission, limits)
     } else {
         let whole = collect(replies, prompts.len() * params.n as usize).await?;
         let body = serde_json::to_vec(&shape.whole(whole)).map_err(ApiError::internal)?;
-        keep(&reservation, &body, &model);
+        reservation.inspect(|reservation| keep(reservation, &body, &model));
         ([(header::CONTENT_TYPE, JSON)], body).into_response()
     };
     if let Some(digests) = digests_of(&model) {

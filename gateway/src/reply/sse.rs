@@ -36,8 +36,8 @@ pub(crate) fn stream<S: Shape>(replies: Replies, shape: S, admission: Admission,
     (headers, Sse::new(events).keep_alive(keep_alive)).into_response()
 }
 
-/// Waits for the first piece, so that a request whose constraint cannot be compiled is answered with a status and not
-/// with an event. A stream that is silent for longer than its keep-alive begins anyway.
+/// Waits for the first piece, so that a request whose constraint cannot be compiled, or whose hook fails at once, is answered
+/// with a status and not with an event. A stream that is silent for longer than its keep-alive begins anyway.
 pub(crate) async fn begun(replies: Replies, limits: &GatewayLimits) -> Result<Replies, ApiError> {
     let mut replies = Box::pin(replies.peekable());
     match tokio::time::timeout(limits.keep_alive, replies.as_mut().peek()).await {

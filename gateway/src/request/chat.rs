@@ -62,7 +62,7 @@ pub enum Role {
 }
 
 impl Role {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::User => "user",
@@ -251,6 +251,11 @@ mod tests {
             (with("tool_choice", json!("auto")), "tool_choice"),
             (with("response_format", json!({"type": "xml"})), "response_format.type"),
             (with("guided_choice", json!("a")), "guided_choice"),
+            (with("metadata", json!("a")), "metadata"),
+            (with("metadata", json!({"a": 1})), "metadata.a"),
+            (with("metadata", json!({"a": "x".repeat(513)})), "metadata.a"),
+            (with("metadata", json!({"x".repeat(65): "a"})), "metadata"),
+            (with("metadata", (0..17).map(|at| (at.to_string(), json!("x"))).collect()), "metadata"),
             (with("priority", json!(0)), "priority"),
             (with("priority", json!("high")), "priority"),
             (with("service_tier", json!("scale")), "service_tier"),

@@ -9,9 +9,10 @@ use super::raw::{Kind, Raw};
 use super::sampling::{GenerationParams, WITHOUT_EFFECT, take_max_tokens};
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
+use crate::served::ServedBase;
 
 /// Default of `max_tokens`, as in the official API.
-const DEFAULT_MAX_TOKENS: u64 = 16;
+pub(crate) const DEFAULT_MAX_TOKENS: u64 = 16;
 /// What a token stands for in ordinary text.
 pub(crate) const BYTES_PER_TOKEN: usize = 4;
 
@@ -50,6 +51,14 @@ pub enum Prompt {
 }
 
 impl Prompt {
+    /// As text; what tokens stand for, if it is one of those.
+    pub(crate) fn text(&self, base: &ServedBase) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Tokens(tokens) => base.tokenizer.decode(tokens),
+        }
+    }
+
     /// Bytes of the text, or about as many as the tokens stand for.
     pub(crate) fn num_bytes(&self) -> usize {
         match self {

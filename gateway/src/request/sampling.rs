@@ -58,8 +58,11 @@ pub struct GenerationParams {
     pub stream: bool,
     /// Only with `stream`.
     pub stream_options: Option<StreamOptions>,
-    /// The caller's own name for its user. Has no effect.
+    /// The caller's own name for its user. Where hooks are rolled out to a share of requests, all of a user are in it or none.
     pub user: Option<String>,
+    /// What the caller says about the request, for hooks to see: up to 16 pairs of a name of 64 characters and a text of 512.
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    pub metadata: Vec<(String, String)>,
     /// Adapters that act together, in this order, with `model` naming their base model.
     #[schema(required = false)]
     pub adapters: Vec<WeightedAdapter>,
@@ -82,8 +85,7 @@ pub struct StreamOptions {
 }
 
 /// Fields of the official API, or that clients are known to send, which are accepted and have no effect here.
-pub(super) const WITHOUT_EFFECT: [&str; 9] = [
-    "metadata",
+pub(super) const WITHOUT_EFFECT: [&str; 8] = [
     "store",
     "parallel_tool_calls",
     "reasoning_effort",
@@ -94,8 +96,12 @@ pub(super) const WITHOUT_EFFECT: [&str; 9] = [
     "lora_path",
 ];
 
-/// Longest `user`, which says nothing here.
+/// Longest `user`.
 const MAX_USER_BYTES: usize = 1024;
+/// Most pairs of `metadata`, and the longest of their names and texts in characters; as in the official API.
+const MAX_METADATA: usize = 16;
+const MAX_METADATA_NAME: usize = 64;
+const MAX_METADATA_TEXT: usize = 512;
 
 /// Dividing by less would carry a model's ordinary logits beyond what `f32` holds long before it meant anything.
 const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=2.0;
@@ -126,6 +132,7 @@ impl GenerationParams {
             stream_options: take_stream_options(fields, stream)?,
             stream,
             user: take_user(fields)?,
+            metadata: take_metadata(fields)?,
             adapters: take_adapters(fields, limits)?,
             constraint,
             priority: take_priority(fields)?,
@@ -175,6 +182,30 @@ fn take_user(fields: &mut Fields<'_>) -> Result<Option<String>, ApiError> {
         }
         _ => Ok(user),
     }
+}
+
+fn take_metadata(fields: &mut Fields<'_>) -> Result<Vec<(String, String)>, ApiError> {
+    let Some(value) = fields.take("metadata") else { return Ok(Vec::new()) };
+    let pairs = Object::of(value, MAX_METADATA).ok_or_else(|| wrong_type("metadata", "an object", value))?;
+    if let Some(given) = pairs.too_many() {
+        let message = format!("'metadata' may have at most {MAX_METADATA} entries; given {given}.");
+        return Err(ApiError::invalid("metadata", message));
+    }
+    let within = |path: &str, what: &str, limit: usize, text: &str| {
+        let given = text.chars().count();
+        if given <= limit {
+            return Ok(());
+        }
+        Err(ApiError::invalid(path, format!("'{path}' may have {what} of {limit} characters; given {given}.")))
+    };
+    let pair = |(name, value): (Cow<'_, str>, Raw<'_>)| {
+        within("metadata", "names", MAX_METADATA_NAME, &name)?;
+        let path = format!("metadata.{name}");
+        let value = text(&path, value, "a string")?;
+        within(&path, "a text", MAX_METADATA_TEXT, &value)?;
+        Ok((name.into_owned(), value.into_owned()))
+    };
+    pairs.into_parts().into_iter().map(pair).collect()
 }
 
 /// The priority that `priority` or `service_tier` asks for; the ordinary one without either.

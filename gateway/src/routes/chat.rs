@@ -6,14 +6,16 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use souk_protocol::hooks::HookRoute;
 use souk_protocol::{RequestId, wall_clock};
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
+use crate::call::ask::Ask;
 use crate::call::prepare::{Input, Length};
 use crate::call::repeat::Repeatable;
-use crate::call::{self, Ask, Asker, Started};
+use crate::call::{self, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
@@ -72,7 +74,14 @@ async fn answer(
     let admission = Admission::take(gateway, &caller.holder)?;
     let name = request.model.clone();
     let (n, logprobs, options) = (request.generation.n, request.logprobs, request.generation.stream_options);
-    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, repeatable };
+    let asker = Asker {
+        caller,
+        admission: &admission,
+        request: request_id,
+        operation: OPERATION,
+        route: HookRoute::Chat,
+        repeatable,
+    };
     let call = match call::begin(gateway, asker, request.into(), told).await? {
         Started::Call(call) => *call,
         Started::Repeated(response) => return Ok(response),
@@ -152,7 +161,7 @@ pub struct ChatChoice {
     /// Present where asked for.
     #[schema(required)]
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`.
+    /// `stop`, `length`, or `content_filter` where a hook ended it.
     pub finish_reason: &'static str,
 }
 
@@ -194,7 +203,7 @@ pub struct ChunkChoice {
     /// Logprobs of the tokens that the text is made of, where asked for.
     #[schema(required)]
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length` in the choice's last chunk.
+    /// `stop`, `length` or `content_filter` in the choice's last chunk.
     #[schema(required)]
     pub finish_reason: Option<&'static str>,
 }

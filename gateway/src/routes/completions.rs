@@ -6,15 +6,17 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use souk_protocol::hooks::HookRoute;
 use souk_protocol::{RequestId, TokenId, wall_clock};
 use utoipa::ToSchema;
 
 use crate::auth::{Caller, RepeatHeader, RepeatParams};
 use crate::call::admit::Admission;
+use crate::call::ask::Ask;
 use crate::call::gates::BodyBytes;
 use crate::call::prepare::{Input, Length, PreparedPrompt};
 use crate::call::repeat::Repeatable;
-use crate::call::{self, Ask, Asker, Started};
+use crate::call::{self, Asker, Started};
 use crate::error::{ApiError, ErrorBody};
 use crate::gateway::Gateway;
 use crate::reply::collect::WholeReply;
@@ -78,7 +80,14 @@ async fn answer(
         texts: request.echo.then_some(bytes),
         include_usage: request.generation.stream_options.is_some_and(|options| options.include_usage),
     };
-    let asker = Asker { caller, admission: &admission, request: request_id, operation: OPERATION, repeatable };
+    let asker = Asker {
+        caller,
+        admission: &admission,
+        request: request_id,
+        operation: OPERATION,
+        route: HookRoute::Completions,
+        repeatable,
+    };
     let mut call = match call::begin(gateway, asker, request.into(), told).await? {
         Started::Call(call) => *call,
         Started::Repeated(response) => return Ok(response),
@@ -154,7 +163,7 @@ pub struct CompletionChoice {
     /// Present where asked for.
     #[schema(required)]
     pub logprobs: Option<CompletionLogprobs>,
-    /// `stop` or `length`; null in a stream before the choice's last part.
+    /// `stop`, `length`, or `content_filter` where a hook ended it; null in a stream before the choice's last part.
     #[schema(required)]
     pub finish_reason: Option<&'static str>,
 }

@@ -24,6 +24,7 @@ pub(crate) async fn render_metrics(State(gateway): State<Gateway>) -> Response {
     }
     metrics::reading(gateway.gates().reading());
     metrics::texts(gateway.text_load());
+    gateway.hooks().tell();
     let accounting = gateway.accounting();
     metrics::usage(accounting.num_unwritten(), accounting.num_holding(), accounting.journal_bytes());
     gateway.metrics().answer()

@@ -8,6 +8,7 @@ mod cors;
 mod counting;
 mod errors;
 mod failures;
+mod hooks;
 mod limits;
 mod models;
 mod operations;

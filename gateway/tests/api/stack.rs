@@ -13,8 +13,8 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use souk_gateway::text::Tokenizer;
 use souk_gateway::{
-    Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, JournalSettings, ModelEntry,
-    ModelPage, UsageStore,
+    Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks, JournalSettings,
+    ModelEntry, ModelPage, UsageStore,
 };
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
@@ -141,6 +141,7 @@ impl Stack {
             accounting: accounting.clone(),
             metrics: exporter(),
             cors,
+            hooks: around.hooks.clone(),
             limits,
         });
         let gateway = gateway.unwrap();
@@ -402,6 +403,7 @@ pub(crate) struct Around {
     /// The journal's.
     pub(crate) folder: Arc<TempDir>,
     pub(crate) trees: Arc<Trees>,
+    pub(crate) hooks: Hooks,
 }
 
 impl Default for Around {
@@ -411,6 +413,7 @@ impl Default for Around {
             rows: Arc::default(),
             folder: Arc::new(tempfile::tempdir().unwrap()),
             trees: Arc::default(),
+            hooks: Hooks::none(),
         }
     }
 }
@@ -493,10 +496,11 @@ impl Catalog for FewAdapters {
             version: "1.2.0".parse().unwrap(),
             digest: sst2(),
             base,
+            hooks: self.0.attached(),
         };
         if crate::version_templates::template_of(reference.name.name()).is_some() {
             let digest = Digest::of(reference.name.name().as_bytes());
-            return Ok(ResolvedAdapter { digest, ..resolved(tiny_base().digest) });
+            return Ok(ResolvedAdapter { digest, hooks: None, ..resolved(tiny_base().digest) });
         }
         match (reference.name.to_string().as_str(), principal.tenant_name.as_str()) {
             ("acme/sst2", "acme") => Ok(resolved(tiny_base().digest)),

@@ -1,10 +1,11 @@
 //! What binds tenants, as the registry of the tests knows it.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use souk_gateway::AuthError;
+use souk_protocol::hooks::Attached;
 use souk_protocol::{KeyId, LimitTree, Principal, TenantId};
 
 /// The trees of tenants, which can be away.
@@ -12,6 +13,8 @@ use souk_protocol::{KeyId, LimitTree, Principal, TenantId};
 pub(crate) struct Trees {
     /// Nothing binds a tenant that has none here.
     of_tenants: Mutex<HashMap<TenantId, LimitTree>>,
+    /// What the publisher of the adapter attached to it.
+    attached: Mutex<Option<Arc<Attached>>>,
     num_asked: AtomicUsize,
     is_away: AtomicBool,
 }
@@ -22,6 +25,16 @@ impl Trees {
         let tenant = TenantId::from_stored(tenant);
         let tree = LimitTree::unlimited(&tenant, &KeyId::from_stored("key_1"));
         change(self.of_tenants.lock().unwrap().entry(tenant).or_insert(tree));
+    }
+
+    /// Attaches hooks to the adapter.
+    pub(crate) fn attach(&self, attached: Option<Arc<Attached>>) {
+        *self.attached.lock().unwrap() = attached;
+    }
+
+    /// What is attached to the adapter.
+    pub(crate) fn attached(&self) -> Option<Arc<Attached>> {
+        self.attached.lock().unwrap().clone()
     }
 
     /// Puts these in the place of all that there are, which are returned.

@@ -265,7 +265,7 @@ pub(super) mod tests {
         ]
         .into();
         let levels = vec![LevelLimits { subject: Subject::Tenant(tenant.clone()), limits }];
-        let tree = LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: false };
+        let tree = LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: false, hooks: None };
         let amounts = Amounts { requests: 1, input_tokens: u64::MAX, output_tokens: 2, training_tokens: 0 };
         let at_ms = 1_795_953_600_000;
         Ask { request: RequestId::from_stored("req_1"), tenant, tree: Arc::new(tree), amounts, at_ms }

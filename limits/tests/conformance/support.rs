@@ -168,7 +168,7 @@ pub(crate) fn tree<const N: usize>(levels: [(Subject, &[(Policy, Limit)]); N]) -
         .into_iter()
         .map(|(subject, limits)| LevelLimits { subject, limits: limits.iter().copied().collect::<BTreeMap<_, _>>() });
     let levels = levels.collect();
-    Arc::new(LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: true })
+    Arc::new(LimitTree { levels, gate_weight: 1, output_ceiling: None, keeps_answers: true, hooks: None })
 }
 
 /// The tenant's limits alone.

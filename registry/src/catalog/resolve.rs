@@ -60,7 +60,11 @@ impl Registry {
         };
         match version.state() {
             VersionState::TakenDown => Err(ResolveError::TakenDown(reference.to_string())),
-            _ => resolved(&reference.name, &version).map_err(unavailable),
+            _ => {
+                let hooks = self.hooks_of_version(&adapter.tenant(), &version.id).await.map_err(unavailable)?;
+                let resolved = resolved(&reference.name, &version).map_err(unavailable)?;
+                Ok(ResolvedAdapter { hooks, ..resolved })
+            }
         }
     }
 
@@ -97,6 +101,7 @@ fn resolved(name: &AdapterName, version: &VersionRow) -> Result<ResolvedAdapter,
         version: version.number(),
         digest: version.digest.parse()?,
         base: version.base_digest.parse()?,
+        hooks: None,
     })
 }
 

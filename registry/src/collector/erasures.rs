@@ -11,10 +11,11 @@ use crate::audit::{self, Act, Actor};
 use crate::blobs::{end_upload_in, remove_released};
 use crate::db::data_map::TABLES;
 use crate::db::{
-    AdapterRow, MAX_IN, adapters, api_keys, begin_write, begin_write_of, invitations, members, sessions,
-    tenant_erasures, uploads, withdrawals,
+    AdapterRow, HookRow, MAX_IN, adapters, api_keys, begin_write, begin_write_of, hooks, invitations, members,
+    sessions, tenant_erasures, uploads, withdrawals,
 };
 use crate::error::RegistryError;
+use crate::hooks::delete_rows as delete_hook_rows;
 use crate::metrics;
 use crate::sessions::end_sessions;
 use crate::withdrawals::Withdrawn;
@@ -30,6 +31,9 @@ impl Collector {
         self.end_who_acts(tenant, &due.requested_by).await?;
         while let Some(adapter) = adapters::any_of(&self.db, tenant).await? {
             self.erase_adapter(&adapter).await?;
+        }
+        while let Some(hook) = hooks::any_of(&self.db, tenant).await? {
+            self.erase_hook(&hook).await?;
         }
         for table in TABLES {
             loop {
@@ -86,6 +90,15 @@ impl Collector {
         digests.extend(delete_rows(&transaction, adapter).await?.unwrap_or_default());
         // Told by nobody, so that this registry hears of it too.
         withdrawals::insert_all(&transaction, "", [hidden(adapter).to_row()]).await?;
+        transaction.commit().await?;
+        remove_released(&self.db, &*self.objects, digests).await;
+        Ok(())
+    }
+
+    /// Deletes a hook, as its owner would. What others have attached of it fails from then on.
+    async fn erase_hook(&self, hook: &HookRow) -> Result<(), RegistryError> {
+        let transaction = begin_write_of(&self.db, &hook.tenant()).await?;
+        let digests = delete_hook_rows(&transaction, hook).await?.unwrap_or_default();
         transaction.commit().await?;
         remove_released(&self.db, &*self.objects, digests).await;
         Ok(())

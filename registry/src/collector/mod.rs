@@ -21,8 +21,8 @@ use crate::audit::{self, Act, Actor, Publisher};
 use crate::blobs::{end_upload_in, remove_released, reopen_upload_in};
 use crate::config::RegistrySettings;
 use crate::db::{
-    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, idempotent_requests, invitations, leases,
-    login_codes, logins, sessions, sign_in_links, signing_keys, uploads, withdrawals,
+    MAX_IN, UploadRow, adapters, begin_write, blobs, direct_uploads, hook_versions, idempotent_requests, invitations,
+    leases, login_codes, logins, sessions, sign_in_links, signing_keys, uploads, withdrawals,
 };
 use crate::error::RegistryError;
 use crate::lease::time_between_sights;
@@ -52,6 +52,8 @@ struct Seen {
     uploads: Sights<String, i64>,
     /// Claims of an `Idempotency-Key`, by their name, with the end of their lease.
     claims: Sights<String, Option<i64>>,
+    /// Versions of hooks that are validated, by id, with the end of their lease.
+    hooks: Sights<String, Option<i64>>,
     /// Uploads that have something staged and no row.
     staged: Sights<String, ()>,
 }
@@ -106,6 +108,7 @@ impl Collector {
 
     async fn collect(&self, seen: &mut Seen) -> Result<(), RegistryError> {
         self.end_lapsed_uploads(seen).await?;
+        self.end_lapsed_hooks(seen).await?;
         self.end_lapsed_claims(seen).await?;
         self.discard_staged(seen).await?;
         self.remove_released_blobs().await?;
@@ -155,6 +158,32 @@ impl Collector {
         Ok(may_be_completed.is_none())
     }
 
+    /// Sets the numbers of versions of hooks free that nobody validates any more.
+    async fn end_lapsed_hooks(&self, seen: &mut Seen) -> Result<(), RegistryError> {
+        let lapsed = hook_versions::lapsed(&self.db).await?;
+        for (id, expires_at_ms) in seen.hooks.twice(lapsed.iter().map(|row| (row.id.clone(), row.lease_expires_at_ms)))
+        {
+            let Some(row) = lapsed.iter().find(|row| row.id == id) else { continue };
+            let transaction = begin_write(&self.db).await?;
+            if !hook_versions::delete_lapsed(&transaction, &id, expires_at_ms).await? {
+                continue;
+            }
+            let digests: Vec<_> =
+                [Some(row.digest.clone()), row.artifact_digest.clone()].into_iter().flatten().collect();
+            blobs::release(&transaction, &digests).await?;
+            transaction.commit().await?;
+            remove_released(&self.db, &*self.objects, digests).await;
+            let num_staged = self.objects.discard(&id).await?;
+            metrics::collected("hook_version", 1);
+            tracing::info!(
+                version.id = id,
+                num_staged,
+                "Ended version {id} of a hook, which nobody validated any more"
+            );
+        }
+        Ok(())
+    }
+
     async fn end_lapsed_claims(&self, seen: &mut Seen) -> Result<(), RegistryError> {
         let lapsed = idempotent_requests::lapsed(&self.db).await?;
         let name =
@@ -179,7 +208,8 @@ impl Collector {
     async fn discard_staged(&self, seen: &mut Seen) -> Result<(), RegistryError> {
         let staged = self.objects.staged().await?;
         // Looked up after the files: an upload that began in between is not among them.
-        let running = uploads::ids(&self.db).await?;
+        let mut running = uploads::ids(&self.db).await?;
+        running.extend(hook_versions::ids_in_work(&self.db).await?);
         let ownerless = staged.into_iter().filter(|upload| !running.contains(upload)).map(|upload| (upload, ()));
         for (upload, ()) in seen.staged.twice(ownerless) {
             let num_discarded = self.objects.discard(&upload).await?;
@@ -209,6 +239,11 @@ async fn note_abandoned(transaction: &DatabaseTransaction, upload: &UploadRow) -
 
 impl Seen {
     fn new(apart: Duration) -> Self {
-        Self { uploads: Sights::new(apart), claims: Sights::new(apart), staged: Sights::new(apart) }
+        Self {
+            uploads: Sights::new(apart),
+            claims: Sights::new(apart),
+            hooks: Sights::new(apart),
+            staged: Sights::new(apart),
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::io;
 use souk_protocol::Digest;
 
 use super::Collector;
-use crate::blobs::remove_unless_referred_to;
-use crate::db::{MAX_IN, blobs, upload_blobs, version_files};
+use crate::blobs::{in_use, referred_to, remove_unless_referred_to};
+use crate::db::{MAX_IN, blobs, hook_versions, version_files};
 use crate::error::RegistryError;
 use crate::metrics;
 use crate::objects::StoredBlob;
@@ -23,13 +23,14 @@ impl Collector {
             if !self.has_the_lease().await? {
                 return Ok(());
             }
-            let needed = version_files::digests_in(&self.db, shard).await?;
+            let mut needed = version_files::digests_in(&self.db, shard).await?;
+            needed.extend(hook_versions::digests_in(&self.db, shard).await?);
             let stored = self.objects.list(shard).await?;
             missing.extend(self.missing(needed, &stored).await?);
             self.forget_gone(shard, &stored).await?;
             for some in stored.chunks(MAX_IN) {
                 let names: Vec<_> = some.iter().map(|blob| blob.digest.to_string()).collect();
-                let in_use = self.in_use(&names).await?;
+                let in_use = in_use(&self.db, &names).await?;
                 for (name, blob) in names.iter().zip(some).filter(|(name, _)| !in_use.contains(*name)) {
                     if blobs::note_orphan(&self.db, name).await? {
                         num_found += 1;
@@ -64,7 +65,7 @@ impl Collector {
         let absent: Vec<_> = needed.into_iter().filter(|digest| !there.contains(digest)).collect();
         let mut missing = Vec::new();
         for some in absent.chunks(MAX_IN) {
-            for digest in version_files::referred_to(&self.db, some).await? {
+            for digest in referred_to(&self.db, some).await? {
                 let Ok(parsed) = digest.parse() else { continue };
                 if self.is_gone(&parsed).await {
                     missing.push(digest);
@@ -90,12 +91,6 @@ impl Collector {
 
     async fn is_gone(&self, digest: &Digest) -> bool {
         matches!(self.objects.open(digest).await, Err(error) if error.kind() == io::ErrorKind::NotFound)
-    }
-
-    async fn in_use(&self, names: &[String]) -> Result<HashSet<String>, RegistryError> {
-        let mut in_use = version_files::referred_to(&self.db, names).await?;
-        in_use.extend(upload_blobs::counted_on(&self.db, names).await?);
-        Ok(in_use)
     }
 }
 

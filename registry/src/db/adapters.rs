@@ -361,7 +361,7 @@ impl Filter {
 }
 
 /// A text that is meant as it stands: `_` and `%` are no wildcards in it.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if matches!(character, '\\' | '%' | '_') {

@@ -35,6 +35,10 @@ const OF_VERSION: &str = "version_id IN (SELECT v.id FROM versions v JOIN adapte
                           WHERE a.tenant_id = $1)";
 const OF_UPLOAD: &str = "upload_id IN (SELECT u.id FROM uploads u JOIN adapters a ON a.id = u.adapter_id \
                          WHERE a.tenant_id = $1)";
+const OF_HOOK: &str = "hook_id IN (SELECT h.id FROM hooks h WHERE h.tenant_id = $1)";
+const OWN_OR_OF_HOOK: &str = "(tenant_id = $1 OR hook_id IN (SELECT h.id FROM hooks h WHERE h.tenant_id = $1))";
+const OF_HOOK_VERSION: &str = "version_id IN (SELECT v.id FROM hook_versions v JOIN hooks h ON h.id = v.hook_id \
+                               WHERE h.tenant_id = $1)";
 /// Not by `IN`, which would look up all requests of a tenant for each page of jobs.
 const OF_REQUEST: &str =
     "EXISTS (SELECT 1 FROM usage_requests r WHERE r.id = usage_jobs.request_id AND r.tenant_id = $1)";
@@ -48,7 +52,7 @@ const MEMBER: &str = "(SELECT p.name FROM persons p WHERE p.id = members.person_
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 46] = [
+pub(crate) const TABLES: [Table; 53] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -56,6 +60,11 @@ pub(crate) const TABLES: [Table; 46] = [
     table("adapter_grants", &["adapter_id", "tenant_id"], OWN_OR_OF_ADAPTER, Fate::Goes),
     table("adapter_gates", &["adapter_id"], OF_ADAPTER, Fate::Goes),
     table("access_requests", &["id"], "(tenant_id = $1 OR owner_id = $1)", Fate::Goes),
+    table("hook_lines", &["id"], OWN_OR_OF_HOOK, Fate::Goes),
+    table("hook_days", &["version_id", "day"], OF_HOOK_VERSION, Fate::Goes),
+    table("hook_grants", &["hook_id", "tenant_id"], OWN_OR_OF_HOOK, Fate::Goes),
+    table("hook_settings", &["tenant_id"], OWN, Fate::Goes),
+    table("pipelines", &["tenant_id", "target", "number"], OWN, Fate::Goes),
     table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
     table("limits", &["tenant_id", "level", "subject_id", "policy"], OWN, Fate::Goes),
     table("tenant_limits", &["tenant_id"], OWN, Fate::Goes),
@@ -80,6 +89,14 @@ pub(crate) const TABLES: [Table; 46] = [
         Fate::Stays("a number is never given again, and what was taken down stays so", &[("report", "NULL")]),
     ),
     table("adapters", &["id"], OWN, Fate::Stays("a name is never given again", &[("description", "''")])),
+    table(
+        "hook_versions",
+        &["id"],
+        OF_HOOK,
+        Fate::Stays("a number is never given again, and what was taken down stays so", &[("report", "NULL")]),
+    )
+    .hiding(&["worked_on_by", "lease_expires_at_ms"]),
+    table("hooks", &["id"], OWN, Fate::Stays("a name is never given again", &[("description", "''")])),
     table(
         "api_keys",
         &["id"],

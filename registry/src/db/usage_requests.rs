@@ -26,11 +26,13 @@ pub struct Model {
     pub shadowed: String,
     pub charged_input_tokens: i64,
     pub charged_output_tokens: i64,
+    /// JSON; `None` where no hook acted.
+    pub hooks: Option<String>,
 }
 no_relations!();
 
 impl Model {
-    fn values(&self) -> [Value; 13] {
+    fn values(&self) -> [Value; 14] {
         [
             self.id.clone().into(),
             self.tenant_id.clone().into(),
@@ -45,6 +47,7 @@ impl Model {
             self.shadowed.clone().into(),
             self.charged_input_tokens.into(),
             self.charged_output_tokens.into(),
+            self.hooks.clone().into(),
         ]
     }
 }
@@ -60,7 +63,7 @@ pub(crate) async fn insert_new(
         let (places, values) = rows(connection.get_database_backend(), some.iter().map(Model::values));
         let insert = format!(
             "INSERT INTO usage_requests (id, tenant_id, key_id, person_id, team_id, operation, model, admitted_at_ms, \
-             ended_at_ms, repeat_digest, shadowed, charged_input_tokens, charged_output_tokens) VALUES {places} \
+             ended_at_ms, repeat_digest, shadowed, charged_input_tokens, charged_output_tokens, hooks) VALUES {places} \
              ON CONFLICT (id) DO NOTHING RETURNING id"
         );
         let insert = Statement::from_sql_and_values(connection.get_database_backend(), insert, values);

@@ -21,6 +21,11 @@ pub(crate) enum Kind {
     AccessRequested,
     AccessDecided,
     LimitReached,
+    HookVersionReady,
+    HookVersionYanked,
+    HookVersionUnyanked,
+    HookVersionTakenDown,
+    HookVersionDeleted,
 }
 
 /// One thing that happened, for the tenant that is to hear of it.
@@ -35,7 +40,7 @@ pub(crate) struct Event<'a> {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::VersionReady,
         Self::VersionYanked,
         Self::VersionUnyanked,
@@ -46,6 +51,11 @@ impl Kind {
         Self::AccessRequested,
         Self::AccessDecided,
         Self::LimitReached,
+        Self::HookVersionReady,
+        Self::HookVersionYanked,
+        Self::HookVersionUnyanked,
+        Self::HookVersionTakenDown,
+        Self::HookVersionDeleted,
     ];
 
     /// The kind with this name.
@@ -66,6 +76,11 @@ impl Kind {
             Self::AccessRequested => "access.requested",
             Self::AccessDecided => "access.decided",
             Self::LimitReached => "limit.reached",
+            Self::HookVersionReady => "hook_version.ready",
+            Self::HookVersionYanked => "hook_version.yanked",
+            Self::HookVersionUnyanked => "hook_version.unyanked",
+            Self::HookVersionTakenDown => "hook_version.taken_down",
+            Self::HookVersionDeleted => "hook_version.deleted",
         }
     }
 }

@@ -61,9 +61,9 @@ fn problem(error: RegistryError) -> Problem {
     let (status, code) = logged(&error);
     let problem = Problem::new(status, code, error.to_string());
     match error {
-        RegistryError::Rejected(findings) | RegistryError::BadRequest { findings, .. } => {
-            problem.with_items(findings.into_iter().map(item))
-        }
+        RegistryError::Rejected(findings)
+        | RegistryError::HookRejected(findings)
+        | RegistryError::BadRequest { findings, .. } => problem.with_items(findings.into_iter().map(item)),
         RegistryError::LimitReached { policy, level, retry_after_s, .. } => {
             problem.of_limit(policy.as_str(), level, retry_after_s)
         }
@@ -139,6 +139,8 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::TakenDown(_) => (StatusCode::GONE, "taken_down"),
         RegistryError::ContentTakenDown { .. } => (StatusCode::CONFLICT, "content_taken_down"),
         RegistryError::Rejected(_) => (StatusCode::UNPROCESSABLE_ENTITY, "adapter_rejected"),
+        RegistryError::HookRejected(_) => (StatusCode::UNPROCESSABLE_ENTITY, "hook_rejected"),
+        RegistryError::HooksOff => (StatusCode::CONFLICT, "hooks_off"),
         RegistryError::BadRequest { code, .. } => (StatusCode::BAD_REQUEST, code),
         RegistryError::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
         RegistryError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),

@@ -16,8 +16,8 @@ use super::document::complete;
 use super::idempotency::answer_once;
 use super::middleware::{JSON_BODY_BYTES, PREFIX, SERVICE, authenticate, no_such_method, no_such_route, note_changes};
 use super::{
-    Problem, access, adapters, audit, base_models, internal, invitations, keys, limits, members, organization, policy,
-    services, sessions, sign_in, tags, teams, tenants, tokens, uploads, usage, versions, webhooks,
+    Problem, access, adapters, audit, base_models, hooks, internal, invitations, keys, limits, members, organization,
+    pipelines, policy, services, sessions, sign_in, tags, teams, tenants, tokens, uploads, usage, versions, webhooks,
 };
 use crate::Registry;
 use crate::sessions::SESSION_COOKIE;
@@ -47,6 +47,7 @@ fn creating_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(uploads::begin_upload))
         .routes(routes!(access::request_access))
+        .routes(routes!(hooks::create_hook))
 }
 
 /// Everything else.
@@ -131,6 +132,28 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(access::reject_access))
         .routes(routes!(access::revoke_access))
         .routes(routes!(access::withdraw_access_request))
+        // Hooks
+        .routes(routes!(hooks::list_hooks))
+        .routes(routes!(hooks::get_hook, hooks::update_hook, hooks::delete_hook))
+        .routes(routes!(hooks::list_hook_versions))
+        .routes(routes!(hooks::get_hook_version, hooks::delete_hook_version))
+        .routes(routes!(hooks::download_component))
+        .routes(routes!(hooks::yank_hook_version))
+        .routes(routes!(hooks::unyank_hook_version))
+        .routes(routes!(hooks::take_down_hook_version))
+        .routes(routes!(hooks::list_hook_grants))
+        .routes(routes!(hooks::put_hook_grant, hooks::delete_hook_grant))
+        .routes(routes!(hooks::list_hook_lines))
+        .routes(routes!(hooks::get_hook_usage))
+        // Pipelines
+        .routes(routes!(hooks::get_hook_settings, hooks::set_hook_settings))
+        .routes(routes!(pipelines::list_pipelines))
+        .routes(routes!(pipelines::get_pipeline, pipelines::set_pipeline))
+        .routes(routes!(pipelines::list_pipeline_history))
+        .routes(routes!(pipelines::roll_back_pipeline))
+        .routes(routes!(pipelines::get_version_pipeline, pipelines::set_version_pipeline))
+        .routes(routes!(pipelines::list_version_pipeline_history))
+        .routes(routes!(pipelines::roll_back_version_pipeline))
 }
 
 /// Uploads, which have a gate of their own: they bound their bodies by file, and keep their Idempotency-Keys themselves.
@@ -138,6 +161,7 @@ fn uploading_routes() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(versions::upload_version).layer(DefaultBodyLimit::disable()))
         .routes(routes!(uploads::complete_upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(hooks::publish_hook_version).layer(DefaultBodyLimit::disable()))
 }
 
 /// The router, complete with its middleware, and its OpenAPI document. It can be merged with others on one port: it
@@ -215,6 +239,8 @@ pub fn openapi() -> OpenApi {
         (name = "uploads", description = "Uploads whose weights go straight to the object store"),
         (name = "tags", description = "Mutable names for versions"),
         (name = "access", description = "Who may call whose adapters: grants, what a gated one asks, requests and decisions"),
+        (name = "hooks", description = "Code of tenants before and after the model: names, versions, what they did and said"),
+        (name = "pipelines", description = "Which hooks act on whose requests, in which order"),
         (name = "base models", description = "What adapters can be for"),
     )
 )]

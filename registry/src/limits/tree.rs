@@ -19,7 +19,8 @@ impl Registry {
     /// [`RegistryError`] from the database.
     pub async fn limits_of_caller(&self, principal: &Principal) -> Result<Option<LimitTree>, RegistryError> {
         let Some(levels) = levels_of_caller(&self.db, principal).await? else { return Ok(None) };
-        Ok(Some(tree_of(&self.db, &self.config.limits, &principal.tenant, &levels).await?))
+        let tree = tree_of(&self.db, &self.config.limits, &principal.tenant, &levels).await?;
+        Ok(Some(LimitTree { hooks: self.hooks_of_caller(principal).await?, ..tree }))
     }
 }
 
@@ -52,5 +53,6 @@ pub(super) async fn tree_of(
         gate_weight: u32::try_from(row.gate_weight).unwrap_or(1).max(1),
         output_ceiling: row.output_ceiling.and_then(|most| u32::try_from(most).ok()).or_else(|| defaults.ceiling()),
         keeps_answers: row.keeps_answers != 0,
+        hooks: None,
     })
 }

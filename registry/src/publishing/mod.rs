@@ -40,11 +40,11 @@ use crate::rights::Action;
 use crate::room::Claim;
 use crate::versions::VersionDetails;
 use in_flight::InFlight;
-use receive::{Received, Receiver, Store};
 
 pub(crate) use direct::{AskedUpload, DirectDetails, PartRequest, Progress, SignedPart};
 pub(crate) use kind::Kind;
-pub(crate) use parts::Parts;
+pub(crate) use parts::{Goes, PartSpec, Parts};
+pub(crate) use receive::{Received, Receiver, Store};
 
 /// An upload that may begin.
 pub(crate) struct Upload {

@@ -24,7 +24,7 @@ const LOOK_BYTES: usize = 1 << 20;
 const VERSION_BYTES: u64 = 256;
 
 /// Reads the parts of one upload, in the order in which they come.
-pub(super) struct Receiver<'a> {
+pub(crate) struct Receiver<'a> {
     parts: &'a mut dyn Parts,
     specs: Vec<PartSpec>,
     /// For the one part that is staged.
@@ -35,12 +35,12 @@ pub(super) struct Receiver<'a> {
 }
 
 /// Where large parts go.
-pub(super) struct Store<'a> {
-    pub(super) objects: &'a dyn ObjectStore,
+pub(crate) struct Store<'a> {
+    pub(crate) objects: &'a dyn ObjectStore,
     /// The upload for which they are staged.
-    pub(super) upload_id: &'a str,
+    pub(crate) upload_id: &'a str,
     /// The room that the upload counts on.
-    pub(super) claim: &'a mut Claim,
+    pub(crate) claim: &'a mut Claim,
 }
 
 /// All parts, checked for presence and size and nothing else.
@@ -60,7 +60,7 @@ pub(crate) struct Staged {
 
 impl Received {
     /// A digest over all that was sent, however it was cut into parts and chunks, and over `of`, which it is for.
-    pub(super) fn fingerprint(&self, of: &str) -> Digest {
+    pub(crate) fn fingerprint(&self, of: &str) -> Digest {
         let held = self.held.iter().map(|(name, bytes)| (*name, Digest::of(bytes)));
         let staged = self.staged.iter().map(|(name, staged)| (*name, staged.entry.digest));
         let mut parts: Vec<_> = held.chain(staged).collect();
@@ -80,7 +80,7 @@ impl Received {
     }
 
     /// A part that is held in memory.
-    pub(super) fn take(&mut self, name: &'static str) -> Result<Vec<u8>, RegistryError> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Result<Vec<u8>, RegistryError> {
         self.held.remove(name).ok_or_else(|| missing_parts([name]))
     }
 
@@ -103,8 +103,13 @@ impl<'a> Receiver<'a> {
         Self { parts, specs, scanner: None, idle, first: "" }
     }
 
+    /// The same for parts that are held in memory, after the version number.
+    pub(crate) fn of_held(parts: &'a mut dyn Parts, specs: Vec<PartSpec>, idle: Duration) -> Self {
+        Self { first: "`version`, ", ..Self::of_small(parts, specs, idle) }
+    }
+
     /// Reads the first part, which is the version number: it is reserved before anything large is taken.
-    pub(super) async fn version(&mut self) -> Result<Version, RegistryError> {
+    pub(crate) async fn version(&mut self) -> Result<Version, RegistryError> {
         if self.next_part().await?.as_deref() != Some(VERSION_PART) {
             let detail = "the first part of an upload is `version`, for example 1.0.0";
             return Err(RegistryError::bad_request("version_first", detail));
@@ -119,12 +124,12 @@ impl<'a> Receiver<'a> {
     }
 
     /// Most bytes that all parts together may have, with some for what is between them.
-    pub(super) fn most_bytes(&self) -> u64 {
+    pub(crate) fn most_bytes(&self) -> u64 {
         self.specs.iter().map(|spec| spec.limit_bytes).sum::<u64>().saturating_add(64 << 10)
     }
 
     /// Reads the files, in any order. Large ones are staged in `store`; without a store they are only hashed.
-    pub(super) async fn receive(&mut self, mut store: Option<Store<'_>>) -> Result<Received, RegistryError> {
+    pub(crate) async fn receive(&mut self, mut store: Option<Store<'_>>) -> Result<Received, RegistryError> {
         let mut received = Received { held: BTreeMap::new(), staged: None };
         let mut seen = Vec::new();
         while let Some(name) = self.next_part().await? {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use souk_protocol::hooks::MAX_STEPS;
 use souk_protocol::limits::{PeriodKey, Subject, Unit};
 use souk_protocol::{JobRecord, RequestRecord, TotalKey};
 
 use super::totals::key_of;
+use crate::db::hook_days::Model as HookDayRow;
 use crate::db::usage_totals::Added;
 use crate::db::{UsageDayRow, UsageJobRow, UsageRequestRow};
 use crate::error::RegistryError;
@@ -16,6 +18,8 @@ const MODEL_CHARS: usize = 400;
 /// Longest word for an operation, an id, as the columns have them.
 const OPERATION_CHARS: usize = 32;
 const ID_CHARS: usize = 40;
+/// Most hooks that act in one request: the steps of four pipelines, some of which name several versions.
+const MAX_HOOKS: usize = 4 * MAX_STEPS;
 
 /// Requests in the order of their ids, each once, that can be written.
 pub(super) struct Batch<'a>(BTreeMap<&'a str, &'a RequestRecord>);
@@ -50,7 +54,11 @@ fn check(request: &RequestRecord) -> Result<(), String> {
         ("person", request.person.as_ref().map(|id| id.as_str())),
         ("team", request.team.as_ref().map(|id| id.as_str())),
     ];
-    for (field, id) in ids.into_iter().filter_map(|(field, id)| Some((field, id?))) {
+    let of_hooks = request.hooks.iter().map(|used| ("hooks", Some(used.version.as_str())));
+    if request.hooks.len() > MAX_HOOKS {
+        return Err(format!("`hooks` has more than {MAX_HOOKS} items"));
+    }
+    for (field, id) in ids.into_iter().chain(of_hooks).filter_map(|(field, id)| Some((field, id?))) {
         let is_id = (1..=ID_CHARS).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_id {
             return Err(format!("`{field}` is no id of at most {ID_CHARS} characters"));
@@ -91,6 +99,8 @@ pub(super) fn request_row(request: &RequestRecord) -> UsageRequestRow {
         shadowed: serde_json::to_string(&request.shadowed).expect("names are JSON"),
         charged_input_tokens: number(input),
         charged_output_tokens: number(output),
+        hooks: (!request.hooks.is_empty())
+            .then(|| serde_json::to_string(&request.hooks).expect("ids and counts are JSON")),
     }
 }
 
@@ -146,6 +156,25 @@ pub(super) fn days<'a>(requests: impl IntoIterator<Item = &'a RequestRecord>) ->
                 closed: 0,
             };
             days.entry(key(&row)).and_modify(|sum| add(sum, &row)).or_insert(row);
+        }
+    }
+    days.into_values().collect()
+}
+
+/// What requests add to what hooks did in a day, by the order of those sums.
+pub(super) fn hook_days<'a>(requests: impl IntoIterator<Item = &'a RequestRecord>) -> Vec<HookDayRow> {
+    let mut days = BTreeMap::<_, HookDayRow>::new();
+    for request in requests {
+        let day = PeriodKey::day(request.admitted_at_ms).to_string();
+        for used in &request.hooks {
+            let (version_id, day) = (used.version.to_string(), day.clone());
+            let none = HookDayRow { calls: 0, failures: 0, skipped: 0, refusals: 0, fuel: 0, version_id, day };
+            let sum = days.entry((none.version_id.clone(), none.day.clone())).or_insert(none);
+            sum.calls += i64::from(used.calls);
+            sum.failures += i64::from(used.failures);
+            sum.skipped += i64::from(used.skipped);
+            sum.refusals += i64::from(used.refusals);
+            sum.fuel = sum.fuel.saturating_add(number(used.fuel));
         }
     }
     days.into_values().collect()

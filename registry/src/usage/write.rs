@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use souk_protocol::{Digest, RequestId, RequestRecord, TenantId, Total, TotalKey};
 
-use super::rows::{Batch, added, days, job_rows, request_row, total_keys};
+use super::rows::{self, Batch, added, days, job_rows, request_row, total_keys};
 use super::thresholds;
 use super::totals::{key_of, totals};
 use crate::Registry;
-use crate::db::{begin_row_write, ms_ago, usage_days, usage_jobs, usage_requests, usage_totals};
+use crate::db::{begin_row_write, hook_days, ms_ago, usage_days, usage_jobs, usage_requests, usage_totals};
 use crate::error::{RegistryError, is_never_taken};
 
 /// How often a batch is tried before whoever sent it is told to come back.
@@ -65,6 +65,7 @@ impl Registry {
         let jobs: Vec<_> = new.iter().flat_map(|request| job_rows(request)).collect();
         usage_jobs::insert(&transaction, &jobs).await?;
         usage_days::add(&transaction, &days(new.iter().copied())).await?;
+        hook_days::add(&transaction, &rows::hook_days(new.iter().copied())).await?;
         let moved = usage_totals::add(&transaction, &added(new.iter().copied())).await?;
         thresholds::tell(&transaction, &self.config.limits, &new, &moved).await?;
         // Those that did not move, too: they tell their gateway what became of a batch whose answer was lost.

@@ -93,8 +93,13 @@ impl Registry {
     /// The bytes of a file, after all of them were found to be those that were published: what is handed out carries
     /// their digest.
     pub(crate) async fn open_file(&self, file: &FileRow) -> Result<BlobReader, RegistryError> {
-        let digest = file.digest.parse::<Digest>().map_err(std::io::Error::other)?;
-        let (name, shown) = (file.name.clone(), file.digest.clone());
+        self.open_whole(&file.name, &file.digest).await
+    }
+
+    /// The same for a blob that goes by the name `file`.
+    pub(crate) async fn open_whole(&self, file: &str, digest: &str) -> Result<BlobReader, RegistryError> {
+        let (name, shown) = (file.to_owned(), digest.to_owned());
+        let digest = digest.parse::<Digest>().map_err(std::io::Error::other)?;
         match self.objects.open(&digest).await {
             Ok(bytes) => {
                 if digest_of(bytes).await? == digest {

@@ -18,6 +18,7 @@ pub(crate) fn opened(request: &str) -> Opened {
         ended_at_ms: 1_796_083_199_999,
         repeat: None,
         shadowed: Vec::new(),
+        hooks: Vec::new(),
         jobs: Vec::new(),
     };
     let (base, adapters) = (PoolId(Digest::of(b"base")), vec![Digest::of(b"tone")]);

@@ -7,6 +7,7 @@
 
 mod ask;
 mod file;
+mod hooks;
 mod token;
 mod usage;
 mod withdrawals;
@@ -17,7 +18,8 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use souk_http::public_port::ByPublicPort;
-use souk_protocol::internal::MAX_WRITTEN_BYTES;
+use souk_protocol::hooks::MAX_LINE_BYTES;
+use souk_protocol::internal::{MAX_HOOK_LINES, MAX_WRITTEN_BYTES};
 
 use super::middleware::{no_such_route, presented};
 use crate::Registry;
@@ -25,7 +27,7 @@ use crate::error::RegistryError;
 
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
 /// [docs/operate.md](../../../../docs/operate.md) to it.
-pub const INTERNAL: [(&str, &str, &str); 12] = [
+pub const INTERNAL: [(&str, &str, &str); 15] = [
     ("POST", "/internal/token", "a gateway's key in exchange for a token of 15 minutes"),
     ("POST", "/internal/authenticate", "who presents this key or token"),
     ("POST", "/internal/resolve", "what a reference means for a caller now"),
@@ -37,8 +39,14 @@ pub const INTERNAL: [(&str, &str, &str); 12] = [
     ("POST", "/internal/usage/totals", "what was used by somebody in a day or a month"),
     ("POST", "/internal/usage/repeated", "the request that had an `Idempotency-Key`, if it was charged"),
     ("GET", "/internal/files/{digest}", "a file of adapters by its digest, whole or from a byte on"),
+    ("GET", "/internal/hooks/{digest}/component", "the component of a hook by its digest, unless it was taken down"),
+    ("GET", "/internal/hooks/{digest}/artifacts/{engine}", "what it was compiled to for an engine, sealed"),
+    ("POST", "/internal/hooks/lines", "what hooks said and how they failed, for their owners"),
     ("GET", "/internal/withdrawals", "a stream of what is revoked and taken down, as lines of JSON"),
 ];
+
+/// A line with what is beside its text, each character of which may be written as six.
+const MAX_HOOK_LINE_BYTES: usize = 6 * MAX_LINE_BYTES + 1024;
 
 /// The router.
 pub(super) fn routes(registry: Registry) -> Router<Registry> {
@@ -53,6 +61,12 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
         .route("/internal/usage/totals", post(usage::totals))
         .route("/internal/usage/repeated", post(usage::repeated))
         .route("/internal/files/{digest}", get(file::file))
+        .route("/internal/hooks/{digest}/component", get(hooks::component))
+        .route("/internal/hooks/{digest}/artifacts/{engine}", get(hooks::artifact))
+        .route(
+            "/internal/hooks/lines",
+            post(hooks::write_lines).layer(DefaultBodyLimit::max(MAX_HOOK_LINES * MAX_HOOK_LINE_BYTES)),
+        )
         .route("/internal/withdrawals", get(withdrawals::withdrawals))
         .route_layer(from_fn_with_state(registry, authenticate_service));
     Router::new().route("/internal/token", post(token::exchange)).merge(guarded).route_layer(from_fn(hide))

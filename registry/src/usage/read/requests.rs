@@ -113,6 +113,11 @@ pub(crate) fn rule_of(job: &UsageJobRow) -> String {
         Some(Outcome::Deadline | Outcome::TakenDown | Outcome::KeyRevoked | Outcome::Drained | Outcome::DeadEnd) => {
             "it was ended before the first token: free"
         }
+        Some(Outcome::OwnHook) if is_charged => {
+            "a hook of the caller failed or refused the answer: the prompt and what was computed are charged"
+        }
+        Some(Outcome::OwnHook) => "a hook of the caller failed before the model had begun to read: free",
+        Some(Outcome::PublisherHook) => "a hook of the adapter's publisher failed or refused the answer: free",
         Some(Outcome::TimedOut) => "the deadline passed before the first token: free",
         Some(Outcome::Failed | Outcome::Broken) => "an error of ours: free",
         Some(Outcome::Refused) => "refused before the model had begun: free",

@@ -1,0 +1,7 @@
+"""What the hook is configured with."""
+
+from souk_hook import configuration
+
+
+def name():
+    return configuration().get("name", "nobody")
