@@ -28,6 +28,11 @@ pub fn component(folder: &Path, name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Whether a component is of an example; one is for tests alone.
+pub fn has_cases(name: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).join("cases").is_dir()
+}
+
 /// Every recorded case of an example, by its name.
 pub fn cases(example: &str) -> BTreeMap<String, Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example).join("cases");
