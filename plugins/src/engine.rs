@@ -110,7 +110,8 @@ pub(crate) fn compiling() -> Config {
 /// Less of the engine is less to find a way out of. What is compiled out is not named here.
 fn without_what_hooks_need_not(config: &mut Config) {
     config
-        .wasm_tail_call(false)
+        // QuickJS has them in its loop.
+        .wasm_tail_call(true)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_relaxed_simd(false)
