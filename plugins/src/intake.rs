@@ -169,6 +169,7 @@ fn features() -> WasmFeatures {
         | WasmFeatures::SIMD
         | WasmFeatures::FLOATS
         | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::TAIL_CALL
         | WasmFeatures::COMPONENT_MODEL
 }
 
