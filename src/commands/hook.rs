@@ -135,7 +135,9 @@ fn hook_path(reference: &HookRef) -> String {
 /// A parameter of a query.
 fn encoded(name: &str, value: &str) -> String {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let value: String =
-        value.bytes().map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+    let value: String = value
+        .bytes()
+        .map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
     format!("{name}={value}")
 }
