@@ -1,15 +1,15 @@
 //! What looks at hooks that are published: the check of their bytes, the compiler, and a host that tries them.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use souk_plugins::intake::{self, Bounds};
-use souk_plugins::{CallContext, CompileError, CountTokens, HookSettings, Host, Limits, LoadError, Tier};
+use souk_plugins::{CallContext, CompileError, CountTokens, HookSettings, Host, LoadError, Tier};
 use souk_protocol::gate::Weight;
-use souk_protocol::{Digest, TenantId};
+use souk_protocol::{Digest, TenantId, wall_clock};
 use souk_registry::{Finding, HookDescription, HookIntake, HookReport, JudgedHook, NotJudged, SealedHook, SelfTest};
 
 /// Compiles a component of a tenant and seals what comes of it.
@@ -62,22 +62,17 @@ impl Intake {
     }
 
     fn context(&self, tenant: &TenantId) -> CallContext {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         CallContext {
             tenant: tenant.clone(),
             weight: Weight::nearest(1),
-            limits: self.limits(),
+            limits: self.settings.limits,
             may_log: true,
             config: "{}".into(),
             variables: Arc::default(),
-            clock_s: now.as_secs(),
+            clock_s: wall_clock::since_epoch().as_secs(),
             seed: 0,
             tokens: Arc::new(NoTokens),
         }
-    }
-
-    fn limits(&self) -> Limits {
-        self.settings.limits.clone()
     }
 }
 
@@ -85,7 +80,7 @@ impl Intake {
 impl HookIntake for Intake {
     async fn judge(&self, tenant: &TenantId, component: Bytes, is_large: bool) -> Result<JudgedHook, NotJudged> {
         let tier = tier(is_large);
-        let bounds = Bounds::new(&self.settings, tier, &self.limits());
+        let bounds = Bounds::new(&self.settings, tier, &self.settings.limits);
         let (looked_at, bytes) = (bounds, component.clone());
         // Off the async threads: some milliseconds for each megabyte.
         let looking = tokio::task::spawn_blocking(move || intake::check(&bytes, &looked_at));

@@ -9,7 +9,25 @@ use crate::config::Config;
 
 /// A hook, what it is for, its version and its component, which `make guests` builds of `plugins/examples`. Whoever changes one gives
 /// it another version.
-const HOOKS: [(&str, &str, [u64; 3], &[u8]); 2] = [
+const HOOKS: [(&str, &str, [u64; 3], &[u8]); 7] = [
+    (
+        "json-repair",
+        "Makes valid JSON of an answer that is nearly that, and holds it to a schema.",
+        [1, 0, 0],
+        include_bytes!("../../plugins/tests/guests/json-repair.wasm"),
+    ),
+    (
+        "length-guard",
+        "Bounds how long a conversation and an answer may be.",
+        [1, 0, 0],
+        include_bytes!("../../plugins/tests/guests/length-guard.wasm"),
+    ),
+    (
+        "lora-land",
+        "The task templates of LoRA Land: a plain text becomes the prompt that an adapter was trained on, its label becomes JSON.",
+        [1, 0, 0],
+        include_bytes!("../../plugins/tests/guests/lora-land.wasm"),
+    ),
     (
         "pii-mask",
         "Masks e-mail addresses, telephone, card and account numbers before the model and puts them back into the answer.",
@@ -21,6 +39,18 @@ const HOOKS: [(&str, &str, [u64; 3], &[u8]); 2] = [
         "Makes the prompt of a template with variables and few-shot examples, all in its configuration.",
         [1, 0, 0],
         include_bytes!("../../plugins/tests/guests/prompt-template.wasm"),
+    ),
+    (
+        "stop-words",
+        "Words that an answer must not have: they are masked, or the answer ends, or is refused.",
+        [1, 0, 0],
+        include_bytes!("../../plugins/tests/guests/stop-words.wasm"),
+    ),
+    (
+        "system-guard",
+        "Puts the system prompt first, keeps others' out, and keeps an answer from telling it.",
+        [1, 0, 0],
+        include_bytes!("../../plugins/tests/guests/system-guard.wasm"),
     ),
 ];
 

@@ -67,7 +67,6 @@ async fn rebuilt_components_are_those_that_were_recorded() {
 async fn python_makes_of_each_case_what_was_recorded() {
     let guests = Guests::new();
     let component = component(&built(), "redact-python");
-    let report = guests.check(&component, Tier::Large);
-    assert!(report.imports.iter().all(|import| import.starts_with("souk:hooks/")), "{:?}", report.imports);
+    guests.check(&component, Tier::Large);
     guests.run("redact-python", &component, Tier::Large).await;
 }

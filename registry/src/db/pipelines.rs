@@ -87,3 +87,15 @@ pub(crate) async fn put(connection: &impl ConnectionTrait, row: Model, kept: i64
     old.exec(connection).await?;
     Entity::insert(row.into_active_model().reset_all()).exec_without_returning(connection).await.map(|_| ())
 }
+
+/// Gives the key that takes another's place what acts on that one's requests.
+pub(crate) async fn copy_of_key(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    from: &str,
+    to: &str,
+) -> Result<(), DbErr> {
+    let Some(row) = current(connection, tenant, [format!("key/{from}")]).await?.pop() else { return Ok(()) };
+    let row = Model { target: format!("key/{to}"), number: 1, restored: None, ..row };
+    Entity::insert(row.into_active_model().reset_all()).exec_without_returning(connection).await.map(|_| ())
+}

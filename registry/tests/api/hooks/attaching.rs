@@ -150,6 +150,25 @@ async fn a_change_counts_at_the_very_next_request_and_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn what_acts_on_a_key_acts_on_the_one_that_takes_its_place() {
+    let stack = Stack::start().await;
+    let (acme, manager) = (stack.tenant("acme").await, manager(&stack, "acme").await);
+    acme.make_hook("mask", "private").await;
+    acme.publish_hook("acme/mask", "1.0.0", 1).await;
+    let made = acme.post("/keys", json!({ "name": "k", "scopes": ["inference"] })).await;
+    let made = body(made, StatusCode::CREATED).await;
+    let id = made["id"].as_str().unwrap();
+    attach(&manager, &format!("/pipelines/key/{id}"), &["acme/mask"]).await;
+    let rotated = body(acme.post(&format!("/keys/{id}/rotate"), json!({})).await, StatusCode::CREATED).await;
+    for secret in [&made["secret"], &rotated["secret"]] {
+        let user = stack.user(secret.as_str().unwrap());
+        assert_eq!(acting(&stack, &user).await.len(), 1);
+    }
+    let path = format!("/pipelines/key/{}", rotated["id"].as_str().unwrap());
+    assert_eq!(body(manager.get(&path).await, StatusCode::OK).await["number"], 1);
+}
+
+#[tokio::test]
 async fn a_step_that_does_not_fit_is_refused_with_every_place() {
     let stack = Stack::start().await;
     let (acme, manager) = (stack.tenant("acme").await, manager(&stack, "acme").await);

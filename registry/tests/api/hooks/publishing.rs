@@ -75,7 +75,7 @@ async fn what_is_no_hook_is_rejected_with_what_to_do_and_leaves_nothing() {
 
 #[tokio::test]
 async fn large_components_are_for_whom_the_operator_names() {
-    let stack = Stack::start_with(|config| drop(config.settings.hooks.large_for.insert("acme".to_owned()))).await;
+    let stack = Stack::start_with(|config| _ = config.settings.hooks.large_for.insert("acme".to_owned())).await;
     for (tenant, code) in [("acme", "hook_rejected"), ("rival", "too_large")] {
         let user = stack.tenant(tenant).await;
         user.make_hook("mask", "private").await;
