@@ -19,7 +19,9 @@ const LIBFAKETIME: [&str; 4] = [
 ];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis, has_guests, has_python_guest)");
+    println!(
+        "cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis, has_guests, has_python_guest)"
+    );
     // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
     // comes later is seen when this file is touched.
     println!("cargo::rerun-if-changed=Cargo.toml");

@@ -247,7 +247,10 @@ impl<'a> Walk<'a> {
         if let Some((model, adapters)) = renamed {
             let (gateway, principal) = (self.passage.gateway, &self.passage.caller.principal);
             match CalledModel::with_adapters(gateway, principal, &model, &adapters).await {
-                Ok(called) => self.model = called,
+                Ok(called) => {
+                    self.occasion.tokens = Arc::new(BaseTokens(Arc::clone(&called.base)));
+                    self.model = called;
+                }
                 Err(error) if error.status().is_server_error() => {
                     return Err(HookEnd { error: Box::new(error), outcome: acting.books.whose.outcome() });
                 }

@@ -158,6 +158,16 @@ impl<H: After> HookedReply<H> {
     }
 }
 
+impl<H> Drop for HookedReply<H> {
+    fn drop(&mut self) {
+        // The model may have ended it while its hooks were still at it.
+        if let (Some(Source::Job(reply)), Some(outcome)) = (&mut self.source, self.kept.as_ref().and_then(Kept::failed))
+        {
+            reply.ended_by_hook(outcome);
+        }
+    }
+}
+
 impl From<Reply> for Source {
     fn from(reply: Reply) -> Self {
         Self::Job(Box::new(reply))
