@@ -153,5 +153,5 @@ for language in "$@"; do
         *) echo "guests: no language $language; there are rust, c, js and python" >&2; exit 2 ;;
     esac
 done
-# Whether they are there is asked when this file changes.
-touch plugins/Cargo.toml
+# Whether they are there is asked when these files change.
+touch Cargo.toml plugins/Cargo.toml

@@ -25,7 +25,7 @@ pub(crate) use access::AccessCommand;
 pub(crate) use audit::{AuditCommand, ChainArgs};
 pub(crate) use chat::{ChatArgs, FormArgs};
 pub(crate) use database::{CheckArgs, MigrateArgs, MigrateCommand};
-pub(crate) use hook::{HookCommand, TargetArgs};
+pub(crate) use hook::{HookCommand, Language, TargetArgs, TriedArgs};
 pub(crate) use keys::KeysCommand;
 pub(crate) use limits::{LimitsCommand, TeamsCommand};
 pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};

@@ -20,7 +20,7 @@ const LIBFAKETIME: [&str; 4] = [
 
 fn main() {
     println!(
-        "cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis, has_guests, has_python_guest)"
+        "cargo::rustc-check-cfg=cfg(has_shared, can_mount, has_faketime, has_postgres, has_redis, has_guests, has_python_guest, has_js_tools)"
     );
     // A path that is not there would have this run, and the crate compiled, each time that cargo is called. So what
     // comes later is seen when this file is touched.
@@ -42,10 +42,14 @@ fn main() {
     if installed::redis_server().is_some() {
         println!("cargo::rustc-cfg=has_redis");
     }
-    if let Some(built) = built_hooks() {
-        println!("cargo::rustc-cfg=has_guests");
-        if built.join("redact-python.wasm").is_file() {
-            println!("cargo::rustc-cfg=has_python_guest");
+    if let Some(tools) = hook_tools() {
+        let needs = [
+            ("has_guests", "built"),
+            ("has_python_guest", "built/redact-python.wasm"),
+            ("has_js_tools", "npm/node_modules/.bin/componentize-qjs"),
+        ];
+        for (name, _) in needs.into_iter().filter(|(_, path)| tools.join(path).exists()) {
+            println!("cargo::rustc-cfg={name}");
         }
     }
     if let Some(library) = LIBFAKETIME.into_iter().find(|place| Path::new(place).is_file()) {
@@ -54,11 +58,11 @@ fn main() {
     }
 }
 
-/// The folder of hooks that `make guests` built.
-fn built_hooks() -> Option<PathBuf> {
+/// The folder in which `make guests` has its tools and what it built.
+fn hook_tools() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
-    Some(cache.join("souk/guests/built")).filter(|folder| folder.is_dir())
+    Some(cache.join("souk/guests"))
 }
 
 /// Whether an unprivileged user may mount a file system in a namespace of its own, as the test of a full disk does.

@@ -44,6 +44,9 @@ fn give(content: &mut RefOr<Content>, example: &Value) {
     }
 }
 
+/// Types of answers that are no text.
+const BYTES: [&str; 2] = ["application/octet-stream", "application/wasm"];
+
 /// All that a document lacks: a summary, a description, an id of its own or a tag of an operation, the description of a tag
 /// or a response, the example of a body.
 #[must_use]
@@ -78,7 +81,7 @@ pub fn lacks(document: &mut OpenApi) -> Vec<String> {
                 lack(&format!("the description of {status}"));
             }
             // Bytes have none that would say anything.
-            let texts = response.content.iter().filter(|(kind, _)| *kind != "application/octet-stream");
+            let texts = response.content.iter().filter(|(kind, _)| !BYTES.contains(&kind.as_str()));
             if status.starts_with('2') && !texts.map(|(_, content)| content).all(has_example) {
                 lack(&format!("an example of {status}"));
             }

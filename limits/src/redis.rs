@@ -71,14 +71,16 @@ impl RedisLimits {
 #[async_trait]
 impl Limits for RedisLimits {
     async fn reserve(&self, ask: &Ask) -> Result<Reserved, ReserveError> {
-        let text = wire::ask(ask)?;
-        let said = self.connection.call("reserve", Shard::of(&ask.tenant), &[text.as_bytes()]).await?;
+        let args = wire::ask(ask)?;
+        let args: Vec<_> = args.iter().map(String::as_bytes).collect();
+        let said = self.connection.call("reserve", Shard::of(&ask.tenant), &args).await?;
         wire::said(ask, &said)
     }
 
     async fn settle(&self, tenant: &TenantId, request: &RequestId, used: Amounts) -> Result<(), LimitsError> {
-        let (id, used) = (wire::id(tenant, request), wire::amounts(used)?);
-        self.connection.call("settle", Shard::of(tenant), &[id.as_bytes(), used.as_bytes()]).await?;
+        let args = wire::used(tenant, request, used);
+        let args: Vec<_> = args.iter().map(String::as_bytes).collect();
+        self.connection.call("settle", Shard::of(tenant), &args).await?;
         Ok(())
     }
 

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use souk_plugins::words::{Answer, AnswerOutcome, Ending, FinishReason, Opening, Piece, PromptOutcome, Request, Step, Usage};
-use souk_plugins::{
-    CallContext, Compiler, CountTokens, Hook, HookSettings, Host, SealingKey, Tier, compile_here,
+use souk_plugins::words::{
+    Answer, AnswerOutcome, Ending, FinishReason, Opening, Piece, PromptOutcome, Request, Step, Usage,
 };
+use souk_plugins::{CallContext, Compiler, CountTokens, Hook, HookSettings, Host, SealingKey, Tier, compile_here};
 use souk_protocol::gate::Weight;
 use souk_protocol::{Digest, TenantId};
 use tokio::task::JoinSet;
@@ -153,7 +153,12 @@ impl Field {
         // What each costs beside the bytes that were read to make it: those are gone when it is loaded.
         let before = resident_bytes();
         let compiled = compile_here(&self.component, &self.key).expect("it compiles");
-        let head = compiled.len() - self.key.open(&compiled, &Digest::of(&self.component), &self.host.engine_hash()).expect("it is sealed").len();
+        let head = compiled.len()
+            - self
+                .key
+                .open(&compiled, &Digest::of(&self.component), &self.host.engine_hash())
+                .expect("it is sealed")
+                .len();
         let mut kept = Vec::new();
         for number in 0..NUM_RESIDENT {
             let digest = Digest::of(&number.to_le_bytes());

@@ -3,7 +3,10 @@
 //! A sealed artifact is a head and the compiled component. The head says which engine it fits to and which component it was made from,
 //! and has an HMAC over all of it under a key from the settings. Nothing of it is believed before that was compared.
 
-#![expect(unsafe_code, reason = "making a component of compiled bytes trusts them, and what is trusted is decided here")]
+#![expect(
+    unsafe_code,
+    reason = "making a component of compiled bytes trusts them, and what is trusted is decided here"
+)]
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};

@@ -220,7 +220,11 @@ pub(crate) fn allow(store: &mut Store<State>, meter: Arc<Meter>, processor: Dura
     store.set_fuel(fuel).expect("the engine counts fuel");
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        if meter.spent_by_now() > processor { Err(Stop(HookErrorKind::TimedOut).into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        if meter.spent_by_now() > processor {
+            Err(Stop(HookErrorKind::TimedOut).into())
+        } else {
+            Ok(UpdateDeadline::Yield(1))
+        }
     });
 }
 
@@ -254,7 +258,9 @@ pub(crate) fn settle<T: Outcome>(
         num_dropped_lines: host_use.num_dropped_lines,
     };
     let (kind, detail) = match result {
-        Ok(outcome) if outcome.size_bytes() > state.context.limits.max_output_bytes => (HookErrorKind::OutputTooLarge, None),
+        Ok(outcome) if outcome.size_bytes() > state.context.limits.max_output_bytes => {
+            (HookErrorKind::OutputTooLarge, None)
+        }
         Ok(outcome) => match outcome.fault() {
             Some(fault) => (fault, None),
             None => return Ok((outcome, measured)),

@@ -106,7 +106,6 @@ fn is_nothing(config: &serde_json::Value) -> bool {
     *config == nothing()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -42,6 +42,9 @@ pub struct CallContext {
 impl fmt::Debug for CallContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Configuration and variables are a tenant's own, and may be secrets.
-        f.debug_struct("CallContext").field("tenant", &self.tenant).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("CallContext")
+            .field("tenant", &self.tenant)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
-use wasmtime::{
-    Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
-};
+use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::settings::HookSettings;
@@ -110,11 +108,13 @@ pub(crate) fn compiling() -> Config {
 /// Less of the engine is less to find a way out of. What is compiled out is not named here.
 fn without_what_hooks_need_not(config: &mut Config) {
     config
-        .wasm_tail_call(false)
+        // The interpreter of JS has them.
+        .wasm_tail_call(true)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_relaxed_simd(false)
-        .wasm_multi_memory(false)
+        // What the engine itself puts between the components of a component has two; intake takes none that have.
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_simd(true)
         .wasm_bulk_memory(true)

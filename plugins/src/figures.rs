@@ -19,7 +19,11 @@ pub fn describe() {
     describe_gauge!("souk_hooks_resident", "Compiled hooks in memory.");
     describe_gauge!("souk_hooks_resident_bytes", Unit::Bytes, "Bytes of compiled hooks in memory.");
     describe_counter!("souk_hook_compiles_total", "Components that were compiled, by what came of it.");
-    describe_histogram!("souk_hook_compile_seconds", Unit::Seconds, "Time of compiling a component, in its own process.");
+    describe_histogram!(
+        "souk_hook_compile_seconds",
+        Unit::Seconds,
+        "Time of compiling a component, in its own process."
+    );
 }
 
 /// Counts a call.

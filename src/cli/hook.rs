@@ -2,12 +2,45 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::server::ServerArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HookCommand {
+    /// Begin a hook: a folder with one that works, and a case of what it does.
+    New {
+        /// What it is written in.
+        #[arg(long, value_name = "LANGUAGE")]
+        lang: Language,
+        /// The folder that is made; the hook is named after it.
+        folder: PathBuf,
+    },
+    /// Build the component of a hook's folder, `hook.wasm`, and check it as it is when it is published.
+    Build {
+        /// The folder that `souk hook new` made.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// For cargo, where the hook is in Rust.
+        #[arg(last = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
+    /// Run the recorded cases of a hook; the exit code is 1 where one comes out otherwise.
+    Test {
+        #[command(flatten)]
+        hook: TriedArgs,
+        /// Record what the hook makes of them.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Run the recorded cases of a hook again and again, and say what they take.
+    Bench {
+        #[command(flatten)]
+        hook: TriedArgs,
+        /// Seconds for each case.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+        seconds: u64,
+    },
     /// Publish a component as a version, making the hook if there is none of that name.
     Publish {
         #[command(flatten)]
@@ -117,6 +150,30 @@ pub(crate) enum HookCommand {
         #[arg(long, default_value_t = 100, value_name = "NUMBER")]
         limit: usize,
     },
+}
+
+/// What hooks are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// Rust, for the target wasm32-unknown-unknown.
+    Rust,
+    /// JavaScript, run by QuickJS.
+    Js,
+    /// Python; its components are large.
+    Python,
+    /// C.
+    C,
+}
+
+/// A hook that is tried here, without a server.
+#[derive(Debug, Args)]
+pub(crate) struct TriedArgs {
+    /// Its folder with `hook.wasm`, or its component.
+    #[arg(default_value = ".", value_name = "FOLDER|COMPONENT")]
+    pub(crate) hook: PathBuf,
+    /// Where its cases are; `cases` beside the component if nothing is said.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) cases: Option<PathBuf>,
 }
 
 /// A server, and how its answers are shown.

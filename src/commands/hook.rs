@@ -1,7 +1,12 @@
 //! `souk hook`: publish hooks, attach them, and see what they did.
 
+mod bench;
+mod build;
+mod new;
 mod pipelines;
 mod shown;
+mod test;
+mod tried;
 mod variables;
 
 use std::path::Path;
@@ -20,6 +25,10 @@ use crate::terminal;
 
 pub(crate) async fn run(command: HookCommand) -> anyhow::Result<ExitCode> {
     match command {
+        HookCommand::New { lang, folder } => new::new(lang, &folder)?,
+        HookCommand::Build { folder, arguments } => build::build(&folder, &arguments)?,
+        HookCommand::Test { hook, bless } => return test::test(&hook, bless).await,
+        HookCommand::Bench { hook, seconds } => bench::bench(&hook, seconds).await?,
         HookCommand::Publish { to, component, reference, visibility, description } => {
             let client = Client::new(&to.server)?;
             let version = publish(&client, &component, &reference, &visibility, &description).await?;
@@ -126,7 +135,9 @@ fn hook_path(reference: &HookRef) -> String {
 /// A parameter of a query.
 fn encoded(name: &str, value: &str) -> String {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let value: String =
-        value.bytes().map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+    let value: String = value
+        .bytes()
+        .map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
     format!("{name}={value}")
 }

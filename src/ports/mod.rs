@@ -2,6 +2,7 @@
 
 pub(crate) mod adapter_files;
 pub(crate) mod catalog;
+pub(crate) mod hook_intake;
 pub(crate) mod hook_source;
 pub(crate) mod known_take_downs;
 pub(crate) mod pins;

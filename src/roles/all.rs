@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::hooks::HookWorks;
 use super::node::RunningNode;
 use super::signals::Signals;
-use super::{LAST_WORDS, accounting, gateway, listening, node, registry, routes};
+use super::{LAST_WORDS, accounting, gateway, listening, node, operators_hooks, registry, routes};
 use crate::config::{Config, Role};
 use crate::ports::catalog::InProcessCatalog;
 use crate::ports::hook_source::InProcessHooks;
@@ -45,6 +45,8 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let works = HookWorks::start(&config)?;
     let registry = registry::open(&config, vec![base.model.clone()]).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
+    registry.takes_hooks(works.for_registry());
+    let _installing = operators_hooks::install(&config, &registry);
     let accounting = accounting::open(&config, Arc::new(InProcessUsage::new(registry.clone()))).await?;
     let services = Services::start(&config, registry, accounting, base, &works, metrics)?;
     known_take_downs::order(&services.registry, &services.gateway).await;

@@ -13,8 +13,9 @@ use souk_registry::Registry;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::hooks::HookWorks;
 use super::signals::Signals;
-use super::{LAST_WORDS, listening, registry, routes};
+use super::{LAST_WORDS, listening, operators_hooks, registry, routes};
 use crate::config::{Config, Role};
 use crate::telemetry;
 
@@ -31,6 +32,8 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let bases = read_bases(&config)?;
     let registry = registry::open(&config, bases).await?;
     registry::show_first_key(&registry, admin_key_file).await?;
+    registry.takes_hooks(HookWorks::start(&config)?.for_registry());
+    let _installing = operators_hooks::install(&config, &registry);
 
     let signals = Signals::listen()?;
     let server = Server::new(config.server.clone(), descriptors);

@@ -10,8 +10,10 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use souk_gateway::{HookSource, Hooks, HooksParts};
 use souk_plugins::{Compiler, HookSettings, Host, SealingKey};
+use souk_registry::HookIntake;
 
 use crate::config::Config;
+use crate::ports::hook_intake::{Compile, Intake};
 
 /// The sealing key's file in the data folder, where the settings have none.
 const KEY_FILE: &str = "hook-sealing-key";
@@ -38,6 +40,16 @@ impl HookWorks {
         let program = std::env::current_exe().context("the executable does not know where it is")?;
         let compiler = Compiler::new(program, vec![COMPILE_COMMAND.into()], settings.clone(), key);
         Ok(Self { host: Arc::new(host), compiler: Arc::new(compiler), settings })
+    }
+
+    /// What a registry looks at hooks with.
+    pub(crate) fn for_registry(&self) -> Arc<dyn HookIntake> {
+        let compiler = Arc::clone(&self.compiler);
+        let compile: Compile = Box::new(move |tenant, tier, component| {
+            let compiler = Arc::clone(&compiler);
+            Box::pin(async move { compiler.compile(&tenant, tier, &component).await })
+        });
+        Arc::new(Intake::new(Arc::clone(&self.host), self.settings.clone(), compile))
     }
 
     /// What a gateway calls hooks with. Call it within a tokio runtime.

@@ -16,6 +16,7 @@ pub(crate) mod node;
 pub(crate) mod registry;
 
 mod listening;
+mod operators_hooks;
 mod routes;
 mod signals;
 

@@ -149,6 +149,9 @@ impl Route {
             // One that nothing else is asked of.
             (Service::Registry, "tenant") if self.path.contains("{tenant}") => "stranger",
             (Service::Registry, "webhook") => "whk_0",
+            (Service::Registry, "hook") => "h0",
+            (Service::Registry, "at") => "route",
+            (Service::Registry, "target") => "chat",
             (Service::Registry, "team") => "team_0",
             (Service::Registry, "level") => "member",
             (Service::Registry, "subject") => &names.person,
@@ -194,7 +197,9 @@ impl Route {
             (Service::Registry, "size_bytes") => json!(8),
             (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
-            (Service::Registry, "questions") => json!([]),
+            (Service::Registry, "questions" | "steps") => json!([]),
+            // That of no pipeline.
+            (Service::Registry, "number") => json!(0),
             (Service::Registry, "limits") => json!({ "tokens_per_day": { "value": 100 } }),
             (Service::Registry, "role") => json!("viewer"),
             (Service::Registry, "email") => json!("m@example.com"),

@@ -254,6 +254,8 @@ fn launch(
         .arg(home.join("data"))
         .arg("--admin-key-file")
         .arg(home.join("admin.key"))
+        // What an installation begins with takes a while to compile, and is looked at in a test of its own.
+        .env("SOUK_REGISTRY__HOOKS__INSTALL", "false")
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -3,7 +3,7 @@
 -- The store of limits in Redis 7.0 or later: each function is one step over the keys of one shard.
 --
 -- Keys, below the prefix of a shard and of the server's process (`souk:{l17}:<run>:`), all with a time to live:
---   clock             "<moment> <wall clock>": milliseconds since the shard began, and when that was last counted
+--   clock             packed: milliseconds since the shard began, when that was last counted, and when the first lease may end
 --   s:<subject>       a level, packed: its buckets and its budgets
 --   h:<id>            what is held for a request, packed; an id is `<tenant>/<request>`
 --   leases            ids by the moment until which they are held
@@ -32,94 +32,132 @@ local ENTRY_BYTES = 512
 
 -- What is packed, and what is said in JSON, is a list, as flat as it can be: names and nested tables would take most of the time.
 -- These are the places in them.
+-- The clock: the moment, the wall clock when it was last counted, a moment before which no lease ends (NEVER: there is none), and the
+-- wall clock when its time to live was last set.
+local CLOCK = '<dddd'
+local NEVER = 9007199254740992
 -- A level has a bucket for requests, for tokens of prompts and for those of answers, in this order, which are three numbers each; a
--- limit below 0 says that there is none. Behind them are budgets, each with its field, which is a period and a unit.
-local LIMIT, MISSING, AT, BUCKET = 1, 2, 3, 3
-local TOTAL, VERSION, KNOWN, HELD, TOUCHED, BUDGET, FIRST = 1, 2, 3, 4, 5, 6, 10
+-- limit below 0 says that there is none. Then the wall clock until which it is kept. Behind that are budgets, each with its field,
+-- which is a period and a unit.
+local LIMIT, MISSING, AT, BUCKET, KEPT = 1, 2, 3, 3, 10
+local TOTAL, VERSION, KNOWN, HELD, TOUCHED, BUDGET, FIRST = 1, 2, 3, 4, 5, 6, 11
 -- Amounts, by unit: requests, tokens of prompts, of answers, of training, and of prompts and answers together.
 local INPUT, OUTPUT, TRAINING, TOKENS = 2, 3, 4, 5
 -- What is held. Fields are in turns with their units. Of each that it took from a bucket there are four: the place of its subject
 -- among the subjects, the unit, how much, and the limit.
 local SUBJECTS, FIELDS, AMOUNTS, LOST_MS, TAKES, SETTLED, SHADOWED = 1, 2, 3, 4, 5, 6, 7
--- A request, each of its levels, each of their limits; the field is empty of rates:
-local A_ID, A_AMOUNTS, A_LOST_MS, A_FIELDS, A_LEVELS = 1, 2, 3, 4, 5
+-- A tree: the fields, and the levels, each with its subject and its limits; the field of a limit is empty for rates. Beside it are
+-- its subjects and their keys once it was read.
+local T_FIELDS, T_LEVELS, T_SUBJECTS, T_KEYS, T_PREFIX = 1, 2, 3, 4, 5
 local L_SUBJECT, L_LIMITS = 1, 2
 local UNIT, VALUE, SHADOW, FIELD = 1, 2, 3, 4
 
 local ROOM, REFUSES, UNKNOWN = 0, 1, 2
 local TAKEN, REFUSED, TOTALS_UNKNOWN, GATHERING = 0, 1, 2, 3
 
+-- A time to live is set again when it is this much too short or too long, since setting it takes longer than the writing.
+local TTL_SLACK_MS = 3600000
+-- Most keys that one command is given.
+local MOST_KEYS = 500
+-- Trees as they were read, by their JSON, of which there are few in turns; they are read again when there are too many.
+local MOST_TREES = 4096
+local trees, num_trees = {}, 0
+
+-- Looked up once, at the first step: a library that is being loaded does not see them.
+local floor, ceil, min, max, call, pack, read_packed
+
+local function look_up()
+    floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+    call, pack, read_packed = redis.call, cmsgpack.pack, cmsgpack.unpack
+end
+
 -- Begins a step: counts the time that has passed.
 local function open(keys)
-    local prefix = string.sub(keys[1], 1, -6)
-    local time = redis.call('TIME')
-    local wall = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-    local now = 0
-    local clock = redis.call('GET', keys[1])
+    if not call then look_up() end
+    local time = call('TIME')
+    local wall = time[1] * 1000 + floor(time[2] / 1000)
+    local clock = call('GET', keys[1])
+    local store = { clock = keys[1], prefix = string.sub(keys[1], 1, -6), wall = wall, now = 0, due = NEVER, kept = 0, levels = {}, changed = {} }
     if clock then
-        local counted, last = string.match(clock, '^(%d+) (%d+)$')
-        now = tonumber(counted) + math.max(0, math.min(wall - tonumber(last), MAX_STEP_MS))
+        local counted, last, due, kept = struct.unpack(CLOCK, clock)
+        store.now, store.due, store.kept = counted + max(0, min(wall - last, MAX_STEP_MS)), due, kept
     end
-    redis.call('SET', keys[1], string.format('%.0f %.0f', now, wall), 'PX', TTL_MS)
-    return { prefix = prefix, now = now, levels = {}, changed = {} }
+    return store
+end
+
+-- Writes how far the clock has come.
+local function save_clock(store)
+    local is_old = math.abs(store.wall - store.kept) > TTL_SLACK_MS
+    if is_old then store.kept = store.wall end
+    local packed = struct.pack(CLOCK, store.now, store.wall, store.due, store.kept)
+    if is_old then
+        call('SET', store.clock, packed, 'PX', TTL_MS)
+    else
+        call('SET', store.clock, packed, 'KEEPTTL')
+    end
 end
 
 local function unpacked(packed)
-    return packed and cmsgpack.unpack(packed) or { -1, 0, 0, -1, 0, 0, -1, 0, 0 }
+    return packed and read_packed(packed) or { -1, 0, 0, -1, 0, 0, -1, 0, 0, 0 }
 end
 
--- Reads what is held under an id, if one is given, and levels, all at once.
-local function read(store, id, subjects)
-    local names, from = {}, 1
-    if id then
-        names[1], from = store.prefix .. 'h:' .. id, 2
+-- Reads levels, all at once, those that were not read before: they may have been changed since.
+local function read_levels(store, subjects)
+    local names, missing = {}, {}
+    for _, subject in ipairs(subjects) do
+        if not store.levels[subject] then
+            missing[#missing + 1], names[#names + 1] = subject, store.prefix .. 's:' .. subject
+        end
     end
-    for place, subject in ipairs(subjects) do names[from + place - 1] = store.prefix .. 's:' .. subject end
-    if #names == 0 then return false end
-    local packed = redis.call('MGET', unpack(names))
-    for place, subject in ipairs(subjects) do
-        -- One that was read before may have been changed since.
-        store.levels[subject] = store.levels[subject] or unpacked(packed[from + place - 1])
-    end
-    return id and packed[1] and cmsgpack.unpack(packed[1])
+    if #names == 0 then return end
+    local packed = call('MGET', unpack(names))
+    for place, subject in ipairs(missing) do store.levels[subject] = unpacked(packed[place]) end
 end
 
 local function level_of(store, subject)
     local level = store.levels[subject]
     if not level then
-        level = unpacked(redis.call('GET', store.prefix .. 's:' .. subject))
+        level = unpacked(call('GET', store.prefix .. 's:' .. subject))
         store.levels[subject] = level
     end
     return level
 end
 
--- Writes the levels that a step has changed.
+-- Ends a step: writes the levels that it has changed, and the clock.
 local function finish(store)
+    local wall = store.wall
     for subject in pairs(store.changed) do
         local level, ttl = store.levels[subject], LEVEL_TTL_MS
         for at = FIRST, #level, BUDGET do
             if level[at + HELD] > 0 then ttl = TTL_MS end
         end
-        redis.call('SET', store.prefix .. 's:' .. subject, cmsgpack.pack(level), 'PX', ttl)
+        local name, off = store.prefix .. 's:' .. subject, level[KEPT] - wall - ttl
+        if off < -TTL_SLACK_MS or off > TTL_SLACK_MS then
+            level[KEPT] = wall + ttl
+            call('SET', name, pack(level), 'PX', ttl)
+        else
+            call('SET', name, pack(level), 'KEEPTTL')
+        end
     end
+    save_clock(store)
 end
 
 -- Parts of one limit as parts of another.
 local function scaled(parts, to, from, round)
     if from == 0 then return to * PARTS end
-    return math.min(round(parts / from * to), to * PARTS)
+    return min(round(parts / from * to), to * PARTS)
 end
 
 -- The parts that are missing now in the bucket of a unit, under a limit that may be another than when it was last taken from.
-local function missing_of(store, level, unit, value)
+local function missing_of(now, level, unit, value)
     local bucket = (unit - 1) * BUCKET
     local limit, missing, at = level[bucket + LIMIT], level[bucket + MISSING], level[bucket + AT]
     if limit < 0 then limit, missing, at = value, value * PARTS, 0 end
-    local passed = store.now - at
+    local passed = now - at
     if passed > PARTS then passed = PARTS end
     if passed > 0 then missing = missing - limit * passed end
     if missing < 0 then missing = 0 end
-    if limit ~= value then return scaled(missing, value, limit, math.ceil) end
+    if limit ~= value then return scaled(missing, value, limit, ceil) end
     return missing
 end
 
@@ -162,15 +200,15 @@ end
 
 -- Adds to the budgets of all levels of what is held: the amounts of `more` without those of `less`.
 local function move(store, holding, less, more)
-    for _, subject in ipairs(holding[SUBJECTS]) do
-        local level = level_of(store, subject)
-        local fields = holding[FIELDS]
-        for place = 1, #fields, 2 do
-            local unit = fields[place + 1]
-            local taken, added = less and less[unit] or 0, more and more[unit] or 0
-            if taken > 0 or added > 0 then
-                local at = budget_of(store, level, fields[place]) + HELD
-                level[at] = math.max(0, level[at] - taken) + added
+    local fields = holding[FIELDS]
+    for place = 1, #fields, 2 do
+        local field, unit = fields[place], fields[place + 1]
+        local taken, added = less and less[unit] or 0, more and more[unit] or 0
+        if taken > 0 or added > 0 then
+            for _, subject in ipairs(holding[SUBJECTS]) do
+                local level = level_of(store, subject)
+                local at = budget_of(store, level, field) + HELD
+                level[at] = max(0, level[at] - taken) + added
                 store.changed[subject] = true
             end
         end
@@ -178,143 +216,205 @@ local function move(store, holding, less, more)
 end
 
 local function holding_of(store, id)
-    local packed = redis.call('GET', store.prefix .. 'h:' .. id)
-    return packed and cmsgpack.unpack(packed)
+    local packed = call('GET', store.prefix .. 'h:' .. id)
+    return packed and read_packed(packed)
 end
 
 local function keep(store, id, holding)
     local leases = store.prefix .. 'leases'
     local until_ms = store.now + (holding[SETTLED] and holding[LOST_MS] or LEASE_MS)
-    redis.call('SET', store.prefix .. 'h:' .. id, cmsgpack.pack(holding), 'PX', TTL_MS)
-    redis.call('ZADD', leases, string.format('%.0f', until_ms), id)
-    redis.call('PEXPIRE', leases, TTL_MS)
+    call('SET', store.prefix .. 'h:' .. id, pack(holding), 'PX', TTL_MS)
+    call('ZADD', leases, until_ms, id)
+    -- The set is new, or as good as that. Later it is kept for longer as leases end.
+    if store.due == NEVER then call('PEXPIRE', leases, TTL_MS) end
+    if until_ms < store.due then store.due = until_ms end
 end
 
-local function drop(store, id)
-    redis.call('DEL', store.prefix .. 'h:' .. id)
-    redis.call('ZREM', store.prefix .. 'leases', id)
+-- Forgets what is held for some requests.
+local function drop(store, ids)
+    local leases, names = store.prefix .. 'leases', {}
+    for place, id in ipairs(ids) do names[place] = store.prefix .. 'h:' .. id end
+    call('DEL', unpack(names))
+    call('ZREM', leases, unpack(ids))
+    if call('ZCARD', leases) == 0 then store.due = NEVER end
 end
 
-local function let_go(store, id)
-    local holding = holding_of(store, id)
-    if holding then move(store, holding, holding[AMOUNTS], nil) end
-    drop(store, id)
+-- Lets go of what is held for some requests.
+local function let_go(store, ids)
+    for first = 1, #ids, MOST_KEYS do
+        local some, names = {}, {}
+        for place = first, min(first + MOST_KEYS - 1, #ids) do
+            some[#some + 1], names[#names + 1] = ids[place], store.prefix .. 'h:' .. ids[place]
+        end
+        for _, packed in ipairs(call('MGET', unpack(names))) do
+            local holding = packed and read_packed(packed)
+            if holding then move(store, holding, holding[AMOUNTS], nil) end
+        end
+        drop(store, some)
+    end
 end
 
 -- Lets go of what nobody renews.
 local function sweep(store)
     local leases = store.prefix .. 'leases'
-    local due = redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', store.now), 'LIMIT', 0, MAX_LAPSES)
-    for _, id in ipairs(due) do
-        let_go(store, id)
-    end
+    let_go(store, call('ZRANGEBYSCORE', leases, '-inf', store.now, 'LIMIT', 0, MAX_LAPSES))
+    local first = call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+    store.due = first and tonumber(first) or NEVER
+    call('PEXPIRE', leases, TTL_MS)
 end
 
 local function begin_step(keys)
     local store = open(keys)
-    sweep(store)
+    if store.now >= store.due then sweep(store) end
     return store
 end
 
--- What one limit says, and how it stands: of a rate what is left, when it is full and when there is room (-1: never), in
+-- Adds how one limit stands: its verdict, and of a rate what is left, when it is full and when there is room (-1: never), in
 -- milliseconds; of a budget its total, what is held of it and whether the total is known.
-local function judge(store, level, limit, asked)
-    local field, value = limit[FIELD], limit[VALUE]
-    if field ~= '' then
-        local at = find_budget(level, field)
-        if not at or level[at + KNOWN] == 0 then
-            return { asked > 0 and UNKNOWN or ROOM, 0, 0, 0 }
-        end
-        local total, held = level[at + TOTAL], level[at + HELD]
-        local has_room = asked == 0 or total + held + asked <= value
-        return { has_room and ROOM or REFUSES, total, held, 1 }
+local function add_line(lines, verdict, first, second, third)
+    local last = #lines
+    lines[last + 1], lines[last + 2], lines[last + 3], lines[last + 4] = verdict, first, second, third
+end
+
+-- What a rate says.
+local function judge_rate(store, level, limit, asked, lines)
+    local value = limit[VALUE]
+    local missing = missing_of(store.now, level, limit[UNIT], value)
+    local verdict, wait = ROOM, 0
+    if asked > value then
+        verdict, wait = REFUSES, -1
+    elseif asked > 0 then
+        local lacking = missing - (value - asked) * PARTS
+        if lacking > 0 then verdict, wait = REFUSES, ceil(lacking / value) end
     end
-    local missing = missing_of(store, level, limit[UNIT], value)
-    local left = math.floor((value * PARTS - missing) / PARTS)
-    local full_in = missing > 0 and math.ceil(missing / value) or 0
-    if asked > value then return { REFUSES, left, full_in, -1 } end
-    local lacking = missing - (value - asked) * PARTS
-    if asked == 0 or lacking <= 0 then return { ROOM, left, full_in, 0 } end
-    return { REFUSES, left, full_in, math.ceil(lacking / value) }
+    local left, full_in = floor((value * PARTS - missing) / PARTS), missing > 0 and ceil(missing / value) or 0
+    add_line(lines, verdict, left, full_in, wait)
+    return verdict
+end
+
+-- What a budget says.
+local function judge_budget(level, limit, asked, lines)
+    local at = find_budget(level, limit[FIELD])
+    if not at or level[at + KNOWN] == 0 then
+        local verdict = asked > 0 and UNKNOWN or ROOM
+        add_line(lines, verdict, 0, 0, 0)
+        return verdict
+    end
+    local total, held = level[at + TOTAL], level[at + HELD]
+    local verdict = (asked == 0 or total + held + asked <= limit[VALUE]) and ROOM or REFUSES
+    add_line(lines, verdict, total, held, 1)
+    return verdict
 end
 
 -- What all limits of a request say, in order.
-local function judge_all(store, ask)
+local function judge(store, tree, amounts)
     local said = { lines = {}, shadowed = {}, takes = {}, refuses = false, waits = false, has_budget = false }
-    local place = 0
-    for number, level in ipairs(ask[A_LEVELS]) do
-        local known = level_of(store, level[L_SUBJECT])
+    local lines, takes = said.lines, said.takes
+    for number, level in ipairs(tree[T_LEVELS]) do
+        local known = store.levels[level[L_SUBJECT]]
         for _, limit in ipairs(level[L_LIMITS]) do
-            local asked, is_shadow, is_budget = ask[A_AMOUNTS][limit[UNIT]], limit[SHADOW] == 1, limit[FIELD] ~= ''
-            local line = judge(store, known, limit, asked)
-            place = place + 1
-            said.lines[place] = line
-            if is_budget and asked > 0 and not is_shadow then said.has_budget = true end
-            if line[1] == REFUSES and is_shadow then
-                table.insert(said.shadowed, { place - 1, line[2], line[3], line[4] })
-            elseif line[1] == REFUSES then
+            local asked, is_shadow, is_budget = amounts[limit[UNIT]], limit[SHADOW] == 1, limit[FIELD] ~= ''
+            local verdict
+            if is_budget then
+                verdict = judge_budget(known, limit, asked, lines)
+                if asked > 0 and not is_shadow then said.has_budget = true end
+            else
+                verdict = judge_rate(store, known, limit, asked, lines)
+            end
+            if verdict == REFUSES and is_shadow then
+                local last = #lines
+                add_line(said.shadowed, last / 4 - 1, lines[last - 2], lines[last - 1], lines[last])
+            elseif verdict == REFUSES then
                 said.refuses = true
-            elseif line[1] == UNKNOWN then
+            elseif verdict == UNKNOWN then
                 said.waits = said.waits or not is_shadow
             elseif not is_budget and asked > 0 then
-                local takes, last = said.takes, #said.takes
-                takes[last + 1], takes[last + 2], takes[last + 3], takes[last + 4] = number, limit[UNIT], asked, limit[VALUE]
+                add_line(takes, number, limit[UNIT], asked, limit[VALUE])
             end
         end
     end
     return said
 end
 
--- How all limits stand after what was taken, in the place of what they said before it; verdicts stay.
-local function standings(store, ask, said)
-    local place = 0
-    for _, level in ipairs(ask[A_LEVELS]) do
-        local known = level_of(store, level[L_SUBJECT])
+-- How limits stand after what was taken, in the place of what they said before it; verdicts stay.
+local function stand_after(store, tree, amounts, lines)
+    local at = 1
+    for _, level in ipairs(tree[T_LEVELS]) do
+        local known = store.levels[level[L_SUBJECT]]
         for _, limit in ipairs(level[L_LIMITS]) do
-            place = place + 1
-            local line = said.lines[place]
             if limit[FIELD] == '' then
-                local missing = missing_of(store, known, limit[UNIT], limit[VALUE])
-                line[2] = math.floor((limit[VALUE] * PARTS - missing) / PARTS)
-                line[3] = missing > 0 and math.ceil(missing / limit[VALUE]) or 0
-                line[4] = 0
-            elseif line[4] == 1 then
-                line[3] = known[find_budget(known, limit[FIELD]) + HELD]
+                local unit, value = limit[UNIT], limit[VALUE]
+                if amounts[unit] > 0 then
+                    local missing = missing_of(store.now, known, unit, value)
+                    lines[at + 1] = floor((value * PARTS - missing) / PARTS)
+                    lines[at + 2] = missing > 0 and ceil(missing / value) or 0
+                end
+                lines[at + 3] = 0
+            elseif lines[at + 3] == 1 then
+                lines[at + 2] = lines[at + 2] + amounts[limit[UNIT]]
             end
+            at = at + 4
         end
     end
 end
 
 -- Takes from the buckets and holds of the budgets.
-local function take(store, ask, subjects, said)
-    local takes = said.takes
+local function take(store, id, tree, amounts, lost_ms, said)
+    local takes, subjects = said.takes, tree[T_SUBJECTS]
     for place = 1, #takes, 4 do
         local subject, unit, amount, value = subjects[takes[place]], takes[place + 1], takes[place + 2], takes[place + 3]
-        local level, bucket = level_of(store, subject), (unit - 1) * BUCKET
-        level[bucket + MISSING] = missing_of(store, level, unit, value) + amount * PARTS
-        level[bucket + LIMIT], level[bucket + AT] = value, math.max(store.now, level[bucket + AT])
+        local level, bucket = store.levels[subject], (unit - 1) * BUCKET
+        level[bucket + MISSING] = missing_of(store.now, level, unit, value) + amount * PARTS
+        level[bucket + LIMIT], level[bucket + AT] = value, max(store.now, level[bucket + AT])
         store.changed[subject] = true
     end
-    local amounts = ask[A_AMOUNTS]
-    local holding = { subjects, ask[A_FIELDS], amounts, ask[A_LOST_MS], takes, false, said.shadowed }
+    local holding = { subjects, tree[T_FIELDS], amounts, lost_ms, takes, false, said.shadowed }
     move(store, holding, nil, amounts)
-    keep(store, ask[A_ID], holding)
-    standings(store, ask, said)
+    keep(store, id, holding)
+    stand_after(store, tree, amounts, said.lines)
 end
 
--- ARGV[1]: the request, as JSON. Returns what came of it, a wait in milliseconds, the limits' lines and what was shadowed.
+-- A tree from its JSON, with its subjects and their keys below a prefix.
+local function tree_of(prefix, json)
+    local tree = trees[json]
+    if not tree then
+        if num_trees >= MOST_TREES then trees, num_trees = {}, 0 end
+        tree = cjson.decode(json)
+        trees[json], num_trees = tree, num_trees + 1
+        tree[T_SUBJECTS] = {}
+        for place, level in ipairs(tree[T_LEVELS]) do tree[T_SUBJECTS][place] = level[L_SUBJECT] end
+    end
+    if tree[T_PREFIX] ~= prefix then
+        tree[T_PREFIX], tree[T_KEYS] = prefix, {}
+        for place, subject in ipairs(tree[T_SUBJECTS]) do tree[T_KEYS][place] = prefix .. 's:' .. subject end
+    end
+    return tree
+end
+
+-- Reads what is held for a request, and the levels of its tree, all at once.
+local function read(store, id, tree)
+    local packed = call('MGET', store.prefix .. 'h:' .. id, unpack(tree[T_KEYS]))
+    for place, subject in ipairs(tree[T_SUBJECTS]) do
+        -- One that was read before may have been changed since.
+        store.levels[subject] = store.levels[subject] or unpacked(packed[place + 1])
+    end
+    return packed[1] and read_packed(packed[1])
+end
+
+-- ARGV: the id, four amounts, how long what was used is held once it is settled, and the tree as JSON. Returns what came of it, a
+-- wait in milliseconds, four numbers for each limit, and four for each that was shadowed.
 local function reserve(keys, args)
     local store = begin_step(keys)
-    local ask = cjson.decode(args[1])
-    local subjects = {}
-    for place, level in ipairs(ask[A_LEVELS]) do subjects[place] = level[L_SUBJECT] end
-    local known = read(store, ask[A_ID], subjects)
-    add_tokens(ask[A_AMOUNTS])
-    local said = judge_all(store, ask)
+    local id, amounts = args[1], {}
+    for unit = 1, TRAINING do amounts[unit] = tonumber(args[unit + 1]) end
+    add_tokens(amounts)
+    local tree = tree_of(store.prefix, args[7])
+    local known = read(store, id, tree)
+    local said = judge(store, tree, amounts)
     local status, wait = TAKEN, 0
     if known then
         said.shadowed = known[SHADOWED]
-        for _, line in ipairs(said.lines) do line[1] = ROOM end
+        for at = 1, #said.lines, 4 do said.lines[at] = ROOM end
     elseif said.has_budget and store.now < LEASE_MS then
         status, wait = GATHERING, LEASE_MS - store.now
     elseif said.waits then
@@ -322,36 +422,36 @@ local function reserve(keys, args)
     elseif said.refuses then
         status = REFUSED
     else
-        take(store, ask, subjects, said)
+        take(store, id, tree, amounts, tonumber(args[6]), said)
     end
     finish(store)
     return { status, wait, said.lines, said.shadowed }
 end
 
--- ARGV: the id, and what was used as JSON.
+-- ARGV: the id, and four amounts that were used.
 local function settle(keys, args)
     local store = begin_step(keys)
-    local id, used = args[1], cjson.decode(args[2])
+    local id = args[1]
     local holding = holding_of(store, id)
     if holding and not holding[SETTLED] then
-        read(store, nil, holding[SUBJECTS])
-        local reserved = holding[AMOUNTS]
-        for unit, amount in ipairs(used) do used[unit] = math.min(amount, reserved[unit]) end
+        read_levels(store, holding[SUBJECTS])
+        local reserved, used = holding[AMOUNTS], {}
+        for unit = 1, TRAINING do used[unit] = min(tonumber(args[unit + 1]), reserved[unit]) end
         add_tokens(used)
         local takes = holding[TAKES]
         for place = 1, #takes, 4 do
             local subject, unit, amount, value = holding[SUBJECTS][takes[place]], takes[place + 1], takes[place + 2], takes[place + 3]
-            local level, bucket = level_of(store, subject), (unit - 1) * BUCKET
+            local level, bucket = store.levels[subject], (unit - 1) * BUCKET
             local limit, back = level[bucket + LIMIT], (amount - used[unit]) * PARTS
             if limit >= 0 and back > 0 then
-                if limit ~= value then back = scaled(back, limit, value, math.floor) end
-                level[bucket + MISSING] = math.max(0, level[bucket + MISSING] - back)
+                if limit ~= value then back = scaled(back, limit, value, floor) end
+                level[bucket + MISSING] = max(0, level[bucket + MISSING] - back)
                 store.changed[subject] = true
             end
         end
         move(store, holding, reserved, used)
         holding[AMOUNTS], holding[TAKES], holding[SETTLED] = used, {}, true
-        if costs(used) then keep(store, id, holding) else drop(store, id) end
+        if costs(used) then keep(store, id, holding) else drop(store, { id }) end
     end
     finish(store)
     return 0
@@ -372,9 +472,7 @@ local function count(keys, args)
         if was_read then level[at + KNOWN] = 1 end
         store.changed[total.subject] = true
     end
-    for _, id in ipairs(counted.written) do
-        let_go(store, id)
-    end
+    let_go(store, counted.written)
     finish(store)
     return 0
 end
@@ -382,14 +480,14 @@ end
 -- ARGV: ids. Returns the places, from 0, of those that nothing is held for.
 local function renew(keys, args)
     local store = begin_step(keys)
-    local leases, until_ms = store.prefix .. 'leases', string.format('%.0f', store.now + LEASE_MS)
+    local leases, until_ms = store.prefix .. 'leases', store.now + LEASE_MS
     local unknown = {}
     for place, id in ipairs(args) do
-        if redis.call('ZSCORE', leases, id) then
+        if call('ZSCORE', leases, id) then
             -- What is settled is held for longer, and stays so.
-            redis.call('ZADD', leases, 'XX', 'GT', until_ms, id)
+            call('ZADD', leases, 'XX', 'GT', until_ms, id)
         else
-            table.insert(unknown, place - 1)
+            unknown[#unknown + 1] = place - 1
         end
     end
     finish(store)
@@ -433,6 +531,7 @@ end
 -- Begins a step on repeats: forgets what nobody renews, and what ended long ago.
 local function open_repeats(keys)
     local store = open(keys)
+    save_clock(store)
     local running, now = store.prefix .. 'running', string.format('%.0f', store.now)
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', running, '-inf', now, 'LIMIT', 0, MAX_LAPSES)) do
         redis.call('DEL', store.prefix .. 'r:' .. id)

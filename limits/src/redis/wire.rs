@@ -1,5 +1,6 @@
 //! What is said to the functions, as JSON, and what they answer.
 
+use std::iter::once;
 use std::time::Duration;
 
 use redis::{FromRedisValue as _, Value};
@@ -18,9 +19,9 @@ const UNKNOWN: u64 = 2;
 /// Amounts in the order of the places that [`place`] says.
 type WireAmounts = [u64; 4];
 
-/// A request: id, amounts, when what it used is lost, fields, levels. Lists and not objects: the functions spend much of their
-/// time on reading names.
-type WireAsk = (String, WireAmounts, u64, WireFields, Vec<WireLevel>);
+/// What many requests have in common: fields and levels. Lists and not objects, so that it is short; the functions read the same one
+/// once.
+type WireTree = (WireFields, Vec<WireLevel>);
 
 /// Each a period and a unit by name, and then the unit's place.
 type WireFields = Vec<serde_json::Value>;
@@ -66,13 +67,13 @@ pub(super) fn id(tenant: &TenantId, request: &RequestId) -> String {
     format!("{tenant}/{request}")
 }
 
-/// Amounts as JSON.
-pub(super) fn amounts(amounts: Amounts) -> Result<String, Fault> {
-    Ok(serde_json::to_string(&wire_amounts(amounts))?)
+/// What a request used: its id and four amounts.
+pub(super) fn used(tenant: &TenantId, request: &RequestId, used: Amounts) -> Vec<String> {
+    once(id(tenant, request)).chain(wire_amounts(used).map(|amount| amount.to_string())).collect()
 }
 
-/// A request as JSON.
-pub(super) fn ask(ask: &Ask) -> Result<String, LimitsError> {
+/// A request: its id, four amounts, after how long what it used is lost, and its tree as JSON.
+pub(super) fn ask(ask: &Ask) -> Result<Vec<String>, LimitsError> {
     let limit = |(&policy, &limit): (&Policy, &Limit)| -> WireLimit {
         let unit = policy.unit();
         let field = PeriodKey::of(policy, ask.at_ms).map(|period| field(period, unit)).unwrap_or_default();
@@ -82,9 +83,11 @@ pub(super) fn ask(ask: &Ask) -> Result<String, LimitsError> {
         let limits = level.limits.iter().filter(|(policy, _)| is_counted_here(**policy));
         (subject(&level.subject), limits.map(limit).collect())
     });
-    let (id, amounts) = (id(&ask.tenant, &ask.request), wire_amounts(ask.amounts));
-    let ask: WireAsk = (id, amounts, budgets::lost_after_ms(ask.at_ms), fields(ask), levels.collect());
-    Ok(serde_json::to_string(&ask).map_err(Fault::Json)?)
+    let tree: WireTree = (fields(ask), levels.collect());
+    let mut args = used(&ask.tenant, &ask.request, ask.amounts);
+    args.push(budgets::lost_after_ms(ask.at_ms).to_string());
+    args.push(serde_json::to_string(&tree).map_err(Fault::Json)?);
+    Ok(args)
 }
 
 /// What is held, as JSON.
@@ -116,7 +119,10 @@ pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]
 pub(super) fn said(ask: &Ask, said: &Value) -> Result<Reserved, ReserveError> {
     let unexpected = || LimitsError::from(Fault::Unexpected(format!("{said:?}").chars().take(300).collect()));
     let (status, wait_ms, lines, shadowed) =
-        <(u64, u64, Vec<[i64; 4]>, Vec<[i64; 4]>)>::from_redis_value_ref(said).map_err(|_| unexpected())?;
+        <(u64, u64, Vec<i64>, Vec<i64>)>::from_redis_value_ref(said).map_err(|_| unexpected())?;
+    let ((lines, []), (shadowed, [])) = (lines.as_chunks::<4>(), shadowed.as_chunks::<4>()) else {
+        return Err(unexpected().into());
+    };
     let limits: Vec<_> = ask.tree.limits().filter(|(_, policy, _)| is_counted_here(*policy)).collect();
     if limits.len() != lines.len() {
         return Err(unexpected().into());
@@ -271,21 +277,22 @@ pub(super) mod tests {
         Ask { request: RequestId::from_stored("req_1"), tenant, tree: Arc::new(tree), amounts, at_ms }
     }
 
-    fn line(numbers: [i64; 4]) -> Value {
-        Value::Array(numbers.map(Value::Int).to_vec())
+    fn lines(lines: &[[i64; 4]]) -> Value {
+        Value::Array(lines.as_flattened().iter().copied().map(Value::Int).collect())
     }
 
     #[test]
     fn a_request_is_said_with_its_budgets_and_without_what_is_counted_elsewhere() {
-        let said: serde_json::Value = serde_json::from_str(&ask(&one_ask()).unwrap()).unwrap();
+        let said = ask(&one_ask()).unwrap();
+        let (tree, numbers) = said.split_last().unwrap();
+        let most = MAX_BUDGET.to_string();
+        assert_eq!(numbers, ["ten_1/req_1", "1", &most, "2", "0", "216000000"]);
+        let tree: serde_json::Value = serde_json::from_str(tree).unwrap();
         let expected = serde_json::json!([
-            "ten_1/req_1",
-            [1, MAX_BUDGET, 2, 0],
-            60 * 3600 * 1000,
             ["2026-11-29/tokens", 5, "2026-11/tokens", 5],
             [["tenant:ten_1", [[1, 5, 0, ""], [5, MAX_BUDGET, 1, "2026-11/tokens"],]]],
         ]);
-        assert_eq!(said, expected);
+        assert_eq!(tree, expected);
     }
 
     #[test]
@@ -299,8 +306,8 @@ pub(super) mod tests {
     #[test]
     fn an_answer_is_read_with_the_limits_that_were_asked_about() {
         let answer = |status, verdict| {
-            let lines = Value::Array(vec![line([verdict, 4, 12_000, 0]), line([0, 70, 30, 1])]);
-            Value::Array(vec![Value::Int(status), Value::Int(5), lines, Value::Array(vec![line([1, 90, 10, 1])])])
+            let said = [lines(&[[verdict, 4, 12_000, 0], [0, 70, 30, 1]]), lines(&[[1, 90, 10, 1]])];
+            Value::Array([Value::Int(status), Value::Int(5)].into_iter().chain(said).collect())
         };
         let reserved = said(&one_ask(), &answer(0, 0)).unwrap();
         assert_eq!(
@@ -326,11 +333,11 @@ pub(super) mod tests {
         fn no_numbers_of_a_server_break_the_reader(
             status in 0..5_i64,
             wait in any::<i64>(),
-            lines in prop::collection::vec(any::<[i64; 4]>(), 2),
+            judged in prop::collection::vec(any::<i64>(), 7..10),
             shadowed in prop::collection::vec(any::<[i64; 4]>(), 0..3),
         ) {
-            let array = |lines: Vec<[i64; 4]>| Value::Array(lines.into_iter().map(line).collect());
-            let parts = [Value::Int(status), Value::Int(wait), array(lines), array(shadowed)];
+            let judged = Value::Array(judged.into_iter().map(Value::Int).collect());
+            let parts = [Value::Int(status), Value::Int(wait), judged, lines(&shadowed)];
             drop(said(&one_ask(), &Value::Array(parts.to_vec())));
         }
     }

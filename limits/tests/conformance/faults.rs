@@ -42,12 +42,7 @@ async fn left(limits: &RedisLimits, like: &Ask) -> u64 {
 
 /// Moves the clocks of all shards on.
 fn pass(server: &Redis, time: Duration) {
-    for key in server.cli(&["KEYS", "souk:*:clock"]).lines() {
-        let text = server.cli(&["GET", key]);
-        let (now, last) = text.trim().split_once(' ').unwrap();
-        let now = now.parse::<u128>().unwrap() + time.as_millis();
-        server.cli(&["SET", key, &format!("{now} {last}"), "KEEPTTL"]);
-    }
+    move_clocks(server, i64::try_from(time.as_millis()).unwrap(), 0);
 }
 
 /// A server whose budgets are open, with two gateways, one of which has a request under way.
@@ -205,26 +200,15 @@ async fn a_clock_that_steps_back_counts_no_time_and_one_that_steps_ahead_a_minut
     let limits = gateway(&server);
     limits.connect().await.unwrap();
     let any = ask(&budget(), 0, 0);
-    let mut clocks = server.cli(&["KEYS", "souk:*:clock"]).lines().map(str::to_owned).collect::<Vec<_>>();
-    clocks.sort();
-    assert_eq!(clocks.len(), 64, "all shards began with the first gateway");
     // Where the server's clock stood an hour later or earlier when time was last counted.
-    for (stood_ms, counted_ms) in [(3_600_000_i128, 0), (-3_600_000, 60_000)] {
-        let mut before = Vec::new();
-        for key in &clocks {
-            let text = server.cli(&["GET", key]);
-            let (now, last) = text.trim().split_once(' ').unwrap();
-            before.push(now.parse::<i128>().unwrap());
-            server.cli(&["SET", key, &format!("{now} {}", last.parse::<i128>().unwrap() + stood_ms)]);
-        }
+    for (stood_ms, counted_ms) in [(3_600_000, 0), (-3_600_000, 60_000)] {
+        let before = move_clocks(&server, 0, stood_ms);
+        assert_eq!(before.len(), 64, "all shards began with the first gateway");
         limits.count(&any.tenant, &[], &[]).await.unwrap();
-        let moved: Vec<_> = clocks
-            .iter()
-            .zip(before)
-            .map(|(key, before)| server.cli(&["GET", key]).split(' ').next().unwrap().parse::<i128>().unwrap() - before)
-            .filter(|moved| *moved > 0)
-            .collect();
-        let expected: &[i128] = if counted_ms == 0 { &[] } else { &[counted_ms] };
+        let after = move_clocks(&server, 0, 0);
+        let moved = after.iter().zip(before).map(|(after, before)| after - before).filter(|moved| *moved > 0);
+        let moved: Vec<_> = moved.collect();
+        let expected: &[i64] = if counted_ms == 0 { &[] } else { &[counted_ms] };
         assert_eq!(moved, expected, "of the one shard that was asked");
     }
 }

@@ -29,13 +29,22 @@ pub(crate) struct Store {
     server: Option<Redis>,
 }
 
-/// Moves the clocks of all shards on.
-const PASS: &str = r"
-for _, key in ipairs(redis.call('KEYS', 'souk:*:clock')) do
-    local now, last = string.match(redis.call('GET', key), '^(%d+) (%d+)$')
-    redis.call('SET', key, string.format('%.0f %.0f', now + ARGV[1], last), 'KEEPTTL')
+/// Adds to what the clocks of all shards have counted, and to when they did so. Returns what they had counted.
+const MOVE_CLOCKS: &str = r"
+local counted, keys = {}, redis.call('KEYS', 'souk:*:clock')
+table.sort(keys)
+for place, key in ipairs(keys) do
+    local now, last, due, kept = struct.unpack('<dddd', redis.call('GET', key))
+    counted[place] = now
+    redis.call('SET', key, struct.pack('<dddd', now + ARGV[1], last + ARGV[2], due, kept), 'KEEPTTL')
 end
-return 0";
+return counted";
+
+/// The same, in milliseconds.
+pub(crate) fn move_clocks(server: &Redis, counted_ms: i64, last_ms: i64) -> Vec<i64> {
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd("EVAL").arg(MOVE_CLOCKS).arg(0).arg(counted_ms).arg(last_ms).query(&mut connection).unwrap()
+}
 
 impl Store {
     pub(crate) async fn in_memory() -> Self {
@@ -63,9 +72,7 @@ impl Store {
     /// Lets time pass.
     pub(crate) async fn pass(&self, time: Duration) {
         let Some(server) = &self.server else { return tokio::time::sleep(time).await };
-        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let millis = u64::try_from(time.as_millis()).unwrap();
-        redis::cmd("EVAL").arg(PASS).arg(0).arg(millis).exec(&mut connection).unwrap();
+        move_clocks(server, i64::try_from(time.as_millis()).unwrap(), 0);
     }
 
     /// Whether it loses its data: then it has, as if somebody had emptied it.

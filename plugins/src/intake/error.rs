@@ -9,7 +9,9 @@ pub enum IntakeError {
     #[error("the upload is empty; send the component's bytes, as `souk hook build` writes them")]
     Empty,
     /// There are too many.
-    #[error("the component has {given} bytes and may have {limit}; build it for size, or ask the operator for large ones")]
+    #[error(
+        "the component has {given} bytes and may have {limit}; build it for size, or ask the operator for large ones"
+    )]
     TooLarge {
         /// How many there are.
         given: usize,
@@ -17,10 +19,14 @@ pub enum IntakeError {
         limit: usize,
     },
     /// A core module.
-    #[error("this is a core module and no component; `souk hook build` makes one, and so does `wasm-tools component new`")]
+    #[error(
+        "this is a core module and no component; `souk hook build` makes one, and so does `wasm-tools component new`"
+    )]
     CoreModule,
     /// Machine code.
-    #[error("this is machine code (ELF), as compilers for a processor write it; send the component (.wasm) itself, it is compiled here")]
+    #[error(
+        "this is machine code (ELF), as compilers for a processor write it; send the component (.wasm) itself, it is compiled here"
+    )]
     MachineCode,
     /// The text format.
     #[error("this is the text of a component; send its bytes, as `wasm-tools parse` writes them")]

@@ -1,6 +1,8 @@
 //! How many bytes words are, for the bounds of what goes into a hook and comes out.
 
-use super::{Answer, AnswerOutcome, Constraint, Description, Input, Message, Parameters, Piece, PromptOutcome, Refusal};
+use super::{
+    Answer, AnswerOutcome, Constraint, Description, Input, Message, Parameters, Piece, PromptOutcome, Refusal,
+};
 use super::{Request, Step, Token, ToolCall};
 
 /// What each item of a list counts beside its texts, so that a million empty ones count as well.

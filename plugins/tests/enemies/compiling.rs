@@ -67,7 +67,8 @@ async fn what_takes_time_on_a_busy_machine_is_ended_and_not_the_components_part(
 async fn what_the_compiler_does_not_take_is_told_in_its_words() {
     let harness = Harness::new();
     for bytes in [&b"no component"[..], b"", &wat::parse_str("(module)").unwrap()] {
-        let error = harness.compiler().compile(&tenant(), Tier::Usual, &Bytes::copy_from_slice(bytes)).await.unwrap_err();
+        let error =
+            harness.compiler().compile(&tenant(), Tier::Usual, &Bytes::copy_from_slice(bytes)).await.unwrap_err();
         assert!(matches!(&error, CompileError::Refused(words) if !words.is_empty()), "{error}");
     }
 }
@@ -77,8 +78,7 @@ async fn a_child_that_is_none_is_the_hosts_part() {
     let harness = Harness::new();
     let component = Bytes::from(prompt(UNCHANGED));
     for (program, arguments) in [("/nowhere", vec![]), ("/bin/false", vec![]), ("/bin/echo", vec!["+".into()])] {
-        let compiler =
-            Compiler::new(PathBuf::from(program), arguments, harness.settings.clone(), harness.key.clone());
+        let compiler = Compiler::new(PathBuf::from(program), arguments, harness.settings.clone(), harness.key.clone());
         match compiler.compile(&tenant(), Tier::Usual, &component).await {
             Err(error) => assert!(matches!(error, CompileError::Failed(_)), "{program}: {error}"),
             // What it said is sealed as it came; the engine does not take it.

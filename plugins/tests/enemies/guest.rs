@@ -6,10 +6,10 @@ use wit_parser::Resolve;
 /// Worlds with one export each, so that a hook need not have what it is not asked for.
 const WORLDS: &str = "
     package enemies:worlds;
-    world prompt { include souk:hooks/imports@0.1.0; export souk:hooks/prompt@0.1.0; }
-    world answer { include souk:hooks/imports@0.1.0; export souk:hooks/answer@0.1.0; }
-    world %stream { include souk:hooks/imports@0.1.0; export souk:hooks/%stream@0.1.0; }
-    world describe { include souk:hooks/imports@0.1.0; export souk:hooks/describe@0.1.0; }
+    world prompt-only { include souk:hooks/imports@0.1.0; export souk:hooks/prompt@0.1.0; }
+    world answer-only { include souk:hooks/imports@0.1.0; export souk:hooks/answer@0.1.0; }
+    world stream-only { include souk:hooks/imports@0.1.0; export souk:hooks/%stream@0.1.0; }
+    world describe-only { include souk:hooks/imports@0.1.0; export souk:hooks/describe@0.1.0; }
 ";
 
 /// What every hook here has: memory and a `realloc` that never frees.
@@ -28,13 +28,13 @@ const COMMON: &str = r#"
 "#;
 
 /// A component of a core module, whose exports say what it does: one of `prompt`, `answer`, `stream` and `describe`.
-pub fn component(world: &str, module: &str) -> Vec<u8> {
+pub(crate) fn component(world: &str, module: &str) -> Vec<u8> {
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/wit/since-v0.1.0");
-    component_of(wit, WORLDS, world, module)
+    component_of(wit, WORLDS, &format!("{world}-only"), module)
 }
 
 /// The same for an interface that lies elsewhere.
-pub fn component_of(wit: &str, worlds: &str, world: &str, module: &str) -> Vec<u8> {
+pub(crate) fn component_of(wit: &str, worlds: &str, world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_path(wit).unwrap();
     let package = resolve.push_str("worlds.wit", worlds).unwrap();
@@ -45,7 +45,7 @@ pub fn component_of(wit: &str, worlds: &str, world: &str, module: &str) -> Vec<u
 }
 
 /// The core module of a hook whose `prompt` does `body` and gives back where its outcome is. 1024 and what follows is for outcomes.
-pub fn prompt_module(imports: &str, rest: &str, body: &str) -> String {
+pub(crate) fn prompt_module(imports: &str, rest: &str, body: &str) -> String {
     format!(
         r#"(module {imports} {COMMON} {rest}
             (func (export "souk:hooks/prompt@0.1.0#on-prompt") (param $request i32) (result i32) (local $n i32) {body}))"#
@@ -53,17 +53,17 @@ pub fn prompt_module(imports: &str, rest: &str, body: &str) -> String {
 }
 
 /// A hook whose `prompt` does `body`.
-pub fn prompt(body: &str) -> Vec<u8> {
+pub(crate) fn prompt(body: &str) -> Vec<u8> {
     component("prompt", &prompt_module("", "", body))
 }
 
 /// The same with imports and more functions.
-pub fn prompt_with(imports: &str, rest: &str, body: &str) -> Vec<u8> {
+pub(crate) fn prompt_with(imports: &str, rest: &str, body: &str) -> Vec<u8> {
     component("prompt", &prompt_module(imports, rest, body))
 }
 
 /// Gives back `answered` with the text of `length` bytes at `at`, both instructions.
-pub fn answered(at: &str, length: &str) -> String {
+pub(crate) fn answered(at: &str, length: &str) -> String {
     format!(
         "(i32.store8 (i32.const 1024) (i32.const 2))
          (i32.store (i32.const 1032) {at})
@@ -73,10 +73,10 @@ pub fn answered(at: &str, length: &str) -> String {
 }
 
 /// Gives back `unchanged`.
-pub const UNCHANGED: &str = "(i32.store8 (i32.const 1024) (i32.const 0)) (i32.const 1024)";
+pub(crate) const UNCHANGED: &str = "(i32.store8 (i32.const 1024) (i32.const 0)) (i32.const 1024)";
 
 /// A hook with a stream whose `push` does `push` and gives back where its step is.
-pub fn stream(rest: &str, push: &str) -> Vec<u8> {
+pub(crate) fn stream(rest: &str, push: &str) -> Vec<u8> {
     let module = format!(
         r#"(module
             (import "[export]souk:hooks/stream@0.1.0" "[resource-new]transformer" (func $new (param i32) (result i32)))
@@ -97,8 +97,8 @@ pub fn stream(rest: &str, push: &str) -> Vec<u8> {
 }
 
 /// Gives back `send` with the piece's own text.
-pub const SEND: &str = "(i32.store8 (i32.const 1024) (i32.const 0))
+pub(crate) const SEND: &str = "(i32.store8 (i32.const 1024) (i32.const 0))
     (i32.store (i32.const 1028) (local.get $text)) (i32.store (i32.const 1032) (local.get $length)) (i32.const 1024)";
 /// Gives back `send` with nothing.
-pub const SEND_NOTHING: &str = "(i32.store8 (i32.const 1024) (i32.const 0))
+pub(crate) const SEND_NOTHING: &str = "(i32.store8 (i32.const 1024) (i32.const 0))
     (i32.store (i32.const 1028) (i32.const 0)) (i32.store (i32.const 1032) (i32.const 0)) (i32.const 1024)";

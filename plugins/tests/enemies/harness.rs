@@ -9,21 +9,21 @@ use secrecy::SecretString;
 use souk_plugins::intake::{self, Bounds, IntakeError};
 use souk_plugins::words::{Input, Parameters, Piece, PromptOutcome, Request};
 use souk_plugins::{
-    CallContext, Compiler, CountTokens, Hook, HookError, HookErrorKind, HookSettings, Host, LoadError, Measured, Report,
-    SealingKey, Tier, compile_here,
+    CallContext, Compiler, CountTokens, Hook, HookError, HookErrorKind, HookSettings, Host, LoadError, Measured,
+    Report, SealingKey, Tier, compile_here,
 };
 use souk_protocol::gate::Weight;
 use souk_protocol::{Digest, TenantId};
 
 /// A host with small limits, so that every enemy meets one soon.
-pub struct Harness {
-    pub host: Host,
-    pub key: SealingKey,
-    pub settings: HookSettings,
+pub(crate) struct Harness {
+    pub(crate) host: Host,
+    pub(crate) key: SealingKey,
+    pub(crate) settings: HookSettings,
 }
 
 /// One token for each four bytes begun.
-pub struct Quarters;
+pub(crate) struct Quarters;
 
 impl CountTokens for Quarters {
     fn count(&self, text: &str) -> u32 {
@@ -32,38 +32,38 @@ impl CountTokens for Quarters {
 }
 
 impl Harness {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(HookSettings::default())
     }
 
-    pub fn with(settings: HookSettings) -> Self {
+    pub(crate) fn with(settings: HookSettings) -> Self {
         let key = SealingKey::new(SecretString::from("a key for tests alone"));
         Self { host: Host::start(&settings, key.clone()).unwrap(), key, settings }
     }
 
     /// Checks, compiles and loads a component.
-    pub async fn hook(&self, component: &[u8]) -> Arc<Hook> {
+    pub(crate) async fn hook(&self, component: &[u8]) -> Arc<Hook> {
         self.check(component).unwrap();
         self.load(component).await.unwrap()
     }
 
-    pub async fn load(&self, component: &[u8]) -> Result<Arc<Hook>, LoadError> {
+    pub(crate) async fn load(&self, component: &[u8]) -> Result<Arc<Hook>, LoadError> {
         let sealed = compile_here(component, &self.key).map_err(|error| LoadError::NotToBeHad(error.to_string()));
         self.host.load(&Digest::of(component), async { sealed }).await
     }
 
-    pub fn check(&self, component: &[u8]) -> Result<Report, IntakeError> {
+    pub(crate) fn check(&self, component: &[u8]) -> Result<Report, IntakeError> {
         intake::check(component, &Bounds::new(&self.settings, Tier::Usual, &self.settings.limits))
     }
 
     /// A compiler with a child.
-    pub fn compiler(&self) -> Compiler {
+    pub(crate) fn compiler(&self) -> Compiler {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_compile-hook"));
         Compiler::new(program, Vec::new(), self.settings.clone(), self.key.clone())
     }
 
     /// What a call of the hook's owner has.
-    pub fn context(&self) -> CallContext {
+    pub(crate) fn context(&self) -> CallContext {
         CallContext {
             tenant: TenantId::from_stored("owner"),
             weight: Weight::USUAL,
@@ -78,22 +78,22 @@ impl Harness {
     }
 
     /// Calls a component's `prompt`.
-    pub async fn prompt(&self, component: &[u8]) -> Result<(PromptOutcome, Measured), HookError> {
+    pub(crate) async fn prompt(&self, component: &[u8]) -> Result<(PromptOutcome, Measured), HookError> {
         self.hook(component).await.prompt(&self.context(), text("hello")).await
     }
 
     /// How a component's `prompt` fails.
-    pub async fn failure(&self, component: &[u8]) -> HookError {
+    pub(crate) async fn failure(&self, component: &[u8]) -> HookError {
         self.prompt(component).await.unwrap_err()
     }
 
-    pub async fn failure_kind(&self, component: &[u8]) -> HookErrorKind {
+    pub(crate) async fn failure_kind(&self, component: &[u8]) -> HookErrorKind {
         self.failure(component).await.kind
     }
 }
 
 /// A request for what follows a text.
-pub fn text(text: &str) -> Request {
+pub(crate) fn text(text: &str) -> Request {
     Request {
         input: Input::Text(text.to_owned()),
         parameters: Parameters::default(),
@@ -106,12 +106,12 @@ pub fn text(text: &str) -> Request {
     }
 }
 
-pub fn piece(text: &str) -> Piece {
+pub(crate) fn piece(text: &str) -> Piece {
     Piece { text: text.to_owned(), tokens: Vec::new() }
 }
 
 /// Settings whose calls end after some processor time, and not for want of fuel before.
-pub fn with_processor(time: Duration) -> HookSettings {
+pub(crate) fn with_processor(time: Duration) -> HookSettings {
     let mut settings = HookSettings::default();
     settings.limits.processor = time;
     settings.limits.max_fuel = settings.ceiling.max_fuel;

@@ -29,7 +29,11 @@ async fn lines_are_kept_up_to_their_bounds_and_the_rest_is_counted() {
     let harness = Harness::new();
     let write = |count, length: u32| {
         let line = format!("(call $log (i32.const 2) (i32.const 4096) (i32.const {length}))");
-        prompt_with(LOG, r#"(data (i32.const 4096) "a line of a hook")"#, &format!("{} {UNCHANGED}", times(count, &line)))
+        prompt_with(
+            LOG,
+            r#"(data (i32.const 4096) "a line of a hook")"#,
+            &format!("{} {UNCHANGED}", times(count, &line)),
+        )
     };
     let limits = harness.settings.limits;
     let (_, measured) = harness.prompt(&write(1000, 6)).await.unwrap();
@@ -79,11 +83,11 @@ async fn host_calls_with_bombs_end_at_their_bytes() {
     let kind = harness.failure_kind(&prompt_with(LOG, "", &format!("{grow} {bomb} {UNCHANGED}"))).await;
     assert_eq!(kind, HookErrorKind::OutputTooLarge);
     // Many of 1 MB.
-    let bombs = times(100, "(call $log (i32.const 0) (i32.const 0) (i32.const 1048576))");
+    let bombs = times(100, "(call $log (i32.const 0) (i32.const 2097152) (i32.const 1048576))");
     let failed = harness.failure(&prompt_with(LOG, "", &format!("{grow} {bombs} {UNCHANGED}"))).await;
     assert_eq!((failed.kind, failed.measured.num_host_calls), (HookErrorKind::TooManyHostCalls, 5));
     // And texts whose tokens are counted, which takes longest.
-    let count = times(100, "(drop (call $count (i32.const 0) (i32.const 262144)))");
+    let count = times(100, "(drop (call $count (i32.const 2097152) (i32.const 262144)))");
     let failed = harness.failure(&prompt_with(COUNT, "", &format!("{grow} {count} {UNCHANGED}"))).await;
     assert_eq!((failed.kind, failed.measured.num_host_calls), (HookErrorKind::TooManyHostCalls, 5));
 }
@@ -95,9 +99,15 @@ async fn a_text_for_the_host_that_is_none_ends_the_call() {
     let kind = harness.failure_kind(&prompt_with(LOG, "", &format!("{bad} {UNCHANGED}"))).await;
     assert_eq!(kind, HookErrorKind::Invalid);
     let level = "(call $log (i32.const 99) (i32.const 4096) (i32.const 1))";
-    assert_eq!(harness.failure_kind(&prompt_with(LOG, "", &format!("{level} {UNCHANGED}"))).await, HookErrorKind::Invalid);
+    assert_eq!(
+        harness.failure_kind(&prompt_with(LOG, "", &format!("{level} {UNCHANGED}"))).await,
+        HookErrorKind::Invalid
+    );
     let outside = "(call $log (i32.const 0) (i32.const -8) (i32.const 4))";
-    assert_eq!(harness.failure_kind(&prompt_with(LOG, "", &format!("{outside} {UNCHANGED}"))).await, HookErrorKind::Invalid);
+    assert_eq!(
+        harness.failure_kind(&prompt_with(LOG, "", &format!("{outside} {UNCHANGED}"))).await,
+        HookErrorKind::Invalid
+    );
 }
 
 /// A loop of a few milliseconds between two looks at the clock: it stands.
@@ -143,7 +153,8 @@ async fn configuration_and_variables_are_those_of_the_call() {
     let harness = Harness::new();
     let tell = "(call $variable (i32.const 4096) (i32.const 4) (i32.const 2048))";
     let answer = answered("(i32.load (i32.const 2052))", "(i32.load (i32.const 2056))");
-    let hook = harness.hook(&prompt_with(VARIABLE, r#"(data (i32.const 4096) "name")"#, &format!("{tell} {answer}"))).await;
+    let hook =
+        harness.hook(&prompt_with(VARIABLE, r#"(data (i32.const 4096) "name")"#, &format!("{tell} {answer}"))).await;
     let mut context = harness.context();
     let (outcome, _) = hook.prompt(&context, text("x")).await.unwrap();
     assert_eq!(outcome, PromptOutcome::Answered(String::new()));

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use souk_plugins::{HookErrorKind, LoadError};
 use souk_plugins::intake::IntakeError;
 use souk_plugins::words::PromptOutcome;
+use souk_plugins::{HookErrorKind, LoadError};
 
 use crate::guest::{UNCHANGED, answered, component, prompt, prompt_module, prompt_with};
 use crate::harness::{Harness, text};
 
 /// Grows a page at a time for as long as it gets one.
-const GROW: &str = "(block $full (loop $again (br_if $full (i32.eq (i32.const -1) (memory.grow (i32.const 1)))) (br $again)))";
+const GROW: &str =
+    "(block $full (loop $again (br_if $full (i32.eq (i32.const -1) (memory.grow (i32.const 1)))) (br $again)))";
 
 #[tokio::test]
 async fn memory_ends_at_its_bound_and_the_hook_may_go_on() {

@@ -1,7 +1,8 @@
 //! Hooks that give back what they must not.
 
 use souk_plugins::words::PromptOutcome;
-use souk_plugins::{Host, HookErrorKind, HookSettings};
+use souk_plugins::{HookErrorKind, HookSettings, Host};
+use souk_testkit::fuzz;
 
 use crate::guest::{UNCHANGED, answered, prompt, prompt_with};
 use crate::harness::{Harness, text};
@@ -12,12 +13,14 @@ const GROW: &str = "(drop (memory.grow (i32.const 400)))";
 async fn a_huge_output_is_not_taken_over() {
     let harness = Harness::new();
     let limit = harness.settings.limits.max_output_bytes;
-    let huge = |length: usize| prompt(&format!("{GROW} {}", answered("(i32.const 0)", &format!("(i32.const {length})"))));
+    let huge = |length: usize| {
+        prompt(&format!("{GROW} {}", answered("(i32.const 1048576)", &format!("(i32.const {length})"))))
+    };
     let (outcome, _) = harness.prompt(&huge(limit)).await.unwrap();
     assert_eq!(outcome.size_bytes(), limit);
     assert_eq!(harness.failure_kind(&huge(limit + 1)).await, HookErrorKind::OutputTooLarge);
     // So much that not even the copy is made.
-    assert_eq!(harness.failure_kind(&huge(24 << 20)).await, HookErrorKind::OutputTooLarge);
+    assert_eq!(harness.failure_kind(&huge(23 << 20)).await, HookErrorKind::OutputTooLarge);
 }
 
 /// A conversation of so many messages without a word in it: a list of a million places costs nothing to write.
@@ -36,7 +39,8 @@ async fn a_huge_list_of_nothing_is_not_taken_over() {
 #[tokio::test]
 async fn what_is_no_text_is_not_taken() {
     let harness = Harness::new();
-    let bad = format!("(i32.store8 (i32.const 2048) (i32.const 0xff)) {}", answered("(i32.const 2048)", "(i32.const 1)"));
+    let bad =
+        format!("(i32.store8 (i32.const 2048) (i32.const 0xff)) {}", answered("(i32.const 2048)", "(i32.const 1)"));
     assert_eq!(harness.failure_kind(&prompt(&bad)).await, HookErrorKind::Invalid);
     // Nor one that begins where there is no memory.
     let outside = answered("(i32.const -16)", "(i32.const 8)");
@@ -97,7 +101,9 @@ const CARRY_AT: u32 = 1032 + 160;
 #[tokio::test]
 async fn a_trap_says_where_to_the_owner_alone() {
     let harness = Harness::new();
-    let hook = harness.hook(&prompt_with("", "(func $a_name_of_the_hook unreachable)", "(call $a_name_of_the_hook) unreachable")).await;
+    let hook = harness
+        .hook(&prompt_with("", "(func $a_name_of_the_hook unreachable)", "(call $a_name_of_the_hook) unreachable"))
+        .await;
     let mut context = harness.context();
     let own = hook.prompt(&context, text("x")).await.unwrap_err();
     assert_eq!((own.kind, own.to_string().as_str()), (HookErrorKind::Trap, "it stopped with a trap"));
@@ -160,4 +166,51 @@ async fn hooks_do_the_same_without_a_pool() {
     assert!(Host::start(&wide, Harness::new().key).is_ok());
     let harness = Harness::with(wide);
     assert_eq!(harness.prompt(&prompt(UNCHANGED)).await.unwrap().0, PromptOutcome::Unchanged);
+}
+
+/// Where the host puts something into its memory, a hook cannot call the host, and so nothing can be called that is under way.
+#[tokio::test]
+async fn a_hook_cannot_call_the_host_out_of_its_allocator() {
+    let harness = Harness::new();
+    let log = r#"(import "souk:hooks/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
+    let module = crate::guest::prompt_module(log, "", UNCHANGED);
+    let call = "(call $log (i32.const 0) (i32.const 0) (i32.const 0))";
+    let calls = module.replace("(local.get $at))\n", &format!("{call} (local.get $at))\n"));
+    assert_ne!(calls, module);
+    let failed = harness.failure(&crate::guest::component("prompt", &calls)).await;
+    assert_eq!((failed.kind, failed.measured.num_host_calls), (HookErrorKind::Trap, 0));
+}
+
+/// Gives back what the low halves of the bytes of the request's text say, as if it were an outcome.
+const SAYS: &str = "(local.set $n (i32.const 0))
+    (block $end (loop $again
+        (br_if $end (i32.ge_u (i32.shl (local.get $n) (i32.const 1)) (i32.load offset=8 (local.get $request))))
+        (i32.store8 (i32.add (i32.const 1024) (local.get $n)) (i32.or
+            (i32.shl (i32.load8_u (i32.add (i32.load offset=4 (local.get $request)) (i32.shl (local.get $n) (i32.const 1)))) (i32.const 4))
+            (i32.and (i32.const 15) (i32.load8_u offset=1
+                (i32.add (i32.load offset=4 (local.get $request)) (i32.shl (local.get $n) (i32.const 1)))))))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br $again)))
+    (i32.const 1024)";
+
+#[test]
+fn any_bytes_of_an_outcome_are_taken_or_told_why() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let harness = Harness::new();
+    let hook = runtime.block_on(harness.hook(&prompt(SAYS)));
+    let context = harness.context();
+    fuzz("hook_outcome", |bytes| {
+        let said = bytes
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .map(|half| char::from(0x40 | half))
+            .collect::<String>();
+        match runtime.block_on(hook.prompt(&context, text(&said))) {
+            Ok((PromptOutcome::Rewritten(rewritten), _)) => format!("rewritten {rewritten:?}"),
+            Ok((outcome, _)) => format!("{outcome:?}"),
+            Err(error) => {
+                format!("{} {:?}", error.code(), error.detail.as_deref().and_then(|detail| detail.lines().last()))
+            }
+        }
+    });
 }

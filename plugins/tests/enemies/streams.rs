@@ -11,7 +11,10 @@ const ENDING: Ending =
 
 /// Sends the text until so many pieces were pushed, then does something else.
 fn until(count: u32, then: &str) -> Vec<u8> {
-    stream("", &format!("(if (result i32) (i32.lt_u (global.get $pushed) (i32.const {count})) (then {SEND}) (else {then}))"))
+    stream(
+        "",
+        &format!("(if (result i32) (i32.lt_u (global.get $pushed) (i32.const {count})) (then {SEND}) (else {then}))"),
+    )
 }
 
 #[tokio::test]

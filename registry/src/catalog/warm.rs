@@ -84,7 +84,7 @@ impl WarmCatalog {
             }
         };
         let holder = |caller: &Option<Principal>| caller.as_ref().map(|principal| principal.tenant.clone());
-        Option::clone(&*callers.get(registry, hash, holder, ask).await?).ok_or(AuthError::Invalid)
+        Option::clone(&*callers.get(registry.changes.number(), hash, holder, ask).await?).ok_or(AuthError::Invalid)
     }
 
     /// What `reference` means for `principal` now.
@@ -100,7 +100,7 @@ impl WarmCatalog {
         let question = (principal.tenant.clone(), principal.key.clone(), reference.clone());
         let holder = |_: &Resolved| Some(principal.tenant.clone());
         let ask = || async { Resolved::of(registry.resolve(principal, reference).await).map_err(Cause::from) };
-        match adapters.get(registry, question, holder, ask).await {
+        match adapters.get(registry.changes.number(), question, holder, ask).await {
             Ok(resolved) => Resolved::clone(&resolved).into_result(&reference.to_string()),
             Err(cause) => Err(ResolveError::Unavailable(Box::new(cause))),
         }
@@ -121,7 +121,7 @@ impl WarmCatalog {
             let tree = registry.limits_of_caller(principal).await;
             Ok(tree.map_err(|error| Arc::new(error) as Cause)?.map(Arc::new))
         };
-        match limits.get(registry, question, holder, ask).await {
+        match limits.get(registry.changes.number(), question, holder, ask).await {
             Ok(tree) => Ok(Option::clone(&*tree)),
             Err(cause) => Err(Box::new(cause)),
         }
@@ -134,16 +134,16 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
         Self { recent, flights: Flights::new(), stale, failed: Mutex::default() }
     }
 
-    /// What is kept, or what `ask` hears, which several ask together. `holder` says whose an answer is.
+    /// What is kept, or what `ask` hears, which several ask together. `change` is the number of the last change, from before: what is
+    /// committed meanwhile gives it another. `holder` says whose an answer is.
     async fn get<F: Future<Output = Result<A, E>>>(
         &self,
-        registry: &Registry,
+        change: u64,
         question: Q,
         holder: impl FnOnce(&A) -> Option<TenantId>,
         ask: impl FnOnce() -> F,
     ) -> Result<Arc<A>, E> {
-        // Before it is asked for: what is committed meanwhile gives it another number.
-        let (change, at) = (registry.changes.number(), Instant::now());
+        let at = Instant::now();
         let kept = self.recent.get(&question).filter(|kept| kept.change == change);
         let age = kept.as_ref().map(|kept| at.saturating_duration_since(kept.at));
         let believed = match (kept, age) {
@@ -192,5 +192,38 @@ impl<Q: Eq + Hash + Clone, A, E: Clone> Answers<Q, A, E> {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Q, Instant>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of a question, and whether that was asked for.
+    async fn told(
+        answers: &Answers<&'static str, u32, &'static str>,
+        question: &'static str,
+        now: Result<u32, &'static str>,
+    ) -> (u32, bool) {
+        let mut is_asked = false;
+        let ask = || {
+            is_asked = true;
+            async { now }
+        };
+        let answer = answers.get(1, question, |_| None, ask).await.unwrap();
+        (*answer, is_asked)
+    }
+
+    #[tokio::test]
+    async fn a_question_that_fails_keeps_no_other_from_being_asked() {
+        let answers = Answers::new(Duration::from_secs(60));
+        for question in ["fails", "does not"] {
+            assert_eq!(told(&answers, question, Ok(1)).await, (1, true));
+            assert_eq!(told(&answers, question, Ok(2)).await, (1, false), "what is fresh is not asked for");
+        }
+        tokio::time::sleep(COUNTS_FOR).await;
+        assert_eq!(told(&answers, "fails", Err("away")).await, (1, true));
+        assert_eq!(told(&answers, "fails", Ok(2)).await, (1, false), "nobody waits for it again so soon");
+        assert_eq!(told(&answers, "does not", Ok(2)).await, (2, true));
     }
 }

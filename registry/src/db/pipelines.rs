@@ -1,7 +1,7 @@
 //! Table `pipelines`: the steps that tenants attached, a row for each change of a target. The last is the current one.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 use souk_protocol::TenantId;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -80,10 +80,7 @@ pub(crate) async fn numbered(
 
 /// Writes a pipeline in the place of the one before, and forgets those of its target that are older than `kept` numbers.
 pub(crate) async fn put(connection: &impl ConnectionTrait, row: Model, kept: i64) -> Result<(), DbErr> {
-    let of_target = || {
-        let target = Column::Target.eq(&row.target);
-        Column::TenantId.eq(&row.tenant_id).and(target)
-    };
+    let of_target = || Condition::all().add(Column::TenantId.eq(&row.tenant_id)).add(Column::Target.eq(&row.target));
     let update = Entity::update_many().col_expr(Column::IsCurrent, 0_i64.into()).filter(of_target());
     update.exec(connection).await?;
     let old = Entity::delete_many().filter(of_target()).filter(Column::Number.lte(row.number - kept));
@@ -91,8 +88,14 @@ pub(crate) async fn put(connection: &impl ConnectionTrait, row: Model, kept: i64
     Entity::insert(row.into_active_model().reset_all()).exec_without_returning(connection).await.map(|_| ())
 }
 
-/// Removes what a target had.
-pub(crate) async fn delete_of(connection: &impl ConnectionTrait, tenant: &TenantId, target: &str) -> Result<(), DbErr> {
-    let of_target = Entity::delete_many().filter(Column::TenantId.eq(tenant.as_str()));
-    of_target.filter(Column::Target.eq(target)).exec(connection).await.map(|_| ())
+/// Gives the key that takes another's place what acts on that one's requests.
+pub(crate) async fn copy_of_key(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    from: &str,
+    to: &str,
+) -> Result<(), DbErr> {
+    let Some(row) = current(connection, tenant, [format!("key/{from}")]).await?.pop() else { return Ok(()) };
+    let row = Model { target: format!("key/{to}"), number: 1, restored: None, ..row };
+    Entity::insert(row.into_active_model().reset_all()).exec_without_returning(connection).await.map(|_| ())
 }

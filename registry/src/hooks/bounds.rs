@@ -9,6 +9,8 @@ use souk_protocol::settings::Checks;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HookBounds {
+    /// Whether the operator's tenant is given the hooks that the program brings, once.
+    pub install: bool,
     /// Most hooks of one tenant.
     pub max_per_tenant: usize,
     /// Most versions of one hook.

@@ -35,7 +35,7 @@ fn look(schema: &Value, value: &Value, place: &str, depth: usize, findings: &mut
         wrong(format!("one of {}", shown(&Value::Array(choices.clone()))));
     }
     if let Some(expected) = schema.get("const").filter(|expected| *expected != value) {
-        wrong(format!("{}", shown(expected)));
+        wrong(shown(expected).to_string());
     }
     for (word, is_least) in [("minimum", true), ("maximum", false)] {
         let bound = schema.get(word).and_then(Value::as_f64);

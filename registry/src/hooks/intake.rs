@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use souk_protocol::TenantId;
 use utoipa::ToSchema;
 
 use crate::error::Finding;
@@ -11,11 +12,11 @@ use crate::error::Finding;
 /// Looks at what is uploaded as a hook: checks it, compiles it in a process apart, and tries it.
 #[async_trait]
 pub trait HookIntake: Send + Sync {
-    /// What there is to know of a component; `is_large` where its tenant may publish large ones.
+    /// What there is to know of a component of a tenant; `is_large` where that may publish large ones.
     ///
     /// # Errors
     /// [`NotJudged`].
-    async fn judge(&self, component: Bytes, is_large: bool) -> Result<JudgedHook, NotJudged>;
+    async fn judge(&self, tenant: &TenantId, component: Bytes, is_large: bool) -> Result<JudgedHook, NotJudged>;
 
     /// Most bytes of a component, of a large one if so asked.
     fn most_bytes(&self, is_large: bool) -> u64;

@@ -78,13 +78,14 @@ impl Registry {
         let rows = pipelines::list(&self.db, &principal.tenant, slice.after, limit).await?;
         let mut listed = Vec::with_capacity(rows.len());
         for row in rows {
-            let (at, id) = row.target.split_once('/').unwrap_or((&row.target, &principal.tenant_name));
+            let column = row.target.clone();
+            let (at, id) = column.split_once('/').unwrap_or((&column, &principal.tenant_name));
             let target = match at {
-                "route" => HookRoute::from_path(id).map_or(id, route_name).to_owned(),
+                "route" => HookRoute::from_path(id).map_or_else(|| id.to_owned(), |route| route_name(route).to_owned()),
                 "version" => self.version_name(id).await?,
                 _ => id.to_owned(),
             };
-            let (at, column) = (at.to_owned(), row.target.clone());
+            let at = at.to_owned();
             listed.push((column, self.details(&principal.tenant, at, target, Some(row)).await?));
         }
         Ok(listed)

@@ -188,7 +188,7 @@ impl HookRelease<'_> {
         shape: impl FnOnce(HookVersionDetails) -> A,
     ) -> Result<HookVersionDetails, RegistryError> {
         let registry = self.registry;
-        let judged = registry.hook_intake()?.judge(self.component.clone(), self.is_large).await;
+        let judged = registry.hook_intake()?.judge(&self.hook.tenant(), self.component.clone(), self.is_large).await;
         let JudgedHook { report, artifact } = judged.map_err(|error| match error {
             NotJudged::Rejected(findings) => RegistryError::HookRejected(findings),
             NotJudged::Unavailable(error) => RegistryError::Storage(error),

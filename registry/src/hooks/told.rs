@@ -82,7 +82,7 @@ impl Registry {
     ) -> Result<Vec<HookDay>, RegistryError> {
         let hook = self.hook_for(principal, Action::GetHookUsage, owner, name).await?;
         let versions = hook_versions::ever_of(&self.db, &hook.id).await?;
-        let now_ms = u64::try_from(wall_clock::now().unix_timestamp()).unwrap_or_default() * 1000;
+        let now_ms = u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
         let since = PeriodKey::day(now_ms.saturating_sub(DAY_MS * u64::from(num_days.saturating_sub(1)))).to_string();
         let ids = versions.iter().map(|row| row.id.as_str());
         let days = hook_days::of_versions(&self.db, ids, &since).await?;

@@ -15,7 +15,7 @@ use super::{NewKey, Theirs, insert_key};
 use crate::Registry;
 use crate::audit::{self, Act, Actor};
 use crate::auth::{ApiKey, AuthError, check_usable, models_from_column, scopes_from_column};
-use crate::db::{KeyRow, api_keys, begin_write, limits, ms_of, now_ms};
+use crate::db::{KeyRow, api_keys, begin_write, limits, ms_of, now_ms, pipelines};
 use crate::error::{Finding, RegistryError};
 use crate::idempotency::Once;
 use crate::rights::{Action, require};
@@ -77,6 +77,7 @@ impl Registry {
         let (new, secret) = insert_key(&transaction, &self.authenticator, new).await?;
         // Or a rotation would be the way around them.
         limits::copy_of_key(&transaction, &tenant, &old.id, &new.id).await?;
+        pipelines::copy_of_key(&transaction, &tenant, &old.id, &new.id).await?;
         let overlap_ms = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX / 2);
         let ends_at_ms = [Some(now_ms() + overlap_ms), old.expires_at_ms].into_iter().flatten().min();
         let rotated = Rotated { new, old: old.id.clone(), old_ends_at_ms: ends_at_ms.unwrap_or_default() };

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use souk_registry::{Action, AuditVerifier, HeadLine, Needs, RULES, RegistryConfig, Rule, recover_admin_key};
 
 use crate::browser::Browser;
+use crate::components::{component, component_form};
 use crate::support::{AdapterFiles, Stack, User, body, config_in, in_haste, problem, wait_until};
 use crate::told::ELSEWHERE;
 
@@ -33,9 +34,20 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     }
     let version = "/versions/1.0.0";
     let tag = format!("/adapters/{adapter}/tags/prod");
+    if rule.path.contains("{hook}") {
+        acme.make_hook(fresh, "shared").await;
+        if rule.action != Action::PublishHookVersion {
+            acme.publish_hook(&adapter, "1.0.0", seed).await;
+        }
+    }
     match rule.action {
         Action::UnyankVersion => _ = acme.post(&format!("/adapters/{adapter}{version}/yank"), json!({})).await,
         Action::CancelErasure => _ = stack.admin.post("/tenants/acme/erasure", json!({})).await,
+        Action::UnyankHookVersion => _ = acme.post(&format!("/hooks/{adapter}{version}/yank"), json!({})).await,
+        Action::DeleteHookGrant => {
+            let granted = decider(stack).await.put(&format!("/hooks/{adapter}/grants/admin"), json!({})).await;
+            assert_eq!(granted.status(), StatusCode::OK);
+        }
         Action::DeleteTag => _ = acme.put(&tag, json!({ "version": "1.0.0" })).await,
         _ => {}
     }
@@ -58,12 +70,25 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     }
     let by = if matches!(rule.needs, Needs::Scope(scope) if scope.as_str() == "admin") { &stack.admin } else { acme };
     let manager = manager(stack).await;
-    let is_managers = ["/webhooks", "/policy", "/members", "/invitations", "/teams", "/limits"]
-        .iter()
-        .any(|path| rule.path.starts_with(path));
+    let is_managers =
+        ["/webhooks", "/policy", "/members", "/invitations", "/teams", "/limits", "/pipelines", "/hook-settings"]
+            .iter()
+            .any(|path| rule.path.starts_with(path));
     let by = if is_managers { &manager } else { by };
-    let path = rule.path.replace("{owner}/{name}", &adapter).replace("{version}", "1.0.0").replace("{tag}", "prod");
-    let path = path.replace("{tenant}", "acme").replace("{webhook}", &ids).replace("{delivery}", &delivery);
+    let decider = decider(stack).await;
+    let by = if matches!(rule.action, Action::PutHookGrant | Action::DeleteHookGrant) { &decider } else { by };
+    let path = rule
+        .path
+        .replace("{owner}/{name}", &adapter)
+        .replace("{owner}/{hook}", &adapter)
+        .replace("{version}", "1.0.0")
+        .replace("{tag}", "prod");
+    let path = path.replace("{at}", "route").replace("{target}", "chat");
+    let of_grant = rule.path.contains("/grants/");
+    let path = path
+        .replace("{tenant}", if of_grant { "admin" } else { "acme" })
+        .replace("{webhook}", &ids)
+        .replace("{delivery}", &delivery);
     let (request, action) = match rule.action {
         Action::ExchangeToken => (json!({}), ""),
         Action::RotateSigningKey => (json!({}), "signing_key.rotated"),
@@ -104,6 +129,26 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         Action::SetLimits => (json!({ "limits": { "tokens_per_day": { "value": 1 } } }), "limits.set"),
         Action::SetAnswers => (json!({ "output_ceiling": seed }), "limits.answers_set"),
         Action::SetTenantLimits => (json!({ "limits": { "requests_per_minute": { "value": 1 } } }), "limits.set"),
+        Action::CreateHook => (json!({ "name": fresh, "description": WRITTEN }), "hook.created"),
+        Action::UpdateHook => (json!({ "description": WRITTEN }), "hook.updated"),
+        Action::DeleteHook => (Value::Null, "hook.deleted"),
+        Action::PublishHookVersion => (Value::Null, "hook_version.ready"),
+        Action::DeleteHookVersion => (Value::Null, "hook_version.deleted"),
+        Action::YankHookVersion => (Value::Null, "hook_version.yanked"),
+        Action::UnyankHookVersion => (Value::Null, "hook_version.unyanked"),
+        Action::TakeDownHookVersion => (json!({ "reason": WRITTEN }), "hook_version.taken_down"),
+        Action::PutHookGrant => (Value::Null, "hook.granted"),
+        Action::DeleteHookGrant => (Value::Null, "hook.grant_withdrawn"),
+        Action::SetHookSettings => (json!({ "variables": { "company": WRITTEN } }), "hook_settings.set"),
+        Action::SetPipeline | Action::SetVersionPipeline => (steps(stack, acme, fresh).await, "pipeline.set"),
+        Action::RollBackPipeline | Action::RollBackVersionPipeline => {
+            let set = path.strip_suffix("/roll-back").unwrap();
+            for steps in [steps(stack, acme, fresh).await, json!({ "steps": [] })] {
+                assert_eq!(by.put(set, steps).await.status(), StatusCode::OK);
+            }
+            let now = body(by.get(set).await, StatusCode::OK).await;
+            (json!({ "number": now["number"].as_i64().unwrap() - 1 }), "pipeline.set")
+        }
         other => panic!("{other:?} changes something: say here how it is done, and what its entry is called"),
     };
     let path = match rule.action {
@@ -139,6 +184,7 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
     let method: Method = rule.method.parse().unwrap();
     let sent = by.request(method, &path);
     let sent = match (rule.action, request) {
+        (Action::PublishHookVersion, _) => sent.multipart(component_form("1.0.0", component(seed))),
         (Action::PublishVersion, _) => sent.multipart(AdapterFiles::tiny(seed).form("1.0.0")),
         (_, Value::Null) => sent,
         (_, request) => sent.json(&request),
@@ -153,6 +199,21 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         _ => Some(tenant),
     };
     Change { request: sent, chain, action }
+}
+
+/// Who shares what acme has.
+async fn decider(stack: &Stack) -> User {
+    stack.key_for("acme", &["access:decide"]).await
+}
+
+/// A step of a hook of acme's, which is made if there is none.
+async fn steps(_stack: &Stack, acme: &User, fresh: &str) -> Value {
+    let name = format!("{fresh}-hook");
+    if acme.get(&format!("/hooks/acme/{name}")).await.status() == StatusCode::NOT_FOUND {
+        acme.make_hook(&name, "private").await;
+        acme.publish_hook(&format!("acme/{name}"), "1.0.0", 200).await;
+    }
+    json!({ "steps": [{ "hook": format!("acme/{name}"), "config": { "words": [WRITTEN] } }] })
 }
 
 /// The id of a new team of acme.
@@ -279,6 +340,10 @@ pub(crate) async fn state(db: &DatabaseConnection) -> BTreeMap<&'static str, Vec
         "versions",
         "version_files",
         "tags",
+        "hooks",
+        "hook_grants",
+        "hook_settings",
+        "pipelines",
         "taken_down_content",
         "withdrawals",
         "signing_keys",

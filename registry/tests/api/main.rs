@@ -11,6 +11,7 @@ fn all_of_it_on_postgresql() {}
 const ON_POSTGRES: bool = false;
 
 mod browser;
+mod components;
 mod own_provider;
 mod process;
 mod support;
@@ -25,6 +26,7 @@ mod equal_times;
 mod faults;
 mod fuzz;
 mod gated;
+mod hooks;
 mod idempotency;
 mod installation;
 mod internal;

@@ -38,6 +38,7 @@ async fn registry_process() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     registry.serves_at(PublicUrl::of_this_machine(address).unwrap());
+    registry.takes_hooks(crate::components::intake());
     println!("{READY}{address} {}", key.as_ref().map_or("", |key| key.expose()));
     axum::serve(listener, souk_registry::router(registry).0).await.unwrap();
 }

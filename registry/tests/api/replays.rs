@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use souk_testkit_s3::S3Server;
 
 use crate::browser::Browser;
+use crate::components::{component, component_form};
 use crate::support::{
     AdapterFiles, Stack, User, announcement, begin_upload, body, completion, in_haste, problem, s3_at, send_parts,
 };
 
 /// Routes that make something at each call, by the ids of their operations.
-const CREATING: [&str; 14] = [
+const CREATING: [&str; 16] = [
     "create_tenant",
     "create_service",
     "create_key",
@@ -28,10 +29,12 @@ const CREATING: [&str; 14] = [
     "upload_version",
     "begin_upload",
     "complete_upload",
+    "create_hook",
+    "publish_hook_version",
 ];
 
 /// POST routes that make nothing when they are called again, or nothing that stays, and why.
-const REPEATABLE: [(&str, &str); 17] = [
+const REPEATABLE: [(&str, &str); 22] = [
     ("finish_login", "a code is used once, whatever comes of it"),
     ("choose_tenant", "a session acts for the tenant that was chosen last"),
     ("make_own_tenant", "a name is given once, and the second call says so"),
@@ -49,6 +52,11 @@ const REPEATABLE: [(&str, &str); 17] = [
     ("reject_access", "as above"),
     ("revoke_access", "what was granted is taken back once, and the request says so"),
     ("withdraw_access_request", "as above"),
+    ("yank_hook_version", "a yanked version stays yanked"),
+    ("unyank_hook_version", "a ready version stays ready"),
+    ("take_down_hook_version", "what was taken down stays so, with its first reason"),
+    ("roll_back_pipeline", "steps that are as they were change nothing"),
+    ("roll_back_version_pipeline", "as above"),
 ];
 
 #[test]
@@ -99,6 +107,7 @@ impl Field {
         let hook = json!({ "url": "https://hooks.invalid/", "kinds": ["version.ready"] });
         let hook = body(manager.post("/webhooks", hook).await, StatusCode::CREATED).await;
         acme.make_adapter("sst2", "private").await;
+        acme.make_hook("mask", "private").await;
         acme.publish("acme/sst2", "0.1.0", 7).await;
         let deliveries = format!("/webhooks/{}/deliveries", hook["id"].as_str().unwrap());
         let sent = body(manager.get(&deliveries).await, StatusCode::OK).await;
@@ -131,6 +140,10 @@ impl Field {
             "upload_version" => post("/adapters/acme/sst2/versions").multipart(AdapterFiles::tiny(1).form("1.0.0")),
             "begin_upload" => post("/adapters/acme/sst2/uploads").json(&announcement("2.0.0", b"weights")),
             "complete_upload" => completion(user, "acme/sst2", &self.upload, AdapterFiles::tiny(3).config_bytes()),
+            "create_hook" => post("/hooks").json(&json!({ "name": "made" })),
+            "publish_hook_version" => {
+                post("/hooks/acme/mask/versions").multipart(component_form("1.0.0", component(1)))
+            }
             _ => panic!("{id} is not known here"),
         };
         request.header("idempotency-key", "the same")
@@ -166,12 +179,13 @@ async fn an_answer_is_repeated_to_who_could_have_done_it_and_to_nobody_else() {
         }
     }
     let stranger = field.stack.tenant("stranger").await;
-    for id in ["upload_version", "begin_upload", "complete_upload"] {
+    for id in ["upload_version", "begin_upload", "complete_upload", "publish_hook_version"] {
         problem(field.send(id, &stranger).await, StatusCode::NOT_FOUND, "not_found").await;
     }
     // What it was about is no more.
     assert_eq!(field.acme.delete("/adapters/acme/sst2").await.status(), StatusCode::NO_CONTENT);
-    for id in ["upload_version", "begin_upload", "complete_upload"] {
+    assert_eq!(field.acme.delete("/hooks/acme/mask").await.status(), StatusCode::NO_CONTENT);
+    for id in ["upload_version", "begin_upload", "complete_upload", "publish_hook_version"] {
         problem(field.send(id, &first).await, StatusCode::NOT_FOUND, "not_found").await;
     }
     let own = field.stack.principal(&first).await.key;

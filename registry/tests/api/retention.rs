@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait as _, DatabaseBackend, DatabaseConnection, FromQue
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
+use souk_protocol::hooks::{HookLine, HookTold, HookUse};
 use souk_registry::{AuditVerifier, HeadLine, RegistryConfig};
 use souk_testkit::usage::request;
 use souk_testkit_s3::S3Server;
@@ -117,6 +118,7 @@ impl Field {
         self.furnish_with_versions(&furnished, name, seed).await;
         self.furnish_with_people(&furnished, name).await;
         self.furnish_with_access(name).await;
+        self.furnish_with_hooks(&furnished, name, seed).await;
         self.furnish_with_usage(&furnished).await;
         let unpublished = format!(
             "SELECT count(*) AS n FROM audit_heads h JOIN tenants t ON t.id = h.tenant_id WHERE t.name = '{name}'
@@ -198,6 +200,29 @@ impl Field {
         body(grant, StatusCode::OK).await;
     }
 
+    /// A hook that was granted to somebody, is attached, did something and said something.
+    async fn furnish_with_hooks(&self, Furnished { user, manager }: &Furnished, name: &str, seed: u8) {
+        let hook = json!({ "name": "mask", "visibility": "shared", "description": WRITTEN });
+        assert_eq!(user.post("/hooks", hook).await.status(), StatusCode::CREATED);
+        user.publish_hook(&format!("{name}/mask"), "1.0.0", seed).await;
+        let decider = self.stack.key_for(name, &["access:decide"]).await;
+        let grant = decider.put(&format!("/hooks/{name}/mask/grants/{name}-partner"), json!({})).await;
+        body(grant, StatusCode::OK).await;
+        let steps = json!({ "steps": [{ "hook": format!("{name}/mask"), "config": { "words": [WRITTEN] } }] });
+        body(manager.put("/pipelines/route/chat", steps).await, StatusCode::OK).await;
+        let settings = json!({ "variables": { "company": WRITTEN } });
+        body(manager.put("/hook-settings", settings).await, StatusCode::OK).await;
+        let tree = self.stack.registry.limits_of_caller(&self.stack.principal(user).await).await.unwrap().unwrap();
+        let version = tree.hooks.as_ref().unwrap().of_routes.values().next().unwrap()[0].id.clone();
+        let tenant = self.stack.principal(user).await.tenant;
+        let what = HookTold::Log { level: "info".to_owned(), text: WRITTEN.to_owned() };
+        let line = HookLine { version: version.clone(), tenant: tenant.clone(), at_ms: 1, request: None, what };
+        self.stack.registry.write_hook_lines(&[line]).await.unwrap();
+        let mut served = request(&tenant, "key_1", 0, (0, 0));
+        served.hooks = vec![HookUse { version, calls: 1, failures: 0, skipped: 0, refusals: 0, fuel: 1 }];
+        self.stack.registry.write_usage(&[served]).await.unwrap();
+    }
+
     /// A request that was served.
     async fn furnish_with_usage(&self, Furnished { user, .. }: &Furnished) {
         let principal = self.stack.principal(user).await;
@@ -234,27 +259,33 @@ const OF_NOBODY: [&str; 14] = [
 ];
 
 /// Tables in which something that a person wrote is kept.
-const WRITTEN_IN: [&str; 12] = [
+const WRITTEN_IN: [&str; 16] = [
     "access_requests",
     "adapter_gates",
     "adapter_grants",
     "adapters",
     "api_keys",
+    "hook_lines",
+    "hook_settings",
+    "hooks",
     "idempotent_requests",
     "invitations",
     "login_codes",
     "outbox",
+    "pipelines",
     "usage_requests",
     "versions",
     "webhook_endpoints",
 ];
 
 /// What an erasure leaves.
-pub(crate) const STAYS: [&str; 10] = [
+pub(crate) const STAYS: [&str; 12] = [
     "adapters",
     "api_keys",
     "audit_entries",
     "audit_heads",
+    "hook_versions",
+    "hooks",
     "published_heads",
     "tenant_erasures",
     "tenants",

@@ -26,7 +26,7 @@ pub(crate) async fn with_token(stack: &Stack, service: &User) -> User {
 
 /// Asks a route of services with nothing to ask.
 async fn ask(user: &User, (method, path, _): (&str, &str, &str)) -> Response {
-    let path = path.replace("{digest}", &format!("sha256:{}", "0".repeat(64)));
+    let path = path.replace("{digest}", &format!("sha256:{}", "0".repeat(64))).replace("{engine}", "e");
     let request = user.request(method.parse().unwrap(), &path);
     if method == "POST" { request.json(&json!({})) } else { request }.send().await.unwrap()
 }
@@ -86,10 +86,10 @@ async fn routes_of_services_take_a_services_token_and_nothing_else() {
         let (good, bad) = if is_exchange { (key, &token) } else { (&token, key) };
         assert_ne!(ask(good, route).await.status(), StatusCode::UNAUTHORIZED, "{route:?}");
         problem(ask(bad, route).await, StatusCode::UNAUTHORIZED, "key_invalid").await;
-        let nobody = stack
-            .admin
-            .client
-            .request(route.0.parse().unwrap(), format!("{}{}", stack.base_url, route.1.replace("{digest}", "x")));
+        let nobody = stack.admin.client.request(
+            route.0.parse().unwrap(),
+            format!("{}{}", stack.base_url, route.1.replace("{digest}", "x").replace("{engine}", "e")),
+        );
         problem(nobody.send().await.unwrap(), StatusCode::UNAUTHORIZED, "key_missing").await;
     }
 }

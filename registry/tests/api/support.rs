@@ -69,6 +69,7 @@ impl Stack {
         let address = listener.local_addr().unwrap();
         let base_url = format!("http://{address}/registry/v1");
         registry.serves_at(PublicUrl::of_this_machine(address).unwrap());
+        registry.takes_hooks(crate::components::intake());
         let (router, _) = souk_registry::router(registry.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let admin = User::new(&base_url, &key.unwrap_or_default());

@@ -476,6 +476,7 @@ async fn work_with_versions_and_keys(stack: &Stack, acme: &User) {
         assert_eq!(user.post(&path, request).await.status(), StatusCode::OK, "{path}");
     }
     assert_eq!(acme.delete(&format!("{versions}/2.0.0")).await.status(), StatusCode::NO_CONTENT);
+    work_with_hooks(stack, acme).await;
     let key = async || {
         body(acme.post("/keys", json!({ "name": "k", "scopes": ["inference"] })).await, StatusCode::CREATED).await
     };
@@ -483,6 +484,21 @@ async fn work_with_versions_and_keys(stack: &Stack, acme: &User) {
     let found = json!([{ "token": key().await["secret"], "url": "https://example.org/commit/1" }]);
     let reported = reqwest::Client::new().post(format!("{}/keys/revoke", stack.base_url)).json(&found);
     assert_eq!(reported.send().await.unwrap().status(), StatusCode::ACCEPTED);
+}
+
+/// Does what acme hears of its hooks.
+async fn work_with_hooks(stack: &Stack, acme: &User) {
+    acme.make_hook("mask", "private").await;
+    acme.publish_hook("acme/mask", "1.0.0", 1).await;
+    let version = "/hooks/acme/mask/versions/1.0.0";
+    for (user, act, request) in [
+        (acme, "yank", json!({})),
+        (acme, "unyank", json!({})),
+        (&stack.admin, "take-down", json!({ "reason": "it sends prompts elsewhere" })),
+    ] {
+        assert_eq!(user.post(&format!("{version}/{act}"), request).await.status(), StatusCode::OK, "{act}");
+    }
+    assert_eq!(acme.delete(version).await.status(), StatusCode::NO_CONTENT);
 }
 
 /// Does what acme hears of a member with a key who is removed.
@@ -536,10 +552,10 @@ async fn the_page_shows_what_is_sent() {
     let page = include_str!("../../../docs/webhooks.md");
     let shown = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap());
     let shown: BTreeSet<_> = shown.map(|block| look(&serde_json::from_str(block).unwrap())).collect();
-    let sent: BTreeSet<_> = receiver.wait_for(14).await.iter().map(|one| look(&one.json())).collect();
+    let sent: BTreeSet<_> = receiver.wait_for(19).await.iter().map(|one| look(&one.json())).collect();
     assert_eq!(sent, shown, "docs/webhooks.md shows each of its forms, and none that is not sent");
     // Of a decision there are two, and of revoked keys.
-    assert_eq!(sent.len(), 12, "{sent:?}");
+    assert_eq!(sent.len(), 17, "{sent:?}");
     let kinds: BTreeSet<_> = sent.iter().map(|(kind, ..)| kind).collect();
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    assert_eq!(kinds.len(), 15, "{kinds:?}");
 }

@@ -10,20 +10,22 @@ use souk_testkit_s3::S3Server;
 use crate::support::{User, body, config_in, database_of, number_of, s3_at, wait_until};
 
 /// What a registry leaves that is killed, until the collector has ended it.
-const LEFT: [(&str, &str); 6] = [
+const LEFT: [(&str, &str); 7] = [
     ("uploads", "SELECT count(*) AS n FROM uploads"),
     ("uploads that go straight to the store", "SELECT count(*) AS n FROM direct_uploads"),
+    ("versions of hooks that are validated", "SELECT count(*) AS n FROM hook_versions WHERE state = 'validating'"),
     ("blobs that uploads count on", "SELECT count(*) AS n FROM upload_blobs"),
     ("claims", "SELECT count(*) AS n FROM idempotent_requests WHERE status IS NULL"),
     ("blobs to be removed", "SELECT count(*) AS n FROM blobs WHERE released_at_ms IS NOT NULL"),
     (
         "blobs with a row to which nothing refers",
-        "SELECT count(*) AS n FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM version_files f WHERE f.digest = b.digest)",
+        "SELECT count(*) AS n FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM version_files f WHERE f.digest = b.digest)
+         AND NOT EXISTS (SELECT 1 FROM hook_versions v WHERE v.size_bytes > 0 AND b.digest IN (v.digest, v.artifact_digest))",
     ),
 ];
 
 /// What must never be.
-const NEVER: [(&str, &str); 6] = [
+const NEVER: [(&str, &str); 8] = [
     (
         "versions that exist without files",
         "SELECT count(*) AS n FROM versions v WHERE v.state IN ('ready', 'yanked')
@@ -40,6 +42,16 @@ const NEVER: [(&str, &str); 6] = [
          WHERE a.deleted_at_ms IS NOT NULL AND v.state IN ('ready', 'yanked')",
     ),
     (
+        "versions of hooks that were deleted",
+        "SELECT count(*) AS n FROM hook_versions v JOIN hooks h ON h.id = v.hook_id
+         WHERE h.deleted_at_ms IS NOT NULL AND v.state IN ('ready', 'yanked', 'validating')",
+    ),
+    (
+        "versions of hooks without anything that they were compiled to",
+        "SELECT count(*) AS n FROM hook_versions v WHERE v.state IN ('ready', 'yanked')
+         AND (v.artifact_digest IS NULL OR v.report IS NULL OR v.size_bytes = 0)",
+    ),
+    (
         "tags of versions that do not exist",
         "SELECT count(*) AS n FROM tags t JOIN versions v ON v.id = t.version_id WHERE v.state = 'deleted'",
     ),
@@ -51,7 +63,8 @@ const NEVER: [(&str, &str); 6] = [
         "tenants with another count of stored bytes than their files have",
         "SELECT count(*) AS n FROM tenants t WHERE t.stored_bytes <> COALESCE((SELECT SUM(f.size_bytes)
          FROM version_files f JOIN versions v ON v.id = f.version_id JOIN adapters a ON a.id = v.adapter_id
-         WHERE a.tenant_id = t.id), 0)",
+         WHERE a.tenant_id = t.id), 0) + COALESCE((SELECT SUM(v.size_bytes) FROM hook_versions v
+         JOIN hooks h ON h.id = v.hook_id WHERE h.tenant_id = t.id AND v.state <> 'validating'), 0)",
     ),
 ];
 

@@ -14,6 +14,8 @@ mod whole;
 
 #[path = "../api/browser.rs"]
 mod browser;
+#[path = "../api/components.rs"]
+mod components;
 #[path = "../api/own_provider.rs"]
 mod own_provider;
 
@@ -31,6 +33,8 @@ mod equal_times;
 mod faults;
 #[path = "../api/gated.rs"]
 mod gated;
+#[path = "../api/hooks/mod.rs"]
+mod hooks;
 #[path = "../api/idempotency.rs"]
 mod idempotency;
 #[path = "../api/installation.rs"]

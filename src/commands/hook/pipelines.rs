@@ -129,9 +129,12 @@ mod tests {
             })
         );
         assert_eq!(step("acme/mask", "{}", false, Some("5")).unwrap()["share"], json!({ "from": 0, "below": 5 }));
-        for (reference, config, share) in
-            [("mask", "{}", None), ("acme/mask", "{", None), ("acme/mask", "{}", Some("101")), ("acme/mask", "{}", Some("x"))]
-        {
+        for (reference, config, share) in [
+            ("mask", "{}", None),
+            ("acme/mask", "{", None),
+            ("acme/mask", "{}", Some("101")),
+            ("acme/mask", "{}", Some("x")),
+        ] {
             assert!(step(reference, config, false, share).is_err(), "{reference} {config} {share:?}");
         }
     }

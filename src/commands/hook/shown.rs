@@ -8,8 +8,12 @@ pub(super) fn hooks(hooks: &[Value], as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return Ok(terminal::json(&hooks)?);
     }
-    let row = |hook: &Value| ["id", "latest_version", "visibility", "description"].map(|field| cell(hook, field)).to_vec();
-    Ok(terminal::table(&["HOOK", "LATEST", "VISIBILITY", "WHAT IT IS FOR"], &hooks.iter().map(row).collect::<Vec<_>>())?)
+    let row =
+        |hook: &Value| ["id", "latest_version", "visibility", "description"].map(|field| cell(hook, field)).to_vec();
+    Ok(terminal::table(
+        &["HOOK", "LATEST", "VISIBILITY", "WHAT IT IS FOR"],
+        &hooks.iter().map(row).collect::<Vec<_>>(),
+    )?)
 }
 
 pub(super) fn hook(hook: &Value, versions: &[Value]) -> anyhow::Result<()> {

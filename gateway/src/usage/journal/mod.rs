@@ -1,9 +1,11 @@
 //! The journal of this process: what was let in, and what it used, until its rows are in the database.
 //!
-//! A folder with one of its own for each process that shares it, of segments, each a file of lines ([`line`]). One thread appends to
-//! the newest and removes the oldest when all that is in them is written; callers hand over lines and wait until the kernel has
-//! them, which a kill of the process takes nothing from. What a loss of power may take is a tenth of a second: another thread has
-//! the disk follow, in batches.
+//! A folder with one of its own for each process that shares it, of segments, each a file of lines ([`line`]). A line is where it
+//! belongs once the kernel has it, which a kill of the process takes nothing from. Who appends one writes it to the newest segment
+//! itself, which takes some microseconds; where it would wait, for another or for the disk, it hands the line to a thread, which
+//! also removes the oldest segments when all that is in them is written. So a disk that stalls holds up one worker at most. What a
+//! loss of power may take is five seconds: another thread has the disk follow that often, and not more, since a write that comes
+//! while the disk follows may have to wait for it.
 //!
 //! What happens when: a process that dies leaves its segments, and a lock that ended with it. The next one to start reads all that
 //! nobody has, whatever state they are in, and goes on with what they say in a segment of its own. A disk that is full, or a journal
@@ -12,8 +14,8 @@
 
 mod index;
 pub(super) mod line;
+mod pen;
 mod segments;
-mod thread;
 
 #[cfg(test)]
 pub(super) mod examples;
@@ -28,8 +30,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::index::{Unfinished, unfinished};
 use self::line::{Entry, Lines};
+use self::pen::{Command, Pen};
 use self::segments::Segments;
-use self::thread::{Command, Thread};
 use super::opened::Opened;
 use crate::metrics;
 
@@ -80,6 +82,7 @@ pub enum JournalError {
 /// A journal under way.
 pub(crate) struct Journal {
     settings: JournalSettings,
+    pen: Pen,
     commands: mpsc::Sender<Command>,
     bytes: Arc<AtomicU64>,
     /// Whether the last line could not be written, so that the log tells it once.
@@ -111,8 +114,8 @@ impl Journal {
         }
         let (commands, taken) = mpsc::channel(LINES_BEHIND);
         let bytes = segments.bytes();
-        Thread::start(segments, taken).map_err(failed)?;
-        Ok((Self { settings, commands, bytes, fails: AtomicBool::new(false) }, records))
+        let pen = Pen::start(segments, taken).map_err(failed)?;
+        Ok((Self { settings, pen, commands, bytes, fails: AtomicBool::new(false) }, records))
     }
 
     /// A request is about to be queued.
@@ -179,6 +182,14 @@ impl Journal {
 
     /// Appends a line; once this returns, a kill takes nothing of it.
     async fn append(&self, entry: Entry) -> io::Result<()> {
+        let at_once = match &entry {
+            Entry::Opened(_) | Entry::Settled(_) => self.pen.append_at_once(&entry),
+            // After these there may be segments to remove.
+            Entry::Dropped(_) | Entry::Written(_) => None,
+        };
+        if let Some(written) = at_once {
+            return written;
+        }
         let (done, is_done) = oneshot::channel();
         self.commands.send(Command::Append(entry, done)).await.map_err(|_| gone())?;
         is_done.await.unwrap_or_else(|_| Err(gone()))

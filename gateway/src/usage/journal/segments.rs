@@ -114,6 +114,11 @@ impl Segments {
         Ok(())
     }
 
+    /// Appends a line where that is all that there is to do; `None` if it is not.
+    pub(super) fn append_at_once(&mut self, entry: &Entry) -> Option<io::Result<()>> {
+        (self.newest_length() < self.most_bytes).then(|| self.write(std::slice::from_ref(entry)))
+    }
+
     /// Writes the last words that keep an old segment into the newest.
     fn say_again(&mut self) -> io::Result<()> {
         while let Some(oldest) = self.index.sparse_oldest(MOST_KEPT) {

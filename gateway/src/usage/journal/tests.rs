@@ -181,3 +181,33 @@ async fn what_is_set_aside_is_in_a_file_of_its_own() {
     kill(journal).await;
     assert_eq!(open(folder.path()).1, []);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_of_many_at_once_are_all_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // Segments are short, so that some are begun and some removed meanwhile.
+    let (journal, _) = Journal::open(settings(folder.path(), 1 << 22)).unwrap();
+    let journal = Arc::new(journal);
+    let tasks = (0..8).map(|task| {
+        let journal = Arc::clone(&journal);
+        tokio::spawn(async move {
+            for number in 0..200 {
+                let request = format!("req_{task}_{number:03}");
+                journal.opened(opened(&request)).await.unwrap();
+                journal.settled(settled(&request)).await;
+                if number % 2 == 0 {
+                    journal.written(vec![RequestId::from_stored(request)]).await;
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    kill(Arc::into_inner(journal).unwrap()).await;
+    let found = open(folder.path()).1;
+    let mut found: Vec<_> = found.iter().map(|record| record.request.as_str().to_owned()).collect();
+    found.sort();
+    let left = (0..8).flat_map(|task| (0..100).map(move |number| format!("req_{task}_{:03}", number * 2 + 1)));
+    assert_eq!(found, left.collect::<Vec<_>>());
+}

@@ -156,7 +156,9 @@ impl<'t> Reader<'t> {
     fn is_end_of_string(&self) -> bool {
         let rest = self.rest().trim_start();
         let is_spaced = rest.len() < self.rest().len();
-        rest.is_empty() || rest.starts_with([',', ':', '}', ']', '=']) || (is_spaced && rest.starts_with(['"', '\'', '/']))
+        rest.is_empty()
+            || rest.starts_with([',', ':', '}', ']', '='])
+            || (is_spaced && rest.starts_with(['"', '\'', '/']))
     }
 
     fn escape(&mut self, text: &mut String) {
@@ -257,7 +259,9 @@ mod tests {
     fn any_text_comes_to_an_end() {
         assert_eq!(parse("no JSON here"), None);
         assert_eq!(parse(&"[".repeat(10_000)), None);
-        for text in ["{:", "{{", "[}", "{]", "[:]", "{,,,", "{=>", "{\"", "[\\", "{é", "{\"\\u12", "{\"a\"\u{301}:1}", "/*{"] {
+        for text in
+            ["{:", "{{", "[}", "{]", "[:]", "{,,,", "{=>", "{\"", "[\\", "{é", "{\"\\u12", "{\"a\"\u{301}:1}", "/*{"]
+        {
             parse(text);
             souk_hook::json::parse(&parse(text).map_or("null".into(), |value| value.to_string())).unwrap();
         }

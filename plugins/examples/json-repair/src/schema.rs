@@ -8,9 +8,11 @@ pub fn check(value: &Value, schema: &Value) -> Result<(), String> {
 }
 
 fn at(value: &Value, schema: &Value, place: &str) -> Result<(), String> {
-    let fails = |what: String| Err(format!("the answer does not fit: {} {what}", if place.is_empty() { "it" } else { place }));
+    let fails =
+        |what: String| Err(format!("the answer does not fit: {} {what}", if place.is_empty() { "it" } else { place }));
     if let Some(types) = schema.get("type") {
-        let names: Vec<&str> = types.as_str().into_iter().chain(types.items().iter().filter_map(Value::as_str)).collect();
+        let names: Vec<&str> =
+            types.as_str().into_iter().chain(types.items().iter().filter_map(Value::as_str)).collect();
         if !names.iter().any(|name| is_a(value, name)) {
             return fails(format!("is {}, expected {}", value.kind(), names.join(" or ")));
         }
@@ -46,7 +48,9 @@ fn object(members: &[(String, Value)], value: &Value, schema: &Value, place: &st
         let place = format!("{place}/{name}");
         match (properties.and_then(|properties| properties.get(name)), others) {
             (Some(schema), _) => at(member, schema, &place)?,
-            (None, Some(Value::Bool(false))) => return Err(format!("the answer does not fit: {place} is not asked for")),
+            (None, Some(Value::Bool(false))) => {
+                return Err(format!("the answer does not fit: {place} is not asked for"));
+            }
             (None, Some(schema @ Value::Object(_))) => at(member, schema, &place)?,
             (None, _) => {}
         }
@@ -55,7 +59,8 @@ fn object(members: &[(String, Value)], value: &Value, schema: &Value, place: &st
 }
 
 fn array(items: &[Value], schema: &Value, place: &str) -> Result<(), String> {
-    within(items.len() as f64, "Items", "items", schema).map_err(|what| format!("the answer does not fit: {place} {what}"))?;
+    within(items.len() as f64, "Items", "items", schema)
+        .map_err(|what| format!("the answer does not fit: {place} {what}"))?;
     let Some(schema) = schema.get("items") else { return Ok(()) };
     items.iter().enumerate().try_for_each(|(index, item)| at(item, schema, &format!("{place}/{index}")))
 }
@@ -94,7 +99,8 @@ fn same(one: &Value, other: &Value) -> bool {
             these.len() == those.len() && these.iter().zip(those).all(|(this, that)| same(this, that))
         }
         (Value::Object(these), Value::Object(those)) => {
-            these.len() == those.len() && these.iter().all(|(name, this)| other.get(name).is_some_and(|that| same(this, that)))
+            these.len() == those.len()
+                && these.iter().all(|(name, this)| other.get(name).is_some_and(|that| same(this, that)))
         }
         _ => one == other,
     }

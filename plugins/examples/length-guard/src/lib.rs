@@ -61,8 +61,10 @@ struct Bounds {
 impl Bounds {
     /// The conversation within the bounds, or what is said of it.
     fn check(&self, messages: &[Message], may_trim: bool) -> Result<Vec<Message>, prompt::Outcome> {
-        let counts: Vec<u32> =
-            messages.iter().map(|message| tokens(message.content.as_deref().unwrap_or_default(), self.tokens)).collect();
+        let counts: Vec<u32> = messages
+            .iter()
+            .map(|message| tokens(message.content.as_deref().unwrap_or_default(), self.tokens))
+            .collect();
         let mut is_kept = vec![true; messages.len()];
         let mut kept = messages.len() as u32;
         let mut sum = counts.iter().fold(0u32, |sum, count| sum.saturating_add(*count));
@@ -70,7 +72,8 @@ impl Bounds {
         for index in 0..messages.len().saturating_sub(1) {
             let fits = kept <= self.messages && sum <= self.tokens;
             // What a tool said to a message that is gone makes no sense.
-            let is_orphan = messages[index].role == "tool" && !(0..index).any(|before| is_kept[before] && calls(&messages[before], &messages[index]));
+            let is_orphan = messages[index].role == "tool"
+                && !(0..index).any(|before| is_kept[before] && calls(&messages[before], &messages[index]));
             if !may_trim || (fits && !is_orphan) || matches!(messages[index].role.as_str(), "system" | "developer") {
                 continue;
             }

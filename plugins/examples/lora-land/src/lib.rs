@@ -56,7 +56,8 @@ fn on_prompt(mut request: Request) -> prompt::Outcome {
         }
         Err(missing) => {
             let fields: Vec<String> = task.fields.iter().map(|field| format!("\"{}\": ...", field.name)).collect();
-            let message = format!("task {} needs {missing}: send {{{}}}, or metadata.{missing}", task.name, fields.join(", "));
+            let message =
+                format!("task {} needs {missing}: send {{{}}}, or metadata.{missing}", task.name, fields.join(", "));
             prompt::Outcome::refuse(400, message)
         }
     }

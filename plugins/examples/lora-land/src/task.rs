@@ -154,7 +154,9 @@ impl Task {
 
     /// Whether a text has the form already.
     pub fn is_form(&self, text: &str) -> bool {
-        !self.ask.is_empty() && self.fields.iter().all(|field| text.contains(field.label)) && text.trim_end().ends_with(self.ask)
+        !self.ask.is_empty()
+            && self.fields.iter().all(|field| text.contains(field.label))
+            && text.trim_end().ends_with(self.ask)
     }
 
     /// The prompt of these values; the name of one that is missing.

@@ -91,7 +91,8 @@ fn email(text: &str) -> Option<usize> {
     if !(1..=64).contains(&local) || !text[local..].starts_with('@') || text[..local].ends_with('.') {
         return None;
     }
-    let domain = run(&text[domain_start..], 254, |character| character.is_ascii_alphanumeric() || ".-".contains(character));
+    let domain =
+        run(&text[domain_start..], 254, |character| character.is_ascii_alphanumeric() || ".-".contains(character));
     // A full stop after it ends the sentence and not the address.
     let domain = text[domain_start..][..domain].trim_end_matches(['.', '-']);
     let (_, last) = domain.rsplit_once('.')?;
@@ -162,7 +163,7 @@ fn card(text: &str) -> Option<usize> {
         && ends_word(&text[end..])
         && digits.iter().any(|digit| *digit != 0);
     let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| doubled(*digit, index % 2 == 1)).sum();
-    (is_card && sum % 10 == 0).then_some(end)
+    (is_card && sum.is_multiple_of(10)).then_some(end)
 }
 
 fn doubled(digit: u32, is_doubled: bool) -> u32 {

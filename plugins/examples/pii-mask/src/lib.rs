@@ -25,7 +25,8 @@ fn on_prompt(mut request: Request) -> prompt::Outcome {
     match &mut request.input {
         Input::Text(text) => *text = masks.mask(text),
         Input::Messages(messages) => {
-            let chosen = messages.iter_mut().filter(|message| roles.as_ref().is_none_or(|roles| roles.contains(&message.role)));
+            let chosen =
+                messages.iter_mut().filter(|message| roles.as_ref().is_none_or(|roles| roles.contains(&message.role)));
             for message in chosen {
                 if let Some(content) = &mut message.content {
                     *content = masks.mask(content);

@@ -23,7 +23,8 @@ pub struct Masks {
 impl Masks {
     /// For these kinds, all if none is named.
     pub fn new(request: &Request, names: Vec<String>) -> Self {
-        let is_meant = |kind: &Kind| names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(kind.name()));
+        let is_meant =
+            |kind: &Kind| names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(kind.name()));
         let said = match &request.input {
             Input::Text(text) => text.clone(),
             Input::Messages(messages) => {

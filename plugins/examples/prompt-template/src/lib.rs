@@ -29,7 +29,9 @@ fn on_prompt(mut request: Request) -> Outcome {
             let message = if form.may_come_from_caller(&name) {
                 format!("the prompt's template needs metadata.{name}")
             } else {
-                format!("the prompt's template needs {name}, which nobody gave a value: set it as a variable or in the hook's values")
+                format!(
+                    "the prompt's template needs {name}, which nobody gave a value: set it as a variable or in the hook's values"
+                )
             };
             Outcome::refuse(400, message)
         }

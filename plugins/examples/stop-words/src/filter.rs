@@ -1,5 +1,7 @@
 //! Finds words in any case in a text that comes in pieces.
 
+use std::collections::BTreeMap;
+
 use souk_hook::stream::Decided;
 
 /// What is done about a word.
@@ -24,8 +26,8 @@ pub struct Passed {
 
 /// Words and what is done about them.
 pub struct Filter {
-    /// In lower case; the longest first, for of those that begin at a place it is the one that is meant.
-    words: Vec<Vec<char>>,
+    /// In lower case, by their first character; the longest first, for of those that begin at a place it is the one that is meant.
+    words: BTreeMap<char, Vec<Vec<char>>>,
     is_whole: bool,
     /// What is done.
     pub action: Action,
@@ -47,10 +49,15 @@ enum Look {
 impl Filter {
     /// For these words.
     pub fn new(words: &[String], is_whole: bool, action: Action, mark: String) -> Self {
-        let mut words: Vec<Vec<char>> = words.iter().map(|word| word.chars().flat_map(char::to_lowercase).collect()).collect();
-        words.retain(|word| !word.is_empty());
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        Self { words, is_whole, action, mark, is_within_word: false }
+        let mut by_first: BTreeMap<char, Vec<Vec<char>>> = BTreeMap::new();
+        for word in words {
+            let word: Vec<char> = word.chars().flat_map(char::to_lowercase).collect();
+            if let Some(first) = word.first() {
+                by_first.entry(*first).or_default().push(word);
+            }
+        }
+        by_first.values_mut().for_each(|words| words.sort_by_key(|word| std::cmp::Reverse(word.len())));
+        Self { words: by_first, is_whole, action, mark, is_within_word: false }
     }
 
     /// Goes on with a text that begins where the last one was decided up to.
@@ -77,8 +84,9 @@ impl Filter {
     }
 
     fn look(&self, rest: &str, is_last: bool) -> Look {
+        let first = rest.chars().next().and_then(|first| first.to_lowercase().next());
         let mut look = Look::Nothing;
-        for word in &self.words {
+        for word in first.and_then(|first| self.words.get(&first)).into_iter().flatten() {
             // Within a word only what does not begin with a letter may begin: "!" of "stop!".
             if self.is_whole && self.is_within_word && word[0].is_alphanumeric() {
                 continue;

@@ -25,7 +25,10 @@ fn on_prompt(mut request: Request) -> prompt::Outcome {
             match config.text("others") {
                 "keep" => {}
                 "refuse" if messages.iter().any(is_others) => {
-                    return prompt::Outcome::refuse(400, "the system prompt is given here: leave out system and developer messages");
+                    return prompt::Outcome::refuse(
+                        400,
+                        "the system prompt is given here: leave out system and developer messages",
+                    );
                 }
                 _ => messages.retain(|message| !is_others(message)),
             }
@@ -55,7 +58,8 @@ impl Guard {
     fn configured() -> Self {
         let config = souk_hook::config();
         let least = config.get("leak_words").and_then(Value::as_u32).unwrap_or(8);
-        let message = config.get("message").and_then(Value::as_str).unwrap_or("the answer would have told the system prompt");
+        let message =
+            config.get("message").and_then(Value::as_str).unwrap_or("the answer would have told the system prompt");
         Self {
             secret: Secret::new(config.text("system"), least as usize),
             is_refusing: config.text("on_leak") != "end",

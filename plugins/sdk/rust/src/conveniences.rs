@@ -37,6 +37,12 @@ impl stream::Step {
 impl Message {
     /// A message with only a role and a text.
     pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: Some(content.into()), name: None, tool_calls: Vec::new(), tool_call_id: None }
+        Self {
+            role: role.into(),
+            content: Some(content.into()),
+            name: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
     }
 }

@@ -6,10 +6,21 @@ use crate::stream::Decided;
 ///
 /// Unless the text is the last, it is decided up to where something may begin that is not all there yet.
 pub fn replace(pairs: &[(String, String)], text: &str, is_last: bool) -> Decided {
+    // Most bytes of a text begin nothing, and are passed over without a look at each pair.
+    let mut may_begin = [false; 256];
+    for first in pairs.iter().filter_map(|(from, _)| from.as_bytes().first()) {
+        may_begin[usize::from(*first)] = true;
+    }
     let mut send = String::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
+        let passed = rest.bytes().position(|byte| may_begin[usize::from(byte)]).unwrap_or(rest.len());
+        if passed > 0 {
+            send.push_str(&rest[..passed]);
+            at += passed;
+            continue;
+        }
         match look(pairs, rest, is_last) {
             Look::Replaced(length, to) => {
                 send.push_str(to);

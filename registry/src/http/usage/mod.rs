@@ -6,7 +6,7 @@ mod get_usage_request;
 mod list_usage_requests;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
@@ -96,6 +96,9 @@ pub(crate) struct UsageRequest {
     /// Limits in shadow mode that would have refused it.
     #[schema(value_type = Vec<Object>)]
     shadowed: Value,
+    /// What hooks did in it, by the ids of their versions: `calls`, `failures`, `skipped`, `refusals` and `fuel`.
+    #[schema(value_type = Vec<Object>)]
+    hooks: Value,
     /// Its jobs: one for each answer that was asked for.
     jobs: Vec<UsageJob>,
 }
@@ -197,6 +200,7 @@ impl UsageRequest {
             charged_input_tokens: row.charged_input_tokens,
             charged_output_tokens: row.charged_output_tokens,
             shadowed: serde_json::from_str(&row.shadowed).unwrap_or_default(),
+            hooks: row.hooks.and_then(|hooks| serde_json::from_str(&hooks).ok()).unwrap_or_else(|| json!([])),
             jobs: jobs.into_iter().map(|job| UsageJob::new(job, names)).collect(),
         }
     }

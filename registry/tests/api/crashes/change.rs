@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::RequestBuilder;
 use souk_registry::{Action, RULES};
 
-use super::{Field, access, adapters, keys, limits, people, webhooks};
+use super::{Field, access, adapters, hooks, keys, limits, people, webhooks};
 use crate::support::AdapterFiles;
 
 /// A change, once.
@@ -27,6 +27,7 @@ const EXCEPT: [(Action, &str); 3] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Adapters,
+    Hooks,
     Keys,
     Access,
     Limits,
@@ -35,11 +36,14 @@ enum Part {
 }
 
 /// Every list of changes that a test goes through.
-const TRIED: [(Part, &[Action]); 10] = [
+const TRIED: [(Part, &[Action]); 13] = [
     (Part::Adapters, &adapters::PUBLISHING),
     (Part::Adapters, &adapters::DELETIONS),
     (Part::Adapters, &adapters::UPLOADS),
     (Part::Adapters, &adapters::TEXTS),
+    (Part::Hooks, &hooks::PUBLISHING),
+    (Part::Hooks, &hooks::DELETIONS),
+    (Part::Hooks, &hooks::TEXTS),
     (Part::Keys, &keys::ACTIONS),
     (Part::Access, &access::ACTIONS),
     (Part::Limits, &limits::ACTIONS),
@@ -63,6 +67,7 @@ impl Change {
     pub(super) async fn prepare(self, field: &mut Field) {
         match self.part() {
             Part::Adapters => adapters::prepare(self, field).await,
+            Part::Hooks => hooks::prepare(self, field).await,
             Part::Keys => keys::prepare(self, field).await,
             Part::Access => access::prepare(self, field).await,
             Part::Limits => limits::prepare(self, field).await,
@@ -75,6 +80,7 @@ impl Change {
     pub(super) fn request(self, field: &Field) -> RequestBuilder {
         let request = match self.part() {
             Part::Adapters => adapters::request(self, field),
+            Part::Hooks => hooks::request(self, field),
             Part::Keys => keys::request(self, field),
             Part::Access => access::request(self, field),
             Part::Limits => limits::request(self, field),
@@ -88,6 +94,7 @@ impl Change {
     pub(super) async fn check(self, field: &Field) {
         match self.part() {
             Part::Adapters => adapters::check(self, field).await,
+            Part::Hooks => hooks::check(self, field).await,
             Part::Keys => keys::check(self, field).await,
             Part::Access => access::check(self, field).await,
             Part::Limits => limits::check(self, field).await,
@@ -102,6 +109,9 @@ impl Change {
             Action::DeleteAdapter
             | Action::DeleteVersion
             | Action::DeleteTag
+            | Action::DeleteHook
+            | Action::DeleteHookVersion
+            | Action::DeleteHookGrant
             | Action::AbortUpload
             | Action::DeleteGrant
             | Action::DeleteWebhook

@@ -7,6 +7,7 @@ mod adapters;
 mod change;
 mod erasure;
 mod forms;
+mod hooks;
 mod keys;
 mod limits;
 mod people;
@@ -62,6 +63,8 @@ struct Made {
     delivery: String,
     browser: Option<Browser>,
     csrf_token: String,
+    /// Of a pipeline that is gone back to.
+    number: i64,
 }
 
 impl Field {
@@ -249,6 +252,44 @@ async fn publishing_ends_at_each_of_its_points_and_the_repeated_upload_makes_one
 }
 
 #[tokio::test]
+async fn publishing_a_hook_ends_at_each_of_its_points_and_the_repeated_upload_makes_one_version() {
+    let points = Field::new().await.through(hooks::PUBLISHING[0]).await;
+    let expected = [
+        // The key is claimed, then the number, and what it is compiled to is counted on.
+        "before_commit",
+        "after_commit",
+        "before_commit",
+        "after_commit",
+        "before_commit",
+        "after_commit",
+        // Component and artifact are put in place.
+        "object_staged",
+        "object_placed",
+        "object_staged",
+        "object_placed",
+        // The version can be attached.
+        "before_commit",
+        "after_commit",
+    ];
+    assert_eq!(points, expected);
+}
+
+#[tokio::test]
+async fn deletions_of_hooks_end_at_each_of_their_points_and_leave_no_bytes() {
+    let mut field = Field::new().await;
+    for action in hooks::DELETIONS {
+        let points = field.through(action).await;
+        let num_removed = points.iter().filter(|point| *point == "object_removed").count();
+        assert_eq!(num_removed, 2, "component and artifact: {action:?}: {points:?}");
+    }
+}
+
+#[tokio::test]
+async fn changes_of_hooks_and_pipelines_end_at_each_of_their_points() {
+    check_commits(&hooks::TEXTS).await;
+}
+
+#[tokio::test]
 async fn deletions_end_at_each_of_their_points_and_leave_no_bytes() {
     let mut field = Field::new().await;
     let mut seen = BTreeSet::new();
@@ -368,6 +409,7 @@ fn takes_key(action: Action) -> bool {
             | Action::CreateKey
             | Action::RotateKey
             | Action::CreateAdapter
+            | Action::CreateHook
             | Action::CreateInvitation
             | Action::CreateSignInLink
             | Action::RequestAccess
