@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
             carries.push(carry);
         }
         if !texts.is_empty() && texts.len() < shown.len() {
-            return Err(unusable("it answers some prompts of a request and not the others".to_owned()));
+            return Err(unusable("it answers some prompts of a request and not the others"));
         }
         Ok(Ok(match (texts.is_empty(), made.iter().any(Option::is_some)) {
             (false, _) => Said::Answered(texts),
@@ -268,8 +268,8 @@ impl<'a> Walk<'a> {
 }
 
 /// What a hook returned cannot be used.
-fn unusable(reason: String) -> HookFailure {
-    HookFailure::new("invalid_request", reason.trim_end_matches('.'))
+fn unusable(reason: impl AsRef<str>) -> HookFailure {
+    HookFailure::new("invalid_request", reason.as_ref().trim_end_matches('.'))
 }
 
 /// The part of a hook that would have acted first.

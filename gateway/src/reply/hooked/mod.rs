@@ -99,7 +99,7 @@ impl<H: After> HookedReply<H> {
 
     /// Hands a part, and the end if it has come, from layer to layer.
     async fn pass(&mut self, mut part: Part, end: Option<(Finish, Usage)>) -> Result<(), HookEnd> {
-        let mut ending = end.map(|(finish, usage)| (finish, usage));
+        let mut ending = end;
         for layer in &mut self.layers {
             let mut out = match part.is_empty() {
                 true => Out::default(),
