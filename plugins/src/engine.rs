@@ -99,7 +99,9 @@ pub(crate) fn compiling() -> Config {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(CALL_STACK_BYTES)
         .memory_init_cow(true)
-        .generate_address_map(true);
+        // Traces have the names of functions without either, and what is kept of a hook is a fifth smaller.
+        .generate_address_map(false)
+        .native_unwind_info(false);
     without_what_hooks_need_not(&mut config);
     for_any_processor(&mut config);
     config
@@ -108,11 +110,13 @@ pub(crate) fn compiling() -> Config {
 /// Less of the engine is less to find a way out of. What is compiled out is not named here.
 fn without_what_hooks_need_not(config: &mut Config) {
     config
-        .wasm_tail_call(false)
+        // The interpreter of JS has them.
+        .wasm_tail_call(true)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_relaxed_simd(false)
-        .wasm_multi_memory(false)
+        // What the engine itself puts between the components of a component has two; intake takes none that have.
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_simd(true)
         .wasm_bulk_memory(true)

@@ -165,9 +165,11 @@ fn features() -> WasmFeatures {
         | WasmFeatures::REFERENCE_TYPES
         | WasmFeatures::MULTI_VALUE
         | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::TAIL_CALL
         | WasmFeatures::SIMD
         | WasmFeatures::FLOATS
         | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::TAIL_CALL
         | WasmFeatures::COMPONENT_MODEL
 }
 

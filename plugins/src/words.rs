@@ -194,7 +194,7 @@ pub struct Rewritten {
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart where it comes from")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum PromptOutcome {
     /// It goes on as it came.
     Unchanged,

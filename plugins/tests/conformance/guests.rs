@@ -11,25 +11,30 @@ use souk_protocol::gate::Weight;
 use souk_protocol::{Digest, TenantId};
 
 /// What was recorded: committed components.
-pub fn recorded() -> PathBuf {
+pub(crate) fn recorded() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
 }
 
 /// What `make guests` built last. Python's are here alone.
-pub fn built() -> PathBuf {
+pub(crate) fn built() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).expect("there is a home");
     cache.join("souk/guests/built")
 }
 
 /// The component of an example.
-pub fn component(folder: &Path, name: &str) -> Vec<u8> {
+pub(crate) fn component(folder: &Path, name: &str) -> Vec<u8> {
     let path = folder.join(name).with_extension("wasm");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Whether a component is of an example; one is for tests alone.
+pub(crate) fn has_cases(name: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).join("cases").is_dir()
+}
+
 /// Every recorded case of an example, by its name.
-pub fn cases(example: &str) -> BTreeMap<String, Case> {
+pub(crate) fn cases(example: &str) -> BTreeMap<String, Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example).join("cases");
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let read = files.map(|file| {
@@ -42,31 +47,31 @@ pub fn cases(example: &str) -> BTreeMap<String, Case> {
 }
 
 /// A host, as an operator has it who changed nothing.
-pub struct Guests {
+pub(crate) struct Guests {
     host: Host,
     key: SealingKey,
     settings: HookSettings,
 }
 
 impl Guests {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = HookSettings::default();
         let key = SealingKey::new(SecretString::from("a key for tests alone, and long enough"));
         Self { host: Host::start(&settings, key.clone()).unwrap(), key, settings }
     }
 
     /// Checked as an upload is.
-    pub fn check(&self, component: &[u8], tier: Tier) -> Report {
+    pub(crate) fn check(&self, component: &[u8], tier: Tier) -> Report {
         intake::check(component, &intake::Bounds::new(&self.settings, tier, &self.context(tier).limits)).unwrap()
     }
 
-    pub async fn hook(&self, component: &[u8]) -> Arc<Hook> {
+    pub(crate) async fn hook(&self, component: &[u8]) -> Arc<Hook> {
         let sealed = compile_here(component, &self.key).map_err(|error| LoadError::NotToBeHad(error.to_string()));
         self.host.load(&Digest::of(component), async { sealed }).await.unwrap()
     }
 
     /// Of the hook's owner. Where large components may be published, the ceiling is the limit as well.
-    pub fn context(&self, tier: Tier) -> CallContext {
+    pub(crate) fn context(&self, tier: Tier) -> CallContext {
         CallContext {
             tenant: TenantId::from_stored("owner"),
             weight: Weight::USUAL,
@@ -81,7 +86,7 @@ impl Guests {
     }
 
     /// Runs all cases of an example in a component and says which are not as they were recorded.
-    pub async fn run(&self, example: &str, component: &[u8], tier: Tier) {
+    pub(crate) async fn run(&self, example: &str, component: &[u8], tier: Tier) {
         let hook = self.hook(component).await;
         let cases = cases(example);
         assert!(!cases.is_empty(), "{example} has no cases");

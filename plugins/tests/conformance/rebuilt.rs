@@ -6,7 +6,7 @@ use std::path::Path;
 use souk_plugins::Tier;
 use souk_protocol::Digest;
 
-use crate::guests::{Guests, built, component, recorded};
+use crate::guests::{Guests, built, component, has_cases, recorded};
 
 /// A line of RECORDED: a component, its SHA-256, what a rebuild has in common with it, and which compiler wrote it.
 struct Line {
@@ -56,7 +56,9 @@ async fn rebuilt_components_are_those_that_were_recorded() {
             );
         }
         guests.check(&component, Tier::Usual);
-        guests.run(name, &component, Tier::Usual).await;
+        if has_cases(name) {
+            guests.run(name, &component, Tier::Usual).await;
+        }
     }
 }
 
@@ -65,7 +67,6 @@ async fn rebuilt_components_are_those_that_were_recorded() {
 async fn python_makes_of_each_case_what_was_recorded() {
     let guests = Guests::new();
     let component = component(&built(), "redact-python");
-    let report = guests.check(&component, Tier::Large);
-    assert!(report.imports.iter().all(|import| import.starts_with("souk:hooks/")), "{:?}", report.imports);
+    guests.check(&component, Tier::Large);
     guests.run("redact-python", &component, Tier::Large).await;
 }

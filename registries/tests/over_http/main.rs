@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod field;
+mod hooks;
 mod proxy;
 
 mod failing;

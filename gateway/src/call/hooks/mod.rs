@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
             carries.push(carry);
         }
         if !texts.is_empty() && texts.len() < shown.len() {
-            return Err(unusable("it answers some prompts of a request and not the others".to_owned()));
+            return Err(unusable("it answers some prompts of a request and not the others"));
         }
         Ok(Ok(match (texts.is_empty(), made.iter().any(Option::is_some)) {
             (false, _) => Said::Answered(texts),
@@ -247,7 +247,10 @@ impl<'a> Walk<'a> {
         if let Some((model, adapters)) = renamed {
             let (gateway, principal) = (self.passage.gateway, &self.passage.caller.principal);
             match CalledModel::with_adapters(gateway, principal, &model, &adapters).await {
-                Ok(called) => self.model = called,
+                Ok(called) => {
+                    self.occasion.tokens = Arc::new(BaseTokens(Arc::clone(&called.base)));
+                    self.model = called;
+                }
                 Err(error) if error.status().is_server_error() => {
                     return Err(HookEnd { error: Box::new(error), outcome: acting.books.whose.outcome() });
                 }
@@ -265,8 +268,8 @@ impl<'a> Walk<'a> {
 }
 
 /// What a hook returned cannot be used.
-fn unusable(reason: String) -> HookFailure {
-    HookFailure::new("invalid_request", reason.trim_end_matches('.'))
+fn unusable(reason: impl AsRef<str>) -> HookFailure {
+    HookFailure::new("invalid_request", reason.as_ref().trim_end_matches('.'))
 }
 
 /// The part of a hook that would have acted first.

@@ -5,8 +5,8 @@ use souk_plugins::words::{Parameters, Request};
 use super::checked::{Checked, CheckedInput};
 use crate::call::ask::Ask;
 use crate::call::prepare::{Input, Length};
+use crate::request::WeightedAdapter;
 use crate::request::completion::DEFAULT_MAX_TOKENS;
-use crate::request::{GenerationParams, WeightedAdapter};
 
 /// A request under way through its hooks.
 pub(crate) struct Asked {
@@ -79,26 +79,17 @@ impl Asked {
     /// What the hook left as it was stays as the caller wrote it, to the last bit.
     fn take_parameters(&mut self, made: &Checked) {
         let (before, after) = (&self.shown[0], &made.request);
-        let (old, new): (&Parameters, &Parameters) = (&before.parameters, &after.parameters);
-        let (params, read): (&mut GenerationParams, &GenerationParams) = (&mut self.ask.params, &made.params);
-        let fields: [(bool, fn(&mut GenerationParams, &GenerationParams)); 9] = [
-            (old.temperature != new.temperature, |params, read| params.temperature = read.temperature),
-            (old.top_p != new.top_p, |params, read| params.top_p = read.top_p),
-            (old.top_k != new.top_k, |params, read| params.top_k = read.top_k),
-            (old.min_p != new.min_p, |params, read| params.min_p = read.min_p),
-            (old.frequency_penalty != new.frequency_penalty, |params, read| {
-                params.frequency_penalty = read.frequency_penalty;
-            }),
-            (old.presence_penalty != new.presence_penalty, |params, read| {
-                params.presence_penalty = read.presence_penalty;
-            }),
-            (old.repetition_penalty != new.repetition_penalty, |params, read| {
-                params.repetition_penalty = read.repetition_penalty;
-            }),
-            (old.seed != new.seed, |params, read| params.seed = read.seed),
-            (old.stop != new.stop, |params, read| params.stop.clone_from(&read.stop)),
-        ];
-        fields.iter().filter(|(is_changed, _)| *is_changed).for_each(|(_, take)| take(params, read));
+        let (old, new) = (&before.parameters, &after.parameters);
+        let (params, read) = (&mut self.ask.params, &made.params);
+        take(&old.temperature, &new.temperature, &mut params.temperature, read.temperature);
+        take(&old.top_p, &new.top_p, &mut params.top_p, read.top_p);
+        take(&old.top_k, &new.top_k, &mut params.top_k, read.top_k);
+        take(&old.min_p, &new.min_p, &mut params.min_p, read.min_p);
+        take(&old.frequency_penalty, &new.frequency_penalty, &mut params.frequency_penalty, read.frequency_penalty);
+        take(&old.presence_penalty, &new.presence_penalty, &mut params.presence_penalty, read.presence_penalty);
+        take(&old.repetition_penalty, &new.repetition_penalty, &mut params.repetition_penalty, read.repetition_penalty);
+        take(&old.seed, &new.seed, &mut params.seed, read.seed);
+        take(&old.stop, &new.stop, &mut params.stop, read.stop.clone());
         if before.constraint != after.constraint {
             params.constraint.clone_from(&read.constraint);
             if let Some(constraint) = &mut params.constraint {
@@ -112,6 +103,13 @@ impl Asked {
                 (None, Input::Prompts { .. }) => Length::Default(DEFAULT_MAX_TOKENS),
             };
         }
+    }
+}
+
+/// Takes what was read of a field that a hook has changed.
+fn take<W: PartialEq, V>(before: &W, after: &W, value: &mut V, read: V) {
+    if before != after {
+        *value = read;
     }
 }
 

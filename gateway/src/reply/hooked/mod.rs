@@ -99,7 +99,7 @@ impl<H: After> HookedReply<H> {
 
     /// Hands a part, and the end if it has come, from layer to layer.
     async fn pass(&mut self, mut part: Part, end: Option<(Finish, Usage)>) -> Result<(), HookEnd> {
-        let mut ending = end.map(|(finish, usage)| (finish, usage));
+        let mut ending = end;
         for layer in &mut self.layers {
             let mut out = match part.is_empty() {
                 true => Out::default(),
@@ -154,6 +154,16 @@ impl<H: After> HookedReply<H> {
         }
         if let Some(kept) = &self.kept {
             kept.fail(outcome);
+        }
+    }
+}
+
+impl<H> Drop for HookedReply<H> {
+    fn drop(&mut self) {
+        // The model may have ended it while its hooks were still at it.
+        if let (Some(Source::Job(reply)), Some(outcome)) = (&mut self.source, self.kept.as_ref().and_then(Kept::failed))
+        {
+            reply.ended_by_hook(outcome);
         }
     }
 }

@@ -33,7 +33,10 @@ async fn each_way_to_fail_has_a_reason_and_may_be_passed_over() {
         let error = &answer.json()["error"];
         assert_eq!((answer.status.as_u16(), &error["code"]), (502, &json!("hook_failed")), "{reason}: {error}");
         assert_eq!(error["message"], format!("The hook `acme/puppet@1.0.0` failed: {reason}."));
-        assert_eq!((&error["type"], answer.headers["x-should-retry"].to_str()), (&json!("server_error"), Ok("false")));
+        assert_eq!(
+            (&error["type"], answer.headers["x-should-retry"].to_str().unwrap()),
+            (&json!("server_error"), "false")
+        );
         of_caller(&around, vec![Step { on_failure: OnFailure::Skip, ..step }]);
         let answer = stack.post(CHAT, chat("hi")).await;
         assert_eq!(answer.status, 200, "{reason}: {}", answer.text);

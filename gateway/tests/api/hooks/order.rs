@@ -1,5 +1,7 @@
 //! The order of a pipeline against a model of it: any hooks at any places, in shares of requests, streamed and whole.
 
+use std::sync::Mutex;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -57,7 +59,7 @@ fn pipelines() -> impl Strategy<Value = Pipelines> {
 fn prompts_go_inwards_and_answers_outwards_through_the_hooks_whose_share_has_the_request() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (around, house) = runtime.block_on(async { around() });
-    let mut stack = runtime.block_on(Stack::within(around.clone(), says("abcd dcba")));
+    let stack = Mutex::new(runtime.block_on(Stack::within(around.clone(), says("abcd dcba"))));
     let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
     let cases = (pipelines(), "[abcd ]{1,12}", "[a-z]{1,6}", any::<bool>());
     let result = runner.run(&cases, |(hooks, prompt, user, stream)| {
@@ -75,6 +77,7 @@ fn prompts_go_inwards_and_answers_outwards_through_the_hooks_whose_share_has_the
         let acting: Vec<&Replacing> = hooks.iter().flatten().filter(|hook| hook.acts_on(&user)).collect();
         let asked = acting.iter().fold(prompt.clone(), |text, hook| hook.replace(&text));
         let answered = acting.iter().rev().fold("abcd dcba".to_owned(), |text, hook| hook.replace(&text));
+        let mut stack = stack.lock().unwrap();
         let body = with(with(chat(&prompt), "user", user), "stream", stream);
         let answer = runtime.block_on(stack.post(CHAT, body));
         prop_assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);

@@ -210,7 +210,8 @@ async fn parameters_are_the_hooks_within_what_the_caller_may_have() {
 async fn a_publishers_hook_makes_the_text_of_a_conversation_that_its_adapter_was_trained_on() {
     let (around, house) = around();
     let config = json!({"input": "{{tone}}: {{input}}\nLabel:"});
-    of_adapter(&around, vec![step(&house, "prompt-template", &config)]);
+    let template = Step { parts: [Part::Prompt].into(), ..step(&house, "prompt-template", &config) };
+    of_adapter(&around, vec![template]);
     let mut stack = start(&around).await;
     let answer = stack.post(CHAT, chat("hello")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

@@ -163,7 +163,7 @@ fn card(text: &str) -> Option<usize> {
         && ends_word(&text[end..])
         && digits.iter().any(|digit| *digit != 0);
     let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| doubled(*digit, index % 2 == 1)).sum();
-    (is_card && sum % 10 == 0).then_some(end)
+    (is_card && sum.is_multiple_of(10)).then_some(end)
 }
 
 fn doubled(digit: u32, is_doubled: bool) -> u32 {
