@@ -25,7 +25,7 @@ struct Anything;
 
 #[async_trait]
 impl HookIntake for Anything {
-    async fn judge(&self, _: &TenantId, component: Bytes, _is_large: bool) -> Result<JudgedHook, NotJudged> {
+    async fn judge(&self, _tenant: &TenantId, component: Bytes, _is_large: bool) -> Result<JudgedHook, NotJudged> {
         let bytes = [b"compiled ", component.as_ref()].concat().into();
         let report = HookReport {
             size_bytes: component.len() as u64,

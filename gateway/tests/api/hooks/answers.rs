@@ -10,12 +10,12 @@ const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
 
 /// The puppet after the model.
-fn answer(house: &House, told: Value) -> Step {
+fn answer(house: &House, told: &Value) -> Step {
     puppet(house, &json!({ "answer": told }), &[Part::Answer])
 }
 
 fn tag(house: &House, text: &str) -> Step {
-    answer(house, json!({"do": "tag", "text": text}))
+    answer(house, &json!({"do": "tag", "text": text}))
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn what_a_prompt_carries_reaches_the_same_hooks_answer_and_no_others() {
         let config = json!({"prompt": {"do": "carry", "text": text}, "answer": {"do": "carry"}});
         puppet(&house, &config, &[Part::Prompt, Part::Answer])
     };
-    of_caller(&around, vec![carrying("[a]"), answer(&house, json!({"do": "carry"}))]);
+    of_caller(&around, vec![carrying("[a]"), answer(&house, &json!({"do": "carry"}))]);
     of_adapter(&around, vec![carrying("[b]")]);
     let stack = Stack::within(around, says("hello")).await;
     let body = with(chat("hi"), "n", 2);
@@ -58,7 +58,7 @@ async fn what_a_prompt_carries_reaches_the_same_hooks_answer_and_no_others() {
 #[tokio::test]
 async fn an_answer_is_seen_with_its_number_its_usage_and_its_tokens_where_they_are_asked_for() {
     let (around, house) = around();
-    of_caller(&around, vec![answer(&house, json!({"do": "see"}))]);
+    of_caller(&around, vec![answer(&house, &json!({"do": "see"}))]);
     let stack = Stack::within(around, says("hello")).await;
     let body = with(with(chat("hi"), "n", 2), "logprobs", true);
     let whole = stack.post(CHAT, body).await.json();
@@ -77,7 +77,7 @@ async fn an_answer_is_seen_with_its_number_its_usage_and_its_tokens_where_they_a
 #[tokio::test]
 async fn logprobs_stay_with_text_that_no_hook_has_changed() {
     let (around, house) = around();
-    of_caller(&around, vec![answer(&house, json!({"do": "same"})), answer(&house, json!({"do": "nothing"}))]);
+    of_caller(&around, vec![answer(&house, &json!({"do": "same"})), answer(&house, &json!({"do": "nothing"}))]);
     let stack = Stack::within(around.clone(), says("hello")).await;
     let body = with(chat("hi"), "logprobs", true);
     let whole = stack.post(CHAT, body.clone()).await.json();
@@ -105,13 +105,13 @@ async fn what_a_hook_answers_goes_through_the_hooks_around_it() {
 #[tokio::test]
 async fn an_answer_may_be_refused_and_a_hook_that_fails_passed_over() {
     let (around, house) = around();
-    of_caller(&around, vec![answer(&house, json!({"do": "refuse", "status": 403, "text": "no"}))]);
+    of_caller(&around, vec![answer(&house, &json!({"do": "refuse", "status": 403, "text": "no"}))]);
     let stack = Stack::within(around.clone(), says("hello")).await;
     for stream in [false, true] {
         let answer = stack.post(CHAT, with(chat("hi"), "stream", stream)).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["error"]["message"]), (403, &json!("no")));
     }
-    let skipped = Step { on_failure: OnFailure::Skip, ..answer(&house, json!({"do": "trap"})) };
+    let skipped = Step { on_failure: OnFailure::Skip, ..answer(&house, &json!({"do": "trap"})) };
     of_caller(&around, vec![tag(&house, "A"), skipped, tag(&house, "B")]);
     let whole = stack.post(CHAT, chat("hi")).await.json();
     assert_eq!(whole["choices"][0]["message"]["content"], "helloBA");

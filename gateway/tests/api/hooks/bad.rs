@@ -9,7 +9,7 @@ use crate::stack::{Stack, says};
 
 const CHAT: &str = "/v1/chat/completions";
 
-fn prompt(house: &House, told: Value) -> Step {
+fn prompt(house: &House, told: &Value) -> Step {
     puppet(house, &json!({ "prompt": told }), &[Part::Prompt])
 }
 
@@ -19,11 +19,11 @@ async fn each_way_to_fail_has_a_reason_and_may_be_passed_over() {
     let stack = Stack::within(around.clone(), says("hello")).await;
     let never = json!({"do": "nothing"});
     let cases = [
-        (prompt(&house, json!({"do": "trap", "text": "secret"})), "it stopped with a trap"),
-        (prompt(&house, json!({"do": "loop"})), "it took more instructions than it may"),
-        (Step { standing: Standing::TakenDown, ..prompt(&house, never.clone()) }, "it was taken down"),
+        (prompt(&house, &json!({"do": "trap", "text": "secret"})), "it stopped with a trap"),
+        (prompt(&house, &json!({"do": "loop"})), "it took more instructions than it may"),
+        (Step { standing: Standing::TakenDown, ..prompt(&house, &never) }, "it was taken down"),
         (
-            Step { standing: Standing::NotGranted, ..prompt(&house, never.clone()) },
+            Step { standing: Standing::NotGranted, ..prompt(&house, &never) },
             "its owner does not let the tenant use it any more",
         ),
     ];
@@ -59,7 +59,7 @@ async fn a_hook_that_is_nowhere_to_be_had_fails_before_the_model() {
 #[tokio::test]
 async fn a_gateway_that_calls_no_hooks_lets_no_request_by_them() {
     let (with_hooks, house) = around();
-    let (around, step) = (crate::stack::Around::default(), prompt(&house, json!({"do": "nothing"})));
+    let (around, step) = (crate::stack::Around::default(), prompt(&house, &json!({"do": "nothing"})));
     drop(with_hooks);
     of_caller(&around, vec![step]);
     let stack = Stack::within(around, says("hello")).await;
@@ -72,8 +72,8 @@ async fn a_gateway_that_calls_no_hooks_lets_no_request_by_them() {
 async fn a_hooks_owner_hears_of_its_own_requests_all_and_of_others_how_it_failed() {
     let (around, house) = around();
     let of_stranger = |step: Step| Step { owner: TenantId::from_stored(STRANGER), ..step };
-    let logging = prompt(&house, json!({"do": "log", "text": "seen"}));
-    let trapping = prompt(&house, json!({"do": "trap", "text": "secret"}));
+    let logging = prompt(&house, &json!({"do": "log", "text": "seen"}));
+    let trapping = prompt(&house, &json!({"do": "trap", "text": "secret"}));
     of_caller(&around, vec![logging.clone(), trapping.clone()]);
     let stack = Stack::within(around.clone(), says("hello")).await;
     stack.post(CHAT, chat("hi")).await;

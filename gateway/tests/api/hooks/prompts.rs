@@ -11,12 +11,12 @@ const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
 
 /// The puppet before the model.
-fn prompt(house: &House, told: Value) -> Step {
+fn prompt(house: &House, told: &Value) -> Step {
     puppet(house, &json!({ "prompt": told }), &[Part::Prompt])
 }
 
 fn tag(house: &House, text: &str) -> Step {
-    prompt(house, json!({"do": "tag", "text": text}))
+    prompt(house, &json!({"do": "tag", "text": text}))
 }
 
 async fn start(around: &Around) -> Stack {
@@ -51,7 +51,7 @@ async fn the_callers_hooks_act_before_the_publishers_on_every_road() {
 #[tokio::test]
 async fn a_hook_sees_the_request_and_may_answer_it_for_nothing() {
     let (around, house) = around();
-    of_caller(&around, vec![prompt(&house, json!({"do": "see"}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "see"}))]);
     let mut stack = start(&around).await;
     let mut body = chat("hello");
     for (name, value) in [
@@ -92,7 +92,7 @@ async fn a_hook_sees_the_request_and_may_answer_it_for_nothing() {
 #[tokio::test]
 async fn a_refusal_is_the_hooks_status_and_message_and_free() {
     let (around, house) = around();
-    of_caller(&around, vec![prompt(&house, json!({"do": "refuse", "status": 451, "text": "not today"}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "refuse", "status": 451, "text": "not today"}))]);
     let mut stack = start(&around).await;
     for stream in [false, true] {
         let answer = stack.post(CHAT, with(chat("hello"), "stream", stream)).await;
@@ -129,7 +129,7 @@ async fn what_a_client_could_not_send_is_the_hooks_failure() {
         (json!({"do": "adapter", "text": "no name"}), "The model `no name` does not exist"),
     ] {
         let (around, house) = around();
-        let failing = prompt(&house, told.clone());
+        let failing = prompt(&house, &told);
         of_caller(&around, vec![failing.clone()]);
         let mut stack = start(&around).await;
         let body = with(chat("hello"), "metadata", json!({"a": "b"}));
@@ -151,7 +151,7 @@ async fn what_a_client_could_not_send_is_the_hooks_failure() {
 #[tokio::test]
 async fn a_callers_hook_names_another_adapter_and_a_publishers_does_not() {
     let (around, house) = around();
-    let renaming = prompt(&house, json!({"do": "adapter", "text": "acme/styled"}));
+    let renaming = prompt(&house, &json!({"do": "adapter", "text": "acme/styled"}));
     of_caller(&around, vec![renaming.clone()]);
     of_adapter(&around, vec![tag(&house, "never")]);
     let mut stack = start(&around).await;
@@ -159,7 +159,7 @@ async fn a_callers_hook_names_another_adapter_and_a_publishers_does_not() {
     assert_eq!(answer.headers["x-souk-adapter-digest"], Digest::of(b"styled").to_string());
     assert_eq!(answer.json()["model"], "acme/sst2", "as it was asked for");
     assert_eq!(asked(&mut stack).await, "<|user|>[hello]<|assistant|>", "with its template, and not the other's hooks");
-    of_caller(&around, vec![prompt(&house, json!({"do": "adapter", "text": ""}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "adapter", "text": ""}))]);
     let answer = stack.post(CHAT, chat("hello")).await;
     assert!(!answer.headers.contains_key("x-souk-adapter-digest"), "the base model");
     around.change_tree(|tree| tree.hooks = None);
@@ -176,13 +176,13 @@ async fn a_callers_hook_names_another_adapter_and_a_publishers_does_not() {
 #[tokio::test]
 async fn parameters_are_the_hooks_within_what_the_caller_may_have() {
     let (around, house) = around();
-    of_caller(&around, vec![prompt(&house, json!({"do": "temperature", "number": 0.25}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "temperature", "number": 0.25}))]);
     of_adapter(
         &around,
         vec![
-            prompt(&house, json!({"do": "regex", "text": "[a-z]+"})),
-            prompt(&house, json!({"do": "stop", "stop": ["!"]})),
-            prompt(&house, json!({"do": "max_tokens", "number": 50})),
+            prompt(&house, &json!({"do": "regex", "text": "[a-z]+"})),
+            prompt(&house, &json!({"do": "stop", "stop": ["!"]})),
+            prompt(&house, &json!({"do": "max_tokens", "number": 50})),
         ],
     );
     let mut stack = start(&around).await;
@@ -197,7 +197,7 @@ async fn parameters_are_the_hooks_within_what_the_caller_may_have() {
     // The publisher cannot make it longer than the caller asked for, and the caller's own hook can.
     stack.post(CHAT, with(body.clone(), "max_tokens", 20)).await;
     assert_eq!(stack.jobs.recv().await.unwrap().max_tokens, 20);
-    of_caller(&around, vec![prompt(&house, json!({"do": "max_tokens", "number": 30}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "max_tokens", "number": 30}))]);
     stack.post(CHAT, with(body.clone(), "max_tokens", 20)).await;
     assert_eq!(stack.jobs.recv().await.unwrap().max_tokens, 30);
     // A ceiling of the caller's limits stands above both.
@@ -216,10 +216,10 @@ async fn a_publishers_hook_makes_the_text_of_a_conversation_that_its_adapter_was
     let answer = stack.post(CHAT, chat("hello")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(asked(&mut stack).await, "<|user|>friendly: hello\nLabel:<|end|><|assistant|>", "its own variables");
-    of_adapter(&around, vec![prompt(&house, json!({"do": "text", "text": "Label it:"}))]);
+    of_adapter(&around, vec![prompt(&house, &json!({"do": "text", "text": "Label it:"}))]);
     assert_eq!(stack.post(CHAT, chat("hello")).await.status, 200);
     assert!(asked(&mut stack).await.ends_with("Label it:"), "no template of chats is around it");
-    of_adapter(&around, vec![prompt(&house, json!({"do": "chat", "role": "user", "text": "hi"}))]);
+    of_adapter(&around, vec![prompt(&house, &json!({"do": "chat", "role": "user", "text": "hi"}))]);
     let text = json!({"model": "acme/sst2", "prompt": "hello"});
     assert_eq!(stack.post(TEXT, text).await.status, 200);
     assert_eq!(asked(&mut stack).await, "<|user|>hi<|end|><|assistant|>");
@@ -244,7 +244,7 @@ async fn each_prompt_of_several_is_shown_by_itself_and_tokens_as_text() {
     asked.sort();
     assert_eq!(asked[0].1, kept, "what it left as it was is not made of its text");
     assert!(tokenizer().decode(&asked[2].1).ends_with("a x"));
-    of_caller(&around, vec![prompt(&house, json!({"do": "chat", "role": "user", "text": "x"}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "chat", "role": "user", "text": "x"}))]);
     let answer = stack.post(TEXT, body(&prompts)).await;
     assert_eq!(answer.status, 502);
     assert!(answer.text.contains("it makes messages of one prompt of several"), "{}", answer.text);
@@ -262,14 +262,14 @@ async fn what_is_echoed_is_never_what_a_hook_wrote() {
     let error = &answer.json()["error"];
     assert_eq!((answer.status.as_u16(), &error["param"]), (400, &json!("echo")));
     assert!(error["message"].as_str().unwrap().contains("the hook `acme/redact@1.0.0` has written"), "{error}");
-    of_caller(&around, vec![prompt(&house, json!({"do": "answer", "text": "said"}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "answer", "text": "said"}))]);
     assert_eq!(stack.post(TEXT, body("open ")).await.json()["choices"][0]["text"], "open said");
 }
 
 #[tokio::test]
 async fn hooks_that_double_a_prompt_until_it_does_not_fit_end_in_its_length() {
     let (around, house) = around();
-    of_caller(&around, vec![prompt(&house, json!({"do": "double"})); 8]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "double"})); 8]);
     let mut stack = start(&around).await;
     let answer = stack.post(CHAT, chat("hello")).await;
     let error = &answer.json()["error"];
@@ -280,7 +280,7 @@ async fn hooks_that_double_a_prompt_until_it_does_not_fit_end_in_its_length() {
 #[tokio::test]
 async fn a_template_that_fails_on_what_a_hook_wrote_is_the_hooks_failure() {
     let (around, house) = around();
-    of_caller(&around, vec![prompt(&house, json!({"do": "tag", "text": "x"}))]);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "tag", "text": "x"}))]);
     let stack = start(&around).await;
     let answer = stack.post(CHAT, with(chat("hello"), "model", "acme/rude")).await;
     assert_eq!(answer.status, 502);

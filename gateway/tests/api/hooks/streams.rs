@@ -10,7 +10,7 @@ use crate::stack::{HttpAnswer, Script, Stack, Step as NodeStep, answer, read_unt
 const CHAT: &str = "/v1/chat/completions";
 
 /// The puppet on a stream.
-fn stream(house: &House, told: Value) -> Step {
+fn stream(house: &House, told: &Value) -> Step {
     puppet(house, &json!({ "stream": told }), &[Part::Stream])
 }
 
@@ -44,10 +44,10 @@ fn pauses_after(num_steps: usize) -> Script {
 #[tokio::test]
 async fn pieces_go_through_the_publishers_stream_and_then_the_callers() {
     let (around, house) = around();
-    of_caller(&around, vec![stream(&house, json!({"do": "tag", "text": "A"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "tag", "text": "A"}))]);
     of_adapter(
         &around,
-        vec![stream(&house, json!({"do": "upper"})), stream(&house, json!({"do": "tag", "text": "b"}))],
+        vec![stream(&house, &json!({"do": "upper"})), stream(&house, &json!({"do": "tag", "text": "b"}))],
     );
     let stack = Stack::within(around, says("hello world")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
@@ -62,7 +62,7 @@ async fn pieces_go_through_the_publishers_stream_and_then_the_callers() {
 #[tokio::test]
 async fn what_is_held_back_comes_at_the_end_and_each_choice_has_its_own_stream() {
     let (around, house) = around();
-    of_caller(&around, vec![stream(&house, json!({"do": "hold", "text": "!"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "hold", "text": "!"}))]);
     let stack = Stack::within(around, says("hello world")).await;
     let answer = stack.post(CHAT, with(streamed("hi"), "n", 2)).await;
     assert_eq!((answer.streamed_text(0), answer.streamed_text(1)), ("hello world!".into(), "hello world!".into()));
@@ -75,7 +75,7 @@ async fn a_stream_ends_with_what_was_counted_and_what_the_prompt_left() {
     let carrying = json!({"prompt": {"do": "carry", "text": "[c]"}, "stream": {"do": "carry"}});
     of_caller(
         &around,
-        vec![stream(&house, json!({"do": "see"})), puppet(&house, &carrying, &[Part::Prompt, Part::Stream])],
+        vec![stream(&house, &json!({"do": "see"})), puppet(&house, &carrying, &[Part::Prompt, Part::Stream])],
     );
     let stack = Stack::within(around, says("hello")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
@@ -89,8 +89,8 @@ async fn a_stream_ends_with_what_was_counted_and_what_the_prompt_left() {
 async fn a_hook_that_ends_an_answer_ends_its_job_and_what_was_delivered_is_charged() {
     let records = Records::listen();
     let (around, house) = around();
-    of_caller(&around, vec![stream(&house, json!({"do": "tag", "text": "A"}))]);
-    of_adapter(&around, vec![stream(&house, json!({"do": "end", "after": 2, "text": "."}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "tag", "text": "A"}))]);
+    of_adapter(&around, vec![stream(&house, &json!({"do": "end", "after": 2, "text": "."}))]);
     let mut stack = Stack::within(around, pauses_after(5)).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!(answer.streamed_text(0), "hello hello.A", "the caller's hook has the last word");
@@ -108,7 +108,7 @@ async fn a_stream_is_refused_with_a_status_before_it_has_begun_and_with_an_event
     for (after, is_begun) in [(0, false), (2, true)] {
         let (around, house) = around();
         let told = json!({"do": "refuse", "after": after, "status": 422, "text": "enough"});
-        of_caller(&around, vec![stream(&house, told)]);
+        of_caller(&around, vec![stream(&house, &told)]);
         let stack = Stack::within(around, says("hello hello hello")).await;
         let answer = stack.post(CHAT, streamed("hi")).await;
         assert!(answer.text.contains("\"message\":\"enough\"") && answer.text.contains("hook_refused"));
@@ -125,20 +125,20 @@ async fn a_stream_is_refused_with_a_status_before_it_has_begun_and_with_an_event
 #[tokio::test]
 async fn a_stream_whose_hook_traps_ends_or_goes_on_and_loses_nothing() {
     let (around, house) = around();
-    let trapping = stream(&house, json!({"do": "trap", "after": 2}));
+    let trapping = stream(&house, &json!({"do": "trap", "after": 2}));
     of_caller(&around, vec![Step { on_failure: OnFailure::Skip, ..trapping.clone() }]);
     let stack = Stack::within(around.clone(), says("hello hello hello")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!((answer.streamed_text(0).as_str(), finish(&answer).as_str()), ("hello hello hello", "stop"));
-    let at_end = stream(&house, json!({"do": "trap_at_end"}));
+    let at_end = stream(&house, &json!({"do": "trap_at_end"}));
     of_caller(&around, vec![Step { on_failure: OnFailure::Skip, ..at_end }]);
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!(answer.streamed_text(0), "hello hello hello");
     // Once something has been sent its end is an event.
-    of_caller(&around, vec![stream(&house, json!({"do": "upper"})), trapping]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "upper"})), trapping]);
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!(answer.status, 502, "nothing had been sent: {}", answer.text);
-    of_caller(&around, vec![stream(&house, json!({"do": "trap_at_end"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "trap_at_end"}))]);
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert!(answer.text.contains("event: error") && answer.text.contains("hook_failed"), "{}", answer.text);
     assert!(answer.text.contains("The hook `acme/puppet@1.0.0` failed: it stopped with a trap."), "{}", answer.text);
@@ -147,14 +147,14 @@ async fn a_stream_whose_hook_traps_ends_or_goes_on_and_loses_nothing() {
 #[tokio::test]
 async fn tokens_are_seen_where_logprobs_are_asked_for_and_end_with_the_first_change() {
     let (around, house) = around();
-    of_caller(&around, vec![stream(&house, json!({"do": "tokens"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "tokens"}))]);
     let stack = Stack::within(around.clone(), says("hello")).await;
     let answer = stack.post(CHAT, streamed("hi")).await;
     assert_eq!(answer.streamed_text(0), "hello(0)");
     let answer = stack.post(CHAT, with(streamed("hi"), "logprobs", true)).await;
     assert_eq!(answer.streamed_text(0), "hello(1)");
     assert!(!answer.text.contains("\"token\":"), "{}", answer.text);
-    of_caller(&around, vec![stream(&house, json!({"do": "nothing"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "nothing"}))]);
     let answer = stack.post(CHAT, with(streamed("hi"), "logprobs", true)).await;
     assert!(answer.text.contains("\"token\":\"hello\""), "{}", answer.text);
 }
@@ -163,7 +163,7 @@ async fn tokens_are_seen_where_logprobs_are_asked_for_and_end_with_the_first_cha
 async fn a_client_that_leaves_drops_the_hooks_and_is_charged_what_was_delivered() {
     let records = Records::listen();
     let (around, house) = around();
-    of_caller(&around, vec![stream(&house, json!({"do": "upper"}))]);
+    of_caller(&around, vec![stream(&house, &json!({"do": "upper"}))]);
     let mut stack = Stack::within(around, pauses_after(3)).await;
     let mut body = stack.open(CHAT, streamed("hi")).await;
     read_until(&mut body, "HELLO").await;

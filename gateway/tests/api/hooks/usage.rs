@@ -10,7 +10,7 @@ use crate::stack::{Stack, says};
 
 const CHAT: &str = "/v1/chat/completions";
 
-fn after(house: &House, part: Part, told: Value) -> Step {
+fn after(house: &House, part: Part, told: &Value) -> Step {
     puppet(house, &json!({ part.as_str(): told }), &[part])
 }
 
@@ -25,7 +25,7 @@ async fn the_callers_own_hook_costs_what_was_computed_and_the_publishers_nothing
     for (part, stream) in [(Part::Answer, false), (Part::Answer, true), (Part::Stream, true), (Part::Stream, false)] {
         for told in [json!({"do": "refuse", "text": "no"}), json!({"do": "trap"})] {
             let (around, house) = around();
-            let step = after(&house, part, told);
+            let step = after(&house, part, &told);
             let stack = Stack::within(around.clone(), says("hello hello")).await;
             of_caller(&around, vec![step.clone()]);
             let body = with(chat("hi"), "stream", stream);
@@ -50,7 +50,7 @@ async fn where_one_answer_of_a_whole_request_is_refused_none_is_sent_and_none_co
     let records = Records::listen();
     let (around, house) = around();
     let told = json!({"do": "refuse_second", "text": "no"});
-    of_adapter(&around, vec![after(&house, Part::Answer, told)]);
+    of_adapter(&around, vec![after(&house, Part::Answer, &told)]);
     let stack = Stack::within(around, says("hello")).await;
     let answer = stack.post(CHAT, with(chat("hi"), "n", 3)).await;
     assert_eq!(answer.status, 400);
@@ -66,8 +66,8 @@ async fn an_answer_that_a_hook_changed_costs_what_the_model_said() {
     of_caller(
         &around,
         vec![
-            after(&house, Part::Answer, json!({"do": "tag", "text": " and so on and so on"})),
-            after(&house, Part::Stream, json!({"do": "hold"})),
+            after(&house, Part::Answer, &json!({"do": "tag", "text": " and so on and so on"})),
+            after(&house, Part::Stream, &json!({"do": "hold"})),
         ],
     );
     let stack = Stack::within(around, says("hello world")).await;
@@ -86,14 +86,14 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
     let id = |name: &str| HookVersionId::from_stored(name);
     let named = |name: &str, step: Step| Step { id: id(name), ..step };
     let tagging = json!({"prompt": {"do": "tag", "text": "x"}, "answer": {"do": "tag", "text": "y"}});
-    let failing = Step { on_failure: OnFailure::Skip, ..after(&house, Part::Answer, json!({"do": "trap"})) };
+    let failing = Step { on_failure: OnFailure::Skip, ..after(&house, Part::Answer, &json!({"do": "trap"})) };
     of_caller(
         &around,
         vec![named("hkv_tag", puppet(&house, &tagging, &[Part::Prompt, Part::Answer])), named("hkv_fail", failing)],
     );
     of_adapter(
         &around,
-        vec![named("hkv_refuse", after(&house, Part::Answer, json!({"do": "refuse_second", "text": "n"})))],
+        vec![named("hkv_refuse", after(&house, Part::Answer, &json!({"do": "refuse_second", "text": "n"})))],
     );
     let stack = Stack::within(around.clone(), says("hello")).await;
     assert_eq!(stack.post(CHAT, with(chat("hi"), "n", 2)).await.status, 400);
@@ -119,7 +119,7 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
 #[tokio::test]
 async fn what_never_reached_the_model_leaves_no_row_and_may_be_repeated() {
     let (around, house) = around();
-    let answering = after(&house, Part::Prompt, json!({"do": "answer", "text": "said"}));
+    let answering = after(&house, Part::Prompt, &json!({"do": "answer", "text": "said"}));
     of_caller(&around, vec![answering]);
     let stack = Stack::within(around.clone(), says("hello")).await;
     for _ in 0..2 {
