@@ -56,12 +56,12 @@ fi
 SOUK_API_KEY=$(cat "$home/key")
 export SOUK_API_KEY
 
-publish() { # adapter, description; the version may be there from an earlier demo
-    local said
-    if said=$("$SOUK" push "examples/adapters/$1" "admin/$1@1.0.0" --public --description "$2" 2>&1); then
+publish() { # adapter, description, name if it is another; the version may be there from an earlier demo
+    local said name=${3:-$1}
+    if said=$("$SOUK" push "examples/adapters/$1" "admin/$name@1.0.0" --public --description "$2" 2>&1); then
         echo "$said"
     elif grep -q 'already exists' <<<"$said"; then
-        echo "admin/$1@1.0.0 is there from an earlier demo"
+        echo "admin/$name@1.0.0 is there from an earlier demo"
     else
         echo "$said" >&2
         echo "To begin anew, remove what was published: rm -r $home/data $home/key" >&2
@@ -84,6 +84,15 @@ show() { # adapter, description, prompt, tokens
     echo
 }
 
+hook() { # adapter, hook, configuration: has the publisher's hook act on whoever calls the adapter, unless it does already
+    for _ in $(seq 600); do
+        # The operator's hooks are compiled behind the first start.
+        "$SOUK" hook show "$2" 2>/dev/null | grep -q ' ready ' && break
+        sleep 0.1
+    done
+    "$SOUK" hook pipeline --adapter "$1@1.0.0" | grep -q "$2" || "$SOUK" hook attach "$2" --adapter "$1@1.0.0" --hook-config "$3"
+}
+
 echo
 show sst2 "Is a sentence about a film positive or negative?" \
     "Sentence: the jokes fall flat and the plot goes nowhere .
@@ -94,6 +103,12 @@ Sarcastic (yes or no):" 3
 show address-json "Split a US address into its parts, as JSON." \
     "Address: 250 Oak Avenue Apt 4 Denver CO 80203
 JSON:" 96
+
+publish sst2 "The same, with a hook of its publisher: callers send a plain text and get JSON." sst2-json
+hook admin/sst2-json admin/lora-land '{"task": "sst2"}'
+printf '\n  The same adapter with a hook: a plain text in, JSON out.\n    | the jokes fall flat and the plot goes nowhere .\n  adapter: '
+"$SOUK" chat --model admin/sst2-json "the jokes fall flat and the plot goes nowhere ."
+echo
 
 # How to call the executable from here on: by name if it is on the PATH.
 if [ "$(command -v souk)" -ef "$SOUK" ] || cmp -s "$(command -v souk)" "$SOUK"; then

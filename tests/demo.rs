@@ -58,6 +58,7 @@ fn a_second_demo_keeps_what_was_published_and_mends_a_lost_key() {
     let demo = Demo::new();
     let said = demo.run();
     assert!(said.contains("Published admin/sst2@1.0.0") && said.contains("positive"), "{said}");
+    assert!(said.contains(r#"{"sentiment":"negative"}"#), "a publisher's hook makes JSON of a plain text: {said}");
     let folder = Path::new(env!("CARGO_BIN_EXE_souk")).parent().unwrap();
     assert!(said.contains(&format!("export PATH={}", folder.display())), "it says where souk is: {said}");
     let log = std::fs::metadata(demo.home.path().join("server.log")).unwrap();
