@@ -78,17 +78,25 @@ async fn measure(num_calls: usize) -> Value {
     row("pairs a second", &|pairs| format!("{:.0}", pairs.rate));
     row("refused", &|pairs| pairs.num_refused.to_string());
     let piece = pieces(&hook, &field.context, num_calls).await;
+    let compiled_kb = compile_here(&field.component, &field.key).expect("it compiles").len() as f64 / 1e3;
     let resident_mb = field.resident_mb().await;
     let growth_mb = growth_mb(&hook, &field.context, num_calls / 2).await;
     println!("\n| | |\n| --- | ---: |");
     println!("| a piece of a stream, processor time of the hook's thread (µs) | {:.2} |", piece.processor_us);
     println!("| a piece of a stream, processor time of the process (µs) | {:.2} |", piece.process_us);
     println!("| compiling apart until the first call has ended (ms) | {compile_ms:.0} |");
+    println!(
+        "| the component, and what is compiled of it (kB) | {:.0}, {:.0} |",
+        field.component.len() as f64 / 1e3,
+        compiled_kb
+    );
     println!("| {NUM_RESIDENT} hooks in memory (MB) | {resident_mb:.0} |");
     println!("| memory that {} calls left behind (MB) | {growth_mb:.1} |", num_calls / 2);
     json!({
         "pairs": rows.iter().map(Pairs::figures).collect::<Vec<_>>(),
         "piece": {"processor_us": piece.processor_us, "process_us": piece.process_us},
+        "component_bytes": field.component.len(),
+        "compiled_kb": compiled_kb,
         "compile_to_first_call_ms": compile_ms,
         "resident_mb": resident_mb,
         "growth_mb": growth_mb,

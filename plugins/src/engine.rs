@@ -99,7 +99,9 @@ pub(crate) fn compiling() -> Config {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(CALL_STACK_BYTES)
         .memory_init_cow(true)
-        .generate_address_map(true);
+        // Traces have the names of functions without either, and what is kept of a hook is a fifth smaller.
+        .generate_address_map(false)
+        .native_unwind_info(false);
     without_what_hooks_need_not(&mut config);
     for_any_processor(&mut config);
     config

@@ -2,10 +2,12 @@
 //!
 //! What there is of them is a gate: calls of a tenant beyond its share stand in line, and a call's work is dropped with its caller.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use souk_protocol::TenantId;
 use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
@@ -70,11 +72,46 @@ impl Executor {
         meter: Arc<Meter>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, HookError> {
-        let pass = self.running.wait_with_weight(&context.tenant, 1, context.weight, self.max_wait).await;
-        let pass = pass.map_err(|refusal| no_room(&refusal))?;
-        let work = Metered { work: Box::pin(work), meter, _ticking: self.ticker.begin(), _pass: pass };
+        let pass = self.pass(context).await?;
+        self.spawn(Metered { work: Box::pin(work), meter, _ticking: self.ticker.begin(), _pass: pass }).await
+    }
+
+    /// The same for work that is over within microseconds as a rule: it begins on the caller's own thread, and goes to a hook's thread if it
+    /// is still there at the next tick. Going to another thread and back takes longer than such work does.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) async fn run_here_first<T: Send + 'static>(
+        &self,
+        context: &CallContext,
+        meter: Arc<Meter>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, HookError> {
+        let pass = self.pass(context).await?;
+        let mut work = Metered { work: Box::pin(work), meter, _ticking: self.ticker.begin(), _pass: pass };
+        let first = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut work).poll(context)));
+            Poll::Ready(polled.map_err(|_| HookError::before(HookErrorKind::Internal)))
+        });
+        match first.await? {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => self.spawn(work).await,
+        }
+    }
+
+    async fn spawn<T: Send + 'static>(&self, work: Metered<T>) -> Result<T, HookError> {
         let Some(runtime) = &self.runtime else { return Err(HookError::before(HookErrorKind::Internal)) };
         EndedByDrop(runtime.spawn(work)).await
+    }
+
+    /// Lets a call in at once if it can, and else has it stand in line.
+    async fn pass(&self, context: &CallContext) -> Result<Pass<TenantId>, HookError> {
+        let CallContext { tenant, weight, .. } = context;
+        if let Ok(pass) = self.running.enter_with_weight(tenant, 1, *weight, Instant::now()) {
+            return Ok(pass);
+        }
+        let pass = self.running.wait_with_weight(tenant, 1, *weight, self.max_wait).await;
+        pass.map_err(|refusal| no_room(&refusal))
     }
 
     /// Does work that is not a hook's on the same threads' terms.

@@ -17,6 +17,10 @@ use crate::measured::{Measured, Meter};
 use crate::state::State;
 use crate::words::{Ending, Opening, Piece, Step};
 
+/// Processor time of a piece up to which the next one begins on its caller's thread. A stream that took longer once has lost that for good, so
+/// that a hook gets a tick of a thread that is not its own once in a stream at most.
+const QUICK: Duration = Duration::from_micros(100);
+
 /// A stream that a hook sees piece by piece, in one instance from its beginning to its end. Dropping it ends the instance.
 pub struct HookStream {
     executor: Arc<Executor>,
@@ -25,6 +29,8 @@ pub struct HookStream {
     /// `None` once it has ended, and while a call is under way: one that is dropped ends the stream.
     open: Option<Box<Open>>,
     fuel_left: u64,
+    /// Whether it had pieces, and all of them were done in less than [`QUICK`].
+    is_quick: Option<bool>,
     _place: Pass<TenantId>,
 }
 
@@ -55,7 +61,7 @@ impl HookStream {
         let begin = begin(prepared, context.clone(), Arc::clone(&meter), opening);
         let (open, measured) = executor.run(&context, Arc::clone(&meter), begin).await??;
         let fuel_left = context.limits.max_stream_fuel.saturating_sub(measured.fuel);
-        Ok((Self { executor, context, meter, open: Some(open), fuel_left, _place: place }, measured))
+        Ok((Self { executor, context, meter, open: Some(open), fuel_left, is_quick: None, _place: place }, measured))
     }
 
     /// Gives the hook a piece, and says what to send. After [`Step::End`] and [`Step::Refuse`] the stream has ended.
@@ -89,11 +95,16 @@ impl HookStream {
         let fuel = self.fuel_left.min(self.context.limits.max_fuel);
         let is_ending = matches!(event, Event::Ending(_));
         let work = go_on(open, event, Arc::clone(&self.meter), fuel);
-        let given = self.executor.run(&self.context, Arc::clone(&self.meter), work).await;
+        let meter = Arc::clone(&self.meter);
+        let given = match self.is_quick {
+            Some(true) => self.executor.run_here_first(&self.context, meter, work).await,
+            _ => self.executor.run(&self.context, meter, work).await,
+        };
         let given = given.and_then(|given| given);
         figures::count_call("stream", given.as_ref().map(|(_, _, measured)| measured));
         let (open, step, measured) = given?;
         self.fuel_left = self.fuel_left.saturating_sub(measured.fuel);
+        self.is_quick = Some(self.is_quick != Some(false) && measured.processor <= QUICK);
         if !is_ending && matches!(step, Step::Send(_)) {
             self.open = Some(open);
         }

@@ -289,6 +289,9 @@ pub enum RegistryError {
     /// The uploaded component is no hook that this installation can serve.
     #[error("the hook was rejected with {} problem(s)", .0.len())]
     HookRejected(Vec<Finding>),
+    /// The compiler is busy, or fails for no fault of the component.
+    #[error("hooks cannot be looked at now; retry in a few seconds")]
+    HookNotJudged(#[source] io::Error),
     /// Nothing looks at components here.
     #[error("this registry takes no hooks: they are turned off in its settings")]
     HooksOff,

@@ -194,7 +194,7 @@ impl Registry {
             made_at_ms: now_ms(),
         };
         pipelines::put(&transaction, row.clone(), KEPT).await?;
-        let versions: Vec<_> = from_column(&row.steps).into_iter().map(|step| step.version_id).collect();
+        let versions: Vec<_> = from_column(&row.steps)?.into_iter().map(|step| step.version_id).collect();
         let details = json!({ "number": row.number, "hook_versions": versions, "restored": restored });
         let act = Act { tenant_id: tenant.as_str(), action: "pipeline.set", subject: &column, details };
         audit::append(&transaction, Actor::of(principal), act).await?;
@@ -210,7 +210,7 @@ impl Registry {
         target: String,
         row: Option<PipelineRow>,
     ) -> Result<PipelineDetails, RegistryError> {
-        let stored = row.as_ref().map(|row| from_column(&row.steps)).unwrap_or_default();
+        let stored = row.as_ref().map(|row| from_column(&row.steps)).transpose()?.unwrap_or_default();
         let known = Known::of(&self.db, tenant, stored.iter()).await?;
         let steps = stored.into_iter().filter_map(|step| {
             let (standing, digest) = (known.standing(&step), known.step(&step)?.digest);

@@ -191,7 +191,7 @@ impl HookRelease<'_> {
         let judged = registry.hook_intake()?.judge(&self.hook.tenant(), self.component.clone(), self.is_large).await;
         let JudgedHook { report, artifact } = judged.map_err(|error| match error {
             NotJudged::Rejected(findings) => RegistryError::HookRejected(findings),
-            NotJudged::Unavailable(error) => RegistryError::Storage(error),
+            NotJudged::Unavailable(error) => RegistryError::HookNotJudged(error),
         })?;
         let mut row = validating.row().clone();
         let component = row.digest.parse::<Digest>().map_err(std::io::Error::other)?;

@@ -23,8 +23,10 @@ impl Registry {
         let route = |route: HookRoute| format!("route/{}", route.as_str());
         let targets = ["tenant".to_owned(), key.clone()].into_iter().chain(HookRoute::ALL.map(route));
         let rows = pipelines::current(&self.db, tenant, targets).await?;
-        let mut stored: BTreeMap<String, Vec<StoredStep>> =
-            rows.into_iter().map(|row| (row.target, from_column(&row.steps))).collect();
+        let mut stored = BTreeMap::<String, Vec<StoredStep>>::new();
+        for row in rows {
+            stored.insert(row.target, from_column(&row.steps)?);
+        }
         stored.retain(|_, steps| !steps.is_empty());
         let settings = hook_settings::of(&self.db, tenant).await?;
         let log_readers: BTreeSet<TenantId> =
@@ -51,7 +53,7 @@ impl Registry {
         version_id: &str,
     ) -> Result<Option<Arc<Attached>>, DbErr> {
         let row = pipelines::current(&self.db, publisher, [format!("version/{version_id}")]).await?.pop();
-        let stored = row.map(|row| from_column(&row.steps)).unwrap_or_default();
+        let stored = row.map(|row| from_column(&row.steps)).transpose()?.unwrap_or_default();
         if stored.is_empty() {
             return Ok(None);
         }

@@ -32,12 +32,12 @@ pub(super) fn to_column(steps: &[StoredStep]) -> String {
     serde_json::to_string(steps).expect("steps have only text keys")
 }
 
-/// A column that this program cannot read has a step that may not run.
-pub(super) fn from_column(text: &str) -> Vec<StoredStep> {
-    serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::error!(%error, "A pipeline cannot be read");
-        Vec::new()
-    })
+/// The steps of a column.
+///
+/// # Errors
+/// For one that a newer program wrote and this one cannot read: without them a hook that a tenant relies on would be left out.
+pub(super) fn from_column(text: &str) -> Result<Vec<StoredStep>, DbErr> {
+    serde_json::from_str(text).map_err(|error| DbErr::Custom(format!("a pipeline cannot be read: {error}")))
 }
 
 /// What is known of the versions that steps name.
@@ -82,9 +82,11 @@ impl Known {
     /// A step as gateways have it; `None` for one whose hook has no row, which cannot be.
     pub(super) fn step(&self, step: &StoredStep) -> Option<Step> {
         let (version, hook) = (self.versions.get(&step.version_id)?, self.hooks.get(&step.hook_id)?);
-        let report: HookReport =
-            version.report.as_deref().and_then(|report| serde_json::from_str(report).ok()).unwrap_or_default();
-        let exports = |part: &Part| report.exports.iter().any(|export| export == part.as_str());
+        let report = version.report.as_deref().and_then(|report| serde_json::from_str::<HookReport>(report).ok());
+        // After an erasure nothing is known of what it exports; it may not run, and that must not be passed by.
+        let exports = |part: &Part| {
+            report.as_ref().is_none_or(|report| report.exports.iter().any(|export| export == part.as_str()))
+        };
         Some(Step {
             hook: hooks::name_of(hook),
             version: version.number(),

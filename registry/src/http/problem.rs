@@ -140,6 +140,7 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::ContentTakenDown { .. } => (StatusCode::CONFLICT, "content_taken_down"),
         RegistryError::Rejected(_) => (StatusCode::UNPROCESSABLE_ENTITY, "adapter_rejected"),
         RegistryError::HookRejected(_) => (StatusCode::UNPROCESSABLE_ENTITY, "hook_rejected"),
+        RegistryError::HookNotJudged(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         RegistryError::HooksOff => (StatusCode::CONFLICT, "hooks_off"),
         RegistryError::BadRequest { code, .. } => (StatusCode::BAD_REQUEST, code),
         RegistryError::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),

@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::{Value, json};
+use souk_protocol::hooks::{HookLine, HookTold};
+use souk_protocol::{HookVersionId, TenantId};
 use souk_testkit_s3::S3Server;
 
 use crate::browser::{Browser, invite};
+use crate::components::component;
 use crate::support::{AdapterFiles, Stack, User, announcement, body, s3_at};
 
 /// Lists that are facts about the installation, as long as the operator made them, and a person's sessions, of which no
@@ -69,6 +73,8 @@ impl Field {
         for number in ["50.0.0", "51.0.0", "52.0.0"] {
             acme.publish("acme/pages", number, 1).await;
         }
+        acme.make_hook("pages", "shared").await;
+        acme.publish_hook("acme/pages", "50.0.0", 1).await;
         Self { stack, _server: server, acme, manager, partner, webhook }
     }
 
@@ -99,6 +105,24 @@ impl Field {
             "/adapters/{owner}/{name}/grants" => {
                 self.stack.tenant(&format!("granted-{name}")).await;
                 self.manager.put(&format!("/adapters/acme/pages/grants/granted-{name}"), json!({})).await
+            }
+            "/hooks" => acme.post(path, json!({ "name": name })).await,
+            "/hooks/{owner}/{hook}/versions" => {
+                acme.upload_hook("acme/pages", &format!("{place}.1.0"), component(1)).await
+            }
+            "/hooks/{owner}/{hook}/grants" => {
+                self.stack.tenant(&format!("given-{name}")).await;
+                self.manager.put(&format!("/hooks/acme/pages/grants/given-{name}"), json!({})).await
+            }
+            "/hooks/{owner}/{hook}/lines" => return self.have_said(&name).await,
+            "/pipelines" => {
+                let key = acme.post("/keys", json!({ "name": name, "scopes": ["inference"] })).await;
+                let path = format!("/pipelines/key/{}", id_of(&body(key, StatusCode::CREATED).await));
+                self.manager.put(&path, steps(&name)).await
+            }
+            "/pipelines/{at}/{target}/history" => self.manager.put("/pipelines/route/chat", steps(&name)).await,
+            "/adapters/{owner}/{name}/versions/{version}/pipeline/history" => {
+                acme.put("/adapters/acme/pages/versions/50.0.0/pipeline", steps(&name)).await
             }
             "/members" => {
                 let link = invite(&self.stack, "acme", &format!("{name}@example.com"), "viewer").await;
@@ -139,11 +163,27 @@ impl Field {
         assert!(made.status().is_success(), "{path}: {}", made.text().await.unwrap());
     }
 
+    /// Has the hook say something.
+    async fn have_said(&self, text: &str) {
+        let db = self.stack.database().await;
+        let query = Statement::from_string(db.get_database_backend(), "SELECT min(id) AS id FROM hook_versions");
+        let id: String = db.query_one_raw(query).await.unwrap().unwrap().try_get("", "id").unwrap();
+        let line = HookLine {
+            version: HookVersionId::from_stored(id),
+            tenant: TenantId::from_stored("ten_1"),
+            at_ms: 1,
+            request: None,
+            what: HookTold::Log { level: "info".to_owned(), text: text.to_owned() },
+        };
+        self.stack.registry.write_hook_lines(&[line]).await.unwrap();
+    }
+
     async fn page(&self, path: &str, query: &str) -> Value {
         let user = match path {
             "/tenants" | "/services" => &self.stack.admin,
             _ if path.starts_with("/audit") || path.starts_with("/webhooks") => &self.manager,
             "/teams" | "/limits" | "/usage/requests" => &self.manager,
+            _ if path.starts_with("/pipelines") => &self.manager,
             _ if path.ends_with("/grants")
                 || path.ends_with("/received")
                 || path.ends_with("/members")
@@ -154,16 +194,27 @@ impl Field {
             _ => &self.acme,
         };
         let path = path.replace("{owner}", "acme").replace("{name}", "pages").replace("{webhook}", &self.webhook);
+        let path = path.replace("{hook}", "pages").replace("{version}", "50.0.0");
+        let path = path.replace("{at}", "route").replace("{target}", "chat");
         body(user.get(&format!("{path}?{query}")).await, StatusCode::OK).await
     }
 }
 
+/// Steps that no other change has.
+fn steps(word: &str) -> Value {
+    json!({ "steps": [{ "hook": "acme/pages@50.0.0", "config": { "words": [word] } }] })
+}
+
 fn id_of(item: &Value) -> String {
-    // Entries have a number within their chain, grants the tenant that they are to, members the person, limits the subject.
+    // Entries have a number within their chain, pipelines one within their target, grants the tenant that they are to, members the
+    // person, limits the subject, lines a text.
+    if item["steps"].is_array() {
+        return format!("{} {} {}", item["at"], item["target"], item["number"]);
+    }
     if item["number"].is_number() {
         return item["number"].to_string();
     }
-    let id = ["id", "tenant", "person", "subject"].iter().find_map(|name| item[*name].as_str());
+    let id = ["id", "tenant", "person", "subject", "text"].iter().find_map(|name| item[*name].as_str());
     id.unwrap().to_owned()
 }
 
