@@ -15,7 +15,7 @@ fn publish(stack: &Stack, name: &str) {
 /// Has a hook alone act on chats, and the official client meet it.
 fn meet(stack: &Stack, name: &str, config: &Value, stage: &str) {
     let (hook, config) = (format!("admin/{name}"), config.to_string());
-    stack.souk(&["hook", "attach", &hook, "--route", "chat", "--config", &config]);
+    stack.souk(&["hook", "attach", &hook, "--route", "chat", "--hook-config", &config]);
     // What a gateway knows of rights is never older than a second.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     stack.python_with("hooks.py", &[("SOUK_STAGE", stage)]);

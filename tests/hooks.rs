@@ -48,13 +48,13 @@ fn a_hook_is_published_attached_gone_back_to_and_detached_from_the_command_line(
     assert_eq!(asked(&stack, "hook show admin/redact")["versions"].as_array().unwrap().len(), 2);
 
     let first =
-        asked(&stack, r#"hook attach admin/redact@1.0.0 --route chat --config {"words":["x"]} --share 10 --skip"#);
+        asked(&stack, r#"hook attach admin/redact@1.0.0 --route chat --hook-config {"words":["x"]} --share 10 --skip"#);
     let step = &first["steps"][0];
     assert_eq!((&step["version"], &step["on_failure"]), (&json!("1.0.0"), &json!("skip")));
     assert_eq!(step["share"], json!({ "from": 0, "below": 10 }));
-    let both = asked(&stack, r#"hook attach admin/redact --route chat --config {"words":["x"]} --share 10..100"#);
+    let both = asked(&stack, r#"hook attach admin/redact --route chat --hook-config {"words":["x"]} --share 10..100"#);
     assert_eq!(both["steps"][1]["version"], "1.1.0");
-    let wrong = refused(&stack, r#"hook attach admin/redact --route chat --config {"word":"x"}"#);
+    let wrong = refused(&stack, r#"hook attach admin/redact --route chat --hook-config {"word":"x"}"#);
     assert!(wrong.contains("steps[2].config.words"), "{wrong}");
     assert_eq!(asked(&stack, "hook detach admin/redact@1.0.0 --route chat")["steps"].as_array().unwrap().len(), 1);
     let history = asked(&stack, "hook pipeline --route chat --history");
@@ -62,7 +62,7 @@ fn a_hook_is_published_attached_gone_back_to_and_detached_from_the_command_line(
     let back = asked(&stack, "hook rollback --route chat");
     assert_eq!((&back["number"], &back["restored"]), (&json!(4), &json!(2)));
     assert_eq!(asked(&stack, "hook rollback --route chat 1")["steps"].as_array().unwrap().len(), 1);
-    asked(&stack, r#"hook attach admin/redact --config {"words":["x"]}"#);
+    asked(&stack, r#"hook attach admin/redact --hook-config {"words":["x"]}"#);
     let all = asked(&stack, "hook pipeline --all");
     let targets: Vec<_> = all.as_array().unwrap().iter().map(|one| one["target"].as_str().unwrap()).collect();
     assert_eq!(targets, ["chat", "admin"]);

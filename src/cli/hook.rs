@@ -81,7 +81,7 @@ pub(crate) enum HookCommand {
         at: TargetArgs,
         /// How it is configured, as JSON; `@FILE` reads a file.
         #[arg(long, value_name = "JSON", default_value = "{}")]
-        config: String,
+        hook_config: String,
         /// Let requests go on where it fails.
         #[arg(long)]
         skip: bool,

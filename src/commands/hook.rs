@@ -40,8 +40,8 @@ pub(crate) async fn run(command: HookCommand) -> anyhow::Result<ExitCode> {
             shown::hooks(&hooks, to.json)?;
         }
         HookCommand::Show { to, reference } => show(&Client::new(&to.server)?, &reference, to.json).await?,
-        HookCommand::Attach { to, reference, at, config, skip, share, first } => {
-            let step = pipelines::step(&reference, &config, skip, share.as_deref())?;
+        HookCommand::Attach { to, reference, at, hook_config, skip, share, first } => {
+            let step = pipelines::step(&reference, &hook_config, skip, share.as_deref())?;
             let client = Client::new(&to.server)?;
             shown::pipeline(&pipelines::attach(&client, &at, step, first).await?, to.json)?;
         }
