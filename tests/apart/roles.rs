@@ -111,7 +111,8 @@ async fn what_is_for_operators_and_for_gateways_is_at_their_port_which_may_speak
     let limit = Duration::from_secs(60);
     let ready = async || get(&http, &gateway.url, "/ready").await.0 == 200;
     crate::fleet::until("it reaches the registry by TLS", limit, ready).await;
-    assert!(gateway.log().contains("`souk gateway` does not use: registry.pepper"), "{}", gateway.log());
+    let unused = "`souk gateway` does not use: registry.hooks.install, registry.pepper";
+    assert!(gateway.log().contains(unused), "{}", gateway.log());
     drop(gateway);
     // One that does not trust the certificate says so, and waits.
     let gateway = start("");
