@@ -198,7 +198,7 @@ impl Route {
             (Service::Registry, "parts") => json!([{ "number": 1, "digest": Digest::of(b"a matrix").to_string() }]),
             (Service::Registry, "reason" | "description") => json!("a matrix"),
             (Service::Registry, "questions" | "steps") => json!([]),
-            // That of no pipeline.
+            // Of no pipeline: they are numbered from 1.
             (Service::Registry, "number") => json!(0),
             (Service::Registry, "limits") => json!({ "tokens_per_day": { "value": 100 } }),
             (Service::Registry, "role") => json!("viewer"),

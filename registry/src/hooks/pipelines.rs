@@ -153,6 +153,9 @@ impl Registry {
         number: i64,
     ) -> Result<PipelineDetails, RegistryError> {
         let found = self.target(principal, action, target).await?;
+        if number < 1 {
+            return Err(RegistryError::invalid(vec![Finding::field("number", format!("at least 1, given {number}"))]));
+        }
         let row = pipelines::numbered(&self.db, &found.tenant, &found.column, number).await?;
         let not_found = || RegistryError::NotFound { what: "pipeline", name: format!("{} {number}", found.target) };
         let row = row.ok_or_else(not_found)?;

@@ -24,7 +24,7 @@ pub(super) fn build(folder: &Path, arguments: &[String]) -> anyhow::Result<()> {
         Language::Rust => rust(folder, arguments)?,
         Language::Js => js(folder)?,
         Language::Python => {
-            run(Command::new("sh").arg("build.sh").current_dir(folder), "python3", "Python 3.10 or later")?
+            run(Command::new("sh").arg("build.sh").current_dir(folder), "python3", "Python 3.10 or later")?;
         }
         Language::C => run(
             Command::new("sh").arg("build.sh").current_dir(folder),

@@ -24,7 +24,7 @@ pub(super) async fn test(arguments: &TriedArgs, bless: bool) -> anyhow::Result<E
         match &ran {
             Ok(ran) if !is_as_recorded => told.push(difference(&recorded.name, &recorded.case, &ran.case)?),
             Ok(ran) => {
-                told.extend(ran.measured.lines.iter().map(|line| format!("{}: {}", recorded.name, line.message)))
+                told.extend(ran.measured.lines.iter().map(|line| format!("{}: {}", recorded.name, line.message)));
             }
             Err(error) => told.push(failure(&recorded.name, error)),
         }

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 128 * 1024;
     get, path = "/hooks/{owner}/{hook}/versions/{version}/component", tag = "hooks",
     params(HookVersionPath),
     responses(
-        (status = 200, content_type = "application/wasm", description = "The bytes"),
+        (status = 200, content_type = "application/octet-stream", description = "The bytes"),
         (status = 410, body = Problem, content_type = "application/problem+json",
          description = "The version was taken down"),
         Problems
@@ -32,7 +32,7 @@ pub(crate) async fn download_component(
     let HookVersionPath { owner, hook, version } = path;
     let (version, bytes) = registry.open_component(&caller.0, &owner, &hook, &version).await?;
     let headers = [
-        (CONTENT_TYPE, "application/wasm".to_owned()),
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
         (CONTENT_LENGTH, version.size_bytes.to_string()),
         (ETAG, format!("\"{}\"", version.digest)),
         // The bytes never change, but the right to see them does: caches ask again.

@@ -36,7 +36,7 @@ async fn a_version_is_published_with_what_was_found_and_downloaded_as_it_was_sen
         listed["data"].as_array().unwrap().iter().map(|version| version["version"].as_str().unwrap()).collect();
     assert_eq!((numbers, listed["next_cursor"].is_string()), (vec!["2.0.0-rc.1", "1.1.0"], true));
     let bytes = acme.get("/hooks/acme/mask/versions/1.0.0/component").await;
-    assert_eq!(bytes.headers()["content-type"], "application/wasm");
+    assert_eq!(bytes.headers()["content-type"], "application/octet-stream");
     assert_eq!(bytes.bytes().await.unwrap(), component(1));
     for (hook, version, code) in
         [("mask", "1.0.0", "already_exists"), ("mask", "1.2", "invalid_version"), ("none", "1.0.0", "not_found")]
