@@ -52,9 +52,19 @@ impl Registry {
         require(principal, Action::SetHookSettings)?;
         RegistryError::unless_valid(new.findings())?;
         let mut readers = BTreeSet::new();
-        for name in &new.log_readers {
-            readers.insert(TenantId::from_stored(self.tenant_named(name).await?.id));
+        let mut findings = Vec::new();
+        for (index, name) in new.log_readers.iter().enumerate() {
+            match self.tenant_named(name).await {
+                Ok(tenant) => _ = readers.insert(TenantId::from_stored(tenant.id)),
+                Err(RegistryError::NotFound { .. }) => {
+                    let message =
+                        format!("there is no tenant of this name, given {}", name.chars().take(80).collect::<String>());
+                    findings.push(Finding::field(format!("log_readers[{index}]"), message));
+                }
+                Err(error) => return Err(error),
+            }
         }
+        RegistryError::unless_valid(findings)?;
         let row = hook_settings::Model {
             tenant_id: principal.tenant.to_string(),
             variables: serde_json::to_string(&new.variables).expect("texts are JSON"),

@@ -222,7 +222,7 @@ async fn settings_are_bounded_and_readers_are_named() {
         let refused = problem(set(wrong).await, StatusCode::BAD_REQUEST, "invalid_fields").await;
         assert_eq!(refused["errors"][0]["subject"], place);
     }
-    problem(set(json!({ "log_readers": ["nobody"] })).await, StatusCode::NOT_FOUND, "not_found").await;
+    problem(set(json!({ "log_readers": ["nobody"] })).await, StatusCode::BAD_REQUEST, "invalid_fields").await;
     let now = body(set(json!({ "log_readers": ["partner"] })).await, StatusCode::OK).await;
     assert_eq!((&now["log_readers"], &now["variables"]), (&json!(["partner"]), &json!({})));
     let hooks = caller_hooks(&stack, &acme).await.unwrap();
