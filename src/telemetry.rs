@@ -37,5 +37,6 @@ pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     souk_registries::metrics::describe();
     souk_engine::figures::describe();
     souk_node::figures::describe();
+    souk_plugins::figures::describe();
     Ok(exporter)
 }
