@@ -23,8 +23,7 @@ use wasmtime::Engine;
 pub use self::child::child_main;
 use crate::artifact::SealingKey;
 use crate::engine::{EngineHash, compiling};
-use crate::intake::Tier;
-use crate::settings::{CompileLimits, HookSettings};
+use crate::settings::{CompileLimits, HookSettings, Tier};
 
 /// First byte of an answer that has a compiled component.
 const COMPILED: u8 = b'+';

@@ -17,18 +17,7 @@ pub use self::error::IntakeError;
 use self::outline::Outline;
 use crate::generation::{IMPORTS, InterfaceName, PACKAGE};
 use crate::limits::{Limits, MAX_INSTANCES};
-use crate::settings::HookSettings;
-
-/// How large a component may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// As whoever publishes may.
-    #[default]
-    Usual,
-    /// Where the operator lets a tenant: a component with an interpreter in it, such as Python's.
-    Large,
-}
+use crate::settings::{HookSettings, Tier};
 
 /// What a hook does, as it exports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

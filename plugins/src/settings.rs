@@ -3,11 +3,21 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use souk_protocol::settings::{self, Checks, mebibytes, milliseconds, seconds};
 
-use crate::intake::Tier;
 use crate::limits::Limits;
+
+/// How large a component may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// As whoever publishes may.
+    #[default]
+    Usual,
+    /// Where the operator lets a tenant: a component with an interpreter in it, such as Python's.
+    Large,
+}
 
 /// What hooks may take of a process: the section `[hooks]` of the settings.
 #[derive(Clone, Debug, Deserialize)]
