@@ -1,5 +1,8 @@
 //! Settings: `config/default.toml`, then a file, then `SOUK_SECTION__KEY` variables, then flags.
 
+mod node;
+mod role;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +21,9 @@ use souk_protocol::settings::{Checks, PAGE, SettingsError, milliseconds};
 use souk_queue::QueueConfig;
 use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 
+pub(crate) use node::NodeSettings;
+pub(crate) use role::Role;
+
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayLimits,
+    pub(crate) node: NodeSettings,
     pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
@@ -43,17 +50,6 @@ pub(crate) struct Config {
     /// The keys that a file or a variable gave, as `section.key`.
     #[serde(skip)]
     given: BTreeSet<String>,
-}
-
-/// What a process runs, which says which settings it reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// `souk serve`.
-    All,
-    /// `souk registry`.
-    Registry,
-    /// `souk gateway`.
-    Gateway,
 }
 
 /// Where data is kept.
@@ -103,7 +99,7 @@ impl RedisConfig {
     }
 }
 
-fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+pub(crate) fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
     String::deserialize(deserializer).map(SecretString::from)
 }
 
@@ -127,9 +123,10 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "SOUK_REDIS__URL",
     "SOUK_GATEWAY__REGISTRY_KEY",
+    "SOUK_NODE__REGISTRY_KEY",
     "SOUK_HOOKS__SEALING_KEY",
     "SOUK_REGISTRY__PEPPER",
     "SOUK_REGISTRY__SEALING_KEY",
@@ -175,6 +172,8 @@ impl Config {
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
             .with_list_parse_key("gateway.registries")
+            .with_list_parse_key("gateway.base_files")
+            .with_list_parse_key("node.registries")
             .with_list_parse_key("registry.base_files")
             .with_list_parse_key("server.trusted_proxies")
             .with_list_parse_key("registry.webhooks.allowed_networks")
@@ -216,6 +215,7 @@ impl Config {
         self.constraints.check(&mut checks);
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
+        self.node.check(&mut checks);
         self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
         self.limits.check(&mut checks);
@@ -290,32 +290,6 @@ fn keys_of_file(file: &impl config::Source) -> Vec<String> {
     let mut keys = Vec::new();
     collect("", file.collect().unwrap_or_default(), &mut keys);
     keys
-}
-
-impl Role {
-    const fn command(self) -> &'static str {
-        match self {
-            Self::All => "souk serve",
-            Self::Registry => "souk registry",
-            Self::Gateway => "souk gateway",
-        }
-    }
-
-    /// Whether this role reads a key of the page.
-    fn uses(self, key: &str) -> bool {
-        /// Sections of nodes and gateways.
-        const OF_GATEWAYS: [&str; 9] =
-            ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors", "redis"];
-        /// Keys of gateways that have their registries elsewhere.
-        const OF_GATEWAYS_APART: [&str; 4] =
-            ["gateway.registries", "gateway.registries_root_cert", "gateway.registry_key", "gateway.registry_key_file"];
-        let section = key.split('.').next().unwrap_or_default();
-        match self {
-            Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
-            Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
-            Self::Gateway => !matches!(section, "registry" | "limits" | "sign_in" | "objects"),
-        }
-    }
 }
 
 /// Whether a variable says something of a provider of identities, of which each has a secret: all of that are texts.
@@ -409,8 +383,12 @@ mod tests {
         let variables = [("SOUK_ENGINE__THREADS".to_owned(), "6".to_owned())];
         let config = Config::load(Some(file.path()), variables.into_iter()).unwrap();
         let unused = |role| config.unused_by(role).collect::<Vec<_>>();
-        assert_eq!(unused(Role::Gateway), ["registry.database.url", "registry.pepper", "sign_in.links"]);
-        assert_eq!(unused(Role::Registry), ["engine.threads", "gateway.max_body_bytes", "gateway.registries"]);
+        let of_registries = ["registry.database.url", "registry.pepper", "sign_in.links"];
+        assert_eq!(unused(Role::Gateway), of_registries);
+        assert_eq!(unused(Role::GatewayApart), [&["engine.threads"][..], &of_registries].concat());
+        let of_gateways = ["gateway.max_body_bytes", "gateway.registries"];
+        assert_eq!(unused(Role::Node), [&of_gateways[..], &of_registries].concat());
+        assert_eq!(unused(Role::Registry), [&["engine.threads"][..], &of_gateways].concat());
         assert_eq!(unused(Role::All), ["gateway.registries"]);
         assert!(load(&[]).unwrap().unused_by(Role::Gateway).next().is_none(), "defaults are not given");
     }
@@ -420,7 +398,7 @@ mod tests {
         let page: toml::Table = toml::from_str(PAGE).unwrap();
         for section in page.keys() {
             let key = format!("{section}.any");
-            assert!(Role::Registry.uses(&key) || Role::Gateway.uses(&key), "{section}");
+            assert!(Role::ALL.iter().filter(|role| **role != Role::All).any(|role| role.uses(&key)), "{section}");
         }
     }
 

@@ -187,7 +187,9 @@ impl Gateway {
         &self.shared.limits
     }
 
-    pub(crate) fn id(&self) -> &GatewayId {
+    /// Who it is, to nodes and to the queue.
+    #[must_use]
+    pub fn id(&self) -> &GatewayId {
         &self.shared.id
     }
 
