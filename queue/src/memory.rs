@@ -25,8 +25,9 @@ use self::pool::Pool;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::port::JobQueue;
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
+    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice,
     NumberedOrder, OrderNumber, PoolStats, Settlement, Submission, Submitted,
 };
 
