@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
-    NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
+    Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// How long a gateway has to write down a settlement that another has left.

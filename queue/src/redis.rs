@@ -47,10 +47,11 @@ use tokio::time::{Instant, sleep, timeout};
 use self::bell::Bell;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
-    NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder,
+    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The functions, in a library whose name has their version.
@@ -122,7 +123,8 @@ impl RedisQueue {
             if !found.is_empty() || now >= end {
                 return Ok(found);
             }
-            let nap = u64::try_from(change).map_or(end - now, |change| Duration::from_millis(change.max(1)).min(end - now));
+            let nap =
+                u64::try_from(change).map_or(end - now, |change| Duration::from_millis(change.max(1)).min(end - now));
             match &bell {
                 Some(bell) => _ = timeout(nap, bell.after(ring)).await,
                 None => sleep(nap).await,
@@ -283,8 +285,7 @@ impl JobQueue for RedisQueue {
     }
 
     async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError> {
-        let mailbox =
-            Mailbox { function: "look_cancelled", bell: wire::cancellations(node), reader: node.as_str() };
+        let mailbox = Mailbox { function: "look_cancelled", bell: wire::cancellations(node), reader: node.as_str() };
         self.read_box(pool, mailbox, timeout, wire::lease).await
     }
 

@@ -123,7 +123,10 @@ mod tests {
         let cases = [
             (RedisSettings { url: SecretString::from("http://:hunter2@db"), ..base.clone() }, "redis.url"),
             (RedisSettings { sentinel_master: "souk".to_owned(), ..base.clone() }, "redis.addresses"),
-            (RedisSettings { sentinel_master: "souk".to_owned(), cluster: true, ..base.clone() }, "redis.sentinel_master"),
+            (
+                RedisSettings { sentinel_master: "souk".to_owned(), cluster: true, ..base.clone() },
+                "redis.sentinel_master",
+            ),
             (RedisSettings { addresses: vec!["db".to_owned()], ..base.clone() }, "given \"db\""),
             (RedisSettings { root_certificate: "ca.pem".into(), ..base.clone() }, "given ca.pem"),
             (

@@ -16,11 +16,8 @@ use crate::support::*;
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn gateway(server: &Redis) -> RedisLimits {
-    let settings = RedisSettings {
-        connect_timeout: TIMEOUT * 10,
-        response_timeout: TIMEOUT,
-        ..RedisSettings::at(server.url())
-    };
+    let settings =
+        RedisSettings { connect_timeout: TIMEOUT * 10, response_timeout: TIMEOUT, ..RedisSettings::at(server.url()) };
     RedisLimits::new(&settings, MAX_REPEAT_BYTES).unwrap()
 }
 

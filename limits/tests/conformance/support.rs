@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use souk_limits::port::LEASE;
-use souk_limits::{
-    Amounts, Ask, Limits, MemoryLimits, RedisLimits, Repeats, ReserveError, Reserved, Violation,
-};
+use souk_limits::{Amounts, Ask, Limits, MemoryLimits, RedisLimits, Repeats, ReserveError, Reserved, Violation};
 use souk_protocol::{
     KeyId, LevelLimits, Limit, LimitTree, Mode, PeriodKey, PersonId, Policy, RequestId, Subject, TeamId, TenantId,
     Total, TotalKey,

@@ -14,9 +14,9 @@ use super::unposted::Unposted;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull, time_to_drain};
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, OrderNumber, PoolStats,
-    Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats, Submission, Submitted,
 };
 
 /// How long it is remembered that a node has retired.
@@ -363,7 +363,12 @@ impl Pool {
         let behind = self.lanes.values().filter_map(|lane| self.waiting_since(lane));
         let behind = behind.map(|since| since + self.config.steal_after);
         let lapses = self.nodes.values().map(|node| node.seen + self.config.heartbeat_timeout);
-        due.into_iter().chain(behind).chain(lapses).chain(self.unposted.next_change(self.config.heartbeat_timeout)).filter(|change| *change > now).min()
+        due.into_iter()
+            .chain(behind)
+            .chain(lapses)
+            .chain(self.unposted.next_change(self.config.heartbeat_timeout))
+            .filter(|change| *change > now)
+            .min()
     }
 }
 
