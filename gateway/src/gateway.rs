@@ -7,14 +7,14 @@ use std::time::Duration;
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, KeyId, Outcome, wall_clock};
-use souk_queue::{EventHub, JobQueue, NodeOrder};
+use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::gates::{Gates, Holder};
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
-use crate::limits::GatewayLimits;
+use crate::limits::{GatewayLimits, NodesAre};
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
 use crate::usage::Accounting;
@@ -185,6 +185,13 @@ impl Gateway {
     #[must_use]
     pub fn limits(&self) -> &GatewayLimits {
         &self.shared.limits
+    }
+
+    /// Where nodes send what comes of its jobs.
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        let limits = self.limits();
+        let advertise = (limits.nodes == NodesAre::Apart).then(|| limits.advertise.clone());
+        ReplyTo { gateway: self.id().clone(), advertise }
     }
 
     /// Who it is, to nodes and to the queue.

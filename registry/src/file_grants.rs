@@ -60,7 +60,10 @@ impl Registry {
         let mut text = Vec::new();
         manifest.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).await?;
         if Digest::of(&text) != *version {
-            return Err(RegistryError::ObjectCorrupted { file: "the manifest".to_owned(), digest: version.to_string() });
+            return Err(RegistryError::ObjectCorrupted {
+                file: "the manifest".to_owned(),
+                digest: version.to_string(),
+            });
         }
         let AdapterManifest { config, weights, .. } = serde_json::from_slice(&text).map_err(std::io::Error::other)?;
         Ok([config.digest, weights.digest])

@@ -51,19 +51,16 @@ pub(crate) fn keep_all(
     (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
 }
 
-async fn keep(
-    names: Vec<AdapterRef>,
-    known: Arc<dyn OperatorsNames>,
-    queue: Arc<dyn JobQueue>,
-    pools: Vec<PoolId>,
-) {
+async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc<dyn JobQueue>, pools: Vec<PoolId>) {
     let mut told = BTreeMap::new();
     loop {
         let mut wanted = Vec::new();
         let mut problems = BTreeMap::new();
         for name in &names {
             match known.look_up(name).await {
-                Ok(ResolvedAdapter { base, digest, grant, .. }) => wanted.push((PoolId(base), Fetchable { digest, grant })),
+                Ok(ResolvedAdapter { base, digest, grant, .. }) => {
+                    wanted.push((PoolId(base), Fetchable { digest, grant }))
+                }
                 Err(error) => drop(problems.insert(name.to_string(), error.to_string())),
             }
         }

@@ -30,7 +30,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     config.say_what_is_unused(Role::Gateway);
     let descriptors = serve::raise_limit();
     let metrics = telemetry::start_metrics()?;
-    let (catalog, withdrawn) = HttpCatalog::new(&registries::of_gateway(&config.gateway)?).context("the registries cannot be asked")?;
+    let (catalog, withdrawn) =
+        HttpCatalog::new(&registries::of_gateway(&config.gateway)?).context("the registries cannot be asked")?;
     let catalog = Arc::new(catalog);
     let base = node::load_base(&config).await?;
 

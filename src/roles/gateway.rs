@@ -36,11 +36,7 @@ pub(crate) fn start(
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
     let Ports { catalog, accounting, queue, hub, hooks } = ports;
-    let limits = GatewayLimits {
-        context_tokens,
-        constraints: config.constraints,
-        ..config.gateway.clone()
-    };
+    let limits = GatewayLimits { context_tokens, constraints: config.constraints, ..config.gateway.clone() };
     let cors = config.cors.origins.clone();
     Gateway::new(GatewayParts { bases, catalog, queue, hub, accounting, metrics, cors, hooks, limits })
         .context("the gateway cannot serve this base model")

@@ -42,8 +42,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, &pools);
     let accounting = accounting::open(&config, Arc::new(HttpUsage::new(catalog.registries().clone()))).await?;
     let hooks = HookWorks::start(&config)?.for_gateway(Arc::new(HttpHooks::new(catalog.registries().clone())));
-    let ports =
-        gateway::Ports { catalog: Arc::clone(&catalog) as _, accounting: accounting.clone(), queue, hub: hub.clone(), hooks };
+    let ports = gateway::Ports {
+        catalog: Arc::clone(&catalog) as _,
+        accounting: accounting.clone(),
+        queue,
+        hub: hub.clone(),
+        hooks,
+    };
     let gateway = gateway::start(&config, bases, None, ports, metrics)?;
     let receiver = events::from_nodes(&config.wire, gateway.id().clone(), pools, hub, catalog);
     let carried = withdrawals::carry_heard(withdrawn, gateway.clone());

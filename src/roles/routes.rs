@@ -166,7 +166,9 @@ async fn ready(registry: Registry, draining: Draining) -> (StatusCode, Json<Regi
 /// the answer its id itself.
 async fn no_such_route(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    let detail = format!("there is nothing at {method} {path}; a registry has its routes below /registry/v1, a gateway below /v1");
+    let detail = format!(
+        "there is nothing at {method} {path}; a registry has its routes below /registry/v1, a gateway below /v1"
+    );
     let mut response = Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into_response();
     request_id::show(&mut response, &RequestId::new());
     response

@@ -19,7 +19,9 @@ async fn a_node_without_a_grant_gets_nothing_and_with_its_jobs_what_they_are_abo
     let http = &field.fleet.http;
     let token = done(http.post(internal("token")).bearer_auth(key.trim())).await;
     let token = token["access_token"].as_str().unwrap();
-    for (path, code) in [(format!("files/{digest}"), "file_grant_missing"), ("withdrawals".to_owned(), "not_for_service")] {
+    for (path, code) in
+        [(format!("files/{digest}"), "file_grant_missing"), ("withdrawals".to_owned(), "not_for_service")]
+    {
         let refused = http.get(internal(&path)).bearer_auth(token).send().await.unwrap();
         assert_eq!(refused.status(), 403, "{path}");
         let told: serde_json::Value = refused.json().await.unwrap();

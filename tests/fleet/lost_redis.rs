@@ -32,9 +32,7 @@ async fn survives(mut field: Field) {
     let request = answer.request.clone();
     let (went_on, counted) = answer.finish().await;
     assert_eq!(went_on, text, "{}", field.fleet.gateways[0].log());
-    let again = async || {
-        field.fleet.complete(&field.fleet.gateways[0], &field.key, &question(BASE, 3)).await.0 == 200
-    };
+    let again = async || field.fleet.complete(&field.fleet.gateways[0], &field.key, &question(BASE, 3)).await.0 == 200;
     let after = until("requests are answered again", LIMIT, again).await;
     println!("with Redis back requests were answered after {after:?}");
     let charged = field.charged(&request).await;
