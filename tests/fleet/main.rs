@@ -15,6 +15,7 @@ mod streams;
 
 mod answers;
 mod grants;
+mod lost_gateways;
 mod lost_nodes;
 mod lost_redis;
 mod refused;
