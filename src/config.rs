@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use secrecy::SecretString;
 use serde::Deserialize;
 use souk_engine::{EngineConfig, MemorySettings};
 use souk_gateway::GatewayLimits;
@@ -70,10 +69,6 @@ pub(crate) struct ModelConfig {
     pub(crate) source: String,
     /// What callers write in `model`; empty: the model's own name.
     pub(crate) id: String,
-}
-
-pub(crate) fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }
 
 /// The log on standard error.
@@ -384,6 +379,28 @@ mod tests {
         let config = load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
         assert_eq!(config.gateway.registries, ["http://a:1", "http://b:2"]);
         assert_eq!(load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1")]).unwrap().gateway.registries.len(), 1);
+    }
+
+    #[test]
+    fn a_node_is_called_what_the_settings_say_or_like_nobody_else() {
+        let named = load(&[("SOUK_NODE__ID", "node-1.eu_2")]).unwrap().node;
+        assert_eq!(named.node_id().as_str(), "node-1.eu_2");
+        let unnamed = load(&[]).unwrap().node;
+        assert_ne!(unnamed.node_id(), unnamed.node_id());
+        for bad in ["Node 1", "-a", &"a".repeat(65)] {
+            let error = format!("{:#}", load(&[("SOUK_NODE__ID", bad)]).unwrap_err());
+            assert!(error.contains("node.id") && error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_node_has_one_place_and_is_never_shown() {
+        let key = ("SOUK_NODE__REGISTRY_KEY", "007");
+        let config = load(&[key, ("SOUK_NODE__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
+        assert_eq!(config.node.registries, ["http://a:1", "http://b:2"]);
+        assert!(!format!("{config:?}").contains("007"));
+        let error = format!("{:#}", load(&[key, ("SOUK_NODE__REGISTRY_KEY_FILE", "/run/k")]).unwrap_err());
+        assert!(error.contains("node.registry_key_file are both set, the latter to /run/k"), "{error}");
     }
 
     #[test]

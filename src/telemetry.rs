@@ -38,6 +38,6 @@ pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     souk_engine::figures::describe();
     souk_node::figures::describe();
     souk_plugins::figures::describe();
-    crate::roles::describe();
+    crate::roles::boot::describe();
     Ok(exporter)
 }

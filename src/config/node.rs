@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use souk_protocol::NodeId;
 use souk_protocol::reference::check_name_part;
 use souk_protocol::settings::Checks;
@@ -19,7 +19,7 @@ pub(crate) struct NodeSettings {
     /// A file of certificates (PEM) of authorities that are trusted for them beside the system's; empty: none.
     pub(crate) registries_root_cert: PathBuf,
     /// The key that it exchanges for tokens; empty: it is in a file.
-    #[serde(deserialize_with = "super::secret")]
+    #[serde(deserialize_with = "secret")]
     pub(crate) registry_key: SecretString,
     /// The file of that key.
     pub(crate) registry_key_file: PathBuf,
@@ -48,33 +48,6 @@ impl NodeSettings {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::config::Config;
-
-    fn load(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
-        Config::load(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-    }
-
-    #[test]
-    fn a_node_is_called_what_the_settings_say_or_like_nobody_else() {
-        let named = load(&[("SOUK_NODE__ID", "node-1.eu_2")]).unwrap().node;
-        assert_eq!(named.node_id().as_str(), "node-1.eu_2");
-        let unnamed = load(&[]).unwrap().node;
-        assert_ne!(unnamed.node_id(), unnamed.node_id());
-        for bad in ["Node 1", "-a", &"a".repeat(65)] {
-            let error = format!("{:#}", load(&[("SOUK_NODE__ID", bad)]).unwrap_err());
-            assert!(error.contains("node.id") && error.contains(bad), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_key_of_a_node_has_one_place_and_is_never_shown() {
-        let key = ("SOUK_NODE__REGISTRY_KEY", "007");
-        let config = load(&[key, ("SOUK_NODE__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
-        assert_eq!(config.node.registries, ["http://a:1", "http://b:2"]);
-        assert!(!format!("{config:?}").contains("007"));
-        let error = format!("{:#}", load(&[key, ("SOUK_NODE__REGISTRY_KEY_FILE", "/run/k")]).unwrap_err());
-        assert!(error.contains("node.registry_key_file are both set, the latter to /run/k"), "{error}");
-    }
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
 }

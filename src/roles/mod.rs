@@ -13,20 +13,19 @@ pub(crate) mod gateway_apart;
 pub(crate) mod node_apart;
 
 pub(crate) mod accounting;
+pub(crate) mod boot;
 pub(crate) mod gateway;
 pub(crate) mod hooks;
 pub(crate) mod node;
 pub(crate) mod registry;
 
 mod base_files;
-mod boot;
 mod listening;
+mod node_seen;
 mod operators_hooks;
 mod registries;
 mod routes;
 mod signals;
-
-pub(crate) use boot::describe;
 
 /// What the end of a drain keeps for what is cut off: its clients are told, its jobs settled, the database closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);

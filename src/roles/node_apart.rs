@@ -4,7 +4,7 @@
 //! The port for operators is open from the beginning, so that whoever watches the process sees that it loads; `/ready` says
 //! when it takes jobs.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,30 +19,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::boot::Timeline;
 use super::node::RunningNode;
+use super::node_seen::NodeSeen;
 use super::signals::Signals;
 use super::{LAST_WORDS, listening, node, registries, routes};
 use crate::config::{Config, Role};
 use crate::ports::{adapter_files, events, redis_queue};
 use crate::telemetry;
-
-/// What is known of a node from outside, while it starts and after. Clones are the same.
-#[derive(Clone, Default)]
-pub(super) struct NodeSeen {
-    node: Arc<OnceLock<Arc<Node>>>,
-    pub(super) draining: Draining,
-}
-
-impl NodeSeen {
-    /// Where the node is in its life, as `/ready` says it.
-    pub(super) fn status(&self) -> &'static str {
-        match self.node.get() {
-            _ if self.draining.has_begun() => "shutting_down",
-            None => "loading",
-            Some(node) if node.is_registered() => "ready",
-            Some(_) => "waiting_for_queue",
-        }
-    }
-}
 
 /// Runs until SIGTERM, Ctrl-C or an order to drain, then drains. `began` is when the process did.
 ///
@@ -75,7 +57,7 @@ pub(crate) async fn run(config: Config, began: Instant) -> anyhow::Result<()> {
     timeline.done("engine ready");
     let node = Arc::new(node);
     tracing::info!(node.id = %node.id(), pool = %pool.0, "The node {} takes jobs of the pool {}", node.id(), pool.0);
-    seen.node.set(Arc::clone(&node)).ok();
+    seen.runs(Arc::clone(&node));
     let _timeline = AbortOnDropHandle::new(tokio::spawn(timeline.follow(Arc::clone(&node))));
 
     let ordered = Arc::clone(&node);

@@ -19,7 +19,7 @@ use souk_registry::Registry;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-use super::node_apart::NodeSeen;
+use super::node_seen::NodeSeen;
 
 /// The same routes for a port that everybody may reach, without what is for operators.
 pub(super) fn public(router: Router) -> Router {
