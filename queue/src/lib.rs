@@ -8,13 +8,15 @@
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod failover;
 pub mod memory;
 pub mod port;
 pub mod words;
 
 pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
-pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
+pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, Subscription, Wait};
+pub use failover::take_back_losses;
 pub use memory::MemoryQueue;
 pub use port::JobQueue;
 pub use words::{
