@@ -40,7 +40,7 @@ async fn newest(queue: &Queue) -> OrderNumber {
 /// A job that uses these versions.
 fn job_with(versions: &[&str]) -> Submission {
     let mut submission = job("a", 10);
-    let uses = versions.iter().map(|name| AdapterUse { digest: version(name), weight: 1.0 });
+    let uses = versions.iter().map(|name| AdapterUse { digest: version(name), weight: 1.0, grant: None });
     submission.job.adapters = uses.collect();
     submission
 }

@@ -10,7 +10,8 @@ fn digest(name: &str) -> Digest {
 }
 
 fn with_adapters(names: &[&str], mut submission: Submission) -> Submission {
-    submission.job.adapters = names.iter().map(|name| AdapterUse { digest: digest(name), weight: 1.0 }).collect();
+    submission.job.adapters =
+        names.iter().map(|name| AdapterUse { digest: digest(name), weight: 1.0, grant: None }).collect();
     submission
 }
 

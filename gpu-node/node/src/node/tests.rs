@@ -182,7 +182,7 @@ fn job(prompt: &[TokenId], max_tokens: u32, adapters: &[Digest]) -> GenerateJob 
         pool: pool_id(),
         prompt: prompt.to_vec(),
         resume: Vec::new(),
-        adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0 }).collect(),
+        adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0, grant: None }).collect(),
         sampling: SamplingParams::greedy(),
         constraint: None,
         max_tokens,
