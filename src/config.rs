@@ -19,6 +19,7 @@ use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
 use souk_redis::RedisSettings;
 use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
+use souk_wire::WireSettings;
 
 pub(crate) use node::NodeSettings;
 pub(crate) use role::Role;
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) queue: QueueConfig,
     pub(crate) gateway: GatewayLimits,
     pub(crate) node: NodeSettings,
+    pub(crate) wire: WireSettings,
     pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
@@ -186,6 +188,7 @@ impl Config {
         self.queue.check(&mut checks);
         self.gateway.check(&mut checks);
         self.node.check(&mut checks);
+        self.wire.check(&mut checks);
         self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
         self.limits.check(&mut checks);
@@ -326,6 +329,7 @@ mod tests {
         assert_eq!(config.server, ServerSettings::default());
         assert_eq!(config.constraints, ConstraintLimits::default());
         assert_eq!(config.queue, QueueConfig::default());
+        assert_eq!(config.wire, WireSettings::default());
         assert_eq!(config.memory, MemorySettings::default());
         assert_eq!(config.engine, EngineConfig::default());
         assert_eq!(config.adapters, AdapterSettings::default());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, KeyId, Outcome, wall_clock};
-use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo};
+use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, JobId, KeyId, Outcome, wall_clock};
+use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo, take_back_losses};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::gates::{Gates, Holder};
@@ -15,6 +15,7 @@ use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
 use crate::limits::{GatewayLimits, NodesAre};
+use crate::metrics;
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
 use crate::usage::Accounting;
@@ -68,7 +69,7 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// One per pool; they end with the gateway.
+    /// One per pool that carries notices, and one that takes lost jobs back; they end with the gateway.
     _carriers: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -88,7 +89,11 @@ impl Gateway {
             let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
-        let carriers = bases.iter().map(carry).collect();
+        let mut carriers: Vec<_> = bases.iter().map(carry).collect();
+        let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
+        let pool_of = move |job: &JobId| waited_for.pool_of(job);
+        let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);
+        carriers.push(AbortOnDropHandle::new(tokio::spawn(failover)));
         let shared = GatewayState {
             id,
             bases,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome, TokenId};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
@@ -28,8 +28,6 @@ pub(crate) struct RunningJob {
     /// Closed first: a node that still sends notices at its next token.
     events: Subscription,
     account: Account,
-    /// The answer so far, to go on from should the node be lost.
-    tokens: Vec<TokenId>,
     /// When to give up, and what is then said to have happened.
     give_up: (Instant, JobFailure),
     /// What the queue has said that no node will say.
@@ -67,7 +65,7 @@ impl RunningJob {
         };
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
-        let mut running = Self { events, account, tokens: Vec::new(), give_up, untold: None };
+        let mut running = Self { events, account, give_up, untold: None };
         let lane = journey.lane.clone();
         let reply_to = gateway.reply_to();
         gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
@@ -84,10 +82,7 @@ impl RunningJob {
         match &event {
             JobEvent::Started => self.account.began(),
             JobEvent::PromptLogprobs(_) => {}
-            JobEvent::Tokens { tokens, .. } => {
-                self.account.delivered(tokens.len());
-                self.tokens.extend(tokens.iter().map(|token| token.id));
-            }
+            JobEvent::Tokens { tokens, .. } => self.account.delivered(tokens.len()),
             // Cancelled, and not by us.
             JobEvent::Finished { reason: FinishReason::Cancelled, .. } => self.account.ended(Outcome::Drained),
             JobEvent::Finished { reason, .. } => self.account.ended(reason.outcome()),
@@ -143,7 +138,8 @@ impl RunningJob {
             };
             match news {
                 News::End => return self.end(self.account.ended_as_a_whole().unwrap_or(Outcome::Drained)),
-                News::Requeued => self.account.resume(self.tokens.clone()).await,
+                // What waits here unread has been generated as well.
+                News::Requeued => self.account.resume(self.events.tokens()).await,
                 News::Settled(settled) => {
                     self.untold.clone_from(&settled.untold);
                     self.account.settled(settled);
