@@ -67,7 +67,8 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let mut running = Self { events, account, give_up, untold: None };
         let lane = journey.lane.clone();
-        gateway.queue().submit(Submission { job, lane, reply_to: gateway.id().clone(), priority }).await?;
+        let reply_to = gateway.id().clone().into();
+        gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
         running.account.submitted();
         Ok(running)
     }

@@ -314,9 +314,7 @@ impl Stops {
 
 impl Node {
     async fn heartbeat(&self) {
-        let status =
-            NodeStatus { node: self.id.clone(), pool: self.pool, free_slots: 64, running: 0, resident: Vec::new() };
-        self.queue.heartbeat(status).await.unwrap();
+        self.queue.heartbeat(NodeStatus::new(self.id.clone(), self.pool)).await.unwrap();
     }
 
     async fn run(self, jobs: mpsc::UnboundedSender<GenerateJob>) {

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use redis::{FromRedisValue as _, Value};
 use serde::{Deserialize, Serialize};
 use souk_protocol::{Digest, RequestId, TenantId};
+use souk_redis::Fault;
 
-use super::connection::{Fault, NUM_SHARDS, Shard};
+use super::connection::{NUM_SHARDS, Shard};
 use super::{CHUNK, RedisLimits};
 use crate::error::LimitsError;
 use crate::repeats::{KeptAnswer, MAX_ANSWER_BYTES, RepeatKey, RepeatState, Repeats};
@@ -56,7 +57,7 @@ impl Repeats for RedisLimits {
         let kept = kept.map(|KeptAnswer { content_type, body, headers }| {
             serde_json::to_string(&Meta { content_type, headers }).map(|meta| (meta, body))
         });
-        let kept = kept.transpose().map_err(Fault::Json)?;
+        let kept = kept.transpose()?;
         if let Some((meta, body)) = &kept {
             args.extend([meta.as_bytes(), body.as_slice()]);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::{FromRedisValue as _, Value};
 use serde::Serialize;
 use souk_protocol::{Limit, Mode, PeriodKey, Policy, RequestId, Subject, TenantId, Total, TotalKey, Unit};
+use souk_redis::Fault;
 
-use super::connection::Fault;
 use crate::budgets;
 use crate::error::{LimitsError, ReserveError};
 use crate::words::{Amounts, Ask, Held, MAX_BUDGET, Reserved, Standing, Violation, value_of};
@@ -86,7 +86,7 @@ pub(super) fn ask(ask: &Ask) -> Result<Vec<String>, LimitsError> {
     let tree: WireTree = (fields(ask), levels.collect());
     let mut args = used(&ask.tenant, &ask.request, ask.amounts);
     args.push(budgets::lost_after_ms(ask.at_ms).to_string());
-    args.push(serde_json::to_string(&tree).map_err(Fault::Json)?);
+    args.push(serde_json::to_string(&tree)?);
     Ok(args)
 }
 

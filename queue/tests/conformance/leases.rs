@@ -120,6 +120,57 @@ pub(crate) async fn what_is_given_back_does_not_count_as_a_delivery(queue: Queue
     finish(&queue, &claim_one(&queue, "n").await, 1).await;
 }
 
+pub(crate) async fn a_gateway_takes_back_what_it_can_read_no_more_of(queue: Queue) {
+    let id = submit(&queue, in_lane("n1", job("a", 10))).await;
+    assert!(!queue.take_back(pool(), &id, 1, tokens(1)).await.unwrap(), "no node has it");
+    let first = claim_one(&queue, "n1").await;
+    assert!(queue.take_back(pool(), &id, 1, tokens(4)).await.unwrap());
+    assert!(queue.take_back(pool(), &id, 1, tokens(2)).await.unwrap(), "it waits again already");
+    let told = queue.next_cancelled(pool(), &node("n1"), SOON).await.unwrap();
+    assert_eq!(told, std::slice::from_ref(&first.lease), "its node is told");
+    assert!(!renew(&queue, &first, 6).await);
+    let second = claim_one(&queue, "n2").await;
+    assert_eq!((second.lease.attempt, &second.job.resume), (2, &tokens(4)));
+    assert!(is_lease_lost(&queue.settle(pool(), &first.lease, over(&first, Outcome::Stop, 9)).await));
+    assert!(!queue.take_back(pool(), &id, 1, tokens(5)).await.unwrap(), "an older message comes late");
+    assert!(renew(&queue, &second, 5).await);
+    finish(&queue, &second, 6).await;
+    assert!(!queue.take_back(pool(), &id, 2, tokens(6)).await.unwrap(), "it is over");
+    assert_eq!(notices(&queue).await.last(), Some(&settled(&second, Outcome::Stop, 6)));
+}
+
+pub(crate) async fn what_a_gateway_takes_back_too_often_is_a_dead_letter(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    for attempt in 1..=3 {
+        assert_eq!(claim_one(&queue, "n").await.lease.attempt, attempt);
+        assert!(queue.take_back(pool(), &id, attempt, tokens(0)).await.unwrap());
+    }
+    nothing_to_claim(&queue, "n").await;
+    let letters = queue.dead_letters(pool()).await.unwrap();
+    assert_eq!(letters[0].reason, "its gateway could read no more of it");
+}
+
+pub(crate) async fn what_a_drained_node_hands_over_counts_as_no_delivery(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    for attempt in 1..=5 {
+        heartbeat(&queue, "n").await;
+        assert_eq!(claim_one(&queue, "n").await.lease.attempt, attempt);
+        queue.retire(pool(), &node("n")).await.unwrap();
+        assert!(queue.take_back(pool(), &id, attempt, tokens(attempt)).await.unwrap());
+    }
+    assert_eq!(claim_one(&queue, "n").await.job.resume, tokens(5));
+}
+
+pub(crate) async fn a_cancelled_job_that_is_taken_back_is_over(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    claim_one(&queue, "n").await;
+    queue.cancel(pool(), &id).await.unwrap();
+    assert!(queue.take_back(pool(), &id, 1, tokens(2)).await.unwrap());
+    nothing_to_claim(&queue, "n").await;
+    let settled = settled_by_queue(&id, 1, Outcome::CallerLeft, (10, 0), JobFailure::ShuttingDown);
+    assert_eq!(notices(&queue).await.last(), Some(&settled));
+}
+
 pub(crate) async fn many_claimers_lose_nothing_and_repeat_nothing(queue: Queue) {
     let mut submitted = Vec::new();
     for number in 0..84 {

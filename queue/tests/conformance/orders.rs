@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use souk_protocol::{AdapterUse, Digest, JobFailure, Outcome};
+use souk_protocol::{AdapterUse, Digest, Fetchable, JobFailure, Outcome};
 use souk_queue::{NodeOrder, NumberedOrder, ORDERS_KEPT, OrderNumber, Settlement, Submission};
 use tokio::time::Instant;
 
@@ -95,7 +95,7 @@ pub(crate) async fn an_order_that_stands_is_given_once(queue: Queue) {
 }
 
 pub(crate) async fn only_the_newest_pins_stand(queue: Queue) {
-    let (one, two) = (NodeOrder::Pin(vec![version("one")]), NodeOrder::Pin(vec![version("one"), version("two")]));
+    let (one, two) = (pin(&["one"]), pin(&["one", "two"]));
     order(&queue, one.clone()).await;
     order(&queue, take_down("bad")).await;
     order(&queue, two.clone()).await;
@@ -133,7 +133,8 @@ pub(crate) async fn waiting_jobs_of_a_version_that_is_taken_down_are_settled_and
     let mut expected = bad.map(|id| settled_by_queue(&id, 0, Outcome::TakenDown, (10, 0), JobFailure::TakenDown));
     expected.sort_by(|a, b| a.job.cmp(&b.job));
     assert_eq!(notices, expected);
-    assert_eq!(queue.peek(pool(), &node("n"), 9).await.unwrap(), [version("good")]);
+    let next = queue.peek(pool(), &node("n"), 9).await.unwrap();
+    assert_eq!(next, [Fetchable { digest: version("good"), grant: None }]);
     assert_eq!(claim_one(&queue, "n").await.lease.job, good);
     nothing_to_claim(&queue, "n").await;
 }
@@ -171,4 +172,8 @@ pub(crate) async fn a_job_of_a_version_that_was_taken_down_is_not_tried_again(qu
         assert_eq!(notices(&queue).await, [settled], "{name}");
         nothing_to_claim(&queue, "n").await;
     }
+}
+
+fn pin(names: &[&str]) -> NodeOrder {
+    NodeOrder::Pin(names.iter().map(|name| Fetchable { digest: version(name), grant: None }).collect())
 }

@@ -16,7 +16,7 @@ fn with_adapters(names: &[&str], mut submission: Submission) -> Submission {
 }
 
 async fn peek(queue: &Queue, by: &str, max_jobs: usize) -> Vec<Digest> {
-    queue.peek(pool(), &node(by), max_jobs).await.unwrap()
+    queue.peek(pool(), &node(by), max_jobs).await.unwrap().into_iter().map(|adapter| adapter.digest).collect()
 }
 
 fn digests(names: &[&str]) -> Vec<Digest> {

@@ -47,7 +47,7 @@ pub(crate) fn gateway() -> GatewayId {
 /// A job of this tenant with a prompt of so many tokens, in no lane.
 pub(crate) fn job(tenant: &str, prompt_tokens: usize) -> Submission {
     let job = souk_testkit::job::job(tenant, pool(), prompt_tokens);
-    Submission { job, lane: None, reply_to: gateway(), priority: Priority::ORDINARY }
+    Submission { job, lane: None, reply_to: gateway().into(), priority: Priority::ORDINARY, account: None, attempts: 0 }
 }
 
 pub(crate) fn in_lane(lane: &str, mut submission: Submission) -> Submission {
@@ -152,7 +152,7 @@ pub(crate) async fn heartbeat(queue: &Queue, name: &str) {
 }
 
 pub(crate) fn status(name: &str) -> NodeStatus {
-    NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] }
+    NodeStatus::new(node(name), pool())
 }
 
 pub(crate) async fn pass(duration: Duration) {

@@ -116,7 +116,9 @@ impl Pool {
     async fn submit(&self, job: GenerateJob) -> Answer {
         let events = self.hub.subscribe(job.id.clone(), EventHub::capacity_for(&job));
         let id = job.id.clone();
-        let submission = Submission { job, lane: None, reply_to: self.gateway.clone(), priority: Priority::ORDINARY };
+        let reply_to = self.gateway.clone().into();
+        let submission =
+            Submission { job, lane: None, reply_to, priority: Priority::ORDINARY, account: None, attempts: 0 };
         self.queue.submit(submission).await.unwrap();
         Answer { id, events, tokens: Vec::new() }
     }
