@@ -16,6 +16,7 @@ use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
 use souk_redis::RedisSettings;
 use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
+use souk_wire::WireSettings;
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) adapters: AdapterSettings,
     pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
+    pub(crate) wire: WireSettings,
     pub(crate) gateway: GatewayLimits,
     pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
@@ -185,6 +187,7 @@ impl Config {
         self.adapters.check(&mut checks);
         self.constraints.check(&mut checks);
         self.queue.check(&mut checks);
+        self.wire.check(&mut checks);
         self.gateway.check(&mut checks);
         self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
@@ -274,14 +277,14 @@ impl Role {
     /// Whether this role reads a key of the page.
     fn uses(self, key: &str) -> bool {
         /// Sections of nodes and gateways.
-        const OF_GATEWAYS: [&str; 9] =
-            ["model", "memory", "engine", "adapters", "constraints", "queue", "gateway", "cors", "redis"];
+        const OF_GATEWAYS: [&str; 10] =
+            ["model", "memory", "engine", "adapters", "constraints", "queue", "wire", "gateway", "cors", "redis"];
         /// Keys of gateways that have their registries elsewhere.
         const OF_GATEWAYS_APART: [&str; 4] =
             ["gateway.registries", "gateway.registries_root_cert", "gateway.registry_key", "gateway.registry_key_file"];
         let section = key.split('.').next().unwrap_or_default();
         match self {
-            Self::All => !OF_GATEWAYS_APART.contains(&key) && key != "registry.base_files",
+            Self::All => !OF_GATEWAYS_APART.contains(&key) && section != "wire" && key != "registry.base_files",
             Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
             Self::Gateway => !matches!(section, "registry" | "limits" | "sign_in" | "objects"),
         }

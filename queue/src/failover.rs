@@ -32,12 +32,7 @@ pub async fn take_back_losses(
     losses.for_each_concurrent(AT_ONCE, |loss| take_back(loss, queue.as_ref(), &pool_of, &told)).await;
 }
 
-async fn take_back(
-    loss: Loss,
-    queue: &dyn JobQueue,
-    pool_of: impl Fn(&JobId) -> Option<PoolId>,
-    told: impl Fn(bool),
-) {
+async fn take_back(loss: Loss, queue: &dyn JobQueue, pool_of: impl Fn(&JobId) -> Option<PoolId>, told: impl Fn(bool)) {
     let Loss { job, attempt, tokens, .. } = &loss;
     while let Some(pool) = pool_of(job) {
         match queue.take_back(pool, job, *attempt, tokens.clone()).await {

@@ -14,7 +14,10 @@ const EVENTS: &str = "souk_wire_events_total";
 /// Says what the figures mean. Call it once the exporter is installed.
 pub fn describe() {
     describe_gauge!(STREAMS, "Streams of tokens that are open, by side: node (dialled) or gateway (taken).");
-    describe_counter!(ENDED, "Streams that ended, by side and cause: closed, idle, broken, silent, malformed, slow, replaced.");
+    describe_counter!(
+        ENDED,
+        "Streams that ended, by side and cause: closed, idle, broken, silent, malformed, slow, replaced."
+    );
     describe_counter!(DIALS, "Tries of a node to reach a gateway, by outcome: open, away, refused, another.");
     describe_counter!(REFUSED, "Nodes that were refused, by reason: token, hello, version, base, stale, closing.");
     describe_counter!(

@@ -44,13 +44,8 @@ impl EventHub {
     #[must_use]
     pub fn subscribe(&self, job: JobId, capacity: usize) -> Subscription {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let flow = Flow {
-            fence: Fence::default(),
-            tokens: Vec::new(),
-            lost: 0,
-            is_complete: false,
-            sender: Some(sender),
-        };
+        let flow =
+            Flow { fence: Fence::default(), tokens: Vec::new(), lost: 0, is_complete: false, sender: Some(sender) };
         let channel = Arc::new(Channel { flow: Mutex::new(flow) });
         self.lock().insert(job.clone(), Arc::clone(&channel));
         Subscription { hub: self.clone(), job, channel, receiver }

@@ -59,9 +59,8 @@ mod tests {
 
     #[test]
     fn a_step_of_many_jobs_is_one_frame_and_a_long_wait_several() {
-        let token = |offset| {
-            Saying::Event(JobEvent::Tokens { offset, tokens: vec![TokenOut { id: 40_000, logprobs: None }] })
-        };
+        let token =
+            |offset| Saying::Event(JobEvent::Tokens { offset, tokens: vec![TokenOut { id: 40_000, logprobs: None }] });
         let mut unsent = Unsent::default();
         (0..64).for_each(|flow| unsent.push(FlowId(flow), &token(9)));
         assert!(unsent.pop().is_some() && unsent.pop().is_none());

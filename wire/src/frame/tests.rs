@@ -35,8 +35,11 @@ fn failure() -> impl Strategy<Value = JobFailure> {
         any::<u32>().prop_map(|position| JobFailure::NotFinite { position }),
         ("\\PC{0,40}", any::<bool>()).prop_map(|(what, is_share)| JobFailure::Busy { what, is_share }),
         Just(JobFailure::DeadlineExceeded),
-        ("\\PC{0,9}", any::<u64>(), any::<u64>())
-            .prop_map(|(unit, needed, available)| JobFailure::TooLarge { unit, needed, available }),
+        ("\\PC{0,9}", any::<u64>(), any::<u64>()).prop_map(|(unit, needed, available)| JobFailure::TooLarge {
+            unit,
+            needed,
+            available
+        }),
     ]
 }
 
@@ -45,8 +48,7 @@ fn event() -> impl Strategy<Value = JobEvent> {
     prop_oneof![
         Just(JobEvent::Started),
         vec(proptest::option::of(logprobs()), 0..9).prop_map(JobEvent::PromptLogprobs),
-        (0u32..u32::MAX - 99, vec(token(), 0..9))
-            .prop_map(|(offset, tokens)| JobEvent::Tokens { offset, tokens }),
+        (0u32..u32::MAX - 99, vec(token(), 0..9)).prop_map(|(offset, tokens)| JobEvent::Tokens { offset, tokens }),
         (reason, usage()).prop_map(|(reason, usage)| JobEvent::Finished { reason, usage }),
         failure().prop_map(JobEvent::Failed),
     ]

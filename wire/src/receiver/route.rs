@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use souk_http::bearer;
 use souk_http::serve::LeastRate;
 
-use super::refused::Refused;
 use super::Receiver;
+use super::refused::Refused;
 use crate::metrics;
 
 /// The path, below a gateway's address.

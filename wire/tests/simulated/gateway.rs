@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use souk_protocol::{Digest, GatewayId, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId};
+use souk_protocol::{
+    Digest, GatewayId, GenerateJob, JobEvent, JobId, PoolId, RequestId, SamplingParams, TenantId, TokenId,
+};
 use souk_queue::{
     EventHub, JobQueue, MemoryQueue, NoticeKind, Priority, ReplyTo, Settled, Submission, take_back_losses,
 };
@@ -22,7 +24,11 @@ pub(crate) fn pool() -> PoolId {
 
 /// The token at a place of a job's answer: as with sampling by seed and position, every attempt yields the same.
 pub(crate) fn token_at(job: &JobId, place: u32) -> TokenId {
-    let mixed = job.request.as_str().bytes().fold(u64::from(job.index), |mixed, byte| mixed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mixed = job
+        .request
+        .as_str()
+        .bytes()
+        .fold(u64::from(job.index), |mixed, byte| mixed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     (souk_testkit::hash(mixed.wrapping_add(u64::from(place))) % 50_000) as TokenId
 }
 
@@ -62,8 +68,7 @@ pub(crate) enum Client {
 impl Gateway {
     pub(crate) fn start(address: &str, net: &Net, queue: &Arc<MemoryQueue>, settings: &WireSettings) -> Self {
         let (hub, id) = (EventHub::new(), GatewayId::new());
-        let receiver =
-            Receiver::new(settings.clone(), id.clone(), vec![pool()], hub.clone(), Arc::new(Anybody));
+        let receiver = Receiver::new(settings.clone(), id.clone(), vec![pool()], hub.clone(), Arc::new(Anybody));
         net.listen(address, Some(receiver.clone()));
         let (open, settled): (OpenJobs, Arc<Mutex<HashMap<JobId, usize>>>) = Default::default();
         let failover = {
@@ -72,10 +77,7 @@ impl Gateway {
             take_back_losses(hub.losses(), queue, pool_of, |_| {})
         };
         let notices = carry(Arc::clone(queue), id.clone(), Arc::clone(&open), Arc::clone(&settled));
-        let tasks = vec![
-            AbortOnDropHandle::new(tokio::spawn(failover)),
-            AbortOnDropHandle::new(tokio::spawn(notices)),
-        ];
+        let tasks = vec![AbortOnDropHandle::new(tokio::spawn(failover)), AbortOnDropHandle::new(tokio::spawn(notices))];
         let reply_to = ReplyTo { gateway: id, advertise: Some(address.to_owned()) };
         Self { hub, receiver, reply_to, queue: Arc::clone(queue), open, settled, _tasks: tasks }
     }
@@ -88,7 +90,7 @@ impl Gateway {
         self.open.lock().unwrap().insert(id.clone(), sender);
         let mut events = self.hub.subscribe(id.clone(), EventHub::capacity_for(&job));
         let (reply_to, priority) = (self.reply_to.clone(), Priority::ORDINARY);
-        let submission = Submission { job, lane: None, reply_to, priority, account: None };
+        let submission = Submission { job, lane: None, reply_to, priority, account: None, attempts: 0 };
         self.queue.submit(submission).await.unwrap();
         let (mut tokens, mut num_events, mut settled, mut is_complete) = (Vec::new(), 0, None, false);
         loop {
@@ -175,12 +177,7 @@ pub(crate) struct Answered {
     pub(crate) is_complete: bool,
 }
 
-async fn carry(
-    queue: Arc<MemoryQueue>,
-    id: GatewayId,
-    open: OpenJobs,
-    settled: Arc<Mutex<HashMap<JobId, usize>>>,
-) {
+async fn carry(queue: Arc<MemoryQueue>, id: GatewayId, open: OpenJobs, settled: Arc<Mutex<HashMap<JobId, usize>>>) {
     loop {
         for notice in queue.next_notices(pool(), &id, Duration::from_secs(30)).await.unwrap() {
             if matches!(notice.kind, NoticeKind::Settled(_)) {

@@ -50,7 +50,13 @@ struct Held {
 }
 
 impl Node {
-    pub(crate) fn start(number: usize, net: &Net, queue: &Arc<MemoryQueue>, settings: &WireSettings, pace: Duration) -> Self {
+    pub(crate) fn start(
+        number: usize,
+        net: &Net,
+        queue: &Arc<MemoryQueue>,
+        settings: &WireSettings,
+        pace: Duration,
+    ) -> Self {
         let id = NodeId::new();
         let identity = NodeIdentity { node: id.clone(), pool: pool() };
         let dial = Arc::new(NodeNet { net: net.clone(), node: number });
