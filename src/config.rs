@@ -37,9 +37,9 @@ pub(crate) struct Config {
     pub(crate) adapters: AdapterSettings,
     pub(crate) constraints: ConstraintLimits,
     pub(crate) queue: QueueConfig,
+    pub(crate) wire: WireSettings,
     pub(crate) gateway: GatewayLimits,
     pub(crate) node: NodeSettings,
-    pub(crate) wire: WireSettings,
     pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
@@ -186,9 +186,9 @@ impl Config {
         self.adapters.check(&mut checks);
         self.constraints.check(&mut checks);
         self.queue.check(&mut checks);
+        self.wire.check(&mut checks);
         self.gateway.check(&mut checks);
         self.node.check(&mut checks);
-        self.wire.check(&mut checks);
         self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
         self.limits.check(&mut checks);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use souk_protocol::GatewayId;
 
-use super::bytes::{Malformed, Reader, put_number, put_text};
+use super::reader::{Malformed, Reader, put_number, put_text};
 use super::{FlowId, MAX_ID_BYTES, framed, kind};
 
 /// A frame of a gateway.

@@ -2,8 +2,8 @@
 
 use souk_protocol::{Digest, JobEvent, JobId, NodeId, PoolId, RequestId};
 
-use super::bytes::{Malformed, Reader, put_number, put_text};
 use super::event::{NO_EVENT, in_parts, put_event, read_event};
+use super::reader::{Malformed, Reader, put_number, put_text};
 use super::{FlowId, MAX_ID_BYTES, MAX_SAYINGS, framed, kind};
 
 const OPEN: u8 = NO_EVENT;

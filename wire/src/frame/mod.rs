@@ -12,15 +12,15 @@
 //! Whatever the bytes are, a reader answers with frames or with [`Malformed`], and never holds more than
 //! [`MAX_FRAME_BYTES`] of them.
 
-mod bytes;
 mod event;
 mod from_gateway;
 mod from_node;
+mod reader;
 mod split;
 
-pub use self::bytes::Malformed;
 pub use self::from_gateway::{FlowEnd, FromGateway, GatewayHello};
 pub use self::from_node::{FromNode, NodeHello, Said, Saying, put_saying, step_frame};
+pub use self::reader::Malformed;
 pub use self::split::Splitter;
 
 /// The version of the frames that this program speaks.

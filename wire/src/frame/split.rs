@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::MAX_FRAME_BYTES;
-use super::bytes::Malformed;
+use super::reader::Malformed;
 
 /// Room that is kept between frames.
 const KEPT_BYTES: usize = 16 << 10;

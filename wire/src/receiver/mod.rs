@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::{BoxStream, once, unfold};
 use souk_protocol::{GatewayId, JobId, NodeId, PoolId};
 use souk_queue::EventHub;
 use tokio::sync::mpsc;
@@ -118,8 +118,8 @@ impl Receiver {
         let greeting = Bytes::from(FromGateway::Hello(greeting).encode());
         let stream = Stream::new(Arc::clone(&self.shared), hello, replaced, pieces, sender);
         self.shared.tasks.spawn(stream.run());
-        let frames = stream::unfold(receiver, |mut frames| async { Some((frames.recv().await?, frames)) });
-        Ok(stream::once(std::future::ready(greeting)).chain(frames).boxed())
+        let frames = unfold(receiver, |mut frames| async { Some((frames.recv().await?, frames)) });
+        Ok(once(std::future::ready(greeting)).chain(frames).boxed())
     }
 
     /// Ends all streams, and takes no more. For the end of a gateway, after its drain.

@@ -111,20 +111,20 @@ impl Stream {
         let silence = self.shared.settings.silence;
         let mut alive = beat(silence);
         let mut heard = Instant::now();
-        let closing = self.shared.closing.clone();
+        let (closing, down) = (self.shared.closing.clone(), self.down.clone());
         loop {
             let is_silent = sleep_until(heard + silence);
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return Broken::new("closed", "the gateway stops"),
                 () = self.replaced.cancelled() => return Broken::new("replaced", "the node has a newer one"),
-                () = self.down.closed() => return Broken::new("broken", "the node takes no more"),
+                () = down.closed() => return Broken::new("broken", "the node takes no more"),
                 _ = alive.tick() => {
                     self.end_what_nobody_reads();
                     // One that has room has time; for one that has none the ends do as well.
-                    let _ = self.down.try_send(FromGateway::Alive.encode().into());
+                    let _ = down.try_send(FromGateway::Alive.encode().into());
                 }
-                permit = self.down.reserve(), if !self.ends.is_empty() => {
+                permit = down.reserve(), if !self.ends.is_empty() => {
                     let Ok(permit) = permit else { return Broken::new("broken", "the node takes no more") };
                     permit.send(FromGateway::Ends(std::mem::take(&mut self.ends)).encode().into());
                 }

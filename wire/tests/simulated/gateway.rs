@@ -90,7 +90,7 @@ impl Gateway {
         self.open.lock().unwrap().insert(id.clone(), sender);
         let mut events = self.hub.subscribe(id.clone(), EventHub::capacity_for(&job));
         let (reply_to, priority) = (self.reply_to.clone(), Priority::ORDINARY);
-        let submission = Submission { job, lane: None, reply_to, priority, account: None };
+        let submission = Submission { job, lane: None, reply_to, priority, account: None, attempts: 0 };
         self.queue.submit(submission).await.unwrap();
         let (mut tokens, mut num_events, mut settled, mut is_complete) = (Vec::new(), 0, None, false);
         loop {

@@ -231,12 +231,12 @@ impl State {
         let usage = Usage { prompt_tokens: 3, cached_tokens: 0, completion_tokens, prefill_began: true };
         let _ = sink.send(JobEvent::Finished { reason, usage });
         let outcome = if reason == FinishReason::Length { Outcome::Length } else { Outcome::CallerLeft };
-        ended(sink.as_ref(), Settlement::Over { outcome, usage }).await
+        ended(sink, Settlement::Over { outcome, usage }).await
     }
 }
 
 /// As the real node settles a job whose last event it has sent, or could not send.
-async fn ended(sink: &dyn EventSink, over: Settlement) -> Settlement {
+async fn ended(sink: Box<dyn EventSink>, over: Settlement) -> Settlement {
     let closed = match sink.closed() {
         Some(closed) => closed,
         None => sink.taken().await,

@@ -60,14 +60,14 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
             let outcome = failure.outcome(usage.completion_tokens);
             let over = Settlement::Over { outcome, usage };
             match sink {
-                Some(sink) => last_word(sink.as_ref(), JobEvent::Failed(failure), over).await,
+                Some(sink) => last_word(sink, JobEvent::Failed(failure), over).await,
                 None => over,
             }
         }
         End::Cancelled(sink) => {
             let over = Settlement::Over { outcome: Outcome::CallerLeft, usage: unbegun };
             let event = JobEvent::Finished { reason: FinishReason::Cancelled, usage: unbegun };
-            last_word(sink.as_ref(), event, over).await
+            last_word(sink, event, over).await
         }
         End::Retry(reason) => {
             tracing::warn!(job = %held.lease().job, attempt = held.lease().attempt, reason, "attempt failed");
@@ -87,7 +87,7 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
 
 /// Sends the last event of a job, and settles it as `over` once the gateway has it. Where the way there is broken the job is
 /// not over: another attempt says how it ended.
-async fn last_word(sink: &dyn EventSink, event: JobEvent, over: Settlement) -> Settlement {
+async fn last_word(sink: Box<dyn EventSink>, event: JobEvent, over: Settlement) -> Settlement {
     // If the client is gone it has no use for the event either.
     let closed = match sink.send(event) {
         Ok(()) => Some(sink.taken().await),
@@ -209,7 +209,7 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
     };
     match ended.outcome {
         Ok(reason) => match ended.sink {
-            Some(sink) => finished(reason, ended.usage, sink.as_ref()).await,
+            Some(sink) => finished(reason, ended.usage, sink).await,
             None => End::Finished(reason, ended.usage),
         },
         Err(JobFailure::Internal(reason)) => End::Retry(reason),
@@ -218,7 +218,7 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
 }
 
 /// An answer that the engine has ended and said so. It counts as ended once the gateway knows.
-async fn finished(reason: FinishReason, usage: Usage, sink: &dyn EventSink) -> End {
+async fn finished(reason: FinishReason, usage: Usage, sink: Box<dyn EventSink>) -> End {
     // One that ended because nobody reads has said nothing.
     let closed = match sink.closed() {
         Some(closed) => closed,
