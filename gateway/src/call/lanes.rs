@@ -11,7 +11,7 @@ const LOAD_BOUND: f64 = 1.25;
 /// more than its share is passed over. `None` without nodes.
 #[must_use]
 pub(crate) fn choose<'a>(adapter: &Digest, lanes: &'a [LaneStatus]) -> Option<&'a NodeId> {
-    let load = |lane: &LaneStatus| lane.node.running + lane.queued;
+    let load = |lane: &LaneStatus| lane.node.load.running as usize + lane.queued;
     let total: usize = lanes.iter().map(load).sum();
     // The job itself counts, so that an idle pool has room.
     let bound = (LOAD_BOUND * (total + 1) as f64 / lanes.len().max(1) as f64).ceil() as usize;
@@ -28,18 +28,14 @@ fn rank(adapter: &Digest, node: &NodeId) -> Digest {
 mod tests {
     use proptest::prelude::*;
     use souk_protocol::PoolId;
-    use souk_queue::NodeStatus;
+    use souk_queue::{NodeLoad, NodeStatus};
 
     use super::*;
 
     fn lane(name: usize, load: usize) -> LaneStatus {
-        let node = NodeStatus {
-            node: NodeId::from_stored(format!("node_{name}")),
-            pool: PoolId(Digest::of(b"base")),
-            free_slots: 8,
-            running: load,
-            resident: Vec::new(),
-        };
+        let load = NodeLoad { running: u32::try_from(load).unwrap(), free_slots: 8, ..NodeLoad::default() };
+        let id = NodeId::from_stored(format!("node_{name}"));
+        let node = NodeStatus { load, ..NodeStatus::new(id, PoolId(Digest::of(b"base"))) };
         LaneStatus { node, queued: 0 }
     }
 

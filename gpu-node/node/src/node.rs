@@ -26,7 +26,7 @@ use std::time::Duration;
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
 use souk_protocol::NodeId;
-use souk_queue::{Claim, EventSinks, JobQueue, NodeStatus};
+use souk_queue::{Claim, EventSinks, JobQueue, MOST_RESIDENT_NAMED, NodeLoad, NodeStatus};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -169,12 +169,13 @@ impl NodeState {
             if self.draining.is_cancelled() {
                 return;
             }
+            let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            let (running, free_slots) = (count(self.held_jobs.len()), count(self.room()));
+            let resident = self.adapters.stats().resident;
             let status = NodeStatus {
-                node: self.config.node.clone(),
-                pool: self.config.pool,
-                free_slots: self.room(),
-                running: self.held_jobs.len(),
-                resident: self.adapters.stats().resident.iter().map(|adapter| adapter.digest).collect(),
+                load: NodeLoad { running, free_slots, ..NodeLoad::default() },
+                resident: resident.iter().take(MOST_RESIDENT_NAMED).map(|adapter| adapter.announced()).collect(),
+                ..NodeStatus::new(self.config.node.clone(), self.config.pool)
             };
             let taken = self.queue.heartbeat(status).await;
             self.milestones.beat(taken.is_ok());
