@@ -225,6 +225,11 @@ pub struct Orphan {
     pub settled: Settled,
 }
 
+/// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
+/// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier
+/// needs the room.
+pub const ORDERS_KEPT: usize = 10_000;
+
 /// Most settlements of one pool that wait to be written down. Beyond it the oldest is forgotten: nobody has written any down for
 /// long.
 pub const UNPOSTED_KEPT: usize = 65_536;

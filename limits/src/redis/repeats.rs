@@ -30,7 +30,7 @@ impl Repeats for RedisLimits {
         let (id, fingerprint) = (id(tenant, key), fingerprint.to_string());
         let args = [id.as_bytes(), fingerprint.as_bytes(), request.as_str().as_bytes()];
         let said = self.connection.call("begin", Shard::of(tenant), &args).await?;
-        Ok(state(&said)?)
+        state(&said)
     }
 
     async fn renew(&self, tenant: &TenantId, keys: &[(RepeatKey, RequestId)]) -> Result<(), LimitsError> {
@@ -76,7 +76,7 @@ fn id(tenant: &TenantId, RepeatKey(digest): RepeatKey) -> String {
     format!("{tenant}/{}", digest.hex())
 }
 
-fn state(said: &Value) -> Result<RepeatState, Fault> {
+fn state(said: &Value) -> Result<RepeatState, LimitsError> {
     let parts: Vec<Vec<u8>> = Vec::from_redis_value_ref(said).map_err(Fault::Answer)?;
     let request = |bytes: &[u8]| RequestId::from_stored(String::from_utf8_lossy(bytes));
     match parts.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
@@ -89,7 +89,7 @@ fn state(said: &Value) -> Result<RepeatState, Fault> {
             let answer = Some(KeptAnswer { content_type, body: body.to_vec(), headers });
             Ok(RepeatState::Ended { request: request(id), answer })
         }
-        _ => Err(Fault::Unexpected(format!("{said:?}").chars().take(300).collect())),
+        _ => Err(Fault::Unexpected(format!("{said:?}").chars().take(300).collect()).into()),
     }
 }
 

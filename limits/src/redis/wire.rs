@@ -91,7 +91,7 @@ pub(super) fn ask(ask: &Ask) -> Result<Vec<String>, LimitsError> {
 }
 
 /// What is held, as JSON.
-pub(super) fn held(held: &[&Held]) -> Result<String, Fault> {
+pub(super) fn held(held: &[&Held]) -> Result<String, LimitsError> {
     let held = held.iter().map(|Held { ask, is_settled }| WireHeld {
         id: id(&ask.tenant, &ask.request),
         amounts: wire_amounts(ask.amounts),
@@ -104,7 +104,7 @@ pub(super) fn held(held: &[&Held]) -> Result<String, Fault> {
 }
 
 /// Totals and what they count, as JSON.
-pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]) -> Result<String, Fault> {
+pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]) -> Result<String, LimitsError> {
     let totals = totals.iter().map(|Total { key, amount, version }| WireTotal {
         subject: subject(&key.subject),
         field: field(key.period, key.unit),
