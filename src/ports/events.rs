@@ -43,7 +43,7 @@ struct OwnToken(Registries);
 #[async_trait]
 impl TokenSource for OwnToken {
     async fn token(&self, refused: Option<&SecretString>) -> Result<SecretString, String> {
-        let refused = refused.map(ExposeSecret::expose_secret);
+        let refused = refused.map(|token| token.expose_secret());
         self.0.service_token(refused).await.map_err(|error| error.to_string())
     }
 }
