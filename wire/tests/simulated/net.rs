@@ -104,6 +104,7 @@ impl Net {
                 sleep(net.delay()).await;
                 while !piece.is_empty() {
                     let part = piece.split_to((1 + net.below(64)).min(piece.len()));
+                    let mut passes = mode.clone();
                     tokio::select! {
                         biased;
                         _ = mode.wait_for(|mode| *mode == Mode::Cut) => {
@@ -111,7 +112,7 @@ impl Net {
                             return;
                         }
                         sent = async {
-                            if mode.clone().wait_for(|mode| *mode == Mode::Pass).await.is_err() {
+                            if passes.wait_for(|mode| *mode == Mode::Pass).await.is_err() {
                                 return Ok(());
                             }
                             sender.send(Ok(part)).await

@@ -156,11 +156,11 @@ impl State {
         loop {
             sleep(Duration::from_secs(1)).await;
             self.go_on().await;
-            let progress = self.held.lock().unwrap().iter().map(|(lease, held)| LeaseProgress {
+            let of = |(lease, held): (&Lease, &Arc<Held>)| LeaseProgress {
                 lease: lease.clone(),
                 output_tokens: held.num_generated.load(Ordering::Relaxed),
-            });
-            let progress: Vec<_> = progress.collect();
+            };
+            let progress: Vec<_> = self.held.lock().unwrap().iter().map(of).collect();
             for lease in self.queue.renew(pool(), &progress).await.unwrap() {
                 if let Some(held) = self.held.lock().unwrap().get(&lease) {
                     held.is_lost.store(true, Ordering::Relaxed);
