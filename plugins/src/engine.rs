@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
-use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+};
 
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::settings::HookSettings;
