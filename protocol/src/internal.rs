@@ -328,6 +328,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hooks::HookLimits;
 
     fn caller() -> Caller {
         Caller {
@@ -361,6 +362,7 @@ mod tests {
             hooks: Some(Arc::new(Attached {
                 tenant: TenantId::from_stored("ten_1"),
                 variables: Arc::default(),
+                limits: HookLimits::default(),
                 steps: Vec::new(),
             })),
         };
