@@ -23,7 +23,6 @@ pub use nodes::{
 };
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder,
-    Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder, Notice, NoticeKind,
+    NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement, Submission, Submitted,
 };

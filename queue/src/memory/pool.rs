@@ -15,8 +15,7 @@ use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull};
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats,
-    Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats, Submission, Submitted,
 };
 
 /// Most dead letters that are kept.

@@ -1,9 +1,7 @@
 //! Lanes, and what a node may take from those of others.
 
 use souk_protocol::Digest;
-use souk_queue::{
-    AdapterTier, LaneStats, LaneStatus, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, ResidentAdapter,
-};
+use souk_queue::{AdapterTier, LaneStats, LaneStatus, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, ResidentAdapter};
 
 use crate::support::*;
 
