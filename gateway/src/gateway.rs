@@ -14,6 +14,7 @@ use crate::call::gates::{Gates, Holder};
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
+use crate::lanes::Lanes;
 use crate::limits::GatewayLimits;
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
@@ -56,6 +57,8 @@ struct GatewayState {
     bases: Vec<Arc<ServedBase>>,
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn JobQueue>,
+    /// Of each base's pool, in their order.
+    lanes: Vec<Arc<Lanes>>,
     hub: EventHub,
     accounting: Accounting,
     open_jobs: OpenJobs,
@@ -68,12 +71,12 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// One per pool; they end with the gateway.
-    _carriers: Vec<AbortOnDropHandle<()>>,
+    /// Two for each pool, one that carries notices and one that keeps its lanes live; they end with the gateway.
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Gateway {
-    /// Builds a gateway and starts to read the queue's notices. Call it within a tokio runtime.
+    /// Builds a gateway and starts to read the queue's notices and which nodes there are. Call it within a tokio runtime.
     ///
     /// # Errors
     /// [`BaseError`] if a base model's tokenizer or template is not supported.
@@ -88,12 +91,16 @@ impl Gateway {
             let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
-        let carriers = bases.iter().map(carry).collect();
+        let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
+        let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
+        let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
+        let tasks = bases.iter().map(carry).chain(lanes.iter().map(keep_live)).collect();
         let shared = GatewayState {
             id,
             bases,
             catalog: parts.catalog,
             queue: parts.queue,
+            lanes,
             hub: parts.hub,
             accounting: parts.accounting,
             open_jobs,
@@ -106,7 +113,7 @@ impl Gateway {
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: wall_clock::since_epoch().as_secs(),
-            _carriers: carriers,
+            _tasks: tasks,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -197,6 +204,12 @@ impl Gateway {
 
     pub(crate) fn queue(&self) -> &Arc<dyn JobQueue> {
         &self.shared.queue
+    }
+
+    /// The lanes of a base's pool.
+    pub(crate) fn lanes_of(&self, base: &ServedBase) -> &Arc<Lanes> {
+        let at = self.bases().iter().position(|served| served.digest == base.digest);
+        &self.shared.lanes[at.expect("only bases that are served are asked for")]
     }
 
     pub(crate) fn hub(&self) -> &EventHub {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod memory;
+pub mod nodes;
 pub mod port;
 pub mod words;
 
@@ -16,9 +17,12 @@ pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
 pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
 pub use memory::MemoryQueue;
+pub use nodes::{
+    AdapterTier, LaneStatus, MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, PROTOCOL_VERSION,
+    ResidentAdapter,
+};
 pub use port::JobQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, LaneStatus, Lease, LeaseProgress, NodeOrder,
-    NodeStatus, Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement,
-    Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder, Notice, NoticeKind,
+    NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement, Submission, Submitted,
 };

@@ -24,10 +24,11 @@ use tokio::time::{Instant, sleep_until};
 use self::pool::Pool;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
-    NumberedOrder, OrderNumber, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
+    PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, LaneStatus, Lease, LeaseProgress, NodeOrder, NodeStatus, Notice,
-    NumberedOrder, OrderNumber, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
+    PoolStats, Settlement, Submission, Submitted,
 };
 
 /// A fair queue of jobs with leases.

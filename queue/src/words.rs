@@ -173,21 +173,6 @@ pub struct Settled {
     pub untold: Option<JobFailure>,
 }
 
-/// What a node says of itself at each heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// The node, and so its lane.
-    pub node: NodeId,
-    /// The pool that it serves.
-    pub pool: PoolId,
-    /// How many more jobs it could start now.
-    pub free_slots: usize,
-    /// How many jobs it runs.
-    pub running: usize,
-    /// Adapters that are ready in its memory.
-    pub resident: Vec<Digest>,
-}
-
 /// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
 /// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier
 /// needs the room.
@@ -215,15 +200,6 @@ pub struct NumberedOrder {
     pub number: OrderNumber,
     /// What is to be done.
     pub order: NodeOrder,
-}
-
-/// A live node and what waits in its lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneStatus {
-    /// What the node said last.
-    pub node: NodeStatus,
-    /// Jobs that wait in its lane.
-    pub queued: usize,
 }
 
 /// A job that was given up.

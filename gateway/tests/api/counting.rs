@@ -85,7 +85,7 @@ async fn a_client_that_leaves_before_a_node_takes_its_job_is_not_charged() {
 /// A node that lives and takes nothing.
 async fn full_node(stack: &Stack) {
     let node = souk_protocol::NodeId::from_stored("node_full");
-    let status = NodeStatus { node, pool: pool(), free_slots: 0, running: 8, resident: Vec::new() };
+    let status = NodeStatus::new(node, pool());
     souk_queue::JobQueue::heartbeat(stack.queue.as_ref(), status).await.unwrap();
 }
 

@@ -148,13 +148,7 @@ async fn a_job_that_waits_beyond_its_deadline_is_504() {
     let limits = GatewayLimits { request_timeout: Duration::from_millis(300), ..GatewayLimits::default() };
     // A node that lives and takes nothing.
     let stack = Stack::without_node(limits, QueueConfig::default()).await;
-    let status = souk_queue::NodeStatus {
-        node: souk_protocol::NodeId::from_stored("node_full"),
-        pool: crate::stack::pool(),
-        free_slots: 0,
-        running: 8,
-        resident: Vec::new(),
-    };
+    let status = souk_queue::NodeStatus::new(souk_protocol::NodeId::from_stored("node_full"), crate::stack::pool());
     souk_queue::JobQueue::heartbeat(stack.queue.as_ref(), status).await.unwrap();
     let reply = stack.post(PATH, body(false)).await;
     assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (504, Some("timeout")));

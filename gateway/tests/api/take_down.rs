@@ -86,7 +86,7 @@ async fn a_queued_job_of_the_version_never_starts() {
     let records = Records::listen();
     let stack = Stack::without_node(GatewayLimits::default(), QueueConfig::default()).await;
     let node = souk_protocol::NodeId::from_stored("node_full");
-    let status = NodeStatus { node, pool: pool(), free_slots: 0, running: 8, resident: Vec::new() };
+    let status = NodeStatus::new(node, pool());
     stack.queue.heartbeat(status).await.unwrap();
     let mut stream = stack.open(CHAT, body("acme/sst2", true)).await;
     assert_eq!(stack.queue.stats(pool()).await.unwrap().queued, 1);

@@ -13,9 +13,9 @@ use super::orders::Orders;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull};
+use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, LaneStatus, Lease, NodeStatus, Notice, OrderNumber, PoolStats,
-    Submission, Submitted,
+    Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats, Submission, Submitted,
 };
 
 /// Most dead letters that are kept.

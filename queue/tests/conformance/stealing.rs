@@ -1,7 +1,7 @@
 //! Lanes, and what a node may take from those of others.
 
 use souk_protocol::Digest;
-use souk_queue::{LaneStats, LaneStatus, NodeStatus};
+use souk_queue::{AdapterTier, LaneStats, LaneStatus, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, ResidentAdapter};
 
 use crate::support::*;
 
@@ -46,11 +46,11 @@ pub(crate) async fn a_job_without_a_lane_goes_to_whoever_comes_first(queue: Queu
 
 pub(crate) async fn live_lanes_are_listed_with_what_their_nodes_say(queue: Queue) {
     let status = |name: &str| NodeStatus {
-        node: node(name),
-        pool: pool(),
-        free_slots: 7,
-        running: 2,
-        resident: vec![Digest::of(name.as_bytes())],
+        capacity: NodeCapacity { places: 8, kv_blocks: 512, adapter_bytes: 3 << 30 },
+        limits: NodeLimits { context_tokens: 8192, max_rank: 64 },
+        load: NodeLoad { running: 2, free_slots: 7, free_kv_blocks: 300, adapter_bytes_in_use: 1 << 20 },
+        resident: vec![ResidentAdapter { digest: Digest::of(name.as_bytes()), tier: AdapterTier::Host }],
+        ..NodeStatus::new(node(name), pool())
     };
     queue.heartbeat(status("n1")).await.unwrap();
     pass(HEARTBEAT_TIMEOUT / 2).await;

@@ -152,7 +152,7 @@ pub(crate) async fn heartbeat(queue: &Queue, name: &str) {
 }
 
 pub(crate) fn status(name: &str) -> NodeStatus {
-    NodeStatus { node: node(name), pool: pool(), free_slots: 3, running: 1, resident: vec![] }
+    NodeStatus::new(node(name), pool())
 }
 
 pub(crate) async fn pass(duration: Duration) {
