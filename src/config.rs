@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use souk_engine::{EngineConfig, MemorySettings};
 use souk_gateway::GatewayLimits;
@@ -14,8 +12,9 @@ use souk_http::serve::ServerSettings;
 use souk_node::adapters::AdapterSettings;
 use souk_plugins::HookSettings;
 use souk_protocol::ConstraintLimits;
-use souk_protocol::settings::{Checks, PAGE, SettingsError, milliseconds};
+use souk_protocol::settings::{Checks, PAGE, SettingsError};
 use souk_queue::QueueConfig;
+use souk_redis::RedisSettings;
 use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
@@ -36,7 +35,7 @@ pub(crate) struct Config {
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
     pub(crate) limits: LimitSettings,
-    pub(crate) redis: RedisConfig,
+    pub(crate) redis: RedisSettings,
     pub(crate) sign_in: SignInSettings,
     pub(crate) objects: ObjectSettings,
     pub(crate) log: LogConfig,
@@ -76,37 +75,6 @@ pub(crate) struct ModelConfig {
     pub(crate) id: String,
 }
 
-/// What gateways have in common.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RedisConfig {
-    /// Where it is, with user and password; empty: there is none.
-    #[serde(deserialize_with = "secret")]
-    pub(crate) url: SecretString,
-    /// For a connection until it can be used.
-    #[serde(rename = "connect_timeout_ms", deserialize_with = "milliseconds::deserialize")]
-    pub(crate) connect_timeout: Duration,
-    /// For an answer.
-    #[serde(rename = "response_timeout_ms", deserialize_with = "milliseconds::deserialize")]
-    pub(crate) response_timeout: Duration,
-}
-
-impl RedisConfig {
-    fn check(&self, checks: &mut Checks) {
-        let url = self.url.expose_secret();
-        // What was given may have a password, and is not shown.
-        checks.rule(url.is_empty() || url.starts_with("redis://") || url.starts_with("rediss://"), || {
-            "redis.url must begin with redis:// or rediss://, or be empty".to_owned()
-        });
-        checks.within("redis.connect_timeout_ms", self.connect_timeout.as_millis(), 1..=60_000);
-        checks.within("redis.response_timeout_ms", self.response_timeout.as_millis(), 1..=60_000);
-    }
-}
-
-fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
-}
-
 /// The log on standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,8 +95,9 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "SOUK_REDIS__URL",
+    "SOUK_REDIS__PASSWORD",
     "SOUK_GATEWAY__REGISTRY_KEY",
     "SOUK_HOOKS__SEALING_KEY",
     "SOUK_REGISTRY__PEPPER",
@@ -175,6 +144,7 @@ impl Config {
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
             .with_list_parse_key("gateway.registries")
+            .with_list_parse_key("redis.addresses")
             .with_list_parse_key("registry.base_files")
             .with_list_parse_key("server.trusted_proxies")
             .with_list_parse_key("registry.webhooks.allowed_networks")
@@ -337,6 +307,8 @@ fn folder(setting: &str, variable: &str, below_home: &str, name: &str) -> anyhow
 #[cfg(test)]
 mod tests {
     use souk_http::cors::CorsOrigins;
+
+    use secrecy::ExposeSecret as _;
 
     use super::*;
 

@@ -91,7 +91,7 @@ impl Node {
         let token = |at: usize| (hash(seed * 100_003 + at as u64) % u64::from(self.vocab_size - 64)) as TokenId + 64;
         GenerateJob {
             prompt: (0..length.prompt_tokens).map(token).collect(),
-            adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0 }).collect(),
+            adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0, grant: None }).collect(),
             max_tokens: length.max_tokens,
             ..job("bench", self.pool, 0)
         }

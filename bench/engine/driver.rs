@@ -49,8 +49,10 @@ impl Driver {
 
     pub(crate) fn submit(&self, mut job: GenerateJob, adapter: Option<&Arc<DeviceAdapter>>) -> Running {
         let adapters: Vec<_> = adapter.map(|adapter| (Arc::clone(adapter), 1.0)).into_iter().collect();
-        job.adapters =
-            adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect();
+        job.adapters = adapters
+            .iter()
+            .map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight, grant: None })
+            .collect();
         let (sender, tokens) = mpsc::channel();
         let request = EngineRequest { job, adapters, constraint: None, sink: Box::new(Clock(sender)) };
         let handle = self.engine.submit(request).unwrap_or_else(|rejected| panic!("refused: {}", rejected.error));

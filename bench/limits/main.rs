@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use souk_limits::port::LEASE;
-use souk_limits::{Amounts, Ask, Limits, MemoryLimits, RedisLimits, RedisSettings, ReserveError};
+use souk_limits::{Amounts, Ask, Limits, MemoryLimits, RedisLimits, ReserveError};
 use souk_protocol::{
     KeyId, LevelLimits, Limit, LimitTree, Mode, PersonId, Policy, RequestId, Subject, TeamId, TenantId, Total,
 };
+use souk_redis::RedisSettings;
 use souk_testkit::redis::Redis;
 use tokio::time::{Instant, interval, sleep};
 
@@ -85,12 +86,11 @@ async fn measure(time: Duration) -> anyhow::Result<()> {
 /// A gateway's way to a server whose budgets are open.
 async fn through(server: &Redis) -> anyhow::Result<Arc<dyn Limits>> {
     let settings = RedisSettings {
-        url: server.url(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
-        max_repeat_bytes: 1 << 20,
+        ..RedisSettings::at(server.url())
     };
-    let limits = RedisLimits::new(&settings)?;
+    let limits = RedisLimits::new(&settings, 1 << 20)?;
     limits.connect().await?;
     println!("A server that is new keeps its budgets shut for {LEASE:?}.\n");
     sleep(LEASE).await;

@@ -15,7 +15,7 @@ pub mod redis;
 pub mod repeats;
 pub mod words;
 
-pub use self::redis::{RedisLimits, RedisSettings};
+pub use self::redis::RedisLimits;
 pub use error::{LimitsError, ReserveError};
 pub use memory::{MemoryLimits, MemorySizes};
 pub use port::Limits;

@@ -26,16 +26,15 @@
 
 mod connection;
 mod repeats;
-mod settings;
 mod wire;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use souk_protocol::{RequestId, TenantId, Total};
+use souk_redis::{Fault, RedisSettings};
 
-use self::connection::{Connection, Fault, Shard};
-pub use self::settings::RedisSettings;
+use self::connection::{Connection, Shard};
 use crate::error::{LimitsError, ReserveError};
 use crate::port::Limits;
 use crate::words::{Amounts, Ask, Held, Reserved};
@@ -51,12 +50,13 @@ pub struct RedisLimits {
 }
 
 impl RedisLimits {
-    /// Connects when it is first used.
+    /// Connects when it is first used. What ended requests that are kept for repeats take may be `max_repeat_bytes` in all;
+    /// each shard has a 64th of it, and what ended first is forgotten first.
     ///
     /// # Errors
-    /// [`LimitsError`] if the URL is none.
-    pub fn new(settings: &RedisSettings) -> Result<Self, LimitsError> {
-        Ok(Self { connection: Connection::new(settings)?, max_repeat_bytes: settings.max_repeat_bytes })
+    /// [`LimitsError`] if the settings cannot be used.
+    pub fn new(settings: &RedisSettings, max_repeat_bytes: usize) -> Result<Self, LimitsError> {
+        Ok(Self { connection: Connection::new(settings)?, max_repeat_bytes })
     }
 
     /// Connects now, and begins all shards that are not there. A gateway does it before it takes requests.

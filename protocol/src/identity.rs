@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::Attached;
-use crate::{AdapterName, AllowedModels, Digest, KeyId, PersonId, TenantId};
+use crate::{AdapterName, AllowedModels, Digest, FileGrant, KeyId, PersonId, TenantId};
 
 /// One right that a key, a session or a token may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +159,52 @@ pub struct ResolvedAdapter {
     pub base: Digest,
     /// What its publisher attached to it; `None`: nothing.
     pub hooks: Option<Arc<Attached>>,
+    /// What a node fetches its files with; `None` where nodes read them without.
+    pub grant: Option<FileGrant>,
+}
+
+/// What a service of the installation is, which says what it may ask registries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceKind {
+    /// It knows callers, and is believed what it says of them.
+    Gateway,
+    /// It runs a base model. It may fetch the files of versions that it has a [`FileGrant`] for, and call gateways.
+    Node,
+}
+
+impl ServiceKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gateway, Self::Node];
+
+    /// As it is stored and sent.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Node => "node",
+        }
+    }
+}
+
+impl fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no [`ServiceKind`]: that of a newer program, perhaps. It may nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a service is a gateway or a node, not `{0}`")]
+pub struct UnknownServiceKind(String);
+
+impl FromStr for ServiceKind {
+    type Err = UnknownServiceKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| UnknownServiceKind(text.chars().take(40).collect()))
+    }
 }
 
 /// Why a reference does not resolve for this caller.

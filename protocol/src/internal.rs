@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::hooks::{Attached, HookLine};
 use crate::{
-    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, KeyId, PersonId, Principal, RequestRecord, ResolveError,
-    ResolvedAdapter, Scope, TenantId, Total, TotalKey,
+    AdapterName, AdapterRef, AllowedModels, Deprived, Digest, FileGrant, KeyId, PersonId, Principal, RequestRecord,
+    ResolveError, ResolvedAdapter, Scope, TenantId, Total, TotalKey,
 };
 
 /// Where all of these routes are.
 pub const PREFIX: &str = "/registry/v1/internal";
+
+/// The header of a request for a file that has the [`FileGrant`] for its version.
+pub const GRANT_HEADER: &str = "x-souk-file-grant";
 
 /// How often the stream of withdrawals says that it is there, and up to which number it has told everything.
 pub const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -93,6 +96,9 @@ pub enum Resolved {
         /// What its publisher attached to it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hooks: Option<Arc<Attached>>,
+        /// What a node fetches its files with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant: Option<FileGrant>,
     },
     /// Nothing that the caller may see.
     NotFound,
@@ -288,8 +294,8 @@ impl Resolved {
     /// Where the registry could not tell.
     pub fn of(result: Result<ResolvedAdapter, ResolveError>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match result {
-            Ok(ResolvedAdapter { name, version, digest, base, hooks }) => {
-                Self::Found { name, version, digest, base, hooks }
+            Ok(ResolvedAdapter { name, version, digest, base, hooks, grant }) => {
+                Self::Found { name, version, digest, base, hooks, grant }
             }
             Err(ResolveError::NotFound(_)) => Self::NotFound,
             Err(ResolveError::NotReady { state, .. }) => Self::NotReady { state },
@@ -306,8 +312,8 @@ impl Resolved {
     pub fn into_result(self, reference: &str) -> Result<ResolvedAdapter, ResolveError> {
         let reference = reference.to_owned();
         match self {
-            Self::Found { name, version, digest, base, hooks } => {
-                Ok(ResolvedAdapter { name, version, digest, base, hooks })
+            Self::Found { name, version, digest, base, hooks, grant } => {
+                Ok(ResolvedAdapter { name, version, digest, base, hooks, grant })
             }
             Self::NotFound => Err(ResolveError::NotFound(reference)),
             Self::NotReady { state } => Err(ResolveError::NotReady { reference, state }),
@@ -365,7 +371,9 @@ mod tests {
                 limits: HookLimits::default(),
                 steps: Vec::new(),
             })),
+            grant: Some(FileGrant::new("eyJ.x.y")),
         };
+        assert!(!format!("{found:?}").contains("eyJ"), "a grant is not shown");
         let there_and_back = |result: Result<ResolvedAdapter, ResolveError>| {
             let text = serde_json::to_string(&Resolved::of(result).unwrap()).unwrap();
             serde_json::from_str::<Resolved>(&text).unwrap().into_result("acme/sst2:prod")

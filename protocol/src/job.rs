@@ -1,5 +1,6 @@
 //! What travels from the gateway through the queue to a node.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,51 @@ pub struct AdapterUse {
     pub digest: Digest,
     /// Factor on the adapter's own scale; 1 for an ordinary request.
     pub weight: f32,
+    /// What its files are fetched with; `None` where whoever runs the job reads them without.
+    #[serde(default)]
+    pub grant: Option<FileGrant>,
+}
+
+/// What a registry signs so that a node may fetch the files of one version, for a quarter of an hour at most. It says
+/// nothing of who asked for the version. Never shown: whoever has it and a node's token has the files.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FileGrant(Arc<str>);
+
+/// A version, and what its files are fetched with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fetchable {
+    /// Digest of the version's manifest.
+    pub digest: Digest,
+    /// See [`AdapterUse::grant`].
+    #[serde(default)]
+    pub grant: Option<FileGrant>,
+}
+
+impl FileGrant {
+    /// A grant as it was signed. Any text is one; only a registry can tell whether it is good.
+    #[must_use]
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, to be presented.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for FileGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileGrant").finish_non_exhaustive()
+    }
+}
+
+impl From<&AdapterUse> for Fetchable {
+    fn from(used: &AdapterUse) -> Self {
+        Self { digest: used.digest, grant: used.grant.clone() }
+    }
 }
 
 /// One generation: token ids in, token ids out. Text exists only in the gateway.

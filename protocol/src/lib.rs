@@ -38,9 +38,11 @@ pub use constraint::{ConstraintLimits, ConstraintSpec};
 pub use digest::Digest;
 pub use event::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut};
 pub use hooks::{CallerHooks, HookName, HookRef, HookUse, ResolvedHooks};
-pub use identity::{Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes};
+pub use identity::{
+    Deprived, Principal, ResolveError, ResolvedAdapter, Scope, Scopes, ServiceKind, UnknownServiceKind,
+};
 pub use ids::{GatewayId, HookVersionId, JobId, KeyId, NodeId, PersonId, PoolId, RequestId, TeamId, TenantId};
-pub use job::{AdapterUse, GenerateJob};
+pub use job::{AdapterUse, Fetchable, FileGrant, GenerateJob};
 pub use limits::{
     LevelLimits, Limit, LimitTree, Mode, Period, PeriodKey, Policy, Subject, Total, TotalKey, Unit, UnknownPolicy,
 };

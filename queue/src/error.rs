@@ -41,6 +41,11 @@ pub struct QueueFull {
     pub retry_after: Duration,
 }
 
+/// When so many jobs should be gone at this pace. Between 1 and 60 s.
+pub(crate) fn time_to_drain(seconds_per_claim: f64, num_jobs: usize) -> Duration {
+    Duration::from_secs_f64((seconds_per_claim * num_jobs as f64).clamp(1.0, 60.0).ceil())
+}
+
 /// Which cap refused a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FullScope {

@@ -12,13 +12,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use souk_protocol::{GatewayId, GenerateJob, JobEvent, JobId};
+use souk_protocol::{GenerateJob, JobEvent, JobId};
 use tokio::sync::mpsc;
+
+use crate::words::ReplyTo;
 
 /// Opens sinks: the node's side of the port.
 pub trait EventSinks: Send + Sync {
-    /// The sink for one attempt of a job that `gateway` submitted. If nobody listens there it is closed from the start.
-    fn sink(&self, gateway: &GatewayId, job: &JobId, attempt: u32) -> Box<dyn EventSink>;
+    /// The sink for one attempt of a job, at the gateway that submitted it. If nobody listens there it is closed from the
+    /// start.
+    fn sink(&self, reply_to: &ReplyTo, job: &JobId, attempt: u32) -> Box<dyn EventSink>;
 }
 
 /// Takes the events of one attempt, in order.
@@ -76,7 +79,7 @@ impl EventHub {
 }
 
 impl EventSinks for EventHub {
-    fn sink(&self, _gateway: &GatewayId, job: &JobId, attempt: u32) -> Box<dyn EventSink> {
+    fn sink(&self, _reply_to: &ReplyTo, job: &JobId, attempt: u32) -> Box<dyn EventSink> {
         Box::new(HubSink { channel: self.lock().get(job).cloned(), attempt })
     }
 }
@@ -221,7 +224,7 @@ impl EventSink for HubSink {
 
 #[cfg(test)]
 mod tests {
-    use souk_protocol::{FinishReason, JobFailure, RequestId, TokenOut, Usage};
+    use souk_protocol::{FinishReason, GatewayId, JobFailure, RequestId, TokenOut, Usage};
 
     use super::*;
 
@@ -237,7 +240,7 @@ mod tests {
     fn open(capacity: usize) -> (Subscription, impl Fn(u32) -> Box<dyn EventSink>) {
         let (hub, job) = (EventHub::new(), JobId { request: RequestId::new(), index: 0 });
         let subscription = hub.subscribe(job.clone(), capacity);
-        (subscription, move |attempt| hub.sink(&GatewayId::new(), &job, attempt))
+        (subscription, move |attempt| hub.sink(&GatewayId::new().into(), &job, attempt))
     }
 
     #[tokio::test]

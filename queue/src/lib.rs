@@ -1,8 +1,8 @@
-//! Where gateway and node meet: the [`JobQueue`] port with its in-memory implementation, and the event stream back.
+//! Where gateway and node meet: the [`JobQueue`] port with its implementations in memory and in Redis, and the event stream back.
 //!
 //! The queue moves jobs and decides whose turn it is. It does not run them, does not carry tokens (those go through
 //! [`events`]), and does not know HTTP, SQL or models. Begin with [`port::JobQueue`], whose documentation says what
-//! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`]. `tests/conformance` is the
+//! happens on a crash, a redelivery and a disconnect; then [`memory::MemoryQueue`], then [`redis::RedisQueue`]. `tests/conformance` is the
 //! contract that every implementation has to pass.
 
 pub mod config;
@@ -11,6 +11,7 @@ pub mod events;
 pub mod memory;
 pub mod nodes;
 pub mod port;
+pub mod redis;
 pub mod words;
 
 pub use config::QueueConfig;
@@ -21,8 +22,10 @@ pub use nodes::{
     AdapterTier, LaneStatus, MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, PROTOCOL_VERSION,
     ResidentAdapter,
 };
-pub use port::JobQueue;
+pub use port::{JobQueue, WRITE_DOWN};
+pub use redis::RedisQueue;
 pub use words::{
     Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder, Notice, NoticeKind,
-    NumberedOrder, ORDERS_KEPT, OrderNumber, PoolStats, Priority, Settled, Settlement, Submission, Submitted,
+    NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, PoolStats, Priority, ReplyTo, Settled, Settlement, Submission,
+    Submitted, UNPOSTED_KEPT,
 };

@@ -10,6 +10,7 @@ mod orders;
 mod peek;
 mod pool;
 mod take_down;
+mod unposted;
 mod vtc;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -28,7 +29,7 @@ use crate::nodes::{LaneStatus, NodeStatus};
 use crate::port::JobQueue;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
-    PoolStats, Settlement, Submission, Submitted,
+    Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
@@ -126,7 +127,7 @@ impl JobQueue for MemoryQueue {
         Ok(self.wait_for(claim.pool, &self.doorbells.work, timeout, look).await.is_some())
     }
 
-    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Digest>, QueueError> {
+    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Fetchable>, QueueError> {
         Ok(self.step(pool, |pool, now| pool.peek(node, max_jobs, now)))
     }
 
@@ -154,12 +155,23 @@ impl JobQueue for MemoryQueue {
         gateway: &GatewayId,
         timeout: Duration,
     ) -> Result<Vec<Notice>, QueueError> {
-        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.notices.take(gateway));
+        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.take_notices(gateway));
         Ok(found.await.unwrap_or_default())
     }
 
     async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError> {
         Ok(self.step(pool, |pool, _| pool.resume(job, tokens)))
+    }
+
+    async fn take_back(
+        &self,
+        pool: PoolId,
+        job: &JobId,
+        attempt: u32,
+        tokens: Vec<TokenId>,
+    ) -> Result<bool, QueueError> {
+        let lease = Lease { job: job.clone(), attempt };
+        Ok(self.step(pool, |pool, now| pool.take_back(&lease, tokens, now)))
     }
 
     async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError> {
@@ -182,7 +194,7 @@ impl JobQueue for MemoryQueue {
     }
 
     async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError> {
-        self.step(pool, |pool, _| pool.retire(node));
+        self.step(pool, |pool, now| pool.retire(node, now));
         Ok(())
     }
 
@@ -196,6 +208,28 @@ impl JobQueue for MemoryQueue {
 
     async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError> {
         self.step(pool, |pool, now| pool.replay(job, now))
+    }
+
+    async fn gateway_heartbeat(&self, pool: PoolId, gateway: &GatewayId) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.unposted.heartbeat(gateway, now));
+        Ok(())
+    }
+
+    async fn next_orphaned(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        timeout: Duration,
+    ) -> Result<Vec<Orphan>, QueueError> {
+        let silence = self.config.heartbeat_timeout;
+        // Who ends a job rings this bell, and time does what is left.
+        let look = |pool: &mut Pool, now| pool.unposted.adopt(gateway, silence, now);
+        Ok(self.wait_for(pool, &self.doorbells.notices, timeout, look).await.unwrap_or_default())
+    }
+
+    async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError> {
+        self.step(pool, |pool, _| pool.unposted.forget(jobs));
+        Ok(())
     }
 
     async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError> {

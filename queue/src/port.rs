@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{Digest, GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
-    PoolStats, Settlement, Submission, Submitted,
+    Orphan, PoolStats, Settlement, Submission, Submitted,
 };
+
+/// How long a gateway has to write down a settlement that another has left.
+pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 
 /// A fair queue of jobs with leases.
 ///
@@ -40,7 +43,10 @@ use crate::words::{
 ///   drops what it already has.
 /// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
 ///   Either is settled, so what was computed until then is counted.
-/// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped.
+/// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped. Their
+///   settlements are another gateway's to write down.
+/// - **The queue loses what it knew.** Leases are refused, and nodes stop. A gateway submits again what it holds, with the
+///   number of attempts that it has seen; what is known still has no effect.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
 /// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
 /// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is
@@ -65,6 +71,12 @@ use crate::words::{
 /// are in the count of the attempt that went on from them; tokens that it computed and nobody received are in no count.
 /// A dead letter that is replayed has been settled and is not settled again. Notices wait for their gateway for
 /// `remember_over`.
+///
+/// The settlement of a job with an account is kept until somebody [acknowledges](Self::acknowledge) that it is written down:
+/// the gateway that submitted the job, as long as it lives, else another that was [given it](Self::next_orphaned). A gateway that
+/// comes back finds no notice of what was given to another; of the two exactly one has it. A settlement may be written down
+/// twice (an acknowledgement that was lost, a writer that was slow), so rows have the job's id as their key. A pool keeps
+/// [`UNPOSTED_KEPT`](crate::UNPOSTED_KEPT) of them, and forgets the oldest beyond that.
 ///
 /// # For implementers
 ///
@@ -100,12 +112,12 @@ pub trait JobQueue: Send + Sync {
     async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError>;
 
     /// The adapters of the next jobs that `node` would take, at most `max_jobs` of them, in the order of their turn,
-    /// each once: what a node can prepare for while it has no room. Lanes of others are left out, and nothing is
+    /// each once, with what the first of those jobs says to fetch it with: what a node can prepare for while it has no room. Lanes of others are left out, and nothing is
     /// promised.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Digest>, QueueError>;
+    async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Fetchable>, QueueError>;
 
     /// Renews leases and charges what was generated. Returns the leases that are lost: their work must stop.
     ///
@@ -166,6 +178,23 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::Unavailable`] only.
     async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError>;
 
+    /// Takes a job from its node: the gateway that submitted it can read no more of this attempt. The job waits again at
+    /// once, with `tokens` (what the client already has) as its prefix, and its next attempt fences this one off; the
+    /// node is told as of a cancellation. It counts as a delivery, so that what brings nodes down ends among the dead
+    /// letters, unless that node has retired: it was drained, and hands over what it runs. A job that was cancelled, is
+    /// too late or was taken down is settled instead. If the job waits again already and nothing came after this attempt,
+    /// this is [`resume`](Self::resume). False, without effect, if the attempt is not the last one or the job is over.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn take_back(
+        &self,
+        pool: PoolId,
+        job: &JobId,
+        attempt: u32,
+        tokens: Vec<TokenId>,
+    ) -> Result<bool, QueueError>;
+
     /// Says that a node lives and how it does. Returns the number of the newest order of its pool.
     ///
     /// # Errors
@@ -195,6 +224,32 @@ pub trait JobQueue: Send + Sync {
     /// # Errors
     /// [`QueueError::NotDead`] if there is none with this id.
     async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError>;
+
+    /// Says that a gateway lives. Where its jobs have an [`account`](Submission::account) it says so at once when it starts, and
+    /// each second from then on: like a node it is taken for lost after `heartbeat_timeout` of silence.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn gateway_heartbeat(&self, pool: PoolId, gateway: &GatewayId) -> Result<(), QueueError>;
+
+    /// Waits for settlements of gateways that are lost, and gives them to this one to write down; empty after `timeout`.
+    /// What is not acknowledged within [`WRITE_DOWN`] is given again, to whoever asks.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn next_orphaned(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        timeout: Duration,
+    ) -> Result<Vec<Orphan>, QueueError>;
+
+    /// Says that settlements of jobs with an account are written down, one's own or others': nobody is given them any more.
+    /// Saying so twice, or of a job that is not known, has no effect.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError>;
 
     /// Figures for metrics.
     ///

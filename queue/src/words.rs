@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use souk_protocol::{Digest, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, Usage};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use souk_protocol::{Digest, Fetchable, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, Usage};
 
 /// A job on its way into the queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,14 +15,38 @@ pub struct Submission {
     /// The node that should take it because it holds the adapter; `None` leaves it to the first node with room.
     pub lane: Option<NodeId>,
     /// Where events and notices go.
-    pub reply_to: GatewayId,
+    pub reply_to: ReplyTo,
     /// The job's share against other jobs.
     pub priority: Priority,
+    /// What any gateway needs to write down what the job used, should the one that submits it be gone by then. The queue
+    /// does not look into it. `None`: the settlement is lost with that gateway.
+    pub account: Option<Bytes>,
+    /// How many attempts of it there were already: 0, but for a job that the queue has lost and that is submitted again. Its
+    /// next attempt is numbered after them, so that they stay fenced off.
+    pub attempts: u32,
+}
+
+/// The gateway that submitted a job, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// Whose job it is.
+    pub gateway: GatewayId,
+    /// Where nodes dial that gateway; `None` where it is in the same process.
+    #[serde(default)]
+    pub advertise: Option<String>,
+}
+
+impl From<GatewayId> for ReplyTo {
+    /// A gateway in the same process.
+    fn from(gateway: GatewayId) -> Self {
+        Self { gateway, advertise: None }
+    }
 }
 
 /// A priority as a share: a job of priority 200 costs its tenant half as much as one of priority 100. There is no
 /// strict order between priorities, so there is no starvation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Priority(u32);
 
 impl Priority {
@@ -37,6 +63,21 @@ impl Priority {
     #[must_use]
     pub fn price(self, tokens: f64) -> f64 {
         tokens * 100.0 / f64::from(self.0)
+    }
+}
+
+impl From<Priority> for u32 {
+    /// In percent of an ordinary job's.
+    fn from(priority: Priority) -> Self {
+        priority.0
+    }
+}
+
+impl TryFrom<u32> for Priority {
+    type Error = String;
+
+    fn try_from(percent: u32) -> Result<Self, String> {
+        Self::percent(percent).ok_or_else(|| format!("a priority must be between 1 and 10000; given {percent}"))
     }
 }
 
@@ -75,7 +116,7 @@ pub struct Claim {
 }
 
 /// The right to run one attempt of a job, until it expires.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lease {
     /// The job that may be run.
     pub job: JobId,
@@ -93,7 +134,7 @@ pub struct Delivery {
     /// The lease lasts this long from now; renew at a third of it.
     pub lease_for: Duration,
     /// Where events go.
-    pub reply_to: GatewayId,
+    pub reply_to: ReplyTo,
     /// How long the job waited in the queue.
     pub waited: Duration,
 }
@@ -160,7 +201,7 @@ pub enum NoticeKind {
 }
 
 /// How a job ended and what it used: what its node said, or the queue where there is no node to say it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// How it ended.
     pub outcome: Outcome,
@@ -173,28 +214,44 @@ pub struct Settled {
     pub untold: Option<JobFailure>,
 }
 
+/// How a job ended whose gateway is gone, for another that is to write it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The job.
+    pub job: JobId,
+    /// What its gateway submitted with it ([`Submission::account`]).
+    pub account: Bytes,
+    /// How it ended and what it used.
+    pub settled: Settled,
+}
+
 /// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
 /// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier
 /// needs the room.
 pub const ORDERS_KEPT: usize = 10_000;
 
+/// Most settlements of one pool that wait to be written down. Beyond it the oldest is forgotten: nobody has written any down for
+/// long.
+pub const UNPOSTED_KEPT: usize = 65_536;
+
 /// What the nodes of a pool are to do. Carrying an order out twice comes to the same as once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeOrder {
     /// A version was taken down: what runs with it ends at once, nothing starts with it, and no tier keeps it.
     TakeDown(Digest),
     /// These adapters stay on the device whether they are used or not, and no others. Stands until the next one.
-    Pin(Vec<Digest>),
+    Pin(Vec<Fetchable>),
     /// This node takes no more jobs and lets those end that it has. Stands until it retires.
     Drain(NodeId),
 }
 
 /// The place of an order among those of its pool. Grows with each order; 0 is before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct OrderNumber(pub u64);
 
 /// An order that stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberedOrder {
     /// Its place among the orders of its pool.
     pub number: OrderNumber,

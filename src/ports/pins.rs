@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{AdapterRef, PoolId, ResolveError, ResolvedAdapter};
+use souk_protocol::{AdapterRef, Fetchable, PoolId, ResolveError, ResolvedAdapter};
 use souk_queue::{JobQueue, NodeOrder};
 use souk_registries::HttpCatalog;
 use souk_registry::Registry;
@@ -53,15 +53,15 @@ pub(crate) fn keep_all(
 async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc<dyn JobQueue>, pool: PoolId) {
     let mut told = BTreeMap::new();
     loop {
-        let mut digests = Vec::new();
+        let mut pinned = Vec::new();
         let mut problems = BTreeMap::new();
         for name in &names {
             match known.look_up(name).await {
-                Ok(resolved) => digests.push(resolved.digest),
+                Ok(resolved) => pinned.push(Fetchable { digest: resolved.digest, grant: resolved.grant }),
                 Err(error) => drop(problems.insert(name.to_string(), error.to_string())),
             }
         }
-        if let Err(error) = queue.order(pool, NodeOrder::Pin(digests)).await {
+        if let Err(error) = queue.order(pool, NodeOrder::Pin(pinned)).await {
             tracing::warn!(%error, "cannot say which adapters are pinned");
         }
         // Each problem is told when it appears, not each time it is found again.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use secrecy::ExposeSecret as _;
 use souk_gateway::{Accounting, AccountingParts, JournalSettings, UsageStore};
-use souk_limits::{Limits, MemoryLimits, RedisLimits, RedisSettings, Repeats};
+use souk_limits::{Limits, MemoryLimits, RedisLimits, Repeats};
 
 use crate::config::Config;
 
@@ -22,18 +21,11 @@ pub(crate) async fn open(config: &Config, store: Arc<dyn UsageStore>) -> anyhow:
 
 async fn limits(config: &Config) -> anyhow::Result<(Arc<dyn Limits>, Arc<dyn Repeats>)> {
     let max_repeat_bytes = config.gateway.kept_answer_bytes;
-    let url = config.redis.url.expose_secret();
-    if url.is_empty() {
+    if !config.redis.is_set() {
         let limits = Arc::new(MemoryLimits::new(max_repeat_bytes));
         return Ok((Arc::clone(&limits) as Arc<dyn Limits>, limits));
     }
-    let settings = RedisSettings {
-        url: url.to_owned(),
-        connect_timeout: config.redis.connect_timeout,
-        response_timeout: config.redis.response_timeout,
-        max_repeat_bytes,
-    };
-    let limits = Arc::new(RedisLimits::new(&settings).context("redis.url cannot be used")?);
+    let limits = Arc::new(RedisLimits::new(&config.redis, max_repeat_bytes).context("[redis] cannot be used")?);
     // Whom no limit binds is served without it; whoever is bound waits for it.
     if let Err(error) = limits.connect().await {
         tracing::warn!(

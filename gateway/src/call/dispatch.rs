@@ -42,8 +42,9 @@ pub(crate) struct Order<'a> {
 pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<RunningJob>, ApiError> {
     let (base, timeout) = (&order.model.base, gateway.limits().request_timeout);
     let adapters = order.model.adapters.iter();
-    let adapters: Vec<AdapterUse> =
-        adapters.map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight }).collect();
+    let adapters: Vec<AdapterUse> = adapters
+        .map(|(adapter, weight)| AdapterUse { digest: adapter.digest, weight: *weight, grant: adapter.grant.clone() })
+        .collect();
     let journey = Journey {
         asked: Arc::new(Asked {
             tenant: order.tenant.clone(),

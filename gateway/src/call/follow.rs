@@ -71,7 +71,8 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
         let mut running = Self { events, account, sent, tokens: Vec::new(), give_up, untold: None };
-        gateway.queue().submit(Submission { job, lane, reply_to: gateway.id().clone(), priority }).await?;
+        let reply_to = gateway.id().clone().into();
+        gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
         running.account.submitted();
         Ok(running)
     }

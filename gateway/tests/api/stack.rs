@@ -519,6 +519,7 @@ impl Catalog for FewAdapters {
             digest: sst2(),
             base,
             hooks: self.0.attached(),
+            grant: None,
         };
         if crate::version_templates::template_of(reference.name.name()).is_some() {
             let digest = Digest::of(reference.name.name().as_bytes());

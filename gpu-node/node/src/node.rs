@@ -221,7 +221,7 @@ impl NodeState {
                 continue;
             }
             match self.queue.peek(*pool, node, LOOK_AHEAD).await {
-                Ok(adapters) => adapters.iter().for_each(|digest| self.adapters.prefetch(digest)),
+                Ok(adapters) => adapters.iter().for_each(|adapter| self.adapters.prefetch(&adapter.digest)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot look ahead in the queue");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;

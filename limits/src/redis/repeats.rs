@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use redis::{FromRedisValue as _, Value};
 use serde::{Deserialize, Serialize};
 use souk_protocol::{Digest, RequestId, TenantId};
+use souk_redis::Fault;
 
-use super::connection::{Fault, NUM_SHARDS, Shard};
+use super::connection::{NUM_SHARDS, Shard};
 use super::{CHUNK, RedisLimits};
 use crate::error::LimitsError;
 use crate::repeats::{KeptAnswer, MAX_ANSWER_BYTES, RepeatKey, RepeatState, Repeats};
@@ -29,7 +30,7 @@ impl Repeats for RedisLimits {
         let (id, fingerprint) = (id(tenant, key), fingerprint.to_string());
         let args = [id.as_bytes(), fingerprint.as_bytes(), request.as_str().as_bytes()];
         let said = self.connection.call("begin", Shard::of(tenant), &args).await?;
-        Ok(state(&said)?)
+        state(&said)
     }
 
     async fn renew(&self, tenant: &TenantId, keys: &[(RepeatKey, RequestId)]) -> Result<(), LimitsError> {
@@ -56,7 +57,7 @@ impl Repeats for RedisLimits {
         let kept = kept.map(|KeptAnswer { content_type, body, headers }| {
             serde_json::to_string(&Meta { content_type, headers }).map(|meta| (meta, body))
         });
-        let kept = kept.transpose().map_err(Fault::Json)?;
+        let kept = kept.transpose()?;
         if let Some((meta, body)) = &kept {
             args.extend([meta.as_bytes(), body.as_slice()]);
         }
@@ -75,7 +76,7 @@ fn id(tenant: &TenantId, RepeatKey(digest): RepeatKey) -> String {
     format!("{tenant}/{}", digest.hex())
 }
 
-fn state(said: &Value) -> Result<RepeatState, Fault> {
+fn state(said: &Value) -> Result<RepeatState, LimitsError> {
     let parts: Vec<Vec<u8>> = Vec::from_redis_value_ref(said).map_err(Fault::Answer)?;
     let request = |bytes: &[u8]| RequestId::from_stored(String::from_utf8_lossy(bytes));
     match parts.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
@@ -88,7 +89,7 @@ fn state(said: &Value) -> Result<RepeatState, Fault> {
             let answer = Some(KeptAnswer { content_type, body: body.to_vec(), headers });
             Ok(RepeatState::Ended { request: request(id), answer })
         }
-        _ => Err(Fault::Unexpected(format!("{said:?}").chars().take(300).collect())),
+        _ => Err(Fault::Unexpected(format!("{said:?}").chars().take(300).collect()).into()),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::{FromRedisValue as _, Value};
 use serde::Serialize;
 use souk_protocol::{Limit, Mode, PeriodKey, Policy, RequestId, Subject, TenantId, Total, TotalKey, Unit};
+use souk_redis::Fault;
 
-use super::connection::Fault;
 use crate::budgets;
 use crate::error::{LimitsError, ReserveError};
 use crate::words::{Amounts, Ask, Held, MAX_BUDGET, Reserved, Standing, Violation, value_of};
@@ -86,12 +86,12 @@ pub(super) fn ask(ask: &Ask) -> Result<Vec<String>, LimitsError> {
     let tree: WireTree = (fields(ask), levels.collect());
     let mut args = used(&ask.tenant, &ask.request, ask.amounts);
     args.push(budgets::lost_after_ms(ask.at_ms).to_string());
-    args.push(serde_json::to_string(&tree).map_err(Fault::Json)?);
+    args.push(serde_json::to_string(&tree)?);
     Ok(args)
 }
 
 /// What is held, as JSON.
-pub(super) fn held(held: &[&Held]) -> Result<String, Fault> {
+pub(super) fn held(held: &[&Held]) -> Result<String, LimitsError> {
     let held = held.iter().map(|Held { ask, is_settled }| WireHeld {
         id: id(&ask.tenant, &ask.request),
         amounts: wire_amounts(ask.amounts),
@@ -104,7 +104,7 @@ pub(super) fn held(held: &[&Held]) -> Result<String, Fault> {
 }
 
 /// Totals and what they count, as JSON.
-pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]) -> Result<String, Fault> {
+pub(super) fn counted(tenant: &TenantId, totals: &[Total], written: &[RequestId]) -> Result<String, LimitsError> {
     let totals = totals.iter().map(|Total { key, amount, version }| WireTotal {
         subject: subject(&key.subject),
         field: field(key.period, key.unit),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use souk_limits::port::LEASE;
-use souk_limits::{Amounts, Ask, Held, Limits, RedisLimits, RedisSettings, ReserveError};
+use souk_limits::{Amounts, Ask, Held, Limits, RedisLimits, ReserveError};
 use souk_protocol::LimitTree;
 use souk_protocol::Policy::{InputTokensPerMinute, TokensPerMonth};
+use souk_redis::RedisSettings;
 use souk_testkit::redis::Redis;
 
 use crate::support::*;
@@ -15,13 +16,9 @@ use crate::support::*;
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn gateway(server: &Redis) -> RedisLimits {
-    let settings = RedisSettings {
-        url: server.url(),
-        connect_timeout: TIMEOUT * 10,
-        response_timeout: TIMEOUT,
-        max_repeat_bytes: MAX_REPEAT_BYTES,
-    };
-    RedisLimits::new(&settings).unwrap()
+    let settings =
+        RedisSettings { connect_timeout: TIMEOUT * 10, response_timeout: TIMEOUT, ..RedisSettings::at(server.url()) };
+    RedisLimits::new(&settings, MAX_REPEAT_BYTES).unwrap()
 }
 
 fn budget() -> Arc<LimitTree> {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use souk_limits::port::LEASE;
-use souk_limits::{
-    Amounts, Ask, Limits, MemoryLimits, RedisLimits, RedisSettings, Repeats, ReserveError, Reserved, Violation,
-};
+use souk_limits::{Amounts, Ask, Limits, MemoryLimits, RedisLimits, Repeats, ReserveError, Reserved, Violation};
 use souk_protocol::{
     KeyId, LevelLimits, Limit, LimitTree, Mode, PeriodKey, PersonId, Policy, RequestId, Subject, TeamId, TenantId,
     Total, TotalKey,
 };
+use souk_redis::RedisSettings;
 use souk_testkit::redis::Redis;
 
 /// 2026-11-29T12:00:00Z.
@@ -134,12 +133,11 @@ impl Store {
 
 pub(crate) fn redis_limits(server: &Redis) -> RedisLimits {
     let settings = RedisSettings {
-        url: server.url(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
-        max_repeat_bytes: MAX_REPEAT_BYTES,
+        ..RedisSettings::at(server.url())
     };
-    RedisLimits::new(&settings).unwrap()
+    RedisLimits::new(&settings, MAX_REPEAT_BYTES).unwrap()
 }
 
 pub(crate) fn tenant() -> TenantId {

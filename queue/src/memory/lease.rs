@@ -1,6 +1,6 @@
 //! What ends a lease: settlement, expiry; what time does to jobs; and the one place where a job ends.
 
-use souk_protocol::{JobFailure, JobId, Outcome, TenantId, Usage};
+use souk_protocol::{GatewayId, JobFailure, JobId, Outcome, TenantId, TokenId, Usage};
 use tokio::time::Instant;
 
 use super::pool::{Phase, Pool, Record};
@@ -73,6 +73,26 @@ impl Pool {
         Ok(())
     }
 
+    pub(super) fn take_back(&mut self, lease: &Lease, tokens: Vec<TokenId>, now: Instant) -> bool {
+        let Some(record) = self.jobs.get(&lease.job).filter(|record| record.attempt == lease.attempt) else {
+            return false;
+        };
+        let node = match &record.phase {
+            Phase::Running { node, .. } => node.clone(),
+            Phase::Queued { .. } => return lease.attempt > 0 && self.resume(&lease.job, tokens),
+            Phase::Over { .. } => return false,
+        };
+        self.cancellations.post(&node, lease.clone(), now);
+        self.rings.cancellations = true;
+        if let Some(record) = self.jobs.get_mut(&lease.job) {
+            record.hand_in(tokens);
+        }
+        let reason = "its gateway could read no more of it".to_owned();
+        let end = if self.retired.contains_key(&node) { AttemptEnd::NotBegun } else { AttemptEnd::Failed { reason } };
+        self.end_attempt(&lease.job, end, now);
+        true
+    }
+
     /// Queues the job again, or ends it if it was cancelled, is too late or was delivered too often.
     fn end_attempt(&mut self, id: &JobId, end: AttemptEnd, now: Instant) {
         self.stop_running(id);
@@ -101,7 +121,7 @@ impl Pool {
         // Whoever comes first takes it: the lane's own node has just failed it.
         record.submission.lane = None;
         self.enqueue(id, None, now);
-        self.report(id, NoticeKind::Requeued, now);
+        self.report(id, NoticeKind::Requeued, false, now);
     }
 
     /// Ends a job of which no node says how it ended.
@@ -122,7 +142,13 @@ impl Pool {
         let Some(record) = self.jobs.get_mut(id) else { return };
         let settled = Settled { outcome, usage, attempts: record.attempt, untold };
         if !std::mem::replace(&mut record.is_settled, true) {
-            self.report(id, NoticeKind::Settled(settled), now);
+            let account = record.submission.account.take();
+            let has_account = account.is_some();
+            if let Some(account) = account {
+                let gateway = record.submission.reply_to.gateway.clone();
+                self.unposted.keep(gateway, id.clone(), account, settled.clone());
+            }
+            self.report(id, NoticeKind::Settled(settled), has_account, now);
         }
     }
 
@@ -151,9 +177,18 @@ impl Pool {
         }
     }
 
-    fn report(&mut self, id: &JobId, kind: NoticeKind, now: Instant) {
+    fn report(&mut self, id: &JobId, kind: NoticeKind, has_account: bool, now: Instant) {
         let Some(record) = self.jobs.get(id) else { return };
-        self.notices.post(&record.submission.reply_to, Notice { job: id.clone(), kind }, now);
+        let note = (Notice { job: id.clone(), kind }, has_account);
+        self.notices.post(&record.submission.reply_to.gateway, note, now);
         self.rings.notices = true;
+    }
+
+    /// The notices for a gateway, but for settlements that another has been given meanwhile; `None` if there are none.
+    pub(super) fn take_notices(&mut self, gateway: &GatewayId) -> Option<Vec<Notice>> {
+        let notes = self.notices.take(gateway)?.into_iter();
+        let its = notes.filter(|(notice, has_account)| !has_account || self.unposted.is_of(&notice.job, gateway));
+        let notices: Vec<_> = its.map(|(notice, _)| notice).collect();
+        (!notices.is_empty()).then_some(notices)
     }
 }

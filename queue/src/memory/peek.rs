@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
-use souk_protocol::{Digest, NodeId};
+use souk_protocol::{Fetchable, NodeId};
 use tokio::time::Instant;
 
 use super::pool::Pool;
 
 impl Pool {
     /// The adapters of the jobs whose turn is next: claims are played through on a copy of the counters.
-    pub(super) fn peek(&self, node: &NodeId, max_jobs: usize, now: Instant) -> Vec<Digest> {
+    pub(super) fn peek(&self, node: &NodeId, max_jobs: usize, now: Instant) -> Vec<Fetchable> {
         let near = self.lanes.iter().filter(|(owner, _)| self.is_near(owner.as_ref(), node, now));
         let queues = near.flat_map(|(_, lane)| lane);
         let mut queues: Vec<_> = queues.map(|(tenant, queue)| (tenant, queue.iter().peekable())).collect();
         let mut counters: HashMap<_, _> =
             queues.iter().map(|(tenant, _)| (*tenant, self.counters.counter(tenant))).collect();
-        let mut adapters = Vec::new();
+        let mut adapters: Vec<Fetchable> = Vec::new();
         for _ in 0..max_jobs {
             let heads = queues.iter_mut().enumerate().filter_map(|(at, (tenant, queue))| {
                 let (ticket, _) = queue.peek()?;
@@ -25,8 +25,8 @@ impl Pool {
             let (tenant, queue) = &mut queues[at];
             let Some(record) = queue.next().and_then(|(_, id)| self.jobs.get(id)) else { continue };
             for adapter in &record.submission.job.adapters {
-                if !adapters.contains(&adapter.digest) {
-                    adapters.push(adapter.digest);
+                if !adapters.iter().any(|known| known.digest == adapter.digest) {
+                    adapters.push(adapter.into());
                 }
             }
             if !record.prompt_charged {

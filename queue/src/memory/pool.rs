@@ -10,14 +10,17 @@ use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
 use super::orders::Orders;
+use super::unposted::Unposted;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
-use crate::error::{FullScope, QueueError, QueueFull};
+use crate::error::{FullScope, QueueError, QueueFull, time_to_drain};
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
     Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats, Submission, Submitted,
 };
 
+/// How long it is remembered that a node has retired.
+pub(super) const RETIRED_KEPT: Duration = Duration::from_secs(3600);
 /// Most dead letters that are kept.
 const DEAD_LETTERS_KEPT: usize = 1000;
 
@@ -27,6 +30,8 @@ pub(super) struct Pool {
     /// Waiting jobs. The lane of `None` holds those without a preference.
     pub(super) lanes: BTreeMap<Option<NodeId>, Lane>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that said they take no more, and when.
+    pub(super) retired: HashMap<NodeId, Instant>,
     pub(super) counters: VirtualCounters,
     /// Running jobs per tenant; a tenant with none is not in here.
     pub(super) running: HashMap<TenantId, usize>,
@@ -36,7 +41,9 @@ pub(super) struct Pool {
     pub(super) places: Gate<TenantId>,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
-    pub(super) notices: Mailboxes<GatewayId, Notice>,
+    /// With each, whether its settlement is to be written down.
+    pub(super) notices: Mailboxes<GatewayId, (Notice, bool)>,
+    pub(super) unposted: Unposted,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
     pub(super) orders: Orders,
     pub(super) rings: Rings,
@@ -112,12 +119,14 @@ impl Pool {
             jobs: HashMap::new(),
             lanes: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            retired: HashMap::new(),
             counters: VirtualCounters::default(),
             running: HashMap::new(),
             held: HashMap::new(),
             places: Gate::new(rules(&config)),
             due: BTreeSet::new(),
             notices: Mailboxes::new(config.remember_over),
+            unposted: Unposted::default(),
             cancellations: Mailboxes::new(config.remember_over),
             orders: Orders::default(),
             rings: Rings::default(),
@@ -160,7 +169,7 @@ impl Pool {
     }
 
     fn full(&self, scope: FullScope, limit: usize, queued: usize) -> QueueFull {
-        QueueFull { scope, limit, queued, retry_after: self.pace.time_to_drain(queued / 2) }
+        QueueFull { scope, limit, queued, retry_after: time_to_drain(self.pace.seconds_per_claim, queued / 2) }
     }
 
     /// `place` is what the gate gave; without one the job comes back, and is not asked again.
@@ -168,9 +177,9 @@ impl Pool {
         let id = submission.job.id.clone();
         let record = Record {
             deadline: submission.job.time_left.map(|time_left| now + bounded(Some(time_left))),
+            attempt: submission.attempts,
             submission,
             ticket: self.next_ticket,
-            attempt: 0,
             deliveries: 0,
             prompt_charged: false,
             output_charged: 0,
@@ -257,20 +266,23 @@ impl Pool {
     pub(super) fn resume(&mut self, id: &JobId, tokens: Vec<TokenId>) -> bool {
         let Some(record) = self.jobs.get_mut(id) else { return false };
         let waits = matches!(record.phase, Phase::Queued { .. });
-        // Never fewer than before: an older message may come late.
-        if waits && tokens.len() >= record.submission.job.resume.len() {
-            record.submission.job.resume = tokens;
+        if waits {
+            record.hand_in(tokens);
         }
         waits
     }
 
     pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) -> OrderNumber {
+        self.retired.remove(&status.node);
         self.nodes.insert(status.node.clone(), Node { status, seen: now });
         self.orders.last()
     }
 
-    pub(super) fn retire(&mut self, node: &NodeId) {
+    pub(super) fn retire(&mut self, node: &NodeId, now: Instant) {
         self.nodes.remove(node);
+        // As long as it may hold something: what runs longer than this is rare, and then counts as a delivery.
+        self.retired.retain(|_, since| now.duration_since(*since) < RETIRED_KEPT);
+        self.retired.insert(node.clone(), now);
         self.orders.forget(node);
         self.rings.work = true;
     }
@@ -351,11 +363,24 @@ impl Pool {
         let behind = self.lanes.values().filter_map(|lane| self.waiting_since(lane));
         let behind = behind.map(|since| since + self.config.steal_after);
         let lapses = self.nodes.values().map(|node| node.seen + self.config.heartbeat_timeout);
-        due.into_iter().chain(behind).chain(lapses).filter(|change| *change > now).min()
+        due.into_iter()
+            .chain(behind)
+            .chain(lapses)
+            .chain(self.unposted.next_change(self.config.heartbeat_timeout))
+            .filter(|change| *change > now)
+            .min()
     }
 }
 
 impl Record {
+    /// Takes what the client already has for the next delivery.
+    pub(super) fn hand_in(&mut self, tokens: Vec<TokenId>) {
+        // Never fewer than before: an older message may come late.
+        if tokens.len() >= self.submission.job.resume.len() {
+            self.submission.job.resume = tokens;
+        }
+    }
+
     /// When this record changes by time alone: a waiting job at its deadline, a running one when its lease expires, one
     /// that is over when it is forgotten.
     pub(super) fn due(&self) -> Option<Instant> {
@@ -385,11 +410,6 @@ impl Pace {
             let gap = now.duration_since(last).as_secs_f64().min(60.0);
             self.seconds_per_claim += 0.1 * (gap - self.seconds_per_claim);
         }
-    }
-
-    fn time_to_drain(&self, num_jobs: usize) -> Duration {
-        let seconds = self.seconds_per_claim * num_jobs as f64;
-        Duration::from_secs_f64(seconds.clamp(1.0, 60.0).ceil())
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn a_renewed_lease_lives_on(queue: Queue) {
     let delivery = claim_one(&queue, "n1").await;
     assert_eq!(delivery.lease_for, LEASE);
     for output_tokens in 0..6 {
-        pass(LEASE / 2).await;
+        pass(&queue, LEASE / 2).await;
         assert!(renew(&queue, &delivery, output_tokens).await);
         nothing_to_claim(&queue, "n2").await;
     }
@@ -44,7 +44,7 @@ pub(crate) async fn an_expired_lease_is_delivered_again_with_the_next_attempt(qu
 pub(crate) async fn a_stale_attempt_can_do_nothing(queue: Queue) {
     submit(&queue, job("a", 10)).await;
     let stale = claim_one(&queue, "n1").await;
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let live = claim_one(&queue, "n2").await;
     assert!(!renew(&queue, &stale, 3).await, "the renewal says that the lease is lost");
     for settlement in
@@ -81,7 +81,7 @@ pub(crate) async fn after_three_deliveries_the_job_is_a_dead_letter(queue: Queue
     let id = submit(&queue, job("a", 10)).await;
     fail(&queue, &claim_one(&queue, "n1").await).await;
     claim_one(&queue, "n1").await;
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let third = claim_one(&queue, "n1").await;
     assert_eq!(third.lease.attempt, 3);
     fail(&queue, &third).await;
@@ -118,6 +118,57 @@ pub(crate) async fn what_is_given_back_does_not_count_as_a_delivery(queue: Queue
         queue.settle(pool(), &delivery.lease, Settlement::GiveBack).await.unwrap();
     }
     finish(&queue, &claim_one(&queue, "n").await, 1).await;
+}
+
+pub(crate) async fn a_gateway_takes_back_what_it_can_read_no_more_of(queue: Queue) {
+    let id = submit(&queue, in_lane("n1", job("a", 10))).await;
+    assert!(!queue.take_back(pool(), &id, 1, tokens(1)).await.unwrap(), "no node has it");
+    let first = claim_one(&queue, "n1").await;
+    assert!(queue.take_back(pool(), &id, 1, tokens(4)).await.unwrap());
+    assert!(queue.take_back(pool(), &id, 1, tokens(2)).await.unwrap(), "it waits again already");
+    let told = queue.next_cancelled(pool(), &node("n1"), SOON).await.unwrap();
+    assert_eq!(told, std::slice::from_ref(&first.lease), "its node is told");
+    assert!(!renew(&queue, &first, 6).await);
+    let second = claim_one(&queue, "n2").await;
+    assert_eq!((second.lease.attempt, &second.job.resume), (2, &tokens(4)));
+    assert!(is_lease_lost(&queue.settle(pool(), &first.lease, over(&first, Outcome::Stop, 9)).await));
+    assert!(!queue.take_back(pool(), &id, 1, tokens(5)).await.unwrap(), "an older message comes late");
+    assert!(renew(&queue, &second, 5).await);
+    finish(&queue, &second, 6).await;
+    assert!(!queue.take_back(pool(), &id, 2, tokens(6)).await.unwrap(), "it is over");
+    assert_eq!(notices(&queue).await.last(), Some(&settled(&second, Outcome::Stop, 6)));
+}
+
+pub(crate) async fn what_a_gateway_takes_back_too_often_is_a_dead_letter(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    for attempt in 1..=3 {
+        assert_eq!(claim_one(&queue, "n").await.lease.attempt, attempt);
+        assert!(queue.take_back(pool(), &id, attempt, tokens(0)).await.unwrap());
+    }
+    nothing_to_claim(&queue, "n").await;
+    let letters = queue.dead_letters(pool()).await.unwrap();
+    assert_eq!(letters[0].reason, "its gateway could read no more of it");
+}
+
+pub(crate) async fn what_a_drained_node_hands_over_counts_as_no_delivery(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    for attempt in 1..=5 {
+        heartbeat(&queue, "n").await;
+        assert_eq!(claim_one(&queue, "n").await.lease.attempt, attempt);
+        queue.retire(pool(), &node("n")).await.unwrap();
+        assert!(queue.take_back(pool(), &id, attempt, tokens(attempt)).await.unwrap());
+    }
+    assert_eq!(claim_one(&queue, "n").await.job.resume, tokens(5));
+}
+
+pub(crate) async fn a_cancelled_job_that_is_taken_back_is_over(queue: Queue) {
+    let id = submit(&queue, job("a", 10)).await;
+    claim_one(&queue, "n").await;
+    queue.cancel(pool(), &id).await.unwrap();
+    assert!(queue.take_back(pool(), &id, 1, tokens(2)).await.unwrap());
+    nothing_to_claim(&queue, "n").await;
+    let settled = settled_by_queue(&id, 1, Outcome::CallerLeft, (10, 0), JobFailure::ShuttingDown);
+    assert_eq!(notices(&queue).await.last(), Some(&settled));
 }
 
 pub(crate) async fn many_claimers_lose_nothing_and_repeat_nothing(queue: Queue) {

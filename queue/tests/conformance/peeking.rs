@@ -10,12 +10,13 @@ fn digest(name: &str) -> Digest {
 }
 
 fn with_adapters(names: &[&str], mut submission: Submission) -> Submission {
-    submission.job.adapters = names.iter().map(|name| AdapterUse { digest: digest(name), weight: 1.0 }).collect();
+    submission.job.adapters =
+        names.iter().map(|name| AdapterUse { digest: digest(name), weight: 1.0, grant: None }).collect();
     submission
 }
 
 async fn peek(queue: &Queue, by: &str, max_jobs: usize) -> Vec<Digest> {
-    queue.peek(pool(), &node(by), max_jobs).await.unwrap()
+    queue.peek(pool(), &node(by), max_jobs).await.unwrap().into_iter().map(|adapter| adapter.digest).collect()
 }
 
 fn digests(names: &[&str]) -> Vec<Digest> {

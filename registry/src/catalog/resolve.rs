@@ -102,6 +102,7 @@ fn resolved(name: &AdapterName, version: &VersionRow) -> Result<ResolvedAdapter,
         digest: version.digest.parse()?,
         base: version.base_digest.parse()?,
         hooks: None,
+        grant: None,
     })
 }
 

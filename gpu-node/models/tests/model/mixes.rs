@@ -162,7 +162,10 @@ impl Mixer {
             tenant: TenantId::from_stored("tenant"),
             pool: PoolId(Digest::of(b"base")),
             resume: Vec::new(),
-            adapters: adapters.iter().map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight }).collect(),
+            adapters: adapters
+                .iter()
+                .map(|(one, weight)| AdapterUse { digest: one.digest, weight: *weight, grant: None })
+                .collect(),
             sampling: self.sampling(),
             max_tokens: self.below(max_tokens + 1) as u32,
             eos_tokens,

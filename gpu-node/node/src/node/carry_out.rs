@@ -57,7 +57,7 @@ impl NodeState {
                         tracing::info!(adapter.digest = %digest, was_here, jobs = num_ended, "version taken down");
                     }
                 }
-                NodeOrder::Pin(digests) => self.orders.pin(digests),
+                NodeOrder::Pin(pinned) => self.orders.pin(pinned.into_iter().map(|adapter| adapter.digest).collect()),
                 NodeOrder::Drain(node) if node == self.config.node => self.take_no_more().await,
                 NodeOrder::Drain(_) => {}
             }

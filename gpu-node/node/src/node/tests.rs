@@ -116,7 +116,9 @@ impl Pool {
     async fn submit(&self, job: GenerateJob) -> Answer {
         let events = self.hub.subscribe(job.id.clone(), EventHub::capacity_for(&job));
         let id = job.id.clone();
-        let submission = Submission { job, lane: None, reply_to: self.gateway.clone(), priority: Priority::ORDINARY };
+        let reply_to = self.gateway.clone().into();
+        let submission =
+            Submission { job, lane: None, reply_to, priority: Priority::ORDINARY, account: None, attempts: 0 };
         self.queue.submit(submission).await.unwrap();
         Answer { id, events, tokens: Vec::new() }
     }
@@ -182,7 +184,7 @@ fn job(prompt: &[TokenId], max_tokens: u32, adapters: &[Digest]) -> GenerateJob 
         pool: pool_id(),
         prompt: prompt.to_vec(),
         resume: Vec::new(),
-        adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0 }).collect(),
+        adapters: adapters.iter().map(|digest| AdapterUse { digest: *digest, weight: 1.0, grant: None }).collect(),
         sampling: SamplingParams::greedy(),
         constraint: None,
         max_tokens,

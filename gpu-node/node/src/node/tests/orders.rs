@@ -1,6 +1,6 @@
 //! What a node does when it is told to: take a version down, keep adapters pinned, drain.
 
-use souk_protocol::Outcome;
+use souk_protocol::{Fetchable, Outcome};
 use souk_queue::{NodeOrder, OrderNumber, Settled};
 
 use super::*;
@@ -136,9 +136,9 @@ async fn pinned_adapters_stay_until_others_are_pinned_or_they_are_taken_down() {
         let resident = node.store().stats().resident;
         resident.iter().find(|adapter| adapter.digest == version).map(|adapter| adapter.users)
     };
-    pool.order(NodeOrder::Pin(node.adapters.clone())).await;
+    pool.order(NodeOrder::Pin(fetchable(&node.adapters))).await;
     until("both are held", async || node.adapters.iter().all(|version| users(*version) == Some(1))).await;
-    pool.order(NodeOrder::Pin(node.adapters[1..].to_vec())).await;
+    pool.order(NodeOrder::Pin(fetchable(&node.adapters[1..]))).await;
     until("one is let go", async || users(node.adapters[0]) == Some(0)).await;
     pool.take_down(node.adapters[1]).await;
     until("the other is gone", async || !node.is_resident(node.adapters[1])).await;
@@ -159,4 +159,8 @@ async fn a_node_that_is_ordered_to_drain_takes_no_more_and_lets_its_answers_end(
     assert!(next.events.try_next().is_none());
     let _second = pool.node(9, Duration::ZERO);
     assert_eq!(finished(&next.end().await.1), FinishReason::Length);
+}
+
+fn fetchable(versions: &[Digest]) -> Vec<Fetchable> {
+    versions.iter().map(|digest| Fetchable { digest: *digest, grant: None }).collect()
 }

@@ -263,8 +263,10 @@ impl Market {
 
     async fn submit(&self, job: GenerateJob) -> Result<Answer, QueueError> {
         let events = self.pool.hub.subscribe(job.id.clone(), EventHub::capacity_for(&job));
-        let (id, reply_to) = (job.id.clone(), self.pool.gateway.clone());
-        self.pool.queue.submit(Submission { job, lane: None, reply_to, priority: Priority::ORDINARY }).await?;
+        let (id, reply_to) = (job.id.clone(), self.pool.gateway.clone().into());
+        let submission =
+            Submission { job, lane: None, reply_to, priority: Priority::ORDINARY, account: None, attempts: 0 };
+        self.pool.queue.submit(submission).await?;
         Ok(Answer { id, events, tokens: Vec::new() })
     }
 
