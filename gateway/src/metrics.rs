@@ -17,6 +17,7 @@ const INTER_TOKEN_SECONDS: &str = "souk_gateway_inter_token_seconds";
 const PROMPT_TOKENS: &str = "souk_gateway_prompt_tokens_total";
 const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
 const SETTLED_JOBS: &str = "souk_gateway_settled_jobs_total";
+const LOST_ATTEMPTS: &str = "souk_gateway_attempts_lost_total";
 const SETTLED_TOKENS: &str = "souk_gateway_settled_tokens_total";
 const STAGE_SECONDS: &str = "souk_gateway_stage_seconds";
 const HOOK_CALLS: &str = "souk_gateway_hook_calls_total";
@@ -55,6 +56,10 @@ pub fn describe() {
     describe_counter!(PROMPT_TOKENS, "Prompt tokens dispatched, each prompt once.");
     describe_counter!(COMPLETION_TOKENS, "Tokens generated.");
     describe_counter!(SETTLED_JOBS, "Jobs that are over and counted, by outcome.");
+    describe_counter!(
+        LOST_ATTEMPTS,
+        "Attempts that were lost in mid-answer or handed over by their node, by what came of it: taken_back, or stale where the queue knew already."
+    );
     describe_counter!(
         SETTLED_TOKENS,
         "Tokens of settled jobs: of their prompts, cached among these, computed, delivered."
@@ -114,6 +119,11 @@ pub(crate) fn settled(record: &JobRecord) {
     tokens("cached", record.usage.cached_tokens);
     tokens("computed", record.usage.completion_tokens);
     tokens("delivered", record.delivered_tokens);
+}
+
+/// An attempt that was lost, and whether its job was taken back for it.
+pub(crate) fn lost_attempt(is_taken_back: bool) {
+    counter!(LOST_ATTEMPTS, "came_to" => if is_taken_back { "taken_back" } else { "stale" }).increment(1);
 }
 
 /// A part of a request's way through the gateway.

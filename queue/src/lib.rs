@@ -8,6 +8,7 @@
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod failover;
 pub mod memory;
 pub mod nodes;
 pub mod port;
@@ -16,7 +17,8 @@ pub mod words;
 
 pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
-pub use events::{EventHub, EventSink, EventSinks, Gone, Subscription};
+pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, Subscription, Wait};
+pub use failover::take_back_losses;
 pub use memory::MemoryQueue;
 pub use nodes::{
     AdapterTier, LaneStatus, MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, PROTOCOL_VERSION,

@@ -54,6 +54,7 @@ mod blobs;
 mod changes;
 mod collector;
 mod events;
+mod file_grants;
 mod idempotency;
 mod lease;
 mod rights;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, TokenId};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
@@ -31,8 +31,6 @@ pub(crate) struct RunningJob {
     account: Account,
     /// Its place in the lane that it waits in; `None`: the first node with room takes it.
     sent: Option<SentJob>,
-    /// The answer so far, to go on from should the node be lost.
-    tokens: Vec<TokenId>,
     /// When to give up, and what is then said to have happened.
     give_up: (Instant, JobFailure),
     /// What the queue has said that no node will say.
@@ -70,8 +68,8 @@ impl RunningJob {
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
-        let mut running = Self { events, account, sent, tokens: Vec::new(), give_up, untold: None };
-        let reply_to = gateway.id().clone().into();
+        let mut running = Self { events, account, sent, give_up, untold: None };
+        let reply_to = gateway.reply_to();
         gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
         running.account.submitted();
         Ok(running)
@@ -86,10 +84,7 @@ impl RunningJob {
         match &event {
             JobEvent::Started => self.account.began(),
             JobEvent::PromptLogprobs(_) => {}
-            JobEvent::Tokens { tokens, .. } => {
-                self.account.delivered(tokens.len());
-                self.tokens.extend(tokens.iter().map(|token| token.id));
-            }
+            JobEvent::Tokens { tokens, .. } => self.account.delivered(tokens.len()),
             // Cancelled, and not by us.
             JobEvent::Finished { reason: FinishReason::Cancelled, .. } => self.account.ended(Outcome::Drained),
             JobEvent::Finished { reason, .. } => self.account.ended(reason.outcome()),
@@ -147,7 +142,8 @@ impl RunningJob {
                 News::End => return self.end(self.account.ended_as_a_whole().unwrap_or(Outcome::Drained)),
                 News::Requeued => {
                     self.sent.iter().for_each(SentJob::lost_its_node);
-                    self.account.resume(self.tokens.clone()).await;
+                    // What waits here unread has been generated as well.
+                    self.account.resume(self.events.tokens()).await;
                 }
                 News::Settled(settled) => {
                     self.untold.clone_from(&settled.untold);

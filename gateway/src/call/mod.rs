@@ -9,7 +9,7 @@
 //! prepare     template and tokens, what the context and the ceiling leave, how to choose
 //! reserve     all that it can use, at every limit; the journal knows of it
 //! dispatch    a job per choice to the lane of the node that should hold the adapter
-//! follow      a job's events, whatever becomes of its node; what ends it from outside
+//! follow      a job's events, whatever becomes of its node (souk_queue::failover has another go on); what ends it from outside
 //! settle      what was computed and what was delivered, once per job, however it ended
 //! reservation what the jobs of a request used together, to journal, limits and database
 //! ```
@@ -18,7 +18,7 @@
 //! the request has entered.
 //!
 //! What happens when: a client that goes away drops its replies, and with them the jobs, each of which is cancelled and
-//! followed to its settlement by a task of its own. A node that is lost is the queue's business; the answer goes on
+//! followed to its settlement by a task of its own. From a node that is lost its jobs are taken back, and the answers go on
 //! from the tokens that are here. When this process dies its jobs end as their nodes find nobody listening; the next one finds in
 //! the journal what was under way, which is free, and what was settled and not written, which it writes.
 

@@ -175,6 +175,11 @@ impl OpenJobs {
         ended.collect()
     }
 
+    /// The pool of a job that is open.
+    pub(crate) fn pool_of(&self, job: &JobId) -> Option<PoolId> {
+        self.lock().jobs.get(job).map(|open| open.pool)
+    }
+
     /// Whether a version is known to be taken down, of an adapter or of a hook.
     pub(crate) fn is_taken_down(&self, digest: &Digest) -> bool {
         self.lock().taken_down.contains(digest)

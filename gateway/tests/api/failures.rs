@@ -134,6 +134,54 @@ async fn a_node_lost_in_mid_answer_is_not_seen_by_the_client() {
     assert!(whole.starts_with(&second.resume), "{:?}", second.resume);
 }
 
+/// As `hello world` is said by a node that is lost after so many tokens, and by others.
+fn lost_after(num_tokens: usize) -> Script {
+    Arc::new(move |job: &GenerateJob, attempt| {
+        let mut steps = answer(job, &tokenizer().encode("hello world").unwrap());
+        if attempt == 1 {
+            // Behind the start, and the scores of the prompt where they are wanted.
+            let begin = if job.prompt_logprobs.is_some() { 3 } else { 1 };
+            steps.truncate(begin + num_tokens);
+            steps.push(Step::Lose);
+        }
+        steps
+    })
+}
+
+#[tokio::test]
+async fn a_lost_stream_of_a_node_is_no_more_than_a_pause_in_whatever_is_asked() {
+    let whole = tokenizer().encode("hello world").unwrap();
+    for (asked, num_choices) in
+        [(json!({}), 1), (json!({"n": 3, "logprobs": true, "top_logprobs": 2}), 3), (json!({"stop": ["wor"]}), 1)]
+    {
+        for num_tokens in [0, 1, 2] {
+            let mut body = body(true);
+            body.as_object_mut().unwrap().extend(asked.as_object().unwrap().clone());
+            body["stream_options"] = json!({"include_usage": true});
+            let undisturbed = Stack::start(says("hello world")).await.post(PATH, body.clone()).await;
+            let mut stack = Stack::start(lost_after(num_tokens)).await;
+            let reply = stack.post(PATH, body).await;
+            for choice in 0..num_choices {
+                assert_eq!(reply.streamed_text(choice as u64), undisturbed.streamed_text(choice as u64), "{asked}");
+            }
+            let usage = |text: &str| text.split("\"usage\":{").nth(1).map(str::to_owned);
+            assert_eq!(usage(&reply.text), usage(&undisturbed.text), "{asked}: each token counts once");
+            let logprobs = |text: &str| text.matches("\"top_logprobs\":[").count();
+            assert_eq!(logprobs(&reply.text), logprobs(&undisturbed.text));
+            assert!(reply.text.ends_with("data: [DONE]\n\n"), "{}", reply.text);
+            let mut jobs = Vec::new();
+            for _ in 0..2 * num_choices {
+                jobs.push(stack.jobs.recv().await.unwrap());
+            }
+            let resumed = jobs.iter().filter(|job| !job.resume.is_empty());
+            for job in resumed.clone() {
+                assert_eq!(job.resume, whole[..num_tokens], "with all that has come, before anybody could claim it");
+            }
+            assert_eq!(resumed.count(), if num_tokens > 0 { num_choices } else { 0 });
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_keeps_failing_is_given_up_without_telling_why() {
     let script: Script = Arc::new(|_, _| vec![Step::Fail("secret reason")]);

@@ -53,6 +53,8 @@ pub(crate) enum Step {
     Fail(&'static str),
     /// Does nothing until the job is cancelled; for ever, if its lease is lost first.
     Hang,
+    /// The way to the gateway breaks, as where the node is killed; it hangs from then on.
+    Lose,
 }
 
 pub(crate) type Script = Arc<dyn Fn(&GenerateJob, u32) -> Vec<Step> + Send + Sync>;
@@ -388,6 +390,11 @@ impl Node {
                     let retry = Settlement::Retry { reason: reason.to_owned() };
                     self.queue.settle(self.pool, &delivery.lease, retry).await.unwrap();
                     return;
+                }
+                Step::Lose => {
+                    drop(self.hub.lose(&delivery.job.id, delivery.lease.attempt));
+                    self.stops.wait_for(&delivery.lease).await;
+                    break;
                 }
                 Step::Hang => {
                     self.stops.wait_for(&delivery.lease).await;

@@ -111,6 +111,11 @@ impl RunningAnswer {
         self.outbox.drain(..).try_for_each(|event| self.sink.send(event)).map_err(|_| Break::Cancelled)
     }
 
+    /// The step is over: what all answers said goes on its way together.
+    pub(super) fn flush(&self) {
+        self.sink.flush();
+    }
+
     /// Reports the logprobs of a prompt that has been scored without a step: one token, which has none.
     pub(super) fn score_first(&mut self, sequence: &mut Sequence) {
         self.start();

@@ -170,6 +170,8 @@ impl EngineLoop {
                 self.finish(id, reason);
             }
         }
+        let still_here = plan.parts.iter().filter_map(|part| self.answers.get(&part.sequence));
+        still_here.for_each(RunningAnswer::flush);
         total
     }
 
@@ -183,6 +185,7 @@ impl EngineLoop {
         }
         sequence.is_complete = answer.is_complete();
         let begun = answer.deliver();
+        answer.flush();
         let reason = sequence.finish_reason();
         self.scheduler.admit(sequence);
         self.answers.insert(id, answer);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,11 +15,30 @@ use tokio::time::{Instant, Sleep};
 use super::metrics;
 use super::settings::ServerSettings;
 
+/// The least rate of a request's body, among the request's extensions, for a handler to waive: where what is sent is a
+/// stream whose sender shows in a way of its own that it is there.
+#[derive(Clone, Debug, Default)]
+pub struct LeastRate {
+    is_waived: Arc<AtomicBool>,
+}
+
+impl LeastRate {
+    /// Lets the body come as slowly as it may.
+    pub fn waive(&self) {
+        self.is_waived.store(true, Ordering::Relaxed);
+    }
+
+    fn is_waived(&self) -> bool {
+        self.is_waived.load(Ordering::Relaxed)
+    }
+}
+
 /// A request's body that must come at a least rate. Only the time counts in which somebody waits for it: a handler that
 /// is busy with what it has read makes no client slow.
 pub(super) struct Steady<B> {
     body: B,
     pace: Pace,
+    least_rate: LeastRate,
     timer: Pin<Box<Sleep>>,
     /// Since when the client is waited for.
     waiting: Option<Instant>,
@@ -70,11 +91,11 @@ impl Pace {
 }
 
 impl<B> Steady<B> {
-    pub(super) fn new(body: B, settings: &ServerSettings) -> Self {
+    pub(super) fn new(body: B, settings: &ServerSettings, least_rate: LeastRate) -> Self {
         let window = settings.body_rate_window;
         let least = (settings.min_body_rate as f64 * window.as_secs_f64()).ceil() as u64;
         let pace = Pace { window, least, waited: Duration::ZERO, num_bytes: 0 };
-        Self { body, pace, timer: Box::pin(tokio::time::sleep(window)), waiting: None }
+        Self { body, pace, least_rate, timer: Box::pin(tokio::time::sleep(window)), waiting: None }
     }
 }
 
@@ -93,6 +114,9 @@ where
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(context);
         let now = Instant::now();
+        if this.least_rate.is_waived() {
+            return polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+        }
         if let Some(since) = this.waiting.take()
             && let Err(slow) = this.pace.wait(now - since)
             && polled.is_pending()
@@ -130,8 +154,8 @@ where
 }
 
 /// The body as handlers read it.
-pub(super) fn steady(body: hyper::body::Incoming, settings: &ServerSettings) -> Body {
-    if body.is_end_stream() { Body::empty() } else { Body::new(Steady::new(body, settings)) }
+pub(super) fn steady(body: hyper::body::Incoming, settings: &ServerSettings, least_rate: LeastRate) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::new(Steady::new(body, settings, least_rate)) }
 }
 
 #[cfg(test)]
@@ -143,13 +167,23 @@ mod tests {
 
     /// Reads a body that brings `num_bytes` every `pause`, taking `busy` between parts, and says how many parts came.
     async fn read(num_bytes: usize, pause: Duration, busy: Duration, parts: usize) -> Result<usize, BoxError> {
+        read_at(LeastRate::default(), num_bytes, pause, busy, parts).await
+    }
+
+    async fn read_at(
+        least_rate: LeastRate,
+        num_bytes: usize,
+        pause: Duration,
+        busy: Duration,
+        parts: usize,
+    ) -> Result<usize, BoxError> {
         let settings =
             ServerSettings { min_body_rate: 100, body_rate_window: Duration::from_secs(10), ..Default::default() };
         let parts = futures::stream::iter(0..parts).then(move |_| async move {
             tokio::time::sleep(pause).await;
             Ok::<_, BoxError>(Bytes::from(vec![0; num_bytes]))
         });
-        let body = Body::new(Steady::new(Body::from_stream(parts), &settings));
+        let body = Body::new(Steady::new(Body::from_stream(parts), &settings, least_rate));
         let mut parts = body.into_data_stream();
         let mut num_parts = 0;
         while let Some(part) = parts.next().await {
@@ -179,6 +213,13 @@ mod tests {
         tokio::time::advance(Duration::from_secs(11)).await;
         let error = reading.await.unwrap().unwrap_err();
         assert!(is_too_slow(error.as_ref()), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_least_rate_is_waived_may_be_silent() {
+        let (rate, minute) = (LeastRate::default(), Duration::from_secs(60));
+        rate.waive();
+        assert_eq!(read_at(rate, 1, minute, Duration::ZERO, 5).await.unwrap(), 5);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::body::steady;
+use super::body::{LeastRate, steady};
 use super::limits::{Connections, Origin, Place};
 use super::metrics;
 use super::proxy::{self, ClientAddress};
@@ -189,8 +189,10 @@ impl Service<Request<Incoming>> for Answerer {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let open = OpenRequest::new(Arc::clone(&self.pulse));
         let client = proxy::client_of(self.client, request.headers(), &self.settings.trusted_proxies);
-        let mut request = request.map(|body| steady(body, &self.settings));
+        let least_rate = LeastRate::default();
+        let mut request = request.map(|body| steady(body, &self.settings, least_rate.clone()));
         request.extensions_mut().insert(ClientAddress(client));
+        request.extensions_mut().insert(least_rate);
         let router = self.router.clone();
         Box::pin(async move {
             let response = router.oneshot(request).await?;

@@ -22,7 +22,7 @@ mod proxy;
 mod tls;
 
 pub use accept::{Listening, Server};
-pub use body::is_too_slow;
+pub use body::{LeastRate, is_too_slow};
 pub use descriptors::raise_limit;
 pub use limits::Origin;
 pub use metrics::describe;

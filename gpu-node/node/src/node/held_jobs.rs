@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use souk_protocol::{Digest, JobEvent};
-use souk_queue::{EventSink, Gone, Lease, LeaseProgress};
+use souk_queue::{Closed, EventSink, Gone, Lease, LeaseProgress, Wait};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -72,8 +72,20 @@ impl EventSink for WhileHeld {
         if self.is_lost.load(Ordering::Acquire) { Err(Gone) } else { self.sink.send(event) }
     }
 
+    fn flush(&self) {
+        self.sink.flush();
+    }
+
     fn is_closed(&self) -> bool {
         self.is_lost.load(Ordering::Acquire) || self.sink.is_closed()
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        if self.is_lost.load(Ordering::Acquire) { Some(Closed::Lost) } else { self.sink.closed() }
+    }
+
+    fn taken(&self) -> Wait<Closed> {
+        self.sink.taken()
     }
 }
 

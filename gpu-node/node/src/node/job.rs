@@ -8,13 +8,15 @@ use souk_engine::constraint::{Constraint, ConstraintError};
 use souk_engine::{EngineError, EngineRequest, Rejected, RequestHandle};
 use souk_protocol::deadline::bounded;
 use souk_protocol::{Digest, FinishReason, GenerateJob, JobEvent, JobFailure, Outcome, Usage};
-use souk_queue::{Delivery, EventSink, QueueError, Settlement};
+use souk_queue::{Closed, Delivery, EventSink, QueueError, ReplyTo, Settlement};
 use tokio::time::Instant;
 
 use super::held_jobs::Held;
 use super::state::NodeState;
 use crate::adapters::{AdapterError, AdapterLease, SourceError};
 
+/// How long a gateway has to take back a job that is handed over, before the queue is told.
+const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 /// Longest failure in a log line.
 const MAX_LOGGED_CHARS: usize = 200;
 
@@ -43,10 +45,10 @@ pub(super) fn start(node: &Arc<NodeState>, delivery: Delivery, is_newcomer: bool
 }
 
 async fn work(node: &NodeState, delivery: Delivery, held: Held) {
-    let unbegun = unbegun(&delivery.job);
+    let (unbegun, reply_to) = (unbegun(&delivery.job), delivery.reply_to.clone());
     let end = tokio::select! {
         biased;
-        () = cut_off(node, &held) => End::NotHere,
+        () = cut_off(node, &held, &reply_to) => End::NotHere,
         end = run(node, delivery, &held) => end,
     };
     let settlement = match end {
@@ -56,13 +58,16 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
             let said: String = failure.to_string().chars().take(MAX_LOGGED_CHARS).collect();
             tracing::info!(job = %held.lease().job, failure = ?said, "job failed");
             let outcome = failure.outcome(usage.completion_tokens);
-            // If the client is gone it has no use for the failure either.
-            let _ = sink.map(|sink| sink.send(JobEvent::Failed(failure)));
-            Settlement::Over { outcome, usage }
+            let over = Settlement::Over { outcome, usage };
+            match sink {
+                Some(sink) => last_word(sink, JobEvent::Failed(failure), over).await,
+                None => over,
+            }
         }
         End::Cancelled(sink) => {
-            let _ = sink.send(JobEvent::Finished { reason: FinishReason::Cancelled, usage: unbegun });
-            Settlement::Over { outcome: Outcome::CallerLeft, usage: unbegun }
+            let over = Settlement::Over { outcome: Outcome::CallerLeft, usage: unbegun };
+            let event = JobEvent::Finished { reason: FinishReason::Cancelled, usage: unbegun };
+            last_word(sink, event, over).await
         }
         End::Retry(reason) => {
             tracing::warn!(job = %held.lease().job, attempt = held.lease().attempt, reason, "attempt failed");
@@ -80,11 +85,34 @@ async fn work(node: &NodeState, delivery: Delivery, held: Held) {
     }
 }
 
-/// Resolves when everything stops. What the engine says of the job from then on is not the client's business: another
-/// attempt goes on.
-async fn cut_off(node: &NodeState, held: &Held) {
+/// Sends the last event of a job, and settles it as `over` once the gateway has it. Where the way there is broken the job is
+/// not over: another attempt says how it ended.
+async fn last_word(sink: Box<dyn EventSink>, event: JobEvent, over: Settlement) -> Settlement {
+    // If the client is gone it has no use for the event either.
+    let closed = match sink.send(event) {
+        Ok(()) => Some(sink.taken().await),
+        Err(_) => sink.closed(),
+    };
+    unless_lost(closed, over)
+}
+
+/// How a job is settled that ended here, by what became of its events.
+fn unless_lost(closed: Option<Closed>, over: Settlement) -> Settlement {
+    match closed {
+        Some(Closed::Lost) => Settlement::GiveBack,
+        Some(Closed::Unreachable(reason)) => Settlement::Retry { reason },
+        Some(Closed::Complete | Closed::Unwanted) | None => over,
+    }
+}
+
+/// Resolves when everything stops and the gateway has had the chance to take the job back, with all that was sent of it.
+/// What the engine says of the job from then on is not the client's business: another attempt goes on.
+async fn cut_off(node: &NodeState, held: &Held, reply_to: &ReplyTo) {
     node.cut_off.cancelled().await;
     held.fall_silent();
+    let handed_over = node.events.hand_over(reply_to, &held.lease().job, held.lease().attempt);
+    // Whether it was in time or not: the queue refuses whoever comes second.
+    let _ = tokio::time::timeout(HAND_OVER_TIME, handed_over).await;
 }
 
 /// Makes the adapters resident, compiles the constraint and runs the job. Dropping this at any point cancels the job.
@@ -154,6 +182,7 @@ async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterL
 /// Leases all adapters of a job. Sits out the pause after a failure that may pass, so that the queue's attempts are not
 /// used up at once.
 async fn acquire(node: &NodeState, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
+    job.adapters.iter().for_each(|adapter| node.adapters.keep_grant(&adapter.into()));
     let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
         match node.adapters.acquire_all(&job.tenant, &digests).await {
@@ -179,9 +208,26 @@ async fn follow(mut generation: RequestHandle, held: &Held) -> End {
         }
     };
     match ended.outcome {
-        Ok(reason) => End::Finished(reason, ended.usage),
+        Ok(reason) => match ended.sink {
+            Some(sink) => finished(reason, ended.usage, sink).await,
+            None => End::Finished(reason, ended.usage),
+        },
         Err(JobFailure::Internal(reason)) => End::Retry(reason),
         Err(failure) => End::Failed(failure, ended.usage, ended.sink),
+    }
+}
+
+/// An answer that the engine has ended and said so. It counts as ended once the gateway knows.
+async fn finished(reason: FinishReason, usage: Usage, sink: Box<dyn EventSink>) -> End {
+    // One that ended because nobody reads has said nothing.
+    let closed = match sink.closed() {
+        Some(closed) => closed,
+        None => sink.taken().await,
+    };
+    match closed {
+        Closed::Lost => End::NotHere,
+        Closed::Unreachable(reason) => End::Retry(reason),
+        Closed::Complete | Closed::Unwanted => End::Finished(reason, usage),
     }
 }
 
