@@ -34,13 +34,13 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     touch Cargo.toml registry/Cargo.toml migrations/Cargo.toml
 fi
 if ! command -v redis-server >/dev/null; then
-    # Limits are tested on it too, each test with a server of its own; those tests are ignored where it is missing.
+    # Limits and the queue are tested on it too, each test with a server of its own; those tests are ignored where it is missing.
     echo "setup: installing redis-server" >&2
     $as_root apt-get update -q
     # The package would start a server that nobody needs.
     $as_root env RUNLEVEL=1 apt-get install -y -q --no-install-recommends redis-server
     # Whether it is there is asked when this file changes.
-    touch limits/Cargo.toml
+    touch limits/Cargo.toml queue/Cargo.toml redis/Cargo.toml
 fi
 
 rm -rf "$venv"

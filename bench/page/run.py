@@ -57,6 +57,7 @@ def parts(sitting, peers, older, soak_s):
     yield "adapters", "Adapters that come and go", lambda: adapters.measure(sitting)
     yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: with_souk(sitting, "registry")
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
+    yield "queue", "The queue: submit, claim, renew, settle", lambda: sitting.bench("queue")
     yield "limits", "Reserving and settling what requests may use", lambda: with_souk(sitting, "limits")
     yield "usage", "Rows of usage, and sums of them", lambda: sitting.bench("usage")
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")

@@ -45,6 +45,7 @@ use souk_redis::{Library, RedisSettings, Servers};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::bell::Bell;
+pub use self::wire::tag;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
@@ -55,7 +56,12 @@ use crate::words::{
 };
 
 /// The functions, in a library whose name has their version.
-const LIBRARY: &str = include_str!("redis/queue.lua");
+pub const LIBRARY: &str = concat!(
+    include_str!("redis/pool.lua"),
+    include_str!("redis/jobs.lua"),
+    include_str!("redis/claim.lua"),
+    include_str!("redis/steps.lua"),
+);
 /// What the functions' names begin with.
 const PREFIX: &str = "souk_queue_1_";
 /// Most jobs that one step hands over or renews, so that no step holds up the others for long.
@@ -418,5 +424,21 @@ mod tests {
         let name = PREFIX.trim_end_matches('_');
         assert!(LIBRARY.starts_with(&format!("#!lua name={name}\n")));
         assert!(LIBRARY.contains(&format!("function_name = '{PREFIX}' .. name")));
+    }
+
+    #[test]
+    fn the_functions_keep_as_much_as_the_port_says() {
+        let numbers = [
+            ("ORDERS_KEPT", crate::ORDERS_KEPT),
+            ("UNPOSTED_KEPT", crate::UNPOSTED_KEPT),
+            ("WRITE_DOWN_MS", crate::WRITE_DOWN.as_millis() as usize),
+            ("NEVER_MS", souk_protocol::deadline::NEVER.as_millis() as usize),
+        ];
+        for (name, number) in numbers {
+            let line = LIBRARY.lines().find_map(|line| line.strip_prefix(&format!("local {name} = ")));
+            let product: usize =
+                line.expect(name).split(" * ").map(|factor| factor.parse::<usize>().expect(name)).product();
+            assert_eq!(product, number, "{name}");
+        }
     }
 }

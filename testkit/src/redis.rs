@@ -17,7 +17,97 @@ pub struct Redis {
     keeps_data: bool,
     /// Whether it speaks TLS and nothing else, with a certificate that nobody trusts.
     speaks_tls: bool,
+    is_of_cluster: bool,
     child: Option<Child>,
+}
+
+/// Three masters that share the slots between them.
+#[derive(Debug)]
+pub struct Cluster {
+    servers: Vec<Redis>,
+}
+
+impl Cluster {
+    /// A cluster whose servers forget when they start again.
+    pub fn of_three() -> Self {
+        let servers: Vec<_> = (0..3).map(|_| Redis::new(Kind { is_of_cluster: true, ..Kind::default() })).collect();
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]);
+        create.args(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
+        create.args(["--cluster-replicas", "0", "--cluster-yes"]).stdin(Stdio::null());
+        let said = create.output().expect("redis-cli");
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+        for server in &servers {
+            wait_for("the cluster is whole", || server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        }
+        Self { servers }
+    }
+
+    /// Its servers.
+    pub fn servers(&self) -> &[Redis] {
+        &self.servers
+    }
+}
+
+/// A sentinel that watches one master by the name of `souk`.
+#[derive(Debug)]
+pub struct Sentinel {
+    port: u16,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Sentinel {
+    /// One that knows the master when this returns.
+    pub fn of(master: &Redis) -> Self {
+        let folder = new_folder();
+        let (port, config) = (free_port(), folder.join("sentinel.conf"));
+        let monitor = format!("sentinel monitor souk 127.0.0.1 {} 1", master.port);
+        fs::write(&config, format!("bind 127.0.0.1\nport {port}\n{monitor}\n")).expect("a file");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(redis_server().expect("Redis is installed"));
+        command.arg(&config).arg("--sentinel").arg("--dir").arg(&folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let sentinel = Self { port, folder, child: command.spawn().expect("redis-server starts") };
+        wait_for("the sentinel knows the master", || {
+            let said = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "souk"]);
+            said.contains(&master.port.to_string())
+        });
+        sentinel
+    }
+
+    /// Has it name another master from now on.
+    pub fn names(&self, master: &Redis) {
+        self.cli(&["SENTINEL", "REMOVE", "souk"]);
+        self.cli(&["SENTINEL", "MONITOR", "souk", "127.0.0.1", &master.port.to_string(), "1"]);
+    }
+
+    fn cli(&self, command: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(command).stdin(Stdio::null());
+        String::from_utf8_lossy(&cli.output().expect("redis-cli").stdout).into_owned()
+    }
+
+    /// Where it is, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.child.kill().expect("the sentinel is killed");
+        self.child.wait().expect("the sentinel ends");
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// What a server is like.
+#[derive(Clone, Copy, Default)]
+struct Kind {
+    keeps_data: bool,
+    speaks_tls: bool,
+    is_of_cluster: bool,
 }
 
 impl Redis {
@@ -28,28 +118,26 @@ impl Redis {
 
     /// A server that has nothing when it starts again.
     pub fn that_forgets() -> Self {
-        Self::new(false, false)
+        Self::new(Kind::default())
     }
 
     /// A server that has its data when it starts again, also after it was killed.
     pub fn that_keeps_its_data() -> Self {
-        Self::new(true, false)
+        Self::new(Kind { keeps_data: true, ..Kind::default() })
     }
 
     /// A server that speaks TLS, as `localhost`, with a certificate that it has signed itself.
     pub fn that_nobody_trusts() -> Self {
-        Self::new(false, true)
+        Self::new(Kind { speaks_tls: true, ..Kind::default() })
     }
 
-    fn new(keeps_data: bool, speaks_tls: bool) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("souk-redis-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
+    fn new(Kind { keeps_data, speaks_tls, is_of_cluster }: Kind) -> Self {
+        let folder = new_folder();
         if speaks_tls {
             make_certificate(&folder);
         }
-        let mut server = Self { port: free_port(), folder, keeps_data, speaks_tls, child: None };
+        let port = if is_of_cluster { free_port_of_cluster() } else { free_port() };
+        let mut server = Self { port, folder, keeps_data, speaks_tls, is_of_cluster, child: None };
         server.start();
         server
     }
@@ -67,17 +155,16 @@ impl Redis {
         } else {
             command.args(["--port", &port]);
         }
+        if self.is_of_cluster {
+            command.args(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
+        }
         command.args(["--appendonly", if self.keeps_data { "yes" } else { "no" }, "--appendfsync", "no"]);
         command.arg("--dir").arg(&self.folder).arg("--logfile").arg(self.folder.join("log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server starts"));
-        for _ in 0..600 {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.cli(&["PING"]).trim() == "PONG" {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("Redis does not answer; see the log in {}", self.folder.display());
+        wait_for("Redis answers", || {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.cli(&["PING"]).trim() == "PONG"
+        });
     }
 
     /// Kills it: connections break, and nothing is written any more.
@@ -121,6 +208,11 @@ impl Redis {
         self.port
     }
 
+    /// The file of the certificate that a server which speaks TLS has signed itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("server.crt")
+    }
+
     fn signal(&self, signal: &str) {
         let id = self.child.as_ref().expect("it runs").id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
@@ -151,6 +243,31 @@ fn make_certificate(folder: &Path) {
     openssl.args(["-keyout", "server.key", "-out", "server.crt"]).current_dir(folder);
     openssl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(openssl.status().expect("openssl").success());
+}
+
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("souk-redis-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// Servers of a cluster talk to each other on a port that is higher by 10,000.
+fn free_port_of_cluster() -> u16 {
+    let ports = std::iter::repeat_with(free_port).take(200).filter(|port| *port < 55_535);
+    let mut ports = ports.filter(|port| TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok());
+    ports.next().expect("a free port with another above it")
 }
 
 fn free_port() -> u16 {

@@ -48,8 +48,9 @@ pub(super) fn config(config: &QueueConfig) -> String {
     )
 }
 
-/// What keys of the pool have in braces.
-pub(super) fn tag(pool: PoolId) -> String {
+/// What the keys of a pool have in braces, so that all of them are in one slot.
+#[must_use]
+pub fn tag(pool: PoolId) -> String {
     let hex: String = pool.0.as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("q{hex}")
 }
@@ -146,7 +147,8 @@ fn bounded_reason(reason: &str) -> String {
 /// What `claim` handed over. A job whose body cannot be read is left to its lease, and so to the dead letters.
 pub(super) fn deliveries(lease_for: Duration, said: Value) -> Result<Vec<Delivery>, QueueError> {
     let said: Vec<SaidDelivery> = read(said)?;
-    said.into_iter().map(|one| delivery(lease_for, one)).collect()
+    // The others are in this node's hands by now, and are not to wait for their leases because of it.
+    Ok(said.into_iter().filter_map(|one| delivery(lease_for, one).ok()).collect())
 }
 
 fn delivery(lease_for: Duration, said: SaidDelivery) -> Result<Delivery, QueueError> {
@@ -169,7 +171,8 @@ pub(super) fn adapters(said: Value) -> Result<Vec<Fetchable>, QueueError> {
     let bodies: Vec<Vec<u8>> = read(said)?;
     let mut adapters: Vec<Fetchable> = Vec::new();
     for body in bodies {
-        for adapter in &read_body(&body)?.job.adapters {
+        let Ok(Body { job, .. }) = read_body(&body) else { continue };
+        for adapter in &job.adapters {
             if !adapters.iter().any(|known| known.digest == adapter.digest) {
                 adapters.push(adapter.into());
             }
@@ -231,11 +234,8 @@ pub(super) fn letters(said: Value) -> Result<(Vec<DeadLetter>, Option<String>), 
     let last = said.last().map(|letter| letter.0.clone());
     let mut letters = Vec::new();
     for (_, deliveries, reason, lane, body, resume) in said {
-        // A letter that the store has let go of in the meantime.
-        if body.is_empty() {
-            continue;
-        }
-        let Body { mut job, reply_to, priority } = read_body(&body)?;
+        // A body that the store has let go of, or that a version wrote which is not known here, is passed over.
+        let Ok(Body { mut job, reply_to, priority }) = read_body(&body) else { continue };
         if !resume.is_empty() {
             job.resume = read_tokens(&resume);
         }
@@ -296,4 +296,45 @@ fn strange(said: impl fmt::Debug) -> QueueError {
 
 pub(super) fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> QueueError {
     QueueError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_of_a_body_are_a_job_or_refused() {
+        souk_testkit::fuzz("queue_body", |bytes| {
+            let said = ("req_1/0".to_owned(), 1, 1000, 5, bytes.to_vec(), vec![1, 0, 0, 0, 2, 0, 0, 0, 3]);
+            match delivery(Duration::from_secs(1), said) {
+                Ok(delivery) => {
+                    assert_eq!((&delivery.job.resume[..], delivery.lease.attempt), (&[1, 2][..], 1));
+                    "a job".to_owned()
+                }
+                Err(error) => std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(),
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_submitted_is_what_is_delivered() {
+        let job = souk_testkit::job::job("tenant", PoolId(souk_protocol::Digest::of(b"base")), 3);
+        let reply_to = ReplyTo { gateway: GatewayId::from_stored("gw"), advertise: Some("10.0.0.7:9000".to_owned()) };
+        let priority = Priority::ORDINARY;
+        let sent = Submission { job, lane: None, reply_to, priority, account: None, attempts: 0 };
+        let args = submission(&sent).expect("it can be written");
+        let said = (sent.job.id.to_string(), 1, -1, 5, args[8].clone(), Vec::new());
+        let got = delivery(Duration::from_secs(1), said).expect("it can be read");
+        assert_eq!((got.job, got.reply_to, got.lease.job), (sent.job.clone(), sent.reply_to, sent.job.id));
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_told_as_such() {
+        for text in ["", "req_1", "req_1/", "req_1/x", "req_1/-1"] {
+            assert!(job_id(text).is_err(), "{text}");
+        }
+        assert!(submitted(Value::Array(vec![Value::SimpleString("odd".to_owned())])).is_err());
+        assert!(notice(Value::Nil).is_err() && notice(Value::Array(vec![])).is_err());
+        assert!(stats(Value::Int(3)).is_err());
+    }
 }

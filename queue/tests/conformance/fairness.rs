@@ -42,7 +42,7 @@ pub(crate) async fn a_wait_for_newcomers_hears_only_of_them(queue: Queue) {
     submit(&queue, job("flood", 10)).await;
     assert!(!queue.wait(&wish("n", 0, 1), STEAL_AFTER).await.unwrap());
     let waiting = {
-        let queue = Queue::clone(&queue);
+        let queue = queue.clone();
         tokio::spawn(async move { queue.wait(&wish("n", 0, 1), SOON).await.unwrap() })
     };
     submit(&queue, job("other", 10)).await;

@@ -22,7 +22,7 @@ pub(crate) async fn a_renewed_lease_lives_on(queue: Queue) {
     let delivery = claim_one(&queue, "n1").await;
     assert_eq!(delivery.lease_for, LEASE);
     for output_tokens in 0..6 {
-        pass(LEASE / 2).await;
+        pass(&queue, LEASE / 2).await;
         assert!(renew(&queue, &delivery, output_tokens).await);
         nothing_to_claim(&queue, "n2").await;
     }
@@ -44,7 +44,7 @@ pub(crate) async fn an_expired_lease_is_delivered_again_with_the_next_attempt(qu
 pub(crate) async fn a_stale_attempt_can_do_nothing(queue: Queue) {
     submit(&queue, job("a", 10)).await;
     let stale = claim_one(&queue, "n1").await;
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let live = claim_one(&queue, "n2").await;
     assert!(!renew(&queue, &stale, 3).await, "the renewal says that the lease is lost");
     for settlement in
@@ -81,7 +81,7 @@ pub(crate) async fn after_three_deliveries_the_job_is_a_dead_letter(queue: Queue
     let id = submit(&queue, job("a", 10)).await;
     fail(&queue, &claim_one(&queue, "n1").await).await;
     claim_one(&queue, "n1").await;
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let third = claim_one(&queue, "n1").await;
     assert_eq!(third.lease.attempt, 3);
     fail(&queue, &third).await;

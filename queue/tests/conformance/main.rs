@@ -5,6 +5,9 @@
 mod caps;
 mod endings;
 mod fairness;
+#[cfg(has_redis)]
+mod faults;
+mod gateways;
 mod leases;
 mod model;
 mod orders;
@@ -13,25 +16,26 @@ mod settlements;
 mod stealing;
 mod support;
 
-use std::sync::Arc;
-
-use souk_queue::{JobQueue, MemoryQueue, QueueConfig};
-
 /// Makes one module per implementation, with every case as a test in it.
 macro_rules! on_every_queue {
-    ($($queue:ident => $open:expr),+ ; $cases:tt) => { $(on_every_queue!(@ $queue, $open, $cases);)+ };
-    (@ $queue:ident, $open:expr, [$($module:ident :: $case:ident),+ $(,)?]) => {
+    ($($queue:ident #[$test:meta] #[$when:meta] => $open:expr),+ ; $cases:tt) => {
+        $(on_every_queue!(@ $queue, #[$test], #[$when], $open, $cases);)+
+    };
+    (@ $queue:ident, #[$test:meta], #[$when:meta], $open:expr, [$($module:ident :: $case:ident),+ $(,)?]) => {
         mod $queue {
-            $(#[tokio::test(start_paused = true)]
+            $(#[$test]
+            #[$when]
             async fn $case() {
-                crate::$module::$case($open(crate::support::config()).await).await;
+                crate::$module::$case($open(crate::support::config())).await;
             })+
         }
     };
 }
 
 on_every_queue! {
-    memory => crate::memory_queue;
+    memory #[tokio::test(start_paused = true)] #[cfg(all())] => crate::support::Queue::in_memory,
+    redis #[tokio::test]
+        #[cfg_attr(not(has_redis), ignore = "needs Redis: apt-get install redis-server")] => crate::support::Queue::in_redis;
     [
         fairness::one_tenants_flood_does_not_delay_another,
         fairness::a_node_full_of_one_tenants_work_takes_one_job_of_each_other,
@@ -75,6 +79,13 @@ on_every_queue! {
         settlements::a_cancelled_job_whose_node_is_lost_is_settled,
         settlements::a_dead_letter_is_settled_and_its_replay_is_not,
         settlements::a_refused_job_is_not_settled,
+        gateways::a_settlement_with_an_account_stays_until_it_is_acknowledged,
+        gateways::a_lost_gateways_settlements_are_given_to_another_once,
+        gateways::what_is_not_acknowledged_is_given_again,
+        gateways::a_gateway_that_comes_back_and_another_do_not_both_have_it,
+        gateways::a_settlement_without_an_account_is_nobodys,
+        gateways::a_live_gateway_keeps_what_is_its_own,
+        gateways::a_job_that_the_queue_has_lost_goes_on_after_its_attempts,
         caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
         caps::a_full_pool_refuses_everyone,
         caps::however_many_jobs_others_have_a_tenant_without_any_gets_in,
@@ -104,8 +115,4 @@ on_every_queue! {
         stealing::live_lanes_are_listed_with_what_their_nodes_say,
         stealing::statistics_count_what_there_is,
     ]
-}
-
-async fn memory_queue(config: QueueConfig) -> Arc<dyn JobQueue> {
-    Arc::new(MemoryQueue::new(config))
 }

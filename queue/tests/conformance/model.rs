@@ -1,13 +1,11 @@
-//! Random operations against a plain model, for the memory queue: it is the one whose time can be driven.
+//! Random operations against a plain model, which goes by the clock of the queue that it is held against.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use souk_protocol::{JobFailure, JobId, Outcome};
-use souk_queue::{Cancelled, Delivery, MemoryQueue, NoticeKind, QueueConfig, Settled, Settlement};
-use tokio::time::Instant;
+use souk_queue::{Cancelled, Delivery, NoticeKind, QueueConfig, Settled, Settlement};
 
 use crate::support::*;
 
@@ -46,7 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Known {
     number: usize,
     tenant: u8,
-    deadline: Option<Instant>,
+    deadline: Option<Duration>,
     attempt: u32,
     /// Deliveries that count.
     deliveries: u32,
@@ -56,12 +54,14 @@ struct Known {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Queued,
-    Running { until: Instant, cancelled: bool },
+    Running { until: Duration, cancelled: bool },
     Over,
 }
 
 #[derive(Default)]
 struct Model {
+    /// What the queue's clock had counted at its last step.
+    now: Duration,
     jobs: BTreeMap<JobId, Known>,
     /// All deliveries ever, the stale ones too.
     deliveries: Vec<Delivery>,
@@ -71,15 +71,16 @@ struct Model {
 
 impl Model {
     /// Moves time on: leases expire, deadlines pass.
-    fn settle_time(&mut self, max_deliveries: u32) {
-        let now = Instant::now();
+    fn settle_time(&mut self, queue: &Queue, max_deliveries: u32) {
+        self.now = queue.now();
+        let now = self.now;
         for (id, known) in &mut self.jobs {
             if let State::Running { until, cancelled } = known.state
                 && until <= now
             {
                 known.state = if cancelled {
                     State::Over
-                } else if known.deadline.is_some_and(|deadline| deadline <= until) {
+                } else if known.deadline.is_some_and(|deadline| deadline <= now) {
                     self.expired.insert(id.clone());
                     State::Over
                 } else if known.deliveries >= max_deliveries {
@@ -116,44 +117,48 @@ impl Model {
             known.attempt += 1;
             known.deliveries += 1;
             assert_eq!(delivery.lease.attempt, known.attempt, "attempts count up by one");
-            known.state = State::Running { until: Instant::now() + lease, cancelled: false };
+            known.state = State::Running { until: Duration::now() + lease, cancelled: false };
             self.deliveries.push(delivery);
         }
     }
 }
 
-async fn run(ops: Vec<Op>) {
-    let config = QueueConfig { remember_over: Duration::from_secs(3600), ..config() };
-    let queue: Queue = Arc::new(MemoryQueue::new(config));
+fn long_remembered() -> QueueConfig {
+    QueueConfig { remember_over: Duration::from_secs(3600), ..config() }
+}
+
+async fn run(queue: Queue, config: QueueConfig, ops: Vec<Op>) {
     let mut model = Model::default();
     for (number, op) in ops.into_iter().enumerate() {
-        model.settle_time(config.max_deliveries);
         match op {
             Op::Submit { tenant, lane, prompt, deadline_ms } => {
                 let mut submission = in_lane(&lane.to_string(), job(&tenant.to_string(), prompt.into()));
-                // Deadlines far from any moment at which something happens: the wall clock goes on a little meanwhile.
-                let after = deadline_ms.map(|millis| Duration::from_millis(u64::from(millis) * 100 + 50));
+                let after = deadline_ms.map(|millis| Duration::from_millis(u64::from(millis) * 1000 + 500));
                 if let Some(after) = after {
                     submission = with_deadline(after, submission);
                 }
                 let id = submit(&queue, submission).await;
-                let deadline = after.map(|after| Instant::now() + after);
+                model.settle_time(&queue, config.max_deliveries);
+                let deadline = after.map(|after| model.now + after);
                 let known = Known { number, tenant, deadline, attempt: 0, deliveries: 0, state: State::Queued };
                 model.jobs.insert(id, known);
             }
             Op::Claim { node, max_jobs } => {
-                let waiting = model.count(|state| *state == State::Queued);
                 let claimed = claim(&queue, &node.to_string(), max_jobs.into()).await;
+                model.settle_time(&queue, config.max_deliveries);
+                let waiting = model.count(|state| *state == State::Queued);
                 assert!(claimed.len() <= usize::from(max_jobs).min(waiting));
                 model.on_claim(claimed, config.lease);
             }
             Op::Renew { pick, output } => {
                 let Some(delivery) = model.pick(pick) else { continue };
-                assert_eq!(renew(&queue, &delivery, output.into()).await, model.holds(&delivery));
+                let renewed = renew(&queue, &delivery, output.into()).await;
+                model.settle_time(&queue, config.max_deliveries);
+                assert_eq!(renewed, model.holds(&delivery));
                 if model.holds(&delivery)
                     && let State::Running { until, .. } = &mut model.jobs.get_mut(&delivery.lease.job).unwrap().state
                 {
-                    *until = Instant::now() + config.lease;
+                    *until = model.now + config.lease;
                 }
             }
             Op::Finish { pick, output } => {
@@ -168,13 +173,13 @@ async fn run(ops: Vec<Op>) {
             Op::GiveBack { pick } => {
                 settle(&queue, &mut model, pick, Settlement::GiveBack, config.max_deliveries).await;
             }
-            Op::Cancel { pick } => cancel(&queue, &mut model, pick).await,
+            Op::Cancel { pick } => cancel(&queue, &mut model, pick, config.max_deliveries).await,
             Op::Heartbeat { node } => heartbeat(&queue, &node.to_string()).await,
             Op::Retire { node: number } => queue.retire(pool(), &node(&number.to_string())).await.unwrap(),
-            Op::Pass { millis } => pass(Duration::from_millis(millis.into())).await,
+            Op::Pass { millis } => pass(&queue, Duration::from_millis(u64::from(millis) * 10)).await,
         }
-        model.settle_time(config.max_deliveries);
         let stats = queue.stats(pool()).await.unwrap();
+        model.settle_time(&queue, config.max_deliveries);
         assert_eq!(stats.queued, model.count(|state| *state == State::Queued));
         assert_eq!(stats.running, model.count(|state| matches!(state, State::Running { .. })));
         assert_eq!(stats.queued, stats.lanes.iter().map(|lane| lane.queued).sum::<usize>());
@@ -184,8 +189,9 @@ async fn run(ops: Vec<Op>) {
 
 async fn settle(queue: &Queue, model: &mut Model, pick: u8, settlement: Settlement, max_deliveries: u32) {
     let Some(delivery) = model.pick(pick) else { return };
-    let held = model.holds(&delivery);
     let result = queue.settle(pool(), &delivery.lease, settlement.clone()).await;
+    model.settle_time(queue, max_deliveries);
+    let held = model.holds(&delivery);
     assert_eq!(result.is_ok(), held, "{result:?}");
     if !held {
         return;
@@ -193,7 +199,7 @@ async fn settle(queue: &Queue, model: &mut Model, pick: u8, settlement: Settleme
     let id = delivery.lease.job;
     let known = model.jobs.get_mut(&id).unwrap();
     let cancelled = matches!(known.state, State::Running { cancelled: true, .. });
-    let late = known.deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let late = known.deadline.is_some_and(|deadline| deadline <= model.now);
     known.state = match settlement {
         _ if cancelled => State::Over,
         Settlement::Over { .. } => State::Over,
@@ -213,12 +219,14 @@ async fn settle(queue: &Queue, model: &mut Model, pick: u8, settlement: Settleme
     };
 }
 
-async fn cancel(queue: &Queue, model: &mut Model, pick: u8) {
+async fn cancel(queue: &Queue, model: &mut Model, pick: u8, max_deliveries: u32) {
     let ids: Vec<_> = model.jobs.keys().cloned().collect();
     if ids.is_empty() {
         return;
     }
     let id = &ids[pick as usize % ids.len()];
+    let cancelled = queue.cancel(pool(), id).await.unwrap();
+    model.settle_time(queue, max_deliveries);
     let known = model.jobs.get_mut(id).unwrap();
     let (expected, state) = match known.state {
         State::Queued => (Cancelled::Queued, State::Over),
@@ -226,12 +234,11 @@ async fn cancel(queue: &Queue, model: &mut Model, pick: u8) {
         State::Over => (Cancelled::Over, State::Over),
     };
     known.state = state;
-    assert_eq!(queue.cancel(pool(), id).await.unwrap(), expected);
+    assert_eq!(cancelled, expected);
 }
 
 /// Four tenants submit and claim; after each act another asks for one place, and gives it back.
-async fn flood(config: QueueConfig, ops: Vec<Op>) {
-    let queue: Queue = Arc::new(MemoryQueue::new(config));
+async fn flood(queue: Queue, config: QueueConfig, ops: Vec<Op>) {
     let mut deliveries = Vec::new();
     for op in ops {
         match op {
@@ -260,9 +267,9 @@ async fn flood(config: QueueConfig, ops: Vec<Op>) {
 
 /// Lets every node die, takes all that is left with a new one, and checks that each job came to its end.
 async fn drain(queue: Queue, mut model: Model, config: QueueConfig) {
-    pass(config.lease.max(config.heartbeat_timeout)).await;
-    model.settle_time(config.max_deliveries);
+    pass(&queue, config.lease.max(config.heartbeat_timeout)).await;
     let left = claim(&queue, "last", usize::MAX).await;
+    model.settle_time(&queue, config.max_deliveries);
     let mut in_order: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
     for delivery in &left {
         let known = &model.jobs[&delivery.lease.job];
@@ -290,23 +297,64 @@ async fn drain(queue: Queue, mut model: Model, config: QueueConfig) {
     assert_eq!(dead, model.dead);
 }
 
+/// Runs a case in memory, where time passes at once.
+fn in_memory(config: QueueConfig, case: impl AsyncFnOnce(Queue)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async { case(Queue::in_memory(config)).await });
+}
+
+/// Runs a case in a Redis that all cases of a test have in common, after everything in it is gone.
+#[cfg(has_redis)]
+fn in_redis(config: QueueConfig, case: impl AsyncFnOnce(Queue)) {
+    use std::sync::{Arc, LazyLock};
+
+    static SERVER: LazyLock<Arc<Server>> =
+        LazyLock::new(|| Arc::new(Server::new(souk_testkit::redis::Redis::that_forgets())));
+    SERVER.redis.lock().unwrap().cli(&["FLUSHALL"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { case(Queue::of_server(Arc::clone(&SERVER), config)).await });
+}
+
+fn flood_config(max_queued: usize, max_queued_per_tenant: usize) -> QueueConfig {
+    QueueConfig { max_queued, max_queued_per_tenant, max_in_flight_per_tenant: None, ..config() }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn no_order_of_operations_loses_repeats_or_confuses_a_job(ops in prop::collection::vec(op(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(ops));
+        in_memory(long_remembered(), async |queue| run(queue, long_remembered(), ops).await);
     }
 
     #[test]
     fn whatever_others_put_into_the_queue_a_tenant_that_has_nothing_there_gets_in(
         max_queued in 2usize..40, per_tenant in 1usize..50, ops in prop::collection::vec(op(), 1..120),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let config = QueueConfig {
-            max_queued, max_queued_per_tenant: per_tenant, max_in_flight_per_tenant: None, ..config()
-        };
-        runtime.block_on(flood(config, ops));
+        let config = flood_config(max_queued, per_tenant);
+        in_memory(config, async |queue| flood(queue, config, ops).await);
+    }
+}
+
+#[cfg(has_redis)]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn in_redis_no_order_of_operations_loses_repeats_or_confuses_a_job(ops in prop::collection::vec(op(), 1..60)) {
+        in_redis(long_remembered(), async |queue| run(queue, long_remembered(), ops).await);
+    }
+}
+
+#[cfg(has_redis)]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn in_redis_whatever_others_put_in_a_tenant_that_has_nothing_there_gets_in(
+        max_queued in 2usize..40, per_tenant in 1usize..50, ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let config = flood_config(max_queued, per_tenant);
+        in_redis(config, async |queue| flood(queue, config, ops).await);
     }
 }

@@ -48,10 +48,10 @@ pub(crate) async fn a_job_that_is_cancelled_while_it_waits_is_settled_with_nothi
 pub(crate) async fn a_job_that_a_node_ends_at_its_deadline_is_settled_with_what_it_computed(queue: Queue) {
     submit(&queue, with_deadline(LEASE / 2, job("a", 10))).await;
     let delivery = claim_one(&queue, "n").await;
-    pass(LEASE * 2 / 3).await;
+    pass(&queue, LEASE * 2 / 3).await;
     end(&queue, &delivery, Outcome::Deadline, 5).await;
     assert_eq!(notices(&queue).await, [settled(&delivery, Outcome::Deadline, 5)]);
-    pass(LEASE).await;
+    pass(&queue, LEASE).await;
     no_more(&queue).await;
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn a_job_that_no_node_took_in_time_is_settled_with_nothing(queu
 pub(crate) async fn only_the_live_attempt_is_counted(queue: Queue) {
     let id = submit(&queue, job("a", 10)).await;
     let lost = claim_one(&queue, "n1").await;
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     assert_eq!(notices(&queue).await, [requeued(&id)]);
     let live = claim_one(&queue, "n2").await;
     assert!(is_lease_lost(&queue.settle(pool(), &lost.lease, over(&lost, Outcome::Length, 90)).await));
@@ -79,9 +79,9 @@ pub(crate) async fn only_the_live_attempt_is_counted(queue: Queue) {
 pub(crate) async fn a_lost_node_is_counted_with_what_it_reported(queue: Queue) {
     let id = submit(&queue, with_deadline(LEASE, job("a", 10))).await;
     let lost = claim_one(&queue, "n").await;
-    pass(LEASE / 2).await;
+    pass(&queue, LEASE / 2).await;
     assert!(renew(&queue, &lost, 8).await);
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let settled = settled_by_queue(&id, 1, Outcome::Deadline, (10, 8), JobFailure::DeadlineExceeded);
     assert_eq!(notices(&queue).await, [settled]);
 }
@@ -91,7 +91,7 @@ pub(crate) async fn a_cancelled_job_whose_node_is_lost_is_settled(queue: Queue) 
     let lost = claim_one(&queue, "n").await;
     assert!(renew(&queue, &lost, 2).await);
     queue.cancel(pool(), &id).await.unwrap();
-    pass(LEASE * 2).await;
+    pass(&queue, LEASE * 2).await;
     let settled = settled_by_queue(&id, 1, Outcome::CallerLeft, (10, 2), JobFailure::ShuttingDown);
     assert_eq!(notices(&queue).await, [settled]);
     no_more(&queue).await;

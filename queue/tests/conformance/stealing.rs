@@ -9,13 +9,13 @@ pub(crate) async fn a_live_nodes_lane_is_its_own_until_it_is_behind(queue: Queue
     heartbeat(&queue, "n1").await;
     let id = submit(&queue, in_lane("n1", job("a", 10))).await;
     nothing_to_claim(&queue, "n2").await;
-    pass(STEAL_AFTER).await;
+    pass(&queue, STEAL_AFTER).await;
     assert_eq!(claim_one(&queue, "n2").await.lease.job, id);
 }
 
 pub(crate) async fn a_lost_nodes_lane_is_everyones(queue: Queue) {
     heartbeat(&queue, "n1").await;
-    pass(HEARTBEAT_TIMEOUT).await;
+    pass(&queue, HEARTBEAT_TIMEOUT).await;
     let id = submit(&queue, in_lane("n1", job("a", 10))).await;
     assert_eq!(claim_one(&queue, "n2").await.lease.job, id);
 }
@@ -53,19 +53,19 @@ pub(crate) async fn live_lanes_are_listed_with_what_their_nodes_say(queue: Queue
         ..NodeStatus::new(node(name), pool())
     };
     queue.heartbeat(status("n1")).await.unwrap();
-    pass(HEARTBEAT_TIMEOUT / 2).await;
+    pass(&queue, HEARTBEAT_TIMEOUT / 2).await;
     queue.heartbeat(status("n2")).await.unwrap();
     submit(&queue, in_lane("n2", job("a", 10))).await;
     let both = [LaneStatus { node: status("n1"), queued: 0 }, LaneStatus { node: status("n2"), queued: 1 }];
     assert_eq!(queue.lanes(pool()).await.unwrap(), both);
-    pass(HEARTBEAT_TIMEOUT * 3 / 4).await;
+    pass(&queue, HEARTBEAT_TIMEOUT * 3 / 4).await;
     assert_eq!(queue.lanes(pool()).await.unwrap(), both[1..], "the first was silent for too long");
 }
 
 pub(crate) async fn statistics_count_what_there_is(queue: Queue) {
     heartbeat(&queue, "n1").await;
     submit(&queue, in_lane("n1", job("a", 10))).await;
-    pass(STEAL_AFTER / 2).await;
+    pass(&queue, STEAL_AFTER / 2).await;
     submit(&queue, in_lane("n1", job("a", 10))).await;
     submit(&queue, job("b", 10)).await;
     claim_one(&queue, "n2").await;

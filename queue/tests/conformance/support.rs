@@ -1,22 +1,113 @@
-//! Short words for the cases. Times are short enough to really pass on a remote store; on the in-memory queue they pass
-//! at once, since the test's clock is paused.
+//! Short words for the cases, and a queue with the clock of each implementation: in memory the test's own, which is paused; in
+//! Redis that of the pool, which is moved. Times are long enough that nothing falls due while a case runs, and short enough that
+//! those which only pass while somebody waits can really pass.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use souk_protocol::{Digest, GatewayId, JobFailure, JobId, NodeId, Outcome, PoolId, TokenId, Usage};
 use souk_queue::{
-    Claim, Delivery, JobQueue, LeaseProgress, NodeStatus, Notice, NoticeKind, Priority, QueueConfig, QueueError,
-    Settled, Settlement, Submission, Submitted,
+    Claim, Delivery, JobQueue, LeaseProgress, MemoryQueue, NodeStatus, Notice, NoticeKind, Priority, QueueConfig,
+    QueueError, RedisQueue, Settled, Settlement, Submission, Submitted,
 };
+use souk_redis::RedisSettings;
+use souk_testkit::redis::Redis;
+use tokio::time::Instant;
 
-pub(crate) type Queue = Arc<dyn JobQueue>;
+/// A queue with the clock that it goes by.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    queue: Arc<dyn JobQueue>,
+    server: Option<Arc<Server>>,
+    began: Instant,
+}
 
-pub(crate) const LEASE: Duration = Duration::from_millis(300);
-pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(200);
-pub(crate) const STEAL_AFTER: Duration = Duration::from_millis(60);
+/// A server, and a connection to move its clocks by.
+pub(crate) struct Server {
+    pub(crate) redis: Mutex<Redis>,
+    connection: Mutex<redis::Connection>,
+}
+
+/// Adds to what the clocks of all pools have counted. Returns what the first had counted at its last step.
+const MOVE_CLOCKS: &str = r"
+local counted = 0
+for place, key in ipairs(redis.call('KEYS', 'souk:*:state')) do
+    local state = redis.call('GET', key)
+    local now = struct.unpack('<d', state)
+    if place == 1 then counted = now end
+    redis.call('SET', key, struct.pack('<d', now + ARGV[1]) .. string.sub(state, 9), 'KEEPTTL')
+end
+return counted";
+
+impl Server {
+    pub(crate) fn new(redis: Redis) -> Self {
+        let connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        Self { redis: Mutex::new(redis), connection: Mutex::new(connection) }
+    }
+
+    /// Moves its clocks on, and says what the first had counted.
+    pub(crate) fn move_clocks(&self, time: Duration) -> Duration {
+        let mut connection = self.connection.lock().unwrap();
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        let counted: u64 = redis::cmd("EVAL").arg(MOVE_CLOCKS).arg(0).arg(millis).query(&mut *connection).unwrap();
+        Duration::from_millis(counted)
+    }
+}
+
+impl Deref for Queue {
+    type Target = dyn JobQueue;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.queue
+    }
+}
+
+impl Queue {
+    pub(crate) fn in_memory(config: QueueConfig) -> Self {
+        Self { queue: Arc::new(MemoryQueue::new(config)), server: None, began: Instant::now() }
+    }
+
+    pub(crate) fn in_redis(config: QueueConfig) -> Self {
+        Self::of_server(Arc::new(Server::new(Redis::that_forgets())), config)
+    }
+
+    /// Another process's way to the same server.
+    pub(crate) fn of_server(server: Arc<Server>, config: QueueConfig) -> Self {
+        let settings = settings(server.redis.lock().unwrap().url());
+        let queue = Arc::new(RedisQueue::new(&settings, config).unwrap());
+        Self { queue, server: Some(server), began: Instant::now() }
+    }
+
+    /// Its server, if it has one.
+    #[cfg(has_redis)]
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// What the clock had counted at the last step.
+    pub(crate) fn now(&self) -> Duration {
+        self.server.as_ref().map_or_else(|| self.began.elapsed(), |server| server.move_clocks(Duration::ZERO))
+    }
+}
+
+pub(crate) fn settings(url: String) -> RedisSettings {
+    let (connect_timeout, response_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    RedisSettings { connect_timeout, response_timeout, ..RedisSettings::at(url) }
+}
+
+/// Asserts that what was asked for came at once: in no time on a clock that stands still, else before anything else could have
+/// brought it.
+pub(crate) fn promptly(queue: &Queue, asked: Instant) {
+    let bound = if queue.server.is_some() { SOON / 2 } else { Duration::from_millis(20) };
+    assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
+}
+
+pub(crate) const LEASE: Duration = Duration::from_millis(3000);
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(2000);
+pub(crate) const STEAL_AFTER: Duration = Duration::from_millis(600);
 /// Long enough for what is to happen, short for a test that waits in vain.
-pub(crate) const SOON: Duration = Duration::from_secs(2);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn config() -> QueueConfig {
     QueueConfig {
@@ -27,7 +118,7 @@ pub(crate) fn config() -> QueueConfig {
         heartbeat_timeout: HEARTBEAT_TIMEOUT,
         steal_after: STEAL_AFTER,
         max_deliveries: 3,
-        remember_over: Duration::from_secs(5),
+        remember_over: Duration::from_secs(50),
         output_token_cost: 2.0,
     }
 }
@@ -155,8 +246,12 @@ pub(crate) fn status(name: &str) -> NodeStatus {
     NodeStatus::new(node(name), pool())
 }
 
-pub(crate) async fn pass(duration: Duration) {
-    tokio::time::sleep(duration).await;
+/// Lets time pass, for the queue.
+pub(crate) async fn pass(queue: &Queue, time: Duration) {
+    match &queue.server {
+        Some(server) => _ = server.move_clocks(time),
+        None => tokio::time::sleep(time).await,
+    }
 }
 
 pub(crate) fn is_lease_lost<T: std::fmt::Debug>(result: &Result<T, QueueError>) -> bool {
