@@ -28,7 +28,6 @@ pub(crate) mod dispatch;
 pub(crate) mod follow;
 pub(crate) mod gates;
 pub(crate) mod hooks;
-mod lanes;
 pub(crate) mod open_jobs;
 pub(crate) mod prepare;
 pub(crate) mod repeat;

@@ -148,7 +148,7 @@ impl PreparedPrompt {
             let message = format!("'{param}' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
             return Err(ApiError::invalid(param, message));
         }
-        let (limit, given) = (base.context_tokens, tokens.len());
+        let (limit, given) = (base.context_tokens(), tokens.len());
         let too_long =
             |completion| ApiError::ContextLength { param, limit, prompt: PromptLength::Tokens(given), completion };
         let rest = limit.checked_sub(given).ok_or_else(|| too_long(None))? as u64;

@@ -562,7 +562,7 @@ async fn a_node_takes_only_what_can_start_soon() {
     assert_eq!(lanes.len(), 1);
     until("its heartbeat says so", async || {
         let lanes = pool.queue.lanes(pool_id()).await.unwrap();
-        lanes[0].node.free_slots == 0 && lanes[0].node.running == 6
+        (lanes[0].node.load.free_slots, lanes[0].node.load.running) == (0, 6)
     })
     .await;
 }
