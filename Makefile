@@ -1,4 +1,4 @@
-# Nineteen verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
+# Twenty-one verbs. `make demo` and `make test` are all that a newcomer needs; `make ci` is what CI runs.
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/souk
 # Outside the checkout, so that a clean checkout reuses compiled dependencies.
@@ -16,16 +16,23 @@ export SOUK_TEST_PYTHON := $(VENV)/bin/python
 SOUK := $(CARGO_TARGET_DIR)/release/souk
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop build install test hostile fuzz kills soak bench setup models fmt lint openapi deny guests ci
+.PHONY: help demo stop fleet fleet-stop build install test hostile fuzz kills soak bench setup models fmt lint openapi deny guests ci
 
 help: ## List the verbs.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build models ## Build, fetch the base model, start everything with real adapters and ask each one.
 	@SOUK=$(SOUK) scripts/demo.sh
 
 stop: ## Stop the server that `make demo` left running.
 	@scripts/demo.sh stop
+
+fleet: build models setup ## Start a fleet on this machine: Redis, PostgreSQL, S3, two registries, two gateways, three nodes; ask each adapter.
+	cargo build --locked --package souk-testkit-s3 --example serve
+	@SOUK=$(SOUK) SOUK_S3=$(CARGO_TARGET_DIR)/debug/examples/serve scripts/fleet.sh
+
+fleet-stop: ## Stop the fleet that `make fleet` left running.
+	@scripts/fleet.sh stop
 
 build: ## Build the executable (release).
 	cargo build --release --locked --bin souk

@@ -31,7 +31,7 @@ pub(crate) use limits::{LimitsCommand, TeamsCommand};
 pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};
 pub(crate) use models::ModelsCommand;
 pub(crate) use push::{Direct, PushArgs};
-pub(crate) use roles::{GatewayArgs, RegistryArgs, ServeArgs};
+pub(crate) use roles::{GatewayArgs, NodeArgs, RegistryArgs, ServeArgs};
 pub(crate) use server::ServerArgs;
 pub(crate) use services::ServicesCommand;
 pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};
@@ -64,11 +64,16 @@ pub(crate) enum Command {
     /// Which base models uploads may be made for is in the files of registry.base_files, which `souk models describe`
     /// writes. Any number of registries share one database and one object store.
     Registry(RegistryArgs),
-    /// Start a gateway with a node, whose registries are elsewhere. Serve until Ctrl-C or SIGTERM.
+    /// Start a gateway whose registries are elsewhere, with a node or for nodes apart. Serve until Ctrl-C or SIGTERM.
     ///
     /// The registries are those of gateway.registries; it shows them the key of gateway.registry_key, which
-    /// `souk services create` makes.
+    /// `souk services create` makes. With gateway.nodes = "apart" it has no node, and its queue is in the Redis of redis.url.
     Gateway(GatewayArgs),
+    /// Start a node for gateways elsewhere. Run until Ctrl-C or SIGTERM.
+    ///
+    /// Its jobs are in the Redis of redis.url, files of adapters at the registries of node.registries; it shows those the
+    /// key of node.registry_key, which `souk services create --kind node` makes.
+    Node(NodeArgs),
     /// Create, list or revoke the keys that gateways show to registries (admin).
     #[command(subcommand)]
     Services(ServicesCommand),

@@ -1,5 +1,8 @@
 //! Settings: `config/default.toml`, then a file, then `SOUK_SECTION__KEY` variables, then flags.
 
+mod node;
+mod role;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,9 @@ use souk_redis::RedisSettings;
 use souk_registry::{LimitSettings, ObjectSettings, RegistryConfig, RegistrySettings, SignInSettings};
 use souk_wire::WireSettings;
 
+pub(crate) use node::NodeSettings;
+pub(crate) use role::Role;
+
 /// All settings, one field per section of `config/default.toml`, which says what each one bounds. What only the
 /// executable has to know is read by structs here, the rest by those of the crates that it is for.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) queue: QueueConfig,
     pub(crate) wire: WireSettings,
     pub(crate) gateway: GatewayLimits,
+    pub(crate) node: NodeSettings,
     pub(crate) hooks: HookSettings,
     pub(crate) cors: CorsConfig,
     pub(crate) registry: RegistrySettings,
@@ -44,17 +51,6 @@ pub(crate) struct Config {
     /// The keys that a file or a variable gave, as `section.key`.
     #[serde(skip)]
     given: BTreeSet<String>,
-}
-
-/// What a process runs, which says which settings it reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// `souk serve`.
-    All,
-    /// `souk registry`.
-    Registry,
-    /// `souk gateway`.
-    Gateway,
 }
 
 /// Where data is kept.
@@ -97,10 +93,11 @@ pub(crate) enum LogFormat {
 }
 
 /// Variables of secrets.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 11] = [
     "SOUK_REDIS__URL",
     "SOUK_REDIS__PASSWORD",
     "SOUK_GATEWAY__REGISTRY_KEY",
+    "SOUK_NODE__REGISTRY_KEY",
     "SOUK_HOOKS__SEALING_KEY",
     "SOUK_REGISTRY__PEPPER",
     "SOUK_REGISTRY__SEALING_KEY",
@@ -146,6 +143,8 @@ impl Config {
             .with_list_parse_key("adapters.pinned")
             .with_list_parse_key("cors.origins")
             .with_list_parse_key("gateway.registries")
+            .with_list_parse_key("gateway.base_files")
+            .with_list_parse_key("node.registries")
             .with_list_parse_key("redis.addresses")
             .with_list_parse_key("registry.base_files")
             .with_list_parse_key("server.trusted_proxies")
@@ -189,6 +188,7 @@ impl Config {
         self.queue.check(&mut checks);
         self.wire.check(&mut checks);
         self.gateway.check(&mut checks);
+        self.node.check(&mut checks);
         self.hooks.check(&mut checks);
         self.registry.check(&mut checks);
         self.limits.check(&mut checks);
@@ -265,32 +265,6 @@ fn keys_of_file(file: &impl config::Source) -> Vec<String> {
     keys
 }
 
-impl Role {
-    const fn command(self) -> &'static str {
-        match self {
-            Self::All => "souk serve",
-            Self::Registry => "souk registry",
-            Self::Gateway => "souk gateway",
-        }
-    }
-
-    /// Whether this role reads a key of the page.
-    fn uses(self, key: &str) -> bool {
-        /// Sections of nodes and gateways.
-        const OF_GATEWAYS: [&str; 10] =
-            ["model", "memory", "engine", "adapters", "constraints", "queue", "wire", "gateway", "cors", "redis"];
-        /// Keys of gateways that have their registries elsewhere.
-        const OF_GATEWAYS_APART: [&str; 4] =
-            ["gateway.registries", "gateway.registries_root_cert", "gateway.registry_key", "gateway.registry_key_file"];
-        let section = key.split('.').next().unwrap_or_default();
-        match self {
-            Self::All => !OF_GATEWAYS_APART.contains(&key) && section != "wire" && key != "registry.base_files",
-            Self::Registry => !OF_GATEWAYS.contains(&section) && key != "data.cache_dir",
-            Self::Gateway => !matches!(section, "registry" | "limits" | "sign_in" | "objects"),
-        }
-    }
-}
-
 /// Whether a variable says something of a provider of identities, of which each has a secret: all of that are texts.
 fn is_of_provider(name: &str) -> bool {
     name.starts_with("SOUK_SIGN_IN__PROVIDERS__")
@@ -355,6 +329,7 @@ mod tests {
         assert_eq!(config.server, ServerSettings::default());
         assert_eq!(config.constraints, ConstraintLimits::default());
         assert_eq!(config.queue, QueueConfig::default());
+        assert_eq!(config.wire, WireSettings::default());
         assert_eq!(config.memory, MemorySettings::default());
         assert_eq!(config.engine, EngineConfig::default());
         assert_eq!(config.adapters, AdapterSettings::default());
@@ -384,8 +359,12 @@ mod tests {
         let variables = [("SOUK_ENGINE__THREADS".to_owned(), "6".to_owned())];
         let config = Config::load(Some(file.path()), variables.into_iter()).unwrap();
         let unused = |role| config.unused_by(role).collect::<Vec<_>>();
-        assert_eq!(unused(Role::Gateway), ["registry.database.url", "registry.pepper", "sign_in.links"]);
-        assert_eq!(unused(Role::Registry), ["engine.threads", "gateway.max_body_bytes", "gateway.registries"]);
+        let of_registries = ["registry.database.url", "registry.pepper", "sign_in.links"];
+        assert_eq!(unused(Role::Gateway), of_registries);
+        assert_eq!(unused(Role::GatewayApart), [&["engine.threads"][..], &of_registries].concat());
+        let of_gateways = ["gateway.max_body_bytes", "gateway.registries"];
+        assert_eq!(unused(Role::Node), [&of_gateways[..], &of_registries].concat());
+        assert_eq!(unused(Role::Registry), [&["engine.threads"][..], &of_gateways].concat());
         assert_eq!(unused(Role::All), ["gateway.registries"]);
         assert!(load(&[]).unwrap().unused_by(Role::Gateway).next().is_none(), "defaults are not given");
     }
@@ -395,7 +374,7 @@ mod tests {
         let page: toml::Table = toml::from_str(PAGE).unwrap();
         for section in page.keys() {
             let key = format!("{section}.any");
-            assert!(Role::Registry.uses(&key) || Role::Gateway.uses(&key), "{section}");
+            assert!(Role::ALL.iter().filter(|role| **role != Role::All).any(|role| role.uses(&key)), "{section}");
         }
     }
 
@@ -404,6 +383,28 @@ mod tests {
         let config = load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
         assert_eq!(config.gateway.registries, ["http://a:1", "http://b:2"]);
         assert_eq!(load(&[("SOUK_GATEWAY__REGISTRIES", "http://a:1")]).unwrap().gateway.registries.len(), 1);
+    }
+
+    #[test]
+    fn a_node_is_called_what_the_settings_say_or_like_nobody_else() {
+        let named = load(&[("SOUK_NODE__ID", "node-1.eu_2")]).unwrap().node;
+        assert_eq!(named.node_id().as_str(), "node-1.eu_2");
+        let unnamed = load(&[]).unwrap().node;
+        assert_ne!(unnamed.node_id(), unnamed.node_id());
+        for bad in ["Node 1", "-a", &"a".repeat(65)] {
+            let error = format!("{:#}", load(&[("SOUK_NODE__ID", bad)]).unwrap_err());
+            assert!(error.contains("node.id") && error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_node_has_one_place_and_is_never_shown() {
+        let key = ("SOUK_NODE__REGISTRY_KEY", "007");
+        let config = load(&[key, ("SOUK_NODE__REGISTRIES", "http://a:1,http://b:2")]).unwrap();
+        assert_eq!(config.node.registries, ["http://a:1", "http://b:2"]);
+        assert!(!format!("{config:?}").contains("007"));
+        let error = format!("{:#}", load(&[key, ("SOUK_NODE__REGISTRY_KEY_FILE", "/run/k")]).unwrap_err());
+        assert!(error.contains("node.registry_key_file are both set, the latter to /run/k"), "{error}");
     }
 
     #[test]

@@ -38,5 +38,7 @@ pub(crate) fn start_metrics() -> anyhow::Result<Exporter> {
     souk_engine::figures::describe();
     souk_node::figures::describe();
     souk_plugins::figures::describe();
+    souk_wire::metrics::describe();
+    crate::roles::boot::describe();
     Ok(exporter)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
 use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, JobId, KeyId, Outcome, wall_clock};
-use souk_queue::{EventHub, JobQueue, NodeOrder, take_back_losses};
+use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo, take_back_losses};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::gates::{Gates, Holder};
@@ -15,7 +15,7 @@ use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
 use crate::lanes::Lanes;
-use crate::limits::GatewayLimits;
+use crate::limits::{GatewayLimits, NodesAre};
 use crate::metrics;
 use crate::served::{BaseError, ServedBase};
 use crate::text_work::{TenantTexts, TextWork};
@@ -72,8 +72,8 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// Two for each pool, one that carries notices and one that keeps its lanes live, and one that takes lost jobs back; they
-    /// end with the gateway.
+    /// Two for each pool, one that carries notices and one that keeps its lanes live, and one that takes lost jobs back; they end with
+    /// the gateway.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -93,14 +93,14 @@ impl Gateway {
             let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
-        let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
-        let pool_of = move |job: &JobId| waited_for.pool_of(job);
-        let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);
-        let failover = AbortOnDropHandle::new(tokio::spawn(failover));
         let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
         let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
         let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
-        let tasks = bases.iter().map(carry).chain(lanes.iter().map(keep_live)).chain([failover]).collect();
+        let mut tasks: Vec<_> = bases.iter().map(carry).chain(lanes.iter().map(keep_live)).collect();
+        let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
+        let pool_of = move |job: &JobId| waited_for.pool_of(job);
+        let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(failover)));
         let shared = GatewayState {
             id,
             bases,
@@ -200,7 +200,16 @@ impl Gateway {
         &self.shared.limits
     }
 
-    pub(crate) fn id(&self) -> &GatewayId {
+    /// Where nodes send what comes of its jobs.
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        let limits = self.limits();
+        let advertise = (limits.nodes == NodesAre::Apart).then(|| limits.advertise.clone());
+        ReplyTo { gateway: self.id().clone(), advertise }
+    }
+
+    /// Who it is, to nodes and to the queue.
+    #[must_use]
+    pub fn id(&self) -> &GatewayId {
         &self.shared.id
     }
 

@@ -35,7 +35,7 @@ pub use catalog::{AuthError, Catalog, ModelEntry, ModelPage};
 pub use error::ApiError;
 pub use gateway::{Gateway, GatewayParts};
 pub use hooks::{HookSource, HookSourceError, Hooks, HooksParts};
-pub use limits::GatewayLimits;
+pub use limits::{GatewayLimits, NodesAre};
 pub use router::{not_found, openapi, router};
 pub use served::{BaseError, ServedBase};
 pub use text::TemplateLimits;

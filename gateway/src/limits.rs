@@ -71,6 +71,12 @@ pub struct GatewayLimits {
     pub registry_key: SecretString,
     /// The file of that key, which is read at each exchange.
     pub registry_key_file: PathBuf,
+    /// Where the nodes are that this gateway's requests go to.
+    pub nodes: NodesAre,
+    /// Descriptions of the base models that nodes apart serve, as `souk models describe` writes them.
+    pub base_files: Vec<PathBuf>,
+    /// The address at which nodes apart reach this gateway's operators' port.
+    pub advertise: String,
     /// How long what is known of rights is believed since it was confirmed last, while no registry answers.
     #[serde(rename = "rights_stale_s", deserialize_with = "seconds::deserialize")]
     pub rights_stale: Duration,
@@ -90,6 +96,16 @@ pub struct GatewayLimits {
     /// What rendering a chat template may use; no setting.
     #[serde(skip)]
     pub template: TemplateLimits,
+}
+
+/// Where nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodesAre {
+    /// One, in the gateway's process, with the queue in its memory.
+    Inside,
+    /// In processes of their own, with the queue in a Redis.
+    Apart,
 }
 
 impl Default for GatewayLimits {
@@ -128,10 +144,29 @@ impl GatewayLimits {
                 "gateway.registry_key and gateway.registry_key_file are both set, the latter to {file}; set one of them"
             )
         });
+        if self.nodes == NodesAre::Apart {
+            let given = &self.advertise;
+            checks.rule(is_address(given), || {
+                format!(
+                    "gateway.advertise must be where nodes reach this gateway, as http://10.0.0.5:8081; given `{given}`"
+                )
+            });
+            // Files are fetched with what came with the request, which is good for as long.
+            let (key, most) = ("the 15 minutes that grants of files are good for, less one", 14 * 60);
+            checks.no_more_than("gateway.request_timeout_s", self.request_timeout.as_secs(), key, most);
+        }
         checks.within("gateway.kept_answers_mb", self.kept_answer_bytes >> 20, 1..=1 << 20);
         checks.within("gateway.journal_mb", self.journal_bytes >> 20, 1..=1 << 20);
         checks.within("gateway.rights_stale_s", self.rights_stale.as_secs(), 0..=60);
     }
+}
+
+/// Whether a text is a scheme, a host and perhaps a port.
+fn is_address(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else { return false };
+    text.parse::<axum::http::Uri>()
+        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none())
+        && !rest.trim_end_matches('/').contains(['/', '@'])
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
@@ -157,6 +192,30 @@ mod tests {
         limits.registry_key_file = PathBuf::new();
         limits.rights_stale = Duration::from_secs(61);
         assert_eq!(problems(&limits).unwrap(), "gateway.rights_stale_s must be at most 60; given 61");
+    }
+
+    #[test]
+    fn nodes_apart_need_an_address_and_requests_that_end_before_grants_do() {
+        let problems = |limits: &GatewayLimits| {
+            let mut checks = Checks::default();
+            limits.check(&mut checks);
+            checks.finish().err().map_or_else(String::new, |error| error.to_string())
+        };
+        let mut limits = GatewayLimits { nodes: NodesAre::Apart, ..GatewayLimits::default() };
+        for good in ["http://10.0.0.5:8081", "https://gateway-1.internal/", "http://[::1]:80"] {
+            good.clone_into(&mut limits.advertise);
+            assert_eq!(problems(&limits), "", "{good}");
+        }
+        for bad in ["", "10.0.0.5:8081", "ftp://a", "http://", "http://a/b", "http://a?b", "http://u:p@a", "http://a b"]
+        {
+            bad.clone_into(&mut limits.advertise);
+            assert!(problems(&limits).contains(&format!("given `{bad}`")), "{bad}");
+        }
+        limits.nodes = NodesAre::Inside;
+        assert_eq!(problems(&limits), "", "what is not used is not looked at");
+        "http://a:1".clone_into(&mut limits.advertise);
+        (limits.nodes, limits.request_timeout) = (NodesAre::Apart, Duration::from_secs(900));
+        assert!(problems(&limits).contains("gateway.request_timeout_s") && problems(&limits).contains("900"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use souk_protocol::{AllowedModels, KeyId, PersonId, Principal, Scope, TenantId};
+use souk_protocol::{AllowedModels, Digest, KeyId, PersonId, Principal, Scope, ServiceKind, TenantId};
 
 /// The longest life of a token: as long, revocations are remembered.
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -23,6 +23,8 @@ pub const LEEWAY: Duration = Duration::from_secs(10);
 pub const API: &str = "souk:api";
 /// Whom a service's token is for: other services of the installation.
 pub const SERVICES: &str = "souk:services";
+/// Whom a grant of files is for: the registries that have them.
+pub const FILES: &str = "souk:files";
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,33 @@ pub struct ServiceClaims {
     pub jti: String,
     /// The service's name.
     pub service: String,
+    /// What it is, by name; absent from what older registries sign, which know gateways alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+impl ServiceClaims {
+    /// What the service is; `None`: something of later, which may nothing here.
+    #[must_use]
+    pub fn kind(&self) -> Option<ServiceKind> {
+        self.kind.as_deref().map_or(Some(ServiceKind::Gateway), |name| name.parse().ok())
+    }
+}
+
+/// What a grant of files says: claims of their own too. It names no service, since the gateway that has it does not know
+/// which node will take its job; who presents it shows a token of its own beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileClaims {
+    /// Who issued it: the installation.
+    pub iss: String,
+    /// Whom it is for: [`FILES`].
+    pub aud: String,
+    /// The digest of the version whose files it is for.
+    pub sub: Digest,
+    /// Seconds since the Unix epoch from which on it counts no more.
+    pub exp: u64,
+    /// Seconds since the Unix epoch before which it does not count.
+    pub nbf: u64,
 }
 
 /// Verifies tokens of one issuer for one audience.
@@ -146,6 +175,14 @@ impl Verifier {
     /// [`TokenError`].
     pub fn verify_service(&self, token: &str) -> Result<ServiceClaims, TokenError> {
         self.read(token)
+    }
+
+    /// What a grant of files says, likewise.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify_files(&self, grant: &str) -> Result<FileClaims, TokenError> {
+        self.read(grant)
     }
 
     fn read<C: DeserializeOwned + Clone>(&self, token: &str) -> Result<C, TokenError> {
@@ -330,6 +367,59 @@ mod tests {
             assert_eq!(verifier.verify_service(&issuer.sign(&claims)), Err(error), "{field}");
         }
         assert_eq!(verifier.verify_service(&Issuer::new().sign(&service_claims())), Err(TokenError::Invalid));
+    }
+
+    fn file_claims() -> Value {
+        json!({ "iss": ISSUER, "aud": FILES, "sub": Digest::of(b"v").to_string(), "exp": now() + 900, "nbf": now() })
+    }
+
+    #[test]
+    fn a_grant_of_files_is_for_one_version_and_for_nothing_else() {
+        let issuer = Issuer::new();
+        let keys = || [("k1".to_owned(), URL_SAFE_NO_PAD.encode(&issuer.public))];
+        let of_files = Verifier::new(ISSUER, FILES, keys());
+        let grant = issuer.sign(&file_claims());
+        assert_eq!(of_files.verify_files(&grant).unwrap().sub, Digest::of(b"v"));
+        // It opens nothing as a token, and no token is one.
+        assert_eq!(Verifier::new(ISSUER, API, keys()).verify(&grant), Err(TokenError::Invalid));
+        assert_eq!(Verifier::new(ISSUER, SERVICES, keys()).verify_service(&grant), Err(TokenError::Invalid));
+        for (other, aud) in
+            [(claims(), API), (service_claims(), SERVICES), (claims(), FILES), (service_claims(), FILES)]
+        {
+            let mut other = other;
+            other["aud"] = json!(aud);
+            assert_eq!(of_files.verify_files(&issuer.sign(&other)), Err(TokenError::Invalid), "{other}");
+        }
+        for (field, value, error) in [
+            ("iss", json!("souk:elsewhere"), TokenError::Invalid),
+            ("aud", json!([FILES]), TokenError::Invalid),
+            ("sub", json!("sha256:x"), TokenError::Invalid),
+            ("sub", json!(null), TokenError::Invalid),
+            ("exp", json!(now() - 11), TokenError::Expired),
+            ("exp", json!(null), TokenError::Invalid),
+            ("nbf", json!(now() + 60), TokenError::Invalid),
+        ] {
+            let mut claims = file_claims();
+            claims[field] = value;
+            assert_eq!(of_files.verify_files(&issuer.sign(&claims)), Err(error), "{field}");
+        }
+        assert_eq!(of_files.verify_files(&Issuer::new().sign(&file_claims())), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_service_is_a_gateway_unless_its_token_says_what_it_is_and_one_of_later_is_nothing() {
+        let kind_of = |kind: Value| {
+            let mut claims = service_claims();
+            claims["kind"] = kind;
+            serde_json::from_value::<ServiceClaims>(claims).unwrap().kind()
+        };
+        assert_eq!(
+            serde_json::from_value::<ServiceClaims>(service_claims()).unwrap().kind(),
+            Some(ServiceKind::Gateway)
+        );
+        assert_eq!(kind_of(json!("gateway")), Some(ServiceKind::Gateway));
+        assert_eq!(kind_of(json!("node")), Some(ServiceKind::Node));
+        assert_eq!(kind_of(json!("trainer")), None);
     }
 
     proptest! {

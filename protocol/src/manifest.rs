@@ -17,6 +17,9 @@ pub const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 /// File name of the model card.
 pub const CARD_FILE: &str = "README.md";
 
+/// Longest manifest that is read. The format has about 400 bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 4096;
+
 /// Part of an upload: the base model by the publisher's word, where the configuration's own name says nothing.
 pub const BASE_PART: &str = "base";
 /// Part of an upload: `true` lets in an adapter that changes nothing.

@@ -12,7 +12,9 @@ use souk_protocol::internal::{
     Authenticate, Authenticated, Caller, GetLimits, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
     TemplateFound,
 };
-use souk_protocol::{AdapterName, AdapterRef, KeyId, LimitTree, Principal, ResolveError, ResolvedAdapter, TenantId};
+use souk_protocol::{
+    AdapterName, AdapterRef, KeyId, LimitTree, Principal, ResolveError, ResolvedAdapter, ServiceKind, TenantId,
+};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,6 +33,23 @@ const TEMPLATE_TIME: Duration = Duration::from_secs(5);
 const SHORTEST_LOSS: Duration = Duration::from_secs(2);
 /// Withdrawals that may be behind. Each is known to this catalog before it is handed on.
 const WITHDRAWALS_BEHIND: usize = 1024;
+
+/// Why who calls counts for no node. Fit to be told to who calls.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotANode {
+    /// It is no token, or its time is over.
+    #[error("the token is not valid, or has expired")]
+    Invalid,
+    /// It is signed with a key that is not known here, while no registry can be asked.
+    #[error("the token is signed with a key that this gateway does not know")]
+    Unknown,
+    /// Its key was revoked.
+    #[error("the key of the token was revoked")]
+    Revoked,
+    /// It is another service's.
+    #[error("the token is a {0}'s, and a node's is needed; `souk services create NAME --kind node` makes a node's key")]
+    Another(String),
+}
 
 /// A [`Catalog`] whose registries are elsewhere.
 ///
@@ -94,6 +113,30 @@ impl HttpCatalog {
         let question = Resolve { caller: None, reference: reference.clone() };
         let answered = self.registries.ask::<Resolved>("resolve", &question, ANSWER_TIME).await;
         answered.map_err(unavailable)?.answer.into_result(&reference.to_string())
+    }
+
+    /// Which node presents this token: the name that its key has. A node says at a gateway what came of jobs that it was given,
+    /// and nothing else. Its token is believed by the keys that are known, also while no registry answers; that its key was
+    /// revoked counts from when that is heard, and where it is not, the token has 15 minutes at most.
+    ///
+    /// # Errors
+    /// [`NotANode`], with what the node is to be told.
+    pub async fn authenticate_node(&self, presented: &str) -> Result<String, NotANode> {
+        if !is_token(presented) {
+            return Err(NotANode::Invalid);
+        }
+        let claims =
+            self.token_keys.verify_service(&self.registries, presented).await.map_err(|doubt| match doubt {
+                Doubt::Invalid => NotANode::Invalid,
+                Doubt::Unknown => NotANode::Unknown,
+            })?;
+        if self.heard.is_revoked(&KeyId::from_stored(claims.sub.clone())) {
+            return Err(NotANode::Revoked);
+        }
+        match claims.kind() {
+            Some(ServiceKind::Node) => Ok(claims.service),
+            _ => Err(NotANode::Another(claims.kind.unwrap_or_else(|| ServiceKind::Gateway.to_string()))),
+        }
     }
 
     /// Who presents this token, as far as that can be told here.

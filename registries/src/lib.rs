@@ -22,7 +22,7 @@ mod usage;
 
 pub mod metrics;
 
-pub use catalog::HttpCatalog;
+pub use catalog::{HttpCatalog, NotANode};
 pub use files::FileReader;
 pub use hearing::Withdrawn;
 pub use hooks::HttpHooks;

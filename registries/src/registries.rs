@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, redirect};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use souk_protocol::gate::Refusal;
@@ -40,6 +40,8 @@ struct Shared {
     /// The one that answered last, which is asked first.
     first: AtomicUsize,
     token: ServiceToken,
+    /// See [`Settings::section`].
+    section: &'static str,
 }
 
 /// One of them.
@@ -94,10 +96,13 @@ impl Registries {
     /// # Errors
     /// [`SettingsError`].
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
-        let peers = settings.addresses.iter().map(|given| Ok(Peer { url: address(given)?, reach: Mutex::default() }));
+        let peers = settings.addresses.iter().map(|given| {
+            let url = address(settings.section, given)?;
+            Ok(Peer { url, reach: Mutex::default() })
+        });
         let peers = peers.collect::<Result<Vec<_>, SettingsError>>()?;
         if peers.is_empty() {
-            return Err(SettingsError::NoRegistry);
+            return Err(SettingsError::NoRegistry { section: settings.section });
         }
         let mut client = Client::builder()
             .connect_timeout(CONNECT_TIME)
@@ -105,7 +110,8 @@ impl Registries {
             .redirect(redirect::Policy::none())
             .no_proxy();
         if let Some(path) = &settings.root_cert {
-            let failed = |cause: String| SettingsError::RootCert { path: path.clone(), cause };
+            let section = settings.section;
+            let failed = |cause: String| SettingsError::RootCert { section, path: path.clone(), cause };
             let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
             let found = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
             if found.is_empty() {
@@ -116,7 +122,8 @@ impl Registries {
         let http = client.build().map_err(SettingsError::Client)?;
         // Not all gateways begin with the same one.
         let first = AtomicUsize::new(rand::rng().random_range(0..peers.len()));
-        Ok(Self(Arc::new(Shared { http, peers, first, token: ServiceToken::new(settings.key.clone()) })))
+        let token = ServiceToken::new(settings.key.clone());
+        Ok(Self(Arc::new(Shared { http, peers, first, token, section: settings.section })))
     }
 
     /// How many there are.
@@ -214,7 +221,7 @@ impl Registries {
         Err(AskError(tried.into()))
     }
 
-    /// Sends a request with this gateway's token to one of them.
+    /// Sends a request with this service's token to one of them. An address to read at instead counts as an answer.
     pub(crate) async fn send(
         &self,
         number: usize,
@@ -234,16 +241,43 @@ impl Registries {
         }
     }
 
+    /// Reads at an address that a registry has given, without this service's token.
+    pub(crate) async fn read_at(
+        &self,
+        address: Url,
+        request: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        accepted(request(self.0.http.get(address))).await
+    }
+
+    /// This service's token, which other services of the installation take too. `refused`: one that somebody did not take,
+    /// so that another is asked for.
+    ///
+    /// # Errors
+    /// If no registry answers, or none takes the key.
+    pub async fn service_token(&self, refused: Option<&str>) -> Result<SecretString, AskError> {
+        let known = self.0.token.current();
+        let refused = known.filter(|known| refused == Some(known.text.as_str()));
+        let refused = refused.as_ref();
+        self.first_of(move |number| async move {
+            let token = self.0.token.get(refused, self.exchange(number)).await?;
+            Ok(SecretString::from(token.text.clone()))
+        })
+        .await
+    }
+
     /// Exchanges this gateway's key at one of them.
     async fn exchange(&self, number: usize) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let unreadable = |error| Failure::Away(format!("cannot be called: gateway.registry_key_file: {error}"));
+        let unreadable =
+            |error| Failure::Away(format!("cannot be called: {}.registry_key_file: {error}", self.0.section));
         let key = self.0.token.key.read().await.map_err(unreadable)?;
         let url = self.url(number, &format!("{PREFIX}/token"));
         let request = self.0.http.post(url).bearer_auth(key.expose_secret()).timeout(ANSWER_TIME);
         let response = accepted(request).await.inspect_err(|failure| {
             if matches!(failure, Failure::Refuses(StatusCode::UNAUTHORIZED, _)) {
-                tracing::error!("A registry does not take gateway.registry_key: it {failure}");
+                let section = self.0.section;
+                tracing::error!("A registry does not take {section}.registry_key: it {failure}");
             }
         })?;
         let new: NewToken = response.json().await.map_err(|error| Failure::of(&error))?;
@@ -263,7 +297,7 @@ impl Registries {
 async fn accepted(request: RequestBuilder) -> Result<Response, Failure> {
     let response = request.send().await.map_err(|error| Failure::of(&error))?;
     let status = response.status();
-    if status.is_success() {
+    if status.is_success() || status == StatusCode::TEMPORARY_REDIRECT {
         return Ok(response);
     }
     let told = told_by(response.text().await.unwrap_or_default());

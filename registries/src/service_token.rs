@@ -1,4 +1,4 @@
-//! The token with which this gateway calls registries, exchanged for its key and renewed in good time.
+//! The token with which this service calls registries, exchanged for its key and renewed in good time.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -74,7 +74,8 @@ impl ServiceToken {
         self.current().map(|token| token.issuer.clone())
     }
 
-    fn current(&self) -> Option<Arc<Token>> {
+    /// The one that is there, good or not.
+    pub(crate) fn current(&self) -> Option<Arc<Token>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

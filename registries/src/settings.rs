@@ -11,6 +11,8 @@ use souk_protocol::KeyId;
 /// What is known of the installation's registries at the start.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The section of the settings that this is from, for what is told: `gateway` or `node`.
+    pub section: &'static str,
     /// Their addresses, as `http://10.0.0.5:8081`: the ports of operators.
     pub addresses: Vec<String>,
     /// A file of certificates (PEM) of authorities that are trusted beside the system's.
@@ -23,7 +25,7 @@ pub struct Settings {
     pub id_of_key: fn(&str) -> Option<KeyId>,
 }
 
-/// Where the gateway's own key is.
+/// Where the service's own key is.
 #[derive(Clone, Debug)]
 pub enum KeySource {
     /// Here.
@@ -36,19 +38,26 @@ pub enum KeySource {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// There is none.
-    #[error("gateway.registries names no registry")]
-    NoRegistry,
+    #[error("{section}.registries names no registry")]
+    NoRegistry {
+        /// See [`Settings::section`].
+        section: &'static str,
+    },
     /// An address is none.
-    #[error("gateway.registries: `{given}` is not an address such as http://10.0.0.5:8081: {reason}")]
+    #[error("{section}.registries: `{given}` is not an address such as http://10.0.0.5:8081: {reason}")]
     Address {
+        /// See [`Settings::section`].
+        section: &'static str,
         /// As it was given.
         given: String,
         /// What is wrong.
         reason: String,
     },
     /// The certificates cannot be read.
-    #[error("gateway.registries_root_cert {path} cannot be read: {cause}")]
+    #[error("{section}.registries_root_cert {path} cannot be read: {cause}")]
     RootCert {
+        /// See [`Settings::section`].
+        section: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -60,8 +69,8 @@ pub enum SettingsError {
 }
 
 /// Reads an address: scheme, host and port, without a path.
-pub(crate) fn address(given: &str) -> Result<Url, SettingsError> {
-    let failed = |reason: &str| SettingsError::Address { given: given.to_owned(), reason: reason.to_owned() };
+pub(crate) fn address(section: &'static str, given: &str) -> Result<Url, SettingsError> {
+    let failed = |reason: &str| SettingsError::Address { section, given: given.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(given).map_err(|error| failed(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(failed("it begins with http:// or https://"));
@@ -73,7 +82,7 @@ pub(crate) fn address(given: &str) -> Result<Url, SettingsError> {
         return Err(failed("it ends after the host or the port"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(failed("it has no user: a gateway shows the key that gateway.registry_key names"));
+        return Err(failed("it has no user: a service shows the key that its registry_key names"));
     }
     Ok(url)
 }
@@ -100,7 +109,7 @@ mod tests {
     #[test]
     fn an_address_is_a_scheme_a_host_and_a_port() {
         for good in ["http://127.0.0.1:8081", "https://registry.internal", "http://[::1]:80/"] {
-            assert!(address(good).is_ok(), "{good}");
+            assert!(address("gateway", good).is_ok(), "{good}");
         }
         for (bad, reason) in [
             ("127.0.0.1:8081", "`127.0.0.1:8081`"),
@@ -109,7 +118,7 @@ mod tests {
             ("http://host?x=1", "ends after the host"),
             ("http://user:secret@host", "has no user"),
         ] {
-            let told = address(bad).unwrap_err().to_string();
+            let told = address("gateway", bad).unwrap_err().to_string();
             assert!(told.contains("gateway.registries") && told.contains(reason), "{told}");
         }
     }
@@ -117,7 +126,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(https?://)?\\PC{0,40}") {
-            if let Ok(url) = address(&text) {
+            if let Ok(url) = address("node", &text) {
                 prop_assert!(url.host_str().is_some() && url.path() == "/");
             }
         }

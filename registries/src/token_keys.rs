@@ -1,10 +1,10 @@
-//! The keys that verify tenants' tokens, as registries publish them.
+//! The keys that verify tokens of tenants and services, as registries publish them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Deserialize;
-use souk_http::token::{API, Claims, TokenError, Verifier};
+use souk_http::token::{API, Claims, SERVICES, ServiceClaims, TokenError, Verifier};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -16,9 +16,15 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Verifies tokens.
 pub(crate) struct TokenKeys {
     /// What was read last. Locked for a look.
-    known: RwLock<Option<Arc<Verifier>>>,
+    known: RwLock<Option<Arc<Known>>>,
     /// Held while keys are asked for; when they were last.
     reading: Mutex<Option<Instant>>,
+}
+
+/// The keys, for each whom tokens are for.
+struct Known {
+    of_tenants: Verifier,
+    of_services: Verifier,
 }
 
 /// Why a token is not believed.
@@ -55,9 +61,22 @@ impl TokenKeys {
 
     /// What a token says, if it is good by this gateway's clock. Asks for keys where its own is not known.
     pub(crate) async fn verify(&self, registries: &Registries, token: &str) -> Result<Claims, Doubt> {
-        let mut verified = self.verify_by_known(token);
+        self.verified(registries, |known| known.of_tenants.verify(token)).await
+    }
+
+    /// What a service's token says, likewise.
+    pub(crate) async fn verify_service(&self, registries: &Registries, token: &str) -> Result<ServiceClaims, Doubt> {
+        self.verified(registries, |known| known.of_services.verify_service(token)).await
+    }
+
+    async fn verified<C>(
+        &self,
+        registries: &Registries,
+        verify: impl Fn(&Known) -> Result<C, TokenError>,
+    ) -> Result<C, Doubt> {
+        let mut verified = self.by_known(&verify);
         if matches!(verified, Err(TokenError::UnknownKey)) && self.look_again(registries).await {
-            verified = self.verify_by_known(token);
+            verified = self.by_known(&verify);
         }
         verified.map_err(|error| match error {
             TokenError::UnknownKey => Doubt::Unknown,
@@ -67,8 +86,12 @@ impl TokenKeys {
 
     /// The same by the keys that are known.
     pub(crate) fn verify_by_known(&self, token: &str) -> Result<Claims, TokenError> {
+        self.by_known(|known| known.of_tenants.verify(token))
+    }
+
+    fn by_known<C>(&self, verify: impl Fn(&Known) -> Result<C, TokenError>) -> Result<C, TokenError> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        known.ok_or(TokenError::UnknownKey)?.verify(token)
+        verify(&*known.ok_or(TokenError::UnknownKey)?)
     }
 
     /// Asks for the keys unless that was done a moment ago; answers whether there are others now.
@@ -81,8 +104,10 @@ impl TokenKeys {
         let Some(issuer) = registries.issuer() else { return false };
         match registries.published::<KeySet>("/registry/v1/auth/jwks").await {
             Ok(set) => {
-                let verifier = Arc::new(Verifier::new(&issuer, API, set.usable()));
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(verifier);
+                let keys: Vec<_> = set.usable().collect();
+                let of = |audience| Verifier::new(&issuer, audience, keys.iter().cloned());
+                let known = Arc::new(Known { of_tenants: of(API), of_services: of(SERVICES) });
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
                 true
             }
             Err(_) => false,

@@ -7,10 +7,10 @@
 use std::io;
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
-use souk_protocol::Scope;
 use souk_protocol::gate::Refusal;
 use souk_protocol::limits::Policy;
 use souk_protocol::peft::ProblemCode;
+use souk_protocol::{Digest, Scope};
 use time::OffsetDateTime;
 
 use crate::auth::AuthError;
@@ -30,6 +30,26 @@ pub enum RegistryError {
         "a key with the scope `admin` works on the operators' port only, which the setting server.admin_listen names"
     )]
     OperatorsPortOnly,
+    /// What the service is may not ask this.
+    #[error("the key is that of a {0}, which may not ask this; `souk services create` makes keys of each kind")]
+    NotForService(&'static str),
+    /// A file without a grant.
+    #[error("a file is fetched with the grant that came in a job for its version, in the header `x-souk-file-grant`")]
+    GrantMissing,
+    /// A grant that this installation did not sign.
+    #[error("the file grant is none of this installation's")]
+    GrantForeign,
+    /// A grant that was good once.
+    #[error("the file grant has expired: its job was asked for more than {} s ago", souk_http::token::LIFETIME.as_secs())]
+    GrantExpired,
+    /// A grant for the files of another version.
+    #[error("the file grant is for the files of {version}, and {file} is none of them")]
+    GrantOfAnother {
+        /// The version that it is for.
+        version: Digest,
+        /// The file that was asked for.
+        file: Digest,
+    },
     /// A key may not grant more than it has.
     #[error("a key cannot grant the scope `{0}`, which it does not have itself")]
     ScopeNotHeld(Scope),

@@ -1,10 +1,12 @@
-//! `souk gateway`: a gateway and a node, whose registries are elsewhere.
+//! `souk gateway`: a gateway whose registries are elsewhere, and a node, unless nodes are apart.
 
 use std::process::ExitCode;
 
+use souk_gateway::NodesAre;
+
 use crate::cli::GatewayArgs;
 use crate::config::Config;
-use crate::roles::data_plane;
+use crate::roles::{data_plane, gateway_apart};
 
 pub(crate) async fn run(mut config: Config, flags: GatewayArgs) -> anyhow::Result<ExitCode> {
     if let Some(listen) = &flags.listen {
@@ -22,7 +24,13 @@ pub(crate) async fn run(mut config: Config, flags: GatewayArgs) -> anyhow::Resul
     if !flags.registries.is_empty() {
         config.gateway.registries.clone_from(&flags.registries);
     }
+    if !flags.bases.is_empty() {
+        config.gateway.base_files.clone_from(&flags.bases);
+    }
     config.check()?;
-    Box::pin(data_plane::run(config)).await?;
+    match config.gateway.nodes {
+        NodesAre::Inside => Box::pin(data_plane::run(config)).await?,
+        NodesAre::Apart => Box::pin(gateway_apart::run(config)).await?,
+    }
     Ok(ExitCode::SUCCESS)
 }

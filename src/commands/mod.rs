@@ -15,6 +15,7 @@ mod login;
 mod members;
 mod migrate;
 mod models;
+mod node;
 mod of_tenant;
 mod openapi;
 mod push;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
@@ -38,6 +40,7 @@ use crate::config::Config;
 /// # Errors
 /// What the user should read, with its causes.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
     if matches!(cli.command, Command::CompileHook) {
         // It has no surroundings, and needs none.
         souk_plugins::child_main(std::io::stdin().lock(), std::io::stdout().lock())?;
@@ -48,6 +51,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => until_it_ends(serve::run(config, arguments)),
         Command::Registry(arguments) => until_it_ends(registry::run(config, arguments)),
         Command::Gateway(arguments) => until_it_ends(gateway::run(config, arguments)),
+        Command::Node(arguments) => until_it_ends(node::run(config, arguments, began)),
         Command::Services(command) => small_runtime()?.block_on(services::run(command)),
         Command::Models(command) => models::run(&config, command),
         Command::Access(command) => small_runtime()?.block_on(access::run(command)),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
+use souk_protocol::ServiceKind;
 
 use crate::cli::ServicesCommand;
 use crate::client::Client;
@@ -12,9 +13,10 @@ use crate::terminal;
 
 pub(crate) async fn run(command: ServicesCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ServicesCommand::Create { server, name, json: as_json } => {
+        ServicesCommand::Create { server, name, kind, json: as_json } => {
+            let asked = json!({ "name": name, "kind": ServiceKind::from(kind) });
             let client = Client::new(&server)?;
-            let request = client.request(Method::POST, "/registry/v1/services").json(&json!({ "name": name }));
+            let request = client.request(Method::POST, "/registry/v1/services").json(&asked);
             let made: Value = client.json(request).await?;
             if as_json {
                 terminal::json(&made)?;
@@ -30,7 +32,7 @@ pub(crate) async fn run(command: ServicesCommand) -> anyhow::Result<ExitCode> {
                 terminal::line(&serde_json::to_string_pretty(&services)?)?;
             } else {
                 let rows: Vec<Vec<String>> = services.iter().map(row).collect();
-                terminal::table(&["ID", "NAME", "STATE"], &rows)?;
+                terminal::table(&["ID", "NAME", "KIND", "STATE"], &rows)?;
             }
         }
         ServicesCommand::Revoke { server, id, json: as_json } => {
@@ -64,5 +66,5 @@ async fn all(client: &Client) -> anyhow::Result<Vec<Value>> {
 fn row(service: &Value) -> Vec<String> {
     let text = |field: &str| service.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let state = if service.get("revoked_at").is_some_and(|at| !at.is_null()) { "revoked" } else { "active" };
-    vec![text("id"), text("name"), state.to_owned()]
+    vec![text("id"), text("name"), text("kind"), state.to_owned()]
 }

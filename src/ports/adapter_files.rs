@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use souk_node::adapters::{AdapterSource, BlobSource, Blobs, FolderSource};
-use souk_protocol::Digest;
+use souk_protocol::{Digest, FileGrant};
 use souk_registries::Registries;
 use souk_registry::{ObjectStore, Registry};
 use tokio::runtime::Handle;
@@ -19,22 +19,30 @@ pub(crate) fn source(registry: &Registry) -> Arc<dyn AdapterSource> {
     }
 }
 
-/// The source for a node whose registries are elsewhere. To be called on the runtime.
-pub(crate) fn from_registries(registries: Registries) -> Arc<dyn AdapterSource> {
-    Arc::new(BlobSource::over(Elsewhere { registries, runtime: Handle::current() }))
+/// The source for a node whose registries are elsewhere. `direct`: files may be read where registries keep them. To be
+/// called on the runtime.
+pub(crate) fn from_registries(registries: Registries, direct: bool) -> Arc<dyn AdapterSource> {
+    Arc::new(BlobSource::over(Elsewhere { registries, direct, runtime: Handle::current() }))
 }
 
 /// Registries elsewhere, for threads that may block.
 struct Elsewhere {
     registries: Registries,
+    direct: bool,
     runtime: Handle,
 }
 
 impl Blobs for Elsewhere {
-    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>> {
-        let opened = self.runtime.block_on(self.registries.open(digest))?;
+    fn open(&self, digest: &Digest, grant: Option<&FileGrant>) -> io::Result<Option<Box<dyn Read>>> {
+        let missing = || io::Error::new(io::ErrorKind::PermissionDenied, "no grant for them came in a job");
+        let opened = self.registries.open(digest, grant.ok_or_else(missing)?, self.direct);
+        let opened = self.runtime.block_on(opened)?;
         Ok(opened
             .map(|bytes| -> Box<dyn Read> { Box::new(SyncIoBridge::new_with_handle(bytes, self.runtime.clone())) }))
+    }
+
+    fn asks_for_grants(&self) -> bool {
+        true
     }
 }
 
@@ -45,7 +53,7 @@ struct Objects {
 }
 
 impl Blobs for Objects {
-    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>> {
+    fn open(&self, digest: &Digest, _grant: Option<&FileGrant>) -> io::Result<Option<Box<dyn Read>>> {
         match self.runtime.block_on(self.store.open(digest)) {
             Ok(bytes) => Ok(Some(Box::new(SyncIoBridge::new_with_handle(bytes, self.runtime.clone())))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -2,9 +2,11 @@
 
 pub(crate) mod adapter_files;
 pub(crate) mod catalog;
+pub(crate) mod events;
 pub(crate) mod hook_intake;
 pub(crate) mod hook_source;
 pub(crate) mod known_take_downs;
 pub(crate) mod pins;
+pub(crate) mod redis_queue;
 pub(crate) mod usage_store;
 pub(crate) mod withdrawals;

@@ -43,26 +43,32 @@ pub(crate) fn keep_all(
     config: &Config,
     known: Arc<dyn OperatorsNames>,
     queue: &Arc<dyn JobQueue>,
-    pool: PoolId,
+    pools: &[PoolId],
 ) -> Option<AbortOnDropHandle<()>> {
     let names = config.adapters.pinned.clone();
-    let keep = |names| keep(names, known, Arc::clone(queue), pool);
+    let (queue, pools) = (Arc::clone(queue), pools.to_vec());
+    let keep = |names| keep(names, known, queue, pools);
     (!names.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(keep(names))))
 }
 
-async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc<dyn JobQueue>, pool: PoolId) {
+async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc<dyn JobQueue>, pools: Vec<PoolId>) {
     let mut told = BTreeMap::new();
     loop {
-        let mut pinned = Vec::new();
+        let mut wanted = Vec::new();
         let mut problems = BTreeMap::new();
         for name in &names {
             match known.look_up(name).await {
-                Ok(resolved) => pinned.push(Fetchable { digest: resolved.digest, grant: resolved.grant }),
+                Ok(ResolvedAdapter { base, digest, grant, .. }) => {
+                    wanted.push((PoolId(base), Fetchable { digest, grant }))
+                }
                 Err(error) => drop(problems.insert(name.to_string(), error.to_string())),
             }
         }
-        if let Err(error) = queue.order(pool, NodeOrder::Pin(pinned)).await {
-            tracing::warn!(%error, "cannot say which adapters are pinned");
+        for pool in &pools {
+            let of_pool = wanted.iter().filter(|(of, _)| of == pool).map(|(_, wanted)| wanted.clone()).collect();
+            if let Err(error) = queue.order(*pool, NodeOrder::Pin(of_pool)).await {
+                tracing::warn!(%error, "cannot say which adapters are pinned");
+            }
         }
         // Each problem is told when it appears, not each time it is found again.
         for (adapter, problem) in problems.iter().filter(|(adapter, problem)| told.get(*adapter) != Some(*problem)) {

@@ -15,7 +15,7 @@ use souk_http::public_url::PublicUrl;
 use souk_http::serve::{self, Listening, Server, ServerSettings};
 use souk_models::base::LoadedBase;
 use souk_node::node::Node;
-use souk_protocol::PoolId;
+use souk_protocol::{NodeId, PoolId};
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
 use souk_registry::Registry;
 use tokio::time::Instant;
@@ -99,13 +99,13 @@ impl Services {
             events: Arc::new(hub.clone()),
             source: adapter_files::source(&registry),
         };
-        let RunningNode { node, context_tokens } = node::start(config, base, ports)?;
+        let RunningNode { node, context_tokens } = node::start(config, base, NodeId::new(), ports)?;
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()))];
-        tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, pool));
+        tasks.extend(pins::keep_all(config, Arc::new(registry.clone()), &queue, &[pool]));
         let catalog = Arc::new(InProcessCatalog::new(registry.clone(), config.gateway.rights_stale));
         let hooks = works.for_gateway(Arc::new(InProcessHooks(registry.clone())));
         let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub, hooks };
-        let gateway = gateway::start(config, bases, context_tokens, ports, metrics)?;
+        let gateway = gateway::start(config, bases, Some(context_tokens), ports, metrics)?;
         let carried = withdrawals::carry(registry.withdrawals(), gateway.clone());
         tasks.push(AbortOnDropHandle::new(tokio::spawn(carried)));
         Ok(Self { gateway, accounting, registry, node, draining: Draining::default(), _tasks: tasks })

@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use secrecy::ExposeSecret as _;
 use souk_gateway::{Accounting, Gateway};
 use souk_http::serve::{self, Server};
 use souk_node::node::Node;
-use souk_protocol::PoolId;
+use souk_protocol::{NodeId, PoolId};
 use souk_queue::{EventHub, JobQueue, MemoryQueue};
-use souk_registries::{HttpCatalog, HttpHooks, HttpUsage, KeySource, Settings};
-use souk_registry::ApiKey;
+use souk_registries::{HttpCatalog, HttpHooks, HttpUsage};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::hooks::HookWorks;
 use super::node::RunningNode;
 use super::signals::Signals;
-use super::{LAST_WORDS, accounting, gateway, listening, node, routes};
+use super::{LAST_WORDS, accounting, gateway, listening, node, registries, routes};
 use crate::config::{Config, Role};
 use crate::ports::{adapter_files, pins, withdrawals};
 use crate::telemetry;
@@ -32,22 +30,23 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     config.say_what_is_unused(Role::Gateway);
     let descriptors = serve::raise_limit();
     let metrics = telemetry::start_metrics()?;
-    let (catalog, withdrawn) = HttpCatalog::new(&registries_of(&config)?).context("the registries cannot be asked")?;
+    let (catalog, withdrawn) =
+        HttpCatalog::new(&registries::of_gateway(&config.gateway)?).context("the registries cannot be asked")?;
     let catalog = Arc::new(catalog);
     let base = node::load_base(&config).await?;
 
     let (bases, pool) = (vec![base.model.clone()], PoolId(base.model.digest));
     let hub = EventHub::new();
     let queue: Arc<dyn JobQueue> = Arc::new(MemoryQueue::new(config.queue));
-    let source = adapter_files::from_registries(catalog.registries().clone());
+    let source = adapter_files::from_registries(catalog.registries().clone(), false);
     let ports = node::Ports { queue: Arc::clone(&queue), events: Arc::new(hub.clone()), source };
-    let RunningNode { node, context_tokens } = node::start(&config, base, ports)?;
+    let RunningNode { node, context_tokens } = node::start(&config, base, NodeId::new(), ports)?;
     let _keeping_up = AbortOnDropHandle::new(tokio::spawn(metrics.clone().keep_up()));
-    let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, pool);
+    let _pins = pins::keep_all(&config, Arc::clone(&catalog) as Arc<dyn pins::OperatorsNames>, &queue, &[pool]);
     let accounting = accounting::open(&config, Arc::new(HttpUsage::new(catalog.registries().clone()))).await?;
     let hooks = HookWorks::start(&config)?.for_gateway(Arc::new(HttpHooks::new(catalog.registries().clone())));
     let ports = gateway::Ports { catalog, accounting: accounting.clone(), queue, hub, hooks };
-    let gateway = gateway::start(&config, bases, context_tokens, ports, metrics)?;
+    let gateway = gateway::start(&config, bases, Some(context_tokens), ports, metrics)?;
     let carried = withdrawals::carry_heard(withdrawn, gateway.clone());
     let _carried = AbortOnDropHandle::new(tokio::spawn(carried));
 
@@ -74,28 +73,4 @@ async fn drain(gateway: Gateway, accounting: Accounting, node: Node, server: Ser
     // What was cut off is settled by now, or counts as lost.
     tokio::time::timeout(left(LAST_WORDS) / 4, gateway.drain()).await.ok();
     accounting.close(left(LAST_WORDS) / 2).await;
-}
-
-/// How the registries are reached.
-fn registries_of(config: &Config) -> anyhow::Result<Settings> {
-    let limits = &config.gateway;
-    anyhow::ensure!(
-        !limits.registries.is_empty(),
-        "gateway.registries must list at least one registry, as http://10.0.0.5:8081; given none"
-    );
-    let file = &limits.registry_key_file;
-    let has_file = !file.as_os_str().is_empty();
-    let key = &limits.registry_key;
-    anyhow::ensure!(
-        has_file || !key.expose_secret().is_empty(),
-        "gateway.registry_key or gateway.registry_key_file must be set; `souk services create NAME` makes such a key"
-    );
-    let root_cert = &limits.registries_root_cert;
-    Ok(Settings {
-        addresses: limits.registries.clone(),
-        root_cert: (!root_cert.as_os_str().is_empty()).then(|| root_cert.clone()),
-        key: if has_file { KeySource::File(file.clone()) } else { KeySource::Text(key.clone()) },
-        stale: limits.rights_stale,
-        id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),
-    })
 }

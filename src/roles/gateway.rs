@@ -24,23 +24,19 @@ pub(crate) struct Ports {
     pub(crate) hooks: Hooks,
 }
 
-/// Starts a gateway for `bases`, whose nodes take contexts of at most `context_tokens`.
+/// Starts a gateway for `bases`, whose nodes take contexts of at most `context_tokens`; `None`: of the models' own.
 ///
 /// # Errors
 /// If a base model's tokenizer or template is not supported.
 pub(crate) fn start(
     config: &Config,
     bases: Vec<BaseModel>,
-    context_tokens: usize,
+    context_tokens: Option<usize>,
     ports: Ports,
     metrics: Exporter,
 ) -> anyhow::Result<Gateway> {
     let Ports { catalog, accounting, queue, hub, hooks } = ports;
-    let limits = GatewayLimits {
-        context_tokens: Some(context_tokens),
-        constraints: config.constraints,
-        ..config.gateway.clone()
-    };
+    let limits = GatewayLimits { context_tokens, constraints: config.constraints, ..config.gateway.clone() };
     let cors = config.cors.origins.clone();
     Gateway::new(GatewayParts { bases, catalog, queue, hub, accounting, metrics, cors, hooks, limits })
         .context("the gateway cannot serve this base model")

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side};
-use souk_models::base::{self, BaseSource, FetchConfig, LoadedBase};
+use souk_models::base::{self, BaseSource, FetchConfig, LoadProgress, LoadedBase};
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_node::adapters::{AdapterSource, AdapterStore, DiskTier, Tiers};
 use souk_node::node::{Node, NodeConfig};
-use souk_protocol::{BaseModel, PoolId};
+use souk_protocol::{BaseModel, NodeId, PoolId};
 use souk_queue::{EventSinks, JobQueue};
 
 use crate::config::Config;
@@ -39,12 +39,26 @@ pub(crate) struct RunningNode {
 /// # Errors
 /// If it cannot be fetched, or is no base model that nodes run.
 pub(crate) async fn load_base(config: &Config) -> anyhow::Result<LoadedBase> {
+    load_base_telling(config, |_| {}).await
+}
+
+/// The same, telling what is being done.
+///
+/// # Errors
+/// As [`load_base`].
+pub(crate) async fn load_base_telling(
+    config: &Config,
+    tell: impl Fn(LoadProgress) + Send + 'static,
+) -> anyhow::Result<LoadedBase> {
     let source: BaseSource = config.model.source.parse().context("model.source is not a base model")?;
     let fetch = FetchConfig::new(config.cache_dir()?);
     let name = config.model.source.clone();
     let loaded = tokio::task::spawn_blocking(move || {
         let mut bars = ProgressBars::new(&name);
-        let loaded = base::load(&source, &fetch, &mut |progress| bars.show(progress));
+        let loaded = base::load(&source, &fetch, &mut |progress| {
+            tell(progress);
+            bars.show(progress);
+        });
         bars.clear();
         loaded
     })
@@ -57,11 +71,11 @@ pub(crate) async fn load_base(config: &Config) -> anyhow::Result<LoadedBase> {
     Ok(loaded)
 }
 
-/// Starts a node that runs `base`.
+/// Starts a node of that name that runs `base`.
 ///
 /// # Errors
 /// If the settings do not fit together or to the model.
-pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::Result<RunningNode> {
+pub(crate) fn start(config: &Config, base: LoadedBase, node: NodeId, ports: Ports) -> anyhow::Result<RunningNode> {
     let LoadedBase { model, weights } = base;
     let (model, weights) = (Arc::new(model), Arc::new(weights));
     let caps = (config.engine.kv_cache_bytes, Some(config.adapters.device_cap_bytes()));
@@ -85,7 +99,7 @@ pub(crate) fn start(config: &Config, base: LoadedBase, ports: Ports) -> anyhow::
         .context("the settings of [adapters] do not fit together")?;
     let constraints =
         ConstraintCompiler::with_threads(Arc::clone(&model), config.constraints, souk_node::stand_back_somewhat);
-    let node_config = NodeConfig::new(PoolId(model.digest));
+    let node_config = NodeConfig { node, ..NodeConfig::new(PoolId(model.digest)) };
     let node = Node::start(node_config, ports.queue, ports.events, adapters, engine, constraints);
     Ok(RunningNode { node, context_tokens })
 }

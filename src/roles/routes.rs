@@ -19,9 +19,23 @@ use souk_registry::Registry;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
+use super::node_seen::NodeSeen;
+
 /// The same routes for a port that everybody may reach, without what is for operators.
 pub(super) fn public(router: Router) -> Router {
     router.layer(from_fn(mark))
+}
+
+/// Routes that services of the installation call, which are not there at the port for everybody.
+pub(super) fn for_services(router: Router) -> Router {
+    router.layer(from_fn(hide_from_everybody))
+}
+
+async fn hide_from_everybody(request: Request, next: Next) -> Response {
+    if is_public(&request) {
+        return souk_gateway::not_found(request.method().clone(), request.uri().clone()).await;
+    }
+    next.run(request).await
 }
 
 /// Answers `/metrics` of a gateway, at the port for everybody, as if there were nothing.
@@ -101,7 +115,28 @@ fn with_pages<const N: usize>(documents: [(Named, OpenApi); N]) -> Router {
         .merge(Router::from(page).layer(from_fn(confine)))
 }
 
-/// The figures of a registry alone.
+/// A node alone: what operators look at.
+pub(super) fn of_node(seen: NodeSeen, metrics: Exporter) -> Router {
+    let ready = get(move || {
+        let status = seen.status();
+        async move { readiness(status == "ready", NodeReadiness { status }) }
+    });
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", ready)
+        .route("/metrics", get(move |request| figures(metrics.clone(), request)))
+        .fallback(no_such_route)
+        .layer(from_fn(read_away))
+}
+
+/// Whether a node takes jobs.
+#[derive(Serialize)]
+struct NodeReadiness {
+    /// `loading`, `waiting_for_queue`, `ready` or `shutting_down`.
+    status: &'static str,
+}
+
+/// The figures of a registry alone, or a node.
 async fn figures(metrics: Exporter, request: Request) -> Response {
     if is_public(&request) {
         return no_such_route(request.method().clone(), request.uri().clone()).await;
@@ -127,11 +162,13 @@ async fn ready(registry: Registry, draining: Draining) -> (StatusCode, Json<Regi
     readiness(status == "ready", RegistryReadiness { status })
 }
 
-/// Answers paths that a registry alone does not have. It stands outside of the service's layers, so it gives the answer
-/// its id itself.
+/// Answers paths that a registry alone, or a node, does not have. It stands outside of the service's layers, so it gives
+/// the answer its id itself.
 async fn no_such_route(method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    let detail = format!("there is nothing at {method} {path}: this server is a registry, below /registry/v1");
+    let detail = format!(
+        "there is nothing at {method} {path}; a registry has its routes below /registry/v1, a gateway below /v1"
+    );
     let mut response = Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into_response();
     request_id::show(&mut response, &RequestId::new());
     response

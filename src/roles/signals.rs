@@ -1,5 +1,7 @@
 //! What tells the process to end.
 
+use std::pin::Pin;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,16 +32,41 @@ impl Signals {
         }
     }
 
+    /// The same signals, or whatever else tells the process to end.
+    pub(super) fn or(self, other: impl Future<Output = ()> + Send + 'static) -> SignalsOr {
+        SignalsOr { signals: self, other: Box::pin(other) }
+    }
+
     /// Waits for a signal, then for `drain`. A second signal ends everything at once.
     ///
     /// # Errors
     /// A second signal.
-    pub(super) async fn then(mut self, drain: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.next().await;
+    pub(super) async fn then(self, drain: impl Future<Output = ()>) -> anyhow::Result<()> {
+        self.or(std::future::pending()).then(drain).await
+    }
+}
+
+/// See [`Signals::or`].
+pub(super) struct SignalsOr {
+    signals: Signals,
+    other: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl SignalsOr {
+    /// As [`Signals::then`].
+    ///
+    /// # Errors
+    /// A second signal.
+    pub(super) async fn then(self, drain: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { mut signals, other } = self;
+        tokio::select! {
+            () = signals.next() => {}
+            () = other => {}
+        }
         tracing::info!("Stopping: new requests are refused, running answers may end");
         tokio::select! {
             () = drain => Ok(()),
-            () = self.next() => anyhow::bail!("a second signal came: ended at once, with answers still running"),
+            () = signals.next() => anyhow::bail!("a second signal came: ended at once, with answers still running"),
         }
     }
 }

@@ -228,6 +228,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Ends it with SIGTERM; answers whether it ended in good order, and after how long.
     pub(crate) fn end(&mut self) -> (bool, Duration) {
         let began = Instant::now();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "times are shown and not asserted")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod fleet;
 #[path = "../stack/mod.rs"]
 mod stack;

@@ -69,7 +69,7 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
         let mut running = Self { events, account, sent, give_up, untold: None };
-        let reply_to = gateway.id().clone().into();
+        let reply_to = gateway.reply_to();
         gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
         running.account.submitted();
         Ok(running)

@@ -32,6 +32,14 @@ impl Input {
             _ => Vec::new(),
         }
     }
+
+    /// How many prompts there are.
+    pub(crate) const fn num_prompts(&self) -> usize {
+        match self {
+            Self::Chat(_) => 1,
+            Self::Prompts { prompts, .. } => prompts.len(),
+        }
+    }
 }
 
 /// How long an answer is wanted.

@@ -427,6 +427,8 @@ pub(crate) struct Around {
     pub(crate) rows: Arc<Rows>,
     /// The journal's.
     pub(crate) folder: Arc<TempDir>,
+    /// Most bytes of the journal; its segments have an eighth.
+    pub(crate) journal_bytes: u64,
     pub(crate) trees: Arc<Trees>,
     pub(crate) hooks: Hooks,
 }
@@ -437,6 +439,7 @@ impl Default for Around {
             limits: Arc::default(),
             rows: Arc::default(),
             folder: Arc::new(tempfile::tempdir().unwrap()),
+            journal_bytes: 1 << 20,
             trees: Arc::default(),
             hooks: Hooks::none(),
         }
@@ -469,7 +472,7 @@ impl Around {
             limits: Arc::clone(&self.limits) as Arc<dyn Limits>,
             repeats: Arc::clone(&self.limits) as Arc<dyn Repeats>,
             store: Arc::clone(&self.rows) as Arc<dyn UsageStore>,
-            journal: JournalSettings { folder: self.folder.path().join("journal"), max_bytes: 1 << 20 },
+            journal: JournalSettings { folder: self.folder.path().join("journal"), max_bytes: self.journal_bytes },
         };
         Accounting::open(parts).await.unwrap()
     }

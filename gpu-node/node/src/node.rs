@@ -13,6 +13,7 @@ mod carry_out;
 mod config;
 mod held_jobs;
 mod job;
+mod milestones;
 mod orders;
 mod state;
 mod status;
@@ -27,12 +28,13 @@ use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
 use souk_protocol::NodeId;
 use souk_queue::{Claim, EventSinks, JobQueue};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use self::config::NodeConfig;
 use self::held_jobs::HeldJobs;
+use self::milestones::Milestones;
 use self::orders::Orders;
 use self::state::NodeState;
 use crate::adapters::AdapterStore;
@@ -75,6 +77,7 @@ impl Node {
             constraints,
             held_jobs: HeldJobs::default(),
             orders: Orders::default(),
+            milestones: Milestones::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             claims_ended: CancellationToken::new(),
@@ -96,6 +99,22 @@ impl Node {
     #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.shared.config.node
+    }
+
+    /// Whether the queue took its last heartbeat, so that gateways know of it.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.shared.milestones.is_registered()
+    }
+
+    /// Resolves when the queue has first taken a heartbeat, with that moment.
+    pub async fn queue_reached(&self) -> Instant {
+        self.shared.milestones.queue_reached().await
+    }
+
+    /// Resolves when jobs were first claimed, with that moment.
+    pub async fn first_claim(&self) -> Instant {
+        self.shared.milestones.first_claim().await
     }
 
     /// Resolves when the node was ordered to drain, or [`drain`](Self::drain) was called. It takes no more jobs then;
@@ -153,7 +172,9 @@ impl NodeState {
             if self.draining.is_cancelled() {
                 return;
             }
-            match self.queue.heartbeat(self.status()).await {
+            let taken = self.queue.heartbeat(self.status()).await;
+            self.milestones.beat(taken.is_ok());
+            match taken {
                 Ok(newest) => self.catch_up(newest).await,
                 Err(error) => tracing::warn!(%error, "cannot send a heartbeat"),
             }
@@ -180,6 +201,9 @@ impl NodeState {
             };
             match claimed {
                 Ok(deliveries) => {
+                    if !deliveries.is_empty() {
+                        self.milestones.claimed();
+                    }
                     for (index, delivery) in deliveries.into_iter().enumerate() {
                         job::start(&self, delivery, index >= max_jobs);
                     }
@@ -221,7 +245,10 @@ impl NodeState {
                 continue;
             }
             match self.queue.peek(*pool, node, LOOK_AHEAD).await {
-                Ok(adapters) => adapters.iter().for_each(|adapter| self.adapters.prefetch(&adapter.digest)),
+                Ok(adapters) => adapters.iter().for_each(|adapter| {
+                    self.adapters.keep_grant(adapter);
+                    self.adapters.prefetch(&adapter.digest);
+                }),
                 Err(error) => {
                     tracing::warn!(%error, "cannot look ahead in the queue");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;

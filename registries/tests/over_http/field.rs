@@ -74,6 +74,7 @@ impl Field {
 
     pub(crate) fn gateway_with(&self, key: KeySource) -> Apart {
         let settings = Settings {
+            section: "gateway",
             addresses: self.registries.iter().map(|one| one.proxy.url.clone()).collect(),
             root_cert: None,
             key,

@@ -4,6 +4,7 @@
 
 mod field;
 mod hooks;
+mod nodes;
 mod proxy;
 
 mod failing;

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 use souk_gateway::{AuthError, Catalog as _};
 use souk_protocol::limits::Policy;
-use souk_protocol::{Digest, Scope};
+use souk_protocol::{AdapterManifest, Digest, FileEntry, Scope};
 use souk_registries::{KeySource, Registries, Settings, SettingsError};
 use tokio::io::AsyncReadExt as _;
 
@@ -122,22 +122,30 @@ async fn a_file_that_breaks_off_goes_on_at_the_next_registry() {
     let digest: Digest = field.publish(&key, "acme/tone", "1.0.0", 1.0).await.parse().unwrap();
     let apart = field.gateway();
     let registries = apart.catalog.registries();
-    let read = async |digest: &Digest| {
-        let mut bytes = Vec::new();
-        registries.open(digest).await.unwrap()?.read_to_end(&mut bytes).await.unwrap();
-        Some(bytes)
-    };
-    let manifest = read(&digest).await.unwrap();
+    let grant = async |version: &Digest| field.registries[0].registry.grant_files(version).await.unwrap();
+    let of_version = grant(&digest).await;
+    let mut manifest = Vec::new();
+    registries.open(&digest, &of_version, false).await.unwrap().unwrap().read_to_end(&mut manifest).await.unwrap();
     assert_eq!(Digest::of(&manifest), digest);
-    assert_eq!(read(&Digest::of(b"x")).await, None);
+    let nothing = Digest::of(b"x");
+    assert!(registries.open(&nothing, &grant(&nothing).await, false).await.unwrap().is_none());
+    let refused = registries.open(&nothing, &of_version, false).await.err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(refused.to_string().contains("file_grant_invalid"), "{refused}");
 
-    // A large object, of which a part has come when each registry in turn is cut off.
+    // A version with a large file, of which a part has come when each registry in turn is cut off.
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        let path = field.folder().join("objects").join(souk_protocol::manifest::blob_path(&digest));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        FileEntry { digest, size_bytes: bytes.len() as u64 }
+    };
     let large: Vec<u8> = (0..32_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let digest = Digest::of(&large);
-    let path = field.folder().join("objects").join(souk_protocol::manifest::blob_path(&digest));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, &large).unwrap();
-    let mut open = registries.open(&digest).await.unwrap().unwrap();
+    let weights = put(&large);
+    let digest = weights.digest;
+    let version = put(&AdapterManifest::new(nothing, put(b"{}"), weights).canonical_bytes());
+    let mut open = registries.open(&digest, &grant(&version.digest).await, true).await.unwrap().unwrap();
     let mut bytes = vec![0; 1 << 20];
     open.read_exact(&mut bytes).await.unwrap();
     for number in [0, 1] {
@@ -180,13 +188,14 @@ async fn the_key_in_a_file_can_be_replaced_and_a_wrong_one_lets_nobody_in() {
 #[tokio::test]
 async fn settings_with_which_no_registry_can_be_reached_are_refused() {
     let settings = |addresses: &[&str]| Settings {
+        section: "gateway",
         addresses: addresses.iter().map(|one| (*one).to_owned()).collect(),
         root_cert: None,
         key: KeySource::Text(String::new().into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,
     };
-    assert!(matches!(Registries::new(&settings(&[])), Err(SettingsError::NoRegistry)));
+    assert!(matches!(Registries::new(&settings(&[])), Err(SettingsError::NoRegistry { .. })));
     assert!(matches!(Registries::new(&settings(&["a:1"])), Err(SettingsError::Address { .. })));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("root.pem");

@@ -20,6 +20,7 @@ pub struct Model {
     pub made_by: String,
     pub revoked_at_ms: Option<i64>,
     pub revoked_by: Option<String>,
+    pub kind: Option<String>,
 }
 no_relations!();
 

@@ -110,6 +110,12 @@ fn status_and_code(error: &RegistryError) -> (StatusCode, &'static str) {
         RegistryError::NoPublicUrl => (StatusCode::CONFLICT, "no_public_url"),
         RegistryError::MissingScope(_) => (StatusCode::FORBIDDEN, "scope_missing"),
         RegistryError::OperatorsPortOnly => (StatusCode::FORBIDDEN, "operators_port_only"),
+        RegistryError::NotForService(_) => (StatusCode::FORBIDDEN, "not_for_service"),
+        RegistryError::GrantMissing => (StatusCode::FORBIDDEN, "file_grant_missing"),
+        RegistryError::GrantForeign | RegistryError::GrantOfAnother { .. } => {
+            (StatusCode::FORBIDDEN, "file_grant_invalid")
+        }
+        RegistryError::GrantExpired => (StatusCode::FORBIDDEN, "file_grant_expired"),
         RegistryError::ScopeNotHeld(_) => (StatusCode::FORBIDDEN, "scope_not_held"),
         RegistryError::ExpiryNotHeld { .. } => (StatusCode::FORBIDDEN, "expiry_not_held"),
         RegistryError::ModelNotHeld(_) => (StatusCode::FORBIDDEN, "model_not_held"),

@@ -46,6 +46,12 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Opens a blob to read it from its start. `NotFound` if there is none.
     async fn open(&self, digest: &Digest) -> io::Result<BlobReader>;
 
+    /// Where a blob can be read by GET, by whoever has the address, for as long as `good_for`; `None`: only through the
+    /// registry. Whether there is such a blob is not looked at.
+    async fn address(&self, _digest: &Digest, _good_for: Duration) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Removes a blob; no error if there is none.
     async fn remove(&self, digest: &Digest) -> io::Result<()>;
 

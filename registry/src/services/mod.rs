@@ -1,4 +1,4 @@
-//! Services of the installation that call others: gateways, for now. The operator makes a key for each, which it exchanges
+//! Services of the installation that call others: gateways and nodes. The operator makes a key for each, which it exchanges
 //! for tokens ([`Registry::exchange_for_service`]); with these it calls what is below `/registry/v1/internal`, and nothing
 //! else. A service's key has the shape of an API key, belongs to no tenant, and opens nothing by itself.
 
@@ -6,7 +6,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use serde::Serialize;
 use serde_json::{Value, json};
 use souk_protocol::reference::check_name_part;
-use souk_protocol::{KeyId, Principal};
+use souk_protocol::{KeyId, Principal, ServiceKind};
 
 use crate::Registry;
 use crate::audit::{self, Act, Actor, INSTALLATION};
@@ -28,6 +28,7 @@ impl Registry {
         &self,
         principal: &Principal,
         name: &str,
+        kind: ServiceKind,
         once: &Once,
         shape: impl FnOnce(ServiceRow) -> A,
     ) -> Result<(ServiceRow, ApiKey), RegistryError> {
@@ -51,15 +52,16 @@ impl Registry {
             made_by: principal.key.to_string(),
             revoked_at_ms: None,
             revoked_by: None,
+            kind: Some(kind.to_string()),
         };
         let row = services::insert(&transaction, row).await?;
-        let details = json!({});
+        let details = json!({ "kind": kind });
         let act = Act { tenant_id: INSTALLATION, action: "service.created", subject: &row.id, details };
         audit::append(&transaction, Actor::of(principal), act).await?;
         once.keep_in(&transaction, || shape(row.clone())).await?;
         transaction.commit().await?;
         let (id, by) = (&row.id, &principal.key);
-        tracing::info!(service.id = id, service.name = name, by.key = %by, "Made key {id} for the service {name}");
+        tracing::info!(service.id = id, service.name = name, by.key = %by, "Made key {id} for the {kind} {name}");
         Ok((row, key))
     }
 

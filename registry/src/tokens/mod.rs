@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use souk_http::token::{self, Claims, LIFETIME, ServiceClaims, is_token};
-use souk_protocol::{Principal, Scope, Scopes, wall_clock};
+use souk_protocol::{Principal, Scope, Scopes, ServiceKind, wall_clock};
 use uuid::Uuid;
 
 use crate::Registry;
@@ -52,6 +52,8 @@ pub(crate) struct CallingService {
     /// Of its key.
     pub(crate) id: String,
     pub(crate) name: String,
+    /// `None`: something that a newer registry knows.
+    pub(crate) kind: Option<ServiceKind>,
 }
 
 impl Registry {
@@ -127,6 +129,7 @@ impl Registry {
             iat: now.as_secs(),
             jti: Uuid::new_v4().simple().to_string(),
             service: service.name,
+            kind: Some(service.kind.unwrap_or_else(|| ServiceKind::Gateway.to_string())),
         };
         Ok(NewServiceToken { token: self.signing_keys.sign(&claims).await?, lives: LIFETIME, issuer })
     }
@@ -138,7 +141,8 @@ impl Registry {
         }
         let claims = self.signing_keys.verify_service(presented).await?;
         self.check_unrevoked(&claims.sub)?;
-        Ok(CallingService { id: claims.sub, name: claims.service })
+        let kind = claims.kind();
+        Ok(CallingService { id: claims.sub, name: claims.service, kind })
     }
 
     /// The public keys that verify tokens, newest first.

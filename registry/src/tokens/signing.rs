@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sea_orm::{DatabaseConnection, DbErr};
 use serde::Serialize;
 use serde_json::json;
-use souk_http::token::{self, Claims, LEEWAY, LIFETIME, ServiceClaims, TokenError, Verifier};
+use souk_http::token::{self, Claims, FileClaims, LEEWAY, LIFETIME, ServiceClaims, TokenError, Verifier};
 use souk_protocol::wall_clock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -44,6 +44,7 @@ struct Known {
     rows: Vec<Model>,
     of_tenants: Verifier,
     of_services: Verifier,
+    of_files: Verifier,
     /// Of the newest row whose seal can be opened.
     signing: Option<Signing>,
 }
@@ -115,6 +116,11 @@ impl SigningKeys {
     /// What a service's token says, if it is good.
     pub(crate) async fn verify_service(&self, presented: &str) -> Result<ServiceClaims, AuthError> {
         self.verified(|known| known.of_services.verify_service(presented)).await
+    }
+
+    /// What a grant of files says, if it is good.
+    pub(crate) async fn verify_files(&self, presented: &str) -> Result<FileClaims, AuthError> {
+        self.verified(|known| known.of_files.verify_files(presented)).await
     }
 
     async fn verified<C>(&self, verify: impl Fn(&Known) -> Result<C, TokenError>) -> Result<C, AuthError> {
@@ -230,12 +236,13 @@ impl Known {
         let keys = || rows.iter().map(TokenKey::from).map(|key| (key.kid, key.x));
         let of_tenants = Verifier::new(issuer, token::API, keys());
         let of_services = Verifier::new(issuer, token::SERVICES, keys());
+        let of_files = Verifier::new(issuer, token::FILES, keys());
         let signing = rows.iter().find_map(|row| {
             let private = seals.open(&sealed(row), &row.kid).ok()?;
             let key = EncodingKey::from_ed_der(&private);
             Some(Signing { kid: row.kid.clone(), key, created_at_ms: row.created_at_ms })
         });
-        Self { rows, of_tenants, of_services, signing }
+        Self { rows, of_tenants, of_services, of_files, signing }
     }
 }
 

@@ -24,6 +24,7 @@ mod direct_uploads;
 mod document;
 mod equal_times;
 mod faults;
+mod file_grants;
 mod fuzz;
 mod gated;
 mod hooks;

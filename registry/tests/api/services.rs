@@ -17,6 +17,13 @@ pub(crate) async fn service(stack: &Stack, name: &str) -> (String, User) {
     (made["id"].as_str().unwrap().to_owned(), stack.user(made["secret"].as_str().unwrap()))
 }
 
+/// A node with its key.
+pub(crate) async fn node(stack: &Stack, name: &str) -> User {
+    let asked = json!({ "name": name, "kind": "node" });
+    let made = body(stack.admin.post("/services", asked).await, StatusCode::CREATED).await;
+    stack.user(made["secret"].as_str().unwrap())
+}
+
 /// The service with what its key was exchanged for.
 pub(crate) async fn with_token(stack: &Stack, service: &User) -> User {
     let exchanged = body(service.request(Method::POST, "/internal/token").send().await.unwrap(), StatusCode::OK).await;
@@ -25,7 +32,7 @@ pub(crate) async fn with_token(stack: &Stack, service: &User) -> User {
 }
 
 /// Asks a route of services with nothing to ask.
-async fn ask(user: &User, (method, path, _): (&str, &str, &str)) -> Response {
+pub(crate) async fn ask(user: &User, (method, path, _): (&str, &str, &str)) -> Response {
     let path = path.replace("{digest}", &format!("sha256:{}", "0".repeat(64))).replace("{engine}", "e");
     let request = user.request(method.parse().unwrap(), &path);
     if method == "POST" { request.json(&json!({})) } else { request }.send().await.unwrap()

@@ -31,6 +31,8 @@ mod direct_uploads;
 mod equal_times;
 #[path = "../api/faults.rs"]
 mod faults;
+#[path = "../api/file_grants.rs"]
+mod file_grants;
 #[path = "../api/gated.rs"]
 mod gated;
 #[path = "../api/hooks/mod.rs"]

@@ -10,6 +10,7 @@ mod fault;
 mod strict;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::BodyExt as _;
@@ -45,7 +46,9 @@ pub struct S3Server {
 
 /// What requests look at.
 struct State {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder in the end, where that is wanted.
+    _temporary: Option<TempDir>,
     uploads: Arc<Uploads>,
     faults: Mutex<Vec<Planned>>,
     /// The region that requests must be signed for, if only one is right.
@@ -61,16 +64,34 @@ impl S3Server {
     /// If there is no port or no folder to be had.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let path = folder.path().to_owned();
+        Self::start_at("127.0.0.1:0", path, Some(folder)).await
+    }
+
+    /// Starts a server at an address that keeps its bucket in a folder, where it finds it again.
+    ///
+    /// # Panics
+    /// If the address is taken or the folder cannot be used.
+    pub async fn start_in(folder: &Path, address: &str) -> Self {
+        Self::start_at(address, folder.to_owned(), None).await
+    }
+
+    /// Serves until it is [stopped](Self::stop).
+    pub async fn ended(&mut self) {
+        (&mut self.task).await.ok();
+    }
+
+    async fn start_at(address: &str, folder: PathBuf, temporary: Option<TempDir>) -> Self {
+        std::fs::create_dir_all(folder.join(BUCKET)).unwrap();
         let uploads = Arc::new(Uploads::default());
-        let store = Strict::new(FileSystem::new(folder.path()).unwrap(), uploads.clone());
+        let store = Strict::new(FileSystem::new(&folder).unwrap(), uploads.clone());
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
         let service = service.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let state =
-            State { folder, uploads, faults: Mutex::default(), region: Mutex::default(), seen: Mutex::default() };
+        let (faults, region, seen) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let state = State { folder, _temporary: temporary, uploads, faults, region, seen };
         let state = Arc::new(state);
         let task = tokio::spawn(listen(listener, service.clone(), state.clone()));
         Self { endpoint, service, state, task }
@@ -112,7 +133,7 @@ impl S3Server {
     #[must_use]
     pub fn names(&self, start: &str) -> Vec<String> {
         let mut names = Vec::new();
-        let bucket = self.state.folder.path().join(BUCKET);
+        let bucket = self.state.folder.join(BUCKET);
         let mut folders = vec![bucket.clone()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -131,12 +152,12 @@ impl S3Server {
 
     /// Changes the bytes of an object behind the server's back.
     pub fn damage(&self, name: &str, bytes: &[u8]) {
-        std::fs::write(self.state.folder.path().join(BUCKET).join(name), bytes).unwrap();
+        std::fs::write(self.state.folder.join(BUCKET).join(name), bytes).unwrap();
     }
 
     /// Removes an object behind the server's back.
     pub fn remove(&self, name: &str) {
-        std::fs::remove_file(self.state.folder.path().join(BUCKET).join(name)).unwrap();
+        std::fs::remove_file(self.state.folder.join(BUCKET).join(name)).unwrap();
     }
 
     /// How many multipart uploads are neither complete nor ended.

@@ -130,6 +130,8 @@ impl AdapterError {
     /// Whether the adapter or its storage is at fault, so that the next attempt should wait a little.
     pub(super) const fn calls_for_pause(&self) -> bool {
         match self {
+            // Another request may bring a grant that is good.
+            Self::Source(SourceError::NotGranted(_)) => false,
             Self::Source(_)
             | Self::WrongBase { .. }
             | Self::Invalid(_)

@@ -8,6 +8,7 @@ pub mod disk;
 mod entry;
 pub mod error;
 mod failures;
+mod grants;
 pub mod limits;
 pub mod pins;
 mod residency;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES};
 use souk_models::base::LlamaWeights;
-use souk_protocol::{AdapterManifest, BaseModel, Digest, FileEntry};
+use souk_protocol::{AdapterManifest, BaseModel, Digest, Fetchable, FileEntry, FileGrant};
 use souk_testkit::Random;
 pub(crate) use souk_testkit::base::SMALL as SHAPE;
 use souk_testkit::peft::{Stored, Tensor, weights_file};
@@ -67,6 +67,8 @@ pub(crate) fn files_of(config: Vec<u8>, weights: Vec<u8>, base: Digest) -> Adapt
 /// A source in memory that counts fetches and lets them through one permit at a time.
 pub(crate) struct GatedSource {
     files: HashMap<Digest, AdapterFiles>,
+    /// The only grant that opens them, if one is asked for.
+    grant: Option<FileGrant>,
     pub(crate) gate: Semaphore,
     pub(crate) num_fetches: AtomicUsize,
 }
@@ -74,10 +76,19 @@ pub(crate) struct GatedSource {
 impl GatedSource {
     /// A source of these adapters, and their digests. Its gate is open for `num_open` fetches.
     pub(crate) fn new(adapters: impl IntoIterator<Item = AdapterFiles>, num_open: usize) -> (Arc<Self>, Vec<Digest>) {
+        Self::that_asks_for(None, adapters, num_open)
+    }
+
+    /// One that hands files out with a grant alone.
+    pub(crate) fn that_asks_for(
+        grant: Option<FileGrant>,
+        adapters: impl IntoIterator<Item = AdapterFiles>,
+        num_open: usize,
+    ) -> (Arc<Self>, Vec<Digest>) {
         let adapters: Vec<_> = adapters.into_iter().map(|files| (files.manifest.digest(), files)).collect();
         let digests = adapters.iter().map(|(digest, _)| *digest).collect();
         let (gate, num_fetches) = (Semaphore::new(num_open), AtomicUsize::new(0));
-        (Arc::new(Self { files: adapters.into_iter().collect(), gate, num_fetches }), digests)
+        (Arc::new(Self { files: adapters.into_iter().collect(), grant, gate, num_fetches }), digests)
     }
 
     pub(crate) fn num_fetches(&self) -> usize {
@@ -87,9 +98,23 @@ impl GatedSource {
 
 #[async_trait]
 impl AdapterSource for GatedSource {
-    async fn fetch(&self, digest: &Digest, _max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+    async fn fetch(
+        &self,
+        Fetchable { digest, grant }: &Fetchable,
+        _max_weights_bytes: u64,
+    ) -> Result<AdapterFiles, SourceError> {
         self.num_fetches.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("the gate is never closed").forget();
+        match &self.grant {
+            Some(good) if grant.as_ref() != Some(good) => {
+                return Err(SourceError::NotGranted("not this one".to_owned()));
+            }
+            _ => {}
+        }
         self.files.get(digest).cloned().ok_or(SourceError::NotFound(*digest))
+    }
+
+    fn asks_for_grants(&self) -> bool {
+        self.grant.is_some()
     }
 }

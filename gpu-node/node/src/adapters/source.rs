@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use souk_protocol::manifest::{CONFIG_FILE, WEIGHTS_FILE, blob_path};
-use souk_protocol::{AdapterManifest, Digest, FileEntry, peft};
+use souk_protocol::manifest::{CONFIG_FILE, MAX_MANIFEST_BYTES, WEIGHTS_FILE, blob_path};
+use souk_protocol::{AdapterManifest, Digest, Fetchable, FileEntry, FileGrant, peft};
 
 use crate::background;
 
-/// Largest manifest. The format has about 400 bytes.
-const MAX_MANIFEST_BYTES: u64 = 4096;
 /// The generation of manifests that this node reads.
 const MANIFEST_SCHEMA: u32 = 1;
 
@@ -19,9 +17,14 @@ const MANIFEST_SCHEMA: u32 = 1;
 /// cached under a digest is what the digest says.
 #[async_trait]
 pub trait AdapterSource: Send + Sync {
-    /// The files of the version whose manifest has this digest. Weights of more than `max_weights_bytes` are refused
-    /// before they are read.
-    async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError>;
+    /// The files of the version whose manifest has this digest, fetched with its grant. Weights of more than
+    /// `max_weights_bytes` are refused before they are read.
+    async fn fetch(&self, wanted: &Fetchable, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError>;
+
+    /// Whether files are had with the grant that came in a job for them, and not without.
+    fn asks_for_grants(&self) -> bool {
+        false
+    }
 }
 
 /// The files of one version, as they were published.
@@ -62,6 +65,9 @@ pub enum SourceError {
         /// Length by the manifest.
         given_bytes: u64,
     },
+    /// This node has no grant for the files, or one that is good no more.
+    #[error("this node may not fetch the adapter's files: {0}")]
+    NotGranted(String),
     /// The store behind cannot answer now.
     #[error("the adapter's files cannot be read: {0}")]
     Unavailable(Arc<io::Error>),
@@ -69,11 +75,17 @@ pub enum SourceError {
 
 /// Immutable blobs by digest, as a registry stores them.
 pub trait Blobs: Send + Sync + 'static {
-    /// Opens a blob; `None`: there is none. Called, and read from, on a thread that may block.
+    /// Opens a blob of the version that the grant is for; `None`: there is none. Called, and read from, on a thread that
+    /// may block.
     ///
     /// # Errors
-    /// If the store cannot answer.
-    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>>;
+    /// `PermissionDenied` if the grant does not open it; any other if the store cannot answer.
+    fn open(&self, digest: &Digest, grant: Option<&FileGrant>) -> io::Result<Option<Box<dyn Read>>>;
+
+    /// See [`AdapterSource::asks_for_grants`].
+    fn asks_for_grants(&self) -> bool {
+        false
+    }
 }
 
 /// Reads versions whose manifest, configuration and weights are blobs.
@@ -108,7 +120,7 @@ impl FolderSource {
 }
 
 impl Blobs for BlobFolder {
-    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read>>> {
+    fn open(&self, digest: &Digest, _grant: Option<&FileGrant>) -> io::Result<Option<Box<dyn Read>>> {
         match std::fs::File::open(self.root.join(blob_path(digest))) {
             Ok(file) => Ok(Some(Box::new(file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -119,16 +131,29 @@ impl Blobs for BlobFolder {
 
 #[async_trait]
 impl<B: Blobs> AdapterSource for BlobSource<B> {
-    async fn fetch(&self, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
-        let (blobs, digest) = (self.blobs.clone(), *digest);
+    async fn fetch(&self, wanted: &Fetchable, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+        let (blobs, wanted) = (self.blobs.clone(), wanted.clone());
         // Reading and hashing a few megabytes blocks; the engine's threads must not wait for it.
-        background::run(move || read_version(&*blobs, &digest, max_weights_bytes))
+        background::run(move || read_version(&*blobs, &wanted, max_weights_bytes))
             .await
             .map_err(|error| SourceError::Unavailable(Arc::new(error)))?
     }
+
+    fn asks_for_grants(&self) -> bool {
+        self.blobs.asks_for_grants()
+    }
 }
 
-fn read_version(blobs: &dyn Blobs, digest: &Digest, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+/// Blobs, and what those of one version are opened with.
+#[derive(Clone, Copy)]
+struct Granted<'a> {
+    blobs: &'a dyn Blobs,
+    grant: Option<&'a FileGrant>,
+}
+
+fn read_version(blobs: &dyn Blobs, wanted: &Fetchable, max_weights_bytes: u64) -> Result<AdapterFiles, SourceError> {
+    let Fetchable { digest, grant } = wanted;
+    let blobs = Granted { blobs, grant: grant.as_ref() };
     let bytes = read_blob(blobs, digest, "the manifest", MAX_MANIFEST_BYTES)?;
     let bytes = bytes.ok_or(SourceError::NotFound(*digest))?;
     let manifest: AdapterManifest =
@@ -152,7 +177,7 @@ fn read_version(blobs: &dyn Blobs, digest: &Digest, max_weights_bytes: u64) -> R
 }
 
 /// Reads a file of the version and compares length and digest with the manifest.
-fn read_file(blobs: &dyn Blobs, entry: &FileEntry, file: &'static str) -> Result<Vec<u8>, SourceError> {
+fn read_file(blobs: Granted<'_>, entry: &FileEntry, file: &'static str) -> Result<Vec<u8>, SourceError> {
     let missing = || SourceError::Corrupt { file, expected: entry.digest.to_string(), found: "no file".to_owned() };
     let bytes = read_blob(blobs, &entry.digest, file, entry.size_bytes)?.ok_or_else(missing)?;
     if bytes.len() as u64 != entry.size_bytes {
@@ -164,13 +189,16 @@ fn read_file(blobs: &dyn Blobs, entry: &FileEntry, file: &'static str) -> Result
 
 /// Reads a blob of at most `max_bytes` and checks its digest. `None`: there is none.
 fn read_blob(
-    blobs: &dyn Blobs,
+    blobs: Granted<'_>,
     digest: &Digest,
     file: &'static str,
     max_bytes: u64,
 ) -> Result<Option<Vec<u8>>, SourceError> {
-    let unavailable = |error: io::Error| SourceError::Unavailable(Arc::new(error));
-    let Some(open) = blobs.open(digest).map_err(unavailable)? else { return Ok(None) };
+    let unavailable = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => SourceError::NotGranted(error.to_string()),
+        _ => SourceError::Unavailable(Arc::new(error)),
+    };
+    let Some(open) = blobs.blobs.open(digest, blobs.grant).map_err(unavailable)? else { return Ok(None) };
     let mut bytes = Vec::with_capacity(usize::try_from(max_bytes).unwrap_or_default());
     // One more than that shows that it is longer; no more of it is read.
     open.take(max_bytes + 1).read_to_end(&mut bytes).map_err(unavailable)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use souk_protocol::Digest;
+use souk_queue::AdapterTier;
 
 use super::disk::DiskStats;
 use super::error::Tier;
@@ -68,6 +69,18 @@ pub struct ResidentAdapter {
     pub users: usize,
     /// Time since a request came or went.
     pub idle_ms: u64,
+}
+
+impl ResidentAdapter {
+    /// As gateways are told of it.
+    #[must_use]
+    pub const fn announced(&self) -> souk_queue::ResidentAdapter {
+        let tier = match self.tier {
+            Tier::Host => AdapterTier::Host,
+            Tier::Device => AdapterTier::Device,
+        };
+        souk_queue::ResidentAdapter { digest: self.digest, tier }
+    }
 }
 
 impl AdapterTotals {

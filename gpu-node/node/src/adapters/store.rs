@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use souk_engine::device_memory::{DeviceMemory, PAGE_BYTES, Side};
 use souk_models::base::LlamaWeights;
-use souk_protocol::{BaseModel, Digest, TenantId};
+use souk_protocol::{BaseModel, Digest, Fetchable, TenantId};
 use souk_runner::DeviceAdapter;
 use tokio::sync::Notify;
 
@@ -18,6 +18,7 @@ use self::load::Origin;
 use super::disk::DiskTier;
 use super::entry::{EntryId, Holder};
 use super::error::{AdapterError, as_ms};
+use super::grants::Grants;
 use super::limits::{AdapterLimits, LimitsError};
 use super::residency::{Loaded, News, Residency};
 use super::source::AdapterSource;
@@ -81,7 +82,7 @@ impl AdapterStore {
         let room = Arc::new(Notify::new());
         let most_device_bytes = limits.device_bytes.min(memory.most(Side::Adapters) * PAGE_BYTES);
         let shared = Arc::new(StoreState {
-            origin: Origin { source, disk, base, weights, most_device_bytes },
+            origin: Origin { source, grants: Grants::default(), disk, base, weights, most_device_bytes },
             limits,
             residency: Mutex::new(Residency::new(limits, memory.clone())),
             changed: Notify::new(),
@@ -123,9 +124,18 @@ impl AdapterStore {
         self.lease(&Some(tenant.clone()), digests, now()).await
     }
 
+    /// Keeps what the files of a version are fetched with, for whoever asks for it from now on. Without it, a version that is
+    /// not here cannot be had from a source that [asks for grants](AdapterSource::asks_for_grants).
+    pub fn keep_grant(&self, wanted: &Fetchable) {
+        self.0.origin.grants.keep(wanted);
+    }
+
     /// Brings an adapter nearer whose request waits in the queue: from wherever it is to the device, as far as that
     /// takes nothing from others that are worth more. Does not wait, and a request that comes meanwhile joins the load.
     pub fn prefetch(&self, digest: &Digest) {
+        if !self.0.origin.may_be_had(digest) {
+            return;
+        }
         self.change(|residency, now| residency.prefetch(digest, now));
     }
 

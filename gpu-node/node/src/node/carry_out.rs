@@ -57,7 +57,10 @@ impl NodeState {
                         tracing::info!(adapter.digest = %digest, was_here, jobs = num_ended, "version taken down");
                     }
                 }
-                NodeOrder::Pin(pinned) => self.orders.pin(pinned.into_iter().map(|adapter| adapter.digest).collect()),
+                NodeOrder::Pin(pinned) => {
+                    pinned.iter().for_each(|adapter| self.adapters.keep_grant(adapter));
+                    self.orders.pin(pinned.into_iter().map(|adapter| adapter.digest).collect());
+                }
                 NodeOrder::Drain(node) if node == self.config.node => self.take_no_more().await,
                 NodeOrder::Drain(_) => {}
             }

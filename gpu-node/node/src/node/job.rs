@@ -182,6 +182,7 @@ async fn make_ready(node: &NodeState, job: &GenerateJob) -> Result<(Vec<AdapterL
 /// Leases all adapters of a job. Sits out the pause after a failure that may pass, so that the queue's attempts are not
 /// used up at once.
 async fn acquire(node: &NodeState, job: &GenerateJob) -> Result<Vec<AdapterLease>, AdapterError> {
+    job.adapters.iter().for_each(|adapter| node.adapters.keep_grant(&adapter.into()));
     let digests: Vec<Digest> = job.adapters.iter().map(|adapter| adapter.digest).collect();
     loop {
         match node.adapters.acquire_all(&job.tenant, &digests).await {

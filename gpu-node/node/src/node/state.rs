@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::NodeConfig;
 use super::held_jobs::HeldJobs;
+use super::milestones::Milestones;
 use super::orders::Orders;
 use crate::adapters::AdapterStore;
 
@@ -23,6 +24,7 @@ pub(super) struct NodeState {
     pub(super) constraints: ConstraintCompiler,
     pub(super) held_jobs: HeldJobs,
     pub(super) orders: Orders,
+    pub(super) milestones: Milestones,
     pub(super) tasks: TaskTracker,
     /// No more claims; jobs that have not reached the engine go back.
     pub(super) draining: CancellationToken,

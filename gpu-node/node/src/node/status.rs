@@ -1,10 +1,10 @@
 //! What the node says of itself.
 
 use souk_protocol::peft;
-use souk_queue::{AdapterTier, MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, ResidentAdapter};
+use souk_queue::{MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, ResidentAdapter};
 
 use super::state::NodeState;
-use crate::adapters::{ResidentAdapter as Held, Tier};
+use crate::adapters::ResidentAdapter as Held;
 
 impl NodeState {
     /// What this node is, has, and does now.
@@ -38,12 +38,7 @@ fn named(mut held: Vec<Held>) -> Vec<ResidentAdapter> {
         held.sort_unstable_by_key(|adapter| adapter.idle_ms);
         held.truncate(MOST_RESIDENT_NAMED);
     }
-    let tier = |tier| match tier {
-        Tier::Host => AdapterTier::Host,
-        Tier::Device => AdapterTier::Device,
-    };
-    let named = held.iter().map(|adapter| ResidentAdapter { digest: adapter.digest, tier: tier(adapter.tier) });
-    let mut named: Vec<_> = named.collect();
+    let mut named: Vec<_> = held.iter().map(Held::announced).collect();
     named.sort_unstable();
     named
 }
@@ -55,8 +50,10 @@ fn count(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use souk_protocol::Digest;
+    use souk_queue::AdapterTier;
 
     use super::*;
+    use crate::adapters::Tier;
 
     #[test]
     fn of_more_than_can_be_named_those_that_were_used_last_are_in_the_order_of_their_digests() {

@@ -6,7 +6,7 @@ use souk_protocol::internal::{
     Authenticate, Authenticated, Caller, GetLimits, GetModel, ListModels, Model, Models, Resolve, Resolved, Template,
     TemplateFound,
 };
-use souk_protocol::{LimitTree, Principal, ResolveError};
+use souk_protocol::{LimitTree, Principal, ResolveError, ResolvedAdapter};
 
 use crate::auth::AuthError;
 use crate::error::RegistryError;
@@ -31,6 +31,11 @@ pub(super) async fn resolve(
     let result = match asked.caller {
         Some(caller) => registry.resolve(&Principal::from(caller), &asked.reference).await,
         None => registry.resolve_for_operator(&asked.reference).await,
+    };
+    let result = match result {
+        // The one who asks hands it on to a node with the job.
+        Ok(resolved) => Ok(ResolvedAdapter { grant: Some(registry.grant_files(&resolved.digest).await?), ..resolved }),
+        refused => refused,
     };
     Resolved::of(result).map(Json).map_err(unavailable)
 }

@@ -1,13 +1,18 @@
 //! Files of adapters by digest, for nodes that keep what they fetch under it and compare.
 
 use std::io;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RANGE,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
 use souk_protocol::Digest;
+use souk_protocol::internal::GRANT_HEADER;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
@@ -18,18 +23,39 @@ use crate::objects::BlobReader;
 /// Bytes read from the store at a time.
 const READ_BYTES: usize = 128 * 1024;
 
-/// A file, streamed as it is stored: who asked compares it with its digest. `Range: bytes=N-` answers what follows N
-/// bytes, for a transfer that broke off; other ranges are passed over, as RFC 9110 lets a server do.
+/// How long an address is good for at which a file can be read. It is used at once, and again by who goes on with a
+/// transfer that broke off.
+const ADDRESS_GOOD_FOR: Duration = Duration::from_secs(120);
+
+/// How a file is asked for.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    /// There: where the object store can be read with an address alone, that is answered and not the bytes.
+    direct: Option<String>,
+}
+
+/// A file of the version that the grant is for, streamed as it is stored: who asked compares it with its digest.
+/// `Range: bytes=N-` answers what follows N bytes, for a transfer that broke off; other ranges are passed over, as RFC 9110
+/// lets a server do.
 pub(super) async fn file(
     State(registry): State<Registry>,
     Path(digest): Path<String>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, RegistryError> {
     let not_found = || RegistryError::NotFound { what: "file", name: digest.chars().take(80).collect() };
     let digest = digest.parse::<Digest>().map_err(|_| not_found())?;
+    let grant = headers.get(GRANT_HEADER).and_then(|given| given.to_str().ok());
+    registry.check_grant(grant, &digest).await?;
     let e_tag = format!("\"{digest}\"");
     if headers.get(IF_NONE_MATCH).and_then(|given| given.to_str().ok()) == Some(&e_tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, e_tag)]).into_response());
+    }
+    if asked.direct.is_some()
+        && let Some(address) = registry.objects.address(&digest, ADDRESS_GOOD_FOR).await?
+    {
+        let fixed = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
+        return Ok((StatusCode::TEMPORARY_REDIRECT, fixed).into_response());
     }
     let mut bytes = match registry.objects.open(&digest).await {
         Ok(bytes) => bytes,

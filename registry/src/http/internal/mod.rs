@@ -1,6 +1,6 @@
-//! What gateways that run apart ask: the routes below `/registry/v1/internal`, for services of this installation alone. They
-//! take a service's token and nothing else, and are not there on the port that everybody may reach. A gateway tells whom it
-//! asks for, and is believed; how many questions it asks at a time is bounded by itself, tenant by tenant.
+//! What gateways and nodes that run apart ask: the routes below `/registry/v1/internal`, for services of this installation alone.
+//! They take a service's token and nothing else, and are not there on the port that everybody may reach. A node may fetch
+//! files that it has a grant for, and nothing else. A gateway tells whom it asks for, and is believed; how many questions it asks at a time is bounded by itself, tenant by tenant.
 //!
 //! Requests and answers are those of [`souk_protocol::internal`]. Whatever an answer says is a 200, so that every other
 //! status means that this registry could not tell.
@@ -21,14 +21,17 @@ use souk_http::public_port::ByPublicPort;
 use souk_protocol::hooks::MAX_LINE_BYTES;
 use souk_protocol::internal::{MAX_HOOK_LINES, MAX_WRITTEN_BYTES};
 
+use souk_protocol::ServiceKind;
+
 use super::middleware::{no_such_route, presented};
 use crate::Registry;
 use crate::error::RegistryError;
+use crate::tokens::CallingService;
 
 /// The routes, below the prefix of the API: method, path, and what it is for. A test holds the router and
 /// [docs/operate.md](../../../../docs/operate.md) to it.
 pub const INTERNAL: [(&str, &str, &str); 15] = [
-    ("POST", "/internal/token", "a gateway's key in exchange for a token of 15 minutes"),
+    ("POST", "/internal/token", "a gateway's or a node's key in exchange for a token of 15 minutes"),
     ("POST", "/internal/authenticate", "who presents this key or token"),
     ("POST", "/internal/resolve", "what a reference means for a caller now"),
     ("POST", "/internal/models", "the adapters that a caller can name"),
@@ -38,7 +41,11 @@ pub const INTERNAL: [(&str, &str, &str); 15] = [
     ("POST", "/internal/usage", "requests that were served, each written once; the sums that they move"),
     ("POST", "/internal/usage/totals", "what was used by somebody in a day or a month"),
     ("POST", "/internal/usage/repeated", "the request that had an `Idempotency-Key`, if it was charged"),
-    ("GET", "/internal/files/{digest}", "a file of adapters by its digest, whole or from a byte on"),
+    (
+        "GET",
+        "/internal/files/{digest}",
+        "a file of the version that the grant in `x-souk-file-grant` is for, by its digest, whole or from a byte on; with `?direct`, where it can be read",
+    ),
     ("GET", "/internal/hooks/{digest}/component", "the component of a hook by its digest, unless it was taken down"),
     ("GET", "/internal/hooks/{digest}/artifacts/{engine}", "what it was compiled to for an engine, sealed"),
     ("POST", "/internal/hooks/lines", "what hooks said and how they failed, for their owners"),
@@ -60,7 +67,6 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
         .route("/internal/usage", post(usage::write).layer(DefaultBodyLimit::max(MAX_WRITTEN_BYTES)))
         .route("/internal/usage/totals", post(usage::totals))
         .route("/internal/usage/repeated", post(usage::repeated))
-        .route("/internal/files/{digest}", get(file::file))
         .route("/internal/hooks/{digest}/component", get(hooks::component))
         .route("/internal/hooks/{digest}/artifacts/{engine}", get(hooks::artifact))
         .route(
@@ -68,6 +74,9 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
             post(hooks::write_lines).layer(DefaultBodyLimit::max(MAX_HOOK_LINES * MAX_HOOK_LINE_BYTES)),
         )
         .route("/internal/withdrawals", get(withdrawals::withdrawals))
+        .route_layer(from_fn(of_gateways))
+        // What nodes may ask too.
+        .route("/internal/files/{digest}", get(file::file))
         .route_layer(from_fn_with_state(registry, authenticate_service));
     Router::new().route("/internal/token", post(token::exchange)).merge(guarded).route_layer(from_fn(hide))
 }
@@ -87,11 +96,23 @@ async fn authenticate_service(
     next: Next,
 ) -> Result<Response, RegistryError> {
     let service = registry.authenticate_service(presented(request.headers())?).await?;
+    if service.kind.is_none() {
+        return Err(RegistryError::NotForService("service that this registry does not know"));
+    }
     request.extensions_mut().insert(service.clone());
     let response = next.run(request).await;
     let status = response.status().as_u16();
     tracing::debug!(service.id = service.id, service.name = service.name, status, "A service was answered");
     Ok(response)
+}
+
+/// Lets gateways alone in, of the services that were let in.
+async fn of_gateways(request: Request, next: Next) -> Result<Response, RegistryError> {
+    match request.extensions().get::<CallingService>().and_then(|service| service.kind) {
+        Some(ServiceKind::Gateway) => Ok(next.run(request).await),
+        Some(ServiceKind::Node) => Err(RegistryError::NotForService("node")),
+        None => Err(RegistryError::NotForService("service that this registry does not know")),
+    }
 }
 
 #[cfg(test)]

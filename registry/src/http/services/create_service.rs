@@ -1,9 +1,10 @@
 use axum::Json;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use souk_protocol::ServiceKind;
 use utoipa::ToSchema;
 
-use super::Service;
+use super::{Service, ServiceKindName};
 use crate::error::RegistryError;
 use crate::http::{Body, Caller, IdempotencyKey, Problems, Serving};
 use crate::idempotency::Once;
@@ -15,6 +16,14 @@ pub(crate) struct CreateService {
     /// 1 to 64 of a-z, 0-9, `-`, `_`, `.`, beginning with a letter or digit.
     #[schema(example = "gateway-1")]
     name: String,
+    /// What it is, which says what it may ask.
+    #[serde(default = "gateway")]
+    #[schema(value_type = ServiceKindName, default = "gateway")]
+    kind: ServiceKind,
+}
+
+const fn gateway() -> ServiceKind {
+    ServiceKind::Gateway
 }
 
 /// A new key of a service.
@@ -29,7 +38,7 @@ pub(crate) struct CreatedService {
     service: Service,
 }
 
-/// Makes a key for a service of the installation, such as a gateway that runs apart, and shows it, once. It opens none of
+/// Makes a key for a service of the installation, a gateway or a node that runs apart, and shows it, once. It opens none of
 /// these routes: the service exchanges it for tokens with which it calls other services.
 ///
 /// Scope: `admin`.
@@ -47,6 +56,6 @@ pub(crate) async fn create_service(
 ) -> Result<(StatusCode, Json<CreatedService>), RegistryError> {
     // The answer that is kept has no secret.
     let kept = |row| CreatedService { secret: None, service: Service::from(row) };
-    let (row, key) = registry.create_service(&caller.0, &request.name, &once, kept).await?;
+    let (row, key) = registry.create_service(&caller.0, &request.name, request.kind, &once, kept).await?;
     Ok((StatusCode::CREATED, Json(CreatedService { secret: Some(key.expose().to_owned()), service: row.into() })))
 }

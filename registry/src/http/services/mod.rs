@@ -5,6 +5,7 @@ mod list_services;
 mod revoke_service;
 
 use serde::Serialize;
+use souk_protocol::ServiceKind;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -14,6 +15,17 @@ pub(crate) use create_service::*;
 pub(crate) use list_services::*;
 pub(crate) use revoke_service::*;
 
+/// What a service is, for the API's document.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = ServiceKind)]
+#[expect(dead_code, reason = "it documents a word of souk-protocol, which knows nothing of documents")]
+pub(crate) enum ServiceKindName {
+    /// It serves the OpenAI API.
+    Gateway,
+    /// It runs a base model.
+    Node,
+}
+
 /// The key of a service, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Service {
@@ -22,6 +34,9 @@ pub(crate) struct Service {
     /// Its name. Another key may have the same while one follows the other.
     #[schema(example = "gateway-1")]
     name: String,
+    /// What it is, which says what it may ask: `gateway` or `node`.
+    #[schema(value_type = ServiceKindName)]
+    kind: String,
     /// When the key was made.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -39,6 +54,8 @@ impl From<ServiceRow> for Service {
         Self {
             id: row.id,
             name: row.name,
+            // Those that were made before there were kinds.
+            kind: row.kind.unwrap_or_else(|| ServiceKind::Gateway.to_string()),
             created_at: moment(row.created_at_ms),
             made_by: row.made_by,
             revoked_at: row.revoked_at_ms.map(moment),

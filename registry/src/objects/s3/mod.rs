@@ -23,8 +23,10 @@ mod read;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_s3::presigning::PresigningConfig;
 use bytes::Bytes;
 use souk_protocol::Digest;
 use souk_protocol::manifest::blob_path;
@@ -107,6 +109,15 @@ impl ObjectStore for S3Store {
 
     async fn open(&self, digest: &Digest) -> io::Result<BlobReader> {
         read::open(self.bucket.clone(), blob_path(digest)).await
+    }
+
+    async fn address(&self, digest: &Digest, good_for: Duration) -> io::Result<Option<String>> {
+        let (store, name) = (&self.bucket, blob_path(digest));
+        let expires = PresigningConfig::expires_in(good_for).map_err(io::Error::other)?;
+        let request = store.client.get_object().bucket(&store.address.bucket).key(store.key(&name));
+        let signed =
+            request.presigned(expires).await.map_err(|error| store.failed("sign an address of", &name, &error))?;
+        Ok(Some(signed.uri().to_owned()))
     }
 
     async fn remove(&self, digest: &Digest) -> io::Result<()> {

@@ -26,7 +26,7 @@ fn write(folder: &TempDir, digest: &Digest, bytes: &[u8]) {
 }
 
 async fn fetch(folder: &TempDir, digest: &Digest) -> Result<AdapterFiles, SourceError> {
-    FolderSource::new(folder.path()).fetch(digest, PLENTY).await
+    FolderSource::new(folder.path()).fetch(&Fetchable { digest: *digest, grant: None }, PLENTY).await
 }
 
 #[tokio::test]

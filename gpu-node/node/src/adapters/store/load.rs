@@ -9,12 +9,15 @@ use souk_protocol::{BaseModel, Digest};
 
 use crate::adapters::disk::DiskTier;
 use crate::adapters::error::AdapterError;
+use crate::adapters::grants::Grants;
 use crate::adapters::source::{AdapterFiles, AdapterSource};
 use crate::background;
 
 /// Where adapters come from, and the base model that they are for.
 pub(super) struct Origin {
     pub(super) source: Arc<dyn AdapterSource>,
+    /// What files are fetched with.
+    pub(super) grants: Grants,
     /// Packed adapters on disk, if there is such a tier.
     pub(super) disk: Option<DiskTier>,
     pub(super) base: Arc<BaseModel>,
@@ -31,6 +34,14 @@ pub(super) struct Fetched {
 }
 
 impl Origin {
+    /// Whether the adapter can be had, as far as that is for this node to know: it is on disk, or there is a grant for it
+    /// where one is asked for.
+    pub(super) fn may_be_had(&self, digest: &Digest) -> bool {
+        !self.source.asks_for_grants()
+            || self.grants.of(digest).grant.is_some()
+            || self.disk.as_ref().is_some_and(|disk| disk.has(digest))
+    }
+
     /// The adapter, if it is on disk and intact.
     pub(super) async fn read_from_disk(&self, digest: Digest) -> Result<Option<PackedAdapter>, AdapterError> {
         let Some(disk) = self.disk.clone() else { return Ok(None) };
@@ -43,7 +54,7 @@ impl Origin {
 
     /// The adapter's files, judged.
     pub(super) async fn fetch(&self, digest: &Digest) -> Result<Fetched, AdapterError> {
-        let files = self.source.fetch(digest, self.max_weights_bytes()).await?;
+        let files = self.source.fetch(&self.grants.of(digest), self.max_weights_bytes()).await?;
         let base = Arc::clone(&self.base);
         beside_the_engine(move || check(&base, files)).await
     }

@@ -1,4 +1,5 @@
 mod disk;
+mod grants;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proptest::prelude::*;
 use serde_json::json;
+use souk_protocol::Fetchable;
 use souk_queue::QueueError;
 use tokio::time::Instant;
 
@@ -95,7 +96,7 @@ struct SlowSource(HashMap<Digest, (AdapterFiles, Option<Duration>)>);
 
 #[async_trait]
 impl AdapterSource for SlowSource {
-    async fn fetch(&self, digest: &Digest, _: u64) -> Result<AdapterFiles, SourceError> {
+    async fn fetch(&self, Fetchable { digest, .. }: &Fetchable, _: u64) -> Result<AdapterFiles, SourceError> {
         let (files, takes) = self.0.get(digest).ok_or(SourceError::NotFound(*digest))?;
         match takes {
             Some(takes) => tokio::time::sleep(*takes).await,

@@ -1,0 +1,143 @@
+//! Registries, gateways without a node, and nodes, each a process, around one Redis.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+use souk_testkit::redis::Redis;
+
+use crate::fleet::{Fleet, Process, described_base, done, free_address, until};
+use crate::stack::BASE;
+
+/// What comes to be within this long, or not at all: several processes share two cores.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// The fleet. Nodes end first, then gateways, then what they need.
+pub(crate) struct Field {
+    pub(crate) nodes: Vec<Process>,
+    pub(crate) fleet: Fleet,
+    pub(crate) redis: Redis,
+    /// A key that may call models.
+    pub(crate) key: String,
+}
+
+impl Field {
+    /// So many gateways and nodes, on SQLite and a folder.
+    pub(crate) async fn start(num_gateways: usize, num_nodes: usize) -> Self {
+        Self::start_with(&[], Redis::that_forgets(), num_gateways, num_nodes).await
+    }
+
+    /// With these settings for registries, and this Redis.
+    pub(crate) async fn start_with(
+        of_registries: &[(&str, &str)],
+        redis: Redis,
+        num_gateways: usize,
+        num_nodes: usize,
+    ) -> Self {
+        let fleet = Fleet::registries_alone(of_registries).await;
+        let (_, key) = fleet.key().await;
+        let mut field = Self { nodes: Vec::new(), fleet, redis, key };
+        for number in 0..num_gateways {
+            let gateway = field.gateway(number, &[]);
+            field.fleet.gateways.push(gateway);
+        }
+        for number in 0..num_nodes {
+            let node = field.node(number, &[]);
+            field.nodes.push(node);
+        }
+        if num_nodes > 0 {
+            field.until_ready(num_nodes).await;
+        }
+        field
+    }
+
+    fn registries(&self) -> String {
+        self.fleet.registries.iter().map(|registry| registry.url.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts the gateway with this number.
+    pub(crate) fn gateway(&self, number: usize, more: &[(&str, &str)]) -> Process {
+        let data = self.fleet.home.path().join(format!("gateway-{number}")).display().to_string();
+        let (listen, base, redis) = (free_address(), described_base().display().to_string(), self.redis.url());
+        let (registries, advertise) = (self.registries(), format!("http://{listen}"));
+        let mut variables = vec![
+            ("SOUK_GATEWAY__REGISTRIES", registries.as_str()),
+            ("SOUK_GATEWAY__REGISTRY_KEY", self.fleet.services_keys[number].as_str()),
+            ("SOUK_GATEWAY__NODES", "apart"),
+            ("SOUK_GATEWAY__ADVERTISE", advertise.as_str()),
+            ("SOUK_REDIS__URL", redis.as_str()),
+        ];
+        variables.extend(more);
+        Process::start(&["gateway", "--listen", &listen, "--base", &base, "--data-dir", &data], &variables)
+    }
+
+    /// Starts the node with this number: one thread, and a folder of its own.
+    pub(crate) fn node(&self, number: usize, more: &[(&str, &str)]) -> Process {
+        let id = format!("node-{number}");
+        let key = self.fleet.souk(&["services", "create", &id, "--kind", "node"]);
+        let data = self.fleet.home.path().join(&id).display().to_string();
+        let (registries, redis) = (self.registries(), self.redis.url());
+        let mut variables = vec![
+            ("SOUK_NODE__REGISTRIES", registries.as_str()),
+            ("SOUK_NODE__REGISTRY_KEY", key.trim()),
+            ("SOUK_REDIS__URL", redis.as_str()),
+            // Little of everything: several share the machine.
+            ("SOUK_ENGINE__THREADS", "1"),
+        ];
+        variables.extend(more);
+        let listen = free_address();
+        Process::start(&["node", "--listen", &listen, "--id", &id, "--model", BASE, "--data-dir", &data], &variables)
+    }
+
+    /// Waits until each gateway counts so many nodes.
+    pub(crate) async fn until_ready(&self, num_nodes: usize) {
+        for gateway in &self.fleet.gateways {
+            let counts = async || {
+                let (status, told) = self.fleet.ready(gateway).await;
+                status == 200 && told["bases"][0]["nodes"] == num_nodes
+            };
+            let logs = || self.nodes.iter().map(Process::log).collect::<String>();
+            let began = std::time::Instant::now();
+            while !counts().await {
+                let told = self.fleet.ready(gateway).await;
+                assert!(began.elapsed() < LIMIT, "{told:?}\n{}\n{}", gateway.log(), logs());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// The value of a figure of a process, or the sum over its labels.
+    pub(crate) async fn figure(&self, process: &Process, name: &str) -> f64 {
+        let answer = self.fleet.http.get(format!("{}/metrics", process.url)).send().await;
+        let Ok(answer) = answer else { return 0.0 };
+        let text = answer.text().await.unwrap_or_default();
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The node that runs something.
+    pub(crate) async fn busy_node(&self) -> usize {
+        let mut found = None;
+        let looks = async || {
+            for (number, node) in self.nodes.iter().enumerate() {
+                if self.figure(node, "souk_engine_running_sequences").await > 0.0 {
+                    found = Some(number);
+                }
+            }
+            found.is_some()
+        };
+        until("a node runs something", LIMIT, looks).await;
+        found.unwrap()
+    }
+
+    /// What a request was charged, once its rows are written.
+    pub(crate) async fn charged(&self, request: &str) -> Value {
+        let path = format!("usage/requests/{request}");
+        let written = async || {
+            self.fleet.at_registry(0, Method::GET, &path).send().await.is_ok_and(|answer| answer.status() == 200)
+        };
+        until("its rows are written", LIMIT, written).await;
+        done(self.fleet.at_registry(0, Method::GET, &path)).await
+    }
+}

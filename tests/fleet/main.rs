@@ -1,0 +1,22 @@
+//! Registries, gateways and nodes as processes of their own, with the queue in a Redis: what they answer, and what clients
+//! notice when one of them is lost.
+
+#![cfg(has_redis)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "times are shown and not asserted")]
+
+mod field;
+#[path = "../apart/fleet.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod fleet;
+#[path = "../stack/mod.rs"]
+mod stack;
+mod streams;
+
+mod answers;
+mod grants;
+mod lost_gateways;
+mod lost_nodes;
+mod lost_redis;
+mod refused;
+mod rolling;

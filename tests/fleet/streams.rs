@@ -1,0 +1,81 @@
+//! Answers as clients read them, piece by piece.
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde_json::{Value, json};
+
+use crate::fleet::{Fleet, Process};
+
+/// What is asked, at length and in the same way each time.
+pub(crate) fn question(model: &str, max_tokens: u32) -> Value {
+    json!({
+        "model": model, "prompt": "Once upon a time, in a small town by the sea,", "max_tokens": max_tokens,
+        "temperature": 0.8, "seed": 11, "ignore_eos": true,
+    })
+}
+
+/// An answer that comes.
+pub(crate) struct Answer {
+    pub(crate) request: String,
+    pieces: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    partial: Vec<u8>,
+    /// All text that has come.
+    pub(crate) text: String,
+    /// Pieces with text that have come.
+    pub(crate) num_pieces: usize,
+    usage: Option<Value>,
+    is_over: bool,
+}
+
+impl Answer {
+    /// Begins one.
+    pub(crate) async fn begin(fleet: &Fleet, gateway: &Process, key: &str, body: &Value) -> Self {
+        let mut body = body.clone();
+        body["stream"] = json!(true);
+        body["stream_options"] = json!({ "include_usage": true });
+        let request = fleet.http.post(format!("{}/v1/completions", gateway.url)).bearer_auth(key).json(&body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{:?}\n{}", answer.headers(), gateway.log());
+        let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let pieces = answer.bytes_stream().boxed();
+        Self { request, pieces, partial: Vec::new(), text: String::new(), num_pieces: 0, usage: None, is_over: false }
+    }
+
+    /// Reads on until so many pieces with text have come.
+    pub(crate) async fn read(&mut self, num_pieces: usize) {
+        while self.num_pieces < num_pieces && !self.is_over {
+            self.next().await;
+        }
+    }
+
+    /// Reads to the end; answers the text and the usage that was told.
+    pub(crate) async fn finish(mut self) -> (String, Value) {
+        while !self.is_over {
+            self.next().await;
+        }
+        (self.text, self.usage.expect("usage was asked for"))
+    }
+
+    async fn next(&mut self) {
+        let bytes = self.pieces.next().await.unwrap_or_else(|| panic!("it ended in the middle: {}", self.text));
+        self.partial.extend(bytes.unwrap_or_else(|error| panic!("it broke: {error}: {}", self.text)));
+        while let Some(end) = self.partial.windows(2).position(|two| two == b"\n\n") {
+            let event: Vec<u8> = self.partial.drain(..end + 2).collect();
+            let event = String::from_utf8(event).unwrap();
+            let Some(data) = event.trim().strip_prefix("data: ") else { continue };
+            if data == "[DONE]" {
+                self.is_over = true;
+                return;
+            }
+            let event: Value = serde_json::from_str(data).unwrap();
+            assert!(event.get("error").is_none(), "{event}");
+            if event["usage"].is_object() {
+                self.usage = Some(event["usage"].clone());
+            }
+            if let Some(text) = event["choices"][0]["text"].as_str().filter(|text| !text.is_empty()) {
+                self.text.push_str(text);
+                self.num_pieces += 1;
+            }
+        }
+    }
+}
