@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 

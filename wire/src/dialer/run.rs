@@ -10,8 +10,8 @@ use souk_queue::Closed;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::NodeIdentity;
 use super::dial::{Dial, DialError, Dialled};
+use super::identity::NodeIdentity;
 use super::link::Link;
 use crate::frame::{FromGateway, FromNode, GatewayHello, NodeHello, OLDEST_VERSION, Splitter, VERSION};
 use crate::metrics::{self, OpenStream, Side};
