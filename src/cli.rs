@@ -131,7 +131,9 @@ pub(crate) enum Command {
     /// Talk to a model; with a message, answer it and exit.
     Chat(ChatArgs),
     /// Put a load on an OpenAI-compatible server and report throughput, latency, errors and fairness.
-    Bench(Box<LoadArgs>),
+    ///
+    /// `souk bench fleet` simulates how requests are routed in a fleet instead; it needs no server.
+    Bench(Box<BenchCommand>),
     /// Write openapi/registry.json and openapi/gateway.json.
     Openapi(OpenapiArgs),
     /// Compile a hook from standard input to standard output, under limits; a server runs it of itself.
@@ -149,6 +151,22 @@ pub(crate) struct ListArgs {
     /// Print the list as JSON: for each model its `id` and its `owner`.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BenchCommand {
+    #[command(subcommand)]
+    pub(crate) instead: Option<Simulate>,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Simulate {
+    /// Simulate how requests are routed in a fleet: ours, plain rendezvous hashing, least loaded and random, with scripted nodes and
+    /// virtual time.
+    Fleet(souk_bench::fleet::FleetArgs),
 }
 
 #[derive(Debug, Args)]

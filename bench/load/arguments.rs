@@ -121,14 +121,14 @@ pub(crate) enum AdapterState {
 /// Seconds beyond which no run makes sense; keeps sums of instants in range.
 const MOST: f64 = 1e9;
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match not_negative(text)? {
         0.0 => Err("must be more than 0".to_owned()),
         number => Ok(number),
     }
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=MOST).contains(&number) { Ok(number) } else { Err(format!("must be from 0 to {MOST}")) }
 }

@@ -1,5 +1,5 @@
 //! `souk bench`: puts a load on an OpenAI-compatible server and reports what came back. The rest of this package
-//! measures too: `engine/`, `adapters/` and `sampler.rs` in process, and `page/` runs all of it and writes
+//! measures too: [`fleet`] simulates routing (`souk bench fleet`), `engine/`, `adapters/` and `sampler.rs` in process, and `page/` runs all of it and writes
 //! docs/benchmarks.md.
 //!
 //! Begin with [`run`]. A [`workload`] says what is asked, [`target`] how the server wants to be asked, [`drive`] when;
@@ -16,6 +16,7 @@ mod compare;
 mod drive;
 mod exchange;
 mod fairness;
+pub mod fleet;
 mod histogram;
 mod machine;
 mod names;

@@ -23,6 +23,16 @@ impl Generator {
     pub(crate) fn between(&mut self, least: u32, most: u32) -> u32 {
         self.0.random_range(least..=most)
     }
+
+    /// One of `num_things`, of which there must be one.
+    pub(crate) fn index(&mut self, num_things: usize) -> usize {
+        self.0.random_range(0..num_things)
+    }
+
+    /// A time from the exponential law of this mean, which is above 0.
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
+        Exp::new(1.0 / mean).expect("a mean is above 0").sample(&mut self.0)
+    }
 }
 
 /// A choice among numbered things.

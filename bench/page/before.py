@@ -3,7 +3,7 @@
 from server import Server
 from sitting import ALL_LINEAR, QUERY_VALUE, median, shell, table
 
-TURNS = 3
+TURNS = 4
 LOADS = [
     ("1 user, base", "--users", "1"),
     ("16 users, base", "--users", "16"),
@@ -25,9 +25,13 @@ def measure(sitting, before):
             server.publish([f"r16-{n}" for n in range(16)], 16, ALL_LINEAR)
         for name, *flags in LOADS:
             pairs = []
-            for _ in range(turns):
-                command, was = old.load(name, *flags, *LENGTHS, *times)
-                pairs.append((was, new.load(name, *flags, *LENGTHS, *times)[1]))
+            for turn in range(turns):
+                # A machine that slows down meanwhile is nobody's fault, so each is the first as often as the other.
+                both_ways = (old, new) if turn % 2 == 0 else (new, old)
+                results = {}
+                for server in both_ways:
+                    command, results[server] = server.load(name, *flags, *LENGTHS, *times)
+                pairs.append((results[old], results[new]))
             commands.append(f"# {name}\n{command}")
             rows.append(row(name, pairs))
     return "\n\n".join([
@@ -51,6 +55,6 @@ def both(pairs, figure, form):
 
 
 def ratio(pairs, figure):
-    """The median ratio of a figure, with its range."""
+    """The median ratio of a figure, of an even number of them the upper of the two in the middle, with its range."""
     ratios = sorted(figure(now) / figure(was) for was, now in pairs)
     return f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"

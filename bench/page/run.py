@@ -24,6 +24,7 @@ import beside_peers
 import cancel
 import engine
 import flood
+import hooks
 import http_loads
 import in_process
 import neighbours
@@ -59,6 +60,7 @@ def parts(sitting, peers, older, soak_s):
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
     yield "queue", "The queue: submit, claim, renew, settle", lambda: sitting.bench("queue")
     yield "limits", "Reserving and settling what requests may use", lambda: with_souk(sitting, "limits")
+    yield "hooks", "Hooks before and after the model", lambda: hooks.measure(sitting)
     yield "usage", "Rows of usage, and sums of them", lambda: sitting.bench("usage")
     yield "sampler", "Choosing tokens", lambda: sitting.bench("sampler")
     yield "profile", "One step by op", lambda: engine.profile(sitting)

@@ -45,10 +45,10 @@ class Server:
         self.process.wait(60)
         self.home.cleanup()
 
-    def call(self, method, path, body=None, kind="application/json"):
-        """Calls the registry with the admin key and returns the JSON that it answers."""
+    def call(self, method, path, body=None, kind="application/json", key=None):
+        """Calls the registry with the admin key, or another, and returns the JSON that it answers."""
         request = urllib.request.Request(self.url + path, body, method=method)
-        request.add_header("authorization", f"Bearer {self.key}")
+        request.add_header("authorization", f"Bearer {key or self.key}")
         request.add_header("content-type", kind)
         try:
             with urllib.request.urlopen(request) as response:
@@ -77,10 +77,10 @@ class Server:
             self.call("POST", f"/registry/v1/adapters/admin/{name}/versions", body,
                       f"multipart/form-data; boundary={boundary}")
 
-    def tenant(self, name):
+    def tenant(self, name, scopes=("inference",)):
         """Makes a tenant and returns the secret of a key of its own."""
         self.call("POST", "/registry/v1/tenants", json.dumps({"name": name}).encode())
-        key = {"name": "bench", "scopes": ["inference"], "tenant": name}
+        key = {"name": "bench", "scopes": scopes, "tenant": name}
         return self.call("POST", "/registry/v1/keys", json.dumps(key).encode())["secret"]
 
     def load(self, name, *flags):

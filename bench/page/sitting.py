@@ -14,7 +14,7 @@ MODEL = CACHE / "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"
 THREADS = 2
 #: Longest run of one program; what hangs fails, and the other parts go on.
 LONGEST_RUN_S = 600
-BENCHMARKS = ("engine", "adapters", "sampler", "registry", "rights", "queue", "limits", "usage")
+BENCHMARKS = {"souk-bench": ("engine", "adapters", "sampler", "registry", "rights", "queue", "limits", "usage"), "souk-plugins": ("hooks",)}
 QUERY_VALUE = ["q_proj", "v_proj"]
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -28,8 +28,9 @@ class Sitting:
 
     def build(self):
         """Builds the benchmarks, so that no part waits for the compiler."""
-        wanted = [argument for name in BENCHMARKS for argument in ("--bench", name)]
-        lines = subprocess.run(["cargo", "bench", "--locked", "-p", "souk-bench", "--no-run", *wanted, "--message-format", "json"],
+        packages = [argument for package in BENCHMARKS for argument in ("-p", package)]
+        wanted = [argument for names in BENCHMARKS.values() for name in names for argument in ("--bench", name)]
+        lines = subprocess.run(["cargo", "bench", "--locked", *packages, "--no-run", *wanted, "--message-format", "json"],
                                check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.splitlines()
         for message in map(json.loads, lines):
             if message.get("executable") and "bench" in message["target"]["kind"]:
@@ -44,14 +45,19 @@ class Sitting:
         arguments = [*arguments, *(["--quick"] if self.quick else [])]
         output = run([self.executables[name], *arguments], cwd=ROOT,
                      env=os.environ | {"SOUK_BENCH_THREADS": str(THREADS)})
-        shown = " ".join(["cargo bench -p souk-bench --bench", name, *(["--", *arguments] if arguments else [])])
+        package = next(package for package, names in BENCHMARKS.items() if name in names)
+        shown = " ".join([f"cargo bench -p {package} --bench", name, *(["--", *arguments] if arguments else [])])
         return f"`{shown}`\n\n{output.strip()}"
 
     def figures(self, name, section, *arguments):
         """Runs one section of a benchmark and returns its part of the JSON file."""
+        return self.figures_of(name, "--only", section, *arguments)[section]
+
+    def figures_of(self, name, *arguments):
+        """Runs a benchmark and returns the JSON file that it writes."""
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            self.bench(name, "--only", section, *arguments, "--json", file.name)
-            return json.loads(Path(file.name).read_text())[section]
+            self.bench(name, *arguments, "--json", file.name)
+            return json.loads(Path(file.name).read_text())
 
 
 class Failed(Exception):

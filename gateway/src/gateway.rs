@@ -14,6 +14,7 @@ use crate::call::gates::{Gates, Holder};
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
+use crate::lanes::Lanes;
 use crate::limits::{GatewayLimits, NodesAre};
 use crate::metrics;
 use crate::served::{BaseError, ServedBase};
@@ -57,6 +58,8 @@ struct GatewayState {
     bases: Vec<Arc<ServedBase>>,
     catalog: Arc<dyn Catalog>,
     queue: Arc<dyn JobQueue>,
+    /// Of each base's pool, in their order.
+    lanes: Vec<Arc<Lanes>>,
     hub: EventHub,
     accounting: Accounting,
     open_jobs: OpenJobs,
@@ -69,12 +72,13 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// One per pool that carries notices, and one that takes lost jobs back; they end with the gateway.
-    _carriers: Vec<AbortOnDropHandle<()>>,
+    /// Two for each pool, one that carries notices and one that keeps its lanes live, and one that takes lost jobs back; they end with
+    /// the gateway.
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Gateway {
-    /// Builds a gateway and starts to read the queue's notices. Call it within a tokio runtime.
+    /// Builds a gateway and starts to read the queue's notices and which nodes there are. Call it within a tokio runtime.
     ///
     /// # Errors
     /// [`BaseError`] if a base model's tokenizer or template is not supported.
@@ -89,16 +93,20 @@ impl Gateway {
             let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
             AbortOnDropHandle::new(tokio::spawn(carrier))
         };
-        let mut carriers: Vec<_> = bases.iter().map(carry).collect();
+        let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
+        let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
+        let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
+        let mut tasks: Vec<_> = bases.iter().map(carry).chain(lanes.iter().map(keep_live)).collect();
         let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
         let pool_of = move |job: &JobId| waited_for.pool_of(job);
         let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);
-        carriers.push(AbortOnDropHandle::new(tokio::spawn(failover)));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(failover)));
         let shared = GatewayState {
             id,
             bases,
             catalog: parts.catalog,
             queue: parts.queue,
+            lanes,
             hub: parts.hub,
             accounting: parts.accounting,
             open_jobs,
@@ -111,7 +119,7 @@ impl Gateway {
             limits: parts.limits,
             draining: AtomicBool::new(false),
             started_unix_s: wall_clock::since_epoch().as_secs(),
-            _carriers: carriers,
+            _tasks: tasks,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -211,6 +219,12 @@ impl Gateway {
 
     pub(crate) fn queue(&self) -> &Arc<dyn JobQueue> {
         &self.shared.queue
+    }
+
+    /// The lanes of a base's pool.
+    pub(crate) fn lanes_of(&self, base: &ServedBase) -> &Arc<Lanes> {
+        let at = self.bases().iter().position(|served| served.digest == base.digest);
+        &self.shared.lanes[at.expect("only bases that are served are asked for")]
     }
 
     pub(crate) fn hub(&self) -> &EventHub {

@@ -26,6 +26,7 @@ pub mod usage;
 
 mod auth;
 mod call;
+mod lanes;
 mod text_work;
 mod version_template;
 mod version_templates;

@@ -35,6 +35,9 @@ pub struct GatewayLimits {
     /// deadline.
     #[serde(rename = "request_timeout_s", deserialize_with = "seconds::deserialize")]
     pub request_timeout: Duration,
+    /// How long a request for a base model without a node waits for one, in the queue; zero: it is refused at once.
+    #[serde(rename = "wait_for_node_s", deserialize_with = "seconds::deserialize")]
+    pub wait_for_node: Duration,
     /// Silence on a stream after which a comment is sent, so that proxies keep the connection.
     #[serde(rename = "keep_alive_s", deserialize_with = "seconds::deserialize")]
     pub keep_alive: Duration,
@@ -120,6 +123,8 @@ impl GatewayLimits {
         let key = "seven eighths of gateway.max_reading_bytes";
         checks.no_more_than("gateway.max_body_bytes", self.max_body_bytes, key, room);
         checks.within("gateway.body_timeout_s", self.body_timeout.as_secs(), 1..=3600);
+        let (wait, timeout) = (self.wait_for_node.as_secs(), self.request_timeout.as_secs());
+        checks.no_more_than("gateway.wait_for_node_s", wait, "gateway.request_timeout_s", timeout);
         checks.within("gateway.max_in_flight", self.max_in_flight, 1..=1 << 20);
         checks.within("gateway.max_concurrent_texts", self.max_concurrent_texts, 1..=1024);
         checks.within("gateway.request_timeout_s", self.request_timeout.as_secs(), 1..=86_400);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use souk_protocol::hooks::Part;
 use souk_protocol::{JobRecord, Policy, Subject};
-use souk_queue::PoolStats;
+use souk_queue::{AdapterTier, PoolStats};
+use souk_routing::Choice;
 
 const REFUSED: &str = "souk_gateway_refused_total";
 const IN_FLIGHT: &str = "souk_gateway_in_flight_requests";
@@ -31,6 +32,11 @@ const USAGE_UNWRITTEN: &str = "souk_gateway_usage_unwritten_requests";
 const LIMITS_HOLDING: &str = "souk_gateway_limits_holding_requests";
 const JOURNAL_BYTES: &str = "souk_gateway_journal_bytes";
 const JOURNAL_CORRUPT: &str = "souk_gateway_journal_corrupt_lines_total";
+const ROUTED_JOBS: &str = "souk_gateway_routed_jobs_total";
+const ADAPTER_MOVES: &str = "souk_gateway_adapter_moves_total";
+const NODES: &str = "souk_gateway_nodes";
+const NODE_PLACES: &str = "souk_gateway_node_places";
+const WAITING_FOR_NODE: &str = "souk_gateway_waiting_for_node_requests";
 const QUEUED_JOBS: &str = "souk_queue_queued_jobs";
 const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
@@ -71,6 +77,14 @@ pub fn describe() {
     describe_gauge!(LIMITS_HOLDING, "Requests that hold something of their limits, settled ones included.");
     describe_gauge!(JOURNAL_BYTES, "Bytes of the journal of usage.");
     describe_counter!(JOURNAL_CORRUPT, "Lines of the journal that a start found corrupt and skipped.");
+    describe_counter!(
+        ROUTED_JOBS,
+        "Jobs with an adapter, by where their node has it (device, host or nowhere), and by why the node was chosen."
+    );
+    describe_counter!(ADAPTER_MOVES, "Requests that went to a node without their adapter after others went elsewhere.");
+    describe_gauge!(NODES, "Live nodes, by base model.");
+    describe_gauge!(NODE_PLACES, "Jobs that the batches of all live nodes have places for, by base model.");
+    describe_gauge!(WAITING_FOR_NODE, "Requests that wait until there is a node at all, by base model.");
     describe_gauge!(QUEUED_JOBS, "Jobs that wait for a node, by base model.");
     describe_gauge!(RUNNING_JOBS, "Jobs that a node runs, by base model.");
     describe_gauge!(DEAD_LETTERS, "Jobs that were given up, by base model.");
@@ -202,6 +216,39 @@ pub(crate) fn queue(base: &str, stats: &PoolStats) {
     set(DEAD_LETTERS, stats.dead_letters as f64);
     let oldest = stats.lanes.iter().filter_map(|lane| lane.oldest).max().unwrap_or_default();
     set(OLDEST_JOB_AGE, oldest.as_secs_f64());
+}
+
+/// Jobs were sent to a lane.
+pub(crate) fn routed(choice: &Choice, jobs: u32) {
+    let found = match choice.found {
+        Some(AdapterTier::Device) => "device",
+        Some(AdapterTier::Host) => "host",
+        None => "nowhere",
+    };
+    counter!(ROUTED_JOBS, "found" => found, "why" => choice.why.as_str()).increment(u64::from(jobs));
+    counter!(ADAPTER_MOVES).increment(u64::from(choice.moved));
+}
+
+/// The live nodes of one base model.
+pub(crate) fn nodes(base: &str, num_nodes: usize, num_places: u64) {
+    gauge!(NODES, "base" => base.to_owned()).set(num_nodes as f64);
+    gauge!(NODE_PLACES, "base" => base.to_owned()).set(num_places as f64);
+}
+
+/// Counts a request as one that waits for a node until it is dropped.
+pub(crate) struct WaitingForNode(String);
+
+impl WaitingForNode {
+    pub(crate) fn enter(base: &str) -> Self {
+        gauge!(WAITING_FOR_NODE, "base" => base.to_owned()).increment(1.0);
+        Self(base.to_owned())
+    }
+}
+
+impl Drop for WaitingForNode {
+    fn drop(&mut self) {
+        gauge!(WAITING_FOR_NODE, "base" => std::mem::take(&mut self.0)).decrement(1.0);
+    }
 }
 
 /// Bytes of bodies that are being read.

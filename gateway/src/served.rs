@@ -1,6 +1,7 @@
 //! A base model as the gateway serves it: how its text becomes ids, and what identifies it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use souk_protocol::{BaseModel, Digest, PoolId, TokenId};
 
@@ -53,9 +54,11 @@ pub struct ServedBase {
     pub bos_token: Option<TokenId>,
     /// The padding token.
     pub pad_token: Option<TokenId>,
-    /// Prompt and answer together have at most this many tokens.
-    pub context_tokens: usize,
     template: Option<ChatTemplate>,
+    /// The model's own context, or less where this gateway caps it.
+    most_context_tokens: usize,
+    /// What every live node takes; 0 while none says.
+    nodes_context_tokens: AtomicUsize,
 }
 
 impl ServedBase {
@@ -78,7 +81,8 @@ impl ServedBase {
             eos_tokens: model.eos_tokens.clone(),
             bos_token: model.bos_token,
             pad_token: model.pad_token,
-            context_tokens: limits.context_tokens.map_or(context, |cap| cap.min(context)),
+            most_context_tokens: limits.context_tokens.map_or(context, |cap| cap.min(context)),
+            nodes_context_tokens: AtomicUsize::new(0),
             template,
             tokenizer,
         })
@@ -88,6 +92,21 @@ impl ServedBase {
     #[must_use]
     pub const fn pool(&self) -> PoolId {
         PoolId(self.digest)
+    }
+
+    /// Prompt and answer together have at most this many tokens: what the model has, and what each of its nodes has room for, since
+    /// any of them may get the job.
+    #[must_use]
+    pub fn context_tokens(&self) -> usize {
+        match self.nodes_context_tokens.load(Ordering::Relaxed) {
+            0 => self.most_context_tokens,
+            nodes => nodes.min(self.most_context_tokens),
+        }
+    }
+
+    /// Says what every live node takes; `None` while none says.
+    pub(crate) fn set_nodes_context_tokens(&self, tokens: Option<usize>) {
+        self.nodes_context_tokens.store(tokens.unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// What `system_fingerprint` says: answers may differ only if this differs.
@@ -142,12 +161,12 @@ impl ServedBase {
     /// Refuses a text that cannot fit before time is spent on counting its tokens.
     fn check_bytes(&self, param: &'static str, num_bytes: usize) -> Result<(), ApiError> {
         let at_least = num_bytes / self.tokenizer.vocabulary().longest_bytes().max(1);
-        if at_least <= self.context_tokens {
+        if at_least <= self.context_tokens() {
             return Ok(());
         }
         Err(ApiError::ContextLength {
             param,
-            limit: self.context_tokens,
+            limit: self.context_tokens(),
             prompt: PromptLength::AtLeast(at_least),
             completion: None,
         })

@@ -40,6 +40,7 @@ mod m20261129_000052_store_ids;
 mod m20261129_000060_usage;
 mod m20261129_000070_limits;
 mod m20261129_000080_hooks;
+mod m20261129_000081_hook_limits;
 mod m20261129_000090_service_kinds;
 
 pub use progress::{Expanded, State, TryOutError, expand, from_a_newer_program, is_enough, status, try_out};
@@ -100,6 +101,7 @@ pub(crate) fn steps() -> Vec<(Kind, Box<dyn MigrationTrait>)> {
         (Kind::Expand, Box::new(m20261129_000070_limits::Migration)),
         (Kind::Expand, Box::new(m20261129_000060_usage::Migration)),
         (Kind::Expand, Box::new(m20261129_000080_hooks::Migration)),
+        (Kind::Expand, Box::new(m20261129_000081_hook_limits::Migration)),
         (Kind::Expand, Box::new(m20261129_000090_service_kinds::Migration)),
     ]
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use souk_protocol::Digest;
-use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+};
 
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::settings::HookSettings;
@@ -26,7 +28,7 @@ const STACK_BYTES: usize = 512 << 10;
 /// Stack of a call, of which what the hook leaves is for the host's functions that it calls: counting tokens is the deepest.
 const CALL_STACK_BYTES: usize = 2 << 20;
 /// What the pool keeps of a memory that was used, zeroed, so that the next need not ask the system for it.
-const KEPT_BYTES: usize = 256 << 10;
+const KEPT_BYTES: usize = 1 << 20;
 /// Bytes that one core instance, or what the host knows of a component's instance, may take.
 const MAX_INSTANCE_BYTES: usize = 4 << 20;
 
@@ -177,6 +179,8 @@ fn pool(settings: &HookSettings) -> PoolingAllocationConfig {
         .max_memory_size(settings.ceiling.memory_bytes)
         .table_elements(settings.ceiling.max_table_elements)
         .linear_memory_keep_resident(KEPT_BYTES)
+        // What a hook has not written need not be zeroed, where the system says which pages that is.
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(KEPT_BYTES);
     pool
 }

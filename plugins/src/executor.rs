@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use souk_protocol::TenantId;
-use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
+use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules, Terms};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -35,6 +35,8 @@ pub(crate) struct Executor {
     runtime: Option<Runtime>,
     running: Gate<TenantId>,
     streams: Gate<TenantId>,
+    /// Most calls of one tenant, and most streams.
+    most: (u64, u64),
     max_wait: Duration,
     ticker: Ticker,
 }
@@ -57,6 +59,7 @@ impl Executor {
             runtime: Some(runtime),
             running: Gate::new(Rules::with_an_eighth_kept(total, 1, most)),
             streams: Gate::new(Rules::with_an_eighth_kept(streams, 1, streams)),
+            most: (most, streams),
             max_wait: settings.max_wait,
             ticker,
         })
@@ -106,11 +109,12 @@ impl Executor {
 
     /// Lets a call in at once if it can, and else has it stand in line.
     async fn pass(&self, context: &CallContext) -> Result<Pass<TenantId>, HookError> {
-        let CallContext { tenant, weight, .. } = context;
-        if let Ok(pass) = self.running.enter_with_weight(tenant, 1, *weight, Instant::now()) {
+        let CallContext { tenant, weight, limits, .. } = context;
+        let terms = Terms { amount: 1, weight: *weight, most: self.most.0.min(limits.max_running) };
+        if let Ok(pass) = self.running.enter_on(tenant, terms, Instant::now()) {
             return Ok(pass);
         }
-        let pass = self.running.wait_with_weight(tenant, 1, *weight, self.max_wait).await;
+        let pass = self.running.wait_on(tenant, terms, self.max_wait).await;
         pass.map_err(|refusal| no_room(&refusal))
     }
 
@@ -131,7 +135,9 @@ impl Executor {
     /// # Errors
     /// If there is none in time.
     pub(crate) async fn stream_place(&self, context: &CallContext) -> Result<Pass<TenantId>, HookError> {
-        let place = self.streams.wait_with_weight(&context.tenant, 1, context.weight, self.max_wait).await;
+        let CallContext { tenant, weight, limits, .. } = context;
+        let terms = Terms { amount: 1, weight: *weight, most: self.most.1.min(limits.max_streams) };
+        let place = self.streams.wait_on(tenant, terms, self.max_wait).await;
         place.map_err(|refusal| no_room(&refusal))
     }
 

@@ -43,5 +43,5 @@ pub use self::host::{Host, HostError, LoadError};
 pub use self::intake::{Export, Report};
 pub use self::limits::{Limits, MAX_CARRY_BYTES, MAX_RANDOM_BYTES};
 pub use self::measured::Measured;
-pub use self::settings::{CompileLimits, HookSettings, MAX_THREADS, Tier};
+pub use self::settings::{CompileLimits, HookSettings, MAX_THREADS, Offered, Tier};
 pub use self::stream::HookStream;

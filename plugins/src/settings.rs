@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
+use souk_protocol::hooks::HookLimit;
 use souk_protocol::settings::{self, Checks, mebibytes, milliseconds, seconds};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, range};
 
 /// How large a component may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,7 +94,30 @@ pub struct CompileLimits {
     pub output_bytes: usize,
 }
 
+/// What can be said of a limit for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The least.
+    pub least: u64,
+    /// What it is where nothing is said.
+    pub usual: u64,
+    /// The most.
+    pub most: u64,
+}
+
 impl HookSettings {
+    /// What can be said of a limit for a tenant.
+    #[must_use]
+    pub fn offered(&self, limit: HookLimit) -> Offered {
+        let at_once = |count: usize| (count as u64, count as u64);
+        let (usual, most) = match limit {
+            HookLimit::MaxRunning => at_once(self.max_running_per_tenant),
+            HookLimit::MaxStreams => at_once(self.max_streams),
+            of_a_call => (self.limits.get(of_a_call), self.ceiling.get(of_a_call)),
+        };
+        Offered { least: range(limit).0, usual, most }
+    }
+
     /// Checks that each value can be used, alone and with the others.
     pub fn check(&self, checks: &mut Checks) {
         checks.within("hooks.threads", self.threads, 0..=1024);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use self::line::Line;
-pub use self::rules::{Cause, Refusal, Rules, Weight};
+pub use self::rules::{Cause, Refusal, Rules, Terms, Weight};
 
 /// How long a refused holder counts as waiting: long enough to come again as `Retry-After` asks.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -73,6 +73,14 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         self.pass(key, Terms { amount, weight, most: self.rules.most }, now)
     }
 
+    /// The same for a holder that has terms of its own.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub fn enter_on(&self, key: &K, terms: Terms, now: Instant) -> Result<Pass<K>, Refusal> {
+        self.pass(key, terms, now)
+    }
+
     /// The same where this holder may have another number at most than others.
     ///
     /// # Errors
@@ -103,7 +111,14 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         weight: Weight,
         patience: Duration,
     ) -> Result<Pass<K>, Refusal> {
-        let terms = Terms { amount, weight, most: self.rules.most };
+        self.wait_on(key, Terms { amount, weight, most: self.rules.most }, patience).await
+    }
+
+    /// The same for a holder that has terms of its own.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub async fn wait_on(&self, key: &K, terms: Terms, patience: Duration) -> Result<Pass<K>, Refusal> {
         let (place, served) = self.stand_in_line(key, terms)?;
         if let Ok(Ok(pass)) = tokio::time::timeout(patience, served).await {
             return Ok(pass);
@@ -169,11 +184,11 @@ impl<K: Clone + Eq + Hash> Gate<K> {
         terms: Terms,
     ) -> Result<(Place<'a, K>, oneshot::Receiver<Pass<K>>), Refusal> {
         let mut state = self.lock();
-        if !self.rules.could_hold(terms.amount, self.rules.most) {
-            self.rules.check(terms.amount, 0, 0, self.rules.most)?;
+        if !self.rules.could_hold(terms.amount, terms.most) {
+            self.rules.check(terms.amount, 0, 0, terms.most)?;
         }
         let (served, serving) = oneshot::channel();
-        let ticket = state.line.push(key, terms.amount, terms.weight, served);
+        let ticket = state.line.push(key, terms, served);
         self.serve_line(state);
         Ok((Place { gate: self, key, ticket }, serving))
     }
@@ -223,14 +238,13 @@ impl<K: Clone + Eq + Hash> State<K> {
         let mut is_full = false;
         let in_order = self.line.in_order(|key| self.held_by(key));
         for first in in_order {
-            if is_full && first.held.saturating_add(first.amount) > rules.small {
+            if is_full && first.held.saturating_add(first.terms.amount) > rules.small {
                 continue;
             }
-            let terms = Terms { amount: first.amount, weight: first.weight, most: rules.most };
-            match self.try_take(rules, &first.key, terms) {
+            match self.try_take(rules, &first.key, first.terms) {
                 Ok(()) => {
                     let served = self.line.remove_first(&first.key)?;
-                    return Some((first.key, terms, served));
+                    return Some((first.key, first.terms, served));
                 }
                 Err(refusal) => is_full |= refusal.cause == Cause::Full,
             }
@@ -280,15 +294,6 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn forget_refusals_before(&mut self, now: Instant) {
         self.waiting.retain(|_, (at, _)| now.saturating_duration_since(*at) <= PATIENCE);
     }
-}
-
-/// On which terms something is held.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    amount: u64,
-    weight: Weight,
-    /// Most that the holder may have.
-    most: u64,
 }
 
 /// What a holder has; it is given back when the pass is dropped.

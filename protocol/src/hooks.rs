@@ -21,9 +21,11 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::HookVersionId;
 use crate::{AdapterName, Digest, KeyId, TenantId};
 
+mod limits;
 mod reference;
 mod told;
 
+pub use limits::{HookLimit, HookLimits};
 pub use reference::{HookRef, HookRefError, HookSelector};
 pub use told::{HookLine, HookTold, HookUse};
 
@@ -128,6 +130,9 @@ pub struct Attached {
     /// What hooks read with `variables`.
     #[serde(default)]
     pub variables: Arc<BTreeMap<String, String>>,
+    /// What they may take, as the operator said it for the publisher. How many run at once goes by who calls.
+    #[serde(default, skip_serializing_if = "HookLimits::is_empty")]
+    pub limits: HookLimits,
     /// In the order in which they act on a prompt.
     pub steps: Vec<Step>,
 }
@@ -147,6 +152,9 @@ pub struct CallerHooks {
     /// Steps of the tenant's at single routes. Routes that a gateway does not know are passed over.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub of_routes: BTreeMap<String, Vec<Step>>,
+    /// What they may take, as the operator said it for the tenant, and how many run at once in its requests, whoever's they are.
+    #[serde(default, skip_serializing_if = "HookLimits::is_empty")]
+    pub limits: HookLimits,
     /// Tenants that may read what their hooks say in this tenant's requests. Nobody else may but this tenant of its own hooks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub log_readers: BTreeSet<TenantId>,

@@ -334,6 +334,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hooks::HookLimits;
 
     fn caller() -> Caller {
         Caller {
@@ -367,6 +368,7 @@ mod tests {
             hooks: Some(Arc::new(Attached {
                 tenant: TenantId::from_stored("ten_1"),
                 variables: Arc::default(),
+                limits: HookLimits::default(),
                 steps: Vec::new(),
             })),
             grant: Some(FileGrant::new("eyJ.x.y")),

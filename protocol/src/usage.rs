@@ -49,10 +49,12 @@ pub enum Outcome {
     Drained,
     /// The constraint led where nothing could follow.
     DeadEnd,
-    /// A hook of the caller failed after the model had begun, or refused the answer.
+    /// A hook of the caller failed, or refused the request or the answer.
     OwnHook,
     /// A hook of the adapter's publisher did.
     PublisherHook,
+    /// A hook answered in the model's place, which was not asked.
+    HookAnswered,
     /// Our error before the first token.
     Failed,
     /// Our error after the first token.
@@ -63,7 +65,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in the table's order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Stop,
         Self::Length,
         Self::CallerLeft,
@@ -74,6 +76,7 @@ impl Outcome {
         Self::DeadEnd,
         Self::OwnHook,
         Self::PublisherHook,
+        Self::HookAnswered,
         Self::TimedOut,
         Self::Failed,
         Self::Broken,
@@ -95,6 +98,7 @@ impl Outcome {
             Self::DeadEnd => "dead_end",
             Self::OwnHook => "own_hook",
             Self::PublisherHook => "publisher_hook",
+            Self::HookAnswered => "hook_answered",
             Self::Failed => "failed",
             Self::Broken => "broken",
             Self::Refused => "refused",
@@ -122,6 +126,7 @@ impl Outcome {
     /// | caller left | charged once prefill began | delivered |
     /// | the caller's own hook failed or refused once prefill began | charged | computed |
     /// | the publisher's hook did | free | free |
+    /// | a hook answered without the model | free | free |
     /// | deadline, take-down, revoked key, drain, dead end, in mid-answer | charged | delivered |
     /// | the same before the first token | free | free |
     /// | our error, before the first token or after it | free | free |
@@ -133,7 +138,9 @@ impl Outcome {
             Self::Stop | Self::Length => true,
             Self::CallerLeft | Self::OwnHook => usage.prefill_began,
             Self::Deadline | Self::TakenDown | Self::KeyRevoked | Self::Drained | Self::DeadEnd => in_mid_answer,
-            Self::PublisherHook | Self::TimedOut | Self::Failed | Self::Broken | Self::Refused => false,
+            Self::PublisherHook | Self::HookAnswered | Self::TimedOut | Self::Failed | Self::Broken | Self::Refused => {
+                false
+            }
         };
         // Whoever brings the hook that keeps an answer back pays for what the model did for it.
         let output_tokens = if matches!(self, Self::OwnHook) { usage.completion_tokens } else { delivered_tokens };
@@ -198,7 +205,7 @@ impl JobRecord {
     }
 }
 
-/// All that is kept of one request that was queued: who asked, and a row for each job. Written once, whole or not at all.
+/// All that is kept of one request that was queued, or that hooks ended before: who asked, and a row for each job. Written once, whole or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {
     /// The request.
@@ -277,9 +284,12 @@ mod tests {
         };
         for outcome in Outcome::ALL {
             let in_mid_answer = match outcome {
-                Outcome::PublisherHook | Outcome::TimedOut | Outcome::Failed | Outcome::Broken | Outcome::Refused => {
-                    (0, 0)
-                }
+                Outcome::PublisherHook
+                | Outcome::HookAnswered
+                | Outcome::TimedOut
+                | Outcome::Failed
+                | Outcome::Broken
+                | Outcome::Refused => (0, 0),
                 Outcome::OwnHook => (10, 5),
                 _ => (10, 3),
             };

@@ -17,7 +17,8 @@ use crate::error::RegistryError;
 use crate::objects::ObjectStore;
 
 /// Removes those of `digests` that nothing refers to any more; answers how many. The transaction that ended the
-/// references has noted them ([`blobs::release`]), so a failure leaves them to the collector.
+/// references has noted them ([`blobs::release`]), so a failure or a crash leaves them to the collector. That takes none which was
+/// noted less than a lease ago, so that two do not set about the same objects in two orders.
 pub(crate) async fn remove_released(db: &DatabaseConnection, objects: &dyn ObjectStore, digests: Vec<String>) -> usize {
     let mut num_removed = 0;
     for digest in digests {

@@ -83,8 +83,8 @@ pub use database::{DatabaseError, open_database};
 pub use db::{DatabaseSettings, Pools, PostgresError, SslMode, open_sqlite};
 pub use error::{Finding, RegistryError};
 pub use hooks::{
-    HookBounds, HookDescription, HookIntake, HookReport, InstallError, JudgedHook, NotJudged, OperatorsHook,
-    SealedHook, SelfTest,
+    HookBounds, HookDescription, HookIntake, HookReport, HookTerms, InstallError, JudgedHook, NotJudged, OfferedLimit,
+    OperatorsHook, SealedHook, SelfTest,
 };
 pub use http::{INTERNAL, openapi, public_adapters_after, router};
 pub use installation::InstallationError;

@@ -132,6 +132,8 @@ pub enum Action {
     GetHookUsage,
     GetHookSettings,
     SetHookSettings,
+    GetHookLimits,
+    SetHookLimits,
     ListPipelines,
     GetPipeline,
     SetPipeline,
@@ -214,7 +216,7 @@ pub struct Rule {
 }
 
 /// The table.
-pub const RULES: [Rule; 128] = [
+pub const RULES: [Rule; 130] = [
     rule(Action::ListBaseModels, "GET", "/base-models", Needs::Nothing, Reach::Installation),
     rule(Action::ListTokenKeys, "GET", "/auth/jwks", Needs::Nothing, Reach::Installation),
     rule(Action::ExchangeToken, "POST", "/auth/token", Needs::AnyKey, Reach::Itself),
@@ -514,6 +516,8 @@ pub const RULES: [Rule; 128] = [
     rule(Action::GetHookUsage, "GET", "/hooks/{owner}/{hook}/usage", Needs::Scope(UsageRead), Reach::OwnHooks),
     rule(Action::GetHookSettings, "GET", "/hook-settings", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::SetHookSettings, "PUT", "/hook-settings", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::GetHookLimits, "GET", "/hook-limits", Needs::Scope(TenantManage), Reach::Tenant),
+    rule(Action::SetHookLimits, "PATCH", "/tenants/{tenant}/hook-limits", Needs::Scope(Admin), Reach::Installation),
     rule(Action::ListPipelines, "GET", "/pipelines", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::GetPipeline, "GET", "/pipelines/{at}/{target}", Needs::Scope(TenantManage), Reach::Tenant),
     rule(Action::SetPipeline, "PUT", "/pipelines/{at}/{target}", Needs::Scope(TenantManage), Reach::Tenant),

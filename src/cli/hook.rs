@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::members::OfTenant;
 use super::server::ServerArgs;
 
 #[derive(Debug, Subcommand)]
@@ -136,6 +137,20 @@ pub(crate) enum HookCommand {
         /// A tenant that may read it no more; may be given several times.
         #[arg(long = "stop-reading", value_name = "TENANT")]
         stop_reading: Vec<String>,
+    },
+    /// Show what your tenant's hooks may take, or say it for a tenant (admin).
+    Limits {
+        #[command(flatten)]
+        of: OfTenant,
+        /// `NAME=NUMBER` to say one, by the names of [hooks.limits] or max_running and max_streams; may be given several times.
+        #[arg(long = "set", value_name = "NAME=NUMBER", requires = "tenant")]
+        set: Vec<String>,
+        /// One that is to be as the settings have it; may be given several times.
+        #[arg(long = "unset", value_name = "NAME", requires = "tenant")]
+        unset: Vec<String>,
+        /// Whether the tenant may publish large components, such as those made of Python.
+        #[arg(long, value_name = "true|false", requires = "tenant")]
+        large: Option<bool>,
     },
     /// Show what a hook of yours wrote and how it failed, the last lines first.
     Logs {

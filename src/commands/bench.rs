@@ -1,4 +1,4 @@
-//! `souk bench`: put a load on a server and report.
+//! `souk bench`: put a load on a server and report; `souk bench fleet`: simulate routing and report.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -6,12 +6,31 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
+use souk_bench::fleet::{self, FleetArgs};
 use souk_bench::{Report, Server};
 
-use crate::cli::LoadArgs;
+use crate::cli::{BenchCommand, LoadArgs, Simulate};
 use crate::terminal;
 
-pub(crate) async fn run(LoadArgs { server, load: arguments }: LoadArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(BenchCommand { instead, load }: BenchCommand) -> anyhow::Result<ExitCode> {
+    match instead {
+        Some(Simulate::Fleet(arguments)) => simulate(arguments).await,
+        None => put_a_load(load).await,
+    }
+}
+
+async fn simulate(arguments: FleetArgs) -> anyhow::Result<ExitCode> {
+    let json = arguments.json.clone();
+    let report =
+        tokio::task::spawn_blocking(move || fleet::run(&arguments)).await.context("the simulation panicked")?;
+    fleet::lines(&report).iter().try_for_each(|line| terminal::line(line))?;
+    if let Some(file) = json {
+        write(&file, &(serde_json::to_string(&report).context("the report does not fit JSON")? + "\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn put_a_load(LoadArgs { server, load: arguments }: LoadArgs) -> anyhow::Result<ExitCode> {
     if !arguments.compare.is_empty() {
         souk_bench::compare(&arguments.compare)?.iter().try_for_each(|line| terminal::line(line))?;
         return Ok(ExitCode::SUCCESS);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod limits;
 mod new;
 mod pipelines;
 mod shown;
@@ -68,6 +69,7 @@ pub(crate) async fn run(command: HookCommand) -> anyhow::Result<ExitCode> {
             let client = Client::new(&to.server)?;
             shown::settings(&variables::change(&client, &set, &let_read, &stop_reading).await?, to.json)?;
         }
+        HookCommand::Limits { of, set, unset, large } => limits::run(&of, &set, &unset, large).await?,
         HookCommand::Logs { to, hook, failures, limit } => {
             let path = format!("{}/lines?failures={failures}", hook_path(&hook.parse()?));
             let mut lines = Client::new(&to.server)?.some(&path, limit).await?;

@@ -57,8 +57,18 @@ fn lines_of(used: &Value) -> Vec<String> {
             lines.push(format!("{label:<9} {}", named(id, name)));
         }
     }
+    lines.extend(used["hooks"].as_array().into_iter().flatten().map(hook));
     lines.push(format!("charged   {} + {} tokens", text("charged_input_tokens"), text("charged_output_tokens")));
     lines
+}
+
+/// What a hook did, by its name or, where that is not the caller's to know, by its id.
+fn hook(used: &Value) -> String {
+    let name = ["name", "version"].map(|field| terminal::cell(used, field)).into_iter().find(|name| !name.is_empty());
+    let [calls, fuel, processor] = ["calls", "fuel", "processor_us"].map(|field| terminal::cell(used, field));
+    let bad = ["failures", "skipped", "refusals"].into_iter().filter(|field| used[field].as_u64() > Some(0));
+    let bad: String = bad.map(|field| format!(", {field} {}", terminal::cell(used, field))).collect();
+    format!("hook      {}: calls {calls}, fuel {fuel}, {processor} µs{bad}", name.unwrap_or_default())
 }
 
 fn job(job: &Value) -> Vec<String> {
@@ -206,10 +216,22 @@ mod tests {
             "id": "req_1", "operation": "chat.completion", "model": "acme/sst2", "admitted_at": "a", "ended_at": "b",
             "key_id": "abc", "key_name": "ci", "member_id": null, "team_id": "team_1", "team_name": "search",
             "charged_input_tokens": 40, "charged_output_tokens": 75,
+            "hooks": [
+                { "version": "hkv_1", "name": "acme/mask@1.0.0", "calls": 2, "failures": 0, "skipped": 0, "refusals": 0,
+                  "fuel": 81000, "processor_us": 64 },
+                { "version": "hkv_2", "name": null, "calls": 1, "failures": 1, "skipped": 1, "refusals": 0, "fuel": 5,
+                  "processor_us": 1 },
+            ],
         });
         assert_eq!(
             lines_of(&used)[3..],
-            ["key       ci (abc)", "team      search (team_1)", "charged   40 + 75 tokens"]
+            [
+                "key       ci (abc)",
+                "team      search (team_1)",
+                "hook      acme/mask@1.0.0: calls 2, fuel 81000, 64 µs",
+                "hook      hkv_2: calls 1, fuel 5, 1 µs, failures 1, skipped 1",
+                "charged   40 + 75 tokens",
+            ]
         );
     }
 }

@@ -7,10 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use souk_plugins::intake::{self, Bounds};
-use souk_plugins::{CallContext, CompileError, CountTokens, HookSettings, Host, LoadError, Tier};
+use souk_plugins::{CallContext, CompileError, CountTokens, HookSettings, Host, Limits, LoadError, Offered, Tier};
 use souk_protocol::gate::Weight;
+use souk_protocol::hooks::{HookLimit, HookLimits};
 use souk_protocol::{Digest, TenantId, wall_clock};
-use souk_registry::{Finding, HookDescription, HookIntake, HookReport, JudgedHook, NotJudged, SealedHook, SelfTest};
+use souk_registry::{
+    Finding, HookDescription, HookIntake, HookReport, HookTerms, JudgedHook, NotJudged, OfferedLimit, SealedHook,
+    SelfTest,
+};
 
 /// Compiles a component of a tenant and seals what comes of it.
 pub(crate) type Compile =
@@ -31,7 +35,7 @@ impl Intake {
     /// Makes the hook once and asks it what it is.
     async fn tried(
         &self,
-        tenant: &TenantId,
+        context: &CallContext,
         digest: &Digest,
         sealed: Bytes,
     ) -> Result<(Option<HookDescription>, SelfTest), NotJudged> {
@@ -40,7 +44,7 @@ impl Intake {
             LoadError::DoesNotFit(_) => rejected("does_not_fit", error.to_string()),
             LoadError::Artifact(_) | LoadError::NotToBeHad(_) | LoadError::Internal => unavailable(error),
         })?;
-        let tried = hook.describe(&self.context(tenant)).await;
+        let tried = hook.describe(context).await;
         let (description, measured) = tried.map_err(|error| {
             if error.kind.is_of_host() {
                 return unavailable(std::io::Error::other(error.kind.message()));
@@ -61,11 +65,16 @@ impl Intake {
         Ok((Some(HookDescription { name, version, summary, config_schema }), self_test))
     }
 
-    fn context(&self, tenant: &TenantId) -> CallContext {
+    /// What hooks of a tenant may take here.
+    fn limits(&self, said: &HookLimits) -> Limits {
+        self.settings.limits.of_tenant(said, &self.settings.ceiling)
+    }
+
+    fn context(tenant: &TenantId, limits: Limits) -> CallContext {
         CallContext {
             tenant: tenant.clone(),
             weight: Weight::nearest(1),
-            limits: self.settings.limits,
+            limits,
             may_log: true,
             config: "{}".into(),
             variables: Arc::default(),
@@ -78,9 +87,9 @@ impl Intake {
 
 #[async_trait]
 impl HookIntake for Intake {
-    async fn judge(&self, tenant: &TenantId, component: Bytes, is_large: bool) -> Result<JudgedHook, NotJudged> {
-        let tier = tier(is_large);
-        let bounds = Bounds::new(&self.settings, tier, &self.settings.limits);
+    async fn judge(&self, tenant: &TenantId, component: Bytes, terms: &HookTerms) -> Result<JudgedHook, NotJudged> {
+        let (tier, limits) = (tier(terms.is_large), self.limits(&terms.limits));
+        let bounds = Bounds::new(&self.settings, tier, &limits);
         let (looked_at, bytes) = (bounds, component.clone());
         // Off the async threads: some milliseconds for each megabyte.
         let looking = tokio::task::spawn_blocking(move || intake::check(&bytes, &looked_at));
@@ -92,7 +101,8 @@ impl HookIntake for Intake {
             error => unavailable(error),
         })?;
         let took = began.elapsed();
-        let (description, self_test) = self.tried(tenant, &report.digest, sealed.clone()).await?;
+        let (description, self_test) =
+            self.tried(&Self::context(tenant, limits), &report.digest, sealed.clone()).await?;
         let self_test = SelfTest {
             compiled_in_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             compiled_bytes: sealed.len() as u64,
@@ -112,6 +122,11 @@ impl HookIntake for Intake {
 
     fn most_bytes(&self, is_large: bool) -> u64 {
         self.settings.component_bytes(tier(is_large)) as u64
+    }
+
+    fn offered(&self, limit: HookLimit) -> OfferedLimit {
+        let Offered { least, usual, most } = self.settings.offered(limit);
+        OfferedLimit { least, usual, most }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, TransactionTrait as _};
 
 use crate::stack::Stack;
 
@@ -34,6 +34,8 @@ pub(crate) async fn open(data: &Path) -> DatabaseConnection {
 
 /// All requests that are written, by id.
 pub(crate) async fn requests(db: &DatabaseConnection) -> BTreeMap<String, Row> {
+    // Both tables as they are at one moment, though rows are being written.
+    let db = db.begin().await.unwrap();
     let select = |sql: &str| Statement::from_string(db.get_database_backend(), sql.to_owned());
     let mut rows = BTreeMap::new();
     let requests = "SELECT id, repeat_digest, charged_input_tokens, charged_output_tokens FROM usage_requests";

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use souk_protocol::{AdapterUse, Digest, GenerateJob, JobId, KeyId, NodeId, Outcome, RequestId, TenantId};
+use souk_protocol::{AdapterUse, Digest, GenerateJob, JobId, KeyId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
 use super::authorise::CalledModel;
 use super::follow::{Journey, RunningJob};
-use super::lanes;
 use super::open_jobs::{Asked, Ending};
 use super::prepare::Prepared;
 use super::reservation::SharedReservation;
 use crate::crash_points::{self, CrashPoint};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::lanes::{Lanes, NoNode, SentJob};
 use crate::metrics;
 use crate::request::GenerationParams;
 use crate::request::sampling::for_choice;
@@ -53,11 +53,13 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
             hooks: order.hooks,
             at: order.model.asked_at,
         }),
-        lane: lane_for(gateway, order.model).await?,
         deadline: Instant::now() + timeout,
         ending: Arc::new(Ending::default()),
     };
-    let mut running = Vec::with_capacity(order.prepared.prompts.len() * order.params.n as usize);
+    let num_jobs = order.prepared.prompts.len() * order.params.n as usize;
+    let lanes = gateway.lanes_of(base);
+    let mut sent = send(gateway, lanes, order.model, u32::try_from(num_jobs).unwrap_or(u32::MAX)).await?;
+    let mut running = Vec::with_capacity(num_jobs);
     for prompt in &order.prepared.prompts {
         metrics::prompt_tokens(prompt.tokens.len());
         for choice in 0..order.params.n {
@@ -77,20 +79,33 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
                 time_left: Some(journey.deadline.saturating_duration_since(Instant::now())),
             };
             let reservation = Arc::clone(order.reservation);
-            let submitted = RunningJob::submit(gateway, job, &journey, order.params.priority, reservation).await;
+            let sent = sent.jobs.pop();
+            let submitted = RunningJob::submit(gateway, job, sent, &journey, order.params.priority, reservation).await;
             running.push(submitted.inspect_err(|_| journey.ending.set(Outcome::Refused))?);
             crash_points::pass(CrashPoint::Queued);
         }
     }
+    if sent.waits_for_node && !lanes.wait_for_node(gateway.limits().wait_for_node).await {
+        journey.ending.set(Outcome::Refused);
+        return Err(ApiError::NoNode(base.id.clone()));
+    }
     Ok(running)
 }
 
+/// The lane of a request's jobs.
+struct Sent {
+    /// One for each job; empty where any node will do.
+    jobs: Vec<SentJob>,
+    /// There is no node: they wait for one in the queue, where who starts nodes can see them.
+    waits_for_node: bool,
+}
+
 /// One lane for all jobs of a request, which share adapters and prompts. Any node will do for the base model itself.
-async fn lane_for(gateway: &Gateway, model: &CalledModel) -> Result<Option<NodeId>, ApiError> {
-    let lanes = gateway.queue().lanes(model.base.pool()).await?;
-    if lanes.is_empty() {
-        return Err(ApiError::NoNode(model.base.id.clone()));
+async fn send(gateway: &Gateway, lanes: &Arc<Lanes>, model: &CalledModel, num_jobs: u32) -> Result<Sent, ApiError> {
+    let first = model.adapters.first().map(|(adapter, _)| &adapter.digest);
+    match lanes.send(first, num_jobs).await {
+        Ok(jobs) => Ok(Sent { jobs, waits_for_node: false }),
+        Err(NoNode) if gateway.limits().wait_for_node.is_zero() => Err(ApiError::NoNode(model.base.id.clone())),
+        Err(NoNode) => Ok(Sent { jobs: Vec::new(), waits_for_node: true }),
     }
-    let first = model.adapters.first();
-    Ok(first.and_then(|(adapter, _)| lanes::choose(&adapter.digest, &lanes).cloned()))
 }

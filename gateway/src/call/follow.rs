@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, NodeId, Outcome};
+use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use super::reservation::SharedReservation;
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::lanes::SentJob;
 
 /// How much later than its deadline a job is given up here. The node ends it at the deadline and says so; this is for a
 /// node that is lost while the queue cannot be reached.
@@ -28,6 +29,8 @@ pub(crate) struct RunningJob {
     /// Closed first: a node that still sends notices at its next token.
     events: Subscription,
     account: Account,
+    /// Its place in the lane that it waits in; `None`: the first node with room takes it.
+    sent: Option<SentJob>,
     /// When to give up, and what is then said to have happened.
     give_up: (Instant, JobFailure),
     /// What the queue has said that no node will say.
@@ -38,8 +41,6 @@ pub(crate) struct RunningJob {
 pub(crate) struct Journey {
     /// Who asks for them.
     pub(crate) asked: Arc<Asked>,
-    /// The lane that they wait in; `None` leaves them to the first node with room.
-    pub(crate) lane: Option<NodeId>,
     /// When their answers stop being wanted.
     pub(crate) deadline: Instant,
     /// How the request was ended as a whole, if it was.
@@ -51,6 +52,7 @@ impl RunningJob {
     pub(crate) async fn submit(
         gateway: &Gateway,
         job: GenerateJob,
+        sent: Option<SentJob>,
         journey: &Journey,
         priority: Priority,
         reservation: SharedReservation,
@@ -65,8 +67,8 @@ impl RunningJob {
         };
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
-        let mut running = Self { events, account, give_up, untold: None };
-        let lane = journey.lane.clone();
+        let lane = sent.as_ref().map(|sent| sent.lane().clone());
+        let mut running = Self { events, account, sent, give_up, untold: None };
         let reply_to = gateway.reply_to();
         gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
         running.account.submitted();
@@ -138,8 +140,11 @@ impl RunningJob {
             };
             match news {
                 News::End => return self.end(self.account.ended_as_a_whole().unwrap_or(Outcome::Drained)),
-                // What waits here unread has been generated as well.
-                News::Requeued => self.account.resume(self.events.tokens()).await,
+                News::Requeued => {
+                    self.sent.iter().for_each(SentJob::lost_its_node);
+                    // What waits here unread has been generated as well.
+                    self.account.resume(self.events.tokens()).await;
+                }
                 News::Settled(settled) => {
                     self.untold.clone_from(&settled.untold);
                     self.account.settled(settled);

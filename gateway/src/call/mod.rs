@@ -5,6 +5,7 @@
 //! authorise   who asks and what binds them (checked before the body, see auth.rs), what the model means for them: base, digests
 //! repeat      with an Idempotency-Key: once
 //! hooks       what the caller's and the publisher's hooks make of it, or say in the model's place
+//! unasked     what is kept of a request of which hooks left nothing to ask the model
 //! prepare     template and tokens, what the context and the ceiling leave, how to choose
 //! reserve     all that it can use, at every limit; the journal knows of it
 //! dispatch    a job per choice to the lane of the node that should hold the adapter
@@ -28,19 +29,19 @@ pub(crate) mod dispatch;
 pub(crate) mod follow;
 pub(crate) mod gates;
 pub(crate) mod hooks;
-mod lanes;
 pub(crate) mod open_jobs;
 pub(crate) mod prepare;
 pub(crate) mod repeat;
 pub(crate) mod reservation;
 mod reserve;
 mod settle;
+pub(crate) mod unasked;
 
 use std::sync::Arc;
 
 use axum::response::Response;
 use souk_protocol::hooks::HookRoute;
-use souk_protocol::{JobFailure, RequestId};
+use souk_protocol::{JobFailure, RequestId, Shadowed};
 use tokio::time::Instant;
 
 use self::admit::Admission;
@@ -52,10 +53,13 @@ use self::hooks::{Before, Passage};
 use self::prepare::{Prepared, PreparedPrompt, Room, prepare};
 use self::repeat::{Begun, Repeat, Repeatable};
 use self::reservation::SharedReservation;
-use self::reserve::{Wanted, reserve};
+use self::reserve::{Asks, Wanted, count_request, reserve};
+use self::unasked::{GivenJob, Rest, Unasked};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::hooks::failure::HookEnd;
+use crate::hooks::tally::Tally;
 use crate::metrics::{self, Stage};
 use crate::reply::hooked::{Failure, Source};
 use crate::reply::interleave::{Replies, interleave};
@@ -116,28 +120,45 @@ pub(crate) async fn begin(gateway: &Gateway, asker: Asker<'_>, ask: Ask, told: &
             }
         }
     };
+    let asks = Asks { request, caller: principal, tree, operation };
     let passage = Passage { gateway, caller, request, route };
-    let mut before = hooks::before(passage, ask, model).await?;
+    if !passage.is_hooked(&model) {
+        let before = Before::unhooked(ask, model);
+        let run = Run { asks, caller, admission, counted: None, repeat, before };
+        return Ok(Started::Call(Box::new(self::run(gateway, run, told).await?)));
+    }
+    let shadowed = count_request(gateway, asks, told).await?;
+    let tally = Arc::new(Tally::default());
+    let rest = Rest { shadowed, repeat, tally: Arc::clone(&tally), place: admission.place() };
+    let unasked = Unasked::new(gateway.accounting(), asks, (&ask, &model), rest);
+    let mut before = hooks::before(passage, ask, model, tally).await.map_err(|HookEnd { error, outcome }| {
+        unasked.ended(outcome);
+        *error
+    })?;
     let call = match before.around.as_mut().and_then(Around::take_answers) {
-        Some(texts) => answered(before, texts),
-        None => run(gateway, Run { caller, admission, request, operation, repeat, before }, told).await?,
+        Some(texts) => answered(before, texts, unasked),
+        None => {
+            let (shadowed, repeat) = unasked.asked();
+            run(gateway, Run { asks, caller, admission, counted: Some(shadowed), repeat, before }, told).await?
+        }
     };
     Ok(Started::Call(Box::new(call)))
 }
 
 /// What goes to the model.
 struct Run<'a> {
+    asks: Asks<'a>,
     caller: &'a Caller,
     admission: &'a Admission,
-    request: &'a RequestId,
-    operation: &'static str,
+    /// Limits in shadow mode that would have refused it, where it is counted already.
+    counted: Option<Vec<Shadowed>>,
     repeat: Option<Repeat>,
     before: Before,
 }
 
 /// The rest of the road, for a request that the model answers.
 async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, ApiError> {
-    let Run { caller, admission, request, operation, repeat, before } = run;
+    let Run { asks, caller, admission, counted, repeat, before } = run;
     let Caller { principal, tree, holder } = caller;
     let Before { ask, model, called, around } = before;
     let blamed = |error| match &around {
@@ -150,10 +171,8 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
     metrics::stage(Stage::Prepare, began.elapsed());
     let began = Instant::now();
     let wanted = Wanted {
-        request,
-        caller: principal,
-        tree,
-        operation,
+        asks,
+        counted,
         name: called.as_deref().unwrap_or(&ask.model),
         model: &model,
         prepared: &prepared,
@@ -165,7 +184,7 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
     let reservation = reserve(gateway, wanted, told).await?;
     metrics::stage(Stage::Reserve, began.elapsed());
     let order = dispatch::Order {
-        request: request.clone(),
+        request: asks.request.clone(),
         tenant: principal.tenant.clone(),
         key: principal.key.clone(),
         model: &model,
@@ -210,8 +229,8 @@ async fn run(gateway: &Gateway, run: Run<'_>, told: &mut Told) -> Result<Call, A
     Ok(Call { model, prompts, replies, params: ask.params, is_hooked, reservation: Some(reservation) })
 }
 
-/// A call that a hook has answered: nothing is reserved and nothing queued, and the text goes through the hooks around that one.
-fn answered(before: Before, texts: Vec<String>) -> Call {
+/// A call that a hook has answered: no tokens are reserved and nothing queued, and the text goes through the hooks around that one.
+fn answered(before: Before, texts: Vec<String>, unasked: Unasked) -> Call {
     let Before { ask, model, around, .. } = before;
     let echoes = ask.input.echoes(&model.base);
     let prompts = (0..texts.len()).map(|place| PreparedPrompt {
@@ -221,7 +240,9 @@ fn answered(before: Before, texts: Vec<String>) -> Call {
     });
     let prompts = prompts.collect();
     let choices = ask.params.n as usize;
-    let sources = texts.into_iter().flat_map(|text| std::iter::repeat_n(text, choices)).map(Source::given);
+    let unasked = Arc::new(unasked);
+    let texts = texts.into_iter().flat_map(|text| std::iter::repeat_n(text, choices));
+    let sources = (0..).zip(texts).map(|(index, text)| Source::given(text, GivenJob::new(Arc::clone(&unasked), index)));
     let replies = around.map(|around| around.wrap(sources, choices, &model.base)).unwrap_or_default();
     let replies = interleave(replies, |failure: Failure| failure.named(ApiError::Job));
     Call { model, prompts, replies, params: ask.params, is_hooked: true, reservation: None }

@@ -32,6 +32,14 @@ impl Input {
             _ => Vec::new(),
         }
     }
+
+    /// How many prompts there are.
+    pub(crate) const fn num_prompts(&self) -> usize {
+        match self {
+            Self::Chat(_) => 1,
+            Self::Prompts { prompts, .. } => prompts.len(),
+        }
+    }
 }
 
 /// How long an answer is wanted.
@@ -148,7 +156,7 @@ impl PreparedPrompt {
             let message = format!("'{param}' has token {id}; the vocabulary has the ids 0 to {}.", vocab_size - 1);
             return Err(ApiError::invalid(param, message));
         }
-        let (limit, given) = (base.context_tokens, tokens.len());
+        let (limit, given) = (base.context_tokens(), tokens.len());
         let too_long =
             |completion| ApiError::ContextLength { param, limit, prompt: PromptLength::Tokens(given), completion };
         let rest = limit.checked_sub(given).ok_or_else(|| too_long(None))? as u64;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use souk_limits::{Amounts, Ask, ReserveError, Violation};
+use souk_limits::{Amounts, Ask, ReserveError, Reserved, Violation};
 use souk_protocol::{LimitTree, Principal, RequestId, RequestRecord, Shadowed, wall_clock};
 
 use super::admit::Place;
@@ -30,14 +30,22 @@ const JOURNAL_FULL_FOR: Duration = Duration::from_secs(5);
 /// So much is kept of what the caller wrote in `model`: all of a reference with a digest.
 const MAX_MODEL_CHARS: usize = 256;
 
-/// A request that is ready to be queued.
-pub(crate) struct Wanted<'a> {
+/// Who asks for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asks<'a> {
     pub(crate) request: &'a RequestId,
     pub(crate) caller: &'a Principal,
     /// What binds the caller.
     pub(crate) tree: &'a Arc<LimitTree>,
     /// What is asked for, as the API calls it.
     pub(crate) operation: &'static str,
+}
+
+/// A request that is ready to be queued.
+pub(crate) struct Wanted<'a> {
+    pub(crate) asks: Asks<'a>,
+    /// Limits in shadow mode that would have refused it, where it counts among its caller's requests already.
+    pub(crate) counted: Option<Vec<Shadowed>>,
     /// What the caller wrote in `model`.
     pub(crate) name: &'a str,
     pub(crate) model: &'a CalledModel,
@@ -61,23 +69,15 @@ pub(crate) async fn reserve(
     told: &mut Told,
 ) -> Result<SharedReservation, ApiError> {
     let accounting = gateway.accounting();
-    let ask = Ask {
-        request: wanted.request.clone(),
-        tenant: wanted.caller.tenant.clone(),
-        tree: Arc::clone(wanted.tree),
-        amounts: wanted.most_used(),
-        at_ms: wall_clock::unix_ms(),
-    };
-    let opened = wanted.opened(ask.at_ms);
+    let ask = wanted.asks.for_amounts(wanted.most_used());
+    let mut opened = wanted.opened(ask.at_ms);
+    opened.head.shadowed = wanted.counted.unwrap_or_default();
     // It is there before anything is reserved, so that who leaves in between gives back what was.
     let mut reservation = Reservation::new(accounting, opened, wanted.repeat, wanted.hooks, wanted.place);
     let reserved = accounting.holdings().reserve(&ask).await.map_err(|error| refused(error, told))?;
     crash_points::pass(CrashPoint::Reserved);
     let opened = reservation.request_mut();
-    for Violation { subject, policy, .. } in &reserved.shadowed {
-        metrics::limit_shadowed(subject, *policy);
-        opened.head.shadowed.push(Shadowed { subject: subject.clone(), policy: *policy });
-    }
+    opened.head.shadowed.extend(shadowed_by(&reserved));
     let opened = opened.clone();
     told.reserved(reserved);
     // Who leaves meanwhile may have left a line.
@@ -90,6 +90,75 @@ pub(crate) async fn reserve(
     Ok(Arc::new(reservation))
 }
 
+/// Counts a request among its caller's requests before hooks act on it, at all levels or at none, for good: what hooks take is not
+/// given back either. What it uses of tokens is reserved when it is known.
+///
+/// # Errors
+/// As [`reserve`].
+pub(crate) async fn count_request(
+    gateway: &Gateway,
+    asks: Asks<'_>,
+    told: &mut Told,
+) -> Result<Vec<Shadowed>, ApiError> {
+    let holdings = Arc::clone(gateway.accounting().holdings());
+    let one = Amounts { requests: 1, ..Amounts::default() };
+    // A name of its own: what is held under the request's is all that it can use.
+    let ask = Ask { request: RequestId::new(), ..asks.for_amounts(one) };
+    // In a task of its own, so that it is settled whoever leaves meanwhile.
+    let counted = tokio::spawn(async move {
+        let reserved = holdings.reserve(&ask).await;
+        if reserved.is_ok() {
+            holdings.settle(&ask.request, one).await;
+        }
+        reserved
+    });
+    let reserved = counted.await.map_err(|error| ApiError::Internal(error.into()))?;
+    let reserved = reserved.map_err(|error| refused(error, told))?;
+    let shadowed = shadowed_by(&reserved);
+    told.reserved(reserved);
+    Ok(shadowed)
+}
+
+/// The limits in shadow mode that would have refused a request, counted.
+fn shadowed_by(reserved: &Reserved) -> Vec<Shadowed> {
+    let shadowed = reserved.shadowed.iter().map(|Violation { subject, policy, .. }| {
+        metrics::limit_shadowed(subject, *policy);
+        Shadowed { subject: subject.clone(), policy: *policy }
+    });
+    shadowed.collect()
+}
+
+impl Asks<'_> {
+    fn for_amounts(&self, amounts: Amounts) -> Ask {
+        Ask {
+            request: self.request.clone(),
+            tenant: self.caller.tenant.clone(),
+            tree: Arc::clone(self.tree),
+            amounts,
+            at_ms: wall_clock::unix_ms(),
+        }
+    }
+
+    /// What is kept of it, without jobs yet.
+    pub(crate) fn head(&self, name: &str, admitted_at_ms: u64, repeat: Option<&Repeat>) -> RequestRecord {
+        RequestRecord {
+            request: self.request.clone(),
+            tenant: self.caller.tenant.clone(),
+            key: self.caller.key.clone(),
+            person: self.caller.person.clone(),
+            team: self.tree.team().cloned(),
+            operation: self.operation.to_owned(),
+            model: name.chars().take(MAX_MODEL_CHARS).collect(),
+            admitted_at_ms,
+            ended_at_ms: admitted_at_ms,
+            repeat: repeat.and_then(Repeat::digest),
+            shadowed: Vec::new(),
+            hooks: Vec::new(),
+            jobs: Vec::new(),
+        }
+    }
+}
+
 impl Wanted<'_> {
     /// All that the request can use.
     fn most_used(&self) -> Amounts {
@@ -97,26 +166,13 @@ impl Wanted<'_> {
         let input_tokens = prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum();
         let of_each_choice: u64 = prompts.iter().map(|prompt| u64::from(prompt.max_tokens)).sum();
         let output_tokens = of_each_choice.saturating_mul(u64::from(self.choices));
-        Amounts { requests: 1, input_tokens, output_tokens, training_tokens: 0 }
+        let requests = u64::from(self.counted.is_none());
+        Amounts { requests, input_tokens, output_tokens, training_tokens: 0 }
     }
 
     /// What the journal keeps of it.
     fn opened(&self, admitted_at_ms: u64) -> Opened {
-        let head = RequestRecord {
-            request: self.request.clone(),
-            tenant: self.caller.tenant.clone(),
-            key: self.caller.key.clone(),
-            person: self.caller.person.clone(),
-            team: self.tree.team().cloned(),
-            operation: self.operation.to_owned(),
-            model: self.name.chars().take(MAX_MODEL_CHARS).collect(),
-            admitted_at_ms,
-            ended_at_ms: admitted_at_ms,
-            repeat: self.repeat.as_ref().and_then(Repeat::digest),
-            shadowed: Vec::new(),
-            hooks: Vec::new(),
-            jobs: Vec::new(),
-        };
+        let head = self.asks.head(self.name, admitted_at_ms, self.repeat.as_ref());
         let prompts = self.prepared.prompts.iter();
         Opened {
             head,

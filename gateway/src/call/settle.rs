@@ -287,7 +287,7 @@ impl Open {
 }
 
 /// Books one job: the one place where a job counts.
-fn book(record: &JobRecord) {
+pub(super) fn book(record: &JobRecord) {
     metrics::settled(record);
     let JobRecord { usage, .. } = record;
     let charge = record.charge();

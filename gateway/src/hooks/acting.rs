@@ -7,7 +7,7 @@ use souk_plugins::words::{
 };
 use souk_plugins::{CallContext, CountTokens, Hook, HookError, HookErrorKind, HookStream, Measured};
 use souk_protocol::RequestId;
-use souk_protocol::hooks::Part;
+use souk_protocol::hooks::{HookLimits, Part};
 
 use super::books::Books;
 use super::failure::{HookEnd, HookFailure, Want};
@@ -20,6 +20,8 @@ use crate::served::ServedBase;
 pub(crate) struct Occasion {
     /// Who asks, and has a share of what there is to run hooks.
     pub(crate) caller: Holder,
+    /// What was said of hooks in that tenant's requests: how many run at once goes by it.
+    pub(crate) caller_limits: HookLimits,
     pub(crate) request: RequestId,
     /// What their randomness is drawn from.
     pub(crate) seed: u64,
@@ -88,7 +90,7 @@ impl Acting {
     }
 
     fn note(&self, num_calls: u32, measured: Measured) {
-        self.books.called(num_calls, measured.fuel);
+        self.books.called(num_calls, measured.fuel, measured.processor);
         for line in measured.lines {
             let level = match line.level {
                 Level::Debug => "debug",

@@ -59,11 +59,13 @@ impl Books {
         format!("{}@{}", self.step.hook, self.step.version)
     }
 
-    /// It was called, and used so much fuel.
-    pub(crate) fn called(&self, num_calls: u32, fuel: u64) {
+    /// It was called, and used so much fuel and processor time.
+    pub(crate) fn called(&self, num_calls: u32, fuel: u64, processor: Duration) {
+        let processor_us = u64::try_from(processor.as_micros()).unwrap_or(u64::MAX);
         self.tally.count(&self.step.id, |one| {
             one.calls += num_calls;
             one.fuel = one.fuel.saturating_add(fuel);
+            one.processor_us = one.processor_us.saturating_add(processor_us);
         });
     }
 

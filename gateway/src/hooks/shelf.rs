@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use souk_plugins::{CallContext, Compiler, Hook, HookSettings, Host, LoadError, Tier};
-use souk_protocol::hooks::{Standing, Step};
+use souk_plugins::{CallContext, Compiler, Hook, HookSettings, Host, Limits, LoadError, Tier};
+use souk_protocol::hooks::{HookLimit, HookLimits, Standing, Step};
 use souk_protocol::{Digest, TenantId};
 
 use super::acting::Occasion;
@@ -14,6 +14,13 @@ use super::books::{Books, TAKEN_DOWN, Whose};
 use super::failure::{HookFailure, Want};
 use super::lines::Lines;
 use super::source::{HookSource, HookSourceError};
+
+/// What comes with a step from whoever attached it.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) variables: &'a Arc<BTreeMap<String, String>>,
+    pub(crate) limits: &'a HookLimits,
+}
 
 /// What a gateway calls hooks with.
 pub struct HooksParts {
@@ -89,7 +96,7 @@ impl Hooks {
         &self,
         step: &Step,
         may_say: bool,
-        variables: &Arc<BTreeMap<String, String>>,
+        given: Given<'_>,
         occasion: &Occasion,
     ) -> Result<(Arc<Hook>, CallContext), HookFailure> {
         match step.standing {
@@ -107,10 +114,10 @@ impl Hooks {
         let context = CallContext {
             tenant: occasion.caller.tenant.clone(),
             weight: occasion.caller.weight,
-            limits: shelf.settings.limits,
+            limits: shelf.limits(given.limits, &occasion.caller_limits),
             may_log: may_say,
             config: Arc::clone(&step.config),
-            variables: Arc::clone(variables),
+            variables: Arc::clone(given.variables),
             clock_s: occasion.clock_s,
             seed: occasion.seed,
             tokens: Arc::clone(&occasion.tokens) as _,
@@ -120,6 +127,20 @@ impl Hooks {
 }
 
 impl Shelf {
+    /// What a hook may take: of what was said for whoever attached it and of the ceiling here the least. How many run at once goes
+    /// by who calls.
+    fn limits(&self, said: &HookLimits, of_caller: &HookLimits) -> Limits {
+        let HookSettings { limits, ceiling, .. } = &self.settings;
+        if said.is_empty() && of_caller.is_empty() {
+            return *limits;
+        }
+        let mut said = said.clone();
+        for at_once in [HookLimit::MaxRunning, HookLimit::MaxStreams] {
+            said.set(at_once, of_caller.get(at_once));
+        }
+        limits.of_tenant(&said, ceiling)
+    }
+
     async fn load(&self, digest: &Digest, tenant: &TenantId) -> Result<Arc<Hook>, HookFailure> {
         if let Some(hook) = self.host.resident(digest) {
             return Ok(hook);

@@ -16,8 +16,7 @@ impl Tally {
         match uses.iter_mut().find(|one| one.version == *version) {
             Some(one) => change(one),
             None => {
-                let mut one =
-                    HookUse { version: version.clone(), calls: 0, failures: 0, skipped: 0, refusals: 0, fuel: 0 };
+                let mut one = HookUse::none(version.clone());
                 change(&mut one);
                 uses.push(one);
             }

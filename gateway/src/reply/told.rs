@@ -41,10 +41,10 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The request was let in.
+    /// The request was let in, by all that was asked of it until now.
     pub(crate) fn reserved(&mut self, reserved: Reserved) {
         self.standings = reserved.standings;
-        self.shadowed = reserved.shadowed.into_iter().map(|shadowed| (shadowed.subject, shadowed.policy)).collect();
+        self.shadowed.extend(reserved.shadowed.into_iter().map(|shadowed| (shadowed.subject, shadowed.policy)));
     }
 
     /// It was not.

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use souk_protocol::{Principal, ResolvedAdapter, Scope};
+use souk_queue::AdapterTier;
 use utoipa::ToSchema;
 
 use super::models::Model;
@@ -15,7 +17,7 @@ use crate::gateway::Gateway;
 /// Says what a model reference means for the caller now.
 ///
 /// Scope: `inference`. The id of an adapter contains a slash, written as it is or as
-/// `%2F`.
+/// `%2F`. Where an adapter is in the memory of nodes is for its owner and for operators.
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
@@ -38,11 +40,20 @@ pub(crate) async fn retrieve_model(
     let Some((adapter, _)) = called.adapters.into_iter().next() else {
         let model = Model::of_base(&called.base, &gateway);
         let digest = called.base.digest.to_string();
-        return Ok(Json(ModelDetail { model, base, digest, version: None }));
+        return Ok(Json(ModelDetail { model, base, digest, version: None, warm: None }));
     };
     let model = Model { id, ..gateway.catalog().entry(&principal, &adapter.name).await?.into() };
+    let warm = may_see_nodes(&principal, &adapter).then(|| {
+        let nodes = gateway.lanes_of(&called.base).warm(&adapter.digest).into_iter();
+        nodes.map(|(node, tier)| WarmNode { node: node.to_string(), tier: tier.into() }).collect()
+    });
     let (digest, version) = (adapter.digest.to_string(), Some(adapter.version.to_string()));
-    Ok(Json(ModelDetail { model, base, digest, version }))
+    Ok(Json(ModelDetail { model, base, digest, version, warm }))
+}
+
+/// Whether a caller may know which nodes have an adapter: whose it is, and who runs the nodes.
+fn may_see_nodes(caller: &Principal, adapter: &ResolvedAdapter) -> bool {
+    caller.scopes.contains(&Scope::Admin) || caller.tenant_name == adapter.name.owner()
 }
 
 /// A model and what its reference means now.
@@ -58,4 +69,36 @@ pub struct ModelDetail {
     /// Version of the adapter; null for a base model.
     #[schema(required)]
     pub version: Option<String>,
+    /// Nodes that have the adapter in memory, as they said last, at most a few seconds ago. For the adapter's owner and for
+    /// operators; absent for others, and for a base model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm: Option<Vec<WarmNode>>,
+}
+
+/// A node that has an adapter in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WarmNode {
+    /// The node's id.
+    pub node: String,
+    /// Where in its memory.
+    pub tier: WarmTier,
+}
+
+/// Where in a node's memory an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmTier {
+    /// Where the model runs: a request begins at once.
+    Device,
+    /// Packed, in main memory: it comes to the device before a request begins.
+    Host,
+}
+
+impl From<AdapterTier> for WarmTier {
+    fn from(tier: AdapterTier) -> Self {
+        match tier {
+            AdapterTier::Device => Self::Device,
+            AdapterTier::Host => Self::Host,
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn ready(State(gateway): State<Gateway>) -> (StatusCode, Json<R
     let mut bases = Vec::with_capacity(gateway.bases().len());
     for base in gateway.bases() {
         // A queue that cannot be reached is as bad as no node, and says so in the log when a request meets it.
-        let nodes = gateway.queue().lanes(base.pool()).await.map_or(0, |lanes| lanes.len());
+        let nodes = gateway.lanes_of(base).num_nodes().await.unwrap_or(0);
         bases.push(BaseReadiness { id: base.id.clone(), nodes });
     }
     let lost_for = gateway.catalog().lost_for();

@@ -58,7 +58,7 @@ pub(crate) async fn tokenize(
     let answer = move || {
         let text = |id: &TokenId| base.tokenizer.vocabulary().text(*id);
         let token_strs = request.return_token_strs.then(|| tokens.iter().map(text).collect());
-        Ok(Tokenized { count: tokens.len(), max_model_len: base.context_tokens, tokens, token_strs })
+        Ok(Tokenized { count: tokens.len(), max_model_len: base.context_tokens(), tokens, token_strs })
     };
     Ok(Json(texts.run(num_tokens * BYTES_PER_TOKEN, answer).await?))
 }

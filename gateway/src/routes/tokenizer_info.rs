@@ -44,7 +44,7 @@ pub(crate) async fn tokenizer_info(
         pad_token: text(base.pad_token),
         chat_template: own.map(|own| own.source.clone()).or_else(|| base.chat_template.clone()),
         vocab_size: base.tokenizer.vocabulary().len(),
-        model_max_length: base.context_tokens,
+        model_max_length: base.context_tokens(),
     }))
 }
 

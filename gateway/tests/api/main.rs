@@ -11,6 +11,7 @@ mod failures;
 mod hooks;
 mod limits;
 mod models;
+mod nodes;
 mod operations;
 mod paced;
 mod records;

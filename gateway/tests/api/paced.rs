@@ -24,7 +24,9 @@ async fn what_reserving_and_settling_take_at_500_requests_a_second() {
     let rates = [Policy::RequestsPerMinute, Policy::InputTokensPerMinute, Policy::OutputTokensPerMinute];
     let budgets = [Policy::TokensPerDay, Policy::TokensPerMonth];
     let limits: Vec<_> = rates.into_iter().chain(budgets).map(|policy| (policy, 10_000_000_000)).collect();
-    let stack = Stack::within(Around::limited(&limits), says("hello world")).await;
+    // A journal of the default's size: each segment that is begun waits for the disk.
+    let around = Around { journal_bytes: 256 << 20, ..Around::limited(&limits) };
+    let stack = Stack::within(around, says("hello world")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = stages(&stack).await;
     let mut beats = interval(Duration::from_secs(1) / RATE);

@@ -40,6 +40,8 @@ pub(crate) const KEY: &str = "souk_good";
 pub(crate) const LOOKING_KEY: &str = "souk_looking";
 /// A key that may call the adapter `acme/sst2` and nothing else.
 pub(crate) const LISTED_KEY: &str = "souk_listed";
+/// A key of those who run the installation.
+pub(crate) const OPERATORS_KEY: &str = "souk_operators";
 /// A key of a tenant that owns nothing.
 pub(crate) const OTHER_KEY: &str = "souk_other";
 
@@ -107,20 +109,38 @@ impl Stack {
         let (jobs_sender, jobs) = mpsc::unbounded_channel();
         let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
         let (settled_sender, settled) = mpsc::unbounded_channel();
+        stack.run_node(script, jobs_sender, cancelled_sender, settled_sender).await;
+        (stack.jobs, stack.cancelled, stack.settled) = (jobs, cancelled, settled);
+        stack
+    }
+
+    /// A node joins that answers by `script`, and of which nobody hears more.
+    pub(crate) async fn add_node(&self, script: Script) {
+        let (jobs, _) = mpsc::unbounded_channel();
+        let (cancelled, _) = mpsc::unbounded_channel();
+        let (settled, _) = mpsc::unbounded_channel();
+        self.run_node(script, jobs, cancelled, settled).await;
+    }
+
+    async fn run_node(
+        &self,
+        script: Script,
+        jobs: mpsc::UnboundedSender<GenerateJob>,
+        cancelled: mpsc::UnboundedSender<Lease>,
+        settled: mpsc::UnboundedSender<(JobId, Outcome, Usage)>,
+    ) {
         let node = Node {
-            queue: Arc::clone(&stack.queue),
-            hub: stack.hub.clone(),
+            queue: Arc::clone(&self.queue),
+            hub: self.hub.clone(),
             pool: pool(),
             id: NodeId::from_stored("node_1"),
             script,
             stops: Arc::default(),
-            settled: settled_sender,
+            settled,
         };
         node.heartbeat().await;
-        tokio::spawn(node.clone().listen(cancelled_sender));
-        tokio::spawn(node.run(jobs_sender));
-        (stack.jobs, stack.cancelled, stack.settled) = (jobs, cancelled, settled);
-        stack
+        tokio::spawn(node.clone().listen(cancelled));
+        tokio::spawn(node.run(jobs));
     }
 
     pub(crate) async fn without_node(limits: GatewayLimits, config: QueueConfig) -> Self {
@@ -407,6 +427,8 @@ pub(crate) struct Around {
     pub(crate) rows: Arc<Rows>,
     /// The journal's.
     pub(crate) folder: Arc<TempDir>,
+    /// Most bytes of the journal; its segments have an eighth.
+    pub(crate) journal_bytes: u64,
     pub(crate) trees: Arc<Trees>,
     pub(crate) hooks: Hooks,
 }
@@ -417,6 +439,7 @@ impl Default for Around {
             limits: Arc::default(),
             rows: Arc::default(),
             folder: Arc::new(tempfile::tempdir().unwrap()),
+            journal_bytes: 1 << 20,
             trees: Arc::default(),
             hooks: Hooks::none(),
         }
@@ -449,7 +472,7 @@ impl Around {
             limits: Arc::clone(&self.limits) as Arc<dyn Limits>,
             repeats: Arc::clone(&self.limits) as Arc<dyn Repeats>,
             store: Arc::clone(&self.rows) as Arc<dyn UsageStore>,
-            journal: JournalSettings { folder: self.folder.path().join("journal"), max_bytes: 1 << 20 },
+            journal: JournalSettings { folder: self.folder.path().join("journal"), max_bytes: self.journal_bytes },
         };
         Accounting::open(parts).await.unwrap()
     }
@@ -484,6 +507,7 @@ impl Catalog for FewAdapters {
         match presented {
             KEY => Ok(principal("acme", Scope::Inference)),
             OTHER_KEY => Ok(principal("other", Scope::Inference)),
+            OPERATORS_KEY => Ok(principal("operators", Scope::Admin)),
             LISTED_KEY => {
                 let models = Some(AllowedModels::new(vec!["acme/sst2@1.2.0".parse().unwrap()]));
                 Ok(Principal { models, ..principal("acme", Scope::Inference) })

@@ -52,6 +52,7 @@ pub use self::stats::EngineStats;
 #[derive(Clone)]
 pub struct Engine {
     inbox: Arc<Inbox>,
+    max_sequences: usize,
     _open: Arc<DrainOnDrop>,
 }
 
@@ -79,6 +80,7 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<(Self, JoinHandle<()>), EngineError> {
         let inbox = Arc::new(Inbox::new(config.max_requests, limits_in(&memory, &*runner)));
+        let max_sequences = run::budget(config, runner.limits()).max_sequences;
         let of_memory = Arc::downgrade(&inbox);
         memory.set_waker(
             Side::Kv,
@@ -92,7 +94,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("souk-engine".to_owned());
         let thread = thread.spawn(move || engine_loop.run()).map_err(EngineError::Thread)?;
         let open = Arc::new(DrainOnDrop(Arc::clone(&inbox)));
-        Ok((Self { inbox, _open: open }, thread))
+        Ok((Self { inbox, max_sequences, _open: open }, thread))
     }
 
     /// Hands a request in. Does not wait.
@@ -128,6 +130,12 @@ impl Engine {
     #[must_use]
     pub fn max_requests(&self) -> usize {
         self.inbox.max_requests()
+    }
+
+    /// Sequences that the batch has places for.
+    #[must_use]
+    pub const fn max_sequences(&self) -> usize {
+        self.max_sequences
     }
 
     /// Whether the thread lives and takes requests.

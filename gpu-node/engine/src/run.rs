@@ -274,7 +274,7 @@ impl Drop for EngineLoop {
 }
 
 /// The configured bounds, lowered to what the runner takes. Each sequence can decode in every step.
-fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
+pub(super) fn budget(config: EngineConfig, limits: RunnerLimits) -> Budget {
     let max_rows = config.max_batch_tokens.min(limits.max_rows).max(1);
     Budget {
         max_rows,

@@ -21,6 +21,7 @@ fn describe_tiers() {
     describe_counter!("souk_adapter_prefetches_total", "Adapters brought nearer ahead of their requests.");
     describe_counter!("souk_adapter_prefetch_hits_total", "Requests whose adapter had been brought nearer.");
     describe_counter!("souk_adapter_evictions_total", "Adapters that lost their place to another, by tier.");
+    describe_counter!("souk_adapter_left_idle_total", "Adapters that left memory since nobody asked for them.");
     describe_gauge!("souk_adapter_bytes", Unit::Bytes, "Bytes of adapters, by tier.");
     describe_gauge!(
         "souk_adapter_in_use_bytes",

@@ -1,6 +1,6 @@
 //! A node: takes jobs from the queue, has their adapters made resident, hands them to the engine, settles.
 //!
-//! Seven tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
+//! Nine tasks for the node and one per job. A job's task waits for its adapters, so a cold load delays that job and no
 //! other; the engine only ever sees requests that can run at once.
 //!
 //! What happens when: a job whose lease is lost (the queue gave it to another) leaves the batch; so does one that is
@@ -16,6 +16,7 @@ mod job;
 mod milestones;
 mod orders;
 mod state;
+mod status;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
 use souk_protocol::NodeId;
-use souk_queue::{Claim, EventSinks, JobQueue, MOST_RESIDENT_NAMED, NodeLoad, NodeStatus};
+use souk_queue::{Claim, EventSinks, JobQueue};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -84,6 +85,8 @@ impl Node {
         });
         shared.spawn(Arc::clone(&shared).beat());
         shared.spawn(Arc::clone(&shared).claim_jobs());
+        shared.spawn(Arc::clone(&shared).begin_warm());
+        shared.spawn(Arc::clone(&shared).let_idle_go());
         shared.spawn(Arc::clone(&shared).look_ahead());
         shared.spawn(Arc::clone(&shared).report_progress());
         shared.spawn(Arc::clone(&shared).hear_cancellations());
@@ -169,15 +172,7 @@ impl NodeState {
             if self.draining.is_cancelled() {
                 return;
             }
-            let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            let (running, free_slots) = (count(self.held_jobs.len()), count(self.room()));
-            let resident = self.adapters.stats().resident;
-            let status = NodeStatus {
-                load: NodeLoad { running, free_slots, ..NodeLoad::default() },
-                resident: resident.iter().take(MOST_RESIDENT_NAMED).map(|adapter| adapter.announced()).collect(),
-                ..NodeStatus::new(self.config.node.clone(), self.config.pool)
-            };
-            let taken = self.queue.heartbeat(status).await;
+            let taken = self.queue.heartbeat(self.status()).await;
             self.milestones.beat(taken.is_ok());
             match taken {
                 Ok(newest) => self.catch_up(newest).await,
@@ -219,6 +214,26 @@ impl NodeState {
                 }
             }
         }
+    }
+
+    /// Brings what was popular before the start into memory, once it is known what was taken down since.
+    async fn begin_warm(self: Arc<Self>) {
+        match self.queue.next_orders(self.config.pool, self.orders.done(), Duration::ZERO).await {
+            Ok(orders) => self.carry_out(orders).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot hear orders; nothing is brought into memory ahead of its requests");
+                return;
+            }
+        }
+        let num_adapters = self.adapters.prefetch_recent().await;
+        if num_adapters > 0 {
+            tracing::info!(num_adapters, "adapters that were used last were brought into memory");
+        }
+    }
+
+    /// Has adapters leave memory that nobody has asked for long.
+    async fn let_idle_go(self: Arc<Self>) {
+        self.adapters.let_idle_go().await;
     }
 
     /// Brings the adapters of the next jobs nearer while there is no room for the jobs themselves.

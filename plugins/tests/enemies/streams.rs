@@ -147,3 +147,20 @@ async fn streams_that_are_open_have_their_number() {
     drop(open);
     hook.open_stream(&context, Opening::default()).await.unwrap();
 }
+
+#[tokio::test]
+async fn streams_of_one_tenant_have_the_number_that_was_said_for_it() {
+    let settings = HookSettings { max_wait: std::time::Duration::ZERO, ..HookSettings::default() };
+    let harness = Harness::with(settings);
+    let hook = harness.hook(&stream("", SEND_NOTHING)).await;
+    let (mut context, mut another) = (harness.context(), harness.context());
+    context.limits.max_streams = 1;
+    another.tenant = souk_protocol::TenantId::from_stored("another");
+    let (first, _) = hook.open_stream(&context, Opening::default()).await.unwrap();
+    let refused = hook.open_stream(&context, Opening::default()).await.err().unwrap();
+    assert_eq!(refused.kind, HookErrorKind::ShareTaken);
+    let (others, _) = hook.open_stream(&another, Opening::default()).await.unwrap();
+    drop(first);
+    hook.open_stream(&context, Opening::default()).await.unwrap();
+    drop(others);
+}

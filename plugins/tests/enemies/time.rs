@@ -124,3 +124,27 @@ async fn a_tenant_beyond_its_share_is_told_so_and_others_are_let_in() {
         }
     }
 }
+
+/// What was said of one tenant binds that tenant alone, below what all tenants are bound by.
+#[tokio::test]
+async fn one_that_may_run_less_at_once_than_others_waits_for_itself() {
+    let mut settings = with_processor(Duration::from_secs(60));
+    (settings.threads, settings.max_running, settings.max_running_per_tenant) = (1, 4, 3);
+    settings.max_wait = Duration::from_millis(20);
+    let harness = Harness::with(settings);
+    let endless = harness.hook(&prompt(&format!("{FOR_EVER} unreachable"))).await;
+    let short = harness.hook(&prompt(UNCHANGED)).await;
+    let (mut context, mut another) = (harness.context(), harness.context());
+    context.limits.max_running = 1;
+    another.tenant = souk_protocol::TenantId::from_stored("another");
+    let check = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let refused = short.prompt(&context, text("x")).await.unwrap_err();
+        assert_eq!(refused.kind, HookErrorKind::ShareTaken);
+        short.prompt(&another, text("x")).await.unwrap();
+    };
+    tokio::select! {
+        () = check => {}
+        _ = endless.prompt(&context, text("x")) => panic!("the one that does not end came first"),
+    }
+}

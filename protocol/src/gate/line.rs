@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::rules::Weight;
+use super::rules::{Terms, Weight};
 
 /// Who waits, by key, each with what serves it; a key that waits for nothing is not in here.
 #[derive(Debug)]
@@ -15,8 +15,7 @@ pub(super) struct Line<K, T> {
 #[derive(Debug)]
 struct Waiter<T> {
     ticket: u64,
-    amount: u64,
-    weight: Weight,
+    terms: Terms,
     served: T,
 }
 
@@ -26,17 +25,16 @@ pub(super) struct First<K> {
     /// What the key holds already.
     pub(super) held: u64,
     /// What it waits for.
-    pub(super) amount: u64,
-    pub(super) weight: Weight,
+    pub(super) terms: Terms,
     ticket: u64,
 }
 
 impl<K: Clone + Eq + Hash, T> Line<K, T> {
     /// Goes to the end; the ticket names the place.
-    pub(super) fn push(&mut self, key: &K, amount: u64, weight: Weight, served: T) -> u64 {
+    pub(super) fn push(&mut self, key: &K, terms: Terms, served: T) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.entry(key.clone()).or_default().push_back(Waiter { ticket, amount, weight, served });
+        self.waiters.entry(key.clone()).or_default().push_back(Waiter { ticket, terms, served });
         ticket
     }
 
@@ -47,18 +45,19 @@ impl<K: Clone + Eq + Hash, T> Line<K, T> {
 
     /// Who waits, each with the weight of its first.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&K, Weight)> {
-        self.waiters.iter().map(|(key, queue)| (key, queue.front().map_or(Weight::USUAL, |first| first.weight)))
+        self.waiters.iter().map(|(key, queue)| (key, queue.front().map_or(Weight::USUAL, |first| first.terms.weight)))
     }
 
     /// The first of each key: who holds least for its weight before the others, then who came first.
     pub(super) fn in_order(&self, held: impl Fn(&K) -> u64) -> Vec<First<K>> {
         let first_of = |(key, queue): (&K, &VecDeque<Waiter<T>>)| {
-            let Waiter { ticket, amount, weight, .. } = *queue.front()?;
-            Some(First { key: key.clone(), held: held(key), amount, weight, ticket })
+            let Waiter { ticket, terms, .. } = *queue.front()?;
+            Some(First { key: key.clone(), held: held(key), terms, ticket })
         };
         let mut in_order: Vec<_> = self.waiters.iter().filter_map(first_of).collect();
         // As fractions, held by weight, without dividing.
-        let crosswise = |one: &First<K>, other: &First<K>| u128::from(one.held) * u128::from(other.weight.number());
+        let crosswise =
+            |one: &First<K>, other: &First<K>| u128::from(one.held) * u128::from(other.terms.weight.number());
         in_order.sort_unstable_by(|one, other| {
             crosswise(one, other).cmp(&crosswise(other, one)).then(one.ticket.cmp(&other.ticket))
         });

@@ -45,6 +45,17 @@ impl Default for Weight {
     }
 }
 
+/// On which terms something is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is held.
+    pub amount: u64,
+    /// How large the holder's part is.
+    pub weight: Weight,
+    /// Most that the holder may have in all, even if nobody waits.
+    pub most: u64,
+}
+
 /// Why a holder was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -70,8 +70,9 @@ fn a_weight_is_a_whole_number_from_one_to_sixteen() {
 #[test]
 fn who_holds_least_for_its_weight_is_first_in_line() {
     let mut line = Line::default();
-    line.push(&"heavy", 1, Weight::nearest(4), ());
-    line.push(&"light", 1, Weight::USUAL, ());
+    let terms = |weight| Terms { amount: 1, weight, most: u64::MAX };
+    line.push(&"heavy", terms(Weight::nearest(4)), ());
+    line.push(&"light", terms(Weight::USUAL), ());
     let first = |of_heavy, of_light| {
         let held = |key: &&str| if *key == "heavy" { of_heavy } else { of_light };
         line.in_order(held).swap_remove(0).key
@@ -155,6 +156,23 @@ async fn the_wait_has_an_end_and_who_leaves_the_line_is_not_served() {
     assert_eq!((gate.used(), gate.num_waiting()), (0, 0));
     let refusal = gate.wait(&1, 3, LONG).await.unwrap_err();
     assert_eq!((refusal.asked, refusal.share), (3, 1), "it could never have as much");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_with_terms_of_its_own_waits_for_itself_and_holds_up_nobody() {
+    let (gate, now) = (Gate::new(RULES), std::time::Instant::now());
+    let terms = Terms { amount: 1, weight: Weight::USUAL, most: 1 };
+    let first = gate.enter_on(&1, terms, now).unwrap();
+    let refusal = gate.enter_on(&1, terms, now).unwrap_err();
+    assert_eq!((refusal.cause, refusal.held, refusal.share), (Cause::Share, 1, 1));
+    let second = gate.wait_on(&1, terms, LONG);
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut second).await.is_err(), "its second waits for its first");
+    drop(gate.wait(&2, 1, LONG).await.unwrap());
+    drop(first);
+    drop(second.await.unwrap());
+    let refusal = gate.wait_on(&1, Terms { amount: 2, ..terms }, LONG).await.unwrap_err();
+    assert_eq!((refusal.asked, refusal.share), (2, 1), "it could never have as much");
 }
 
 proptest! {

@@ -24,6 +24,17 @@ pub struct HookUse {
     pub refusals: u32,
     /// Fuel that it used.
     pub fuel: u64,
+    /// Processor time that it used, in microseconds.
+    #[serde(default)]
+    pub processor_us: u64,
+}
+
+impl HookUse {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn none(version: HookVersionId) -> Self {
+        Self { version, calls: 0, failures: 0, skipped: 0, refusals: 0, fuel: 0, processor_us: 0 }
+    }
 }
 
 /// Something that the owner of a hook may read.

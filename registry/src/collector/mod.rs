@@ -219,8 +219,9 @@ impl Collector {
         Ok(())
     }
 
+    /// Removes blobs that whoever released them should have removed at once and has not for as long as a lease.
     async fn remove_released_blobs(&self) -> Result<(), RegistryError> {
-        let released = blobs::released(&self.db, MAX_IN as u64).await?;
+        let released = blobs::released(&self.db, self.settings.lease, MAX_IN as u64).await?;
         let num_removed = remove_released(&self.db, &*self.objects, released).await;
         metrics::collected("blob", num_removed);
         Ok(())

@@ -49,9 +49,14 @@ pub(crate) async fn release(connection: &impl ConnectionTrait, digests: &[String
     Ok(())
 }
 
-/// At most `limit` blobs to which a reference ended.
-pub(crate) async fn released(connection: &impl ConnectionTrait, limit: u64) -> Result<Vec<String>, DbErr> {
-    let query = Entity::find().select_only().column(Column::Digest).filter(Column::ReleasedAtMs.is_not_null());
+/// At most `limit` blobs to which a reference ended at least `age` ago.
+pub(crate) async fn released(
+    connection: &impl ConnectionTrait,
+    age: Duration,
+    limit: u64,
+) -> Result<Vec<String>, DbErr> {
+    let released = Expr::col(Column::ReleasedAtMs).lte(clock_ms_ago(connection, age));
+    let query = Entity::find().select_only().column(Column::Digest).filter(released);
     query.limit(limit).into_tuple().all(connection).await
 }
 

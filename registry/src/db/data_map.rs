@@ -52,7 +52,7 @@ const MEMBER: &str = "(SELECT p.name FROM persons p WHERE p.id = members.person_
 const NOBODYS: Fate = Fate::Stays("it belongs to no tenant", &[]);
 
 /// All tables of the schema; rows that refer to others come before them.
-pub(crate) const TABLES: [Table; 53] = [
+pub(crate) const TABLES: [Table; 54] = [
     table("webhook_deliveries", &["id"], OWN, Fate::Goes).hiding(&["claim"]),
     table("webhook_endpoints", &["id"], OWN, Fate::Goes).hiding(&["sealed_secret", "sealed_secret_before"]),
     table("outbox", &["id"], OWN, Fate::Goes),
@@ -64,6 +64,7 @@ pub(crate) const TABLES: [Table; 53] = [
     table("hook_days", &["version_id", "day"], OF_HOOK_VERSION, Fate::Goes),
     table("hook_grants", &["hook_id", "tenant_id"], OWN_OR_OF_HOOK, Fate::Goes),
     table("hook_settings", &["tenant_id"], OWN, Fate::Goes),
+    table("hook_limits", &["tenant_id"], OWN, Fate::Goes),
     table("pipelines", &["tenant_id", "target", "number"], OWN, Fate::Goes),
     table("tenant_policies", &["tenant_id"], OWN, Fate::Goes),
     table("limits", &["tenant_id", "level", "subject_id", "policy"], OWN, Fate::Goes),

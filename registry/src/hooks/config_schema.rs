@@ -1,29 +1,52 @@
 //! Whether a configuration fits the schema that its hook gave: the words of JSON Schema that hooks use for it. What is not here is
 //! passed over, so that a schema may say more to people and tools than is checked.
 
+mod document;
+
 use serde_json::Value;
 
+use self::document::Document;
+pub(super) use self::document::problem;
 use crate::error::Finding;
 
 /// Most things that are told of one configuration.
 const MOST_FINDINGS: usize = 16;
-/// How deep a schema is followed.
+/// How deep a schema is followed; a reference counts, so that one that leads to itself ends.
 const MAX_DEPTH: usize = 32;
 
 /// Everything that is wrong with `config`, each with the place below `subject`.
 pub(super) fn check(schema: &Value, config: &Value, subject: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    look(schema, config, subject, MAX_DEPTH, &mut findings);
+    look(&Document::new(schema), schema, (config, subject), MAX_DEPTH, &mut findings);
     findings.truncate(MOST_FINDINGS);
     findings
 }
 
-fn look(schema: &Value, value: &Value, place: &str, depth: usize, findings: &mut Vec<Finding>) {
+fn look<'a>(
+    document: &Document<'a>,
+    schema: &'a Value,
+    (value, place): (&Value, &str),
+    depth: usize,
+    findings: &mut Vec<Finding>,
+) {
     let mut wrong = |message: String| findings.push(Finding::field(place, message));
     if *schema == Value::Bool(false) {
         return wrong("nothing may be here".to_owned());
     }
     let Some(schema) = schema.as_object().filter(|_| depth > 0) else { return };
+    if let (Some(pattern), Some(text)) = (schema.get("pattern").and_then(Value::as_str), value.as_str()) {
+        match document.matches(pattern, text) {
+            Ok(true) => {}
+            Ok(false) => wrong(format!("of the pattern {}", shown(&Value::from(pattern)))),
+            Err(problem) => wrong(problem),
+        }
+    }
+    match schema.get("$ref").map(|reference| document.referred_to(reference)) {
+        None => {}
+        Some(Ok(referred_to)) => look(document, referred_to, (value, place), depth - 1, findings),
+        Some(Err(problem)) => return findings.push(Finding::field(place, problem)),
+    }
+    let mut wrong = |message: String| findings.push(Finding::field(place, message));
     if let Some(types) = schema.get("type")
         && !names(types).any(|name| has_type(value, name))
     {
@@ -56,18 +79,18 @@ fn look(schema: &Value, value: &Value, place: &str, depth: usize, findings: &mut
         && let Some(schema) = schema.get("items")
     {
         for (index, item) in items.iter().enumerate() {
-            look(schema, item, &format!("{place}[{index}]"), depth - 1, findings);
+            look(document, schema, (item, &format!("{place}[{index}]")), depth - 1, findings);
         }
     }
     if let Some(object) = value.as_object() {
-        look_at_object(schema, object, place, depth, findings);
+        look_at_object(document, schema, (object, place), depth, findings);
     }
 }
 
-fn look_at_object(
-    schema: &serde_json::Map<String, Value>,
-    object: &serde_json::Map<String, Value>,
-    place: &str,
+fn look_at_object<'a>(
+    document: &Document<'a>,
+    schema: &'a serde_json::Map<String, Value>,
+    (object, place): (&serde_json::Map<String, Value>, &str),
     depth: usize,
     findings: &mut Vec<Finding>,
 ) {
@@ -81,10 +104,10 @@ fn look_at_object(
         let name_shown: String = name.chars().take(64).collect();
         let place = format!("{place}.{name_shown}");
         match properties.and_then(|properties| properties.get(name)) {
-            Some(schema) => look(schema, value, &place, depth - 1, findings),
+            Some(schema) => look(document, schema, (value, &place), depth - 1, findings),
             None => match schema.get("additionalProperties") {
                 Some(Value::Bool(false)) => findings.push(Finding::field(place, "the hook knows no such field")),
-                Some(schema) => look(schema, value, &place, depth - 1, findings),
+                Some(schema) => look(document, schema, (value, &place), depth - 1, findings),
                 None => {}
             },
         }
@@ -135,56 +158,4 @@ fn shown(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn subjects(schema: &Value, config: &Value) -> Vec<String> {
-        check(schema, config, "config").into_iter().map(|finding| finding.subject).collect()
-    }
-
-    #[test]
-    fn what_does_not_fit_is_told_with_its_place() {
-        let schema = json!({
-            "type": "object", "additionalProperties": false, "required": ["words"],
-            "properties": {
-                "words": { "type": "array", "minItems": 1, "items": { "type": "string", "maxLength": 4 } },
-                "mode": { "enum": ["mask", "drop"] },
-                "most": { "type": "integer", "minimum": 1, "maximum": 10 },
-                "by": { "type": "object", "additionalProperties": { "type": ["string", "null"] } },
-            },
-        });
-        for good in [
-            json!({ "words": ["a"] }),
-            json!({ "words": ["abcd"], "mode": "drop", "most": 10, "by": { "x": null, "y": "z" } }),
-        ] {
-            assert_eq!(subjects(&schema, &good), Vec::<String>::new());
-        }
-        for (config, expected) in [
-            (json!([]), vec!["config"]),
-            (json!({}), vec!["config.words"]),
-            (json!({ "words": [] }), vec!["config.words"]),
-            (json!({ "words": ["a", "abcde", 1] }), vec!["config.words[1]", "config.words[2]"]),
-            (json!({ "words": ["a"], "mode": "x", "most": 1.5 }), vec!["config.mode", "config.most"]),
-            (json!({ "words": ["a"], "most": 11, "other": 1 }), vec!["config.most", "config.other"]),
-            (json!({ "words": ["a"], "by": { "x": 1 } }), vec!["config.by.x"]),
-        ] {
-            assert_eq!(subjects(&schema, &config), expected, "{config}");
-        }
-    }
-
-    #[test]
-    fn a_schema_that_says_nothing_takes_everything_and_one_that_is_deep_ends() {
-        for schema in [json!({}), json!(true), json!("x"), json!({ "type": 7, "items": 3 })] {
-            let fits = subjects(&schema, &json!({ "a": [1] }));
-            assert!(fits.len() <= 1, "{schema}: {fits:?}");
-        }
-        let (mut schema, mut config) = (json!({}), json!(1));
-        for _ in 0..100 {
-            schema = json!({ "items": schema });
-            config = json!([config]);
-        }
-        assert_eq!(subjects(&schema, &config), Vec::<String>::new());
-    }
-}
+mod tests;

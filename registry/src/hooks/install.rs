@@ -11,6 +11,7 @@ use souk_protocol::HookName;
 use souk_protocol::reference::ReferenceError;
 use uuid::Uuid;
 
+use super::intake::HookTerms;
 use super::publish::HookRelease;
 use super::rows::note;
 use crate::Registry;
@@ -72,8 +73,8 @@ impl Registry {
                 continue;
             }
             let (number, component) = (&hook.version, hook.component.clone());
-            let (is_large, actor) = (false, Actor::System);
-            let release = HookRelease { registry: self, hook: &row, number, component, is_large, actor };
+            let (terms, actor) = (HookTerms::default(), Actor::System);
+            let release = HookRelease { registry: self, hook: &row, number, component, terms, actor };
             match release.publish(&Once::default(), |_| ()).await {
                 Ok(_) => num_made += 1,
                 // Another registry makes it, or did.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use souk_protocol::TenantId;
+use souk_protocol::hooks::{HookLimit, HookLimits};
 use utoipa::ToSchema;
 
 use crate::error::Finding;
@@ -12,14 +13,37 @@ use crate::error::Finding;
 /// Looks at what is uploaded as a hook: checks it, compiles it in a process apart, and tries it.
 #[async_trait]
 pub trait HookIntake: Send + Sync {
-    /// What there is to know of a component of a tenant; `is_large` where that may publish large ones.
+    /// What there is to know of a component of a tenant, on the terms that it has.
     ///
     /// # Errors
     /// [`NotJudged`].
-    async fn judge(&self, tenant: &TenantId, component: Bytes, is_large: bool) -> Result<JudgedHook, NotJudged>;
+    async fn judge(&self, tenant: &TenantId, component: Bytes, terms: &HookTerms) -> Result<JudgedHook, NotJudged>;
 
     /// Most bytes of a component, of a large one if so asked.
     fn most_bytes(&self, is_large: bool) -> u64;
+
+    /// What can be said of a limit for a tenant.
+    fn offered(&self, limit: HookLimit) -> OfferedLimit;
+}
+
+/// What can be said of a limit for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferedLimit {
+    /// The least.
+    pub least: u64,
+    /// What holds where nothing is said.
+    pub usual: u64,
+    /// The most.
+    pub most: u64,
+}
+
+/// What a tenant may publish and have run.
+#[derive(Clone, Debug, Default)]
+pub struct HookTerms {
+    /// Whether it may publish large components.
+    pub is_large: bool,
+    /// What the operator said that its hooks may take.
+    pub limits: HookLimits,
 }
 
 /// A component that can be served.

@@ -16,7 +16,8 @@ use souk_protocol::gate::Pass;
 use souk_protocol::{Digest, Principal};
 use uuid::Uuid;
 
-use super::intake::{HookIntake, JudgedHook, NotJudged};
+use super::config_schema;
+use super::intake::{HookIntake, HookTerms, JudgedHook, NotJudged};
 use super::lookup::hook_not_found;
 use super::versions::{HookVersionDetails, tell};
 use crate::audit::Actor;
@@ -26,7 +27,7 @@ use crate::db::{
     HookRow, HookVersionRow, begin_write_of, blobs, hook_versions, hooks, is_unique_violation, now_ms,
     taken_down_content, tenants,
 };
-use crate::error::RegistryError;
+use crate::error::{Finding, RegistryError};
 use crate::events::Kind;
 use crate::gates::Holder;
 use crate::idempotency::Once;
@@ -46,7 +47,7 @@ pub(crate) struct HookUpload {
     principal: Principal,
     hook: HookRow,
     intake: Arc<dyn HookIntake>,
-    is_large: bool,
+    terms: HookTerms,
     place: Pass<Holder>,
     /// Bytes of the whole body, where its head says so.
     announced: Option<u64>,
@@ -66,7 +67,7 @@ pub(super) struct HookRelease<'a> {
     pub(super) hook: &'a HookRow,
     pub(super) number: &'a Version,
     pub(super) component: Bytes,
-    pub(super) is_large: bool,
+    pub(super) terms: HookTerms,
     pub(super) actor: Actor,
 }
 
@@ -96,17 +97,9 @@ impl Registry {
     ) -> Result<HookUpload, RegistryError> {
         let hook = self.hook_for(principal, Action::PublishHookVersion, owner, name).await?;
         let intake = self.hook_intake()?;
-        let is_large = self.config.settings.hooks.large_for.contains(&principal.tenant_name);
         let place = self.gates.begin_upload(principal)?;
-        Ok(HookUpload {
-            registry: self.clone(),
-            principal: principal.clone(),
-            hook,
-            intake,
-            is_large,
-            place,
-            announced,
-        })
+        let terms = self.hook_terms(&principal.tenant, &principal.tenant_name).await?;
+        Ok(HookUpload { registry: self.clone(), principal: principal.clone(), hook, intake, terms, place, announced })
     }
 }
 
@@ -125,7 +118,7 @@ impl HookUpload {
     }
 
     fn receiver<'a>(&self, parts: &'a mut dyn Parts) -> Receiver<'a> {
-        let limit_bytes = self.intake.most_bytes(self.is_large);
+        let limit_bytes = self.intake.most_bytes(self.terms.is_large);
         let component = PartSpec { name: COMPONENT, is_required: true, limit_bytes, goes: Goes::IntoMemory };
         Receiver::of_held(parts, vec![component], self.registry.config.settings.upload_idle_timeout)
     }
@@ -152,11 +145,11 @@ impl ReceivedHook {
         shape: impl FnOnce(HookVersionDetails) -> A,
     ) -> Result<HookVersionDetails, RegistryError> {
         let Self { upload, claim, number, mut received } = self;
-        let HookUpload { registry, principal, hook, is_large, place, .. } = upload;
+        let HookUpload { registry, principal, hook, terms, place, .. } = upload;
         let _until_the_end = (place, claim);
         let component = Bytes::from(received.take(COMPONENT)?);
         let (registry, hook, number, actor) = (&registry, &hook, &number, Actor::of(&principal));
-        HookRelease { registry, hook, number, component, is_large, actor }.publish(once, shape).await
+        HookRelease { registry, hook, number, component, terms, actor }.publish(once, shape).await
     }
 }
 
@@ -188,11 +181,16 @@ impl HookRelease<'_> {
         shape: impl FnOnce(HookVersionDetails) -> A,
     ) -> Result<HookVersionDetails, RegistryError> {
         let registry = self.registry;
-        let judged = registry.hook_intake()?.judge(&self.hook.tenant(), self.component.clone(), self.is_large).await;
+        let judged = registry.hook_intake()?.judge(&self.hook.tenant(), self.component.clone(), &self.terms).await;
         let JudgedHook { report, artifact } = judged.map_err(|error| match error {
             NotJudged::Rejected(findings) => RegistryError::HookRejected(findings),
             NotJudged::Unavailable(error) => RegistryError::HookNotJudged(error),
         })?;
+        let schema = report.description.as_ref().and_then(|description| description.config_schema.as_ref());
+        if let Some(message) = schema.and_then(config_schema::problem) {
+            let (code, subject) = ("config_schema".to_owned(), COMPONENT.to_owned());
+            return Err(RegistryError::HookRejected(vec![Finding { code, subject, message }]));
+        }
         let mut row = validating.row().clone();
         let component = row.digest.parse::<Digest>().map_err(std::io::Error::other)?;
         let compiled = digest_of(&artifact.bytes).await?;

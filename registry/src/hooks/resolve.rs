@@ -11,12 +11,13 @@ use tokio::io::AsyncReadExt as _;
 
 use super::steps::{Known, StoredStep, from_column, variables};
 use crate::Registry;
-use crate::db::{HookVersionRow, hook_settings, hook_versions, pipelines};
+use crate::db::{HookVersionRow, hook_limits, hook_settings, hook_versions, pipelines};
 use crate::error::RegistryError;
 use crate::objects::digest_of;
 
 impl Registry {
-    /// What acts on a caller's requests, of its own tenant's; `None` where nothing does and nobody reads what hooks say in them.
+    /// What acts on a caller's requests, of its own tenant's, and what hooks may take in them; `None` where there is nothing to
+    /// say of that.
     pub(crate) async fn hooks_of_caller(&self, principal: &Principal) -> Result<Option<Arc<CallerHooks>>, DbErr> {
         let tenant = &principal.tenant;
         let key = format!("key/{}", principal.key);
@@ -31,7 +32,8 @@ impl Registry {
         let settings = hook_settings::of(&self.db, tenant).await?;
         let log_readers: BTreeSet<TenantId> =
             settings.as_ref().and_then(|row| serde_json::from_str(&row.log_readers).ok()).unwrap_or_default();
-        if stored.is_empty() && log_readers.is_empty() {
+        let limits = hook_limits::of(&self.db, tenant).await?.limits();
+        if stored.is_empty() && log_readers.is_empty() && limits.is_empty() {
             return Ok(None);
         }
         let known = Known::of(&self.db, tenant, stored.values().flatten()).await?;
@@ -42,6 +44,7 @@ impl Registry {
             of_tenant: of("tenant"),
             of_key: of(&key),
             of_routes: of_routes.filter(|(_, steps)| !steps.is_empty()).collect(),
+            limits,
             log_readers,
         })))
     }
@@ -62,6 +65,7 @@ impl Registry {
         Ok(Some(Arc::new(Attached {
             tenant: publisher.clone(),
             variables: Arc::new(settings.map(|row| variables(&row.variables)).unwrap_or_default()),
+            limits: hook_limits::of(&self.db, publisher).await?.limits(),
             steps: known.steps(&stored),
         })))
     }

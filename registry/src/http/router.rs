@@ -147,6 +147,8 @@ fn guarded_routes() -> OpenApiRouter<Registry> {
         .routes(routes!(hooks::get_hook_usage))
         // Pipelines
         .routes(routes!(hooks::get_hook_settings, hooks::set_hook_settings))
+        .routes(routes!(hooks::get_hook_limits))
+        .routes(routes!(hooks::set_hook_limits))
         .routes(routes!(pipelines::list_pipelines))
         .routes(routes!(pipelines::get_pipeline, pipelines::set_pipeline))
         .routes(routes!(pipelines::list_pipeline_history))

@@ -100,7 +100,7 @@ fn every_code_of_a_problem_is_in_the_table_of_errors_and_every_one_there_is_a_co
 
 #[test]
 fn every_action_of_an_entry_is_in_the_table_of_the_audit_page_and_every_one_there_is_done() {
-    const NOUNS: [&str; 19] = [
+    const NOUNS: [&str; 20] = [
         "tenant",
         "member",
         "person",
@@ -119,6 +119,7 @@ fn every_action_of_an_entry_is_in_the_table_of_the_audit_page_and_every_one_ther
         "hook",
         "hook_version",
         "hook_settings",
+        "hook_limits",
         "pipeline",
     ];
     let actions_in = |text: &str, quote: char| {

@@ -212,6 +212,8 @@ impl Field {
         body(manager.put("/pipelines/route/chat", steps).await, StatusCode::OK).await;
         let settings = json!({ "variables": { "company": WRITTEN } });
         body(manager.put("/hook-settings", settings).await, StatusCode::OK).await;
+        let limits = json!({ "limits": { "max_fuel": 1_000_000 } });
+        body(self.stack.admin.patch(&format!("/tenants/{name}/hook-limits"), limits).await, StatusCode::OK).await;
         let tree = self.stack.registry.limits_of_caller(&self.stack.principal(user).await).await.unwrap().unwrap();
         let version = tree.hooks.as_ref().unwrap().of_routes.values().next().unwrap()[0].id.clone();
         let tenant = self.stack.principal(user).await.tenant;
@@ -219,7 +221,7 @@ impl Field {
         let line = HookLine { version: version.clone(), tenant: tenant.clone(), at_ms: 1, request: None, what };
         self.stack.registry.write_hook_lines(&[line]).await.unwrap();
         let mut served = request(&tenant, "key_1", 0, (0, 0));
-        served.hooks = vec![HookUse { version, calls: 1, failures: 0, skipped: 0, refusals: 0, fuel: 1 }];
+        served.hooks = vec![HookUse { calls: 1, fuel: 1, ..HookUse::none(version) }];
         self.stack.registry.write_usage(&[served]).await.unwrap();
     }
 

@@ -101,7 +101,7 @@ pub(super) fn shown(report: &Report, tier: Tier) -> String {
         let _ = write!(line, ", imports {}", imports.join(", "));
     }
     if tier == Tier::Large {
-        line.push_str("; it is large: the operator has to let your tenant publish it (registry.hooks.large_for)");
+        line.push_str("; it is large: the operator has to let your tenant publish it (souk hook limits --large true)");
     }
     line
 }

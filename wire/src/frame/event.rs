@@ -3,7 +3,7 @@
 use souk_protocol::{FinishReason, JobEvent, JobFailure, TokenLogprobs, TokenOut, Usage};
 
 use super::reader::{Malformed, Reader, put_length, put_number, put_text};
-use super::{MAX_EVENT_TOKENS, MAX_FAILURE_BYTES};
+use super::words::{MAX_EVENT_TOKENS, MAX_FAILURE_BYTES};
 
 const STARTED: u8 = 0;
 const PROMPT_LOGPROBS: u8 = 1;

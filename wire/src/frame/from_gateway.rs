@@ -5,7 +5,7 @@ use std::time::Duration;
 use souk_protocol::GatewayId;
 
 use super::reader::{Malformed, Reader, put_number, put_text};
-use super::{FlowId, MAX_ID_BYTES, framed, kind};
+use super::words::{FlowId, MAX_ID_BYTES, framed, kind};
 
 /// A frame of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]

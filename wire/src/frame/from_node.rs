@@ -4,7 +4,7 @@ use souk_protocol::{Digest, JobEvent, JobId, NodeId, PoolId, RequestId};
 
 use super::event::{NO_EVENT, in_parts, put_event, read_event};
 use super::reader::{Malformed, Reader, put_number, put_text};
-use super::{FlowId, MAX_ID_BYTES, MAX_SAYINGS, framed, kind};
+use super::words::{FlowId, MAX_ID_BYTES, MAX_SAYINGS, framed, kind};
 
 const OPEN: u8 = NO_EVENT;
 const HAND_OVER: u8 = NO_EVENT + 1;

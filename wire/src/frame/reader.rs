@@ -1,6 +1,6 @@
 //! Numbers and texts as bytes.
 
-use super::MAX_FRAME_BYTES;
+use super::words::MAX_FRAME_BYTES;
 
 /// Bytes that are no frame. The stream that they came on ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

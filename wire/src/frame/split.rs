@@ -2,8 +2,8 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::MAX_FRAME_BYTES;
 use super::reader::Malformed;
+use super::words::MAX_FRAME_BYTES;
 
 /// Room that is kept between frames.
 const KEPT_BYTES: usize = 16 << 10;

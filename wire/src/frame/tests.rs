@@ -7,6 +7,7 @@ use souk_protocol::{
     Usage,
 };
 
+use super::words::kind;
 use super::*;
 
 fn logprobs() -> impl Strategy<Value = TokenLogprobs> {

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use souk_http::bearer;
 use souk_http::serve::LeastRate;
 
-use super::Receiver;
+use super::accept::Receiver;
 use super::refused::Refused;
 use crate::metrics;
 

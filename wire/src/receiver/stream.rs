@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::frame::{FlowEnd, FlowId, FromGateway, FromNode, Malformed, NodeHello, Said, Saying, Splitter};
 use crate::metrics::{self, OpenStream, Side};
 use crate::settings::WireSettings;

@@ -12,14 +12,13 @@
 //! through those around it.
 //!
 //! What happens when: a hook that fails ends the request (`fail_closed`) or is left out of it (`skip`); one that was taken down
-//! fails; a client that leaves drops what runs. Nothing is reserved yet, so all of it is free.
+//! fails; a client that leaves drops what runs. No tokens are reserved yet, so all of it is free; the request counts as one.
 
 pub(crate) mod after;
 mod checked;
 mod rewrite;
 mod words;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use souk_plugins::words::{PromptOutcome, Request, Rewritten};
@@ -38,6 +37,7 @@ use crate::gateway::Gateway;
 use crate::hooks::acting::{Acting, BaseTokens, Occasion};
 use crate::hooks::books::{TAKEN_DOWN, Whose};
 use crate::hooks::failure::{HookEnd, HookFailure};
+use crate::hooks::shelf::Given;
 use crate::hooks::tally::Tally;
 use crate::metrics::{self, Stage};
 
@@ -62,28 +62,46 @@ pub(crate) struct Passage<'a> {
     pub(crate) route: HookRoute,
 }
 
-/// Walks a request through its hooks. Without any it costs a look at two words.
-pub(crate) async fn before(passage: Passage<'_>, ask: Ask, model: CalledModel) -> Result<Before, ApiError> {
-    let of_caller = &passage.caller.tree.hooks;
-    if of_caller.is_none() && model.hooks().is_none() {
-        return Ok(Before { ask, model, called: None, around: None });
+impl Passage<'_> {
+    /// Whether any hook has anything to do with the request. Without any it costs a look at two words, and where the caller has
+    /// some for other requests at three lists.
+    pub(crate) fn is_hooked(&self, model: &CalledModel) -> bool {
+        let of_caller = self.caller.tree.hooks.as_ref();
+        of_caller.is_some_and(|hooks| hooks.steps(self.route).next().is_some()) || model.hooks().is_some()
     }
-    let began = Instant::now();
-    let walked = Box::pin(walk(&passage, ask, model)).await;
-    metrics::stage(Stage::Hooks, began.elapsed());
-    walked.map_err(|end| *end.error)
 }
 
-async fn walk(passage: &Passage<'_>, ask: Ask, model: CalledModel) -> Result<Before, HookEnd> {
-    let mut walk = Walk::new(passage, ask, model);
+impl Before {
+    /// A request that no hook acts on.
+    pub(crate) const fn unhooked(ask: Ask, model: CalledModel) -> Self {
+        Self { ask, model, called: None, around: None }
+    }
+}
+
+/// Walks a request through its hooks; what they do is counted in `tally`.
+pub(crate) async fn before(
+    passage: Passage<'_>,
+    ask: Ask,
+    model: CalledModel,
+    tally: Arc<Tally>,
+) -> Result<Before, HookEnd> {
+    let began = Instant::now();
+    let walked = Box::pin(walk(&passage, ask, model, tally)).await;
+    metrics::stage(Stage::Hooks, began.elapsed());
+    walked
+}
+
+async fn walk(passage: &Passage<'_>, ask: Ask, model: CalledModel, tally: Arc<Tally>) -> Result<Before, HookEnd> {
+    let mut walk = Walk::new(passage, ask, model, tally);
     if let Some(hooks) = &passage.caller.tree.hooks {
         for step in hooks.steps(passage.route) {
-            walk.step(step, Whose::Caller, &hooks.variables).await?;
+            walk.step(step, Whose::Caller, Given { variables: &hooks.variables, limits: &hooks.limits }).await?;
         }
     }
     if let Some(attached) = walk.model.hooks().cloned() {
         for step in &attached.steps {
-            walk.step(step, Whose::Publisher, &attached.variables).await?;
+            let given = Given { variables: &attached.variables, limits: &attached.limits };
+            walk.step(step, Whose::Publisher, given).await?;
         }
     }
     let Walk { asked, model, called, around, .. } = walk;
@@ -118,29 +136,25 @@ enum Said {
 }
 
 impl<'a> Walk<'a> {
-    fn new(passage: &'a Passage<'a>, ask: Ask, model: CalledModel) -> Self {
+    fn new(passage: &'a Passage<'a>, ask: Ask, model: CalledModel, tally: Arc<Tally>) -> Self {
         let caller = passage.caller;
         let subject = ask.params.user.clone().unwrap_or_else(|| caller.principal.key.as_str().to_owned());
         let shown = words::shown(&ask, &model.base);
         let occasion = Occasion {
             caller: caller.holder.clone(),
+            caller_limits: caller.tree.hooks.as_ref().map(|hooks| hooks.limits.clone()).unwrap_or_default(),
             request: passage.request.clone(),
             seed: ask.params.seed.map_or_else(rand::random, i64::cast_unsigned),
             clock_s: wall_clock::since_epoch().as_secs(),
             tokens: Arc::new(BaseTokens(Arc::clone(&model.base))),
-            tally: Arc::new(Tally::default()),
+            tally,
         };
         let around = Around::new(Arc::clone(&occasion.tally), ask.logprobs.is_some(), ask.params.stream);
         Self { passage, asked: Asked { ask, shown }, model, called: None, around, subject, occasion }
     }
 
     /// Has one step act, where it does.
-    async fn step(
-        &mut self,
-        step: &Step,
-        whose: Whose,
-        variables: &Arc<BTreeMap<String, String>>,
-    ) -> Result<(), HookEnd> {
+    async fn step(&mut self, step: &Step, whose: Whose, given: Given<'_>) -> Result<(), HookEnd> {
         if self.around.is_answered() || !self.acts(step) {
             return Ok(());
         }
@@ -150,7 +164,7 @@ impl<'a> Walk<'a> {
         let entered = match self.passage.gateway.open_jobs().is_taken_down(&books.step.digest) {
             // The word may be younger than what is known of the step.
             true => Err(HookFailure::new("taken_down", TAKEN_DOWN)),
-            false => hooks.enter(&books.step, may_say, variables, &self.occasion).await,
+            false => hooks.enter(&books.step, may_say, given, &self.occasion).await,
         };
         let acting = match entered {
             Ok(hook) => Acting::new(books, hook),

@@ -21,6 +21,7 @@ use super::interleave::Pieces;
 use super::kept::Kept;
 use super::one::Reply;
 use super::piece::{Finish, Piece};
+use crate::call::unasked::GivenJob;
 use crate::error::ApiError;
 use crate::hooks::failure::HookEnd;
 
@@ -28,8 +29,15 @@ use crate::hooks::failure::HookEnd;
 pub(crate) enum Source {
     /// A job.
     Job(Box<Reply>),
-    /// A hook that answered in the model's place; `None` once its text was taken.
-    Given(Option<String>),
+    /// A hook that answered in the model's place.
+    Given(Given),
+}
+
+/// What a hook said in the model's place.
+pub(crate) struct Given {
+    /// `None` once it was taken.
+    text: Option<String>,
+    job: GivenJob,
 }
 
 /// A reply with hooks around it. Dropping it ends its job and the hooks' streams.
@@ -143,14 +151,18 @@ impl<H: After> HookedReply<H> {
 
     /// The answer is complete. Of a whole one it is not yet known whether its request is.
     fn over(&mut self) {
-        if let (Some(Source::Job(reply)), Some(kept)) = (self.source.take(), &self.kept) {
-            kept.keep(*reply);
+        match (self.source.take(), &self.kept) {
+            (Some(Source::Job(reply)), Some(kept)) => kept.keep(*reply),
+            (Some(Source::Given(given)), _) => given.job.over(),
+            _ => {}
         }
     }
 
     fn fail(&mut self, outcome: Outcome) {
-        if let Some(Source::Job(mut reply)) = self.source.take() {
-            reply.ended_by_hook(outcome);
+        match self.source.take() {
+            Some(Source::Job(mut reply)) => reply.ended_by_hook(outcome),
+            Some(Source::Given(given)) => given.job.failed(outcome, self.kept.is_some()),
+            None => {}
         }
         if let Some(kept) = &self.kept {
             kept.fail(outcome);
@@ -176,18 +188,15 @@ impl From<Reply> for Source {
 
 impl Source {
     /// What a hook said in the model's place.
-    pub(crate) const fn given(text: String) -> Self {
-        Self::Given(Some(text))
+    pub(crate) const fn given(text: String, job: GivenJob) -> Self {
+        Self::Given(Given { text: Some(text), job })
     }
 
     async fn next(&mut self) -> Option<Result<Piece, JobFailure>> {
         match self {
             Self::Job(reply) => reply.next().await,
-            Self::Given(text) => Some(Ok(match text.take() {
-                Some(text) if !text.is_empty() => {
-                    *self = Self::Given(Some(String::new()));
-                    Piece::Delta { text, tokens: Vec::new() }
-                }
+            Self::Given(given) => Some(Ok(match given.text.take() {
+                Some(text) if !text.is_empty() => Piece::Delta { text, tokens: Vec::new() },
                 _ => Piece::End { finish: Finish::Stop, usage: Usage::default() },
             })),
         }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use souk_protocol::TenantId;
-use souk_protocol::hooks::{HookTold, OnFailure, Part, Standing, Step};
+use souk_protocol::hooks::{CallerHooks, HookLimit, HookLimits, HookTold, OnFailure, Part, Standing, Step};
 
-use super::house::{House, STRANGER, around, chat, of_adapter, of_caller, puppet};
+use super::house::{House, STRANGER, around, chat, of_adapter, of_adapter_within, of_caller, puppet, with_caller};
 use crate::stack::{Stack, says};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -98,4 +98,53 @@ async fn a_hooks_owner_hears_of_its_own_requests_all_and_of_others_how_it_failed
     assert_eq!(lines.len(), 1, "nothing that it wrote: {lines:?}");
     assert_eq!(lines[0].request, None);
     assert_eq!(lines[0].what, HookTold::Failed { part: Part::Prompt, code: "trap".to_owned(), detail: None });
+}
+
+#[tokio::test]
+async fn a_hook_takes_what_was_said_for_whoever_attached_it_and_no_more_than_the_ceiling() {
+    let (around, house) = around();
+    let tag = prompt(&house, &json!({"do": "tag", "text": "x"}));
+    let fuel = |fuel: u64| {
+        let mut limits = HookLimits::default();
+        limits.set(HookLimit::MaxFuel, Some(fuel));
+        limits
+    };
+    let of_both = |own: HookLimits, publishers: HookLimits| {
+        let of_tenant = vec![tag.clone()];
+        with_caller(&around, CallerHooks { of_tenant, limits: own, ..CallerHooks::default() });
+        of_adapter_within(&around, vec![Step { owner: TenantId::from_stored(STRANGER), ..tag.clone() }], publishers);
+    };
+    let stack = Stack::within(around.clone(), says("hello")).await;
+    let status = async || {
+        let answer = stack.post(CHAT, chat("hi")).await;
+        let reason = "it took more instructions than it may";
+        assert_eq!(answer.status == 200, !answer.text.contains(reason), "{}", answer.text);
+        answer.status.as_u16()
+    };
+    of_both(HookLimits::default(), HookLimits::default());
+    assert_eq!(status().await, 200);
+    of_both(fuel(1_000), HookLimits::default());
+    assert_eq!(status().await, 502, "the caller's own has what was said for the caller");
+    of_both(HookLimits::default(), fuel(1_000));
+    assert_eq!(status().await, 502, "the publisher's has what was said for the publisher");
+    of_both(fuel(u64::MAX), fuel(u64::MAX));
+    assert_eq!(status().await, 200);
+    of_caller(&around, vec![prompt(&house, &json!({"do": "loop"}))]);
+    around.change_tree(|tree| {
+        let hooks = tree.hooks.as_deref().cloned().unwrap();
+        tree.hooks = Some(std::sync::Arc::new(CallerHooks { limits: fuel(u64::MAX), ..hooks }));
+    });
+    assert_eq!(status().await, 502, "nothing that is said is more than the ceiling");
+}
+
+#[tokio::test]
+async fn of_one_that_may_run_one_at_once_the_rest_stand_in_line() {
+    let (around, house) = around();
+    let mut limits = HookLimits::default();
+    limits.set(HookLimit::MaxRunning, Some(1));
+    let of_tenant = vec![prompt(&house, &json!({"do": "tag", "text": "x"}))];
+    with_caller(&around, CallerHooks { of_tenant, limits, ..CallerHooks::default() });
+    let stack = Stack::within(around, says("hello")).await;
+    let answers = futures::future::join_all((0..4).map(|_| stack.post(CHAT, chat("hi")))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
 }

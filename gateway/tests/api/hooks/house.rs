@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 use souk_gateway::{HookSource, HookSourceError, Hooks, HooksParts};
 use souk_plugins::{Compiler, HookSettings, Host, SealingKey, compile_here};
-use souk_protocol::hooks::{Attached, CallerHooks, HookLine, OnFailure, Part, Share, Standing, Step};
+use souk_protocol::hooks::{Attached, CallerHooks, HookLimits, HookLine, OnFailure, Part, Share, Standing, Step};
 use souk_protocol::ids::HookVersionId;
 use souk_protocol::{Digest, TenantId};
 
@@ -151,8 +151,13 @@ pub(crate) fn with_caller(around: &Around, hooks: CallerHooks) {
 
 /// Has these steps act on the requests for `acme/sst2`, as its publisher's.
 pub(crate) fn of_adapter(around: &Around, steps: Vec<Step>) {
+    of_adapter_within(around, steps, HookLimits::default());
+}
+
+/// The same, with what the operator said that the publisher's hooks may take.
+pub(crate) fn of_adapter_within(around: &Around, steps: Vec<Step>, limits: HookLimits) {
     let variables = BTreeMap::from([("tone".to_owned(), "friendly".to_owned())]);
-    let attached = Attached { tenant: TenantId::from_stored(STRANGER), variables: Arc::new(variables), steps };
+    let attached = Attached { tenant: TenantId::from_stored(STRANGER), variables: Arc::new(variables), limits, steps };
     around.trees.attach(Some(Arc::new(attached)));
 }
 

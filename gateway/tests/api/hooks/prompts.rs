@@ -1,8 +1,8 @@
 //! Hooks before the model.
 
 use serde_json::{Value, json};
-use souk_protocol::hooks::{CallerHooks, HookRoute, OnFailure, Part, Share, Step};
-use souk_protocol::{ConstraintSpec, Digest};
+use souk_protocol::hooks::{CallerHooks, HookLimit, HookLimits, HookRoute, OnFailure, Part, Share, Step};
+use souk_protocol::{ConstraintSpec, Digest, TenantId};
 
 use super::house::{House, around, chat, of_adapter, of_caller, puppet, step, with, with_caller};
 use crate::stack::{Around, Stack, says, tokenizer};
@@ -315,6 +315,15 @@ async fn a_request_without_hooks_has_no_stage_of_them() {
     stack.post(CHAT, chat("hi")).await;
     assert_eq!(asked(&mut stack).await, "<|user|>hi<|end|><|assistant|>");
     let count = |page: &str| page.lines().any(|line| line.contains(r#"stage="hooks""#));
+    assert!(!count(&stack.get("/metrics").await.text));
+    // Nor has one whose caller has hooks for other requests alone, or nothing but words about them.
+    let mut limits = HookLimits::default();
+    limits.set(HookLimit::MaxRunning, Some(1));
+    let of_routes = [(HookRoute::Completions.as_str().to_owned(), vec![tag(&house, "a")])].into();
+    let log_readers = [TenantId::from_stored("ten_2")].into();
+    with_caller(&around, CallerHooks { of_routes, limits, log_readers, ..CallerHooks::default() });
+    assert_eq!(stack.post(CHAT, chat("hi")).await.status, 200);
+    assert_eq!(asked(&mut stack).await, "<|user|>hi<|end|><|assistant|>");
     assert!(!count(&stack.get("/metrics").await.text));
     of_caller(&around, vec![tag(&house, "a")]);
     stack.post(CHAT, chat("hi")).await;

@@ -1,12 +1,15 @@
 //! What requests cost that hooks act on.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use souk_protocol::hooks::{HookUse, OnFailure, Part, Step};
 use souk_protocol::ids::HookVersionId;
+use souk_protocol::{Limit, Mode, Outcome, Policy, RequestRecord};
 
 use super::house::{House, around, chat, of_adapter, of_caller, puppet, with};
 use crate::records::{Booked, Records};
-use crate::stack::{Stack, says};
+use crate::stack::{Around, Stack, says};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -107,8 +110,8 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
     let (tag, refuse) = (of("hkv_tag"), of("hkv_refuse"));
     assert!(tag.calls >= 1 && tag.calls <= 2 && tag.fuel > 0 && tag.failures == 0, "{tag:?}");
     assert_eq!(
-        HookUse { fuel: 0, calls: 0, ..refuse },
-        HookUse { version: id("hkv_refuse"), calls: 0, failures: 0, skipped: 0, refusals: 1, fuel: 0 }
+        HookUse { fuel: 0, processor_us: 0, calls: 0, ..refuse },
+        HookUse { refusals: 1, ..HookUse::none(id("hkv_refuse")) }
     );
     if let Some(fail) = row.hooks.iter().find(|one| one.version == id("hkv_fail")) {
         assert_eq!((fail.calls, fail.failures, fail.skipped), (1, 1, 1));
@@ -116,20 +119,124 @@ async fn a_requests_row_says_what_hooks_did_in_it() {
     assert_eq!(row.model, "acme/sst2");
 }
 
+/// The rows as soon as there are so many.
+async fn rows(around: &Around, num_rows: usize) -> Vec<RequestRecord> {
+    for _ in 0..500 {
+        if around.rows.all().len() >= num_rows {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let rows = around.rows.all();
+    assert_eq!(rows.len(), num_rows, "{rows:?}");
+    rows
+}
+
 #[tokio::test]
-async fn what_never_reached_the_model_leaves_no_row_and_may_be_repeated() {
+async fn a_request_that_hooks_end_before_the_model_has_a_row_with_its_outcome_and_no_charge() {
+    let cases = [
+        (json!({"do": "answer", "text": "said"}), 200, Outcome::HookAnswered, Outcome::HookAnswered),
+        (json!({"do": "refuse", "text": "no"}), 400, Outcome::OwnHook, Outcome::PublisherHook),
+        (json!({"do": "trap"}), 502, Outcome::OwnHook, Outcome::PublisherHook),
+    ];
+    for (told, status, own, publishers) in cases {
+        for (is_own, outcome) in [(true, own), (false, publishers)] {
+            let (around, house) = around();
+            let step = after(&house, Part::Prompt, &told);
+            match is_own {
+                true => of_caller(&around, vec![step]),
+                false => of_adapter(&around, vec![step]),
+            }
+            let mut stack = Stack::within(around.clone(), says("hello")).await;
+            let answer = stack.post(CHAT, with(chat("hi"), "n", 2)).await;
+            assert_eq!(answer.status, status, "{told}: {}", answer.text);
+            let row = rows(&around, 1).await.remove(0);
+            assert_eq!(row.jobs.iter().map(|job| job.outcome).collect::<Vec<_>>(), [outcome; 2], "{told}");
+            assert_eq!(
+                (row.charge(), row.model.as_str(), row.operation.as_str()),
+                ((0, 0), "acme/sst2", "chat.completion")
+            );
+            let used = &row.hooks[0];
+            assert!(used.calls == 1 && used.fuel > 0 && used.processor_us > 0, "{used:?}");
+            assert_eq!(used.refusals + used.failures, u32::from(status != 200), "{used:?}");
+            assert!(stack.jobs.try_recv().is_err(), "the model was not asked");
+            assert_eq!(stack.accounting.num_holding(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_hooks_around_a_hooks_answer_do_is_in_its_row() {
+    for (stream, parts) in [(false, Part::Answer), (true, Part::Stream)] {
+        for (told, outcome) in [
+            (json!({"do": "tag", "text": "!"}), Outcome::HookAnswered),
+            (json!({"do": "refuse", "text": "no"}), Outcome::OwnHook),
+            (json!({"do": "trap"}), Outcome::OwnHook),
+        ] {
+            let (around, house) = around();
+            of_caller(&around, vec![after(&house, parts, &told)]);
+            of_adapter(&around, vec![after(&house, Part::Prompt, &json!({"do": "answer", "text": "said"}))]);
+            let stack = Stack::within(around.clone(), says("hello")).await;
+            stack.post(CHAT, with(chat("hi"), "stream", stream)).await;
+            let row = rows(&around, 1).await.remove(0);
+            assert_eq!((row.jobs[0].outcome, row.charge()), (outcome, (0, 0)), "{told}, streamed: {stream}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_hooks_answer_half_way_has_left() {
+    let (around, house) = around();
+    of_caller(&around, vec![after(&house, Part::Stream, &json!({"do": "upper"}))]);
+    of_adapter(&around, vec![after(&house, Part::Prompt, &json!({"do": "answer", "text": "said"}))]);
+    let stack = Stack::within(around.clone(), says("hello")).await;
+    let mut body = stack.open(CHAT, with(chat("hi"), "stream", true)).await;
+    assert!(futures::StreamExt::next(&mut body).await.is_some(), "it begins");
+    drop(body);
+    let row = rows(&around, 1).await.remove(0);
+    assert_eq!((row.jobs[0].outcome, row.charge()), (Outcome::CallerLeft, (0, 0)));
+}
+
+#[tokio::test]
+async fn what_never_reached_the_model_may_be_repeated_and_counts_each_time() {
     let (around, house) = around();
     let answering = after(&house, Part::Prompt, &json!({"do": "answer", "text": "said"}));
     of_caller(&around, vec![answering]);
     let stack = Stack::within(around.clone(), says("hello")).await;
-    for _ in 0..2 {
+    for num_rows in [1, 2] {
         let mut request = crate::stack::request("POST", CHAT, crate::stack::KEY, chat("hi").to_string());
         request.headers_mut().insert("idempotency-key", "one".parse().unwrap());
         let answer = stack.send(request).await;
         assert_eq!((answer.status.as_u16(), answer.headers.contains_key("idempotency-replayed")), (200, false));
+        rows(&around, num_rows).await;
         // The key is free as soon as the request is forgotten, which is a task of its own.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(around.rows.all().is_empty());
     assert_eq!(stack.accounting.num_holding(), 0);
+}
+
+#[tokio::test]
+async fn a_request_counts_among_those_of_a_minute_before_its_hooks_run_and_once() {
+    let (around, house) = around();
+    // A bucket begins empty with its store: within a minute not all of it can be there.
+    let limit = |value| Limit { value, soft: None, mode: Mode::Enforce };
+    around.change_tree(|tree| _ = tree.levels[0].limits.insert(Policy::RequestsPerMinute, limit(60_000)));
+    let told = [json!({"do": "answer", "text": "said"}), json!({"do": "refuse"}), json!({"do": "tag", "text": "x"})];
+    let stack = Stack::within(around.clone(), says("hello")).await;
+    for (number, told) in told.iter().enumerate() {
+        of_caller(&around, vec![after(&house, Part::Prompt, told)]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let answer = stack.post(CHAT, chat("hi")).await;
+        assert_eq!(answer.headers["x-ratelimit-limit-requests"], "60000", "{told}: {}", answer.text);
+        rows(&around, number + 1).await;
+    }
+    around.change_tree(|tree| _ = tree.levels[0].limits.insert(Policy::RequestsPerMinute, limit(1)));
+    let mut refused = None;
+    for _ in 0..2 {
+        refused = Some(stack.post(CHAT, chat("hi")).await);
+    }
+    let refused = refused.unwrap();
+    assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded", "{}", refused.text);
+    let calls: u32 = rows(&around, told.len()).await.iter().map(|row| row.hooks[0].calls).sum();
+    assert_eq!(calls, 3, "no hook ran for what was refused");
 }

@@ -125,6 +125,12 @@ impl DiskTier {
         self.shared.lock().has(&self.shared.key_of(digest))
     }
 
+    /// The adapters of this base that were used last, the last one first, at most `most` of them.
+    #[must_use]
+    pub fn latest(&self, most: usize) -> Vec<Digest> {
+        self.shared.lock().latest(&self.shared.base, most)
+    }
+
     /// Has the adapter written, in its own time. Does not block; false when so much waits to be written, or the last
     /// write has failed so lately, that it is left for the next load.
     pub fn write(&self, adapter: &Arc<PackedAdapter>) -> bool {

@@ -28,6 +28,10 @@ pub struct AdapterLimits {
     pub longest_retry_pause: Duration,
     /// After this time without a request an adapter counts half as popular.
     pub popularity_half_life: Duration,
+    /// After this time without a request an adapter leaves memory; `None`: never.
+    pub idle: Option<Duration>,
+    /// Adapters on disk that are brought into memory at the start.
+    pub prefetch_at_start: usize,
 }
 
 /// The section `[adapters]` of the settings.
@@ -64,6 +68,11 @@ pub struct AdapterSettings {
     /// After this time without a request an adapter counts half as popular.
     #[serde(rename = "popularity_half_life_s", deserialize_with = "seconds::deserialize")]
     pub popularity_half_life: Duration,
+    /// After this time without a request an adapter leaves memory; zero: never.
+    #[serde(rename = "idle_s", deserialize_with = "seconds::deserialize")]
+    pub idle: Duration,
+    /// Adapters on disk that are brought into memory at the start, those that were used last; 0 for none.
+    pub prefetch_at_start: usize,
 }
 
 impl Default for AdapterSettings {
@@ -85,6 +94,8 @@ impl AdapterSettings {
         checks.within("adapters.load_timeout_ms", self.load_timeout.as_millis(), 100..=3_600_000);
         checks.at_least("adapters.first_retry_pause_ms", self.first_retry_pause.as_millis(), 1);
         checks.at_least("adapters.popularity_half_life_s", self.popularity_half_life.as_secs(), 1);
+        checks.within("adapters.idle_s", self.idle.as_secs(), 0..=86_400);
+        checks.within("adapters.prefetch_at_start", self.prefetch_at_start, 0..=1024);
         let (first, longest) = (self.first_retry_pause.as_millis(), self.longest_retry_pause.as_millis());
         checks.no_more_than("adapters.first_retry_pause_ms", first, "adapters.longest_retry_pause_s in ms", longest);
     }
@@ -109,6 +120,8 @@ impl AdapterSettings {
             first_retry_pause: self.first_retry_pause,
             longest_retry_pause: self.longest_retry_pause,
             popularity_half_life: self.popularity_half_life,
+            idle: if self.idle.is_zero() { None } else { Some(self.idle) },
+            prefetch_at_start: if self.max_prefetches == 0 { 0 } else { self.prefetch_at_start },
         }
     }
 }

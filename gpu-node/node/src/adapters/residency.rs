@@ -4,6 +4,7 @@
 //! The tiers are inclusive: an adapter on the device is in host memory too, and a device copy can be dropped and made
 //! again from there. What is on the device takes pages of the pool that it shares with K and V.
 
+mod ahead;
 mod requests;
 mod room;
 mod shares;

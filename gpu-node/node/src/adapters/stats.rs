@@ -52,6 +52,8 @@ pub struct AdapterTotals {
     pub device_evictions: u64,
     /// Adapters that lost their place in host memory to another.
     pub host_evictions: u64,
+    /// Adapters that left memory since nobody had asked for them for long.
+    pub left_idle: u64,
 }
 
 /// One adapter of a store.
@@ -91,6 +93,7 @@ impl AdapterTotals {
         metrics::counter!("souk_adapter_load_failures_total").absolute(self.load_failures);
         metrics::counter!("souk_adapter_prefetches_total").absolute(self.prefetches);
         metrics::counter!("souk_adapter_prefetch_hits_total").absolute(self.prefetch_hits);
+        metrics::counter!("souk_adapter_left_idle_total").absolute(self.left_idle);
         metrics::gauge!("souk_adapter_loads_running").set(self.running_loads as f64);
         for (tier, evictions, bytes, in_use) in [
             (Tier::Device, self.device_evictions, self.device_bytes, self.device_in_use_bytes),

@@ -1,5 +1,6 @@
 //! Adapters in memory: requests lease them, loads run beside the engine, and what is idle goes when room is needed.
 
+mod ahead;
 mod load;
 
 use std::fmt;

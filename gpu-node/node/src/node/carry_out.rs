@@ -45,7 +45,7 @@ impl NodeState {
         }
     }
 
-    async fn carry_out(&self, orders: Vec<NumberedOrder>) {
+    pub(super) async fn carry_out(&self, orders: Vec<NumberedOrder>) {
         for NumberedOrder { number, order } in orders {
             match order {
                 NodeOrder::TakeDown(digest) => {

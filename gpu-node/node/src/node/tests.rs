@@ -16,7 +16,7 @@ use souk_protocol::{
     AdapterUse, ConstraintSpec, Digest, FinishReason, GatewayId, GenerateJob, JobEvent, JobFailure, JobId, PoolId,
     RequestId, SamplingParams, TenantId, TokenId,
 };
-use souk_queue::{EventHub, MemoryQueue, NoticeKind, Priority, QueueConfig, Submission, Subscription};
+use souk_queue::{EventHub, MemoryQueue, NoticeKind, Priority, QueueConfig, Settlement, Submission, Subscription};
 use souk_runner::scripted::{self, Script, ScriptedRunner, VOCAB};
 use souk_runner::{ModelRunner, RunnerError, RunnerLimits, Step, StepOutput};
 
@@ -312,6 +312,30 @@ async fn a_short_request_begins_within_four_steps_on_a_node_that_holds_twenty_lo
 }
 
 #[tokio::test]
+async fn a_node_that_is_drained_hands_over_what_it_runs_with_all_that_was_sent() {
+    let pool = Pool::new();
+    let pool_of = |_: &JobId| Some(pool_id());
+    let failover = souk_queue::take_back_losses(pool.hub.losses(), Arc::clone(&pool.queue), pool_of, |_| {});
+    let failover = tokio::spawn(failover);
+    let first = pool.node(9, Duration::from_millis(3));
+    let mut answer = pool.submit(job(&[1], 60, &[])).await;
+    answer.tokens(5).await;
+    first.node.drain(Duration::ZERO).await;
+    while let Some((_, event)) = answer.events.try_next() {
+        let JobEvent::Tokens { tokens, .. } = event else { panic!("{event:?}") };
+        answer.tokens.extend(tokens.iter().map(|token| token.id));
+    }
+    let claim = Claim { pool: pool_id(), node: NodeId::new(), max_jobs: 1, max_newcomers: 0 };
+    let delivery = pool.queue.claim(claim).await.unwrap().remove(0);
+    assert_eq!((delivery.job.resume, delivery.lease.attempt), (answer.tokens.clone(), 2));
+    pool.queue.settle(pool_id(), &delivery.lease, Settlement::GiveBack).await.unwrap();
+    let _second = pool.node(9, Duration::ZERO);
+    assert_eq!(finished(&answer.end().await.1), FinishReason::Length);
+    assert_eq!(answer.tokens, scripted::answer(&[1], &[], 60));
+    failover.abort();
+}
+
+#[tokio::test]
 async fn an_adapter_that_cannot_be_had_fails_the_job_with_the_reason() {
     let pool = Pool::new();
     let _node = pool.node(9, Duration::ZERO);
@@ -562,7 +586,7 @@ async fn a_node_takes_only_what_can_start_soon() {
     assert_eq!(lanes.len(), 1);
     until("its heartbeat says so", async || {
         let lanes = pool.queue.lanes(pool_id()).await.unwrap();
-        lanes[0].node.load.free_slots == 0 && lanes[0].node.load.running == 6
+        (lanes[0].node.load.free_slots, lanes[0].node.load.running) == (0, 6)
     })
     .await;
 }

@@ -6,6 +6,7 @@ mod delete_hook_grant;
 mod delete_hook_version;
 mod download_component;
 mod get_hook;
+mod get_hook_limits;
 mod get_hook_settings;
 mod get_hook_usage;
 mod get_hook_version;
@@ -15,6 +16,7 @@ mod list_hook_versions;
 mod list_hooks;
 mod publish_hook_version;
 mod put_hook_grant;
+mod set_hook_limits;
 mod set_hook_settings;
 mod take_down_hook_version;
 mod update_hook;
@@ -27,7 +29,10 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::db::moment;
-use crate::hooks::{HookDetails, HookGrantDetails, HookReport, HookSettingsDetails, HookVersionDetails};
+use crate::hooks::{
+    HookDetails, HookGrantDetails, HookLimitDetails, HookLimitsDetails, HookReport, HookSettingsDetails,
+    HookVersionDetails,
+};
 use crate::words::{VersionState, Visibility};
 
 pub(crate) use create_hook::*;
@@ -36,6 +41,7 @@ pub(crate) use delete_hook_grant::*;
 pub(crate) use delete_hook_version::*;
 pub(crate) use download_component::*;
 pub(crate) use get_hook::*;
+pub(crate) use get_hook_limits::*;
 pub(crate) use get_hook_settings::*;
 pub(crate) use get_hook_usage::*;
 pub(crate) use get_hook_version::*;
@@ -45,6 +51,7 @@ pub(crate) use list_hook_versions::*;
 pub(crate) use list_hooks::*;
 pub(crate) use publish_hook_version::*;
 pub(crate) use put_hook_grant::*;
+pub(crate) use set_hook_limits::*;
 pub(crate) use set_hook_settings::*;
 pub(crate) use take_down_hook_version::*;
 pub(crate) use update_hook::*;
@@ -151,6 +158,32 @@ pub(crate) struct HookSettings {
     updated_at: Option<OffsetDateTime>,
 }
 
+/// What hooks of a tenant may take.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HookLimits {
+    /// By name, as in `[hooks.limits]` of the settings and with its units: `memory_mb`, `max_table_elements`, `max_input_bytes`,
+    /// `max_output_bytes`, `max_host_calls`, `max_host_bytes`, `max_counted_bytes`, `max_log_lines`, `max_log_bytes`, `max_fuel`,
+    /// `max_stream_fuel`, `processor_ms`, `stream_processor_ms`; and what is under way at once in a gateway: `max_running` calls and
+    /// `max_streams` streams.
+    limits: BTreeMap<&'static str, HookLimit>,
+    /// Whether the tenant may publish large components, such as those made of Python.
+    large_components: bool,
+    /// When something was last said of them; null if nothing ever was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    updated_at: Option<OffsetDateTime>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HookLimit {
+    /// What it is.
+    value: u64,
+    /// Whether it is what the settings say, since nothing was said for the tenant.
+    is_default: bool,
+    /// Most that can be said for a tenant.
+    most: u64,
+}
+
 impl From<HookDetails> for Hook {
     fn from(HookDetails { row, latest }: HookDetails) -> Self {
         Self {
@@ -189,5 +222,15 @@ impl From<HookGrantDetails> for HookGrant {
 impl From<HookSettingsDetails> for HookSettings {
     fn from(HookSettingsDetails { variables, log_readers, updated_at_ms }: HookSettingsDetails) -> Self {
         Self { variables, log_readers, updated_at: updated_at_ms.map(moment) }
+    }
+}
+
+impl From<HookLimitsDetails> for HookLimits {
+    fn from(HookLimitsDetails { limits, large_components, updated_at_ms }: HookLimitsDetails) -> Self {
+        let limits = limits.into_iter().map(|(limit, details)| {
+            let HookLimitDetails { value, is_default, most } = details;
+            (limit.as_str(), HookLimit { value, is_default, most })
+        });
+        Self { limits: limits.collect(), large_components, updated_at: updated_at_ms.map(moment) }
     }
 }

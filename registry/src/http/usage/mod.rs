@@ -6,7 +6,8 @@ mod get_usage_request;
 mod list_usage_requests;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use souk_protocol::hooks::HookUse;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +15,7 @@ use crate::db::usage_reading::Sums;
 use crate::db::{UsageJobRow, moment};
 use crate::error::RegistryError;
 use crate::http::page::{MAX_NAME_CHARS, check_length};
-use crate::usage::read::{Asked, Names, UsedRequest, digests, rule_of};
+use crate::usage::read::{Asked, Names, UsedRequest, digests, hooks_of, rule_of};
 
 pub(crate) use export_usage::*;
 pub(crate) use get_usage::*;
@@ -96,9 +97,8 @@ pub(crate) struct UsageRequest {
     /// Limits in shadow mode that would have refused it.
     #[schema(value_type = Vec<Object>)]
     shadowed: Value,
-    /// What hooks did in it, by the ids of their versions: `calls`, `failures`, `skipped`, `refusals` and `fuel`.
-    #[schema(value_type = Vec<Object>)]
-    hooks: Value,
+    /// What hooks did in it.
+    hooks: Vec<UsageHook>,
     /// Its jobs: one for each answer that was asked for.
     jobs: Vec<UsageJob>,
 }
@@ -147,6 +147,28 @@ pub(crate) struct UsageAdapter {
     name: Option<String>,
 }
 
+/// What a version of a hook did in a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UsageHook {
+    /// The version's id.
+    version: String,
+    /// `owner/name@version`, as far as the tenant may see it now.
+    #[schema(example = "acme/mask@1.0.0")]
+    name: Option<String>,
+    /// How often it was called: once for a prompt, for each answer, for each stream.
+    calls: u32,
+    /// How often it failed.
+    failures: u32,
+    /// How often the request went on although it had failed.
+    skipped: u32,
+    /// How often it refused.
+    refusals: u32,
+    /// Fuel that it used.
+    fuel: u64,
+    /// Processor time that it used, in microseconds.
+    processor_us: u64,
+}
+
 /// What was used, summed up.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageSums {
@@ -185,6 +207,7 @@ impl From<Sums> for UsageSums {
 
 impl UsageRequest {
     fn new(UsedRequest { row, jobs }: UsedRequest, names: &Names) -> Self {
+        let hooks = hooks_of(&row).into_iter().map(|used| UsageHook::new(used, names)).collect();
         Self {
             key_name: names.keys.get(&row.key_id).cloned(),
             member_email: row.person_id.as_ref().and_then(|id| names.emails.get(id)).cloned(),
@@ -200,9 +223,17 @@ impl UsageRequest {
             charged_input_tokens: row.charged_input_tokens,
             charged_output_tokens: row.charged_output_tokens,
             shadowed: serde_json::from_str(&row.shadowed).unwrap_or_default(),
-            hooks: row.hooks.and_then(|hooks| serde_json::from_str(&hooks).ok()).unwrap_or_else(|| json!([])),
+            hooks,
             jobs: jobs.into_iter().map(|job| UsageJob::new(job, names)).collect(),
         }
+    }
+}
+
+impl UsageHook {
+    fn new(used: HookUse, names: &Names) -> Self {
+        let HookUse { version, calls, failures, skipped, refusals, fuel, processor_us } = used;
+        let (version, name) = (version.to_string(), names.hooks.get(version.as_str()).cloned());
+        Self { version, name, calls, failures, skipped, refusals, fuel, processor_us }
     }
 }
 

@@ -13,5 +13,5 @@ mod sums;
 pub(crate) use asked::{Asked, By};
 pub(crate) use completions::{CompletionBucket, CompletionsRequest};
 pub(crate) use names::{Names, digests};
-pub(crate) use requests::{UsedRequest, rule_of};
+pub(crate) use requests::{UsedRequest, hooks_of, rule_of};
 pub(crate) use sums::SumsRequest;

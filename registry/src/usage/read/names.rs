@@ -1,12 +1,12 @@
 //! Names beside ids, as they are now. A caller is told no name that it could not look up itself: keys and teams of the tenant,
-//! adapters that the tenant may see, and members' addresses only with the scope `tenant:manage`.
+//! adapters and hooks that the tenant may see, and members' addresses only with the scope `tenant:manage`.
 
 use std::collections::{BTreeSet, HashMap};
 
 use souk_protocol::{Principal, Scope, TenantId};
 
 use crate::Registry;
-use crate::db::{MAX_IN, adapters, api_keys, members, persons, teams, versions};
+use crate::db::{MAX_IN, adapters, api_keys, hook_versions, hooks, members, persons, teams, versions};
 use crate::error::RegistryError;
 
 /// Ids that names are wanted for.
@@ -17,6 +17,8 @@ pub(crate) struct Wanted {
     pub(crate) teams: BTreeSet<String>,
     /// As rows have them: JSON.
     pub(crate) adapters: BTreeSet<String>,
+    /// Versions of hooks.
+    pub(crate) hooks: BTreeSet<String>,
 }
 
 /// Names by ids.
@@ -27,6 +29,8 @@ pub(crate) struct Names {
     pub(crate) teams: HashMap<String, String>,
     /// `owner/name@version` by digest.
     pub(crate) adapters: HashMap<String, String>,
+    /// `owner/name@version` by the version's id.
+    pub(crate) hooks: HashMap<String, String>,
     /// Ids of base models by digest.
     pub(crate) bases: HashMap<String, String>,
 }
@@ -73,8 +77,29 @@ impl Registry {
         for some in pieces(&wanted_digests) {
             names.adapters.extend(self.adapter_names(tenant, &some).await?);
         }
+        for some in pieces(&wanted.hooks) {
+            names.hooks.extend(self.hook_names(tenant, &some).await?);
+        }
         names.bases = self.bases.iter().map(|base| (base.digest.to_string(), base.id.clone())).collect();
         Ok(names)
+    }
+
+    /// Names of the tenant's own hooks, of those that were deleted, too, and of others' that it may see.
+    async fn hook_names(
+        &self,
+        tenant: &TenantId,
+        versions: &[String],
+    ) -> Result<HashMap<String, String>, RegistryError> {
+        let versions = hook_versions::by_ids(&self.db, versions.iter().map(String::as_str)).await?;
+        let ids: BTreeSet<_> = versions.iter().map(|version| version.hook_id.as_str()).collect();
+        let mut known = hooks::seen_of(&self.db, tenant, ids.iter().copied()).await?;
+        let all = hooks::by_ids(&self.db, ids).await?;
+        known.extend(all.into_iter().filter(|hook| hook.tenant_id == tenant.as_str()));
+        let named = versions.into_iter().filter_map(|version| {
+            let hook = known.iter().find(|hook| hook.id == version.hook_id)?;
+            Some((version.id, format!("{}@{}", hook.full_name(), version.version)))
+        });
+        Ok(named.collect())
     }
 
     async fn adapter_names(

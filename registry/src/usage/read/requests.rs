@@ -1,5 +1,6 @@
 //! Requests, each with its jobs, what they were charged, and by which rule.
 
+use souk_protocol::hooks::HookUse;
 use souk_protocol::{Outcome, Principal, TenantId};
 
 use super::asked::{Asked, Grain};
@@ -80,6 +81,7 @@ impl Registry {
             wanted.keys.insert(row.key_id.clone());
             wanted.persons.extend(row.person_id.clone());
             wanted.teams.extend(row.team_id.clone());
+            wanted.hooks.extend(hooks_of(row).into_iter().map(|used| used.version.to_string()));
         }
         wanted.adapters.extend(jobs.iter().map(|job| job.adapters.clone()));
         let names = self.names_of(principal, tenant, &wanted).await?;
@@ -93,6 +95,11 @@ impl Registry {
         };
         Ok((rows.into_iter().map(with).collect(), names))
     }
+}
+
+/// What hooks did in a request.
+pub(crate) fn hooks_of(row: &UsageRequestRow) -> Vec<HookUse> {
+    row.hooks.as_deref().and_then(|hooks| serde_json::from_str(hooks).ok()).unwrap_or_default()
 }
 
 /// Which rule of [`Outcome::charge`] decided what a job was charged.
@@ -116,8 +123,9 @@ pub(crate) fn rule_of(job: &UsageJobRow) -> String {
         Some(Outcome::OwnHook) if is_charged => {
             "a hook of the caller failed or refused the answer: the prompt and what was computed are charged"
         }
-        Some(Outcome::OwnHook) => "a hook of the caller failed before the model had begun to read: free",
-        Some(Outcome::PublisherHook) => "a hook of the adapter's publisher failed or refused the answer: free",
+        Some(Outcome::OwnHook) => "a hook of the caller failed or refused before the model had begun to read: free",
+        Some(Outcome::PublisherHook) => "a hook of the adapter's publisher failed or refused: free",
+        Some(Outcome::HookAnswered) => "a hook answered in the model's place: free",
         Some(Outcome::TimedOut) => "the deadline passed before the first token: free",
         Some(Outcome::Failed | Outcome::Broken) => "an error of ours: free",
         Some(Outcome::Refused) => "refused before the model had begun: free",

@@ -13,7 +13,7 @@ pub(super) const PUBLISHING: [Action; 1] = [Action::PublishHookVersion];
 /// What removes objects.
 pub(super) const DELETIONS: [Action; 2] = [Action::DeleteHookVersion, Action::DeleteHook];
 /// What leaves objects as they are.
-pub(super) const TEXTS: [Action; 12] = [
+pub(super) const TEXTS: [Action; 13] = [
     Action::CreateHook,
     Action::UpdateHook,
     Action::YankHookVersion,
@@ -22,6 +22,7 @@ pub(super) const TEXTS: [Action; 12] = [
     Action::PutHookGrant,
     Action::DeleteHookGrant,
     Action::SetHookSettings,
+    Action::SetHookLimits,
     Action::SetPipeline,
     Action::RollBackPipeline,
     Action::SetVersionPipeline,
@@ -75,6 +76,11 @@ fn steps(change: Change) -> Value {
     json!({ "steps": [{ "hook": format!("acme/{}", change.name()), "config": { "words": ["x"] } }] })
 }
 
+/// Fuel that no other change of the field says.
+fn limit(change: Change) -> u64 {
+    1_000 + u64::from(change.number)
+}
+
 pub(super) fn request(change: Change, field: &Field) -> RequestBuilder {
     let (acme, name) = (field.acme(), change.name());
     let hook = format!("/hooks/acme/{name}");
@@ -99,6 +105,10 @@ pub(super) fn request(change: Change, field: &Field) -> RequestBuilder {
         Action::SetHookSettings => {
             let settings = json!({ "variables": { "number": change.number.to_string() } });
             acme.request(Method::PUT, "/hook-settings").json(&settings)
+        }
+        Action::SetHookLimits => {
+            let request = field.admin().request(Method::PATCH, "/tenants/acme/hook-limits");
+            request.json(&json!({ "limits": { "max_fuel": limit(change) } }))
         }
         Action::SetPipeline | Action::SetVersionPipeline => {
             acme.request(Method::PUT, &target(change)).json(&steps(change))
@@ -137,6 +147,9 @@ pub(super) async fn check(change: Change, field: &Field) {
         Action::DeleteHookGrant => assert!(listed(&acme, &format!("{hook}/grants")).await.is_empty()),
         Action::SetHookSettings => {
             assert_eq!(of("/hook-settings").await["variables"]["number"], change.number.to_string());
+        }
+        Action::SetHookLimits => {
+            assert_eq!(of("/hook-limits").await["limits"]["max_fuel"]["value"], limit(change));
         }
         Action::SetPipeline
         | Action::SetVersionPipeline

@@ -2,6 +2,7 @@
 
 mod attaching;
 mod installing;
+mod limits;
 mod publishing;
 mod told;
 

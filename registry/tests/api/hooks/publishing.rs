@@ -76,8 +76,12 @@ async fn what_is_no_hook_is_rejected_with_what_to_do_and_leaves_nothing() {
 #[tokio::test]
 async fn large_components_are_for_whom_the_operator_names() {
     let stack = Stack::start_with(|config| _ = config.settings.hooks.large_for.insert("acme".to_owned())).await;
-    for (tenant, code) in [("acme", "hook_rejected"), ("rival", "too_large")] {
+    for (tenant, code) in [("acme", "hook_rejected"), ("rival", "too_large"), ("named-later", "hook_rejected")] {
         let user = stack.tenant(tenant).await;
+        if tenant == "named-later" {
+            let path = format!("/tenants/{tenant}/hook-limits");
+            body(stack.admin.patch(&path, json!({ "large_components": true })).await, StatusCode::OK).await;
+        }
         user.make_hook("mask", "private").await;
         let answer = user.upload_hook(&format!("{tenant}/mask"), "1.0.0", vec![0; (4 << 20) + 1]).await;
         let status = answer.status();

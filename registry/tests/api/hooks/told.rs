@@ -69,7 +69,8 @@ async fn what_a_hook_did_is_counted_with_the_rows_of_usage_once() {
     let rival = stack.principal(&stack.tenant("rival").await).await;
     let now_ms = u64::try_from(souk_protocol::wall_clock::since_epoch().as_millis()).unwrap();
     let mut record = souk_testkit::usage::request(&rival.tenant, rival.key.as_str(), now_ms, (10, 5));
-    record.hooks = vec![HookUse { version, calls: 2, failures: 1, skipped: 1, refusals: 0, fuel: 500 }];
+    record.hooks =
+        vec![HookUse { calls: 2, failures: 1, skipped: 1, fuel: 500, processor_us: 9, ..HookUse::none(version) }];
     let other = souk_protocol::RequestRecord { request: RequestId::new(), ..record.clone() };
     let mut other = other;
     other.jobs.iter_mut().for_each(|job| job.job.request = other.request.clone());
@@ -83,6 +84,19 @@ async fn what_a_hook_did_is_counted_with_the_rows_of_usage_once() {
     });
     assert_eq!(day, &expected);
     assert_eq!(stack.number("SELECT count(*) AS n FROM usage_requests WHERE hooks IS NOT NULL").await, 2);
+    // In the rows it is called by its name where that may be seen: the caller's tenant may not see a private hook of another.
+    let of_rival = stack.key_for("rival", &["usage:read"]).await;
+    let path = format!("/usage/{}", record.request);
+    body(owner.patch("/hooks/acme/mask", json!({ "visibility": "private" })).await, StatusCode::OK).await;
+    let row = body(of_rival.get(&path).await, StatusCode::OK).await;
+    let expected = json!({
+        "version": record.hooks[0].version, "name": null, "calls": 2, "failures": 1, "skipped": 1, "refusals": 0, "fuel": 500,
+        "processor_us": 9,
+    });
+    assert_eq!(row["hooks"], json!([expected]));
+    body(owner.patch("/hooks/acme/mask", json!({ "visibility": "public" })).await, StatusCode::OK).await;
+    let row = body(of_rival.get(&path).await, StatusCode::OK).await;
+    assert_eq!(row["hooks"][0]["name"], "acme/mask@1.0.0");
     problem(acme.get("/hooks/acme/mask/usage").await, StatusCode::FORBIDDEN, "scope_missing").await;
     problem(owner.get("/hooks/acme/mask/usage?days=0").await, StatusCode::BAD_REQUEST, "invalid_query").await;
     record.hooks = vec![record.hooks[0].clone(); 33];

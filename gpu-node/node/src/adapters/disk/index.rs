@@ -133,6 +133,12 @@ impl Index {
         self.by_use.first_key_value().map(|(_, key)| *key)
     }
 
+    /// What was used last of one base, the last one first, at most `most` of them.
+    pub(super) fn latest(&self, base: &Digest, most: usize) -> Vec<Digest> {
+        let of_base = self.by_use.values().rev().filter(|key| **key == FileKey::new(&key.digest, base));
+        of_base.take(most).map(|key| key.digest).collect()
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused_until.is_some_and(|until| Instant::now() < until)
     }

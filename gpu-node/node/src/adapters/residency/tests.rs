@@ -573,6 +573,35 @@ fn a_prefetch_takes_free_room_and_that_of_forgotten_adapters_only() {
 }
 
 #[test]
+fn what_nobody_has_used_for_long_leaves_memory_and_what_is_in_use_stays() {
+    let idle = Duration::from_secs(600);
+    let mut sim = Sim::new(limits(60, 60), &[10, 10, 10]);
+    sim.use_once(0);
+    sim.now += idle / 2;
+    sim.use_once(1);
+    sim.join(2).unwrap();
+    sim.step_load(0, None);
+    sim.poll(0);
+    assert_eq!(sim.residency.let_idle_go(idle, sim.now), 0);
+    sim.now += idle / 2;
+    assert_eq!(sim.residency.let_idle_go(idle, sim.now), 1);
+    assert_eq!(sim.resident(), [(1, Tier::Device), (2, Tier::Device)]);
+    sim.now += idle * 2;
+    assert_eq!(sim.residency.let_idle_go(idle, sim.now), 1);
+    sim.check();
+    assert_eq!(sim.resident(), [(2, Tier::Device)], "a request runs with it");
+    let totals = sim.residency.totals();
+    assert_eq!((totals.left_idle, totals.host_evictions, totals.host_bytes, totals.device_bytes), (2, 0, 10, 10));
+    // It comes again when it is asked for.
+    sim.use_once(0);
+    sim.release(0);
+    sim.now += idle;
+    assert_eq!(sim.residency.let_idle_go(idle, sim.now), 2);
+    sim.drain();
+    assert_eq!(sim.residency.totals().host_bytes, 0);
+}
+
+#[test]
 fn a_request_that_joins_a_prefetch_waits_for_room_like_any_other() {
     let mut sim = Sim::new(limits(10, 10), &[10, 10]);
     sim.join(0).unwrap();

@@ -68,6 +68,56 @@ async fn what_was_loaded_once_comes_from_disk_after_a_restart_and_damage_is_fetc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_brings_back_what_was_used_last_as_far_as_there_is_room_and_fetches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _, digests) = with_disk(folder.path(), 4);
+    for digest in &digests {
+        drop(store.acquire(digest).await.unwrap());
+    }
+    until("all are written", || store.stats().disk.unwrap().writes == 4).await;
+    drop(store);
+    // Used again from disk, each later than the one before: the second is the last, then the third.
+    for (age, index) in [2, 1].into_iter().enumerate() {
+        let name = digests[index].hex();
+        let path = files_in(folder.path()).into_iter().find(|path| path.to_str().unwrap().contains(&name)).unwrap();
+        let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000 + age as u64);
+        fs::File::open(path).unwrap().set_modified(later).unwrap();
+    }
+
+    let start = |limits: AdapterLimits| {
+        let (source, _) = GatedSource::new([], 0);
+        let tiers = Tiers { disk: Some(disk_in(folder.path())), ..in_memory() };
+        let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
+        (AdapterStore::new(of_store, Arc::new(base()), Arc::new(weights()), limits, tiers).unwrap(), source)
+    };
+    let resident = |store: &AdapterStore| {
+        let held = store.stats().resident;
+        let is_held = |index: &usize| held.iter().any(|adapter| adapter.digest == digests[*index]);
+        (0..4).filter(is_held).collect::<Vec<_>>()
+    };
+    let room = limits(64 * SIZE_PER_RANK, 64 * SIZE_PER_RANK);
+    let (store, source) = start(AdapterLimits { prefetch_at_start: 2, ..room });
+    assert_eq!(store.prefetch_recent().await, 2);
+    assert_eq!((resident(&store), source.num_fetches()), (vec![1, 2], 0));
+    // Their requests find them there.
+    drop(store.acquire(&digests[1]).await.unwrap());
+    assert_eq!(store.stats().totals.prefetch_hits, 1);
+    drop(store);
+
+    // Room for the second, of rank 2, beside the reserve, and for no other.
+    let (store, _) = start(AdapterLimits { prefetch_at_start: 4, ..limits(4 * SIZE_PER_RANK, 4 * SIZE_PER_RANK) });
+    assert_eq!((store.prefetch_recent().await, resident(&store)), (1, vec![1]));
+    drop(store);
+    let (store, _) = start(AdapterLimits { prefetch_at_start: 0, ..room });
+    assert_eq!((store.prefetch_recent().await, resident(&store)), (0, vec![]));
+    // What was taken down does not come back.
+    let (store, _) = start(AdapterLimits { prefetch_at_start: 2, ..room });
+    store.take_down(&digests[1]);
+    store.prefetch_recent().await;
+    assert!(!resident(&store).contains(&1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_registered_adapters_cost_nothing_until_they_are_used_and_little_after() {
     const NUM_KNOWN: usize = 10_000;
     let folder = tempfile::tempdir().unwrap();
