@@ -17,6 +17,7 @@
 //! - **Two versions run side by side.** A library's name has its version, and so has each function's; loading one leaves the other.
 
 mod fault;
+mod library;
 mod own;
 mod place;
 mod server;
@@ -24,7 +25,8 @@ mod servers;
 mod settings;
 
 pub use fault::Fault;
+pub use library::Library;
 pub use own::Own;
 pub use server::Live;
-pub use servers::{Library, Servers};
+pub use servers::Servers;
 pub use settings::RedisSettings;

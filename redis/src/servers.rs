@@ -1,6 +1,5 @@
 //! Which server has a key, and calling its functions.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls;
 
 use crate::fault::Fault;
+use crate::library::Library;
 use crate::own::Own;
 use crate::place::{Address, Place};
 use crate::server::{Live, Server, Timeouts, connect, own};
@@ -20,13 +20,6 @@ use crate::settings::{RedisSettings, address_of};
 const MOST_HOPS: usize = 5;
 /// Most tags whose server is remembered; past it they are all looked up anew.
 const MOST_HOMES: usize = 4096;
-
-/// Functions that are loaded into each server.
-#[derive(Clone, Debug)]
-pub struct Library {
-    /// Its text, whose first line has its name, and the name its version.
-    pub code: Cow<'static, str>,
-}
 
 /// All servers of one installation. Its clones would have connections of their own; share it.
 pub struct Servers {

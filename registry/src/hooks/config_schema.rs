@@ -5,14 +5,12 @@ mod document;
 
 use serde_json::Value;
 
-use self::document::Document;
 pub(super) use self::document::problem;
+use self::document::{Document, MAX_DEPTH, shown};
 use crate::error::Finding;
 
 /// Most things that are told of one configuration.
 const MOST_FINDINGS: usize = 16;
-/// How deep a schema is followed; a reference counts, so that one that leads to itself ends.
-const MAX_DEPTH: usize = 32;
 
 /// Everything that is wrong with `config`, each with the place below `subject`.
 pub(super) fn check(schema: &Value, config: &Value, subject: &str) -> Vec<Finding> {
@@ -151,10 +149,6 @@ fn type_of(value: &Value) -> &'static str {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
-}
-
-fn shown(value: &Value) -> String {
-    value.to_string().chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::{MAX_DEPTH, shown};
-
+/// How deep a schema is followed; a reference counts, so that one that leads to itself ends.
+pub(super) const MAX_DEPTH: usize = 32;
 /// Longest pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 1024;
 /// Most memory that one takes when it is compiled, and most that matching it takes beside.
@@ -132,4 +132,8 @@ fn decoded(fragment: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+pub(super) fn shown(value: &Value) -> String {
+    value.to_string().chars().take(200).collect()
 }
