@@ -78,7 +78,7 @@ fn steps(change: Change) -> Value {
 
 /// Fuel that no other change of the field says.
 fn limit(change: Change) -> u64 {
-    1_000 + u64::from(change.number)
+    100_000_000 + u64::from(change.number)
 }
 
 pub(super) fn request(change: Change, field: &Field) -> RequestBuilder {
