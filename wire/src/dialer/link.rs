@@ -158,7 +158,7 @@ impl Link {
     }
 
     /// Ends the link and all its flows. The first end counts.
-    pub(super) fn end(&self, closed: Closed) {
+    pub(super) fn end(&self, closed: &Closed) {
         let mut state = self.lock();
         if state.ended.is_some() {
             return;
@@ -200,7 +200,7 @@ impl Link {
                 limit = self.max_unsent_bytes,
                 "a gateway takes too little of what its jobs say; its stream ends (wire.max_unsent_mb)"
             );
-            self.end(Closed::Lost);
+            self.end(&Closed::Lost);
             return Err(Gone);
         }
         Ok(())

@@ -100,7 +100,7 @@ impl Runner {
                     tracing::warn!(gateway = %link.gateway, "the stream to a gateway ended: {}", broken.told);
                 }
             }
-            Err(closed) => link.end(closed),
+            Err(closed) => link.end(&closed),
         }
         drop(ends);
     }
@@ -148,17 +148,17 @@ impl Runner {
         let Dialled { up, down } = match self.dial.dial(&self.link.address, hello.encode().into()).await {
             Ok(dialled) => dialled,
             Err(DialError::Away(told)) => return Tried::Away(told),
-            Err(DialError::Refused(told)) => return self.refused(told),
+            Err(DialError::Refused(told)) => return self.refused(&told),
         };
         let mut down = Incoming { pieces: down, splitter: Splitter::default() };
         let hello = match down.next().await {
             Ok(FromGateway::Hello(hello)) => hello,
-            Ok(_) => return self.refused("it does not begin with a hello".to_owned()),
+            Ok(_) => return self.refused("it does not begin with a hello"),
             Err(broken) => return Tried::Away(broken.told),
         };
         let GatewayHello { version, gateway, silence } = hello;
         if !(OLDEST_VERSION..=VERSION).contains(&version) {
-            return self.refused(format!(
+            return self.refused(&format!(
                 "it speaks version {version} of the frames, and this node versions {OLDEST_VERSION} to {VERSION}"
             ));
         }
@@ -171,7 +171,7 @@ impl Runner {
         Tried::Open(Stream { up, down, silence: silence.clamp(*SILENCES.start(), *SILENCES.end()) })
     }
 
-    fn refused(&self, told: String) -> Tried {
+    fn refused(&self, told: &str) -> Tried {
         metrics::dialled("refused");
         let address = &self.link.address;
         tracing::error!(gateway = %self.link.gateway, address, "a gateway does not take this node's stream: {told}");
@@ -252,6 +252,6 @@ struct EndsLink(Arc<Link>);
 
 impl Drop for EndsLink {
     fn drop(&mut self) {
-        self.0.end(Closed::Lost);
+        self.0.end(&Closed::Lost);
     }
 }

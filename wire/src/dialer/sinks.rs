@@ -65,7 +65,7 @@ impl Dialer {
     /// Ends all streams; what runs on them is lost. For the end of a node, after its drain.
     pub async fn close(&self) {
         let links: Vec<_> = self.shared.lock().by_gateway.drain().map(|(_, peer)| peer.link).collect();
-        links.iter().for_each(|link| link.end(Closed::Lost));
+        links.iter().for_each(|link| link.end(&Closed::Lost));
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
@@ -132,7 +132,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let peers = self.peers.get_mut().unwrap_or_else(PoisonError::into_inner);
-        peers.by_gateway.values().for_each(|peer| peer.link.end(Closed::Lost));
+        peers.by_gateway.values().for_each(|peer| peer.link.end(&Closed::Lost));
     }
 }
 
