@@ -22,7 +22,7 @@ use souk_engine::{Engine, EngineConfig};
 use souk_models::base::LlamaWeights;
 use souk_models::llama::{KvBudget, LlamaRunner, RunnerConfig};
 use souk_node::adapters::{AdapterLimits, AdapterSource as _, AdapterStore, DiskTier, FolderSource, Tiers};
-use souk_protocol::{BaseModel, Digest, PoolId};
+use souk_protocol::{BaseModel, Digest, Fetchable, PoolId};
 
 use self::files::{ALL_LINEAR, DORA, Kind, QUERY_VALUE, publish};
 use self::options::{Options, load_base};
@@ -149,7 +149,9 @@ impl Bench {
         for (at, kind) in [QUERY_VALUE, ALL_LINEAR, DORA].into_iter().enumerate() {
             let adapters = self.publish(kind, 1_000_000 * (at as u64 + 1), count);
             let source = FolderSource::new(self.folder.path());
-            let fetch = median(timed(&adapters, async |digest| drop(source.fetch(digest, 1 << 30).await)).await);
+            let fetched =
+                async |digest: &Digest| drop(source.fetch(&Fetchable { digest: *digest, grant: None }, 1 << 30).await);
+            let fetch = median(timed(&adapters, fetched).await);
             let node = self.node(40 * 20, None);
             let from_source = median(timed(&adapters, async |digest| drop(node.store.acquire(digest).await)).await);
             let disk = self.disk();

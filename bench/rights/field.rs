@@ -75,6 +75,7 @@ impl Field {
     /// A gateway's catalog that knows both registries, once it hears of withdrawals.
     pub(crate) async fn gateway(&self) -> anyhow::Result<Arc<dyn Catalog>> {
         let (catalog, mut withdrawn) = HttpCatalog::new(&Settings {
+            section: "gateway",
             addresses: self.urls.clone(),
             root_cert: None,
             key: KeySource::Text(self.services_key.clone().into()),

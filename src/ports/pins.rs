@@ -59,7 +59,7 @@ async fn keep(names: Vec<AdapterRef>, known: Arc<dyn OperatorsNames>, queue: Arc
         for name in &names {
             match known.look_up(name).await {
                 Ok(ResolvedAdapter { base, digest, grant, .. }) => {
-                    wanted.push((PoolId(base), Fetchable { digest, grant }))
+                    wanted.push((PoolId(base), Fetchable { digest, grant }));
                 }
                 Err(error) => drop(problems.insert(name.to_string(), error.to_string())),
             }

@@ -56,7 +56,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let router = routes::of_all(services.gateway.clone(), services.registry.clone(), services.draining.clone());
     let listening = listening::listen(&server, &config.server, router).await?;
     serve_browsers(&config.server, &services.registry, &listening);
-    signals.then(services.drain(server, config.server.drain_timeout)).await
+    Box::pin(signals.then(services.drain(server, config.server.drain_timeout))).await
 }
 
 /// Tells the registry where browsers reach it, where the settings do not: at the port that only this machine reaches.

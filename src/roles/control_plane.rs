@@ -36,7 +36,7 @@ pub(crate) async fn run(config: Config, admin_key_file: Option<&Path>) -> anyhow
     let draining = Draining::default();
     let router = routes::of_registry(registry.clone(), metrics, draining.clone());
     let _listening = listening::listen(&server, &config.server, router).await?;
-    signals.then(drain(registry, server, draining, config.server.drain_timeout)).await
+    Box::pin(signals.then(drain(registry, server, draining, config.server.drain_timeout))).await
 }
 
 /// Refuses changes, lets running requests end, and returns, all within `drain_timeout`.

@@ -240,6 +240,8 @@ fn make_certificate(folder: &Path) {
         "3650",
     ]);
     openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    // One that may sign others is refused as a server's own.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     openssl.args(["-keyout", "server.key", "-out", "server.crt"]).current_dir(folder);
     openssl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(openssl.status().expect("openssl").success());

@@ -70,23 +70,26 @@ impl Connection {
     /// Runs one function on one shard.
     pub(super) async fn call(&self, function: &str, shard: Shard, args: &[&[u8]]) -> Result<Value, LimitsError> {
         let tag = shard.tag();
-        let live = self.servers.live(&tag).await?;
-        if live.is_new() {
-            begin_shards(&live).await?;
-        }
-        Ok(self.servers.call(&tag, |live| command(live, function, shard, args)).await?)
+        self.begin_shards(&tag).await?;
+        let said = self.servers.call(&tag, |live| command(live, function, shard, args)).await?;
+        // Somebody may have emptied the server, and the call was made on a new connection.
+        self.begin_shards(&tag).await?;
+        Ok(said)
     }
-}
 
-/// Begins the shards of a server that is newly connected. Those that another server of a cluster has are refused, and begin
-/// there.
-async fn begin_shards(live: &Live) -> Result<(), Fault> {
-    let mut touches = redis::pipe();
-    for shard in Shard::all() {
-        touches.add_command(command(live, "touch", shard, &[]));
+    /// Begins the shards of a server that is newly connected. Those that another server of a cluster has are refused, and begin
+    /// there.
+    async fn begin_shards(&self, tag: &str) -> Result<(), Fault> {
+        let live = self.servers.live(tag).await?;
+        if live.is_new() {
+            let mut touches = redis::pipe();
+            for shard in Shard::all() {
+                touches.add_command(command(&live, "touch", shard, &[]));
+            }
+            live.pipe(&mut touches).await?;
+        }
+        Ok(())
     }
-    live.pipe(&mut touches).await?;
-    Ok(())
 }
 
 fn command(live: &Live, function: &str, shard: Shard, args: &[&[u8]]) -> Cmd {

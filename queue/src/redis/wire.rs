@@ -228,9 +228,14 @@ fn settled(said: Value) -> Result<Settled, QueueError> {
     Ok(Settled { outcome, usage, attempts, untold })
 }
 
+/// A dead letter: its number, deliveries, reason, lane, body, and the tokens to go on from.
+type Letter = (String, u32, String, String, Vec<u8>, Vec<u8>);
+/// A lane: its name, how many wait, for how many milliseconds the oldest has, and whether its node lives.
+type Lane = (String, usize, i64, u8);
+
 /// Dead letters and the number of the last one.
 pub(super) fn letters(said: Value) -> Result<(Vec<DeadLetter>, Option<String>), QueueError> {
-    let said: Vec<(String, u32, String, String, Vec<u8>, Vec<u8>)> = read(said)?;
+    let said: Vec<Letter> = read(said)?;
     let last = said.last().map(|letter| letter.0.clone());
     let mut letters = Vec::new();
     for (_, deliveries, reason, lane, body, resume) in said {
@@ -251,7 +256,7 @@ fn read_lane(text: &str) -> Option<NodeId> {
 }
 
 pub(super) fn stats(said: Value) -> Result<PoolStats, QueueError> {
-    let (queued, running, dead_letters, lanes): (usize, usize, usize, Vec<(String, usize, i64, u8)>) = read(said)?;
+    let (queued, running, dead_letters, lanes): (usize, usize, usize, Vec<Lane>) = read(said)?;
     let mut lanes: Vec<_> = lanes
         .into_iter()
         .map(|(name, queued, oldest, live)| LaneStats {

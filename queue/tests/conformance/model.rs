@@ -117,7 +117,7 @@ impl Model {
             known.attempt += 1;
             known.deliveries += 1;
             assert_eq!(delivery.lease.attempt, known.attempt, "attempts count up by one");
-            known.state = State::Running { until: Duration::now() + lease, cancelled: false };
+            known.state = State::Running { until: self.now + lease, cancelled: false };
             self.deliveries.push(delivery);
         }
     }

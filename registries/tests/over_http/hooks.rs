@@ -8,11 +8,11 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
 use souk_gateway::{HookSource as _, HookSourceError};
-use souk_protocol::hooks::{HookLine, HookTold, Part as HookPart};
+use souk_protocol::hooks::{HookLimit, HookLine, HookTold, Part as HookPart};
 use souk_protocol::ids::HookVersionId;
 use souk_protocol::{Digest, TenantId};
 use souk_registries::HttpHooks;
-use souk_registry::{HookIntake, HookReport, JudgedHook, NotJudged, SealedHook};
+use souk_registry::{HookIntake, HookReport, HookTerms, JudgedHook, NotJudged, OfferedLimit, SealedHook};
 
 use crate::field::Field;
 use crate::proxy::Mode;
@@ -25,7 +25,7 @@ struct Anything;
 
 #[async_trait]
 impl HookIntake for Anything {
-    async fn judge(&self, _tenant: &TenantId, component: Bytes, _is_large: bool) -> Result<JudgedHook, NotJudged> {
+    async fn judge(&self, _tenant: &TenantId, component: Bytes, _terms: &HookTerms) -> Result<JudgedHook, NotJudged> {
         let bytes = [b"compiled ", component.as_ref()].concat().into();
         let report = HookReport {
             size_bytes: component.len() as u64,
@@ -38,6 +38,10 @@ impl HookIntake for Anything {
 
     fn most_bytes(&self, _is_large: bool) -> u64 {
         1 << 20
+    }
+
+    fn offered(&self, _limit: HookLimit) -> OfferedLimit {
+        OfferedLimit { least: 1, usual: 1, most: 1 }
     }
 }
 

@@ -56,7 +56,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let net = Net::new(seed ^ 0x6e65_74);
+        let net = Net::new(seed ^ 0x006e_6574);
         // Faults count as deliveries; here there are more of them than an operator would stand. The jobs of a gateway that is
         // gone end among the dead letters.
         let config = QueueConfig { max_deliveries: 40, ..QueueConfig::default() };
@@ -108,7 +108,7 @@ impl World {
         self.heal();
         let answered = timeout(Duration::from_secs(600), join_all(asked)).await.expect("all answers end");
         if let Some((gateway, clients)) = doomed.take() {
-            self.kill_gateway(gateway, clients);
+            self.kill_gateway(gateway, &clients);
         }
         let mut ids = Vec::new();
         for answer in answered {
@@ -159,7 +159,7 @@ impl World {
             }
             6 => {
                 if let Some((gateway, clients)) = doomed.take() {
-                    self.kill_gateway(gateway, clients);
+                    self.kill_gateway(gateway, &clients);
                 }
             }
             _ => {
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    fn kill_gateway(&mut self, gateway: Arc<Gateway>, clients: tokio::task::JoinHandle<()>) {
+    fn kill_gateway(&mut self, gateway: Arc<Gateway>, clients: &tokio::task::JoinHandle<()>) {
         clients.abort();
         self.net.set(Mode::Cut, |_, to| to == "gateway-2");
         self.net.listen("gateway-2", None);
