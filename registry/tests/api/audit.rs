@@ -139,7 +139,9 @@ async fn prepare(stack: &Stack, acme: &User, rule: &Rule, fresh: &str, seed: u8)
         Action::TakeDownHookVersion => (json!({ "reason": WRITTEN }), "hook_version.taken_down"),
         Action::PutHookGrant => (Value::Null, "hook.granted"),
         Action::DeleteHookGrant => (Value::Null, "hook.grant_withdrawn"),
-        Action::SetHookLimits => (json!({ "limits": { "max_fuel": 100_000_000 + u64::from(seed) } }), "hook_limits.set"),
+        Action::SetHookLimits => {
+            (json!({ "limits": { "max_fuel": 100_000_000 + u64::from(seed) } }), "hook_limits.set")
+        }
         Action::SetHookSettings => (json!({ "variables": { "company": WRITTEN } }), "hook_settings.set"),
         Action::SetPipeline | Action::SetVersionPipeline => (steps(stack, acme, fresh).await, "pipeline.set"),
         Action::RollBackPipeline | Action::RollBackVersionPipeline => {
