@@ -124,18 +124,28 @@ impl Stack {
 
     /// Runs a subcommand of the executable against this server and returns its standard output.
     pub fn souk(&self, arguments: &[&str]) -> String {
-        let output = self.souk_output(arguments);
+        self.souk_as(&self.admin_key, arguments)
+    }
+
+    /// Runs a subcommand and returns what it did, success or not.
+    pub fn souk_output(&self, arguments: &[&str]) -> std::process::Output {
+        self.souk_as_output(&self.admin_key, arguments)
+    }
+
+    /// Runs a subcommand with another key and returns its standard output.
+    pub fn souk_as(&self, key: &str, arguments: &[&str]) -> String {
+        let output = self.souk_as_output(key, arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "souk {arguments:?} failed:\n{stderr}\nserver log:\n{}", self.log());
         String::from_utf8(output.stdout).expect("the output is text")
     }
 
-    /// Runs a subcommand and returns what it did, success or not.
-    pub fn souk_output(&self, arguments: &[&str]) -> std::process::Output {
+    /// Runs a subcommand with another key and returns what it did, success or not.
+    pub fn souk_as_output(&self, key: &str, arguments: &[&str]) -> std::process::Output {
         Command::new(env!("CARGO_BIN_EXE_souk"))
             .args(arguments)
             .env("SOUK_URL", &self.url)
-            .env("SOUK_API_KEY", &self.admin_key)
+            .env("SOUK_API_KEY", key)
             .output()
             .expect("the executable runs")
     }

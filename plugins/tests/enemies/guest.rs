@@ -1,5 +1,7 @@
 //! Hooks written by hand, in the text of WebAssembly: what no compiler would make.
 
+use std::path::Path;
+
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -29,8 +31,11 @@ const COMMON: &str = r#"
 
 /// A component of a core module, whose exports say what it does: one of `prompt`, `answer`, `stream` and `describe`.
 pub(crate) fn component(world: &str, module: &str) -> Vec<u8> {
-    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/wit/since-v0.1.0");
-    component_of(wit, WORLDS, &format!("{world}-only"), module)
+    // Also of the tests of the whole, which include this file.
+    let folders = ["wit/since-v0.1.0", "plugins/wit/since-v0.1.0"];
+    let wit =
+        folders.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).into_iter().find(|wit| wit.is_dir());
+    component_of(wit.unwrap().to_str().unwrap(), WORLDS, &format!("{world}-only"), module)
 }
 
 /// The same for an interface that lies elsewhere.
