@@ -133,7 +133,7 @@ impl Field {
 
     /// What a request was charged, once its rows are written.
     pub(crate) async fn charged(&self, request: &str) -> Value {
-        let path = format!("usage/requests/{request}");
+        let path = format!("usage/{request}");
         let written = async || {
             self.fleet.at_registry(0, Method::GET, &path).send().await.is_ok_and(|answer| answer.status() == 200)
         };

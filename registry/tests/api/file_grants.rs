@@ -86,9 +86,11 @@ async fn sign(stack: &Stack, claims: &Value) -> String {
     let pair = Ed25519KeyPair::generate().unwrap();
     let kid = "sig_of_a_test";
     let db = stack.database().await;
-    let values = [kid.into(), pair.public_key().as_ref().to_vec().into(), vec![0_u8].into()];
+    // Before those of the registry itself, which signs with its newest.
+    let created_at_ms = (wall_clock::since_epoch().as_millis() as i64) - 60_000;
+    let values = [kid.into(), pair.public_key().as_ref().to_vec().into(), vec![0_u8].into(), created_at_ms.into()];
     let text = "INSERT INTO signing_keys (kid, public_key, sealed_private_key, seal_version, created_at_ms) \
-                VALUES ($1, $2, $3, 1, 1)";
+                VALUES ($1, $2, $3, 1, $4)";
     let _ = db.execute_unprepared(&format!("DELETE FROM signing_keys WHERE kid = '{kid}'")).await.unwrap();
     db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), text, values)).await.unwrap();
     let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
