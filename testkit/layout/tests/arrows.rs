@@ -32,11 +32,12 @@ fn short(name: &str) -> &str {
 /// Those of our crates that a package depends on for the product, or for its tests.
 fn dependencies(package: &Package, ours: &BTreeSet<String>, for_tests: bool) -> BTreeSet<String> {
     let wanted = package.dependencies.iter().filter(|one| (one.kind.as_deref() == Some("dev")) == for_tests);
-    wanted.map(|one| short(&one.name).to_owned()).filter(|name| ours.contains(name)).collect()
+    wanted.filter(|one| ours.contains(&one.name)).map(|one| short(&one.name).to_owned()).collect()
 }
 
+/// As Cargo.toml has them: others' crates may be called what ours are in short.
 fn names(workspace: &Workspace) -> BTreeSet<String> {
-    workspace.packages.iter().map(|package| short(&package.name).to_owned()).collect()
+    workspace.packages.iter().map(|package| package.name.clone()).collect()
 }
 
 #[test]
