@@ -44,9 +44,9 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 /// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
 ///   Either is settled, so what was computed until then is counted.
 /// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped. Their
-///   settlements are another gateway's to write down.
-/// - **The queue loses what it knew.** Leases are refused, and nodes stop. A gateway submits again what it holds, with the
-///   number of attempts that it has seen; what is known still has no effect.
+///   settlements can be another gateway's to write down ([`next_orphaned`](Self::next_orphaned)).
+/// - **The queue loses what it knew.** Leases are refused, and nodes stop. A gateway may submit again what it holds, with
+///   the number of attempts that it has seen; what is known still has no effect.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
 /// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
 /// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is
