@@ -25,7 +25,7 @@
 //!   and renew when it is back; the time of the stall counts for two seconds, so leases outlive it.
 //! - **An answer is lost.** Submitting again has no effect; a claim's jobs wait for the end of their leases; a settlement that is
 //!   made again is refused as lost, and was made; notices and cancellations are kept until their reader says that it has them.
-//! - **Redis loses its data.** It is a new queue: leases are refused, and nodes stop what they run. Gateways submit again what they
+//! - **Redis loses its data.** It is a new queue: leases are refused, and nodes stop what they run. Gateways may submit again what they
 //!   hold, numbered after the attempts that were ([`Submission::attempts`]); what is known already stays as it is.
 //! - **A step fails half-way** (memory, a slot that is being moved). What it had written stays; each index is repaired by the next
 //!   step that meets it, and a job that no index has any more is lost as with the data.

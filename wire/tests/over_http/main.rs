@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it is set up")]
 
+#[path = "../../../registries/tests/over_http/proxy.rs"]
 mod proxy;
 
 use std::sync::Arc;
