@@ -14,7 +14,7 @@ use crate::crash_points::{self, CrashPoint};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::lanes::{Lanes, NoNode, SentJob};
-use crate::metrics;
+use crate::metrics::{self, Stage};
 use crate::request::GenerationParams;
 use crate::request::sampling::for_choice;
 
@@ -59,7 +59,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
     let num_jobs = order.prepared.prompts.len() * order.params.n as usize;
     let lanes = gateway.lanes_of(base);
     let mut sent = send(gateway, lanes, order.model, u32::try_from(num_jobs).unwrap_or(u32::MAX)).await?;
-    let mut running = Vec::with_capacity(num_jobs);
+    let (mut running, began) = (Vec::with_capacity(num_jobs), Instant::now());
     for prompt in &order.prepared.prompts {
         metrics::prompt_tokens(prompt.tokens.len());
         for choice in 0..order.params.n {
@@ -85,6 +85,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
             crash_points::pass(CrashPoint::Queued);
         }
     }
+    metrics::stage(Stage::Submit, began.elapsed());
     if sent.waits_for_node && !lanes.wait_for_node(gateway.limits().wait_for_node).await {
         journey.ending.set(Outcome::Refused);
         return Err(ApiError::NoNode(base.id.clone()));
