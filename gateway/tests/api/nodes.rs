@@ -122,8 +122,8 @@ async fn a_pool_takes_what_its_smallest_node_takes() {
         stack.send(request("GET", "/ready", KEY, String::new())).await.json()["bases"][0]["nodes"] == 2
     })
     .await;
-    let body = json!({"model": "tiny", "prompt": "hello", "max_tokens": 30});
-    let refused = stack.post("/v1/completions", body).await;
+    let long = json!({"model": "tiny", "prompt": "hello", "max_tokens": 30});
+    let refused = stack.post("/v1/completions", long).await;
     assert_eq!(refused.status, 400);
     let error = &refused.json()["error"];
     assert_eq!(error["code"], "context_length_exceeded");
