@@ -72,8 +72,8 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// Two for each pool, one that carries notices and one that keeps its lanes live, and one that takes lost jobs back; they end with
-    /// the gateway.
+    /// Three for each pool, one that carries notices, one that keeps its lanes live and one that tells what is asked for, and one that
+    /// takes lost jobs back; they end with the gateway.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -96,7 +96,10 @@ impl Gateway {
         let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
         let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
         let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
-        let mut tasks: Vec<_> = bases.iter().map(carry).chain(lanes.iter().map(keep_live)).collect();
+        let keep_telling =
+            |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_telling(id.clone())));
+        let of_lanes = lanes.iter().map(keep_live).chain(lanes.iter().map(keep_telling));
+        let mut tasks: Vec<_> = bases.iter().map(carry).chain(of_lanes).collect();
         let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
         let pool_of = move |job: &JobId| waited_for.pool_of(job);
         let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);

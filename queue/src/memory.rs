@@ -9,6 +9,7 @@ mod mailbox;
 mod orders;
 mod peek;
 mod pool;
+mod popular;
 mod take_down;
 mod unposted;
 mod vtc;
@@ -26,6 +27,7 @@ use self::pool::Pool;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
+use crate::popular::Popular;
 use crate::port::JobQueue;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
@@ -230,6 +232,20 @@ impl JobQueue for MemoryQueue {
     async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError> {
         self.step(pool, |pool, _| pool.unposted.forget(jobs));
         Ok(())
+    }
+
+    async fn say_popular(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        adapters: Vec<Popular>,
+    ) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.popularity.say(gateway, adapters, now));
+        Ok(())
+    }
+
+    async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.popularity.most(most, now)))
     }
 
     async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError> {

@@ -7,6 +7,7 @@ use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
 
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
+use crate::popular::Popular;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
     Orphan, PoolStats, Settlement, Submission, Submitted,
@@ -250,6 +251,26 @@ pub trait JobQueue: Send + Sync {
     /// # Errors
     /// [`QueueError::Unavailable`] only.
     async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError>;
+
+    /// Says which adapters a gateway's requests ask for most now, in the place of what it has said before;
+    /// [`MOST_POPULAR_NAMED`](crate::MOST_POPULAR_NAMED) at most. It is forgotten after [`POPULAR_FOR`](crate::POPULAR_FOR), so
+    /// whoever means it says it again before.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn say_popular(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        adapters: Vec<Popular>,
+    ) -> Result<(), QueueError>;
+
+    /// The adapters of a pool that are asked for most, as all gateways say together: at most `most`, the first of them first.
+    /// It is a hint: what it names may have been taken down since.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError>;
 
     /// Figures for metrics.
     ///

@@ -18,5 +18,6 @@ mod grants;
 mod lost_gateways;
 mod lost_nodes;
 mod lost_redis;
+mod prefetch;
 mod refused;
 mod rolling;

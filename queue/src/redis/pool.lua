@@ -24,6 +24,7 @@
 --   unposted settlements that nobody has written down       posts    the same, by number
 --   owns:GATEWAY  those of them that a gateway is to write down    owners   gateways that have any, and how many
 --   adopted  those of them that another had before, and when they are given again
+--   popular  what gateways say of the adapters that are asked for, and until when it is believed
 --   backlog  one entry for each job that began to wait, of which the group `nodes` has read as many as wait no more
 --   bell:…   the last ring, with its number as id
 

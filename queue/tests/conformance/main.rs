@@ -12,6 +12,7 @@ mod leases;
 mod model;
 mod orders;
 mod peeking;
+mod popular;
 mod settlements;
 mod stealing;
 mod support;
@@ -107,6 +108,9 @@ on_every_queue! {
         orders::a_job_of_a_version_that_was_taken_down_is_not_tried_again,
         peeking::the_next_jobs_adapters_come_in_the_order_of_their_turn,
         peeking::a_node_sees_its_own_lane_and_those_that_nobody_minds,
+        popular::what_is_asked_for_most_is_what_all_gateways_say_together,
+        popular::what_a_gateway_says_no_more_is_forgotten,
+        popular::a_gateway_names_so_many_and_no_more,
         stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,
         stealing::a_lost_nodes_lane_is_everyones,
         stealing::a_retired_nodes_lane_is_everyones_at_once,

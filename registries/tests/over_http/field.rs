@@ -77,6 +77,7 @@ impl Field {
             section: "gateway",
             addresses: self.registries.iter().map(|one| one.proxy.url.clone()).collect(),
             root_cert: None,
+            client_cert: None,
             key,
             stale: STALE,
             id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),

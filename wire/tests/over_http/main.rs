@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it is set up")]
 
+mod certificates;
 #[path = "../../../registries/tests/over_http/proxy.rs"]
 mod proxy;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use souk_http::serve::{Listening, Server, ServerSettings};
+use souk_http::serve::{Certificate, Listening, Server, ServerSettings, TlsSettings};
 use souk_protocol::{
     Digest, FinishReason, GatewayId, JobEvent, JobId, NodeId, PoolId, RequestId, TokenLogprobs, TokenOut, Usage,
 };
@@ -79,6 +80,11 @@ fn settings() -> WireSettings {
 
 impl Gateway {
     async fn start() -> Self {
+        Self::start_with(TlsSettings::default()).await
+    }
+
+    /// With TLS, where there is a certificate.
+    async fn start_with(tls: TlsSettings) -> Self {
         // Far less patience than by default: a stream of tokens says little, and must not fall under these.
         let server = ServerSettings {
             min_body_rate: 1 << 20,
@@ -89,8 +95,10 @@ impl Gateway {
         let (hub, id) = (EventHub::new(), GatewayId::new());
         let receiver = Receiver::new(settings(), id.clone(), vec![pool()], hub.clone(), Arc::new(Porter));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listening = server.listen(listener, receiver.router(), None).unwrap();
-        let url = format!("http://{}", listening.address);
+        let certificate = tls.is_on().then(|| Certificate::open(tls).unwrap());
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let listening = server.listen(listener, receiver.router(), certificate).unwrap();
+        let url = format!("{scheme}://{}", listening.address);
         Self { losses: hub.losses(), hub, receiver, id, url, _listening: listening }
     }
 
