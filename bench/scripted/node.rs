@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: NodeArgs) -> anyhow::Result<()> {
         section: "node",
         addresses: vec![registry],
         root_cert: None,
+        client_cert: None,
         key: KeySource::Text(key.into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,
