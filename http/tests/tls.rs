@@ -88,7 +88,8 @@ async fn a_port_that_asks_for_certificates_lets_services_in_by_them_and_others_t
     let folder = tempfile::tempdir().unwrap();
     let (authority, foreign) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
     let own = authority.issue("server", "DNS:souk.test");
-    let client_ca = authority.root();
+    let client_ca = folder.path().join("client-ca.pem");
+    std::fs::copy(authority.root(), &client_ca).unwrap();
     let tls = TlsSettings { cert: own.cert, key: own.key, operators: true, client_ca: client_ca.clone() };
     let (_server, listening) = start_encrypted(tls).await;
     let (node, stranger) = (authority.issue("node", "DNS:node"), foreign.issue("stranger", "DNS:node"));

@@ -234,12 +234,7 @@ impl JobQueue for MemoryQueue {
         Ok(())
     }
 
-    async fn say_popular(
-        &self,
-        pool: PoolId,
-        gateway: &GatewayId,
-        adapters: Vec<Popular>,
-    ) -> Result<(), QueueError> {
+    async fn say_popular(&self, pool: PoolId, gateway: &GatewayId, adapters: Vec<Popular>) -> Result<(), QueueError> {
         self.step(pool, |pool, now| pool.popularity.say(gateway, adapters, now));
         Ok(())
     }

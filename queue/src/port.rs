@@ -258,12 +258,7 @@ pub trait JobQueue: Send + Sync {
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn say_popular(
-        &self,
-        pool: PoolId,
-        gateway: &GatewayId,
-        adapters: Vec<Popular>,
-    ) -> Result<(), QueueError>;
+    async fn say_popular(&self, pool: PoolId, gateway: &GatewayId, adapters: Vec<Popular>) -> Result<(), QueueError>;
 
     /// The adapters of a pool that are asked for most, as all gateways say together: at most `most`, the first of them first.
     /// It is a hint: what it names may have been taken down since.

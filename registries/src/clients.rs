@@ -97,7 +97,9 @@ const CLIENT_CERT: &str = "registries_client_cert";
 impl Held {
     fn read(settings: &Settings) -> Result<Self, SettingsError> {
         let read = |key, path: &Option<PathBuf>| {
-            path.as_ref().map(|path| std::fs::read(path).map_err(|error| failed(settings, key, path, &error))).transpose()
+            path.as_ref()
+                .map(|path| std::fs::read(path).map_err(|error| failed(settings, key, path, &error)))
+                .transpose()
         };
         Ok(Self {
             root_cert: read(ROOT_CERT, &settings.root_cert)?,

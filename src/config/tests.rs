@@ -158,9 +158,7 @@ fn the_address_of_redis_is_a_secret_and_has_its_scheme() {
 fn a_typo_and_a_value_out_of_range_are_errors_that_name_the_key() {
     let text = |variables: &[(&str, &str)]| format!("{:#}", load(variables).unwrap_err());
     assert!(text(&[("SOUK_ENGINE__THREAD", "3")]).contains("thread"));
-    assert!(
-        text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0")
-    );
+    assert!(text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0"));
     assert!(text(&[("SOUK_ENGINE__THREADS", "many")]).contains("threads"));
     assert!(
         text(&[("SOUK_CONSTRAINTS__MAX_MASK_WORK", "0")])
@@ -187,8 +185,7 @@ fn pages_of_other_origins_are_a_list_and_one_that_is_no_origin_is_named() {
     assert_eq!(load(&[("SOUK_CORS__ORIGINS", "*")]).unwrap().cors.origins, CorsOrigins::Any);
     let config = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,http://localhost:3000")]).unwrap();
     assert!(matches!(config.cors.origins, CorsOrigins::List(list) if list.len() == 2));
-    let error =
-        load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
+    let error = load(&[("SOUK_CORS__ORIGINS", "https://app.example.com,https://app.example.com/page")]).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.contains("`https://app.example.com/page` is not an origin"), "{error}");
     assert!(error.contains("cors.origins"), "{error}");

@@ -21,8 +21,7 @@ async fn a_new_node_with_an_empty_disk_has_what_is_asked_for_before_it_is_asked(
     field.nodes.push(new);
     let url = format!("{}/v1/models/{ADAPTER}", field.fleet.gateways[0].url);
     let warm = async || {
-        let told: Value =
-            done(field.fleet.http.request(Method::GET, &url).bearer_auth(&field.fleet.admin_key)).await;
+        let told: Value = done(field.fleet.http.request(Method::GET, &url).bearer_auth(&field.fleet.admin_key)).await;
         told["warm"].as_array().is_some_and(|warm| warm.iter().any(|one| one["node"] == "node-1"))
     };
     until("the new node has it in memory", LIMIT, warm).await;

@@ -157,11 +157,8 @@ mod tests {
 
     /// Writes a certificate of its own making for `name` into `folder`.
     fn make(folder: &Path, name: &str) -> TlsSettings {
-        let settings = TlsSettings {
-            cert: folder.join("cert.pem"),
-            key: folder.join("key.pem"),
-            ..TlsSettings::default()
-        };
+        let settings =
+            TlsSettings { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ..TlsSettings::default() };
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
             .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")])
@@ -210,7 +207,8 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let foreign = text(TlsSettings { key: make(other.path(), "two.example").key, ..settings });
         assert!(foreign.contains("with server.tls.key"), "{foreign}");
-        let nobodys = text(TlsSettings { client_ca: make(other.path(), "two.example").key, ..make(folder.path(), "one") });
+        let nobodys =
+            text(TlsSettings { client_ca: make(other.path(), "two.example").key, ..make(folder.path(), "one") });
         assert!(nobodys.contains("server.tls.client_ca") && nobodys.contains("it has no certificate"), "{nobodys}");
     }
 }

@@ -16,7 +16,7 @@ fn reached_with(field: &Field, key: &str) -> Registries {
         section: "node",
         addresses: field.registries.iter().map(|one| one.proxy.url.clone()).collect(),
         root_cert: None,
-            client_cert: None,
+        client_cert: None,
         key: KeySource::Text(key.to_owned().into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,

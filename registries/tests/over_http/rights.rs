@@ -191,7 +191,7 @@ async fn settings_with_which_no_registry_can_be_reached_are_refused() {
         section: "gateway",
         addresses: addresses.iter().map(|one| (*one).to_owned()).collect(),
         root_cert: None,
-            client_cert: None,
+        client_cert: None,
         key: KeySource::Text(String::new().into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,
