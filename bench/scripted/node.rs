@@ -118,7 +118,11 @@ impl Node {
     }
 
     /// Answers what has begun, a token in each step, and says how far it is.
-    async fn answer(self: Arc<Self>, mut begun: mpsc::UnboundedReceiver<Running>, step: Duration) -> anyhow::Result<()> {
+    async fn answer(
+        self: Arc<Self>,
+        mut begun: mpsc::UnboundedReceiver<Running>,
+        step: Duration,
+    ) -> anyhow::Result<()> {
         let (mut running, mut steps, mut beats) = (Vec::new(), interval(step), interval(BEAT));
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);

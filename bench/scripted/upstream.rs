@@ -26,7 +26,8 @@ pub(crate) async fn run(listen: &str, pace: Pace) -> anyhow::Result<()> {
 }
 
 async fn complete(State(step): State<Duration>, Json(asked): Json<Value>) -> Response {
-    let num_tokens = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| asked[*name].as_u64()).unwrap_or(16);
+    let num_tokens =
+        ["max_tokens", "max_completion_tokens"].iter().find_map(|name| asked[*name].as_u64()).unwrap_or(16);
     let model = asked["model"].clone();
     let usage = json!({ "prompt_tokens": 128, "completion_tokens": num_tokens, "total_tokens": 128 + num_tokens });
     if asked["stream"] != json!(true) {
@@ -43,7 +44,8 @@ async fn complete(State(step): State<Duration>, Json(asked): Json<Value>) -> Res
         json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice] })
     };
     let words = futures::stream::iter(0..num_tokens).then(move |number| {
-        let chunk = chunk(json!({ "content": "word " }), if number + 1 == num_tokens { json!("length") } else { Value::Null });
+        let chunk =
+            chunk(json!({ "content": "word " }), if number + 1 == num_tokens { json!("length") } else { Value::Null });
         async move {
             tokio::time::sleep(step).await;
             Ok::<_, Infallible>(Event::default().data(chunk.to_string()))

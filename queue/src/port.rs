@@ -38,6 +38,9 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 ///   jobs are everyone's as soon as its heartbeat lapses.
 /// - **A node is cut off and comes back.** Its renewals and settlements are refused with
 ///   [`LeaseLost`](QueueError::LeaseLost), and its events are dropped by attempt number: it cannot do harm.
+/// - **A node fails a job**, or its gateway takes one back from it. It waits in the lane of another live node, if there is one, so
+///   that what keeps one node from it (no way to its gateway, none to the files of its adapters) does not use up its
+///   deliveries there.
 /// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and is settled as failed.
 /// - **A job is delivered twice.** At-least-once means that this can happen, one attempt after the other and never two
 ///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver

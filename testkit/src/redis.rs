@@ -18,6 +18,8 @@ pub struct Redis {
     /// Whether it speaks TLS and nothing else, with a certificate that nobody trusts.
     speaks_tls: bool,
     is_of_cluster: bool,
+    /// Of its process.
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -171,13 +173,24 @@ impl Redis {
         Self::new(Kind { speaks_tls: true, ..Kind::default() })
     }
 
-    fn new(Kind { keeps_data, speaks_tls, is_of_cluster }: Kind) -> Self {
+    /// A server that forgets, whose process has these variables.
+    pub fn with_variables(variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::new_with(Kind::default(), variables.iter().map(owned).collect())
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self::new_with(kind, Vec::new())
+    }
+
+    fn new_with(kind: Kind, variables: Vec<(String, String)>) -> Self {
+        let Kind { keeps_data, speaks_tls, is_of_cluster } = kind;
         let folder = new_folder();
         if speaks_tls {
             make_certificate(&folder);
         }
         let port = if is_of_cluster { free_port_of_cluster() } else { free_port() };
-        let mut server = Self { port, folder, keeps_data, speaks_tls, is_of_cluster, child: None };
+        let mut server = Self { port, folder, keeps_data, speaks_tls, is_of_cluster, variables, child: None };
         server.start();
         server
     }
@@ -200,6 +213,7 @@ impl Redis {
         }
         command.args(["--appendonly", if self.keeps_data { "yes" } else { "no" }, "--appendfsync", "no"]);
         command.arg("--dir").arg(&self.folder).arg("--logfile").arg(self.folder.join("log"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server starts"));
         wait_for("Redis answers", || {

@@ -269,7 +269,9 @@ fn word_rule(pre: &str) -> Result<WordRule, TokenizerError> {
     };
     let gpt2 = ByteLevel::new(false, true, true);
     let (pre_tokenizer, normalizer, whole_words_first, cut) = match pre {
-        "smollm" => (Sequence::new(vec![Digits::new(true).into(), gpt2.into()]).into(), None, false, Cut::new(GPT2, true)),
+        "smollm" => {
+            (Sequence::new(vec![Digits::new(true).into(), gpt2.into()]).into(), None, false, Cut::new(GPT2, true))
+        }
         "gpt-2" => (gpt2.into(), None, false, Cut::new(GPT2, false)),
         "llama-bpe" => (split_then_bytes(&contractions_and("{1,3}"))?, None, true, cut_at("{1,3}")),
         "qwen2" => (split_then_bytes(&contractions_and(""))?, Some(NFC.into()), false, cut_at("")),

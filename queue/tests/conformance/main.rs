@@ -51,6 +51,7 @@ on_every_queue! {
         leases::an_expired_lease_is_delivered_again_with_the_next_attempt,
         leases::a_stale_attempt_can_do_nothing,
         leases::a_failed_attempt_is_tried_again_in_its_place,
+        leases::what_one_node_has_failed_is_another_live_nodes_first,
         leases::the_gateway_can_hand_in_what_it_has_before_the_next_delivery,
         leases::after_three_deliveries_the_job_is_a_dead_letter,
         leases::a_dead_letter_can_be_replayed,

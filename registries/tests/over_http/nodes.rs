@@ -6,9 +6,9 @@ use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use souk_registries::{KeySource, NotANode, Registries, Settings};
+use souk_testkit::proxy::Mode;
 
 use crate::field::{Field, until};
-use crate::proxy::Mode;
 
 /// The registries as a service with this key reaches them.
 fn reached_with(field: &Field, key: &str) -> Registries {

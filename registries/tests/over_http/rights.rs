@@ -8,10 +8,10 @@ use souk_gateway::{AuthError, Catalog as _};
 use souk_protocol::limits::Policy;
 use souk_protocol::{AdapterManifest, Digest, FileEntry, Scope};
 use souk_registries::{KeySource, Registries, Settings, SettingsError};
+use souk_testkit::proxy::Mode;
 use tokio::io::AsyncReadExt as _;
 
 use crate::field::{Field, done, until};
-use crate::proxy::Mode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_apart_is_told_what_one_in_the_registrys_process_is() {

@@ -8,8 +8,8 @@ use souk_queue::{Closed, EventSinks as _};
 use souk_testkit::certificates::{Authority, Issued};
 use souk_wire::{Dialer, HttpDial, SettingsError, WireSettings};
 
-use crate::proxy::{Mode, Proxy};
 use crate::{GOOD, Gateway, Keeper, closed, dialer_with, finished, next, pool, settings, tokens, until};
+use souk_testkit::proxy::{Mode, Proxy};
 
 /// A gateway that asks nodes for certificates of this authority, which has signed its own too.
 async fn asking(authority: &Authority) -> Gateway {
@@ -64,7 +64,7 @@ async fn a_certificate_that_is_renewed_is_shown_at_the_next_dial_and_a_broken_on
     let (dialer, _) = dialer_with(GOOD, &showing(&ours, Some(&shown)), pool());
     assert!(told(&gateway, &dialer).await.contains("UnknownCA"));
     std::fs::copy(ours.issue("node", "DNS:node").both, &shown.both).unwrap();
-    let proxy = Proxy::before(&gateway.url.replace("https://", "http://")).await;
+    let proxy = Proxy::before(&gateway.url.replace("https://", "http://"));
     let through_it = gateway.reply_to(&proxy.url.replace("http://", "https://"));
     for _ in 0..2 {
         let (job, mut events) = gateway.listen();
