@@ -17,7 +17,7 @@ pub mod words;
 
 pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
-pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, Subscription, Wait};
+pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, SoFar, Subscription, Wait};
 pub use failover::take_back_losses;
 pub use memory::MemoryQueue;
 pub use nodes::{
@@ -27,7 +27,7 @@ pub use nodes::{
 pub use port::{JobQueue, WRITE_DOWN};
 pub use redis::RedisQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder, Notice, NoticeKind,
-    NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, PoolStats, Priority, ReplyTo, Settled, Settlement, Submission,
-    Submitted, UNPOSTED_KEPT,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, Generation, JobState, LaneStats, Lease, LeaseProgress,
+    NodeOrder, Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, OrphanJob, PoolStats, Priority,
+    ReplyTo, Settled, Settlement, Submission, Submitted, UNPOSTED_KEPT,
 };

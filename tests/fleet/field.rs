@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use souk_testkit::redis::Redis;
 
 use crate::fleet::{Fleet, Process, described_base, done, free_address, until};
 use crate::stack::BASE;
+use crate::streams::question;
 
 /// What comes to be within this long, or not at all: several processes share two cores.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -114,6 +115,42 @@ impl Field {
         let lines =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until this gateway has told the queue all that it has delivered by now.
+    pub(crate) async fn until_told(&self, gateway: &Process) {
+        let name = "souk_gateway_signs_of_life_total";
+        let before = self.figure(gateway, name).await;
+        // The next may have been under way.
+        let told = async || self.figure(gateway, name).await >= before + 2.0;
+        until("the queue was told what is delivered", LIMIT, told).await;
+    }
+
+    /// Waits until nothing waits or runs, by what this gateway and all nodes say.
+    pub(crate) async fn until_idle(&self, gateway: &Process) {
+        let idle = async || {
+            let mut busy = self.figure(gateway, "souk_queue_queued_jobs").await;
+            busy += self.figure(gateway, "souk_queue_running_jobs").await;
+            for node in &self.nodes {
+                busy += self.figure(node, "souk_engine_running_sequences").await;
+            }
+            busy == 0.0
+        };
+        let after = until("nothing waits or runs", LIMIT, idle).await;
+        println!("nothing waited or ran any more after {after:?}");
+    }
+
+    /// Has the operator's tenant use no more than so many tokens a day, and waits until all gateways know.
+    pub(crate) async fn limit(&self, tokens_per_day: u32) {
+        let request = self.fleet.at_registry(0, Method::PATCH, "tenants/admin/limits");
+        done(request.json(&json!({ "limits": { "tokens_per_day": { "value": tokens_per_day } } }))).await;
+        for gateway in &self.fleet.gateways {
+            let mut too_much = question(BASE, tokens_per_day);
+            // Where it is let in it ends soon.
+            too_much["stop"] = json!([" "]);
+            let known = async || self.fleet.complete(gateway, &self.key, &too_much).await.0 == 429;
+            until("the limit is known", LIMIT, known).await;
+        }
     }
 
     /// The node that runs something.

@@ -55,6 +55,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
         }),
         deadline: Instant::now() + timeout,
         ending: Arc::new(Ending::default()),
+        account: order.reservation.account(),
     };
     let num_jobs = order.prepared.prompts.len() * order.params.n as usize;
     let lanes = gateway.lanes_of(base);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
-use super::open_jobs::{Asked, Ending, News};
+use super::open_jobs::{Asked, Ending, News, Standing};
 use super::reservation::SharedReservation;
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
@@ -45,6 +46,8 @@ pub(crate) struct Journey {
     pub(crate) deadline: Instant,
     /// How the request was ended as a whole, if it was.
     pub(crate) ending: Arc<Ending>,
+    /// What any gateway can write the request down with.
+    pub(crate) account: Bytes,
 }
 
 impl RunningJob {
@@ -69,9 +72,12 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
         let mut running = Self { events, account, sent, give_up, untold: None };
-        let reply_to = gateway.reply_to();
-        gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
+        let (reply_to, account) = (gateway.reply_to(), Some(journey.account.clone()));
+        let submission = Submission { job, lane, reply_to, priority, account, attempts: 0 };
+        let generation = gateway.open_jobs().generation(submission.job.pool);
+        gateway.queue().submit(submission.clone()).await?;
         running.account.submitted();
+        gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, generation });
         Ok(running)
     }
 
