@@ -10,9 +10,9 @@ use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, JobId, 
 use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo, take_back_losses};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::alive::Alive;
 use crate::call::gates::{Gates, Holder};
 use crate::call::left;
-use crate::call::life::Life;
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
@@ -286,10 +286,10 @@ fn tasks_of_pool(
 ) -> [AbortOnDropHandle<()>; 4] {
     let (queue, accounting) = (|| Arc::clone(&parts.queue), || parts.accounting.clone());
     let (hub, gateway) = (parts.hub.clone(), id.clone());
-    let life = Life { queue: queue(), hub, open_jobs: open_jobs.clone(), pool, gateway };
+    let alive = Alive { queue: queue(), hub, open_jobs: open_jobs.clone(), pool, gateway };
     [
         AbortOnDropHandle::new(tokio::spawn(open_jobs.clone().carry(queue(), pool, id.clone()))),
-        AbortOnDropHandle::new(tokio::spawn(life.go_on())),
+        AbortOnDropHandle::new(tokio::spawn(alive.go_on())),
         AbortOnDropHandle::new(tokio::spawn(left::adopt(accounting(), queue(), pool, id.clone()))),
         AbortOnDropHandle::new(tokio::spawn(left::acknowledge(accounting(), queue(), pool))),
     ]

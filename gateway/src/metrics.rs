@@ -64,7 +64,10 @@ pub fn describe() {
         "Attempts that were lost in mid-answer or handed over by their node, by what came of it: taken_back, or stale where the queue knew already."
     );
     describe_counter!(SUBMITTED_AGAIN, "Jobs that the queue had lost with its data and has again.");
-    describe_counter!(SIGNS_OF_LIFE, "Signs of life that queues have heard, each with all that was delivered since the last.");
+    describe_counter!(
+        SIGNS_OF_LIFE,
+        "Signs of life that queues have heard, each with all that was delivered since the last."
+    );
     describe_counter!(USAGE_ADOPTED, "Requests of gateways that are gone, written down here.");
     describe_counter!(
         SETTLED_TOKENS,

@@ -27,7 +27,7 @@ pub use nodes::{
 pub use port::{JobQueue, WRITE_DOWN};
 pub use redis::RedisQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivered, Delivery, Generation, JobState, LaneStats, Lease, LeaseProgress,
-    NodeOrder, Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, OrphanJob, PoolStats, Priority,
-    ReplyTo, Settled, Settlement, Submission, Submitted, UNPOSTED_KEPT,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, JobState, LaneStats, Lease, LeaseProgress, Life, NodeOrder,
+    Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, OrphanJob, PoolStats, Priority, ReplyTo,
+    Settled, Settlement, Submission, Submitted, UNPOSTED_KEPT,
 };

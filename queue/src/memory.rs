@@ -31,8 +31,8 @@ use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivered, Delivery, Generation, Lease, LeaseProgress, NodeOrder, Notice,
-    NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
+    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
@@ -218,10 +218,10 @@ impl JobQueue for MemoryQueue {
         pool: PoolId,
         gateway: &GatewayId,
         delivered: &[Delivered],
-    ) -> Result<Generation, QueueError> {
+    ) -> Result<Life, QueueError> {
         self.step(pool, |pool, now| pool.gateway_heartbeat(gateway, delivered, now));
         // It loses what it knows with the process alone.
-        Ok(Generation(0))
+        Ok(Life(0))
     }
 
     async fn next_orphaned(

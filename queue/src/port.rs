@@ -8,8 +8,8 @@ use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, RequestId, Toke
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivered, Delivery, Generation, Lease, LeaseProgress, NodeOrder, Notice,
-    NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
+    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// How long a gateway has to write down a request that another has left.
@@ -47,7 +47,7 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 ///   over, and so are the waiting ones as soon as another gateway [asks](Self::next_orphaned), to whom its requests are given to
 ///   write down. A gateway that is only cut off from the queue keeps what runs.
 /// - **The queue loses what it knew.** Leases are refused, and nodes stop. [`gateway_heartbeat`](Self::gateway_heartbeat) answers with
-///   another [`Generation`]; gateways then submit again what they hold, numbered after the attempts that there were, and order again
+///   another [`Life`]; gateways then submit again what they hold, numbered after the attempts that there were, and order again
 ///   what they have ordered. What is known still has no effect.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
 /// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
@@ -239,7 +239,7 @@ pub trait JobQueue: Send + Sync {
         pool: PoolId,
         gateway: &GatewayId,
         delivered: &[Delivered],
-    ) -> Result<Generation, QueueError>;
+    ) -> Result<Life, QueueError>;
 
     /// Waits for requests of gateways that are lost, and gives them to this one to write down; empty after `timeout`. What is
     /// not acknowledged within [`WRITE_DOWN`] is given again, to whoever asks. Jobs of lost gateways that wait are ended by it.

@@ -25,7 +25,7 @@
 //!   and renew when it is back; the time of the stall counts for two seconds, so leases outlive it.
 //! - **An answer is lost.** Submitting again has no effect; a claim's jobs wait for the end of their leases; a settlement that is
 //!   made again is refused as lost, and was made; notices and cancellations are kept until their reader says that it has them.
-//! - **Redis loses its data.** It is a new queue, in another [`Generation`]: leases are refused, and nodes stop what they run. Gateways
+//! - **Redis loses its data.** It is a new queue, in another [`Life`]: leases are refused, and nodes stop what they run. Gateways
 //!   submit again what they hold, numbered after the attempts that were ([`Submission::attempts`]); what is known already stays as
 //!   it is.
 //! - **A step fails half-way** (memory, a slot that is being moved). What it had written stays; each index is repaired by the next
@@ -51,7 +51,7 @@ use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivered, Delivery, Generation, JobState, Lease, LeaseProgress, NodeOrder, Notice,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, JobState, Lease, LeaseProgress, Life, NodeOrder, Notice,
     NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
@@ -257,7 +257,7 @@ impl JobQueue for RedisQueue {
         pool: PoolId,
         gateway: &GatewayId,
         delivered: &[Delivered],
-    ) -> Result<Generation, QueueError> {
+    ) -> Result<Life, QueueError> {
         let mut chunks = delivered.chunks(CHUNK);
         loop {
             let told = chunks.next().unwrap_or_default();
@@ -265,7 +265,7 @@ impl JobQueue for RedisQueue {
             let args: Vec<_> = std::iter::once(gateway.to_string()).chain(words).collect();
             let born = wire::read(self.pools.call(pool, "gateway_heartbeat", &args).await?)?;
             if told.len() < CHUNK {
-                return Ok(Generation(born));
+                return Ok(Life(born));
             }
         }
     }

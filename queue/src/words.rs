@@ -249,7 +249,7 @@ pub struct Delivered {
 
 /// Which life of a pool's data this is: another one where the queue has lost what it knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Generation(pub u64);
+pub struct Life(pub u64);
 
 /// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
 /// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier

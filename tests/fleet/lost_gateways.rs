@@ -31,7 +31,8 @@ async fn what_a_killed_gateway_has_delivered_is_written_down_by_another_once_and
     cut.rest().await;
     let [job] = &charged["jobs"].as_array().unwrap()[..] else { panic!("{charged}") };
     assert_eq!(job["outcome"], "caller_left", "{charged}");
-    let (input, output) = (job["charged_input_tokens"].as_u64().unwrap(), job["charged_output_tokens"].as_u64().unwrap());
+    let (input, output) =
+        (job["charged_input_tokens"].as_u64().unwrap(), job["charged_output_tokens"].as_u64().unwrap());
     assert!(input > 0 && output >= 4, "{charged}");
     // A piece of text is a token or several; what was delivered is no more than all that the client could read.
     println!("{output} tokens were charged, and {} pieces had come", cut.num_pieces);
@@ -47,8 +48,7 @@ async fn what_a_killed_gateway_has_delivered_is_written_down_by_another_once_and
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_starts_again_at_once_writes_down_what_the_one_before_had_delivered() {
     let mut field = Field::start(1, 1).await;
-    let mut cut =
-        Answer::begin(&field.fleet, &field.fleet.gateways[0], &field.key, &question(BASE, 1500)).await;
+    let mut cut = Answer::begin(&field.fleet, &field.fleet.gateways[0], &field.key, &question(BASE, 1500)).await;
     cut.read(4).await;
     field.until_told(&field.fleet.gateways[0]).await;
     field.fleet.gateways[0].kill();

@@ -109,7 +109,8 @@ async fn a_budget_that_is_used_up_stays_so_over_a_redis_that_lost_its_data() {
     let mut field = Field::start(1, 1).await;
     let (status, _, _) = field.fleet.complete(&field.fleet.gateways[0], &field.key, &question(BASE, 100)).await;
     assert_eq!(status, 200);
-    let unwritten = async || field.figure(&field.fleet.gateways[0], "souk_gateway_usage_unwritten_requests").await == 0.0;
+    let unwritten =
+        async || field.figure(&field.fleet.gateways[0], "souk_gateway_usage_unwritten_requests").await == 0.0;
     until("its rows are written", LIMIT, unwritten).await;
     field.limit(600).await;
     // What runs holds most of it: two more such answers have no room.

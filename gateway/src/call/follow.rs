@@ -74,10 +74,10 @@ impl RunningJob {
         let mut running = Self { events, account, sent, give_up, untold: None };
         let (reply_to, account) = (gateway.reply_to(), Some(journey.account.clone()));
         let submission = Submission { job, lane, reply_to, priority, account, attempts: 0 };
-        let generation = gateway.open_jobs().generation(submission.job.pool);
+        let life = gateway.open_jobs().life(submission.job.pool);
         gateway.queue().submit(submission.clone()).await?;
         running.account.submitted();
-        gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, generation });
+        gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, life });
         Ok(running)
     }
 

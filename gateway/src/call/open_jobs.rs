@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use souk_protocol::{AdapterName, Deprived, Digest, GatewayId, JobFailure, JobId, KeyId, Outcome, PoolId, TenantId};
-use souk_queue::{Delivered, Generation, JobQueue, Notice, NoticeKind, Settled, Submission};
+use souk_queue::{Delivered, JobQueue, Life, Notice, NoticeKind, Settled, Submission};
 use tokio::time::Instant;
 
 /// Longest wait in one call; only bounds how long a dead connection can go unnoticed.
@@ -32,7 +32,7 @@ pub(crate) struct OpenJobs {
 struct Table {
     jobs: HashMap<JobId, OpenJob>,
     /// Which life of its data the queue of each pool is in, as far as it has said.
-    generations: HashMap<PoolId, Generation>,
+    lives: HashMap<PoolId, Life>,
     taken_down: VecDeque<Digest>,
     revoked: VecDeque<KeyId>,
     /// With when it was heard of: who is granted access again is let in again.
@@ -58,7 +58,7 @@ pub(crate) struct Standing {
     /// When its answer stops being wanted.
     pub(crate) deadline: Instant,
     /// The life of the queue's data in which it was submitted.
-    pub(crate) generation: Option<Generation>,
+    pub(crate) life: Option<Life>,
 }
 
 /// Who asks for the jobs of a request, and for what, by name.
@@ -197,20 +197,20 @@ impl OpenJobs {
     }
 
     /// The life of its data that the queue of a pool was in when it said so last.
-    pub(crate) fn generation(&self, pool: PoolId) -> Option<Generation> {
-        self.lock().generations.get(&pool).copied()
+    pub(crate) fn life(&self, pool: PoolId) -> Option<Life> {
+        self.lock().lives.get(&pool).copied()
     }
 
     /// The queue of a pool has said in which life of its data it is. Returns whether it was in another before.
-    pub(crate) fn hear_generation(&self, pool: PoolId, generation: Generation) -> bool {
-        self.lock().generations.insert(pool, generation).is_some_and(|before| before != generation)
+    pub(crate) fn hear_life(&self, pool: PoolId, life: Life) -> bool {
+        self.lock().lives.insert(pool, life).is_some_and(|before| before != life)
     }
 
     /// The jobs of a pool that the queue does not know in this life of its data, the oldest first.
-    pub(crate) fn unknown_in(&self, pool: PoolId, generation: Generation) -> Vec<Arc<Standing>> {
+    pub(crate) fn unknown_in(&self, pool: PoolId, life: Life) -> Vec<Arc<Standing>> {
         let table = self.lock();
         let of_pool = table.jobs.values().filter(|open| open.pool == pool).filter_map(|open| open.standing.as_ref());
-        let mut unknown: Vec<_> = of_pool.filter(|one| one.generation != Some(generation)).cloned().collect();
+        let mut unknown: Vec<_> = of_pool.filter(|one| one.life != Some(life)).cloned().collect();
         drop(table);
         unknown.sort_by(|one, other| one.submission.job.id.cmp(&other.submission.job.id));
         unknown

@@ -11,7 +11,9 @@ use crate::words::DeadLetter;
 const DEAD_LETTERS_KEPT: usize = 1000;
 
 impl Pool {
-    pub(super) fn bury(&mut self, letter: DeadLetter) {
+    pub(super) fn bury(&mut self, mut letter: DeadLetter) {
+        // It is settled as it is buried, and not again.
+        letter.submission.account = None;
         if self.dead.len() == DEAD_LETTERS_KEPT {
             self.dead.pop_front();
         }

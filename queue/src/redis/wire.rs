@@ -345,6 +345,6 @@ mod tests {
         }
         assert!(submitted(Value::Array(vec![Value::SimpleString("odd".to_owned())])).is_err());
         assert!(notice(Value::Nil).is_err() && notice(Value::Array(vec![])).is_err());
-        assert!(stats(Value::Int(3)).is_err());
+        assert!(stats(Value::Int(3)).is_err() && orphan(Value::Array(vec![Value::Nil])).is_err());
     }
 }

@@ -211,7 +211,7 @@ pub(crate) async fn what_is_said_of_jobs_that_are_over_or_unknown_changes_nothin
     assert_eq!(orphans(&queue, &other("g2")).await, [orphan(&delivery, 5)]);
 }
 
-pub(crate) async fn a_queue_that_has_lost_nothing_is_in_the_same_generation(queue: Queue) {
+pub(crate) async fn a_queue_that_has_lost_nothing_is_in_the_same_life(queue: Queue) {
     let first = queue.gateway_heartbeat(pool(), &gateway(), &[]).await.unwrap();
     let id = submit(&queue, with_account(job("a", 10))).await;
     assert_eq!(queue.cancel(pool(), &id).await.unwrap(), Cancelled::Queued);

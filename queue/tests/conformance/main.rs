@@ -89,7 +89,7 @@ on_every_queue! {
         gateways::the_jobs_of_a_request_are_given_together_when_none_is_open,
         gateways::what_a_lost_gateway_asked_for_is_not_tried_again,
         gateways::what_is_said_of_jobs_that_are_over_or_unknown_changes_nothing,
-        gateways::a_queue_that_has_lost_nothing_is_in_the_same_generation,
+        gateways::a_queue_that_has_lost_nothing_is_in_the_same_life,
         gateways::a_job_that_the_queue_has_lost_goes_on_after_its_attempts,
         caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
         caps::a_full_pool_refuses_everyone,

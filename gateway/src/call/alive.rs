@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use souk_protocol::{GatewayId, PoolId};
-use souk_queue::{EventHub, Generation, JobQueue, NodeOrder, QueueError, SoFar, Submission};
+use souk_queue::{EventHub, JobQueue, Life, NodeOrder, QueueError, SoFar, Submission};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::open_jobs::{OpenJobs, Standing};
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 64;
 
 /// One for each pool.
-pub(crate) struct Life {
+pub(crate) struct Alive {
     pub(crate) queue: Arc<dyn JobQueue>,
     pub(crate) hub: EventHub,
     pub(crate) open_jobs: OpenJobs,
@@ -31,7 +31,7 @@ pub(crate) struct Life {
     pub(crate) gateway: GatewayId,
 }
 
-impl Life {
+impl Alive {
     /// Tells it, for ever.
     pub(crate) async fn go_on(self) {
         let mut every = interval(EVERY);
@@ -41,11 +41,11 @@ impl Life {
             every.tick().await;
             let told = self.tell().await;
             match told {
-                Ok((generation, is_another)) => {
+                Ok((life, is_another)) => {
                     is_away = false;
                     owes_orders |= is_another;
                     owes_orders = owes_orders && self.order_again().await.is_err();
-                    self.submit_again(generation).await;
+                    self.submit_again(life).await;
                 }
                 Err(error) if !std::mem::replace(&mut is_away, true) => {
                     tracing::warn!(%error, pool = %self.pool.0, "the queue cannot be told that this gateway lives");
@@ -56,17 +56,17 @@ impl Life {
     }
 
     /// Returns which life of its data the queue is in, and whether that is another one than before.
-    async fn tell(&self) -> Result<(Generation, bool), QueueError> {
+    async fn tell(&self) -> Result<(Life, bool), QueueError> {
         let delivered = self.open_jobs.untold(self.pool);
-        let generation = self.queue.gateway_heartbeat(self.pool, &self.gateway, &delivered).await?;
-        let is_another = self.open_jobs.hear_generation(self.pool, generation);
+        let life = self.queue.gateway_heartbeat(self.pool, &self.gateway, &delivered).await?;
+        let is_another = self.open_jobs.hear_life(self.pool, life);
         if is_another {
             tracing::error!(pool = %self.pool.0, "The queue has lost what it knew; what is open here is submitted again");
         } else {
             self.open_jobs.told(&delivered);
             metrics::sign_of_life();
         }
-        Ok((generation, is_another))
+        Ok((life, is_another))
     }
 
     async fn order_again(&self) -> Result<(), QueueError> {
@@ -79,12 +79,12 @@ impl Life {
         Ok(())
     }
 
-    async fn submit_again(&self, generation: Generation) {
-        let unknown = futures::stream::iter(self.open_jobs.unknown_in(self.pool, generation));
-        unknown.for_each_concurrent(AT_ONCE, |standing| self.submit_one_again(standing, generation)).await;
+    async fn submit_again(&self, life: Life) {
+        let unknown = futures::stream::iter(self.open_jobs.unknown_in(self.pool, life));
+        unknown.for_each_concurrent(AT_ONCE, |standing| self.submit_one_again(standing, life)).await;
     }
 
-    async fn submit_one_again(&self, standing: Arc<Standing>, generation: Generation) {
+    async fn submit_one_again(&self, standing: Arc<Standing>, life: Life) {
         let Standing { submission, deadline, .. } = &*standing;
         let job = &submission.job.id;
         let Some(SoFar { tokens, attempts }) = self.hub.so_far(job).filter(|_| self.open_jobs.is_standing(job)) else {
@@ -99,17 +99,17 @@ impl Life {
             Ok(submitted) => {
                 metrics::submitted_again();
                 tracing::info!(%job, attempts, ?submitted, "a job is on the queue again");
-                self.stands_again(submission, *deadline, generation).await;
+                self.stands_again(submission, *deadline, life).await;
             }
             Err(error) => tracing::warn!(%error, %job, "a job that the queue has lost cannot be submitted again yet"),
         }
     }
 
     /// A job whose answer nobody waits for any more by now has been cancelled before it was there again.
-    async fn stands_again(&self, submission: &Submission, deadline: Instant, generation: Generation) {
+    async fn stands_again(&self, submission: &Submission, deadline: Instant, life: Life) {
         let job = &submission.job.id;
         if self.open_jobs.is_standing(job) {
-            let standing = Standing { submission: submission.clone(), deadline, generation: Some(generation) };
+            let standing = Standing { submission: submission.clone(), deadline, life: Some(life) };
             return self.open_jobs.stands(standing);
         }
         if let Err(error) = self.queue.cancel(self.pool, job).await {
