@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use souk_protocol::{GatewayId, PoolId};
-use souk_queue::{EventHub, JobQueue, Life, NodeOrder, QueueError, SoFar, Submission};
+use souk_queue::{EventHub, JobQueue, Life, NodeOrder, QueueError, SoFar, Submission, Submitted};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::open_jobs::{OpenJobs, Standing};
@@ -19,6 +19,8 @@ use crate::metrics;
 
 /// How often a gateway says that it lives.
 const EVERY: Duration = Duration::from_secs(1);
+/// For how long it then puts in again what the queue has lost.
+const AGAIN_WITHIN: Duration = Duration::from_secs(2);
 /// Jobs that are submitted again at once.
 const AT_ONCE: usize = 64;
 
@@ -39,13 +41,16 @@ impl Alive {
         let (mut is_away, mut owes_orders) = (false, false);
         loop {
             every.tick().await;
-            let told = self.tell().await;
-            match told {
+            match self.tell().await {
                 Ok((life, is_another)) => {
                     is_away = false;
                     owes_orders |= is_another;
-                    owes_orders = owes_orders && self.order_again().await.is_err();
-                    self.submit_again(life).await;
+                    // The next sign of life does not wait for it: what was not done by then is done after that one.
+                    let again = async {
+                        self.submit_again(life).await;
+                        owes_orders = owes_orders && self.order_again().await.is_err();
+                    };
+                    tokio::time::timeout(AGAIN_WITHIN, again).await.ok();
                 }
                 Err(error) if !std::mem::replace(&mut is_away, true) => {
                     tracing::warn!(%error, pool = %self.pool.0, "the queue cannot be told that this gateway lives");
@@ -97,8 +102,10 @@ impl Alive {
         again.attempts = attempts + 1;
         match self.queue.submit(again).await {
             Ok(submitted) => {
-                metrics::submitted_again();
-                tracing::info!(%job, attempts, ?submitted, "a job is on the queue again");
+                if submitted == Submitted::Queued {
+                    metrics::submitted_again();
+                    tracing::info!(%job, attempts, "a job that the queue had lost is there again");
+                }
                 self.stands_again(submission, *deadline, life).await;
             }
             Err(error) => tracing::warn!(%error, %job, "a job that the queue has lost cannot be submitted again yet"),
