@@ -7,6 +7,7 @@ mod endings;
 mod fairness;
 #[cfg(has_redis)]
 mod faults;
+mod flood;
 mod gateways;
 mod leases;
 mod model;
