@@ -145,10 +145,13 @@ impl Field {
         let request = self.fleet.at_registry(0, Method::PATCH, "tenants/admin/limits");
         done(request.json(&json!({ "limits": { "tokens_per_day": { "value": tokens_per_day } } }))).await;
         for gateway in &self.fleet.gateways {
-            let mut too_much = question(BASE, tokens_per_day);
+            let mut too_much = question(BASE, 1500);
             // Where it is let in it ends soon.
-            too_much["stop"] = json!([" "]);
-            let known = async || self.fleet.complete(gateway, &self.key, &too_much).await.0 == 429;
+            (too_much["n"], too_much["stop"]) = (json!(4), json!([" "]));
+            let known = async || {
+                let (_, told, _) = self.fleet.complete(gateway, &self.key, &too_much).await;
+                told["error"]["code"] == "request_exceeds_limit"
+            };
             until("the limit is known", LIMIT, known).await;
         }
     }

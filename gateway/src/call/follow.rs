@@ -46,8 +46,8 @@ pub(crate) struct Journey {
     pub(crate) deadline: Instant,
     /// How the request was ended as a whole, if it was.
     pub(crate) ending: Arc<Ending>,
-    /// What any gateway can write the request down with.
-    pub(crate) account: Bytes,
+    /// What any gateway can write the request down with; `None` where the queue ends with this process.
+    pub(crate) account: Option<Bytes>,
 }
 
 impl RunningJob {
@@ -72,12 +72,15 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
         let mut running = Self { events, account, sent, give_up, untold: None };
-        let (reply_to, account) = (gateway.reply_to(), Some(journey.account.clone()));
+        let (reply_to, account) = (gateway.reply_to(), journey.account.clone());
         let submission = Submission { job, lane, reply_to, priority, account, attempts: 0 };
         let life = gateway.open_jobs().life(submission.job.pool);
-        gateway.queue().submit(submission.clone()).await?;
+        let outlives_queue = submission.account.is_some().then(|| submission.clone());
+        gateway.queue().submit(submission).await?;
         running.account.submitted();
-        gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, life });
+        if let Some(submission) = outlives_queue {
+            gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, life });
+        }
         Ok(running)
     }
 

@@ -104,15 +104,29 @@ fn elsewhere(around: &Around) -> Around {
     Around { folder: Arc::new(tempfile::tempdir().unwrap()), ..around.clone() }
 }
 
+/// What the next process on the same machine finds, were this one killed now.
+fn left_by(around: &Around) -> Around {
+    let left = elsewhere(around);
+    let (from, to) = (around.folder.path().join("journal/1"), left.folder.path().join("journal/1"));
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    left
+}
+
 async fn is_written_down_by_another(queue: Arc<dyn JobQueue>) {
     let around = Around::limited(&[(souk_protocol::Policy::TokensPerMonth, 1000)]);
     let first = Doomed::start(&queue, around.clone()).await;
     let node = Arc::clone(&first.stack);
     node.add_node(one_ends()).await;
+    node.until_ready().await;
     let other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
     let mut texts = first.ask(question(2));
     heard(&mut texts, "\"finish_reason\":\"").await;
     first.told().await;
+    let left = left_by(&around);
     first.kill();
     let rows = around.rows.wait_for(1).await;
     let whole = u32::try_from(tokenizer().encode(SAYING).unwrap().len()).unwrap() + 1;
@@ -122,7 +136,7 @@ async fn is_written_down_by_another(queue: Arc<dyn JobQueue>) {
     assert_eq!(around.limits.holdings(), 0, "its reservation is let go as it is counted");
     // The first starts again, and its journal says only that it had begun.
     let writes = around.rows.num_writes();
-    let again = Stack::at_queue(Arc::clone(&queue), around.clone()).await;
+    let again = Stack::at_queue(Arc::clone(&queue), left).await;
     while around.rows.num_writes() == writes {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -137,6 +151,7 @@ async fn what_waits_ends_free(queue: Arc<dyn JobQueue>) {
     let _other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
     // A node that is there and takes nothing.
     queue.heartbeat(souk_queue::NodeStatus::new(souk_protocol::NodeId::from_stored("node_1"), pool())).await.unwrap();
+    first.stack.until_ready().await;
     let _texts = first.ask(question(1));
     while queue.stats(pool()).await.unwrap().queued == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -155,6 +170,7 @@ async fn what_was_over_and_not_written_is_charged(queue: Arc<dyn JobQueue>) {
     let first = Doomed::start(&queue, cut_off).await;
     let node = Arc::clone(&first.stack);
     node.add_node(says(SAYING)).await;
+    node.until_ready().await;
     let _other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
     heard(&mut first.ask(question(1)), "[DONE]").await;
     while first.stack.accounting.num_unwritten() == 0 {

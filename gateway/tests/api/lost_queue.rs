@@ -59,6 +59,7 @@ async fn a_running_answer_goes_on_from_the_tokens_that_have_come_and_is_charged_
     let (server, (text, charged)) = (Redis::that_forgets(), undisturbed().await);
     let stack = Stack::at_queue(queue(&server), Around::default()).await;
     let mut jobs = stack.add_node_that_tells(hangs_first()).await;
+    stack.until_ready().await;
     let mut body = stack.open("/v1/completions", question()).await;
     let mut events = read_until(&mut body, "hel").await;
     lose(&server);
@@ -77,7 +78,8 @@ async fn a_waiting_job_is_put_in_again_and_one_whose_caller_has_left_is_not() {
     let (server, (text, _)) = (Redis::that_forgets(), undisturbed().await);
     let stack = Stack::at_queue(queue(&server), Around::default()).await;
     let live = NodeStatus::new(NodeId::from_stored("node_2"), pool());
-    stack.queue.heartbeat(live.clone()).await.unwrap();
+    stack.queue.heartbeat(live).await.unwrap();
+    stack.until_ready().await;
     let mut body = stack.open("/v1/completions", question()).await;
     let left = stack.open("/v1/completions", question()).await;
     let queued = async || stack.queue.stats(pool()).await.unwrap().queued;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use souk_gateway::text::Tokenizer;
 use souk_gateway::{
     Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks, JournalSettings,
-    ModelEntry, ModelPage, UsageStore,
+    ModelEntry, ModelPage, NodesAre, UsageStore,
 };
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
@@ -122,6 +122,13 @@ impl Stack {
         self.run_node(script, jobs, cancelled, settled).await;
     }
 
+    /// Waits until the gateway knows of a node.
+    pub(crate) async fn until_ready(&self) {
+        while self.get("/ready").await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The same, of which is heard which jobs it has.
     pub(crate) async fn add_node_that_tells(&self, script: Script) -> mpsc::UnboundedReceiver<GenerateJob> {
         let (jobs, heard) = mpsc::unbounded_channel();
@@ -167,7 +174,8 @@ impl Stack {
 
     /// A gateway without a node, at a queue that others have as well.
     pub(crate) async fn at_queue(queue: Arc<dyn JobQueue>, around: Around) -> Self {
-        Self::around_queue(queue, around, CorsOrigins::Off, GatewayLimits::default()).await
+        let limits = GatewayLimits { nodes: NodesAre::Apart, ..GatewayLimits::default() };
+        Self::around_queue(queue, around, CorsOrigins::Off, limits).await
     }
 
     async fn around_queue(queue: Arc<dyn JobQueue>, around: Around, cors: CorsOrigins, limits: GatewayLimits) -> Self {
