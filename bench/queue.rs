@@ -117,7 +117,7 @@ async fn live(fleet: &Fleet) -> anyhow::Result<()> {
     for (number, queue) in fleet.nodes.iter().enumerate() {
         queue.heartbeat(NodeStatus::new(node(number), pool())).await?;
     }
-    fleet.gateway.gateway_heartbeat(pool(), &gateway()).await?;
+    fleet.gateway.gateway_heartbeat(pool(), &gateway(), &[]).await?;
     Ok(())
 }
 
@@ -146,7 +146,8 @@ async fn cycle(fleet: &Fleet, number: usize) -> anyhow::Result<[Duration; 5]> {
 }
 
 async fn acknowledge(fleet: &Fleet, jobs: Vec<JobId>) -> anyhow::Result<()> {
-    fleet.gateway.acknowledge(pool(), &jobs).await?;
+    let requests: Vec<_> = jobs.into_iter().map(|job| job.request).collect();
+    fleet.gateway.acknowledge(pool(), &requests).await?;
     Ok(())
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
-use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, JobId, KeyId, Outcome, wall_clock};
+use souk_protocol::{AdapterName, BaseModel, Deprived, Digest, GatewayId, JobId, KeyId, Outcome, PoolId, wall_clock};
 use souk_queue::{EventHub, JobQueue, NodeOrder, ReplyTo, take_back_losses};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::alive::Alive;
 use crate::call::gates::{Gates, Holder};
+use crate::call::left;
 use crate::call::open_jobs::{OpenJobs, Which};
 use crate::catalog::Catalog;
 use crate::hooks::Hooks;
@@ -72,8 +74,8 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// Three for each pool, one that carries notices, one that keeps its lanes live and one that tells what is asked for, and one that
-    /// takes lost jobs back; they end with the gateway.
+    /// Some for each pool ([`tasks_of_pool`]) with two for its lanes, one that takes lost jobs back, and one that finds out
+    /// what became of requests of processes before; they end with the gateway.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -89,17 +91,16 @@ impl Gateway {
             return Err(BaseError::NoBase);
         }
         let (id, open_jobs) = (GatewayId::new(), OpenJobs::default());
-        let carry = |base: &Arc<ServedBase>| {
-            let carrier = open_jobs.clone().carry(Arc::clone(&parts.queue), base.pool(), id.clone());
-            AbortOnDropHandle::new(tokio::spawn(carrier))
-        };
         let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
         let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
         let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
         let keep_telling =
             |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_telling(id.clone())));
         let of_lanes = lanes.iter().map(keep_live).chain(lanes.iter().map(keep_telling));
-        let mut tasks: Vec<_> = bases.iter().map(carry).chain(of_lanes).collect();
+        let of_pool = bases.iter().flat_map(|base| tasks_of_pool(&parts, &open_jobs, base.pool(), &id));
+        let mut tasks: Vec<_> = of_pool.chain(of_lanes).collect();
+        let resolve = left::resolve(parts.accounting.clone(), Arc::clone(&parts.queue));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(resolve)));
         let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());
         let pool_of = move |job: &JobId| waited_for.pool_of(job);
         let failover = take_back_losses(losses, Arc::clone(&parts.queue), pool_of, metrics::lost_attempt);
@@ -276,4 +277,23 @@ impl Gateway {
     pub(crate) fn started_unix_s(&self) -> u64 {
         self.shared.started_unix_s
     }
+}
+
+/// What goes on in a pool as long as the gateway lives: it carries notices, says that it lives, writes down what others leave, and
+/// says what is written.
+fn tasks_of_pool(
+    parts: &GatewayParts,
+    open_jobs: &OpenJobs,
+    pool: PoolId,
+    id: &GatewayId,
+) -> [AbortOnDropHandle<()>; 4] {
+    let (queue, accounting) = (|| Arc::clone(&parts.queue), || parts.accounting.clone());
+    let (hub, gateway) = (parts.hub.clone(), id.clone());
+    let alive = Alive { queue: queue(), hub, open_jobs: open_jobs.clone(), pool, gateway };
+    [
+        AbortOnDropHandle::new(tokio::spawn(open_jobs.clone().carry(queue(), pool, id.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(alive.go_on())),
+        AbortOnDropHandle::new(tokio::spawn(left::adopt(accounting(), queue(), pool, id.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(left::acknowledge(accounting(), queue(), pool))),
+    ]
 }

@@ -19,6 +19,9 @@ const COMPLETION_TOKENS: &str = "souk_gateway_completion_tokens_total";
 const SETTLED_JOBS: &str = "souk_gateway_settled_jobs_total";
 const LOST_ATTEMPTS: &str = "souk_gateway_attempts_lost_total";
 const SETTLED_TOKENS: &str = "souk_gateway_settled_tokens_total";
+const SUBMITTED_AGAIN: &str = "souk_gateway_jobs_submitted_again_total";
+const SIGNS_OF_LIFE: &str = "souk_gateway_signs_of_life_total";
+const USAGE_ADOPTED: &str = "souk_gateway_usage_adopted_total";
 const STAGE_SECONDS: &str = "souk_gateway_stage_seconds";
 const HOOK_CALLS: &str = "souk_gateway_hook_calls_total";
 const HOOKS_SKIPPED: &str = "souk_gateway_hooks_skipped_total";
@@ -60,6 +63,12 @@ pub fn describe() {
         LOST_ATTEMPTS,
         "Attempts that were lost in mid-answer or handed over by their node, by what came of it: taken_back, or stale where the queue knew already."
     );
+    describe_counter!(SUBMITTED_AGAIN, "Jobs that the queue had lost with its data and has again.");
+    describe_counter!(
+        SIGNS_OF_LIFE,
+        "Signs of life that queues have heard, each with all that was delivered since the last."
+    );
+    describe_counter!(USAGE_ADOPTED, "Requests of gateways that are gone, written down here.");
     describe_counter!(
         SETTLED_TOKENS,
         "Tokens of settled jobs: of their prompts, cached among these, computed, delivered."
@@ -124,6 +133,21 @@ pub(crate) fn settled(record: &JobRecord) {
 /// An attempt that was lost, and whether its job was taken back for it.
 pub(crate) fn lost_attempt(is_taken_back: bool) {
     counter!(LOST_ATTEMPTS, "came_to" => if is_taken_back { "taken_back" } else { "stale" }).increment(1);
+}
+
+/// A job that the queue had lost is there again.
+pub(crate) fn submitted_again() {
+    counter!(SUBMITTED_AGAIN).increment(1);
+}
+
+/// A queue has heard that this gateway lives.
+pub(crate) fn sign_of_life() {
+    counter!(SIGNS_OF_LIFE).increment(1);
+}
+
+/// A request of a gateway that is gone is written down here.
+pub(crate) fn adopted() {
+    counter!(USAGE_ADOPTED).increment(1);
 }
 
 /// A part of a request's way through the gateway.

@@ -24,5 +24,5 @@ mod hub;
 mod port;
 
 pub use self::fence::{Fence, NotPassed};
-pub use self::hub::{EventHub, Loss, Losses, Subscription};
+pub use self::hub::{EventHub, Loss, Losses, SoFar, Subscription};
 pub use self::port::{Closed, EventSink, EventSinks, Gone, Wait};

@@ -18,7 +18,7 @@ pub mod words;
 
 pub use config::QueueConfig;
 pub use error::{FullScope, QueueError, QueueFull};
-pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, Subscription, Wait};
+pub use events::{Closed, EventHub, EventSink, EventSinks, Gone, Loss, Losses, SoFar, Subscription, Wait};
 pub use failover::take_back_losses;
 pub use memory::MemoryQueue;
 pub use nodes::{
@@ -29,7 +29,7 @@ pub use popular::{MOST_POPULAR_NAMED, POPULAR_FOR, Popular};
 pub use port::{JobQueue, WRITE_DOWN};
 pub use redis::RedisQueue;
 pub use words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, LaneStats, Lease, LeaseProgress, NodeOrder, Notice, NoticeKind,
-    NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, PoolStats, Priority, ReplyTo, Settled, Settlement, Submission,
-    Submitted, UNPOSTED_KEPT,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, JobState, LaneStats, Lease, LeaseProgress, Life, NodeOrder,
+    Notice, NoticeKind, NumberedOrder, ORDERS_KEPT, OrderNumber, Orphan, OrphanJob, PoolStats, Priority, ReplyTo,
+    Settled, Settlement, Submission, Submitted, UNPOSTED_KEPT,
 };

@@ -4,8 +4,11 @@
 //! store would run as one function; waiting happens outside on doorbells. Time is tokio's, so that tests can pause it.
 
 mod claim;
+mod dead;
+mod gateways;
 mod lease;
 mod mailbox;
+mod nodes;
 mod orders;
 mod peek;
 mod pool;
@@ -19,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, RequestId, TokenId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,8 +33,8 @@ use crate::nodes::{LaneStatus, NodeStatus};
 use crate::popular::Popular;
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
-    Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
+    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The in-memory [`JobQueue`]. Its jobs live as long as the process.
@@ -157,7 +160,7 @@ impl JobQueue for MemoryQueue {
         gateway: &GatewayId,
         timeout: Duration,
     ) -> Result<Vec<Notice>, QueueError> {
-        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.take_notices(gateway));
+        let found = self.wait_for(pool, &self.doorbells.notices, timeout, |pool, _| pool.notices.take(gateway));
         Ok(found.await.unwrap_or_default())
     }
 
@@ -212,9 +215,15 @@ impl JobQueue for MemoryQueue {
         self.step(pool, |pool, now| pool.replay(job, now))
     }
 
-    async fn gateway_heartbeat(&self, pool: PoolId, gateway: &GatewayId) -> Result<(), QueueError> {
-        self.step(pool, |pool, now| pool.unposted.heartbeat(gateway, now));
-        Ok(())
+    async fn gateway_heartbeat(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        delivered: &[Delivered],
+    ) -> Result<Life, QueueError> {
+        self.step(pool, |pool, now| pool.gateway_heartbeat(gateway, delivered, now));
+        // It loses what it knows with the process alone.
+        Ok(Life(0))
     }
 
     async fn next_orphaned(
@@ -223,14 +232,13 @@ impl JobQueue for MemoryQueue {
         gateway: &GatewayId,
         timeout: Duration,
     ) -> Result<Vec<Orphan>, QueueError> {
-        let silence = self.config.heartbeat_timeout;
         // Who ends a job rings this bell, and time does what is left.
-        let look = |pool: &mut Pool, now| pool.unposted.adopt(gateway, silence, now);
+        let look = |pool: &mut Pool, now| pool.orphans(gateway, now);
         Ok(self.wait_for(pool, &self.doorbells.notices, timeout, look).await.unwrap_or_default())
     }
 
-    async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError> {
-        self.step(pool, |pool, _| pool.unposted.forget(jobs));
+    async fn acknowledge(&self, pool: PoolId, requests: &[RequestId]) -> Result<(), QueueError> {
+        self.step(pool, |pool, _| requests.iter().for_each(|request| pool.unposted.forget(request)));
         Ok(())
     }
 
@@ -241,6 +249,10 @@ impl JobQueue for MemoryQueue {
 
     async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError> {
         Ok(self.step(pool, |pool, now| pool.popularity.most(most, now)))
+    }
+
+    async fn unposted(&self, pool: PoolId, requests: &[RequestId]) -> Result<Vec<RequestId>, QueueError> {
+        Ok(self.step(pool, |pool, _| requests.iter().filter(|request| pool.unposted.has(request)).cloned().collect()))
     }
 
     async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError> {

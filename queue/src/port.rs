@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
+use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, RequestId, TokenId};
 
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
 use crate::popular::Popular;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder, OrderNumber,
-    Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
+    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
-/// How long a gateway has to write down a settlement that another has left.
+/// How long a gateway has to write down a request that another has left.
 pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 
 /// A fair queue of jobs with leases.
@@ -47,10 +47,12 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 ///   drops what it already has.
 /// - **A client goes away.** The gateway cancels; a waiting job is never delivered, a running one's node is told.
 ///   Either is settled, so what was computed until then is counted.
-/// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events, and are then dropped. Their
-///   settlements can be another gateway's to write down ([`next_orphaned`](Self::next_orphaned)).
-/// - **The queue loses what it knew.** Leases are refused, and nodes stop. A gateway may submit again what it holds, with
-///   the number of attempts that it has seen; what is known still has no effect.
+/// - **A gateway crashes.** Its jobs run until the node finds that nobody reads their events. Those that have an account are then
+///   over, and so are the waiting ones as soon as another gateway [asks](Self::next_orphaned), to whom its requests are given to
+///   write down. A gateway that is only cut off from the queue keeps what runs.
+/// - **The queue loses what it knew.** Leases are refused, and nodes stop. [`gateway_heartbeat`](Self::gateway_heartbeat) answers with
+///   another [`Life`]; gateways then submit again what they hold, numbered after the attempts that there were, and order again
+///   what they have ordered. What is known still has no effect.
 /// - **The deadline passes.** A waiting job is dropped and settled; a running one is ended by its node.
 /// - **The wall clock is set to another time.** Nothing happens, to whichever side and by however much.
 /// - **A version is taken down.** Waiting jobs that use it are settled as taken down and never delivered, and so is
@@ -76,11 +78,11 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 /// A dead letter that is replayed has been settled and is not settled again. Notices wait for their gateway for
 /// `remember_over`.
 ///
-/// The settlement of a job with an account is kept until somebody [acknowledges](Self::acknowledge) that it is written down:
-/// the gateway that submitted the job, as long as it lives, else another that was [given it](Self::next_orphaned). A gateway that
-/// comes back finds no notice of what was given to another; of the two exactly one has it. A settlement may be written down
-/// twice (an acknowledgement that was lost, a writer that was slow), so rows have the job's id as their key. A pool keeps
-/// [`UNPOSTED_KEPT`](crate::UNPOSTED_KEPT) of them, and forgets the oldest beyond that.
+/// The settlements of a request whose jobs have an account are kept until somebody [acknowledges](Self::acknowledge) that the request is
+/// written down: its gateway, as long as that lives, else another that was [given it](Self::next_orphaned). A request is given as a
+/// whole, once none of its jobs is open, and to one gateway at a time. It may still be written down twice (an acknowledgement
+/// that was lost, a writer that was slow, a gateway that comes back and finds its notices), so rows have the request's id as their
+/// key, and the first to come counts. A pool keeps [`UNPOSTED_KEPT`](crate::UNPOSTED_KEPT) of them, and forgets the oldest beyond that.
 ///
 /// # For implementers
 ///
@@ -229,15 +231,22 @@ pub trait JobQueue: Send + Sync {
     /// [`QueueError::NotDead`] if there is none with this id.
     async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError>;
 
-    /// Says that a gateway lives. Where its jobs have an [`account`](Submission::account) it says so at once when it starts, and
-    /// each second from then on: like a node it is taken for lost after `heartbeat_timeout` of silence.
+    /// Says that a gateway lives, and what it has delivered of answers since it said so last. It says so at once when it starts, and
+    /// each second from then on; a submission says so, too. Like a node it is taken for lost after `heartbeat_timeout` of
+    /// silence. What is said of a job that is over, or is not known, has no effect. Returns which life of the queue's data this is:
+    /// one that differs from the last answer means that all that was said to the queue before has to be said again.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn gateway_heartbeat(&self, pool: PoolId, gateway: &GatewayId) -> Result<(), QueueError>;
+    async fn gateway_heartbeat(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        delivered: &[Delivered],
+    ) -> Result<Life, QueueError>;
 
-    /// Waits for settlements of gateways that are lost, and gives them to this one to write down; empty after `timeout`.
-    /// What is not acknowledged within [`WRITE_DOWN`] is given again, to whoever asks.
+    /// Waits for requests of gateways that are lost, and gives them to this one to write down; empty after `timeout`. What is
+    /// not acknowledged within [`WRITE_DOWN`] is given again, to whoever asks. Jobs of lost gateways that wait are ended by it.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
@@ -248,12 +257,18 @@ pub trait JobQueue: Send + Sync {
         timeout: Duration,
     ) -> Result<Vec<Orphan>, QueueError>;
 
-    /// Says that settlements of jobs with an account are written down, one's own or others': nobody is given them any more.
-    /// Saying so twice, or of a job that is not known, has no effect.
+    /// Says that requests are written down, one's own or others': nobody is given them any more. Saying so twice, or of a request
+    /// that is not known, has no effect.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] only.
-    async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError>;
+    async fn acknowledge(&self, pool: PoolId, requests: &[RequestId]) -> Result<(), QueueError>;
+
+    /// Which of these requests have accounts and are not acknowledged: their jobs are not all over, or nobody has written them down.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn unposted(&self, pool: PoolId, requests: &[RequestId]) -> Result<Vec<RequestId>, QueueError>;
 
     /// Says which adapters a gateway's requests ask for most now, in the place of what it has said before;
     /// [`MOST_POPULAR_NAMED`](crate::MOST_POPULAR_NAMED) at most. It is forgotten after [`POPULAR_FOR`](crate::POPULAR_FOR), so

@@ -7,8 +7,8 @@
 //! # Where things are
 //!
 //! All keys of a pool are in one slot, `souk:{q…}:…` after its digest; what each is says the head of `redis/pool.lua`. A pool needs
-//! about two kilobytes and what the body takes for a job that waits or runs, a quarter of a kilobyte for one that is over until it
-//! is forgotten. `souk:{q…}:backlog` has the consumer group `nodes`, whose lag is the number of jobs that wait: what an autoscaler
+//! about two kilobytes and what body and account take for a job that waits or runs, a quarter of a kilobyte for one that is over until
+//! it is forgotten. `souk:{q…}:backlog` has the consumer group `nodes`, whose lag is the number of jobs that wait: what an autoscaler
 //! reads.
 //!
 //! # Time
@@ -25,26 +25,26 @@
 //!   and renew when it is back; the time of the stall counts for two seconds, so leases outlive it.
 //! - **An answer is lost.** Submitting again has no effect; a claim's jobs wait for the end of their leases; a settlement that is
 //!   made again is refused as lost, and was made; notices and cancellations are kept until their reader says that it has them.
-//! - **Redis loses its data.** It is a new queue: leases are refused, and nodes stop what they run. Gateways may submit again what they
-//!   hold, numbered after the attempts that were ([`Submission::attempts`]); what is known already stays as it is.
+//! - **Redis loses its data.** It is a new queue, in another [`Life`]: leases are refused, and nodes stop what they run. Gateways
+//!   submit again what they hold, numbered after the attempts that were ([`Submission::attempts`]); what is known already stays as
+//!   it is.
 //! - **A step fails half-way** (memory, a slot that is being moved). What it had written stays; each index is repaired by the next
 //!   step that meets it, and a job that no index has any more is lost as with the data.
 
 mod bell;
+mod looking;
 mod wire;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Value, cmd};
-use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, TokenId};
+use redis::Value;
+use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, RequestId, TokenId};
 use souk_redis::{Library, RedisSettings, Servers};
-use tokio::time::{Instant, sleep, timeout};
 
-use self::bell::Bell;
+use self::looking::{Mailbox, Pools, Wait};
 pub use self::wire::tag;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
@@ -52,8 +52,8 @@ use crate::nodes::{LaneStatus, NodeStatus};
 use crate::popular::{self, MOST_POPULAR_NAMED, Popular, most_popular};
 use crate::port::JobQueue;
 use crate::words::{
-    Cancelled, Claim, DeadLetter, Delivery, JobState, Lease, LeaseProgress, NodeOrder, Notice, NumberedOrder,
-    OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
+    Cancelled, Claim, DeadLetter, Delivered, Delivery, JobState, Lease, LeaseProgress, Life, NodeOrder, Notice,
+    NumberedOrder, OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
 };
 
 /// The functions, in a library whose name has their version.
@@ -63,6 +63,7 @@ pub const LIBRARY: &str = concat!(
     include_str!("redis/claim.lua"),
     include_str!("redis/steps.lua"),
     include_str!("redis/popular.lua"),
+    include_str!("redis/gateways.lua"),
 );
 /// What the functions' names begin with.
 const PREFIX: &str = "souk_queue_1_";
@@ -74,14 +75,7 @@ const MOST_PEEKED: usize = 64;
 /// The [`JobQueue`] that several processes have in common. Share it: each has connections of its own.
 pub struct RedisQueue {
     config: QueueConfig,
-    /// The settings as the functions read them.
-    args: String,
-    servers: Arc<Servers>,
-    bells: Mutex<HashMap<(PoolId, String), Arc<Bell>>>,
-    /// The number of the last note of each mailbox that was handed to its reader.
-    had: Mutex<HashMap<(PoolId, String), u64>>,
-    /// Pools in which somebody will look soon whether lanes are behind.
-    looking: Arc<Mutex<HashSet<PoolId>>>,
+    pools: Pools,
 }
 
 impl RedisQueue {
@@ -92,140 +86,8 @@ impl RedisQueue {
     pub fn new(settings: &RedisSettings, config: QueueConfig) -> Result<Self, QueueError> {
         let library = Library { code: Cow::Borrowed(LIBRARY) };
         let servers = Servers::new(settings, library).map_err(wire::unavailable)?;
-        Ok(Self {
-            config,
-            args: wire::config(&config),
-            servers: Arc::new(servers),
-            bells: Mutex::default(),
-            had: Mutex::default(),
-            looking: Arc::default(),
-        })
+        Ok(Self { config, pools: Pools::new(Arc::new(servers), &config, PREFIX) })
     }
-
-    /// Runs one function on one pool.
-    async fn call<Arg: AsRef<[u8]>>(&self, pool: PoolId, function: &str, args: &[Arg]) -> Result<Value, QueueError> {
-        call(&self.servers, &self.args, pool, function, args).await
-    }
-
-    /// Looks at each ring of the bells, and whenever time alone may have changed the answer, until something is found or
-    /// `timeout` is over. `args` are asked for before each look.
-    async fn look<Found>(
-        &self,
-        pool: PoolId,
-        function: &str,
-        wait: Wait<'_>,
-        args: impl Fn() -> Vec<String>,
-        found: impl Fn(Value) -> Result<Vec<Found>, QueueError>,
-    ) -> Result<Vec<Found>, QueueError> {
-        let end = Instant::now() + souk_protocol::deadline::bounded(Some(wait.timeout));
-        let bell = (!wait.bells.is_empty()).then(|| self.bell(pool, wait.bells));
-        loop {
-            let heard = bell.as_ref().map_or(0, |bell| bell.heard());
-            let said = self.call(pool, function, &args()).await?;
-            let (ring, change, value): (u64, i64, Value) = wire::read(said)?;
-            if let Some(bell) = bell.as_ref().filter(|_| ring < heard) {
-                bell.begin_anew(ring);
-            }
-            let found = found(value)?;
-            let now = Instant::now();
-            if !found.is_empty() || now >= end {
-                return Ok(found);
-            }
-            let nap =
-                u64::try_from(change).map_or(end - now, |change| Duration::from_millis(change.max(1)).min(end - now));
-            match &bell {
-                Some(bell) => _ = timeout(nap, bell.after(ring)).await,
-                None => sleep(nap).await,
-            }
-        }
-    }
-
-    fn bell(&self, pool: PoolId, names: &[String]) -> Arc<Bell> {
-        let bell = || Arc::new(Bell::new(Arc::clone(&self.servers), wire::tag(pool), names));
-        Arc::clone(lock(&self.bells).entry((pool, names.join(" "))).or_insert_with(bell))
-    }
-
-    /// Waits for notes in a mailbox. Each is handed over once, when the caller has it: a wait that is dropped takes none.
-    async fn read_box<Note>(
-        &self,
-        pool: PoolId,
-        mailbox: Mailbox<'_>,
-        timeout: Duration,
-        note: impl Fn(Value) -> Result<Note, QueueError> + Copy,
-    ) -> Result<Vec<Note>, QueueError> {
-        let key = (pool, mailbox.bell.clone());
-        let end = Instant::now() + souk_protocol::deadline::bounded(Some(timeout));
-        loop {
-            let args = || vec![mailbox.reader.to_owned(), self.had(&key).to_string()];
-            let wait = Wait { bells: std::slice::from_ref(&mailbox.bell), timeout: end - Instant::now().min(end) };
-            let notes = self.look(pool, mailbox.function, wait, args, |said| wire::numbered(said, note)).await?;
-            let mut had = lock(&self.had);
-            let last = had.entry(key.clone()).or_default();
-            // Another reader of the same box may have been first.
-            let new: Vec<_> = notes.into_iter().filter(|(number, _)| number > last).collect();
-            if let Some((number, _)) = new.last() {
-                *last = *number;
-            }
-            if !new.is_empty() || Instant::now() >= end {
-                return Ok(new.into_iter().map(|(_, note)| note).collect());
-            }
-        }
-    }
-
-    fn had(&self, key: &(PoolId, String)) -> u64 {
-        lock(&self.had).get(key).copied().unwrap_or(0)
-    }
-
-    /// Sees to it that somebody looks when a job that waits for one node has waited for too long.
-    fn look_when_behind(&self, pool: PoolId) {
-        if !lock(&self.looking).insert(pool) {
-            return;
-        }
-        let (servers, args, looking) = (Arc::clone(&self.servers), self.args.clone(), Arc::clone(&self.looking));
-        let steal_after = self.config.steal_after;
-        tokio::spawn(async move {
-            sleep(steal_after + Duration::from_millis(1)).await;
-            lock(&looking).remove(&pool);
-            // Should it fail, the next step of anybody sees it as well.
-            _ = call::<&str>(&servers, &args, pool, "tick", &[]).await;
-        });
-    }
-}
-
-/// What somebody waits for: any of these bells, or time alone.
-struct Wait<'a> {
-    bells: &'a [String],
-    timeout: Duration,
-}
-
-/// A mailbox and who reads it.
-struct Mailbox<'a> {
-    function: &'a str,
-    bell: String,
-    reader: &'a str,
-}
-
-async fn call<Arg: AsRef<[u8]>>(
-    servers: &Servers,
-    config: &str,
-    pool: PoolId,
-    function: &str,
-    args: &[Arg],
-) -> Result<Value, QueueError> {
-    let tag = wire::tag(pool);
-    let command = |_: &souk_redis::Live| {
-        let mut command = cmd("FCALL");
-        command.arg(format!("{PREFIX}{function}")).arg(1).arg(format!("souk:{{{tag}}}:state")).arg(config);
-        for arg in args {
-            command.arg(arg.as_ref());
-        }
-        command
-    };
-    servers.call(&tag, command).await.map_err(wire::unavailable)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wish(claim: &Claim, most: usize) -> Vec<String> {
@@ -237,29 +99,30 @@ fn wish(claim: &Claim, most: usize) -> Vec<String> {
 impl JobQueue for RedisQueue {
     async fn submit(&self, submission: Submission) -> Result<Submitted, QueueError> {
         let pool = submission.job.pool;
-        let said = self.call(pool, "submit", &wire::submission(&submission)?).await?;
+        let said = self.pools.call(pool, "submit", &wire::submission(&submission)?).await?;
         let submitted = wire::submitted(said)?;
         if submission.lane.is_some() {
-            self.look_when_behind(pool);
+            self.pools.look_when_behind(pool);
         }
         Ok(submitted)
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>, QueueError> {
-        let said = self.call(claim.pool, "claim", &wish(&claim, CHUNK)).await?;
+        let said = self.pools.call(claim.pool, "claim", &wish(&claim, CHUNK)).await?;
         wire::deliveries(self.config.lease, said)
     }
 
     async fn wait(&self, claim: &Claim, timeout: Duration) -> Result<bool, QueueError> {
         let bells = ["work".to_owned(), format!("w:{}", claim.node)];
         let wait = Wait { bells: &bells, timeout };
-        let found = self.look(claim.pool, "look_work", wait, || wish(claim, CHUNK), wire::read::<Vec<u8>>).await?;
+        let found =
+            self.pools.look(claim.pool, "look_work", wait, || wish(claim, CHUNK), wire::read::<Vec<u8>>).await?;
         Ok(!found.is_empty())
     }
 
     async fn peek(&self, pool: PoolId, node: &NodeId, max_jobs: usize) -> Result<Vec<Fetchable>, QueueError> {
         let args = [node.to_string(), max_jobs.min(MOST_PEEKED).to_string()];
-        wire::adapters(self.call(pool, "peek", &args).await?)
+        wire::adapters(self.pools.call(pool, "peek", &args).await?)
     }
 
     async fn renew(&self, pool: PoolId, progress: &[LeaseProgress]) -> Result<Vec<Lease>, QueueError> {
@@ -269,7 +132,7 @@ impl JobQueue for RedisQueue {
                 [lease.job.to_string(), lease.attempt.to_string(), output_tokens.to_string()]
             };
             let args: Vec<_> = progress.iter().flat_map(words).collect();
-            let places: Vec<usize> = wire::read(self.call(pool, "renew", &args).await?)?;
+            let places: Vec<usize> = wire::read(self.pools.call(pool, "renew", &args).await?)?;
             lost.extend(places.into_iter().filter_map(|place| progress.get(place)).map(|one| one.lease.clone()));
         }
         Ok(lost)
@@ -278,13 +141,13 @@ impl JobQueue for RedisQueue {
     async fn settle(&self, pool: PoolId, lease: &Lease, settlement: Settlement) -> Result<(), QueueError> {
         let mut args = vec![lease.job.to_string(), lease.attempt.to_string()];
         args.extend(wire::settlement(&settlement));
-        let is_live: bool = wire::read(self.call(pool, "settle", &args).await?)?;
+        let is_live: bool = wire::read(self.pools.call(pool, "settle", &args).await?)?;
         let lost = || QueueError::LeaseLost { job: lease.job.clone(), attempt: lease.attempt };
         is_live.then_some(()).ok_or_else(lost)
     }
 
     async fn cancel(&self, pool: PoolId, job: &JobId) -> Result<Cancelled, QueueError> {
-        let state: String = wire::read(self.call(pool, "cancel", &[job.to_string()]).await?)?;
+        let state: String = wire::read(self.pools.call(pool, "cancel", &[job.to_string()]).await?)?;
         Ok(match wire::state(&state)? {
             JobState::Queued => Cancelled::Queued,
             JobState::Running => Cancelled::Running,
@@ -294,7 +157,7 @@ impl JobQueue for RedisQueue {
 
     async fn next_cancelled(&self, pool: PoolId, node: &NodeId, timeout: Duration) -> Result<Vec<Lease>, QueueError> {
         let mailbox = Mailbox { function: "look_cancelled", bell: wire::cancellations(node), reader: node.as_str() };
-        self.read_box(pool, mailbox, timeout, wire::lease).await
+        self.pools.read_box(pool, mailbox, timeout, wire::lease).await
     }
 
     async fn order(&self, pool: PoolId, order: NodeOrder) -> Result<(), QueueError> {
@@ -304,7 +167,7 @@ impl JobQueue for RedisQueue {
             NodeOrder::Drain(node) => ("d", node.to_string()),
         };
         let text = serde_json::to_string(&order).map_err(wire::unavailable)?;
-        self.call(pool, "order", &[kind, &about, &text]).await?;
+        self.pools.call(pool, "order", &[kind, &about, &text]).await?;
         Ok(())
     }
 
@@ -320,7 +183,7 @@ impl JobQueue for RedisQueue {
             serde_json::from_str::<NodeOrder>(&text).map_err(wire::unavailable)
         };
         let found = |said| wire::numbered(said, order);
-        let orders = self.look(pool, "look_orders", wait, || vec![after.0.to_string()], found).await?;
+        let orders = self.pools.look(pool, "look_orders", wait, || vec![after.0.to_string()], found).await?;
         Ok(orders.into_iter().map(|(number, order)| NumberedOrder { number: OrderNumber(number), order }).collect())
     }
 
@@ -331,12 +194,12 @@ impl JobQueue for RedisQueue {
         timeout: Duration,
     ) -> Result<Vec<Notice>, QueueError> {
         let mailbox = Mailbox { function: "look_notices", bell: wire::notices(gateway), reader: gateway.as_str() };
-        self.read_box(pool, mailbox, timeout, wire::notice).await
+        self.pools.read_box(pool, mailbox, timeout, wire::notice).await
     }
 
     async fn resume(&self, pool: PoolId, job: &JobId, tokens: Vec<TokenId>) -> Result<bool, QueueError> {
         let args = [job.to_string().into_bytes(), tokens.len().to_string().into_bytes(), wire::tokens(&tokens)];
-        wire::read(self.call(pool, "resume", &args).await?)
+        wire::read(self.pools.call(pool, "resume", &args).await?)
     }
 
     async fn take_back(
@@ -349,22 +212,22 @@ impl JobQueue for RedisQueue {
         let words = [job.to_string(), attempt.to_string(), tokens.len().to_string()];
         let mut args: Vec<_> = words.into_iter().map(String::into_bytes).collect();
         args.push(wire::tokens(&tokens));
-        wire::read(self.call(pool, "take_back", &args).await?)
+        wire::read(self.pools.call(pool, "take_back", &args).await?)
     }
 
     async fn heartbeat(&self, status: NodeStatus) -> Result<OrderNumber, QueueError> {
         let text = serde_json::to_string(&status).map_err(wire::unavailable)?;
-        let newest = self.call(status.pool, "heartbeat", &[status.node.as_str(), &text]).await?;
+        let newest = self.pools.call(status.pool, "heartbeat", &[status.node.as_str(), &text]).await?;
         Ok(OrderNumber(wire::read(newest)?))
     }
 
     async fn retire(&self, pool: PoolId, node: &NodeId) -> Result<(), QueueError> {
-        self.call(pool, "retire", &[node.as_str()]).await?;
+        self.pools.call(pool, "retire", &[node.as_str()]).await?;
         Ok(())
     }
 
     async fn lanes(&self, pool: PoolId) -> Result<Vec<LaneStatus>, QueueError> {
-        let said: Vec<(String, usize)> = wire::read(self.call::<&str>(pool, "lanes", &[]).await?)?;
+        let said: Vec<(String, usize)> = wire::read(self.pools.call::<&str>(pool, "lanes", &[]).await?)?;
         // What a node of another version says may not be understood; it takes work all the same.
         let lanes = said.into_iter().filter_map(|(text, queued)| Some((serde_json::from_str(&text).ok()?, queued)));
         let mut lanes: Vec<_> = lanes.map(|(node, queued)| LaneStatus { node, queued }).collect();
@@ -375,7 +238,7 @@ impl JobQueue for RedisQueue {
     async fn dead_letters(&self, pool: PoolId) -> Result<Vec<DeadLetter>, QueueError> {
         let (mut letters, mut after) = (Vec::new(), Some("0".to_owned()));
         while let Some(number) = after {
-            let (some, last) = wire::letters(self.call(pool, "dead_letters", &[number]).await?)?;
+            let (some, last) = wire::letters(self.pools.call(pool, "dead_letters", &[number]).await?)?;
             letters.extend(some);
             after = last;
         }
@@ -383,12 +246,12 @@ impl JobQueue for RedisQueue {
     }
 
     async fn replay(&self, pool: PoolId, job: &JobId) -> Result<(), QueueError> {
-        let was_dead: bool = wire::read(self.call(pool, "replay", &[job.to_string()]).await?)?;
+        let was_dead: bool = wire::read(self.pools.call(pool, "replay", &[job.to_string()]).await?)?;
         was_dead.then_some(()).ok_or_else(|| QueueError::NotDead(job.clone()))
     }
 
     async fn stats(&self, pool: PoolId) -> Result<PoolStats, QueueError> {
-        wire::stats(self.call::<&str>(pool, "stats", &[]).await?)
+        wire::stats(self.pools.call::<&str>(pool, "stats", &[]).await?)
     }
 
     async fn say_popular(
@@ -399,18 +262,31 @@ impl JobQueue for RedisQueue {
     ) -> Result<(), QueueError> {
         adapters.truncate(MOST_POPULAR_NAMED);
         let text = serde_json::to_string(&adapters).map_err(wire::unavailable)?;
-        self.call(pool, "say_popular", &[gateway.as_str(), &text]).await?;
+        self.pools.call(pool, "say_popular", &[gateway.as_str(), &text]).await?;
         Ok(())
     }
 
     async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError> {
-        let texts: Vec<String> = wire::read(self.call::<&str>(pool, "popular", &[]).await?)?;
+        let texts: Vec<String> = wire::read(self.pools.call::<&str>(pool, "popular", &[]).await?)?;
         Ok(most_popular(popular::read(&texts), most))
     }
 
-    async fn gateway_heartbeat(&self, pool: PoolId, gateway: &GatewayId) -> Result<(), QueueError> {
-        self.call(pool, "gateway_heartbeat", &[gateway.as_str()]).await?;
-        Ok(())
+    async fn gateway_heartbeat(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        delivered: &[Delivered],
+    ) -> Result<Life, QueueError> {
+        let mut chunks = delivered.chunks(CHUNK);
+        loop {
+            let told = chunks.next().unwrap_or_default();
+            let words = told.iter().flat_map(|one| [one.job.to_string(), one.tokens.to_string()]);
+            let args: Vec<_> = std::iter::once(gateway.to_string()).chain(words).collect();
+            let born = wire::read(self.pools.call(pool, "gateway_heartbeat", &args).await?)?;
+            if told.len() < CHUNK {
+                return Ok(Life(born));
+            }
+        }
     }
 
     async fn next_orphaned(
@@ -422,15 +298,25 @@ impl JobQueue for RedisQueue {
         // Nobody rings when a gateway is gone: time alone says so.
         let wait = Wait { bells: &[], timeout };
         let found = |said| wire::read::<Vec<Value>>(said)?.into_iter().map(wire::orphan).collect();
-        self.look(pool, "look_orphaned", wait, || vec![gateway.to_string()], found).await
+        self.pools.look(pool, "look_orphaned", wait, || vec![gateway.to_string()], found).await
     }
 
-    async fn acknowledge(&self, pool: PoolId, jobs: &[JobId]) -> Result<(), QueueError> {
-        for jobs in jobs.chunks(CHUNK) {
-            let args: Vec<_> = jobs.iter().map(JobId::to_string).collect();
-            self.call(pool, "acknowledge", &args).await?;
+    async fn acknowledge(&self, pool: PoolId, requests: &[RequestId]) -> Result<(), QueueError> {
+        for requests in requests.chunks(CHUNK) {
+            let args: Vec<_> = requests.iter().map(RequestId::as_str).collect();
+            self.pools.call(pool, "acknowledge", &args).await?;
         }
         Ok(())
+    }
+
+    async fn unposted(&self, pool: PoolId, requests: &[RequestId]) -> Result<Vec<RequestId>, QueueError> {
+        let mut unposted = Vec::new();
+        for requests in requests.chunks(CHUNK) {
+            let args: Vec<_> = requests.iter().map(RequestId::as_str).collect();
+            let places: Vec<usize> = wire::read(self.pools.call(pool, "unposted", &args).await?)?;
+            unposted.extend(places.into_iter().filter_map(|place| requests.get(place)).cloned());
+        }
+        Ok(unposted)
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use souk_protocol::{Digest, Fetchable, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, Usage};
+use souk_protocol::{
+    Digest, Fetchable, GatewayId, GenerateJob, JobFailure, JobId, NodeId, Outcome, PoolId, RequestId, Usage,
+};
 
 /// A job on its way into the queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,11 +20,11 @@ pub struct Submission {
     pub reply_to: ReplyTo,
     /// The job's share against other jobs.
     pub priority: Priority,
-    /// What any gateway needs to write down what the job used, should the one that submits it be gone by then. The queue
-    /// does not look into it. `None`: the settlement is lost with that gateway.
+    /// What any gateway needs to write down what the job's request used, should the one that submits it be gone by then; the
+    /// same for all jobs of a request. The queue does not look into it. `None`: the settlement is lost with that gateway.
     pub account: Option<Bytes>,
-    /// How many attempts of it there were already: 0, but for a job that the queue has lost and that is submitted again. Its
-    /// next attempt is numbered after them, so that they stay fenced off.
+    /// How many attempts of it there may have been already: 0, but for a job that the queue has lost and that is submitted again.
+    /// Its next attempt is numbered after them, so that they stay fenced off.
     pub attempts: u32,
 }
 
@@ -214,24 +216,48 @@ pub struct Settled {
     pub untold: Option<JobFailure>,
 }
 
-/// How a job ended whose gateway is gone, for another that is to write it down.
+/// A request whose gateway is gone and of which no job is open any more, for another that is to write it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
-    /// The job.
-    pub job: JobId,
-    /// What its gateway submitted with it ([`Submission::account`]).
+    /// The request.
+    pub request: RequestId,
+    /// What its gateway submitted with its jobs ([`Submission::account`]).
     pub account: Bytes,
+    /// All of its jobs that were queued, by index.
+    pub jobs: Vec<OrphanJob>,
+}
+
+/// How a job of an [`Orphan`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrphanJob {
+    /// Which of the request's jobs.
+    pub index: u32,
     /// How it ended and what it used.
     pub settled: Settled,
+    /// Tokens of the answer that its gateway has said to have delivered, while it still said anything.
+    pub delivered_tokens: u32,
 }
+
+/// What a gateway has delivered of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Whose answer.
+    pub job: JobId,
+    /// Tokens, all of them. A count, not a difference, so that it may be said twice.
+    pub tokens: u32,
+}
+
+/// Which life of a pool's data this is: another one where the queue has lost what it knew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life(pub u64);
 
 /// Most orders that stand in one pool. Beyond it the oldest is forgotten. Nobody is served what was taken down so long
 /// ago, since gateways ask the registry; but a node that was away all the time keeps its file of it until the disk tier
 /// needs the room.
 pub const ORDERS_KEPT: usize = 10_000;
 
-/// Most settlements of one pool that wait to be written down. Beyond it the oldest is forgotten: nobody has written any down for
-/// long.
+/// Most requests of one pool that are over and wait to be written down. Beyond it the oldest is forgotten: nobody has written any
+/// down for long.
 pub const UNPOSTED_KEPT: usize = 65_536;
 
 /// What the nodes of a pool are to do. Carrying an order out twice comes to the same as once.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use souk_testkit::redis::Redis;
 
 use crate::cables::Cables;
 use crate::fleet::{Fleet, Process, described_base, done, free_address, until};
 use crate::stack::BASE;
-use crate::streams::Answer;
+use crate::streams::{Answer, question};
 
 /// What comes to be within this long, or not at all: several processes share two cores.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -137,6 +137,45 @@ impl Field {
         let lines =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until this gateway has told the queue all that it has delivered by now.
+    pub(crate) async fn until_told(&self, gateway: &Process) {
+        let name = "souk_gateway_signs_of_life_total";
+        let before = self.figure(gateway, name).await;
+        // The next may have been under way.
+        let told = async || self.figure(gateway, name).await >= before + 2.0;
+        until("the queue was told what is delivered", LIMIT, told).await;
+    }
+
+    /// Waits until nothing waits or runs, by what this gateway and all nodes say.
+    pub(crate) async fn until_idle(&self, gateway: &Process) {
+        let idle = async || {
+            let mut busy = self.figure(gateway, "souk_queue_queued_jobs").await;
+            busy += self.figure(gateway, "souk_queue_running_jobs").await;
+            for node in &self.nodes {
+                busy += self.figure(node, "souk_engine_running_sequences").await;
+            }
+            busy == 0.0
+        };
+        let after = until("nothing waits or runs", LIMIT, idle).await;
+        println!("nothing waited or ran any more after {after:?}");
+    }
+
+    /// Has the operator's tenant use no more than so many tokens a day, and waits until all gateways know.
+    pub(crate) async fn limit(&self, tokens_per_day: u32) {
+        let request = self.fleet.at_registry(0, Method::PATCH, "tenants/admin/limits");
+        done(request.json(&json!({ "limits": { "tokens_per_day": { "value": tokens_per_day } } }))).await;
+        for gateway in &self.fleet.gateways {
+            let mut too_much = question(BASE, 1500);
+            // Where it is let in it ends soon.
+            (too_much["n"], too_much["stop"]) = (json!(4), json!([" "]));
+            let known = async || {
+                let (_, told, _) = self.fleet.complete(gateway, &self.key, &too_much).await;
+                told["error"]["code"] == "request_exceeds_limit"
+            };
+            until("the limit is known", LIMIT, known).await;
+        }
     }
 
     /// The node that runs something.

@@ -77,9 +77,20 @@ impl Answer {
         self.error.unwrap_or_default()
     }
 
+    /// Reads all that still comes of one whose gateway was killed.
+    pub(crate) async fn rest(&mut self) {
+        while let Some(Ok(bytes)) = self.pieces.next().await {
+            self.take(&bytes);
+        }
+    }
+
     async fn next(&mut self) {
         let bytes = self.pieces.next().await.unwrap_or_else(|| panic!("it ended in the middle: {}", self.text));
-        self.partial.extend(bytes.unwrap_or_else(|error| panic!("it broke: {error}: {}", self.text)));
+        self.take(&bytes.unwrap_or_else(|error| panic!("it broke: {error}: {}", self.text)));
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.partial.extend(bytes);
         while let Some(end) = self.partial.windows(2).position(|two| two == b"\n\n") {
             let event: Vec<u8> = self.partial.drain(..end + 2).collect();
             let event = String::from_utf8(event).unwrap();

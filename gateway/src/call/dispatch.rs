@@ -16,6 +16,7 @@ use crate::crash_points::{self, CrashPoint};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::lanes::{Lanes, NoNode, SentJob};
+use crate::limits::NodesAre;
 use crate::metrics::{self, Stage};
 use crate::request::GenerationParams;
 use crate::request::sampling::for_choice;
@@ -57,6 +58,7 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
         }),
         deadline: Instant::now() + timeout,
         ending: Arc::new(Ending::default()),
+        account: (gateway.limits().nodes == NodesAre::Apart).then(|| order.reservation.account()),
     };
     let num_jobs = order.prepared.prompts.len() * order.params.n as usize;
     let lanes = gateway.lanes_of(base);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use souk_protocol::{FinishReason, GenerateJob, JobEvent, JobFailure, Outcome};
 use souk_queue::{EventHub, Priority, Submission, Subscription};
 use tokio::time::Instant;
 
-use super::open_jobs::{Asked, Ending, News};
+use super::open_jobs::{Asked, Ending, News, Standing};
 use super::reservation::SharedReservation;
 use super::settle::{Account, Opening};
 use crate::error::ApiError;
@@ -47,6 +48,8 @@ pub(crate) struct Journey {
     pub(crate) deadline: Instant,
     /// How the request was ended as a whole, if it was.
     pub(crate) ending: Arc<Ending>,
+    /// What any gateway can write the request down with; `None` where the queue ends with this process.
+    pub(crate) account: Option<Bytes>,
 }
 
 impl RunningJob {
@@ -71,9 +74,15 @@ impl RunningJob {
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
         let mut running = Self { events, account, sent, give_up, untold: None, heard: None };
-        let reply_to = gateway.reply_to();
-        gateway.queue().submit(Submission { job, lane, reply_to, priority, account: None, attempts: 0 }).await?;
+        let (reply_to, account) = (gateway.reply_to(), journey.account.clone());
+        let submission = Submission { job, lane, reply_to, priority, account, attempts: 0 };
+        let life = gateway.open_jobs().life(submission.job.pool);
+        let outlives_queue = submission.account.is_some().then(|| submission.clone());
+        gateway.queue().submit(submission).await?;
         running.account.submitted();
+        if let Some(submission) = outlives_queue {
+            gateway.open_jobs().stands(Standing { submission, deadline: journey.deadline, life });
+        }
         Ok(running)
     }
 

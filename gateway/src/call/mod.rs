@@ -19,16 +19,19 @@
 //!
 //! What happens when: a client that goes away drops its replies, and with them the jobs, each of which is cancelled and
 //! followed to its settlement by a task of its own. From a node that is lost its jobs are taken back, and the answers go on
-//! from the tokens that are here. When this process dies its jobs end as their nodes find nobody listening; the next one finds in
-//! the journal what was under way, which is free, and what was settled and not written, which it writes.
+//! from the tokens that are here. When the queue loses what it knew, each job that is waited for is submitted again ([`alive`]). When
+//! this process dies its jobs end as their nodes find nobody listening, and another gateway writes down what was delivered ([`left`]);
+//! the next one finds in the journal what was settled and not written, which it writes.
 
 pub(crate) mod admit;
+pub(crate) mod alive;
 pub(crate) mod ask;
 pub(crate) mod authorise;
 pub(crate) mod dispatch;
 pub(crate) mod follow;
 pub(crate) mod gates;
 pub(crate) mod hooks;
+pub(crate) mod left;
 pub(crate) mod open_jobs;
 pub(crate) mod prepare;
 pub(crate) mod repeat;

@@ -4,13 +4,14 @@
 //! pauses misses nothing and costs nothing. Of all that the slot holds the settlement alone comes once and is the last.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use souk_protocol::{AdapterName, Deprived, Digest, GatewayId, JobFailure, JobId, KeyId, Outcome, PoolId, TenantId};
-use souk_queue::{JobQueue, Notice, NoticeKind, Settled};
+use souk_queue::{Delivered, JobQueue, Life, Notice, NoticeKind, Settled, Submission};
 use tokio::time::Instant;
 
 /// Longest wait in one call; only bounds how long a dead connection can go unnoticed.
@@ -30,6 +31,8 @@ pub(crate) struct OpenJobs {
 #[derive(Default)]
 struct Table {
     jobs: HashMap<JobId, OpenJob>,
+    /// Which life of its data the queue of each pool is in, as far as it has said.
+    lives: HashMap<PoolId, Life>,
     taken_down: VecDeque<Digest>,
     revoked: VecDeque<KeyId>,
     /// With when it was heard of: who is granted access again is let in again.
@@ -42,6 +45,20 @@ struct OpenJob {
     adapters: Arc<[Digest]>,
     ending: Arc<Ending>,
     slot: Arc<Slot>,
+    /// Tokens that its caller was handed, and what the queue knows of that.
+    delivered: Arc<AtomicU32>,
+    told: u32,
+    /// `None` while it is not known to be queued, and once nobody waits for it any more.
+    standing: Option<Arc<Standing>>,
+}
+
+/// A job that is on the queue, so that it can be put there again.
+pub(crate) struct Standing {
+    pub(crate) submission: Submission,
+    /// When its answer stops being wanted.
+    pub(crate) deadline: Instant,
+    /// The life of the queue's data in which it was submitted.
+    pub(crate) life: Option<Life>,
 }
 
 /// Who asks for the jobs of a request, and for what, by name.
@@ -145,9 +162,13 @@ impl OpenJobs {
             return Err(Withdrawn::Key);
         }
         let slot = Arc::new(Slot::default());
-        table.jobs.insert(job.clone(), OpenJob { pool, asked, adapters, ending, slot: Arc::clone(&slot) });
+        let delivered = Arc::<AtomicU32>::default();
+        let (of_slot, of_delivered) = (Arc::clone(&slot), Arc::clone(&delivered));
+        let (told, standing) = (0, None);
+        let open = OpenJob { pool, asked, adapters, ending, slot: of_slot, delivered: of_delivered, told, standing };
+        table.jobs.insert(job.clone(), open);
         drop(table);
-        Ok(Listener { open_jobs: self.clone(), job, slot })
+        Ok(Listener { open_jobs: self.clone(), job, slot, delivered })
     }
 
     /// Ends jobs from outside and says which, so that they can be cancelled.
@@ -173,6 +194,62 @@ impl OpenJobs {
             (open.pool, job.clone())
         });
         ended.collect()
+    }
+
+    /// The life of its data that the queue of a pool was in when it said so last.
+    pub(crate) fn life(&self, pool: PoolId) -> Option<Life> {
+        self.lock().lives.get(&pool).copied()
+    }
+
+    /// The queue of a pool has said in which life of its data it is. Returns whether it was in another before.
+    pub(crate) fn hear_life(&self, pool: PoolId, life: Life) -> bool {
+        self.lock().lives.insert(pool, life).is_some_and(|before| before != life)
+    }
+
+    /// The jobs of a pool that the queue does not know in this life of its data, the oldest first.
+    pub(crate) fn unknown_in(&self, pool: PoolId, life: Life) -> Vec<Arc<Standing>> {
+        let table = self.lock();
+        let of_pool = table.jobs.values().filter(|open| open.pool == pool).filter_map(|open| open.standing.as_ref());
+        let mut unknown: Vec<_> = of_pool.filter(|one| one.life != Some(life)).cloned().collect();
+        drop(table);
+        unknown.sort_by(|one, other| one.submission.job.id.cmp(&other.submission.job.id));
+        unknown
+    }
+
+    /// A job is on the queue, if it is still open.
+    pub(crate) fn stands(&self, standing: Standing) {
+        let mut table = self.lock();
+        let Some(open) = table.jobs.get_mut(&standing.submission.job.id) else { return };
+        (open.told, open.standing) = (0, Some(Arc::new(standing)));
+    }
+
+    /// Whether a job is still wanted.
+    pub(crate) fn is_standing(&self, job: &JobId) -> bool {
+        self.lock().jobs.get(job).is_some_and(|open| open.standing.is_some())
+    }
+
+    /// What callers in a pool were handed that the queue does not know yet.
+    pub(crate) fn untold(&self, pool: PoolId) -> Vec<Delivered> {
+        let table = self.lock();
+        let of_pool = table.jobs.iter().filter(|(_, open)| open.pool == pool && open.standing.is_some());
+        let untold = of_pool.filter_map(|(job, open)| {
+            let tokens = open.delivered.load(Ordering::Relaxed);
+            (tokens != open.told).then(|| Delivered { job: job.clone(), tokens })
+        });
+        untold.collect()
+    }
+
+    /// The queue has heard that.
+    pub(crate) fn told(&self, heard: &[Delivered]) {
+        let mut table = self.lock();
+        for Delivered { job, tokens } in heard {
+            table.jobs.entry(job.clone()).and_modify(|open| open.told = *tokens);
+        }
+    }
+
+    /// The versions that were taken down, as far as they are remembered.
+    pub(crate) fn taken_down(&self) -> Vec<Digest> {
+        self.lock().taken_down.iter().copied().collect()
     }
 
     /// The pool of a job that is open.
@@ -224,9 +301,22 @@ pub(crate) struct Listener {
     open_jobs: OpenJobs,
     job: JobId,
     slot: Arc<Slot>,
+    delivered: Arc<AtomicU32>,
 }
 
 impl Listener {
+    /// The caller was handed so many tokens.
+    pub(crate) fn delivered(&self, num_tokens: u32) {
+        self.delivered.store(num_tokens, Ordering::Relaxed);
+    }
+
+    /// Nobody waits for an answer of it any more: should the queue lose it, it stays lost.
+    pub(crate) fn let_go(&self) {
+        if let Some(open) = self.open_jobs.lock().jobs.get_mut(&self.job) {
+            open.standing = None;
+        }
+    }
+
     /// The next news; waits for ever after the last. Dropping the wait loses nothing.
     pub(crate) async fn next(&mut self) -> News {
         std::future::poll_fn(|context| {

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use souk_limits::{Amounts, KeptAnswer};
 use souk_protocol::{JobRecord, Outcome, RequestRecord, wall_clock};
 use tokio::time::Instant;
@@ -80,6 +81,11 @@ impl Reservation {
         record
     }
 
+    /// What any gateway can write the request down with.
+    pub(crate) fn account(&self) -> Bytes {
+        self.open.as_ref().map(|open| open.request.account()).unwrap_or_default()
+    }
+
     /// Whether the answer is to be kept, should it not be too long.
     pub(crate) fn keeps_answer(&self) -> bool {
         self.open.as_ref().and_then(|open| open.repeat.as_ref()).is_some_and(Repeat::keeps_answer)
@@ -126,6 +132,8 @@ impl Open {
         let id = request.head.request;
         if is_in_journal {
             accounting.journal().dropped(id.clone()).await;
+            // A submission whose answer was lost may have queued something, which is cancelled.
+            accounting.posted().push(request.base, [id.clone()]);
         }
         accounting.holdings().settle(&id, Amounts::default()).await;
         if let Some(repeat) = repeat {

@@ -8,8 +8,9 @@
 //! replaced by what was seen here.
 //!
 //! What happens when: the queue says how each job ended once, and [`book`] runs once per account, so nothing counts
-//! twice. A job whose submission was refused was never queued and is not counted. If this process dies, the journal says of what it
-//! has not booked that it was under way, which is free.
+//! twice. A job whose submission was refused was never queued and is not counted. If this process dies, another gateway is given how
+//! the jobs ended that it has not booked, with what it has told the queue to have delivered ([`left`](super::left)); should the
+//! queue know nothing of them, they are free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,12 +124,14 @@ impl Account {
         let open = self.state();
         open.first_token_after.get_or_insert_with(|| open.opened.elapsed());
         open.delivered += u32::try_from(num_tokens).unwrap_or(u32::MAX);
+        open.listener.delivered(open.delivered);
     }
 
     /// So many of the tokens that came last came after the end of the answer.
     pub(crate) fn take_back(&mut self, num_tokens: usize) {
         let open = self.state();
         open.delivered -= u32::try_from(num_tokens).unwrap_or(u32::MAX).min(open.delivered);
+        open.listener.delivered(open.delivered);
     }
 
     /// The answer has ended. The first word counts.
@@ -158,13 +161,16 @@ impl Account {
 
     /// No node works on the job any more.
     pub(crate) fn over(&mut self) {
-        self.state().stage = Stage::Ending;
+        let open = self.state();
+        open.stage = Stage::Ending;
+        open.listener.let_go();
     }
 
     /// The queue has settled the job while it was still followed.
     pub(crate) fn settled(&mut self, settled: Settled) {
         let open = self.state();
         open.stage = Stage::Ending;
+        open.listener.let_go();
         open.settled = Some(settled);
     }
 
@@ -205,6 +211,7 @@ impl Drop for Account {
 impl Open {
     /// Follows the job to its settlement.
     async fn close(mut self) {
+        self.listener.let_go();
         let took = self.opened.elapsed();
         let was_queued = self.stage != Stage::Unsubmitted;
         if !was_queued {
@@ -227,6 +234,7 @@ impl Open {
         if self.stage == Stage::Ending {
             return false;
         }
+        self.listener.let_go();
         match self.queue.cancel(self.pool, &self.job).await {
             Ok(_) => {
                 self.stage = Stage::Ending;

@@ -191,6 +191,21 @@ impl Holdings {
         }
     }
 
+    /// Holds what a request of another gateway's has used that no total counts yet. What cannot be told now is told with the
+    /// next renewal.
+    pub(crate) async fn adopt(&self, ask: Ask) {
+        let (request, tenant, used) = (ask.request.clone(), ask.tenant.clone(), ask.amounts);
+        let holding = Holding { ask, is_let_in: true, used: Some(used), is_told: false };
+        let held = holding.as_held();
+        self.lock().insert(request.clone(), holding);
+        // Its own gateway's reservation may stand yet, and has no effect where it does not.
+        self.tell_settled(&tenant, &request, used).await;
+        let _telling = self.telling.lock().await;
+        if let Err(error) = self.limits.restore(&[held]).await {
+            tracing::warn!(%error, %request, "what a request of another gateway used cannot be told yet");
+        }
+    }
+
     async fn restore(&self) -> Result<(), LimitsError> {
         let _telling = self.telling.lock().await;
         let held: Vec<Held> =

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use souk_protocol::internal::MAX_WRITTEN;
-use souk_protocol::{Digest, RequestId, RequestRecord, Subject, TenantId, Total};
+use souk_protocol::{Digest, PoolId, RequestId, RequestRecord, Subject, TenantId, Total};
 use tokio::sync::Notify;
 
 use super::holdings::Holdings;
 use super::journal::Journal;
+use super::posted::Posted;
 use super::store::{UsageStore, UsageStoreError};
 use crate::crash_points::{self, CrashPoint};
 use crate::metrics;
@@ -31,6 +32,7 @@ pub(crate) struct Writer {
     store: Arc<dyn UsageStore>,
     holdings: Arc<Holdings>,
     journal: Arc<Journal>,
+    posted: Arc<Posted>,
     pending: Mutex<Pending>,
     rung: Notify,
     /// Nothing waits for others any more.
@@ -53,12 +55,19 @@ struct Count {
     tenant: TenantId,
     totals: Vec<Total>,
     written: Vec<RequestId>,
+    /// The pools whose queue is to hear of it, one for each of those.
+    pools: Vec<PoolId>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Arc<dyn UsageStore>, holdings: Arc<Holdings>, journal: Arc<Journal>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn UsageStore>,
+        holdings: Arc<Holdings>,
+        journal: Arc<Journal>,
+        posted: Arc<Posted>,
+    ) -> Self {
         let (pending, rung, closing) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        Self { store, holdings, journal, pending, rung, closing }
+        Self { store, holdings, journal, posted, pending, rung, closing }
     }
 
     /// A request is over and in the journal.
@@ -70,6 +79,13 @@ impl Writer {
         pending.requests.push_back(record);
         drop(pending);
         self.rung.notify_one();
+    }
+
+    /// Whether a request is neither written nor counted yet.
+    pub(crate) fn has(&self, request: &RequestId) -> bool {
+        let pending = self.lock();
+        pending.requests.iter().any(|record| record.request == *request)
+            || pending.uncounted.iter().any(|count| count.written.contains(request))
     }
 
     /// How many requests are neither written nor counted.
@@ -175,7 +191,7 @@ impl Writer {
     async fn tell_counts(&self) -> bool {
         loop {
             let Some(count) = self.lock().uncounted.front().cloned() else { return true };
-            let Count { tenant, totals, written } = count;
+            let Count { tenant, totals, written, pools } = count;
             if let Err(error) = self.holdings.count(&tenant, &totals, &written).await {
                 tracing::warn!(%error, %tenant, "limits cannot be told what is written");
                 // The next tenant's are not held up by it, should its store be another.
@@ -187,7 +203,8 @@ impl Writer {
             }
             crash_points::pass(CrashPoint::Counted);
             self.lock().uncounted.pop_front();
-            self.journal.written(written).await;
+            self.journal.written(written.clone()).await;
+            pools.into_iter().zip(written).for_each(|(pool, request)| self.posted.push(pool, [request]));
         }
     }
 
@@ -202,10 +219,13 @@ fn counts_of(batch: &[RequestRecord], totals: Vec<Total>) -> Vec<Count> {
     let mut tenants: HashMap<Subject, usize> = HashMap::new();
     for record in batch {
         let place = counts.iter().position(|count| count.tenant == record.tenant).unwrap_or_else(|| {
-            counts.push(Count { tenant: record.tenant.clone(), totals: Vec::new(), written: Vec::new() });
+            let tenant = record.tenant.clone();
+            counts.push(Count { tenant, totals: Vec::new(), written: Vec::new(), pools: Vec::new() });
             counts.len() - 1
         });
         counts[place].written.push(record.request.clone());
+        // It has a job, and all its jobs one base.
+        counts[place].pools.extend(record.jobs.first().map(|job| job.base));
         tenants.extend(record.subjects().into_iter().map(|subject| (subject, place)));
     }
     for total in totals {

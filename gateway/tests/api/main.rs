@@ -9,7 +9,10 @@ mod counting;
 mod errors;
 mod failures;
 mod hooks;
+mod left;
 mod limits;
+#[cfg(has_redis)]
+mod lost_queue;
 mod models;
 mod nodes;
 mod operations;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use souk_gateway::text::Tokenizer;
 use souk_gateway::{
     Accounting, AccountingParts, AuthError, Catalog, Gateway, GatewayLimits, GatewayParts, Hooks, JournalSettings,
-    ModelEntry, ModelPage, UsageStore,
+    ModelEntry, ModelPage, NodesAre, UsageStore,
 };
 use souk_http::Exporter;
 use souk_http::cors::CorsOrigins;
@@ -62,7 +62,7 @@ pub(crate) type Script = Arc<dyn Fn(&GenerateJob, u32) -> Vec<Step> + Send + Syn
 /// A gateway with its queue and node.
 pub(crate) struct Stack {
     pub(crate) gateway: Gateway,
-    pub(crate) queue: Arc<MemoryQueue>,
+    pub(crate) queue: Arc<dyn JobQueue>,
     hub: EventHub,
     /// What is limited and written, to look at.
     pub(crate) around: Around,
@@ -122,6 +122,22 @@ impl Stack {
         self.run_node(script, jobs, cancelled, settled).await;
     }
 
+    /// Waits until the gateway knows of a node.
+    pub(crate) async fn until_ready(&self) {
+        while self.get("/ready").await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The same, of which is heard which jobs it has.
+    pub(crate) async fn add_node_that_tells(&self, script: Script) -> mpsc::UnboundedReceiver<GenerateJob> {
+        let (jobs, heard) = mpsc::unbounded_channel();
+        let (cancelled, _) = mpsc::unbounded_channel();
+        let (settled, _) = mpsc::unbounded_channel();
+        self.run_node(script, jobs, cancelled, settled).await;
+        heard
+    }
+
     async fn run_node(
         &self,
         script: Script,
@@ -153,12 +169,22 @@ impl Stack {
     }
 
     async fn new(around: Around, cors: CorsOrigins, limits: GatewayLimits, config: QueueConfig) -> Self {
-        let (queue, hub) = (Arc::new(MemoryQueue::new(config)), EventHub::new());
+        Self::around_queue(Arc::new(MemoryQueue::new(config)), around, cors, limits).await
+    }
+
+    /// A gateway without a node, at a queue that others have as well.
+    pub(crate) async fn at_queue(queue: Arc<dyn JobQueue>, around: Around) -> Self {
+        let limits = GatewayLimits { nodes: NodesAre::Apart, ..GatewayLimits::default() };
+        Self::around_queue(queue, around, CorsOrigins::Off, limits).await
+    }
+
+    async fn around_queue(queue: Arc<dyn JobQueue>, around: Around, cors: CorsOrigins, limits: GatewayLimits) -> Self {
+        let hub = EventHub::new();
         let accounting = around.open().await;
         let gateway = Gateway::new(GatewayParts {
             bases: vec![tiny_base()],
             catalog: Arc::new(FewAdapters(Arc::clone(&around.trees))),
-            queue: Arc::clone(&queue) as Arc<dyn JobQueue>,
+            queue: Arc::clone(&queue),
             hub: hub.clone(),
             accounting: accounting.clone(),
             metrics: exporter(),
@@ -299,7 +325,7 @@ fn scores(id: TokenId, num_top: u8) -> TokenLogprobs {
 /// Takes jobs as a real node does, and plays the script instead of running a model.
 #[derive(Clone)]
 struct Node {
-    queue: Arc<MemoryQueue>,
+    queue: Arc<dyn JobQueue>,
     hub: EventHub,
     pool: PoolId,
     id: NodeId,

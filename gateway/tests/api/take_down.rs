@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
 use souk_protocol::{AdapterName, Deprived, Digest, KeyId, TenantId};
-use souk_queue::{JobQueue as _, NodeOrder, NodeStatus, OrderNumber, QueueConfig};
+use souk_queue::{NodeOrder, NodeStatus, OrderNumber, QueueConfig};
 
 use crate::records::Records;
 use crate::stack::{Script, Stack, Step, answer, pool, read_until, sst2, tokenizer};

@@ -44,8 +44,14 @@ impl EventHub {
     #[must_use]
     pub fn subscribe(&self, job: JobId, capacity: usize) -> Subscription {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let flow =
-            Flow { fence: Fence::default(), tokens: Vec::new(), lost: 0, is_complete: false, sender: Some(sender) };
+        let flow = Flow {
+            fence: Fence::default(),
+            tokens: Vec::new(),
+            seen: 0,
+            lost: 0,
+            is_complete: false,
+            sender: Some(sender),
+        };
         let channel = Arc::new(Channel { flow: Mutex::new(flow) });
         self.lock().insert(job.clone(), Arc::clone(&channel));
         Subscription { hub: self.clone(), job, channel, receiver }
@@ -67,6 +73,14 @@ impl EventHub {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.shared.losses.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         Losses { receiver }
+    }
+
+    /// What has come of a job that is listened to.
+    #[must_use]
+    pub fn so_far(&self, job: &JobId) -> Option<SoFar> {
+        let channel = self.lock().get(job).cloned()?;
+        let flow = channel.lock();
+        Some(SoFar { tokens: flow.tokens.clone(), attempts: flow.seen })
     }
 
     /// How many jobs are listened to.
@@ -95,12 +109,26 @@ impl EventHub {
 
 impl EventSinks for EventHub {
     fn sink(&self, _reply_to: &ReplyTo, job: &JobId, attempt: u32) -> Box<dyn EventSink> {
-        Box::new(HubSink { hub: self.clone(), job: job.clone(), channel: self.lock().get(job).cloned(), attempt })
+        let channel = self.lock().get(job).cloned();
+        if let Some(channel) = &channel {
+            let mut flow = channel.lock();
+            flow.seen = flow.seen.max(attempt);
+        }
+        Box::new(HubSink { hub: self.clone(), job: job.clone(), channel, attempt })
     }
 
     fn hand_over(&self, _reply_to: &ReplyTo, job: &JobId, attempt: u32) -> Wait<()> {
         self.lose(job, attempt)
     }
+}
+
+/// What another attempt can go on from, where nothing else is known of a job any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoFar {
+    /// All tokens of the answer that have come, read or not.
+    pub tokens: Vec<TokenId>,
+    /// The highest attempt that has said anything.
+    pub attempts: u32,
 }
 
 /// An attempt of which no more events come though it has not ended. Dropping it says that it was dealt with.
@@ -182,6 +210,8 @@ struct Flow {
     fence: Fence,
     /// Of the answer, all that have passed.
     tokens: Vec<TokenId>,
+    /// The highest attempt that a sink was opened for.
+    seen: u32,
     /// The highest attempt that was lost.
     lost: u32,
     /// The last event has passed.

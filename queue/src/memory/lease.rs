@@ -1,6 +1,6 @@
 //! What ends a lease: settlement, expiry; what time does to jobs; and the one place where a job ends.
 
-use souk_protocol::{GatewayId, JobFailure, JobId, NodeId, Outcome, TenantId, TokenId, Usage};
+use souk_protocol::{JobFailure, JobId, NodeId, Outcome, TenantId, TokenId, Usage};
 use tokio::time::Instant;
 
 use super::pool::{Phase, Pool, Record};
@@ -106,6 +106,9 @@ impl Pool {
         if self.is_taken_down(id) {
             return self.end_unsaid(id, Outcome::TakenDown, JobFailure::TakenDown, now);
         }
+        if self.is_left(id, now) {
+            return self.end_unsaid(id, Outcome::CallerLeft, JobFailure::ShuttingDown, now);
+        }
         let Some(record) = self.jobs.get_mut(id) else { return };
         let mut failed_by = None;
         match end {
@@ -128,7 +131,7 @@ impl Pool {
         let Some(record) = self.jobs.get_mut(id) else { return };
         record.submission.lane = lane;
         self.enqueue(id, None, now);
-        self.report(id, NoticeKind::Requeued, false, now);
+        self.report(id, NoticeKind::Requeued, now);
     }
 
     /// The next live node by name after one that has failed a job.
@@ -155,13 +158,10 @@ impl Pool {
         let Some(record) = self.jobs.get_mut(id) else { return };
         let settled = Settled { outcome, usage, attempts: record.attempt, untold };
         if !std::mem::replace(&mut record.is_settled, true) {
-            let account = record.submission.account.take();
-            let has_account = account.is_some();
-            if let Some(account) = account {
-                let gateway = record.submission.reply_to.gateway.clone();
-                self.unposted.keep(gateway, id.clone(), account, settled.clone());
+            if record.submission.account.take().is_some() {
+                self.unposted.settle(id, settled.clone(), record.delivered);
             }
-            self.report(id, NoticeKind::Settled(settled), has_account, now);
+            self.report(id, NoticeKind::Settled(settled), now);
         }
     }
 
@@ -190,18 +190,9 @@ impl Pool {
         }
     }
 
-    fn report(&mut self, id: &JobId, kind: NoticeKind, has_account: bool, now: Instant) {
+    fn report(&mut self, id: &JobId, kind: NoticeKind, now: Instant) {
         let Some(record) = self.jobs.get(id) else { return };
-        let note = (Notice { job: id.clone(), kind }, has_account);
-        self.notices.post(&record.submission.reply_to.gateway, note, now);
+        self.notices.post(&record.submission.reply_to.gateway, Notice { job: id.clone(), kind }, now);
         self.rings.notices = true;
-    }
-
-    /// The notices for a gateway, but for settlements that another has been given meanwhile; `None` if there are none.
-    pub(super) fn take_notices(&mut self, gateway: &GatewayId) -> Option<Vec<Notice>> {
-        let notes = self.notices.take(gateway)?.into_iter();
-        let its = notes.filter(|(notice, has_account)| !has_account || self.unposted.is_of(&notice.job, gateway));
-        let notices: Vec<_> = its.map(|(notice, _)| notice).collect();
-        (!notices.is_empty()).then_some(notices)
     }
 }

@@ -1,7 +1,6 @@
 //! The state of one pool: which jobs there are, where they wait, which nodes live.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::Duration;
 
 use souk_protocol::deadline::bounded;
 use souk_protocol::gate::{Cause, Gate, Pass, Refusal, Rules};
@@ -15,15 +14,8 @@ use super::unposted::Unposted;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull, time_to_drain};
-use crate::nodes::{LaneStatus, NodeStatus};
-use crate::words::{
-    Cancelled, DeadLetter, JobState, LaneStats, Lease, Notice, OrderNumber, PoolStats, Submission, Submitted,
-};
-
-/// How long it is remembered that a node has retired.
-pub(super) const RETIRED_KEPT: Duration = Duration::from_secs(3600);
-/// Most dead letters that are kept.
-const DEAD_LETTERS_KEPT: usize = 1000;
+use crate::nodes::NodeStatus;
+use crate::words::{Cancelled, DeadLetter, JobState, Lease, Notice, Submission, Submitted};
 
 pub(super) struct Pool {
     pub(super) config: QueueConfig,
@@ -42,15 +34,14 @@ pub(super) struct Pool {
     pub(super) places: Gate<TenantId>,
     /// When each record changes by time alone; see [`Record::due`].
     pub(super) due: BTreeSet<(Instant, JobId)>,
-    /// With each, whether its settlement is to be written down.
-    pub(super) notices: Mailboxes<GatewayId, (Notice, bool)>,
+    pub(super) notices: Mailboxes<GatewayId, Notice>,
     pub(super) unposted: Unposted,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
     pub(super) orders: Orders,
     pub(super) popularity: Popularity,
     pub(super) rings: Rings,
     pub(super) pace: Pace,
-    dead: VecDeque<DeadLetter>,
+    pub(super) dead: VecDeque<DeadLetter>,
     next_ticket: Ticket,
 }
 
@@ -72,6 +63,8 @@ pub(super) struct Record {
     pub(super) deliveries: u32,
     pub(super) prompt_charged: bool,
     pub(super) output_charged: u32,
+    /// Tokens that its gateway has said to have delivered.
+    pub(super) delivered: u32,
     /// Whether its gateway has been told how it ended.
     pub(super) is_settled: bool,
     pub(super) phase: Phase,
@@ -148,6 +141,11 @@ impl Pool {
             return Ok(Submitted::Already(record.phase.state()));
         }
         let place = self.admit(&submission.job.tenant, now)?;
+        let gateway = &submission.reply_to.gateway;
+        self.unposted.heartbeat(gateway, now);
+        if let Some(account) = &submission.account {
+            self.unposted.open(gateway, &submission.job.id, account.clone());
+        }
         self.insert(submission, false, Some(place), now);
         Ok(Submitted::Queued)
     }
@@ -176,7 +174,13 @@ impl Pool {
     }
 
     /// `place` is what the gate gave; without one the job comes back, and is not asked again.
-    fn insert(&mut self, submission: Submission, is_settled: bool, place: Option<Pass<TenantId>>, now: Instant) {
+    pub(super) fn insert(
+        &mut self,
+        submission: Submission,
+        is_settled: bool,
+        place: Option<Pass<TenantId>>,
+        now: Instant,
+    ) {
         let id = submission.job.id.clone();
         let record = Record {
             deadline: submission.job.time_left.map(|time_left| now + bounded(Some(time_left))),
@@ -186,6 +190,7 @@ impl Pool {
             deliveries: 0,
             prompt_charged: false,
             output_charged: 0,
+            delivered: 0,
             is_settled,
             phase: Phase::Over { forget: now },
         };
@@ -274,105 +279,6 @@ impl Pool {
         }
         waits
     }
-
-    pub(super) fn heartbeat(&mut self, status: NodeStatus, now: Instant) -> OrderNumber {
-        self.retired.remove(&status.node);
-        self.nodes.insert(status.node.clone(), Node { status, seen: now });
-        self.orders.last()
-    }
-
-    pub(super) fn retire(&mut self, node: &NodeId, now: Instant) {
-        self.nodes.remove(node);
-        // As long as it may hold something: what runs longer than this is rare, and then counts as a delivery.
-        self.retired.retain(|_, since| now.duration_since(*since) < RETIRED_KEPT);
-        self.retired.insert(node.clone(), now);
-        self.orders.forget(node);
-        self.rings.work = true;
-    }
-
-    pub(super) fn is_live(&self, node: &NodeId, now: Instant) -> bool {
-        self.nodes.get(node).is_some_and(|node| now.duration_since(node.seen) < self.config.heartbeat_timeout)
-    }
-
-    pub(super) fn lanes(&self, now: Instant) -> Vec<LaneStatus> {
-        let live = self.nodes.iter().filter(|(node, _)| self.is_live(node, now));
-        live.map(|(id, node)| LaneStatus {
-            node: node.status.clone(),
-            queued: self.lanes.get(&Some(id.clone())).map_or(0, queued_in),
-        })
-        .collect()
-    }
-
-    pub(super) fn bury(&mut self, letter: DeadLetter) {
-        if self.dead.len() == DEAD_LETTERS_KEPT {
-            self.dead.pop_front();
-        }
-        self.dead.push_back(letter);
-    }
-
-    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.dead.iter().cloned().collect()
-    }
-
-    pub(super) fn replay(&mut self, id: &JobId, now: Instant) -> Result<(), QueueError> {
-        let place = self.dead.iter().position(|letter| letter.submission.job.id == *id);
-        let mut letter =
-            place.and_then(|place| self.dead.remove(place)).ok_or_else(|| QueueError::NotDead(id.clone()))?;
-        letter.submission.job.time_left = None;
-        match self.jobs.get_mut(id) {
-            // The record outlives the letter's making, so that attempts of the first life stay fenced off.
-            Some(record) => {
-                (record.submission, record.deadline, record.deliveries) = (letter.submission, None, 0);
-                record.is_settled = true;
-                self.enqueue(id, None, now);
-            }
-            // Its gateway was told when it became a dead letter.
-            None => self.insert(letter.submission, true, None, now),
-        }
-        Ok(())
-    }
-
-    pub(super) fn stats(&self, now: Instant) -> PoolStats {
-        let live = self.nodes.keys().filter(|node| self.is_live(node, now)).map(|node| Some(node.clone()));
-        let names: BTreeSet<_> = self.lanes.keys().cloned().chain(live).collect();
-        let stats_of = |lane: Option<NodeId>| LaneStats {
-            queued: self.lanes.get(&lane).map_or(0, queued_in),
-            oldest: self.lanes.get(&lane).and_then(|lane| self.waiting_since(lane)).map(|since| now - since),
-            live: lane.as_ref().is_some_and(|node| self.is_live(node, now)),
-            lane,
-        };
-        PoolStats {
-            queued: usize::try_from(self.places.used()).unwrap_or(usize::MAX),
-            running: self.running.values().sum(),
-            dead_letters: self.dead.len(),
-            lanes: names.into_iter().map(stats_of).collect(),
-        }
-    }
-
-    /// Since when the longest-waiting job of a lane has waited.
-    pub(super) fn waiting_since(&self, lane: &Lane) -> Option<Instant> {
-        let heads = lane.values().filter_map(|queue| queue.first_key_value());
-        heads
-            .filter_map(|(_, id)| match self.jobs.get(id)?.phase {
-                Phase::Queued { since, .. } => Some(since),
-                Phase::Running { .. } | Phase::Over { .. } => None,
-            })
-            .min()
-    }
-
-    /// The next moment at which time alone changes what a waiting call would see.
-    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
-        let due = self.due.first().map(|(due, _)| *due);
-        let behind = self.lanes.values().filter_map(|lane| self.waiting_since(lane));
-        let behind = behind.map(|since| since + self.config.steal_after);
-        let lapses = self.nodes.values().map(|node| node.seen + self.config.heartbeat_timeout);
-        due.into_iter()
-            .chain(behind)
-            .chain(lapses)
-            .chain(self.unposted.next_change(self.config.heartbeat_timeout))
-            .filter(|change| *change > now)
-            .min()
-    }
 }
 
 impl Record {
@@ -432,8 +338,4 @@ fn release(held: &mut HashMap<NodeId, HashMap<TenantId, usize>>, node: &NodeId, 
     if of_node.is_empty() {
         held.remove(node);
     }
-}
-
-fn queued_in(lane: &Lane) -> usize {
-    lane.values().map(BTreeMap::len).sum()
 }

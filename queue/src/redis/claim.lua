@@ -70,10 +70,11 @@ local function submit(keys, args)
             for place = 12, #args do digests[#digests + 1] = args[place] end
             local deadline = left >= 0 and pool.now + min(left, NEVER_MS)
             local record = { QUEUED, tenant, args[4], args[5], tonumber(args[6]), tonumber(args[7]), digests,
-                pool.state[S_TICKET], pool.now, deadline, tonumber(args[9]), 0, false, 0, false, false, false, 0, args[11] ~= '' }
+                pool.state[S_TICKET], pool.now, deadline, tonumber(args[9]), 0, false, 0, false, false, false, 0, args[11] ~= '', 0 }
             pool.state[S_TICKET] = pool.state[S_TICKET] + 1
             call('SET', prefix .. 'b:' .. job, args[10], 'PX', TTL_MS)
-            if args[11] ~= '' then call('SET', prefix .. 'a:' .. job, args[11], 'PX', TTL_MS) end
+            hear_of(pool, args[5])
+            if args[11] ~= '' then open_account(pool, job, args[5], args[11]) end
             enqueue(pool, job, record)
             said = { 'new' }
         end

@@ -130,6 +130,10 @@ local function end_attempt(pool, job, record, reason)
         return finish_unsaid(pool, job, record, 'deadline', 'deadline')
     end
     if is_taken_down(pool, record) then return finish_unsaid(pool, job, record, 'taken_down', 'taken_down') end
+    -- Nobody waits for its answer any more, and another gateway can write it down.
+    if record[R_HAS_ACCOUNT] and is_lost(pool, record[R_GATEWAY]) then
+        return finish_unsaid(pool, job, record, 'caller_left', 'shutting_down')
+    end
     if not reason then
         record[R_DELIVERIES] = record[R_DELIVERIES] - 1
     elseif record[R_DELIVERIES] >= pool.config[C_DELIVERIES] then
@@ -208,12 +212,13 @@ local function tidy(pool)
 end
 
 local KEPT = { 'lanes', 'lost', 'vtc', 'waiting', 'queued', 'running', 'refused', 'due', 'over', 'nodes', 'status', 'retired',
-    'gateways', 'boxes', 'orders', 'down', 'drains', 'about', 'dead', 'unposted', 'posts', 'owners', 'adopted', 'backlog' }
+    'gateways', 'boxes', 'orders', 'down', 'drains', 'about', 'dead', 'posts', 'owners', 'adopted', 'backlog' }
 
 -- The numbers of a pool that is new. Rings begin where no ring of an earlier life has come, but for a clock that was set back.
-local function new_state(pool, wall)
+local function new_state(wall, micros)
     local state = {}
-    for place = 1, S_LOOKED do state[place] = 0 end
+    for place = 1, S_BORN do state[place] = 0 end
+    state[S_BORN] = micros
     -- So that no reader takes what is new for what it has had already.
     state[S_NOTE] = wall * 100
     state[S_RING], state[S_TIDIED], state[S_CLAIMED] = wall * 100, -TIDY_EVERY_MS, -1
@@ -231,7 +236,7 @@ local function begin(keys, args)
     local pool = { key = keys[1], prefix = string.sub(keys[1], 1, -6), config = config_of(args[1]), rings = {}, records = {},
         changed = {}, live = {}, counters = {}, has_left = {}, taken = 0 }
     local packed = call('GET', keys[1])
-    local state = packed and { struct.unpack(STATE, packed) } or new_state(pool, wall)
+    local state = packed and { struct.unpack(STATE, packed) } or new_state(wall, time[1] * 1000000 + time[2])
     pool.state = state
     if not packed then new_backlog(pool) end
     if packed then state[S_NOW] = state[S_NOW] + max(0, min(wall - state[S_WALL], MAX_STEP_MS)) end

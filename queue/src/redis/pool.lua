@@ -7,7 +7,9 @@
 --
 --   state    numbers of the pool, packed: see S_…
 --   j:JOB    what is known of a job, packed: see R_…        b:JOB    the job as it was submitted, which nobody here looks into
---   r:JOB    tokens that its gateway handed in              a:JOB    what its settlement is written down with
+--   r:JOB    tokens that its gateway handed in
+--   p:REQUEST  what is to be written down of a request: owner, account, open (how many of its jobs are), and by index of each job
+--              how it ended, or nothing
 --   q:L:LANE:TENANT  jobs that wait, by ticket              l:LANE   tenants of whom some wait there, by counter or less
 --   w:LANE   jobs that wait there, by since when            lanes    lanes in which some wait, by since when the oldest does
 --   lost     those of them that nobody minds, but for -     vtc      counters of tenants
@@ -21,8 +23,8 @@
 --   orders   orders, by number                              down     versions that were taken down, and by which order
 --   drains   nodes that drain, and by which order          about    which version or node an order is about
 --   dead     dead letters, by number                        d:JOB    one of them
---   unposted settlements that nobody has written down       posts    the same, by number
---   owns:GATEWAY  those of them that a gateway is to write down    owners   gateways that have any, and how many
+--   owns:GATEWAY  requests that a gateway is to write down, by when they came to be over, or -1 where they are open
+--   owners   gateways that have any                         posts    requests that are over and not written down, by number
 --   adopted  those of them that another had before, and when they are given again
 --   popular  what gateways say of the adapters that are asked for, and until when it is believed
 --   backlog  one entry for each job that began to wait, of which the group `nodes` has read as many as wait no more
@@ -60,12 +62,14 @@ local S_NOW, S_WALL, S_KEPT, S_TIDIED, S_RING, S_TICKET, S_FLOOR, S_CLAIMED, S_P
 local S_QUEUED, S_RUNNING, S_ORDER, S_PINNED, S_DEAD, S_POST, S_NOTE = 10, 11, 12, 13, 14, 15, 16
 -- Before which moment nothing falls due, before which no lane falls behind, and when that was looked at last.
 local S_DUE, S_BEHIND, S_LOOKED = 17, 18, 19
-local STATE = '<ddddddddddddddddddd'
+-- When this life of the pool began, in microseconds of the server's clock: which one it is.
+local S_BORN = 20
+local STATE = '<dddddddddddddddddddd'
 
 -- What is known of a job.
 local R_PHASE, R_TENANT, R_LANE, R_GATEWAY, R_PRIORITY, R_PROMPT, R_DIGESTS, R_TICKET = 1, 2, 3, 4, 5, 6, 7, 8
 local R_SINCE, R_DEADLINE, R_ATTEMPT, R_DELIVERIES, R_CHARGED, R_OUTPUT, R_SETTLED = 9, 10, 11, 12, 13, 14, 15
-local R_NODE, R_CANCELLED, R_RESUMED, R_HAS_ACCOUNT = 16, 17, 18, 19
+local R_NODE, R_CANCELLED, R_RESUMED, R_HAS_ACCOUNT, R_DELIVERED = 16, 17, 18, 19, 20
 local QUEUED, RUNNING, OVER = 0, 1, 2
 
 -- What the settings say, in the order of ARGV[1].
@@ -197,37 +201,71 @@ local function notify(pool, gateway, note)
     post(pool, 'n:' .. gateway, note)
 end
 
--- Gives a settlement to a gateway to write it down, instead of whoever had it before.
-local function own(pool, gateway, job, before)
+-- Whether a gateway has been silent for too long.
+local function is_lost(pool, gateway)
+    return tonumber(call('ZSCORE', pool.prefix .. 'gateways', gateway) or 0) <= pool.now
+end
+
+-- A gateway says something, so it lives.
+local function hear_of(pool, gateway)
+    call('ZADD', pool.prefix .. 'gateways', pool.now + pool.config[C_HEARTBEAT], gateway)
+end
+
+-- A request of this job and the job's index in it.
+local function request_of(job)
+    return string.match(job, '^(.*)/(%d+)$')
+end
+
+-- A gateway is to write a request down, which came to be over at a moment, or is open.
+local function own(pool, gateway, request, moment)
     local prefix = pool.prefix
-    if before then
-        call('ZREM', prefix .. 'owns:' .. before, job)
-        if call('HINCRBY', prefix .. 'owners', before, -1) <= 0 then call('HDEL', prefix .. 'owners', before) end
+    call('SADD', prefix .. 'owners', gateway)
+    call('ZADD', prefix .. 'owns:' .. gateway, moment or -1, request)
+    call('PEXPIRE', prefix .. 'owns:' .. gateway, TTL_MS)
+end
+
+-- A job of a gateway's is queued that has an account. Should others have been given the request, it is this one's again.
+local function open_account(pool, job, gateway, account)
+    local prefix = pool.prefix
+    local request, index = request_of(job)
+    local name = prefix .. 'p:' .. request
+    local before = call('HGET', name, 'owner')
+    if call('HSETNX', name, index, '') == 0 then return end
+    if not before then
+        call('HSET', name, 'owner', gateway, 'account', account)
+        call('PEXPIRE', name, TTL_MS)
+    elseif before ~= gateway then
+        call('HSET', name, 'owner', gateway)
+        call('ZREM', prefix .. 'owns:' .. before, request)
+        call('ZREM', prefix .. 'adopted', request)
     end
-    if gateway then
-        call('ZADD', prefix .. 'owns:' .. gateway, pool.now, job)
-        if call('HINCRBY', prefix .. 'owners', gateway, 1) == 1 then call('PEXPIRE', prefix .. 'owns:' .. gateway, TTL_MS) end
+    if call('HINCRBY', name, 'open', 1) == 1 then
+        own(pool, gateway, request)
+        if before then call('ZREM', prefix .. 'posts', request) end
     end
 end
 
-local function forget_unposted(pool, job)
-    local packed = call('HGET', pool.prefix .. 'unposted', job)
-    if not packed then return end
-    local unposted = read_packed(packed)
-    own(pool, nil, job, unposted[1])
-    call('HDEL', pool.prefix .. 'unposted', job)
-    call('ZREM', pool.prefix .. 'posts', job)
-    call('ZREM', pool.prefix .. 'adopted', job)
+local function forget_unposted(pool, request)
+    local prefix = pool.prefix
+    local owner = call('HGET', prefix .. 'p:' .. request, 'owner')
+    if not owner then return end
+    call('DEL', prefix .. 'p:' .. request)
+    call('ZREM', prefix .. 'owns:' .. owner, request)
+    call('ZREM', prefix .. 'posts', request)
+    call('ZREM', prefix .. 'adopted', request)
 end
 
-local function keep_unposted(pool, job, gateway, settled)
+-- Keeps how a job ended. One of a request that is written down already is nobody's.
+local function keep_unposted(pool, job, settled)
     local prefix, state = pool.prefix, pool.state
-    local account = call('GETDEL', prefix .. 'a:' .. job)
-    if not account then return end
+    local request, index = request_of(job)
+    local name = prefix .. 'p:' .. request
+    if call('HGET', name, index) ~= '' then return end
+    call('HSET', name, index, pack(settled))
+    if call('HINCRBY', name, 'open', -1) > 0 then return end
     state[S_POST] = state[S_POST] + 1
-    call('HSET', prefix .. 'unposted', job, pack({ gateway, account, settled }))
-    call('ZADD', prefix .. 'posts', state[S_POST], job)
-    own(pool, gateway, job)
+    call('ZADD', prefix .. 'posts', state[S_POST], request)
+    own(pool, call('HGET', name, 'owner'), request, pool.now)
     -- Looked at now and then, so that a few more may be there for a while.
     local excess = state[S_POST] % 64 == 0 and call('ZCARD', prefix .. 'posts') - UNPOSTED_KEPT or 0
     for _, oldest in ipairs(excess > 0 and call('ZRANGE', prefix .. 'posts', 0, excess - 1) or {}) do
@@ -245,12 +283,10 @@ local function finish(pool, job, record, settled)
     call('DEL', prefix .. 'b:' .. job, prefix .. 'r:' .. job)
     if record[R_SETTLED] then return end
     record[R_SETTLED] = true
-    local note = { job, 1, record[R_ATTEMPT], unpack(settled) }
     if record[R_HAS_ACCOUNT] then
-        keep_unposted(pool, job, record[R_GATEWAY], { record[R_ATTEMPT], unpack(settled) })
-        note[2] = 2
+        keep_unposted(pool, job, { record[R_DELIVERED], { record[R_ATTEMPT], unpack(settled) } })
     end
-    notify(pool, record[R_GATEWAY], note)
+    notify(pool, record[R_GATEWAY], { job, 1, record[R_ATTEMPT], unpack(settled) })
 end
 
 -- How an end of ours or of the deadline's looks to a caller who was handed so many tokens.

@@ -83,6 +83,12 @@ local function take_back(keys, args)
     return is_last and 1 or 0
 end
 
+-- Ends a job that waits and is no longer wanted.
+local function drop_waiting(pool, job, record)
+    dequeue(pool, job, record)
+    finish_unsaid(pool, job, record, 'caller_left', 'shutting_down')
+end
+
 -- ARGV: job. Returns where it stood.
 local function cancel(keys, args)
     local pool = begin(keys, args)
@@ -90,8 +96,7 @@ local function cancel(keys, args)
     local record = record_of(pool, job)
     local phase = record and record[R_PHASE] or OVER
     if phase == QUEUED then
-        dequeue(pool, job, record)
-        finish_unsaid(pool, job, record, 'caller_left', 'shutting_down')
+        drop_waiting(pool, job, record)
     elseif phase == RUNNING and not record[R_CANCELLED] then
         record[R_CANCELLED] = true
         save(pool, job, record)
@@ -124,66 +129,11 @@ local function look_cancelled(keys, args)
     return looked(pool, -1, read_notes(pool, 'c:' .. args[2], tonumber(args[3])))
 end
 
--- ARGV: gateway, the number of the last that it has. Finds jobs, what happened to them, and of those that are settled how. A
--- settlement that another gateway has been given meanwhile is that one's.
+-- ARGV: gateway, the number of the last that it has. Finds jobs, what happened to them, and of those that are settled how.
 local function look_notices(keys, args)
     local pool = begin(keys, args)
-    local gateway, notices = args[2], {}
-    local notes
-    repeat
-        notes = read_notes(pool, 'n:' .. gateway, tonumber(args[3]))
-        for _, numbered in ipairs(notes) do
-            local note = numbered[2]
-            local is_its = note[2] ~= 2 or call('ZSCORE', pool.prefix .. 'owns:' .. gateway, note[1])
-            if is_its then notices[#notices + 1] = numbered end
-        end
-        -- What is all another's would hide what comes after it.
-        if #notices == 0 and #notes > 0 then call('LTRIM', pool.prefix .. 'n:' .. gateway, #notes, -1) end
-    until #notices > 0 or #notes == 0
+    local notices = read_notes(pool, 'n:' .. args[2], tonumber(args[3]))
     return looked(pool, next_change(pool), notices)
-end
-
--- Gateways.
-
--- ARGV: gateway.
-local function gateway_heartbeat(keys, args)
-    local pool = begin(keys, args)
-    call('ZADD', pool.prefix .. 'gateways', pool.now + pool.config[C_HEARTBEAT], args[2])
-    finish_step(pool)
-    return 0
-end
-
--- ARGV: gateway. Finds settlements of gateways that are gone, and gives them to this one: job, account, how it ended.
-local function look_orphaned(keys, args)
-    local pool = begin(keys, args)
-    local prefix, gateway, orphans = pool.prefix, args[2], {}
-    local function adopt(job, owner)
-        local unposted = read_packed(call('HGET', prefix .. 'unposted', job))
-        own(pool, gateway, job, owner or unposted[1])
-        unposted[1] = gateway
-        call('HSET', prefix .. 'unposted', job, pack(unposted))
-        call('ZADD', prefix .. 'adopted', pool.now + WRITE_DOWN_MS, job)
-        orphans[#orphans + 1] = { job, unposted[2], unposted[3] }
-    end
-    for _, job in ipairs(call('ZRANGEBYSCORE', prefix .. 'adopted', '-inf', pool.now, 'LIMIT', 0, MOST_AT_ONCE)) do adopt(job) end
-    for _, owner in ipairs(call('HKEYS', prefix .. 'owners')) do
-        local lapses = owner ~= gateway and (tonumber(call('ZSCORE', prefix .. 'gateways', owner) or 0))
-        if lapses and lapses <= pool.now then
-            local left = MOST_AT_ONCE - #orphans
-            for _, job in ipairs(left > 0 and call('ZRANGE', prefix .. 'owns:' .. owner, 0, left - 1) or {}) do
-                adopt(job, owner)
-            end
-        end
-    end
-    return looked(pool, LOOK_FOR_LOST_MS, orphans)
-end
-
--- ARGV: jobs whose settlements are written down.
-local function acknowledge(keys, args)
-    local pool = begin(keys, args)
-    for place = 2, #args do forget_unposted(pool, args[place]) end
-    finish_step(pool)
-    return 0
 end
 
 -- Nodes.
@@ -365,32 +315,3 @@ local function tick(keys, args)
     return 0
 end
 
--- Steps that let go of something run in a server that has no memory left, too.
-local function register(name, callback, flags)
-    redis.register_function({ function_name = 'souk_queue_1_' .. name, callback = callback, flags = flags })
-end
-
-local LETS_GO = { 'allow-oom' }
-register('submit', submit, {})
-register('claim', claim, LETS_GO)
-register('look_work', look_work, LETS_GO)
-register('peek', peek, LETS_GO)
-register('renew', renew, LETS_GO)
-register('settle', settle, LETS_GO)
-register('resume', resume, LETS_GO)
-register('take_back', take_back, LETS_GO)
-register('cancel', cancel, LETS_GO)
-register('look_cancelled', look_cancelled, LETS_GO)
-register('look_notices', look_notices, LETS_GO)
-register('gateway_heartbeat', gateway_heartbeat, LETS_GO)
-register('look_orphaned', look_orphaned, LETS_GO)
-register('acknowledge', acknowledge, LETS_GO)
-register('heartbeat', heartbeat, LETS_GO)
-register('retire', retire, LETS_GO)
-register('lanes', lanes, LETS_GO)
-register('order', order, LETS_GO)
-register('look_orders', look_orders, LETS_GO)
-register('dead_letters', dead_letters, LETS_GO)
-register('replay', replay, {})
-register('stats', stats, LETS_GO)
-register('tick', tick, LETS_GO)

@@ -14,8 +14,8 @@ use souk_redis::Fault;
 use crate::config::QueueConfig;
 use crate::error::{FullScope, QueueError, QueueFull, time_to_drain};
 use crate::words::{
-    DeadLetter, Delivery, JobState, LaneStats, Lease, Notice, NoticeKind, Orphan, PoolStats, Priority, ReplyTo,
-    Settled, Settlement, Submission, Submitted,
+    DeadLetter, Delivery, JobState, LaneStats, Lease, Notice, NoticeKind, Orphan, OrphanJob, PoolStats, Priority,
+    ReplyTo, Settled, Settlement, Submission, Submitted,
 };
 
 /// The lane of jobs without a preference; another is a node's name after a plus.
@@ -208,8 +208,13 @@ pub(super) fn notice(said: Value) -> Result<Notice, QueueError> {
 }
 
 pub(super) fn orphan(said: Value) -> Result<Orphan, QueueError> {
-    let (job, account, how): (String, Vec<u8>, Value) = read(said)?;
-    Ok(Orphan { job: job_id(&job)?, account: account.into(), settled: settled(how)? })
+    let (request, account, jobs): (String, Vec<u8>, Vec<(u32, u32, Value)>) = read(said)?;
+    let jobs = jobs
+        .into_iter()
+        .map(|(index, delivered_tokens, how)| Ok(OrphanJob { index, settled: settled(how)?, delivered_tokens }));
+    let mut jobs = jobs.collect::<Result<Vec<_>, QueueError>>()?;
+    jobs.sort_by_key(|job| job.index);
+    Ok(Orphan { request: RequestId::from_stored(request), account: account.into(), jobs })
 }
 
 fn settled(said: Value) -> Result<Settled, QueueError> {
@@ -340,6 +345,6 @@ mod tests {
         }
         assert!(submitted(Value::Array(vec![Value::SimpleString("odd".to_owned())])).is_err());
         assert!(notice(Value::Nil).is_err() && notice(Value::Array(vec![])).is_err());
-        assert!(stats(Value::Int(3)).is_err());
+        assert!(stats(Value::Int(3)).is_err() && orphan(Value::Array(vec![Value::Nil])).is_err());
     }
 }

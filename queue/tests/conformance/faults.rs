@@ -79,8 +79,11 @@ async fn a_server_that_comes_back_without_its_data_is_given_the_jobs_again() {
     let running = job("a", 10);
     gateway_side.submit(running.clone()).await.unwrap();
     let old = claim_one_of(&node_side).await;
+    let before = gateway_side.gateway_heartbeat(pool(), &gateway(), &[]).await.unwrap();
     server.kill();
     server.start();
+    let after = when_back(async || gateway_side.gateway_heartbeat(pool(), &gateway(), &[]).await).await;
+    assert_ne!(after, before, "the gateway notices");
     let progress = souk_queue::LeaseProgress { lease: old.lease.clone(), output_tokens: 3 };
     let lost = when_back(async || node_side.renew(pool(), std::slice::from_ref(&progress)).await).await;
     assert_eq!(lost, std::slice::from_ref(&old.lease), "the node stops");
@@ -280,7 +283,7 @@ async fn all_that_is_stored_has_an_end() {
     let server = Redis::that_forgets();
     let queue = Queue::of_server(Arc::new(Server::new(server)), config());
     heartbeat(&queue, "n1").await;
-    queue.gateway_heartbeat(pool(), &gateway()).await.unwrap();
+    queue.gateway_heartbeat(pool(), &gateway(), &[]).await.unwrap();
     queue.order(pool(), NodeOrder::TakeDown(Digest::of(b"bad"))).await.unwrap();
     queue.order(pool(), NodeOrder::Drain(node("n9"))).await.unwrap();
     assert_eq!(queue.next_orders(pool(), OrderNumber(0), SOON).await.unwrap().len(), 2);

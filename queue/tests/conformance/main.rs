@@ -7,6 +7,7 @@ mod endings;
 mod fairness;
 #[cfg(has_redis)]
 mod faults;
+mod flood;
 mod gateways;
 mod leases;
 mod model;
@@ -84,9 +85,14 @@ on_every_queue! {
         gateways::a_settlement_with_an_account_stays_until_it_is_acknowledged,
         gateways::a_lost_gateways_settlements_are_given_to_another_once,
         gateways::what_is_not_acknowledged_is_given_again,
-        gateways::a_gateway_that_comes_back_and_another_do_not_both_have_it,
+        gateways::a_gateway_that_comes_back_hears_how_its_jobs_ended,
         gateways::a_settlement_without_an_account_is_nobodys,
         gateways::a_live_gateway_keeps_what_is_its_own,
+        gateways::a_gateway_that_submits_lives,
+        gateways::the_jobs_of_a_request_are_given_together_when_none_is_open,
+        gateways::what_a_lost_gateway_asked_for_is_not_tried_again,
+        gateways::what_is_said_of_jobs_that_are_over_or_unknown_changes_nothing,
+        gateways::a_queue_that_has_lost_nothing_is_in_the_same_life,
         gateways::a_job_that_the_queue_has_lost_goes_on_after_its_attempts,
         caps::a_tenant_over_its_cap_is_refused_with_the_numbers,
         caps::a_full_pool_refuses_everyone,

@@ -8,7 +8,8 @@
 //! while the disk follows may have to wait for it.
 //!
 //! What happens when: a process that dies leaves its segments, and a lock that ended with it. The next one to start reads all that
-//! nobody has, whatever state they are in, and goes on with what they say in a segment of its own. A disk that is full, or a journal
+//! nobody has, whatever state they are in, and goes on with what they say; that a request was opened and not settled stays so until it
+//! says what became of it. A disk that is full, or a journal
 //! that has grown to its bound since the database is away, refuses new requests; of those that were let in all is still kept, in
 //! memory where not on disk.
 
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use souk_protocol::{RequestId, RequestRecord, wall_clock};
+use souk_protocol::{RequestId, RequestRecord};
 use tokio::sync::{mpsc, oneshot};
 
 use self::index::{Unfinished, unfinished};
@@ -79,6 +80,15 @@ pub enum JournalError {
     },
 }
 
+/// What processes before have left, each in the order of its last words.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// What is to be written.
+    pub(crate) settled: Vec<RequestRecord>,
+    /// What was under way, and is not known to have ended.
+    pub(crate) opened: Vec<Opened>,
+}
+
 /// A journal under way.
 pub(crate) struct Journal {
     settings: JournalSettings,
@@ -90,32 +100,33 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal and returns what is to be written of the processes before, oldest first: what was settled, and as lost
-    /// what was not. To be called where blocking is allowed.
-    pub(crate) fn open(settings: JournalSettings) -> Result<(Self, Vec<RequestRecord>), JournalError> {
+    /// Opens the journal and returns what processes before have left. To be called where blocking is allowed.
+    pub(crate) fn open(settings: JournalSettings) -> Result<(Self, Left), JournalError> {
         let folder = settings.folder.clone();
         let failed = |source| JournalError::Io { folder: folder.clone(), source };
         let mut free = free_ones(&settings).map_err(failed)?.into_iter();
         let Some(mut segments) = free.next() else { return Err(JournalError::Taken { folder: settings.folder }) };
-        let mut records = recover(&mut segments).map_err(failed)?;
-        for mut left in free {
-            let adopted = recover(&mut left).map_err(failed)?;
+        let mut left = recover(&mut segments).map_err(failed)?;
+        for mut others in free {
+            let Left { settled, opened } = recover(&mut others).map_err(failed)?;
             // They are the own before they go where they were.
-            let entries: Vec<Entry> = adopted.iter().cloned().map(Entry::Settled).collect();
+            let entries = settled.iter().cloned().map(Entry::Settled).chain(opened.iter().cloned().map(Entry::Opened));
             segments
-                .append(&entries)
+                .append(&entries.collect::<Vec<_>>())
                 .and_then(|()| segments.sync())
-                .and_then(|()| left.remove_all())
+                .and_then(|()| others.remove_all())
                 .map_err(failed)?;
-            records.extend(adopted);
+            left.settled.extend(settled);
+            left.opened.extend(opened);
         }
-        if !records.is_empty() {
-            tracing::info!(requests = records.len(), "Usage of processes before is in the journal and will be written");
+        if left != Left::default() {
+            let (settled, under_way) = (left.settled.len(), left.opened.len());
+            tracing::info!(settled, under_way, "Requests of processes before are in the journal and will be written");
         }
         let (commands, taken) = mpsc::channel(LINES_BEHIND);
         let bytes = segments.bytes();
         let pen = Pen::start(segments, taken).map_err(failed)?;
-        Ok((Self { settings, pen, commands, bytes, fails: AtomicBool::new(false) }, records))
+        Ok((Self { settings, pen, commands, bytes, fails: AtomicBool::new(false) }, left))
     }
 
     /// A request is about to be queued.
@@ -210,8 +221,8 @@ fn free_ones(settings: &JournalSettings) -> io::Result<Vec<Segments>> {
     Ok(free)
 }
 
-/// What a process left to be written, oldest first. What it left under way is said to be lost, there too.
-fn recover(segments: &mut Segments) -> io::Result<Vec<RequestRecord>> {
+/// What a process left.
+fn recover(segments: &mut Segments) -> io::Result<Left> {
     let mut entries = Vec::new();
     for number in segments.numbers() {
         let lines = Lines::read(&segments.read(number)?);
@@ -226,22 +237,14 @@ fn recover(segments: &mut Segments) -> io::Result<Vec<RequestRecord>> {
         segments.note_all(number, &lines.entries);
         entries.extend(lines.entries);
     }
-    let now_ms = wall_clock::unix_ms();
-    let mut lost = Vec::new();
-    let records = unfinished(entries).into_iter().map(|unfinished| match unfinished {
-        Unfinished::Settled(record) => record,
-        Unfinished::Opened(opened) => {
-            let record = opened.lost(now_ms);
-            lost.push(Entry::Settled(record.clone()));
-            record
+    let mut left = Left::default();
+    for unfinished in unfinished(entries) {
+        match unfinished {
+            Unfinished::Settled(record) => left.settled.push(record),
+            Unfinished::Opened(opened) => left.opened.push(opened),
         }
-    });
-    let records = records.collect();
-    segments.append(&lost)?;
-    if !lost.is_empty() {
-        tracing::info!(requests = lost.len(), "Requests were under way when their process ended; they are free");
     }
-    Ok(records)
+    Ok(left)
 }
 
 fn gone() -> io::Error {

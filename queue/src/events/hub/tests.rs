@@ -126,3 +126,19 @@ fn nothing_follows_the_last_event() {
     sink(1).send(JobEvent::Failed(JobFailure::ShuttingDown)).unwrap();
     assert_eq!(sink(2).send(tokens(0, &[1])), Err(Gone));
 }
+
+#[tokio::test]
+async fn what_has_come_is_known_by_its_tokens_and_the_highest_attempt_that_was_heard_of() {
+    let (hub, job) = (EventHub::new(), job());
+    assert_eq!(hub.so_far(&job), None);
+    let subscription = hub.subscribe(job.clone(), 8);
+    assert_eq!(hub.so_far(&job), Some(SoFar { tokens: vec![], attempts: 0 }));
+    let first = hub.sink(&reply_to(), &job, 1);
+    first.send(tokens(0, &[7])).unwrap();
+    drop(hub.lose(&job, 1));
+    assert_eq!(hub.so_far(&job), Some(SoFar { tokens: vec![7], attempts: 1 }), "a loss is no attempt");
+    let _second = hub.sink(&reply_to(), &job, 3);
+    assert_eq!(hub.so_far(&job), Some(SoFar { tokens: vec![7], attempts: 3 }), "before it says anything");
+    drop(subscription);
+    assert_eq!(hub.so_far(&job), None);
+}
