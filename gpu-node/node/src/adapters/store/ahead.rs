@@ -20,7 +20,7 @@ impl AdapterStore {
     /// for since keeps its place. Returns how many have come.
     pub async fn prefetch_likely(&self, popular: &[Fetchable]) -> usize {
         let most = self.0.limits.prefetch_at_start;
-        popular.iter().take(most).for_each(|adapter| self.keep_grant(adapter));
+        popular.iter().for_each(|adapter| self.keep_grant(adapter));
         let recent = self.0.origin.disk.as_ref().map_or_else(Vec::new, |disk| disk.latest(most));
         let popular: Vec<_> = popular.iter().map(|adapter| adapter.digest).collect();
         let (mut num_come, mut num_missed) = (0, 0);
