@@ -31,7 +31,7 @@ pub(crate) use limits::{LimitsCommand, TeamsCommand};
 pub(crate) use members::{LoginArgs, MembersCommand, OfTenant};
 pub(crate) use models::ModelsCommand;
 pub(crate) use push::{Direct, PushArgs};
-pub(crate) use roles::{GatewayArgs, NodeArgs, RegistryArgs, ServeArgs};
+pub(crate) use roles::{GatewayArgs, NodeArgs, RegistryArgs, ServeArgs, put_list_over};
 pub(crate) use server::ServerArgs;
 pub(crate) use services::ServicesCommand;
 pub(crate) use tenant_data::{EraseTenantArgs, ExportTenantArgs};

@@ -23,6 +23,7 @@ import before
 import beside_peers
 import cancel
 import engine
+import fleet
 import flood
 import hooks
 import http_loads
@@ -59,6 +60,9 @@ def parts(sitting, peers, older, soak_s):
     yield "registry", "The registry: lists of 100,000 adapters, publishing, a large upload", lambda: with_souk(sitting, "registry")
     yield "rights", "Knowing who calls and what they may", lambda: sitting.bench("rights")
     yield "queue", "The queue: submit, claim, renew, settle", lambda: sitting.bench("queue")
+    yield "fleet", "A fleet: what a request and a stream take", lambda: fleet.costs(sitting)
+    yield "nodes", "A fleet: nodes apart, lost and new", lambda: fleet.nodes(sitting)
+    yield "routing", "A fleet: routing at scale", lambda: fleet.simulation(sitting)
     yield "limits", "Reserving and settling what requests may use", lambda: with_souk(sitting, "limits")
     yield "hooks", "Hooks before and after the model", lambda: hooks.measure(sitting)
     yield "usage", "Rows of usage, and sums of them", lambda: sitting.bench("usage")

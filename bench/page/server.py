@@ -99,9 +99,9 @@ class Server:
         # Absent before the first.
         return int(found[1]) if found else 0
 
-    def stream(self, prompt, max_tokens, key):
+    def stream(self, prompt, max_tokens, key, model=BASE):
         """Begins to stream an answer to a prompt."""
-        return Stream(self.url, {"model": BASE, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
+        return Stream(self.url, {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0,
                                  "ignore_eos": True, "stream": True}, key)
 
 

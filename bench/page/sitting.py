@@ -14,7 +14,7 @@ MODEL = CACHE / "models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"
 THREADS = 2
 #: Longest run of one program; what hangs fails, and the other parts go on.
 LONGEST_RUN_S = 600
-BENCHMARKS = {"souk-bench": ("engine", "adapters", "sampler", "registry", "rights", "queue", "limits", "usage"), "souk-plugins": ("hooks",)}
+BENCHMARKS = {"souk-bench": ("engine", "adapters", "sampler", "registry", "rights", "queue", "limits", "usage", "scripted"), "souk-plugins": ("hooks",)}
 QUERY_VALUE = ["q_proj", "v_proj"]
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -78,6 +78,7 @@ impl Field {
             section: "gateway",
             addresses: self.urls.clone(),
             root_cert: None,
+            client_cert: None,
             key: KeySource::Text(self.services_key.clone().into()),
             stale: Duration::from_secs(5),
             id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),

@@ -74,7 +74,7 @@ struct GatewayState {
     gates: Gates,
     draining: AtomicBool,
     started_unix_s: u64,
-    /// Some for each pool ([`tasks_of_pool`]) and one that keeps its lanes live, one that takes lost jobs back, and one that finds out
+    /// Some for each pool ([`tasks_of_pool`]) with two for its lanes, one that takes lost jobs back, and one that finds out
     /// what became of requests of processes before; they end with the gateway.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -94,8 +94,11 @@ impl Gateway {
         let lanes_of = |base: &Arc<ServedBase>| Lanes::new(Arc::clone(&parts.queue), Arc::clone(base));
         let lanes: Vec<_> = bases.iter().map(lanes_of).collect();
         let keep_live = |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_live()));
+        let keep_telling =
+            |lanes: &Arc<Lanes>| AbortOnDropHandle::new(tokio::spawn(Arc::clone(lanes).keep_telling(id.clone())));
+        let of_lanes = lanes.iter().map(keep_live).chain(lanes.iter().map(keep_telling));
         let of_pool = bases.iter().flat_map(|base| tasks_of_pool(&parts, &open_jobs, base.pool(), &id));
-        let mut tasks: Vec<_> = of_pool.chain(lanes.iter().map(keep_live)).collect();
+        let mut tasks: Vec<_> = of_pool.chain(of_lanes).collect();
         let resolve = left::resolve(parts.accounting.clone(), Arc::clone(&parts.queue));
         tasks.push(AbortOnDropHandle::new(tokio::spawn(resolve)));
         let (losses, waited_for) = (parts.hub.losses(), open_jobs.clone());

@@ -11,13 +11,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use souk_protocol::{Digest, NodeId};
-use souk_queue::{AdapterTier, JobQueue, QueueError};
+use souk_protocol::{AdapterUse, Digest, GatewayId, NodeId};
+use souk_queue::{AdapterTier, JobQueue, MOST_POPULAR_NAMED, QueueError};
 use souk_routing::{Job, Router, RoutingSettings};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::metrics;
+use crate::popular::{Popularity, TELL_EVERY};
 use crate::served::ServedBase;
 
 /// Time between two readings of a pool of few nodes.
@@ -42,6 +43,7 @@ pub(crate) struct Lanes {
     soon: Notify,
     /// How many nodes the last reading has found.
     num_nodes: watch::Sender<usize>,
+    popularity: Popularity,
 }
 
 struct View {
@@ -91,7 +93,13 @@ impl Lanes {
             reading: tokio::sync::Mutex::new(()),
             soon: Notify::new(),
             num_nodes: watch::Sender::new(0),
+            popularity: Popularity::default(),
         })
+    }
+
+    /// What the pool's base model is called.
+    pub(crate) fn base_id(&self) -> &str {
+        &self.base.id
     }
 
     /// Keeps the view live, for ever.
@@ -104,16 +112,35 @@ impl Lanes {
         }
     }
 
+    /// Tells the queue which adapters are asked for most, for ever.
+    pub(crate) async fn keep_telling(self: Arc<Self>, gateway: GatewayId) {
+        loop {
+            tokio::time::sleep(TELL_EVERY).await;
+            let most_asked = self.view().router.most_asked(MOST_POPULAR_NAMED, Instant::now().into_std());
+            let Some(popular) = self.popularity.tell(&most_asked) else { continue };
+            if let Err(error) = self.queue.say_popular(self.base.pool(), &gateway, popular).await {
+                tracing::debug!(%error, base = self.base.id, "cannot say which adapters are asked for");
+                self.popularity.was_not_told();
+            }
+        }
+    }
+
     /// Sends the jobs of one request, which share their adapters, to a lane. Empty: any node will do.
     ///
     /// # Errors
     /// [`NoNode`] if there is none.
-    pub(crate) async fn send(self: &Arc<Self>, adapter: Option<&Digest>, jobs: u32) -> Result<Vec<SentJob>, NoNode> {
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        adapter: Option<&AdapterUse>,
+        jobs: u32,
+    ) -> Result<Vec<SentJob>, NoNode> {
+        adapter.into_iter().for_each(|adapter| self.popularity.asked(adapter));
         match self.num_nodes().await {
             Some(0) => return Err(NoNode),
             Some(_) => {}
             None => return Ok(Vec::new()),
         }
+        let adapter = adapter.map(|adapter| &adapter.digest);
         let choice = self.view().router.choose(Job { adapter, jobs }, Instant::now().into_std());
         let Some(choice) = choice else { return Ok(Vec::new()) };
         metrics::routed(&choice, jobs);
@@ -164,7 +191,8 @@ impl Lanes {
         view.read_at = Some(now);
         let was_lost = std::mem::take(&mut view.is_lost);
         let (num_nodes, num_places) = (view.router.num_lanes(), view.router.num_places());
-        self.base.set_nodes_context_tokens(view.router.context_tokens().map(|tokens| tokens as usize));
+        let context_tokens = view.router.context_tokens().map(|tokens| tokens as usize);
+        self.base.set_what_nodes_take(context_tokens, view.router.max_rank());
         drop(view);
         for stranger in strangers {
             let (protocol, ours) = (stranger.protocol, souk_queue::PROTOCOL_VERSION);

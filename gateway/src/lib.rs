@@ -27,6 +27,7 @@ pub mod usage;
 mod auth;
 mod call;
 mod lanes;
+mod popular;
 mod text_work;
 mod version_template;
 mod version_templates;

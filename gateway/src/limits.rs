@@ -66,6 +66,8 @@ pub struct GatewayLimits {
     pub registries: Vec<String>,
     /// A file of certificates (PEM) of authorities that are trusted for them beside the system's; empty: none.
     pub registries_root_cert: PathBuf,
+    /// A file with the certificates and the key (PEM) that is shown to them; empty: none.
+    pub registries_client_cert: PathBuf,
     /// The key that this gateway exchanges for tokens to call them; empty: it is in a file.
     #[serde(deserialize_with = "secret")]
     pub registry_key: SecretString,

@@ -165,6 +165,8 @@ pub(crate) enum Stage {
     Prepare,
     /// All levels of limits, and the journal.
     Reserve,
+    /// All its jobs into the queue.
+    Submit,
     /// From its last job's settlement to the writer.
     Settle,
 }
@@ -178,6 +180,7 @@ pub(crate) fn stage(stage: Stage, took: Duration) {
         Stage::Hooks => "hooks",
         Stage::Prepare => "prepare",
         Stage::Reserve => "reserve",
+        Stage::Submit => "submit",
         Stage::Settle => "settle",
     };
     histogram!(STAGE_SECONDS, "stage" => name).record(took);

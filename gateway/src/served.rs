@@ -1,7 +1,7 @@
 //! A base model as the gateway serves it: how its text becomes ids, and what identifies it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use souk_protocol::{BaseModel, Digest, PoolId, TokenId};
 
@@ -59,6 +59,8 @@ pub struct ServedBase {
     most_context_tokens: usize,
     /// What every live node takes; 0 while none says.
     nodes_context_tokens: AtomicUsize,
+    /// The same of adapters' ranks.
+    nodes_max_rank: AtomicU32,
 }
 
 impl ServedBase {
@@ -83,6 +85,7 @@ impl ServedBase {
             pad_token: model.pad_token,
             most_context_tokens: limits.context_tokens.map_or(context, |cap| cap.min(context)),
             nodes_context_tokens: AtomicUsize::new(0),
+            nodes_max_rank: AtomicU32::new(0),
             template,
             tokenizer,
         })
@@ -104,9 +107,15 @@ impl ServedBase {
         }
     }
 
-    /// Says what every live node takes; `None` while none says.
-    pub(crate) fn set_nodes_context_tokens(&self, tokens: Option<usize>) {
-        self.nodes_context_tokens.store(tokens.unwrap_or_default(), Ordering::Relaxed);
+    /// The largest rank of an adapter that each of its nodes takes; `None` while none says.
+    pub(crate) fn max_rank(&self) -> Option<u32> {
+        Some(self.nodes_max_rank.load(Ordering::Relaxed)).filter(|rank| *rank > 0)
+    }
+
+    /// Says what every live node takes, in tokens of a context and in ranks of an adapter; `None` while none says.
+    pub(crate) fn set_what_nodes_take(&self, context_tokens: Option<usize>, max_rank: Option<u32>) {
+        self.nodes_context_tokens.store(context_tokens.unwrap_or_default(), Ordering::Relaxed);
+        self.nodes_max_rank.store(max_rank.unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// What `system_fingerprint` says: answers may differ only if this differs.

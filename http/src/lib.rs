@@ -16,6 +16,7 @@ pub mod refused_body;
 mod observe;
 
 pub mod bearer;
+pub mod client_certificate;
 pub mod cors;
 pub mod draining;
 pub mod health;

@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
-use souk_http::serve::{Certificate, ClientAddress, Listening, Server, ServerSettings, TlsSettings, is_too_slow};
+use souk_http::serve::{ClientAddress, Listening, Server, ServerSettings, is_too_slow};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -365,46 +365,6 @@ async fn closing_waits_for_no_handshake() {
     assert_eq!(server.close(began + LONG).await, 0);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     read_all(&mut stream).await;
-}
-
-#[tokio::test]
-async fn tls_is_spoken_and_who_does_not_shake_hands_is_hung_up_on() {
-    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-
-    let folder = tempfile::tempdir().unwrap();
-    let files =
-        TlsSettings { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), operators: false };
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=souk.test", "-addext", "subjectAltName=DNS:souk.test"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&files.key)
-        .arg("-out")
-        .arg(&files.cert)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let server = Server::new(settings(), u64::MAX);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let certificate = Certificate::open(files.clone()).unwrap();
-    let listening = server.listen(listener, router(Held::default()), Some(certificate)).unwrap();
-
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.cert).unwrap()).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-    let name = ServerName::try_from("souk.test").unwrap();
-    let mut stream = connector.connect(name, connect(&listening).await).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: souk\r\nconnection: close\r\n\r\n").await.unwrap();
-    assert!(read_all(&mut stream).await.ends_with("hello"));
-    read_all(&mut connect(&listening).await).await;
 }
 
 /// Runs itself in a process with few descriptors, uses them up, and asks from here.

@@ -38,6 +38,12 @@ impl<Q: Eq + Hash + Clone, A: Clone> Flights<Q, A> {
         answer
     }
 
+    /// Whether somebody is at it.
+    #[must_use]
+    pub fn is_under_way(&self, question: &Q) -> bool {
+        self.lock().get(question).is_some_and(|flight| flight.strong_count() > 0)
+    }
+
     fn board(&self, question: Q) -> Ticket<'_, Q, A> {
         let mut under_way = self.lock();
         let flight = under_way.get(&question).and_then(Weak::upgrade).unwrap_or_else(|| {

@@ -157,6 +157,8 @@ pub struct ResolvedAdapter {
     pub digest: Digest,
     /// Digest of the base model that it needs.
     pub base: Digest,
+    /// Its largest rank; `None` where the registry does not say.
+    pub rank: Option<u32>,
     /// What its publisher attached to it; `None`: nothing.
     pub hooks: Option<Arc<Attached>>,
     /// What a node fetches its files with; `None` where nodes read them without.

@@ -93,6 +93,9 @@ pub enum Resolved {
         digest: Digest,
         /// The base model's digest.
         base: Digest,
+        /// Its largest rank.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rank: Option<u32>,
         /// What its publisher attached to it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hooks: Option<Arc<Attached>>,
@@ -294,8 +297,8 @@ impl Resolved {
     /// Where the registry could not tell.
     pub fn of(result: Result<ResolvedAdapter, ResolveError>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match result {
-            Ok(ResolvedAdapter { name, version, digest, base, hooks, grant }) => {
-                Self::Found { name, version, digest, base, hooks, grant }
+            Ok(ResolvedAdapter { name, version, digest, base, rank, hooks, grant }) => {
+                Self::Found { name, version, digest, base, rank, hooks, grant }
             }
             Err(ResolveError::NotFound(_)) => Self::NotFound,
             Err(ResolveError::NotReady { state, .. }) => Self::NotReady { state },
@@ -312,8 +315,8 @@ impl Resolved {
     pub fn into_result(self, reference: &str) -> Result<ResolvedAdapter, ResolveError> {
         let reference = reference.to_owned();
         match self {
-            Self::Found { name, version, digest, base, hooks, grant } => {
-                Ok(ResolvedAdapter { name, version, digest, base, hooks, grant })
+            Self::Found { name, version, digest, base, rank, hooks, grant } => {
+                Ok(ResolvedAdapter { name, version, digest, base, rank, hooks, grant })
             }
             Self::NotFound => Err(ResolveError::NotFound(reference)),
             Self::NotReady { state } => Err(ResolveError::NotReady { reference, state }),
@@ -371,6 +374,7 @@ mod tests {
                 limits: HookLimits::default(),
                 steps: Vec::new(),
             })),
+            rank: Some(16),
             grant: Some(FileGrant::new("eyJ.x.y")),
         };
         assert!(!format!("{found:?}").contains("eyJ"), "a grant is not shown");

@@ -11,6 +11,7 @@ pub mod events;
 pub mod failover;
 pub mod memory;
 pub mod nodes;
+pub mod popular;
 pub mod port;
 pub mod redis;
 pub mod words;
@@ -24,6 +25,7 @@ pub use nodes::{
     AdapterTier, LaneStatus, MOST_RESIDENT_NAMED, NodeCapacity, NodeLimits, NodeLoad, NodeStatus, PROTOCOL_VERSION,
     ResidentAdapter,
 };
+pub use popular::{MOST_POPULAR_NAMED, POPULAR_FOR, Popular};
 pub use port::{JobQueue, WRITE_DOWN};
 pub use redis::RedisQueue;
 pub use words::{

@@ -12,6 +12,7 @@ mod nodes;
 mod orders;
 mod peek;
 mod pool;
+mod popular;
 mod take_down;
 mod unposted;
 mod vtc;
@@ -29,6 +30,7 @@ use self::pool::Pool;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
+use crate::popular::Popular;
 use crate::port::JobQueue;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
@@ -238,6 +240,15 @@ impl JobQueue for MemoryQueue {
     async fn acknowledge(&self, pool: PoolId, requests: &[RequestId]) -> Result<(), QueueError> {
         self.step(pool, |pool, _| requests.iter().for_each(|request| pool.unposted.forget(request)));
         Ok(())
+    }
+
+    async fn say_popular(&self, pool: PoolId, gateway: &GatewayId, adapters: Vec<Popular>) -> Result<(), QueueError> {
+        self.step(pool, |pool, now| pool.popularity.say(gateway, adapters, now));
+        Ok(())
+    }
+
+    async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError> {
+        Ok(self.step(pool, |pool, now| pool.popularity.most(most, now)))
     }
 
     async fn unposted(&self, pool: PoolId, requests: &[RequestId]) -> Result<Vec<RequestId>, QueueError> {

@@ -7,6 +7,7 @@ use souk_protocol::{Fetchable, GatewayId, JobId, NodeId, PoolId, RequestId, Toke
 
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
+use crate::popular::Popular;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivered, Delivery, Lease, LeaseProgress, Life, NodeOrder, Notice, NumberedOrder,
     OrderNumber, Orphan, PoolStats, Settlement, Submission, Submitted,
@@ -37,6 +38,9 @@ pub const WRITE_DOWN: Duration = Duration::from_secs(30);
 ///   jobs are everyone's as soon as its heartbeat lapses.
 /// - **A node is cut off and comes back.** Its renewals and settlements are refused with
 ///   [`LeaseLost`](QueueError::LeaseLost), and its events are dropped by attempt number: it cannot do harm.
+/// - **A node fails a job**, or its gateway takes one back from it. It waits in the lane of another live node, if there is one, so
+///   that what keeps one node from it (no way to its gateway, none to the files of its adapters) does not use up its
+///   deliveries there.
 /// - **A job keeps failing.** After `max_deliveries` it goes to the dead letters and is settled as failed.
 /// - **A job is delivered twice.** At-least-once means that this can happen, one attempt after the other and never two
 ///   live ones. Sampling depends on (seed, position) alone, so both attempts yield the same tokens, and the receiver
@@ -265,6 +269,21 @@ pub trait JobQueue: Send + Sync {
     /// # Errors
     /// [`QueueError::Unavailable`] only.
     async fn unposted(&self, pool: PoolId, requests: &[RequestId]) -> Result<Vec<RequestId>, QueueError>;
+
+    /// Says which adapters a gateway's requests ask for most now, in the place of what it has said before;
+    /// [`MOST_POPULAR_NAMED`](crate::MOST_POPULAR_NAMED) at most. It is forgotten after [`POPULAR_FOR`](crate::POPULAR_FOR), so
+    /// whoever means it says it again before.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn say_popular(&self, pool: PoolId, gateway: &GatewayId, adapters: Vec<Popular>) -> Result<(), QueueError>;
+
+    /// The adapters of a pool that are asked for most, as all gateways say together: at most `most`, the first of them first.
+    /// It is a hint: what it names may have been taken down since.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] only.
+    async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError>;
 
     /// Figures for metrics.
     ///

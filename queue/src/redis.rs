@@ -49,6 +49,7 @@ pub use self::wire::tag;
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::nodes::{LaneStatus, NodeStatus};
+use crate::popular::{self, MOST_POPULAR_NAMED, Popular, most_popular};
 use crate::port::JobQueue;
 use crate::words::{
     Cancelled, Claim, DeadLetter, Delivered, Delivery, JobState, Lease, LeaseProgress, Life, NodeOrder, Notice,
@@ -61,6 +62,7 @@ pub const LIBRARY: &str = concat!(
     include_str!("redis/jobs.lua"),
     include_str!("redis/claim.lua"),
     include_str!("redis/steps.lua"),
+    include_str!("redis/popular.lua"),
     include_str!("redis/gateways.lua"),
 );
 /// What the functions' names begin with.
@@ -252,6 +254,23 @@ impl JobQueue for RedisQueue {
         wire::stats(self.pools.call::<&str>(pool, "stats", &[]).await?)
     }
 
+    async fn say_popular(
+        &self,
+        pool: PoolId,
+        gateway: &GatewayId,
+        mut adapters: Vec<Popular>,
+    ) -> Result<(), QueueError> {
+        adapters.truncate(MOST_POPULAR_NAMED);
+        let text = serde_json::to_string(&adapters).map_err(wire::unavailable)?;
+        self.pools.call(pool, "say_popular", &[gateway.as_str(), &text]).await?;
+        Ok(())
+    }
+
+    async fn popular(&self, pool: PoolId, most: usize) -> Result<Vec<Fetchable>, QueueError> {
+        let texts: Vec<String> = wire::read(self.pools.call::<&str>(pool, "popular", &[]).await?)?;
+        Ok(most_popular(popular::read(&texts), most))
+    }
+
     async fn gateway_heartbeat(
         &self,
         pool: PoolId,
@@ -318,6 +337,7 @@ mod tests {
             ("ORDERS_KEPT", crate::ORDERS_KEPT),
             ("UNPOSTED_KEPT", crate::UNPOSTED_KEPT),
             ("WRITE_DOWN_MS", crate::WRITE_DOWN.as_millis() as usize),
+            ("POPULAR_FOR_MS", crate::POPULAR_FOR.as_millis() as usize),
             ("NEVER_MS", souk_protocol::deadline::NEVER.as_millis() as usize),
         ];
         for (name, number) in numbers {

@@ -29,4 +29,4 @@ pub use library::Library;
 pub use own::Own;
 pub use server::Live;
 pub use servers::Servers;
-pub use settings::RedisSettings;
+pub use settings::{RedisSettings, SentinelTls};

@@ -30,12 +30,36 @@ pub struct RedisSettings {
     pub password_file: PathBuf,
     /// A file of certificates in PEM that sign the servers'; empty: those that the system trusts.
     pub root_certificate: PathBuf,
+    /// The user of the sentinels' access lists; empty: their default user.
+    pub sentinel_user: String,
+    /// The password of the sentinels, which is not the servers'; empty: they ask for none.
+    #[serde(deserialize_with = "secret")]
+    pub sentinel_password: SecretString,
+    /// A file with that password, which is read at each question; empty: there is none.
+    pub sentinel_password_file: PathBuf,
+    /// Whether sentinels speak TLS.
+    pub sentinel_tls: SentinelTls,
+    /// A file of certificates in PEM that sign the sentinels'; empty: `root_certificate`.
+    pub sentinel_root_certificate: PathBuf,
     /// For how long a new connection may take until it can be used.
     #[serde(rename = "connect_timeout_ms", deserialize_with = "milliseconds::deserialize")]
     pub connect_timeout: Duration,
     /// For how long an answer may take. Past it the server counts as away.
     #[serde(rename = "response_timeout_ms", deserialize_with = "milliseconds::deserialize")]
     pub response_timeout: Duration,
+}
+
+/// Whether sentinels speak TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SentinelTls {
+    /// As the servers.
+    #[default]
+    AsUrl,
+    /// They do, whatever the servers do.
+    On,
+    /// They do not.
+    Off,
 }
 
 impl Default for RedisSettings {
@@ -55,6 +79,16 @@ impl RedisSettings {
     #[must_use]
     pub fn is_set(&self) -> bool {
         !self.url.expose_secret().is_empty()
+    }
+
+    /// Whether sentinels are called by TLS.
+    #[must_use]
+    pub fn sentinels_speak_tls(&self) -> bool {
+        match self.sentinel_tls {
+            SentinelTls::AsUrl => self.url.expose_secret().starts_with("rediss://"),
+            SentinelTls::On => true,
+            SentinelTls::Off => false,
+        }
     }
 
     /// Checks that each value can be used, alone and with the others. What may have a password is not shown.
@@ -84,8 +118,38 @@ impl RedisSettings {
             let given = self.root_certificate.display();
             format!("redis.root_certificate needs a redis.url that begins with rediss://; given {given}")
         });
+        self.check_sentinels(checks);
         checks.within("redis.connect_timeout_ms", self.connect_timeout.as_millis(), 1..=60_000);
         checks.within("redis.response_timeout_ms", self.response_timeout.as_millis(), 1..=60_000);
+    }
+
+    /// What is said of sentinels. Where there are none, what is said of them is a mistake.
+    fn check_sentinels(&self, checks: &mut Checks) {
+        let (password, file) = (!self.sentinel_password.expose_secret().is_empty(), &self.sentinel_password_file);
+        let (has_file, root) = (!file.as_os_str().is_empty(), &self.sentinel_root_certificate);
+        checks.rule(!password || !has_file, || {
+            format!("redis.sentinel_password_file must be empty with redis.sentinel_password; given {}", file.display())
+        });
+        checks.rule(self.sentinel_user.is_empty() || password || has_file, || {
+            let given = &self.sentinel_user;
+            format!("redis.sentinel_user needs redis.sentinel_password or its file; given neither for {given:?}")
+        });
+        checks.rule(root.as_os_str().is_empty() || self.sentinels_speak_tls(), || {
+            let given = root.display();
+            format!("redis.sentinel_root_certificate needs sentinels with TLS (redis.sentinel_tls); given {given}")
+        });
+        let said = [
+            ("sentinel_user", !self.sentinel_user.is_empty()),
+            ("sentinel_password", password),
+            ("sentinel_password_file", has_file),
+            ("sentinel_tls", self.sentinel_tls != SentinelTls::AsUrl),
+            ("sentinel_root_certificate", !root.as_os_str().is_empty()),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+            checks.rule(!self.sentinel_master.is_empty(), || {
+                format!("redis.{key} is for sentinels; redis.sentinel_master, which says that there are some, is empty")
+            });
+        }
     }
 }
 
@@ -120,6 +184,12 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_told_with_its_field_and_no_password() {
         let base = RedisSettings::at("redis://:hunter2@db:6379");
+        let watched = RedisSettings {
+            sentinel_master: "souk".to_owned(),
+            addresses: vec!["db:26379".to_owned()],
+            ..base.clone()
+        };
+        assert_eq!(problem(&watched), None);
         let cases = [
             (RedisSettings { url: SecretString::from("http://:hunter2@db"), ..base.clone() }, "redis.url"),
             (RedisSettings { sentinel_master: "souk".to_owned(), ..base.clone() }, "redis.addresses"),
@@ -134,6 +204,23 @@ mod tests {
                 "redis.password_file",
             ),
             (RedisSettings { response_timeout: Duration::ZERO, ..base.clone() }, "redis.response_timeout_ms"),
+            (
+                RedisSettings { sentinel_password: SecretString::from("hunter2"), ..base.clone() },
+                "redis.sentinel_password is for sentinels",
+            ),
+            (
+                RedisSettings {
+                    sentinel_password: SecretString::from("hunter2"),
+                    sentinel_password_file: "p".into(),
+                    ..watched.clone()
+                },
+                "redis.sentinel_password_file must be empty",
+            ),
+            (RedisSettings { sentinel_user: "souk".to_owned(), ..watched.clone() }, "given neither for \"souk\""),
+            (
+                RedisSettings { sentinel_root_certificate: "ca.pem".into(), ..watched.clone() },
+                "redis.sentinel_root_certificate needs sentinels with TLS",
+            ),
         ];
         for (settings, expected) in cases {
             let problem = problem(&settings).unwrap_or_default();

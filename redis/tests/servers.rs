@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::{Cmd, cmd, from_redis_value};
 use secrecy::SecretString;
-use souk_redis::{Fault, Library, Live, RedisSettings, Servers};
+use souk_redis::{Fault, Library, Live, RedisSettings, SentinelTls, Servers};
 use souk_testkit::redis::{Cluster, Redis, Sentinel};
 
 const LIBRARY: &str = "#!lua name=souk_test_1
@@ -154,4 +154,39 @@ async fn a_sentinel_says_where_the_master_is() {
     let unknown = RedisSettings { sentinel_master: "other".to_owned(), ..settings };
     let refused = counted(&servers(&unknown), "a").await.unwrap_err();
     assert!(refused.to_string().contains("no sentinel knows a master named \"other\""), "{refused}");
+}
+
+#[tokio::test]
+async fn sentinels_have_users_passwords_and_certificates_of_their_own() {
+    let master = Redis::that_forgets();
+    let sentinel = Sentinel::with_password_and_tls(&master, "swordfish");
+    let settings = RedisSettings {
+        sentinel_master: "souk".to_owned(),
+        addresses: vec![sentinel.address()],
+        sentinel_password: SecretString::from("swordfish"),
+        sentinel_tls: SentinelTls::On,
+        sentinel_root_certificate: sentinel.certificate(),
+        ..RedisSettings::at("redis://nobody.invalid")
+    };
+    assert_eq!(counted(&servers(&settings), "a").await.unwrap(), 1, "the master itself has neither");
+    sentinel.cli(&["ACL", "SETUSER", "souk", "on", ">hunter2", "+@all"]);
+    let file = std::env::temp_dir().join(format!("souk-sentinel-password-{}", std::process::id()));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let by_user = RedisSettings {
+        sentinel_user: "souk".to_owned(),
+        sentinel_password: SecretString::from(""),
+        sentinel_password_file: file.clone(),
+        ..settings.clone()
+    };
+    assert_eq!(counted(&servers(&by_user), "a").await.unwrap(), 2);
+    std::fs::remove_file(&file).unwrap();
+    for (settings, why) in [
+        (RedisSettings { sentinel_password: SecretString::from("wrong"), ..settings.clone() }, "uthentication failed"),
+        (RedisSettings { sentinel_password: SecretString::from(""), ..settings.clone() }, "uthentication"),
+        (RedisSettings { sentinel_root_certificate: std::path::PathBuf::new(), ..settings }, "certificate"),
+        (by_user, "redis.sentinel_password_file cannot be read"),
+    ] {
+        let refused = counted(&servers(&settings), "a").await.unwrap_err().to_string();
+        assert!(refused.contains(why) && !refused.contains("swordfish"), "{refused}");
+    }
 }

@@ -158,8 +158,8 @@ impl HttpCatalog {
     }
 
     async fn by_asking(&self, presented: &str) -> Result<Principal, AuthError> {
-        let question = Authenticate { presented: presented.to_owned() };
-        let ask = || self.registries.ask("authenticate", &question, ANSWER_TIME);
+        let (registries, question) = (self.registries.clone(), Authenticate { presented: presented.to_owned() });
+        let ask = move || async move { registries.ask("authenticate", &question, ANSWER_TIME).await };
         let answer = self.callers.get(&self.heard, self.hashed(presented), None, holder_of, ask).await;
         match &*answer.map_err(|error| AuthError::Unavailable(error.into()))? {
             Authenticated::Known(caller) => Ok(Principal::from(caller.clone())),
@@ -199,10 +199,12 @@ impl Catalog for HttpCatalog {
 
     async fn resolve(&self, principal: &Principal, reference: &AdapterRef) -> Result<ResolvedAdapter, ResolveError> {
         let question = Resolve { caller: Some(Caller::from(principal)), reference: reference.clone() };
-        let ask = || self.registries.ask("resolve", &question, ANSWER_TIME);
+        let registries = self.registries.clone();
+        let ask = move || async move { registries.ask("resolve", &question, ANSWER_TIME).await };
         let key = (principal.tenant.clone(), principal.key.clone(), reference.clone());
-        let tenant = || Some(principal.tenant.clone());
-        let answer = self.adapters.get(&self.heard, key, tenant(), |_| tenant(), ask).await.map_err(unavailable)?;
+        let tenant = Some(principal.tenant.clone());
+        let asked = self.adapters.get(&self.heard, key, tenant.clone(), move |_| tenant.clone(), ask);
+        let answer = asked.await.map_err(unavailable)?;
         let resolved = Resolved::clone(&answer).into_result(&reference.to_string())?;
         if self.heard.is_taken_down(&resolved.digest) {
             return Err(ResolveError::TakenDown(reference.to_string()));
@@ -234,13 +236,14 @@ impl Catalog for HttpCatalog {
 
     async fn limits(&self, principal: &Principal) -> Result<Arc<LimitTree>, AuthError> {
         let question = GetLimits { caller: Caller::from(principal) };
-        let ask = || async {
-            let answered = self.registries.ask::<Option<LimitTree>>("limits", &question, ANSWER_TIME).await?;
+        let registries = self.registries.clone();
+        let ask = move || async move {
+            let answered = registries.ask::<Option<LimitTree>>("limits", &question, ANSWER_TIME).await?;
             Ok(Answered { answer: answered.answer.map(Arc::new), asked_at: answered.asked_at })
         };
-        let tenant = || Some(principal.tenant.clone());
+        let tenant = Some(principal.tenant.clone());
         let key = (principal.tenant.clone(), principal.key.clone());
-        let answer = self.limits.get(&self.heard, key, tenant(), |_| tenant(), ask).await;
+        let answer = self.limits.get(&self.heard, key, tenant.clone(), move |_| tenant.clone(), ask).await;
         let answer = answer.map_err(|error| AuthError::Unavailable(error.into()))?;
         Option::clone(&*answer).ok_or(AuthError::Invalid)
     }

@@ -14,6 +14,7 @@ mod token_keys;
 mod hearing;
 mod lines;
 
+mod clients;
 mod files;
 mod hooks;
 mod registries;

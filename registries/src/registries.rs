@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::RngExt as _;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,12 +16,11 @@ use souk_protocol::gate::Refusal;
 use souk_protocol::internal::{NewToken, PREFIX};
 use tokio::time::Instant;
 
+use crate::clients::Clients;
 use crate::metrics;
 use crate::service_token::{ServiceToken, Token};
 use crate::settings::{Settings, SettingsError, address};
 
-/// How long a connection may take; to a registry that is there it takes a round trip.
-const CONNECT_TIME: Duration = Duration::from_millis(500);
 /// How long a registry has for an answer about rights. What it says is that old at most when it is heard.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// How long who cannot be reached is left alone; it doubles with each further failure, up to the longest.
@@ -35,7 +34,7 @@ const TOLD_BYTES: usize = 300;
 pub struct Registries(Arc<Shared>);
 
 struct Shared {
-    http: Client,
+    clients: Clients,
     peers: Vec<Peer>,
     /// The one that answered last, which is asked first.
     first: AtomicUsize,
@@ -104,26 +103,11 @@ impl Registries {
         if peers.is_empty() {
             return Err(SettingsError::NoRegistry { section: settings.section });
         }
-        let mut client = Client::builder()
-            .connect_timeout(CONNECT_TIME)
-            // A key goes along, which is for whom it is meant.
-            .redirect(redirect::Policy::none())
-            .no_proxy();
-        if let Some(path) = &settings.root_cert {
-            let section = settings.section;
-            let failed = |cause: String| SettingsError::RootCert { section, path: path.clone(), cause };
-            let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-            let found = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
-            if found.is_empty() {
-                return Err(failed("it has no certificate".to_owned()));
-            }
-            client = client.tls_certs_merge(found);
-        }
-        let http = client.build().map_err(SettingsError::Client)?;
+        let clients = Clients::new(settings)?;
         // Not all gateways begin with the same one.
         let first = AtomicUsize::new(rand::rng().random_range(0..peers.len()));
         let token = ServiceToken::new(settings.key.clone());
-        Ok(Self(Arc::new(Shared { http, peers, first, token, section: settings.section })))
+        Ok(Self(Arc::new(Shared { clients, peers, first, token, section: settings.section })))
     }
 
     /// How many there are.
@@ -184,7 +168,7 @@ impl Registries {
     /// What a registry publishes for everybody.
     pub(crate) async fn published<A: DeserializeOwned>(&self, path: &str) -> Result<A, AskError> {
         self.first_of(move |number| async move {
-            let request = self.0.http.get(self.url(number, path)).timeout(ANSWER_TIME);
+            let request = self.0.clients.registries().get(self.url(number, path)).timeout(ANSWER_TIME);
             let response = accepted(request).await?;
             response.json().await.map_err(|error| Failure::of(&error))
         })
@@ -230,7 +214,7 @@ impl Registries {
     ) -> Result<Response, Failure> {
         let url = self.url(number, path);
         let token = self.0.token.get(None, self.exchange(number)).await?;
-        let with = |token: &Token| request(&self.0.http, url.clone()).bearer_auth(&token.text);
+        let with = |token: &Token| request(&self.0.clients.registries(), url.clone()).bearer_auth(&token.text);
         match accepted(with(&token)).await {
             // Revoked, over by that registry's clock, or signed with a key that is gone.
             Err(Failure::Refuses(StatusCode::UNAUTHORIZED, _)) => {
@@ -247,7 +231,7 @@ impl Registries {
         address: Url,
         request: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        accepted(request(self.0.http.get(address))).await
+        accepted(request(self.0.clients.elsewhere().get(address))).await
     }
 
     /// This service's token, which other services of the installation take too. `refused`: one that somebody did not take,
@@ -268,12 +252,13 @@ impl Registries {
 
     /// Exchanges this gateway's key at one of them.
     async fn exchange(&self, number: usize) -> Result<Token, Failure> {
+        self.0.clients.renew();
         let asked_at = Instant::now();
         let unreadable =
             |error| Failure::Away(format!("cannot be called: {}.registry_key_file: {error}", self.0.section));
         let key = self.0.token.key.read().await.map_err(unreadable)?;
         let url = self.url(number, &format!("{PREFIX}/token"));
-        let request = self.0.http.post(url).bearer_auth(key.expose_secret()).timeout(ANSWER_TIME);
+        let request = self.0.clients.registries().post(url).bearer_auth(key.expose_secret()).timeout(ANSWER_TIME);
         let response = accepted(request).await.inspect_err(|failure| {
             if matches!(failure, Failure::Refuses(StatusCode::UNAUTHORIZED, _)) {
                 let section = self.0.section;

@@ -17,6 +17,8 @@ pub struct Settings {
     pub addresses: Vec<String>,
     /// A file of certificates (PEM) of authorities that are trusted beside the system's.
     pub root_cert: Option<PathBuf>,
+    /// A file with the certificates and the key (PEM) that is shown to registries which ask for one.
+    pub client_cert: Option<PathBuf>,
     /// What is exchanged for tokens.
     pub key: KeySource,
     /// How long what is known of rights is believed, since it was confirmed last, while no registry answers.
@@ -54,10 +56,12 @@ pub enum SettingsError {
         reason: String,
     },
     /// The certificates cannot be read.
-    #[error("{section}.registries_root_cert {path} cannot be read: {cause}")]
-    RootCert {
+    #[error("{section}.{key} {path} cannot be read: {cause}")]
+    Certificates {
         /// See [`Settings::section`].
         section: &'static str,
+        /// `registries_root_cert` or `registries_client_cert`.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.

@@ -195,9 +195,22 @@ impl Router {
         said.min()
     }
 
+    /// The largest rank of adapters that each node takes, for the same reason; `None` while none says.
+    #[must_use]
+    pub fn max_rank(&self) -> Option<u32> {
+        self.lanes.iter().map(|lane| lane.status.node.limits.max_rank).filter(|rank| *rank > 0).min()
+    }
+
     /// Nodes that have an adapter in memory, with the highest tier that it is in, by node.
     pub fn warm<'a>(&'a self, adapter: &'a Digest) -> impl Iterator<Item = (&'a NodeId, AdapterTier)> {
         self.lanes.iter().filter_map(|lane| Some((&lane.status.node.node, lane.tier_of(adapter)?)))
+    }
+
+    /// The adapters that this router's jobs ask for most now, at most `most`, the first of them first, each with a count of its jobs that
+    /// fades.
+    #[must_use]
+    pub fn most_asked(&self, most: usize, now: Instant) -> Vec<(Digest, f64)> {
+        self.traffic.most_asked(most, now, &self.settings)
     }
 
     /// The lane for a job where `total` jobs are in the pool with it.

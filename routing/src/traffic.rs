@@ -119,6 +119,19 @@ impl Traffic {
         self.adapters.retain(|_, one| one.jobs.at(now, half_life) > least);
     }
 
+    /// The adapters that are asked for most, at most `most`, the first of them first, with their count of jobs.
+    pub(crate) fn most_asked(&self, most: usize, now: Instant, settings: &RoutingSettings) -> Vec<(Digest, f64)> {
+        let counted = self.adapters.iter().map(|(digest, one)| (*digest, one.jobs.at(now, settings.half_life)));
+        let mut counted: Vec<_> = counted.filter(|(_, jobs)| *jobs >= FORGOTTEN_BELOW).collect();
+        let more_jobs = |a: &(Digest, f64), b: &(Digest, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if most < counted.len() {
+            counted.select_nth_unstable_by(most, more_jobs);
+            counted.truncate(most);
+        }
+        counted.sort_unstable_by(more_jobs);
+        counted
+    }
+
     /// On how many nodes an adapter is kept.
     pub(crate) fn replicas(&self, adapter: &Digest) -> usize {
         self.adapters.get(adapter).map_or(1, |one| one.replicas)
@@ -225,6 +238,22 @@ mod tests {
         assert!((30..100).all(|name| traffic.adapters.contains_key(&adapter(name))));
         traffic.observe_load(0, begin + settings.half_life * 20, &settings);
         assert_eq!(traffic.adapters.len(), 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_most_comes_first_and_what_nobody_asks_for_fades() {
+        let settings = RoutingSettings::default();
+        let begin = Instant::now();
+        let mut traffic = Traffic::new(begin);
+        for name in 0..50 {
+            traffic.count(&adapter(name), name as u32 + 1, begin, POOL, &settings);
+        }
+        let most = traffic.most_asked(3, begin, &settings);
+        assert_eq!(most, [(adapter(49), 50.0), (adapter(48), 49.0), (adapter(47), 48.0)]);
+        let later = begin + settings.half_life * 7;
+        traffic.count(&adapter(0), 1, later, POOL, &settings);
+        assert_eq!(traffic.most_asked(1, later, &settings)[0].0, adapter(0));
+        assert_eq!(traffic.most_asked(99, begin + settings.half_life * 20, &settings), []);
     }
 
     #[test]

@@ -123,14 +123,16 @@ fn without_lanes_and_without_an_adapter_there_is_no_choice() {
 }
 
 #[test]
-fn a_pool_promises_the_context_of_its_smallest_node() {
+fn a_pool_promises_what_its_smallest_node_takes() {
     let now = Instant::now();
-    let with = |tokens| LaneStatus {
-        node: NodeStatus { limits: NodeLimits { context_tokens: tokens, max_rank: 64 }, ..lane(0, 8, 0, &[]).node },
+    let with = |context_tokens, max_rank| LaneStatus {
+        node: NodeStatus { limits: NodeLimits { context_tokens, max_rank }, ..lane(0, 8, 0, &[]).node },
         queued: 0,
     };
-    assert_eq!(router(vec![with(0)], now).context_tokens(), None);
-    assert_eq!(router(vec![with(8192), with(0), with(4096)], now).context_tokens(), Some(4096));
+    let nobody_says = router(vec![with(0, 0)], now);
+    assert_eq!((nobody_says.context_tokens(), nobody_says.max_rank()), (None, None));
+    let three = router(vec![with(8192, 64), with(0, 0), with(4096, 256)], now);
+    assert_eq!((three.context_tokens(), three.max_rank()), (Some(4096), Some(64)));
 }
 
 /// Runs jobs of one adapter at a steady pace for a while, all nodes together having `load` jobs. Returns the sizes that its set had.

@@ -15,7 +15,7 @@ const FOUND: u8 = 3;
 
 pub(crate) async fn run(config: &Config, arguments: CheckArgs) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config)?;
-    let data_dir = arguments.data_dir.map_or_else(|| config.data_dir(), Ok)?;
+    let data_dir = arguments.data_dir.map_or_else(|| config.data.folder(), Ok)?;
     let registry = config.registry(data_dir);
     let options = CheckOptions { deep: arguments.deep, repair: arguments.repair };
     let report = check_objects(&registry, options).await.context("database and objects cannot be compared")?;

@@ -63,7 +63,7 @@ pub(crate) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         }
         KeysCommand::Recover { data_dir, admin_key_file } => {
             telemetry::start_logging(config)?;
-            let data_dir = data_dir.map_or_else(|| config.data_dir(), Ok)?;
+            let data_dir = data_dir.map_or_else(|| config.data.folder(), Ok)?;
             recover(&config.registry(data_dir), admin_key_file.as_deref()).await?;
         }
     }

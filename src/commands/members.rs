@@ -67,7 +67,7 @@ pub(crate) async fn run(config: &Config, command: MembersCommand) -> anyhow::Res
         }
         MembersCommand::Link { of, person, host: true, public_url, data_dir } => {
             telemetry::start_logging(config)?;
-            let data_dir = data_dir.map_or_else(|| config.data_dir(), Ok)?;
+            let data_dir = data_dir.map_or_else(|| config.data.folder(), Ok)?;
             let public_url = match public_url {
                 Some(url) => PublicUrl::parse(&url).context("--public-url cannot be used")?,
                 None => config.server.public_url().context("say where browsers reach the server: --public-url")?,

@@ -18,7 +18,7 @@ const PENDING: u8 = 3;
 const NEWER: u8 = 4;
 
 pub(crate) async fn run(config: &Config, arguments: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let data_dir = arguments.data_dir.map_or_else(|| config.data_dir(), Ok)?;
+    let data_dir = arguments.data_dir.map_or_else(|| config.data.folder(), Ok)?;
     let registry = config.registry(data_dir);
     match arguments.command.unwrap_or(MigrateCommand::Status) {
         MigrateCommand::Status => {

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::terminal::{self, ProgressBars};
 
 pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<ExitCode> {
-    let cache_dir = config.cache_dir()?;
+    let cache_dir = config.data.cache_folder()?;
     match command {
         ModelsCommand::List { json } => {
             let is_cached =
@@ -46,7 +46,8 @@ pub(crate) fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<Exi
 fn describe(config: &Config, source: &str, file: Option<&Path>) -> anyhow::Result<()> {
     let parsed: BaseSource = source.parse().context("that is not a base model")?;
     let mut bars = ProgressBars::new(source);
-    let loaded = base::load(&parsed, &FetchConfig::new(config.cache_dir()?), &mut |progress| bars.show(progress));
+    let loaded =
+        base::load(&parsed, &FetchConfig::new(config.data.cache_folder()?), &mut |progress| bars.show(progress));
     bars.clear();
     let mut model = loaded.with_context(|| format!("cannot read {source}"))?.model;
     if !config.model.id.is_empty() {

@@ -16,18 +16,8 @@ pub(crate) async fn run(config: Config, flags: ServeArgs) -> anyhow::Result<Exit
 
 /// The settings with the flags of `souk serve` over them.
 fn with_flags(mut config: Config, flags: &ServeArgs) -> Result<Config, SettingsError> {
-    if let Some(listen) = &flags.listen {
-        config.server.listen.clone_from(listen);
-    }
-    if let Some(source) = &flags.model {
-        config.model.source.clone_from(source);
-    }
-    if let Some(folder) = &flags.data_dir {
-        config.data.dir = folder.display().to_string();
-    }
-    if let Some(threads) = flags.threads {
-        config.engine.threads = threads;
-    }
+    flags.process.put_over(&mut config);
+    flags.model.put_over(&mut config);
     config.check()?;
     Ok(config)
 }

@@ -18,6 +18,8 @@ pub(crate) struct NodeSettings {
     pub(crate) registries: Vec<String>,
     /// A file of certificates (PEM) of authorities that are trusted for them beside the system's; empty: none.
     pub(crate) registries_root_cert: PathBuf,
+    /// A file with the certificates and the key (PEM) that it shows to registries; empty: none.
+    pub(crate) registries_client_cert: PathBuf,
     /// The key that it exchanges for tokens; empty: it is in a file.
     #[serde(deserialize_with = "secret")]
     pub(crate) registry_key: SecretString,

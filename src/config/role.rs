@@ -21,8 +21,13 @@ const OF_GATEWAYS_AND_NODES: [&str; 11] =
 /// Sections of registries, which neither gateways nor nodes read.
 const OF_REGISTRIES: [&str; 4] = ["registry", "limits", "sign_in", "objects"];
 /// Keys of gateways that have their registries elsewhere.
-const OF_GATEWAYS_WITHOUT_REGISTRY: [&str; 4] =
-    ["gateway.registries", "gateway.registries_root_cert", "gateway.registry_key", "gateway.registry_key_file"];
+const OF_GATEWAYS_WITHOUT_REGISTRY: [&str; 5] = [
+    "gateway.registries",
+    "gateway.registries_root_cert",
+    "gateway.registries_client_cert",
+    "gateway.registry_key",
+    "gateway.registry_key_file",
+];
 /// Keys of gateways whose nodes are apart.
 const OF_GATEWAYS_WITHOUT_NODE: [&str; 3] = ["gateway.nodes", "gateway.base_files", "gateway.advertise"];
 

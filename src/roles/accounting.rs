@@ -14,7 +14,7 @@ use crate::config::Config;
 /// If the settings of Redis or the journal's folder cannot be used.
 pub(crate) async fn open(config: &Config, store: Arc<dyn UsageStore>) -> anyhow::Result<Accounting> {
     let (limits, repeats) = limits(config).await?;
-    let journal = JournalSettings { folder: config.journal_dir()?, max_bytes: config.gateway.journal_bytes };
+    let journal = JournalSettings { folder: config.data.journal()?, max_bytes: config.gateway.journal_bytes };
     let opened = Accounting::open(AccountingParts { limits, repeats, store, journal }).await;
     opened.context("usage cannot be counted")
 }

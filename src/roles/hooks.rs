@@ -65,7 +65,7 @@ fn sealing_key(config: &Config) -> anyhow::Result<SealingKey> {
     if !of_settings.expose_secret().is_empty() {
         return Ok(SealingKey::new(of_settings.clone()));
     }
-    let folder = config.data_dir()?;
+    let folder = config.data.folder()?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join(KEY_FILE);
     let key =

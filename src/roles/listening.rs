@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use axum::Router;
-use souk_http::serve::{Certificate, Listening, Server, ServerSettings};
+use souk_http::serve::{Certificate, Listening, Server, ServerSettings, TlsSettings};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -19,7 +19,9 @@ pub(super) async fn listen(
     settings: &ServerSettings,
     router: Router,
 ) -> anyhow::Result<Vec<Listening>> {
-    let certificate = settings.tls.is_on().then(|| Certificate::open(settings.tls.clone())).transpose()?;
+    let open = |is_on: bool, tls: TlsSettings| is_on.then(|| Certificate::open(tls)).transpose();
+    let for_operators = open(settings.tls.operators, settings.tls.clone())?;
+    let for_everybody = open(settings.tls.is_on(), settings.tls.asking_nobody())?;
     let admin = match settings.admin_address() {
         Some(address) => Some(bind(&address, "server.admin_listen").await?),
         None => None,
@@ -28,9 +30,8 @@ pub(super) async fn listen(
     let mut ports = Vec::new();
     let scheme = |certificate: &Option<Certificate>| if certificate.is_some() { "https" } else { "http" };
     let router = if let Some(listener) = admin {
-        let certificate = certificate.clone().filter(|_| settings.tls.operators);
-        let scheme = scheme(&certificate);
-        let port = server.listen(listener, router.clone(), certificate);
+        let scheme = scheme(&for_operators);
+        let port = server.listen(listener, router.clone(), for_operators);
         let port = port.context("the operators' port has no address")?;
         terminal::line(&format!("operators on {scheme}://{}", port.address))?;
         ports.push(port);
@@ -38,8 +39,8 @@ pub(super) async fn listen(
     } else {
         router
     };
-    let scheme = scheme(&certificate);
-    let port = server.listen(public, router, certificate).context("the port has no address")?;
+    let scheme = scheme(&for_everybody);
+    let port = server.listen(public, router, for_everybody).context("the port has no address")?;
     // Scripts wait for this line: from here on requests are answered.
     terminal::line(&format!("listening on {scheme}://{}", port.address))?;
     ports.push(port);

@@ -51,7 +51,7 @@ pub(crate) async fn load_base_telling(
     tell: impl Fn(LoadProgress) + Send + 'static,
 ) -> anyhow::Result<LoadedBase> {
     let source: BaseSource = config.model.source.parse().context("model.source is not a base model")?;
-    let fetch = FetchConfig::new(config.cache_dir()?);
+    let fetch = FetchConfig::new(config.data.cache_folder()?);
     let name = config.model.source.clone();
     let loaded = tokio::task::spawn_blocking(move || {
         let mut bars = ProgressBars::new(&name);
@@ -109,7 +109,7 @@ fn open_disk_tier(config: &Config, model: &BaseModel) -> anyhow::Result<Option<D
     if config.adapters.disk_bytes == 0 {
         return Ok(None);
     }
-    let folder = config.packed_adapters_dir()?;
+    let folder = config.data.packed_adapters()?;
     let tier = DiskTier::open(&folder, config.adapters.disk_bytes, model.digest, model.shape);
     if let Err(error) = &tier {
         tracing::warn!(%error, folder = %folder.display(), "Packed adapters are not kept on disk");

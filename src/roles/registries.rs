@@ -15,6 +15,7 @@ struct Section<'a> {
     name: &'static str,
     addresses: &'a [String],
     root_cert: &'a Path,
+    client_cert: &'a Path,
     key: &'a SecretString,
     key_file: &'a Path,
     /// How such a key is made.
@@ -31,6 +32,7 @@ pub(super) fn of_gateway(settings: &GatewayLimits) -> anyhow::Result<Settings> {
         name: "gateway",
         addresses: &settings.registries,
         root_cert: &settings.registries_root_cert,
+        client_cert: &settings.registries_client_cert,
         key: &settings.registry_key,
         key_file: &settings.registry_key_file,
         makes_key: "souk services create NAME",
@@ -47,6 +49,7 @@ pub(super) fn of_node(settings: &NodeSettings) -> anyhow::Result<Settings> {
         name: "node",
         addresses: &settings.registries,
         root_cert: &settings.registries_root_cert,
+        client_cert: &settings.registries_client_cert,
         key: &settings.registry_key,
         key_file: &settings.registry_key_file,
         makes_key: "souk services create NAME --kind node",
@@ -56,7 +59,7 @@ pub(super) fn of_node(settings: &NodeSettings) -> anyhow::Result<Settings> {
 }
 
 fn read(section: &Section<'_>) -> anyhow::Result<Settings> {
-    let Section { name, addresses, root_cert, key, key_file, makes_key, stale } = *section;
+    let Section { name, addresses, root_cert, client_cert, key, key_file, makes_key, stale } = *section;
     anyhow::ensure!(
         !addresses.is_empty(),
         "{name}.registries must list at least one registry, as http://10.0.0.5:8081; given none"
@@ -70,6 +73,7 @@ fn read(section: &Section<'_>) -> anyhow::Result<Settings> {
         section: name,
         addresses: addresses.to_vec(),
         root_cert: (!root_cert.as_os_str().is_empty()).then(|| root_cert.to_owned()),
+        client_cert: (!client_cert.as_os_str().is_empty()).then(|| client_cert.to_owned()),
         key: if has_file { KeySource::File(key_file.to_owned()) } else { KeySource::Text(key.clone()) },
         stale,
         id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),

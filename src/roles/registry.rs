@@ -15,7 +15,7 @@ use crate::terminal;
 /// # Errors
 /// If the folder, the database or the pepper cannot be used.
 pub(crate) async fn open(config: &Config, bases: Vec<BaseModel>) -> anyhow::Result<Registry> {
-    Registry::open_embedded(config.registry(config.data_dir()?), bases).await.context("cannot open the registry")
+    Registry::open_embedded(config.registry(config.data.folder()?), bases).await.context("cannot open the registry")
 }
 
 /// Makes the first admin key where there is none, shows it, and writes it to `file` if one is given.

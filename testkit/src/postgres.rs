@@ -95,6 +95,22 @@ impl Postgres {
         child.wait().expect("postgres ends");
     }
 
+    /// Ends it without warning, as a crash would, with all processes that it has.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let id = child.id();
+        let of_it = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        child.kill().expect("postgres is killed");
+        child.wait().expect("postgres ends");
+        // They end by themselves a little later; another server does not start before.
+        for process in of_it.split_whitespace() {
+            drop(Command::new("kill").args(["-KILL", process]).stderr(Stdio::null()).status());
+            while is_running(process) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
@@ -301,6 +317,12 @@ fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("a program of the package");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Whether a process runs: one that has ended and that nobody has asked for does not.
+fn is_running(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 fn free_port() -> u16 {

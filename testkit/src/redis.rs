@@ -18,6 +18,8 @@ pub struct Redis {
     /// Whether it speaks TLS and nothing else, with a certificate that nobody trusts.
     speaks_tls: bool,
     is_of_cluster: bool,
+    /// Of its process.
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -54,21 +56,47 @@ impl Cluster {
 pub struct Sentinel {
     port: u16,
     folder: PathBuf,
+    /// The password of its default user; empty: it asks for none.
+    password: &'static str,
+    /// Whether it speaks TLS and nothing else, with a certificate that nobody trusts.
+    speaks_tls: bool,
     child: Child,
 }
 
 impl Sentinel {
     /// One that knows the master when this returns.
     pub fn of(master: &Redis) -> Self {
+        Self::start(master, "", false)
+    }
+
+    /// One that asks for this password and speaks TLS, as `localhost`, with a certificate that it has signed itself.
+    pub fn with_password_and_tls(master: &Redis, password: &'static str) -> Self {
+        Self::start(master, password, true)
+    }
+
+    fn start(master: &Redis, password: &'static str, speaks_tls: bool) -> Self {
         let folder = new_folder();
         let (port, config) = (free_port(), folder.join("sentinel.conf"));
-        let monitor = format!("sentinel monitor souk 127.0.0.1 {} 1", master.port);
-        fs::write(&config, format!("bind 127.0.0.1\nport {port}\n{monitor}\n")).expect("a file");
+        let mut lines = vec!["bind 127.0.0.1".to_owned()];
+        if speaks_tls {
+            make_certificate(&folder);
+            lines.extend(["port 0".to_owned(), format!("tls-port {port}"), "tls-auth-clients no".to_owned()]);
+            lines.extend(["tls-cert-file server.crt", "tls-key-file server.key"].map(str::to_owned));
+            lines.push("tls-ca-cert-file server.crt".to_owned());
+        } else {
+            lines.push(format!("port {port}"));
+        }
+        if !password.is_empty() {
+            lines.push(format!("requirepass {password}"));
+        }
+        lines.push(format!("sentinel monitor souk 127.0.0.1 {} 1\n", master.port));
+        fs::write(&config, lines.join("\n")).expect("a file");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(redis_server().expect("Redis is installed"));
-        command.arg(&config).arg("--sentinel").arg("--dir").arg(&folder);
+        command.arg(&config).arg("--sentinel").arg("--dir").arg(&folder).current_dir(&folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let sentinel = Self { port, folder, child: command.spawn().expect("redis-server starts") };
+        let child = command.spawn().expect("redis-server starts");
+        let sentinel = Self { port, folder, password, speaks_tls, child };
         wait_for("the sentinel knows the master", || {
             let said = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "souk"]);
             said.contains(&master.port.to_string())
@@ -82,15 +110,29 @@ impl Sentinel {
         self.cli(&["SENTINEL", "MONITOR", "souk", "127.0.0.1", &master.port.to_string(), "1"]);
     }
 
-    fn cli(&self, command: &[&str]) -> String {
+    /// Runs a command by the package's own client and answers what that prints.
+    pub fn cli(&self, command: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(command).stdin(Stdio::null());
+        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if self.speaks_tls {
+            cli.args(["--tls", "--cacert"]).arg(self.certificate());
+        }
+        if !self.password.is_empty() {
+            cli.env("REDISCLI_AUTH", self.password);
+        }
+        cli.args(command).stdin(Stdio::null());
         String::from_utf8_lossy(&cli.output().expect("redis-cli").stdout).into_owned()
     }
 
     /// Where it is, as `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let host = if self.speaks_tls { "localhost" } else { "127.0.0.1" };
+        format!("{host}:{}", self.port)
+    }
+
+    /// The file of the certificate that one which speaks TLS has signed itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("server.crt")
     }
 }
 
@@ -131,13 +173,24 @@ impl Redis {
         Self::new(Kind { speaks_tls: true, ..Kind::default() })
     }
 
-    fn new(Kind { keeps_data, speaks_tls, is_of_cluster }: Kind) -> Self {
+    /// A server that forgets, whose process has these variables.
+    pub fn with_variables(variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::new_with(Kind::default(), variables.iter().map(owned).collect())
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self::new_with(kind, Vec::new())
+    }
+
+    fn new_with(kind: Kind, variables: Vec<(String, String)>) -> Self {
+        let Kind { keeps_data, speaks_tls, is_of_cluster } = kind;
         let folder = new_folder();
         if speaks_tls {
             make_certificate(&folder);
         }
         let port = if is_of_cluster { free_port_of_cluster() } else { free_port() };
-        let mut server = Self { port, folder, keeps_data, speaks_tls, is_of_cluster, child: None };
+        let mut server = Self { port, folder, keeps_data, speaks_tls, is_of_cluster, variables, child: None };
         server.start();
         server
     }
@@ -160,6 +213,7 @@ impl Redis {
         }
         command.args(["--appendonly", if self.keeps_data { "yes" } else { "no" }, "--appendfsync", "no"]);
         command.arg("--dir").arg(&self.folder).arg("--logfile").arg(self.folder.join("log"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server starts"));
         wait_for("Redis answers", || {

@@ -1,27 +1,13 @@
 //! The wall clocks of registries and gateways are set to other times while keys are revoked.
 
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::fleet::{Fleet, Process, done, until};
+use crate::fleet::{Fleet, Process, done, set_by, until};
 use crate::stack::BASE;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Variables of a process whose clock is as far from the true one as a file says.
-fn set_by(file: &Path) -> [(&'static str, &str); 5] {
-    std::fs::write(file, "+0").unwrap();
-    [
-        // The build script found it, or this is ignored.
-        ("LD_PRELOAD", option_env!("LIBFAKETIME").unwrap_or_default()),
-        ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ("FAKETIME_FAKE_TIMED_WAITS", "0"),
-    ]
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(has_faketime), ignore = "needs libfaketime: apt-get install faketime, touch Cargo.toml")]

@@ -217,6 +217,18 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// Its id, as the system knows it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory of it, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Where its operators' port is, if it has one of its own.
     pub(crate) fn operators_url(&self) -> Option<String> {
         self.log().lines().find_map(|line| line.strip_prefix("operators on ")).map(str::to_owned)
@@ -308,4 +320,17 @@ pub(crate) async fn until(what: &str, limit: Duration, mut check: impl AsyncFnMu
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     began.elapsed()
+}
+
+/// Variables of a process whose wall clock is as far from the true one as a file says, in seconds.
+pub(crate) fn set_by(file: &Path) -> [(&'static str, &str); 5] {
+    std::fs::write(file, "+0").unwrap();
+    [
+        // The build script found it, or the test is ignored.
+        ("LD_PRELOAD", option_env!("LIBFAKETIME").unwrap_or_default()),
+        ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("FAKETIME_FAKE_TIMED_WAITS", "0"),
+    ]
 }

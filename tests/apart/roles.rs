@@ -5,8 +5,14 @@ use std::time::Duration;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use souk_testkit::certificates::Authority;
+
 use crate::fleet::{Fleet, Process, described_base, done, free_address, souk};
 use crate::stack::BASE;
+
+fn text(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
 
 async fn get(http: &Client, url: &str, path: &str) -> (u16, Value) {
     let answer = http.get(format!("{url}{path}")).send().await.unwrap();
@@ -55,7 +61,10 @@ async fn each_role_answers_its_own_routes_and_ends_in_good_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_for_operators_and_for_gateways_is_at_their_port_which_may_speak_tls() {
     let folder = tempfile::tempdir().unwrap();
-    let (root, cert, key) = certificate(folder.path());
+    let authority = Authority::new(folder.path(), "souk");
+    let own = authority.issue("localhost", "DNS:localhost,IP:127.0.0.1");
+    let of_gateway = text(&authority.issue("gateway", "DNS:gateway").both);
+    let (root, cert, key) = (text(&authority.root()), text(&own.cert), text(&own.key));
     let data = folder.path().join("data").display().to_string();
     let key_file = folder.path().join("admin.key").display().to_string();
     let base = described_base().display().to_string();
@@ -69,6 +78,8 @@ async fn what_is_for_operators_and_for_gateways_is_at_their_port_which_may_speak
             ("SOUK_SERVER__TLS__CERT", &cert),
             ("SOUK_SERVER__TLS__KEY", &key),
             ("SOUK_SERVER__TLS__OPERATORS", "true"),
+            // Services need a certificate too, and operators do not.
+            ("SOUK_SERVER__TLS__CLIENT_CA", &root),
             ("SOUK_ENGINE__THREADS", "3"),
         ],
     );
@@ -93,7 +104,7 @@ async fn what_is_for_operators_and_for_gateways_is_at_their_port_which_may_speak
     std::fs::write(&key_file, &services_key).unwrap();
     let node = folder.path().join("node").display().to_string();
     let registries = format!("https://localhost:{}", admin.rsplit_once(':').unwrap().1);
-    let start = |root: &str| {
+    let start = |root: &str, shown: &str| {
         let listen = free_address();
         let arguments =
             ["gateway", "--listen", &listen, "--model", BASE, "--data-dir", &node, "--registry", &registries];
@@ -101,64 +112,36 @@ async fn what_is_for_operators_and_for_gateways_is_at_their_port_which_may_speak
             &arguments,
             &[
                 ("SOUK_GATEWAY__REGISTRIES_ROOT_CERT", root),
+                ("SOUK_GATEWAY__REGISTRIES_CLIENT_CERT", shown),
                 ("SOUK_GATEWAY__REGISTRY_KEY_FILE", key_file.to_str().unwrap()),
                 ("SOUK_ENGINE__THREADS", "1"),
                 ("SOUK_REGISTRY__PEPPER", ""),
             ],
         )
     };
-    let gateway = start(&root);
+    let gateway = start(&root, &of_gateway);
     let limit = Duration::from_secs(60);
     let ready = async || get(&http, &gateway.url, "/ready").await.0 == 200;
     crate::fleet::until("it reaches the registry by TLS", limit, ready).await;
     let unused = "`souk gateway` does not use: registry.hooks.install, registry.pepper";
     assert!(gateway.log().contains(unused), "{}", gateway.log());
     drop(gateway);
+    // One that shows none of its own is refused, and both say why.
+    let gateway = start(&root, "");
+    let why = async || {
+        let (_, told) = get(&http, &gateway.url, "/ready").await;
+        gateway.log().contains("client_certificate_missing")
+            && registry.log().contains("A service without a certificate is refused")
+            && told["reason"] == "no registry has answered yet"
+    };
+    crate::fleet::until("both say why", limit, why).await;
+    drop(gateway);
     // One that does not trust the certificate says so, and waits.
-    let gateway = start("");
+    let gateway = start("", &of_gateway);
     let told = async || gateway.log().to_lowercase().contains("certificate");
     crate::fleet::until("it says why", limit, told).await;
     let (status, told) = get(&http, &gateway.url, "/ready").await;
     assert_eq!((status, &told["reason"]), (503, &json!("no registry has answered yet")), "{told}");
-}
-
-/// The root, the certificate and the private key of a server at localhost and 127.0.0.1, as files.
-fn certificate(folder: &std::path::Path) -> (String, String, String) {
-    let path = |name: &str| folder.join(name).display().to_string();
-    let openssl = |arguments: &[&str]| {
-        let made = std::process::Command::new("openssl").args(arguments).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    };
-    let (root, root_key, cert, key, request, names) =
-        (path("root.pem"), path("root.key"), path("cert.pem"), path("key.pem"), path("request.pem"), path("names"));
-    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    openssl(
-        &[
-            &["req", "-x509", "-days", "2", "-subj", "/CN=Souk test root", "-keyout", &root_key, "-out", &root],
-            &curve[..],
-        ]
-        .concat(),
-    );
-    openssl(&[&["req", "-new", "-subj", "/CN=localhost", "-keyout", &key, "-out", &request], &curve[..]].concat());
-    std::fs::write(&names, "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        &request,
-        "-CA",
-        &root,
-        "-CAkey",
-        &root_key,
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-extfile",
-        &names,
-        "-out",
-        &cert,
-    ]);
-    (root, cert, key)
 }
 
 #[test]

@@ -6,9 +6,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use souk_testkit::redis::Redis;
 
+use crate::cables::Cables;
 use crate::fleet::{Fleet, Process, described_base, done, free_address, until};
 use crate::stack::BASE;
-use crate::streams::question;
+use crate::streams::{Answer, question};
 
 /// What comes to be within this long, or not at all: several processes share two cores.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -20,6 +21,8 @@ pub(crate) struct Field {
     pub(crate) redis: Redis,
     /// A key that may call models.
     pub(crate) key: String,
+    /// What they reach each other by, where that can be cut.
+    pub(crate) cables: Option<Cables>,
 }
 
 impl Field {
@@ -37,30 +40,49 @@ impl Field {
     ) -> Self {
         let fleet = Fleet::registries_alone(of_registries).await;
         let (_, key) = fleet.key().await;
-        let mut field = Self { nodes: Vec::new(), fleet, redis, key };
-        for number in 0..num_gateways {
-            let gateway = field.gateway(number, &[]);
-            field.fleet.gateways.push(gateway);
-        }
-        for number in 0..num_nodes {
-            let node = field.node(number, &[]);
-            field.nodes.push(node);
-        }
-        if num_nodes > 0 {
-            field.until_ready(num_nodes).await;
-        }
+        let mut field = Self { nodes: Vec::new(), fleet, redis, key, cables: None };
+        field.add(num_gateways, num_nodes, &[]).await;
         field
     }
 
+    /// Starts so many gateways and nodes with these settings and waits until they are ready.
+    pub(crate) async fn add(&mut self, num_gateways: usize, num_nodes: usize, settings: &[(&str, &str)]) {
+        for number in 0..num_gateways {
+            let gateway = self.gateway(number, settings);
+            self.fleet.gateways.push(gateway);
+        }
+        for number in 0..num_nodes {
+            let node = self.node(number, settings);
+            self.nodes.push(node);
+        }
+        if num_nodes > 0 {
+            self.until_ready(num_nodes).await;
+        }
+    }
+
     fn registries(&self) -> String {
-        self.fleet.registries.iter().map(|registry| registry.url.as_str()).collect::<Vec<_>>().join(",")
+        let urls: Vec<&str> = match &self.cables {
+            Some(cables) => cables.registries.iter().map(|cable| cable.url.as_str()).collect(),
+            None => self.fleet.registries.iter().map(|registry| registry.url.as_str()).collect(),
+        };
+        urls.join(",")
+    }
+
+    fn redis_url(&self) -> String {
+        self.cables.as_ref().map_or_else(|| self.redis.url(), |cables| cables.redis.url.clone())
     }
 
     /// Starts the gateway with this number.
     pub(crate) fn gateway(&self, number: usize, more: &[(&str, &str)]) -> Process {
         let data = self.fleet.home.path().join(format!("gateway-{number}")).display().to_string();
-        let (listen, base, redis) = (free_address(), described_base().display().to_string(), self.redis.url());
-        let (registries, advertise) = (self.registries(), format!("http://{listen}"));
+        let (base, redis, registries) = (described_base().display().to_string(), self.redis_url(), self.registries());
+        let (listen, advertise) = match &self.cables {
+            Some(cables) => (cables.gateways[number].listen.clone(), cables.gateways[number].cable.url.clone()),
+            None => {
+                let listen = free_address();
+                (listen.clone(), format!("http://{listen}"))
+            }
+        };
         let mut variables = vec![
             ("SOUK_GATEWAY__REGISTRIES", registries.as_str()),
             ("SOUK_GATEWAY__REGISTRY_KEY", self.fleet.services_keys[number].as_str()),
@@ -77,7 +99,7 @@ impl Field {
         let id = format!("node-{number}");
         let key = self.fleet.souk(&["services", "create", &id, "--kind", "node"]);
         let data = self.fleet.home.path().join(&id).display().to_string();
-        let (registries, redis) = (self.registries(), self.redis.url());
+        let (registries, redis) = (self.registries(), self.redis_url());
         let mut variables = vec![
             ("SOUK_NODE__REGISTRIES", registries.as_str()),
             ("SOUK_NODE__REGISTRY_KEY", key.trim()),
@@ -169,6 +191,43 @@ impl Field {
         };
         until("a node runs something", LIMIT, looks).await;
         found.unwrap()
+    }
+
+    /// Begins an answer of the gateway with this number.
+    pub(crate) async fn answer(&self, gateway: usize, body: &Value) -> Answer {
+        Answer::begin(&self.fleet, &self.fleet.gateways[gateway], &self.key, body).await
+    }
+
+    /// Asks the gateway with this number: the status, the body, and whether it says when to come back.
+    pub(crate) async fn ask(&self, gateway: usize, body: &Value) -> (u16, Value, bool) {
+        self.fleet.complete(&self.fleet.gateways[gateway], &self.key, body).await
+    }
+
+    /// What is answered undisturbed: the text.
+    pub(crate) async fn undisturbed(&self, body: &Value) -> String {
+        self.answer(0, body).await.finish().await.0
+    }
+
+    /// What all processes but registries have logged.
+    pub(crate) fn logs(&self) -> String {
+        self.fleet.gateways.iter().chain(&self.nodes).map(Process::log).collect()
+    }
+
+    /// Reads an answer to its end: it is this text, and charged once, as its client was told.
+    pub(crate) async fn ends_as(&self, answer: Answer, text: &str) {
+        let request = answer.request.clone();
+        let (went_on, usage) = answer.finish().await;
+        assert_eq!(went_on, text, "{}", self.logs());
+        self.is_charged_once(&request, &usage).await;
+    }
+
+    /// A request's only row has the tokens that its client was told.
+    pub(crate) async fn is_charged_once(&self, request: &str, usage: &Value) {
+        let charged = self.charged(request).await;
+        let jobs = charged["jobs"].as_array().unwrap();
+        assert_eq!(jobs.len(), 1, "{charged}");
+        let told = (&jobs[0]["charged_input_tokens"], &jobs[0]["charged_output_tokens"]);
+        assert_eq!(told, (&usage["prompt_tokens"], &usage["completion_tokens"]), "{charged}");
     }
 
     /// What a request was charged, once its rows are written.

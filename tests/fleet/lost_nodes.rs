@@ -12,26 +12,11 @@ use crate::streams::{Answer, question};
 /// Tokens of an answer that takes long enough for its node to be lost in the middle.
 const LONG: u32 = 160;
 
-/// What the same question is answered undisturbed: text and usage.
-async fn undisturbed(field: &Field, max_tokens: u32) -> (String, serde_json::Value) {
-    let body = question(BASE, max_tokens);
-    Answer::begin(&field.fleet, &field.fleet.gateways[0], &field.key, &body).await.finish().await
-}
-
-/// The sums of its rows: tokens of the prompt, of the answer, and how it ended.
-async fn is_charged_once(field: &Field, request: &str, expected: &serde_json::Value) {
-    let charged = field.charged(request).await;
-    let jobs = charged["jobs"].as_array().unwrap();
-    assert_eq!(jobs.len(), 1, "{charged}");
-    let told = (&jobs[0]["charged_input_tokens"], &jobs[0]["charged_output_tokens"]);
-    assert_eq!(told, (&expected["prompt_tokens"], &expected["completion_tokens"]), "{charged}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_in_an_answer_is_not_noticed_and_charged_once() {
     let mut field = Field::start(1, 2).await;
-    let (text, usage) = undisturbed(&field, LONG).await;
     let body = question(BASE, LONG);
+    let text = field.undisturbed(&body).await;
     let mut answer = Answer::begin(&field.fleet, &field.fleet.gateways[0], &field.key, &body).await;
     answer.read(8).await;
     let node = field.busy_node().await;
@@ -39,11 +24,7 @@ async fn a_node_that_is_killed_in_an_answer_is_not_noticed_and_charged_once() {
     let (killed, before) = (Instant::now(), answer.num_pieces);
     answer.read(before + 1).await;
     println!("killed in an answer: the next token came after {:?}", killed.elapsed());
-    let request = answer.request.clone();
-    let (went_on, counted) = answer.finish().await;
-    assert_eq!(went_on, text, "{}", field.fleet.gateways[0].log());
-    assert_eq!(counted["completion_tokens"], usage["completion_tokens"]);
-    is_charged_once(&field, &request, &counted).await;
+    field.ends_as(answer, &text).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,14 +52,14 @@ async fn a_node_that_is_killed_while_it_reads_the_prompt_is_not_noticed() {
     let (status, again, _) = field.fleet.complete(&field.fleet.gateways[0], &field.key, &body).await;
     assert_eq!(status, 200, "{again}");
     assert_eq!(answer["choices"][0]["text"], again["choices"][0]["text"]);
-    is_charged_once(&field, &request, &answer["usage"]).await;
+    field.is_charged_once(&request, &answer["usage"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stands_still_past_its_lease_and_goes_on_does_no_harm() {
     let field = Field::start(1, 2).await;
-    let (text, _) = undisturbed(&field, LONG).await;
     let body = question(BASE, LONG);
+    let text = field.undisturbed(&body).await;
     let mut answer = Answer::begin(&field.fleet, &field.fleet.gateways[0], &field.key, &body).await;
     answer.read(8).await;
     let node = field.busy_node().await;
@@ -89,10 +70,7 @@ async fn a_node_that_stands_still_past_its_lease_and_goes_on_does_no_harm() {
     // Longer than the lease; what it says when it goes on is of an attempt that is over.
     tokio::time::sleep(Duration::from_secs(16).saturating_sub(stopped.elapsed())).await;
     field.nodes[node].signal("-CONT");
-    let request = answer.request.clone();
-    let (went_on, counted) = answer.finish().await;
-    assert_eq!(went_on, text, "{}", field.fleet.gateways[0].log());
-    is_charged_once(&field, &request, &counted).await;
+    field.ends_as(answer, &text).await;
     // It takes part again.
     field.until_ready(2).await;
     let (status, told, _) = field.fleet.complete(&field.fleet.gateways[0], &field.key, &question(BASE, 3)).await;

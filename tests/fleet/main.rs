@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "times are shown and not asserted")]
 
+mod cables;
 mod field;
 #[path = "../apart/fleet.rs"]
 #[allow(dead_code, reason = "a part of it is used")]
@@ -14,9 +15,20 @@ mod stack;
 mod streams;
 
 mod answers;
+mod clocks;
+mod cut_networks;
+mod full_queue;
 mod grants;
+mod lost_database;
 mod lost_gateways;
 mod lost_nodes;
 mod lost_redis;
+mod poison;
+mod prefetch;
 mod refused;
 mod rolling;
+mod scale;
+mod slow_client;
+mod slow_storage;
+mod stalled_redis;
+mod taken_down;

@@ -24,6 +24,7 @@ pub(crate) struct Answer {
     /// Pieces with text that have come.
     pub(crate) num_pieces: usize,
     usage: Option<Value>,
+    error: Option<Value>,
     is_over: bool,
 }
 
@@ -34,11 +35,20 @@ impl Answer {
         body["stream"] = json!(true);
         body["stream_options"] = json!({ "include_usage": true });
         let request = fleet.http.post(format!("{}/v1/completions", gateway.url)).bearer_auth(key).json(&body);
-        let answer = request.send().await.unwrap();
+        let answer = request.send().await.unwrap_or_else(|error| panic!("{error:?}\n{}", gateway.log()));
         assert_eq!(answer.status(), 200, "{:?}\n{}", answer.headers(), gateway.log());
         let request = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
         let pieces = answer.bytes_stream().boxed();
-        Self { request, pieces, partial: Vec::new(), text: String::new(), num_pieces: 0, usage: None, is_over: false }
+        Self {
+            request,
+            pieces,
+            partial: Vec::new(),
+            text: String::new(),
+            num_pieces: 0,
+            usage: None,
+            error: None,
+            is_over: false,
+        }
     }
 
     /// Reads on until so many pieces with text have come.
@@ -46,6 +56,7 @@ impl Answer {
         while self.num_pieces < num_pieces && !self.is_over {
             self.next().await;
         }
+        assert_eq!(self.error, None, "{}", self.text);
     }
 
     /// Reads to the end; answers the text and the usage that was told.
@@ -53,7 +64,17 @@ impl Answer {
         while !self.is_over {
             self.next().await;
         }
+        assert_eq!(self.error, None, "{}", self.text);
         (self.text, self.usage.expect("usage was asked for"))
+    }
+
+    /// Reads to an end in the middle, and answers the error that it ends with.
+    pub(crate) async fn breaks_off(mut self) -> Value {
+        while self.error.is_none() {
+            assert!(!self.is_over, "it came to its end: {}", self.text);
+            self.next().await;
+        }
+        self.error.unwrap_or_default()
     }
 
     /// Reads all that still comes of one whose gateway was killed.
@@ -73,13 +94,16 @@ impl Answer {
         while let Some(end) = self.partial.windows(2).position(|two| two == b"\n\n") {
             let event: Vec<u8> = self.partial.drain(..end + 2).collect();
             let event = String::from_utf8(event).unwrap();
-            let Some(data) = event.trim().strip_prefix("data: ") else { continue };
+            let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) else { continue };
             if data == "[DONE]" {
                 self.is_over = true;
                 return;
             }
             let event: Value = serde_json::from_str(data).unwrap();
-            assert!(event.get("error").is_none(), "{event}");
+            if let Some(error) = event.get("error") {
+                (self.error, self.is_over) = (Some(error.clone()), true);
+                return;
+            }
             if event["usage"].is_object() {
                 self.usage = Some(event["usage"].clone());
             }

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::arguments::positive;
 
+/// Requests where there are too many, as a part of what all places can answer.
+const OVERLOAD: f64 = 1.5;
+
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "clap would show it in place of the command's own")]
 pub struct FleetArgs {
@@ -103,6 +106,16 @@ impl FleetArgs {
 }
 
 impl Scale {
+    /// The same fleet with more requests than it can answer, for a shorter while: what waits grows all the time.
+    pub(super) fn overloaded(&self) -> Self {
+        Self {
+            load: self.load.max(OVERLOAD),
+            measured_s: self.measured_s.min(20.0),
+            warm_up_s: self.warm_up_s.min(10.0),
+            ..self.clone()
+        }
+    }
+
     /// What fills `load` of all places, loads of adapters left out.
     pub(super) fn requests_per_second(&self) -> f64 {
         self.load * self.nodes as f64 * f64::from(self.places) / self.answer_s

@@ -107,10 +107,10 @@ impl Chooser {
         let in_turn = (first..lanes.len()).chain(0..first);
         let at = match routing {
             Routing::LeastLoaded => in_turn.min_by_key(|at| lanes[*at].load()),
-            Routing::Rendezvous => in_turn.min_by(|a, b| {
-                let place = |at: usize| lanes[at].rendezvous.place(adapter, 1);
-                place(*a).total_cmp(&place(*b))
-            }),
+            Routing::Rendezvous => {
+                let places = in_turn.map(|at| (lanes[at].rendezvous.place(adapter, 1), at));
+                places.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, at)| at)
+            }
             Routing::Souk | Routing::Random => Some(first),
         }?;
         lanes[at].sent += 1;

@@ -7,3 +7,8 @@ pub(super) type Moment = u64;
 pub(super) fn micros(seconds: f64) -> Moment {
     (seconds * 1e6).round() as Moment
 }
+
+/// The same in seconds.
+pub(super) fn seconds(time: Moment) -> f64 {
+    time as f64 / 1e6
+}

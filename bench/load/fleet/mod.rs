@@ -3,7 +3,7 @@
 //! matters here: a lane for each node, tenants by virtual token counters, and idle nodes that take from lanes that are behind.
 //!
 //! Begin with [`simulation`], which is the order of events. [`chooser`] has the ways of routing, ours among them as gateways have it,
-//! [`lanes`] who waits where, [`node`] what a node has in memory, [`tally`] what is counted.
+//! [`lanes`] who waits where, [`node`] what a node has in memory, [`tally`] what is counted, [`shares`] what tenants got.
 //!
 //! What is simplified: an answer takes as long wherever it runs and whatever runs beside it; a load takes one length of time and a
 //! place in the batch; of the lanes that are behind an idle node takes from the one that has waited longest.
@@ -14,6 +14,7 @@ mod clock;
 mod idle;
 mod lanes;
 mod node;
+mod shares;
 mod simulation;
 mod tally;
 
@@ -22,16 +23,21 @@ mod tests;
 
 pub use self::arguments::FleetArgs;
 use self::chooser::Routing;
+pub use self::shares::Evenness;
 use self::simulation::Simulation;
-pub use self::tally::FleetReport;
+pub use self::tally::{FleetReport, RoutingFigures};
 use super::report::table;
 
 /// Simulates each way of routing in turn.
 #[must_use]
 pub fn run(arguments: &FleetArgs) -> FleetReport {
     let scale = arguments.scale();
-    let routings = Routing::ALL.map(|routing| Simulation::new(&scale, routing).run());
-    FleetReport { scale, routings: routings.into() }
+    let overloaded = scale.overloaded();
+    let routings = Routing::ALL.map(|routing| RoutingFigures {
+        overloaded: Simulation::new(&overloaded, routing).evenness(),
+        ..Simulation::new(&scale, routing).run()
+    });
+    FleetReport { scale, overload: overloaded.load, routings: routings.into() }
 }
 
 /// A report as lines of text.
@@ -59,8 +65,9 @@ pub fn lines(report: &FleetReport) -> Vec<String> {
     ];
     let header = [
         "routing", "requests", "hits", "loads", "moves", "copies", "max/mean", "p99/mean", "wait ms", "p50", "p99",
-        "stolen", "fairness",
+        "stolen", "worst", "least", "even",
     ];
+    let ratio = |ratio: Option<f64>, digits| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.digits$}"));
     let rows = report.routings.iter().map(|one| {
         vec![
             one.routing.clone(),
@@ -75,7 +82,9 @@ pub fn lines(report: &FleetReport) -> Vec<String> {
             table::milliseconds(one.wait_p50_ms),
             table::milliseconds(one.wait_p99_ms),
             format!("{:.1}%", 100.0 * one.stolen),
-            one.fairness.map_or_else(|| "-".to_owned(), |index| format!("{index:.3}")),
+            ratio(one.worst_tenant, 1),
+            ratio(one.overloaded.map(|even| even.least), 2),
+            ratio(one.overloaded.map(|even| even.index), 3),
         ]
     });
     lines.extend(table::columns(&header, rows.collect()));
@@ -85,9 +94,14 @@ pub fn lines(report: &FleetReport) -> Vec<String> {
             "hits: found their adapter in memory. moves: loads of an adapter that another node had. copies: nodes that have an adapter,",
             "on average over adapters that some node has. max/mean, p99/mean: jobs of the fullest node, and of the one that 99 % do not",
             "exceed, by those of the average one, each second. wait: from the request to the beginning of its answer. stolen: taken from",
-            "another node's lane. fairness: Jain's index over tenants of their mean waits (1 is even).",
+            "another node's lane. worst: the p99 of waits of the tenant that waits longest, by the median tenant's.",
         ]
         .map(str::to_owned),
     );
+    lines.push(format!(
+        "least, even: at {:.0} % of all places, what the tenant that got least got of its even part of all that was served, and Jain's",
+        100.0 * report.overload
+    ));
+    lines.push("index of that over all tenants; who asked for less than an even part is due what it asked for (1: nobody gets less).".to_owned());
     lines
 }

@@ -9,10 +9,11 @@ use souk_queue::{LaneStatus, NodeStatus};
 
 use super::arguments::Scale;
 use super::chooser::{Chooser, Routing};
-use super::clock::{Moment, micros};
+use super::clock::{Moment, micros, seconds};
 use super::idle::IdleNodes;
 use super::lanes::{Lanes, Tenant, Waiting};
 use super::node::{Adapter, Found, Job, Node};
+use super::shares::Evenness;
 use super::tally::{Began, RoutingFigures, Tally};
 use crate::random::{Choice, Generator};
 
@@ -128,6 +129,18 @@ impl<'a> Simulation<'a> {
     }
 
     pub(super) fn run(mut self) -> RoutingFigures {
+        self.pass();
+        self.tally.figures(self.routing.as_str(), &self.copies)
+    }
+
+    /// How even it is to tenants.
+    pub(super) fn evenness(mut self) -> Option<Evenness> {
+        self.pass();
+        self.tally.shares.evenness()
+    }
+
+    /// Lets all of its time pass.
+    fn pass(&mut self) {
         let end = micros(self.scale.warm_up_s + self.scale.measured_s);
         while let Some(Reverse((at, _, event))) = self.events.pop() {
             if at >= end {
@@ -136,7 +149,6 @@ impl<'a> Simulation<'a> {
             self.now = at;
             self.happen(event);
         }
-        self.tally.figures(self.routing.as_str(), &self.copies)
     }
 
     fn happen(&mut self, event: Event) {
@@ -215,6 +227,7 @@ impl<'a> Simulation<'a> {
         let sent = self.gateways[gateway].choose(&self.digests[adapter], now, &mut self.choices);
         let lane = sent.as_ref().map(|node| self.by_id[node]);
         let tenant = self.tenant_of[adapter];
+        self.tally.shares.asked(tenant, seconds(left));
         self.jobs.push(JobState { adapter, tenant, gateway, arrived: self.now, left, sent, attempt: 0, begins: 0 });
         self.wait(job, lane);
     }
@@ -274,6 +287,10 @@ impl<'a> Simulation<'a> {
         state.attempt += 1;
         state.begins = begins;
         let (attempt, left) = (state.attempt, state.left);
+        if attempt == 1 {
+            let is_measured = self.now >= micros(self.scale.warm_up_s);
+            self.tally.shares.served(state.tenant, seconds(left), is_measured);
+        }
         if attempt == 1 && state.arrived >= micros(self.scale.warm_up_s) {
             let was_stolen = state.sent.as_ref().is_none_or(|sent| *sent != self.nodes[node].id);
             let (tenant, waited) = (state.tenant, begins - state.arrived);

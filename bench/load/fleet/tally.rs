@@ -8,7 +8,7 @@ use super::arguments::Scale;
 use super::clock::Moment;
 use super::lanes::Tenant;
 use super::node::Found;
-use crate::fairness::fairness_index;
+use super::shares::{Evenness, Shares};
 use crate::histogram::Histogram;
 
 /// What a simulation came to.
@@ -16,6 +16,8 @@ use crate::histogram::Histogram;
 pub struct FleetReport {
     /// The fleet.
     pub scale: Scale,
+    /// Requests of the runs with too many, as a part of what all places can answer.
+    pub overload: f64,
     /// Each way of routing, ours first.
     pub routings: Vec<RoutingFigures>,
 }
@@ -47,8 +49,11 @@ pub struct RoutingFigures {
     pub wait_p99_ms: Option<f64>,
     /// The part of the requests that ran on another node than they were sent to.
     pub stolen: f64,
-    /// Jain's index of the mean waits of tenants, where each had a request.
-    pub fairness: Option<f64>,
+    /// The wait that 99 % of a tenant's requests do not exceed: that of the tenant with the longest by that of the median one.
+    pub worst_tenant: Option<f64>,
+    /// How even it was to tenants when more was asked for than all nodes can answer: at
+    /// [`overload`](FleetReport::overload), in a run of its own.
+    pub overloaded: Option<Evenness>,
 }
 
 /// Counts while a simulation runs.
@@ -60,8 +65,7 @@ pub(super) struct Tally {
     moves: u64,
     stolen: u64,
     waits: Histogram,
-    /// Of each tenant, requests and seconds waited.
-    tenants: Vec<(u64, f64)>,
+    pub(super) shares: Shares,
     samples: u64,
     sum_max: f64,
     sum_p99: f64,
@@ -87,7 +91,7 @@ impl Tally {
             moves: 0,
             stolen: 0,
             waits: Histogram::default(),
-            tenants: vec![(0, 0.0); num_tenants],
+            shares: Shares::new(num_tenants),
             samples: 0,
             sum_max: 0.0,
             sum_p99: 0.0,
@@ -102,9 +106,7 @@ impl Tally {
         self.moves += u64::from(is_load && began.was_elsewhere);
         self.stolen += u64::from(began.was_stolen);
         self.waits.record(Duration::from_micros(began.waited));
-        let (requests, seconds) = &mut self.tenants[began.tenant];
-        *requests += 1;
-        *seconds += began.waited as f64 / 1e6;
+        self.shares.waited(began.tenant, began.waited);
     }
 
     /// Looks at the jobs of each live node.
@@ -124,8 +126,6 @@ impl Tally {
         let part = |count: u64| count as f64 / self.requests.max(1) as f64;
         let average = |sum: f64| sum / self.samples.max(1) as f64;
         let held: Vec<f64> = copies.iter().filter(|copies| **copies > 0).map(|copies| f64::from(*copies)).collect();
-        let asked = self.tenants.iter().filter(|(requests, _)| *requests > 0);
-        let waits: Vec<f64> = asked.map(|(requests, seconds)| seconds / *requests as f64).collect();
         RoutingFigures {
             routing: routing.to_owned(),
             requests: self.requests,
@@ -139,7 +139,8 @@ impl Tally {
             wait_p50_ms: self.waits.percentile_ms(0.5),
             wait_p99_ms: self.waits.percentile_ms(0.99),
             stolen: part(self.stolen),
-            fairness: fairness_index(&waits, &vec![1.0; waits.len()]),
+            worst_tenant: self.shares.worst_wait(),
+            overloaded: None,
         }
     }
 }

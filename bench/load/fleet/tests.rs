@@ -3,7 +3,6 @@
 use clap::Parser;
 
 use super::*;
-use crate::fleet::tally::RoutingFigures;
 
 #[derive(Parser)]
 struct Flags {
@@ -43,6 +42,17 @@ fn where_there_is_room_for_all_adapters_and_no_node_is_lost_everything_comes_to_
     let ours = of(&report, Routing::Souk);
     assert!(ours.hit_rate > 0.95, "{}", ours.hit_rate);
     assert!(ours.stolen < 0.05, "{}", ours.stolen);
+}
+
+#[test]
+fn whoever_asks_for_too_much_takes_nothing_from_those_who_ask_for_little() {
+    // The tenants of the adapters that are asked for most ask for far more than an even part.
+    let report = report("--nodes 10 --adapters 200 --tenants 10 --duration-s 20 --warm-up-s 10 --churn-percent 0");
+    assert!(report.overload > 1.0);
+    let even = of(&report, Routing::Souk).overloaded.unwrap();
+    assert!(even.least > 0.6 && even.index > 0.9, "{even:?}");
+    let waits: Vec<_> = report.routings.iter().map(|one| one.worst_tenant.unwrap()).collect();
+    assert!(waits.iter().all(|worst| *worst >= 1.0), "{waits:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use souk_protocol::hooks::Attached;
-use souk_protocol::{AdapterRef, ModelRef, Principal, ResolvedAdapter};
+use souk_protocol::{AdapterRef, JobFailure, ModelRef, Principal, ResolvedAdapter};
 use tokio::time::Instant;
 
 use crate::error::ApiError;
@@ -89,7 +89,22 @@ impl CalledModel {
             }
             called.adapters.push((adapter, weighted.weight));
         }
+        called.check_ranks()?;
         Ok(called)
+    }
+
+    /// Refuses adapters that some node of the pool does not take, since any of them may get the job. Nodes take the same ranks, unless
+    /// they are of two versions.
+    fn check_ranks(&self) -> Result<(), ApiError> {
+        let Some(limit) = self.base.max_rank() else { return Ok(()) };
+        match self.adapters.iter().filter_map(|(adapter, _)| adapter.rank).max() {
+            Some(rank) if rank > limit => Err(ApiError::Job(JobFailure::TooLarge {
+                unit: "ranks in an adapter".to_owned(),
+                needed: u64::from(rank),
+                available: u64::from(limit),
+            })),
+            _ => Ok(()),
+        }
     }
 
     /// The adapter as the caller named it, if there is one and no other.

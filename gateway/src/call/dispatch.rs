@@ -1,7 +1,9 @@
 //! From a prepared request to jobs on the queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::select_all;
 use souk_protocol::{AdapterUse, Digest, GenerateJob, JobId, KeyId, Outcome, RequestId, TenantId};
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::lanes::{Lanes, NoNode, SentJob};
 use crate::limits::NodesAre;
-use crate::metrics;
+use crate::metrics::{self, Stage};
 use crate::request::GenerationParams;
 use crate::request::sampling::for_choice;
 
@@ -60,8 +62,8 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
     };
     let num_jobs = order.prepared.prompts.len() * order.params.n as usize;
     let lanes = gateway.lanes_of(base);
-    let mut sent = send(gateway, lanes, order.model, u32::try_from(num_jobs).unwrap_or(u32::MAX)).await?;
-    let mut running = Vec::with_capacity(num_jobs);
+    let mut sent = send(gateway, lanes, adapters.first(), u32::try_from(num_jobs).unwrap_or(u32::MAX)).await?;
+    let (mut running, began) = (Vec::with_capacity(num_jobs), Instant::now());
     for prompt in &order.prepared.prompts {
         metrics::prompt_tokens(prompt.tokens.len());
         for choice in 0..order.params.n {
@@ -87,11 +89,23 @@ pub(crate) async fn dispatch(gateway: &Gateway, order: Order<'_>) -> Result<Vec<
             crash_points::pass(CrashPoint::Queued);
         }
     }
-    if sent.waits_for_node && !lanes.wait_for_node(gateway.limits().wait_for_node).await {
+    metrics::stage(Stage::Submit, began.elapsed());
+    if sent.waits_for_node && !wait_for_node(lanes, gateway.limits().wait_for_node, &mut running).await {
         journey.ending.set(Outcome::Refused);
         return Err(ApiError::NoNode(base.id.clone()));
     }
     Ok(running)
+}
+
+/// Waits for the pool's first node, at most for `limit`; returns whether there is something to follow. There is also where a job has
+/// ended meanwhile, by a take-down, a revoked key, its deadline or a drain: its caller hears so at once. Who leaves drops this wait.
+async fn wait_for_node(lanes: &Lanes, limit: Duration, running: &mut [RunningJob]) -> bool {
+    let heard = select_all(running.iter_mut().map(|job| Box::pin(job.hear())));
+    tokio::select! {
+        biased;
+        has_node = lanes.wait_for_node(limit) => has_node,
+        _ = heard => true,
+    }
 }
 
 /// The lane of a request's jobs.
@@ -102,12 +116,17 @@ struct Sent {
     waits_for_node: bool,
 }
 
-/// One lane for all jobs of a request, which share adapters and prompts. Any node will do for the base model itself.
-async fn send(gateway: &Gateway, lanes: &Arc<Lanes>, model: &CalledModel, num_jobs: u32) -> Result<Sent, ApiError> {
-    let first = model.adapters.first().map(|(adapter, _)| &adapter.digest);
-    match lanes.send(first, num_jobs).await {
+/// One lane for all jobs of a request, which share adapters and prompts; the first adapter decides. Any node will do for the base
+/// model itself.
+async fn send(
+    gateway: &Gateway,
+    lanes: &Arc<Lanes>,
+    adapter: Option<&AdapterUse>,
+    num_jobs: u32,
+) -> Result<Sent, ApiError> {
+    match lanes.send(adapter, num_jobs).await {
         Ok(jobs) => Ok(Sent { jobs, waits_for_node: false }),
-        Err(NoNode) if gateway.limits().wait_for_node.is_zero() => Err(ApiError::NoNode(model.base.id.clone())),
+        Err(NoNode) if gateway.limits().wait_for_node.is_zero() => Err(ApiError::NoNode(lanes.base_id().to_owned())),
         Err(NoNode) => Ok(Sent { jobs: Vec::new(), waits_for_node: true }),
     }
 }

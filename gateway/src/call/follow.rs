@@ -36,6 +36,8 @@ pub(crate) struct RunningJob {
     give_up: (Instant, JobFailure),
     /// What the queue has said that no node will say.
     untold: Option<JobFailure>,
+    /// What came while nobody followed the job yet.
+    heard: Option<JobEvent>,
 }
 
 /// What the jobs of one request have in common on their way through the queue.
@@ -71,7 +73,7 @@ impl RunningJob {
         let account = Account::open(opening, Arc::clone(&journey.ending))?;
         let give_up = (journey.deadline + GRACE, JobFailure::DeadlineExceeded);
         let lane = sent.as_ref().map(|sent| sent.lane().clone());
-        let mut running = Self { events, account, sent, give_up, untold: None };
+        let mut running = Self { events, account, sent, give_up, untold: None, heard: None };
         let (reply_to, account) = (gateway.reply_to(), journey.account.clone());
         let submission = Submission { job, lane, reply_to, priority, account, attempts: 0 };
         let life = gateway.open_jobs().life(submission.job.pool);
@@ -84,11 +86,20 @@ impl RunningJob {
         Ok(running)
     }
 
+    /// Waits until there is something to follow: a node has begun, or the job has ended. [`next`](Self::next) says what. Dropping
+    /// the wait loses nothing.
+    pub(crate) async fn hear(&mut self) {
+        if self.heard.is_none() && self.account.ended_as_a_whole().is_none() {
+            self.heard = Some(self.next_of_job().await);
+        }
+    }
+
     /// The next event of the live attempt. Call it no more after the last event.
     pub(crate) async fn next(&mut self) -> JobEvent {
-        let event = match self.account.ended_as_a_whole() {
-            Some(outcome) => self.end(outcome),
-            None => self.next_of_job().await,
+        let event = match (self.account.ended_as_a_whole(), self.heard.take()) {
+            (Some(outcome), _) => self.end(outcome),
+            (None, Some(heard)) => heard,
+            (None, None) => self.next_of_job().await,
         };
         match &event {
             JobEvent::Started => self.account.began(),

@@ -6,6 +6,7 @@
 pub mod detokenize;
 pub mod stop;
 pub mod tokenizer;
+mod words;
 
 pub use detokenize::Detokenizer;
 pub use souk_protocol::chat::{ChatTemplate, TemplateError, TemplateLimits, disarm, template};

@@ -14,6 +14,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::disarm::Marker;
+use super::words::{Cut, GPT2, Words};
 
 /// Why a tokenizer cannot be built, or a text not encoded.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,8 @@ const PRE_TOKENIZERS: [&str; 4] = ["smollm", "gpt-2", "llama-bpe", "qwen2"];
 pub struct Tokenizer {
     /// Encodes text in which nothing means a control token.
     plain: tokenizers::Tokenizer,
+    /// The same, faster, where the rules are known.
+    words: Option<Words>,
     vocabulary: Vocabulary,
     controls: Controls,
     /// Put before a raw prompt, where the model wants that.
@@ -73,7 +76,7 @@ impl Tokenizer {
     /// [`TokenizerError`] naming what is not supported or not sound.
     pub fn new(base: &BaseModel) -> Result<Self, TokenizerError> {
         let vocabulary = Vocabulary::of(&base.tokenizer)?;
-        let (plain, controls) = match &base.tokenizer {
+        let Parts { plain, words, controls } = match &base.tokenizer {
             TokenizerSpec::ByteLevelBpe { tokens, control_tokens, merges, pre } => {
                 from_byte_level_bpe(tokens, control_tokens, merges, pre)?
             }
@@ -86,7 +89,7 @@ impl Tokenizer {
             }
         }
         let bos = base.bos_token.filter(|_| base.add_bos);
-        Ok(Self { plain, vocabulary, controls: Controls::new(controls), bos })
+        Ok(Self { plain, words, vocabulary, controls: Controls::new(controls), bos })
     }
 
     /// What the ids stand for.
@@ -154,10 +157,21 @@ impl Tokenizer {
     }
 
     fn encode_onto(&self, text: &str, ids: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
-        if !text.is_empty() {
-            let encoding = self.plain.encode_fast(text, false).map_err(TokenizerError::Encode)?;
-            ids.extend_from_slice(encoding.get_ids());
+        if text.is_empty() {
+            return Ok(());
         }
+        match &self.words {
+            // What ASCII is normalised to is itself.
+            Some(words) if self.plain.get_normalizer().is_none() || text.is_ascii() => {
+                words.encode_onto(self.plain.get_model(), text, ids).map_err(TokenizerError::Encode)
+            }
+            _ => self.encode_by_library(text, ids),
+        }
+    }
+
+    fn encode_by_library(&self, text: &str, ids: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
+        let encoding = self.plain.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+        ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
 }
@@ -199,7 +213,11 @@ impl Controls {
     }
 }
 
-type Parts = (tokenizers::Tokenizer, Vec<Control>);
+struct Parts {
+    plain: tokenizers::Tokenizer,
+    words: Option<Words>,
+    controls: Vec<Control>,
+}
 
 fn from_byte_level_bpe(
     tokens: &[String],
@@ -228,18 +246,21 @@ fn from_byte_level_bpe(
         let text = tokens.get(id as usize)?.clone();
         Some(Control { id, text, strip_before: false, strip_after: false })
     });
-    Ok((plain, controls.collect()))
+    Ok(Parts { plain, words: Some(Words::new(words.cut)), controls: controls.collect() })
 }
 
 /// How a text is cut into words before merging.
 struct WordRule {
     pre_tokenizer: PreTokenizerWrapper,
     normalizer: Option<NormalizerWrapper>,
+    /// The same rule without the library.
+    cut: Cut,
     /// A word that is an entry of the vocabulary is that entry, whatever the merges say.
     whole_words_first: bool,
 }
 
 fn word_rule(pre: &str) -> Result<WordRule, TokenizerError> {
+    let cut_at = |digits: &str| Cut::new(&contractions_and(digits).replace(LOOK_AHEAD, ""), false);
     // `Split` finds the words itself, so `ByteLevel` behind it only maps bytes.
     let split_then_bytes = |pattern: &str| -> Result<PreTokenizerWrapper, TokenizerError> {
         let pattern = SplitPattern::Regex(pattern.to_owned());
@@ -247,15 +268,20 @@ fn word_rule(pre: &str) -> Result<WordRule, TokenizerError> {
         Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
     };
     let gpt2 = ByteLevel::new(false, true, true);
-    let (pre_tokenizer, normalizer, whole_words_first) = match pre {
-        "smollm" => (Sequence::new(vec![Digits::new(true).into(), gpt2.into()]).into(), None, false),
-        "gpt-2" => (gpt2.into(), None, false),
-        "llama-bpe" => (split_then_bytes(&contractions_and("{1,3}"))?, None, true),
-        "qwen2" => (split_then_bytes(&contractions_and(""))?, Some(NFC.into()), false),
+    let (pre_tokenizer, normalizer, whole_words_first, cut) = match pre {
+        "smollm" => {
+            (Sequence::new(vec![Digits::new(true).into(), gpt2.into()]).into(), None, false, Cut::new(GPT2, true))
+        }
+        "gpt-2" => (gpt2.into(), None, false, Cut::new(GPT2, false)),
+        "llama-bpe" => (split_then_bytes(&contractions_and("{1,3}"))?, None, true, cut_at("{1,3}")),
+        "qwen2" => (split_then_bytes(&contractions_and(""))?, Some(NFC.into()), false, cut_at("")),
         _ => return Err(TokenizerError::PreTokenizer { given: pre.to_owned() }),
     };
-    Ok(WordRule { pre_tokenizer, normalizer, whole_words_first })
+    Ok(WordRule { pre_tokenizer, normalizer, cut, whole_words_first })
 }
+
+/// White space leaves its last character to what follows it.
+const LOOK_AHEAD: &str = r"|\s+(?!\S)";
 
 /// The pattern of the cl100k family; they differ in how many digits make a word.
 fn contractions_and(digits: &str) -> String {
@@ -300,7 +326,7 @@ fn from_json(text: &str) -> Result<Parts, TokenizerError> {
             strip_after: token.rstrip,
         })
         .collect();
-    Ok((plain, controls))
+    Ok(Parts { plain, words: None, controls })
 }
 
 #[cfg(test)]
@@ -340,6 +366,43 @@ mod tests {
         let tokenizer = tiny();
         let ids = tokenizer.encode("12 he").unwrap();
         assert_eq!(texts(&tokenizer, &ids), ["1", "2", " ", "he"]);
+    }
+
+    fn encodes_as_the_library(pre: &str, text: &str) {
+        // Words of several letters, digits, spaces, and half of a character.
+        let merges = ["t h", "th e", "Ġ the", "Ġ Ġ", "ĠĠ Ġ", "Ġ Ċ", "Ċ Ċ", "1 2", "12 3", "' s", "Ã ©", "! !", "a b"];
+        let bytes = souk_testkit::base::byte_alphabet().into_iter().map(String::from);
+        let tokens = bytes.chain(merges.iter().map(|merge| merge.replace(' ', ""))).collect();
+        let (merges, pre) = (merges.map(str::to_owned).to_vec(), pre.to_owned());
+        let mut base = souk_testkit::base::base("tiny", souk_testkit::base::SMALL);
+        base.tokenizer = TokenizerSpec::ByteLevelBpe { tokens, control_tokens: Vec::new(), merges, pre: pre.clone() };
+        let tokenizer = Tokenizer::new(&base).unwrap();
+        let mut of_library = Vec::new();
+        if !text.is_empty() {
+            tokenizer.encode_by_library(text, &mut of_library).unwrap();
+        }
+        assert!(tokenizer.words.is_some());
+        for how in ["anew", "from what is known"] {
+            assert_eq!(tokenizer.encode(text).unwrap(), of_library, "{pre} {how}: {text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_of_words_is_encoded_as_by_the_library(
+            text in r"(the| |\t|\n|\r\n|ab|'s|'RE|12|[0-9]|é|½|日本|!|\u{2028}|\u{a0}|\PC){0,24}",
+            pre in proptest::sample::select(PRE_TOKENIZERS.to_vec()),
+        ) {
+            encodes_as_the_library(pre, &text);
+        }
+
+        #[test]
+        fn any_text_of_characters_is_encoded_as_by_the_library(
+            text in ".{0,40}",
+            pre in proptest::sample::select(PRE_TOKENIZERS.to_vec()),
+        ) {
+            encodes_as_the_library(pre, &text);
+        }
     }
 
     #[test]

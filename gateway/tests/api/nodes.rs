@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
-use souk_protocol::{Digest, NodeId};
-use souk_queue::{AdapterTier, NodeCapacity, NodeLimits, NodeStatus, QueueConfig, ResidentAdapter};
+use souk_protocol::{Digest, KeyId, NodeId};
+use souk_queue::{AdapterTier, JobQueue as _, NodeCapacity, NodeLimits, NodeStatus, QueueConfig, ResidentAdapter};
 
-use crate::stack::{KEY, OPERATORS_KEY, OTHER_KEY, Stack, pool, request, says, sst2};
+use crate::stack::{HttpAnswer, KEY, OPERATORS_KEY, OTHER_KEY, Stack, pool, request, says, sst2};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -115,19 +115,26 @@ async fn a_node_of_another_protocol_version_is_no_node() {
 #[tokio::test]
 async fn a_pool_takes_what_its_smallest_node_takes() {
     let stack = stack().await;
-    let limits = |context_tokens| NodeLimits { context_tokens, max_rank: 64 };
-    stack.queue.heartbeat(NodeStatus { limits: limits(4096), ..holding("node_a", &[]) }).await.unwrap();
-    stack.queue.heartbeat(NodeStatus { limits: limits(16), ..holding("node_b", &[]) }).await.unwrap();
+    let limits = |context_tokens, max_rank| NodeLimits { context_tokens, max_rank };
+    stack.queue.heartbeat(NodeStatus { limits: limits(4096, 8), ..holding("node_a", &[]) }).await.unwrap();
+    stack.queue.heartbeat(NodeStatus { limits: limits(16, 64), ..holding("node_b", &[]) }).await.unwrap();
     until("the gateway has seen both", async || {
         stack.send(request("GET", "/ready", KEY, String::new())).await.json()["bases"][0]["nodes"] == 2
     })
     .await;
-    let body = json!({"model": "tiny", "prompt": "hello", "max_tokens": 30});
-    let refused = stack.post("/v1/completions", body).await;
+    let long = json!({"model": "tiny", "prompt": "hello", "max_tokens": 30});
+    let refused = stack.post("/v1/completions", long).await;
     assert_eq!(refused.status, 400);
     let error = &refused.json()["error"];
     assert_eq!(error["code"], "context_length_exceeded");
     assert!(error["message"].as_str().unwrap().contains("16"), "{error}");
+    // An adapter of rank 16, where any node may get the job and one takes 8.
+    let refused = stack.post(CHAT, body("acme/sst2")).await;
+    let error = &refused.json()["error"];
+    assert_eq!((refused.status.as_u16(), &error["code"]), (400, &json!("request_too_large_for_node")));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("needs 16 ranks in an adapter and the node has 8"), "{error}");
+    assert!(lanes(&stack).await.is_empty(), "nothing was queued");
 }
 
 fn waiting_for(seconds: u64) -> GatewayLimits {
@@ -172,4 +179,47 @@ async fn a_client_that_leaves_while_it_waits_for_a_node_takes_its_job_along() {
     until("it waits", async || lanes(&stack).await.len() == 1).await;
     asked.abort();
     until("the queue is empty", async || lanes(&stack).await.is_empty()).await;
+}
+
+/// A request that waits for a node, for a minute unless something ends it, and its answer.
+async fn waiting(limits: GatewayLimits) -> (Arc<Stack>, tokio::task::JoinHandle<HttpAnswer>) {
+    let limits = GatewayLimits { wait_for_node: Duration::from_secs(600), ..limits };
+    let stack = Arc::new(Stack::without_node(limits, QueueConfig::default()).await);
+    let asked = {
+        let stack = Arc::clone(&stack);
+        let body = json!({"model": "acme/sst2", "prompt": ["hello", "world"], "max_tokens": 3, "n": 2});
+        tokio::spawn(async move { stack.post("/v1/completions", body).await })
+    };
+    until("it waits", async || lanes(&stack).await == [("any".to_owned(), 4)]).await;
+    (stack, asked)
+}
+
+#[tokio::test]
+async fn what_ends_a_request_that_waits_for_a_node_ends_its_wait() {
+    let (stack, asked) = waiting(GatewayLimits::default()).await;
+    stack.gateway.take_down(&sst2()).await;
+    let answer = asked.await.unwrap();
+    assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (410, "model_taken_down"));
+    until("the queue is empty", async || lanes(&stack).await.is_empty()).await;
+
+    let (stack, asked) = waiting(GatewayLimits::default()).await;
+    stack.gateway.end_key(&KeyId::from_stored("key_1")).await;
+    let answer = asked.await.unwrap();
+    assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (401, "key_revoked"));
+    until("the queue is empty", async || lanes(&stack).await.is_empty()).await;
+
+    let soon = GatewayLimits { request_timeout: Duration::from_secs(4), ..GatewayLimits::default() };
+    let (stack, asked) = waiting(soon).await;
+    let answer = asked.await.unwrap();
+    assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (504, "timeout"));
+    until("the queue is empty", async || lanes(&stack).await.is_empty()).await;
+
+    let (stack, asked) = waiting(GatewayLimits::default()).await;
+    stack.gateway.cut_off().await;
+    assert_eq!(asked.await.unwrap().status, 503);
+    until("the queue is empty", async || lanes(&stack).await.is_empty()).await;
+}
+
+fn code(answer: &HttpAnswer) -> String {
+    answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
 }

@@ -551,6 +551,7 @@ impl Catalog for FewAdapters {
             version: "1.2.0".parse().unwrap(),
             digest: sst2(),
             base,
+            rank: Some(16),
             hooks: self.0.attached(),
             grant: None,
         };

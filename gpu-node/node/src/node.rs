@@ -27,7 +27,7 @@ use std::time::Duration;
 use souk_engine::Engine;
 use souk_engine::constraint::ConstraintCompiler;
 use souk_protocol::NodeId;
-use souk_queue::{Claim, EventSinks, JobQueue};
+use souk_queue::{Claim, EventSinks, JobQueue, MOST_POPULAR_NAMED};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -216,7 +216,7 @@ impl NodeState {
         }
     }
 
-    /// Brings what was popular before the start into memory, once it is known what was taken down since.
+    /// Brings what is popular into memory, and what was before the start, once it is known what was taken down since.
     async fn begin_warm(self: Arc<Self>) {
         match self.queue.next_orders(self.config.pool, self.orders.done(), Duration::ZERO).await {
             Ok(orders) => self.carry_out(orders).await,
@@ -225,9 +225,13 @@ impl NodeState {
                 return;
             }
         }
-        let num_adapters = self.adapters.prefetch_recent().await;
+        let popular = self.queue.popular(self.config.pool, MOST_POPULAR_NAMED).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot hear which adapters are asked for; those on disk are brought into memory");
+            Vec::new()
+        });
+        let num_adapters = self.adapters.prefetch_likely(&popular).await;
         if num_adapters > 0 {
-            tracing::info!(num_adapters, "adapters that were used last were brought into memory");
+            tracing::info!(num_adapters, "adapters that are asked for most were brought into memory");
         }
     }
 

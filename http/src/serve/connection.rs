@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -29,6 +30,7 @@ use super::pulse::{Overdue, Pulse, look_every};
 use super::settings::ServerSettings;
 use super::tls::Certificate;
 use super::write::{Answer, OpenRequest, Prefixed, Streams, Watched};
+use crate::client_certificate::ClientCertificate;
 
 /// What an HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -73,20 +75,70 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, peer: IpAddr) {
     let pulse = Arc::new(Pulse::new(started));
     let stream = Watched::new(stream, Arc::clone(&pulse));
     let ended = match &shared.certificate {
-        None => talk(shared, stream, client, &pulse).await,
-        Some(certificate) => {
-            let handshake = timeout_at(handshake_end, TlsAcceptor::from(certificate.current()).accept(stream));
-            match closing.run_until_cancelled(handshake).await {
-                Some(Ok(Ok(stream))) => talk(shared, stream, client, &pulse).await,
-                None | Some(Ok(Err(_))) => Ok(()),
-                Some(Err(_)) => return metrics::cut_off("handshake"),
-            }
-        }
+        None => talk(shared, stream, Client { address: client, certificate: None }, &pulse).await,
+        Some(certificate) => match shake_hands(shared, certificate, stream, client, handshake_end).await {
+            Some((stream, client)) => talk(shared, stream, client, &pulse).await,
+            None => return,
+        },
     };
     if let Err(overdue) = ended {
         metrics::cut_off(overdue.as_str());
     }
     drop(place);
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Client {
+    /// The connection's; a trusted proxy's requests may have others.
+    address: IpAddr,
+    /// Whether it showed a certificate, where it was asked for one.
+    certificate: Option<ClientCertificate>,
+}
+
+/// Agrees on how the connection is encrypted; `None` where that does not come to be within the time for it.
+async fn shake_hands<S>(
+    shared: &Shared,
+    certificate: &Certificate,
+    stream: S,
+    address: IpAddr,
+    end: Instant,
+) -> Option<(TlsStream<S>, Client)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = TlsAcceptor::from(certificate.current()).accept(stream).into_fallible();
+    match shared.ending.closing.run_until_cancelled(timeout_at(end, handshake)).await? {
+        Ok(Ok(stream)) => {
+            let is_shown = stream.get_ref().1.peer_certificates().is_some();
+            let shown = if is_shown { ClientCertificate::Shown } else { ClientCertificate::Missing };
+            Some((stream, Client { address, certificate: certificate.asks().then_some(shown) }))
+        }
+        Ok(Err((error, stream))) => {
+            refuse_bad_certificate(&error, stream, address).await;
+            None
+        }
+        Err(_) => {
+            metrics::cut_off("handshake");
+            None
+        }
+    }
+}
+
+/// Says so where a handshake failed for the certificate that the client showed: it is told the same by an alert, and whoever
+/// looks for the reason looks here too. Any other handshake that fails is the network's, or a stranger's.
+async fn refuse_bad_certificate<S: AsyncRead + AsyncWrite + Unpin>(error: &io::Error, mut stream: S, client: IpAddr) {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let Some(cause @ rustls::Error::InvalidCertificate(_)) = cause else { return };
+    metrics::refused("certificate");
+    tracing::warn!(%client, "a client's certificate is not accepted: {cause}; see server.tls.client_ca");
+    // It believes that all is well, and sends its request already. Closing before that is read would reset the connection, and
+    // the alert be lost.
+    let read_away = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(GOODBYE, read_away).await;
 }
 
 /// Finds who the client is and takes its place among the connections.
@@ -121,7 +173,7 @@ async fn let_in(
 }
 
 /// Tells the version and serves requests.
-async fn talk<S>(shared: &Shared, mut stream: S, client: IpAddr, pulse: &Arc<Pulse>) -> Ended
+async fn talk<S>(shared: &Shared, mut stream: S, client: Client, pulse: &Arc<Pulse>) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -176,8 +228,7 @@ async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Bytes> 
 struct Answerer {
     router: Router,
     settings: Arc<ServerSettings>,
-    /// The connection's client; a trusted proxy's requests may have others.
-    client: IpAddr,
+    client: Client,
     pulse: Arc<Pulse>,
 }
 
@@ -188,11 +239,14 @@ impl Service<Request<Incoming>> for Answerer {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let open = OpenRequest::new(Arc::clone(&self.pulse));
-        let client = proxy::client_of(self.client, request.headers(), &self.settings.trusted_proxies);
+        let client = proxy::client_of(self.client.address, request.headers(), &self.settings.trusted_proxies);
         let least_rate = LeastRate::default();
         let mut request = request.map(|body| steady(body, &self.settings, least_rate.clone()));
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(least_rate);
+        if let Some(certificate) = self.client.certificate {
+            request.extensions_mut().insert(certificate);
+        }
         let router = self.router.clone();
         Box::pin(async move {
             let response = router.oneshot(request).await?;

@@ -12,7 +12,7 @@ const ACCEPT_ERRORS: &str = "souk_http_accept_errors_total";
 /// Says what each figure means. Call it after the exporter is installed.
 pub fn describe() {
     describe_gauge!(OPEN, "Open connections, over all listeners.");
-    describe_counter!(REFUSED, "Connections closed at once, by reason: total, address, proxy.");
+    describe_counter!(REFUSED, "Connections closed at once, by reason: total, address, proxy, certificate.");
     describe_counter!(
         CUT_OFF,
         "Connections ended for waiting too long, by reason: handshake, headers, idle, stalled, drain."

@@ -64,6 +64,8 @@ pub struct TlsSettings {
     pub key: PathBuf,
     /// Whether the operators' port speaks TLS too.
     pub operators: bool,
+    /// Authorities (PEM) whose certificates services of the installation have to show at the operators' port; empty: none.
+    pub client_ca: PathBuf,
 }
 
 impl Default for ServerSettings {
@@ -100,6 +102,10 @@ impl ServerSettings {
         });
         checks.rule(self.tls.is_on() || !self.tls.operators, || {
             "server.tls.operators needs server.tls.cert and server.tls.key; given neither".to_owned()
+        });
+        checks.rule(self.tls.operators || !self.tls.asks(), || {
+            let given = self.tls.client_ca.display();
+            format!("server.tls.client_ca needs server.tls.operators, whose port services call; given {given}")
         });
     }
 
@@ -152,6 +158,18 @@ impl TlsSettings {
     pub fn is_on(&self) -> bool {
         !self.cert.as_os_str().is_empty()
     }
+
+    /// Whether clients are asked for certificates.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        !self.client_ca.as_os_str().is_empty()
+    }
+
+    /// The same for a port where nobody is asked: browsers show a question for it.
+    #[must_use]
+    pub fn asking_nobody(&self) -> Self {
+        Self { client_ca: PathBuf::new(), ..self.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -200,5 +218,23 @@ mod tests {
             checks.finish().unwrap_err().to_string(),
             "server.tls.cert and server.tls.key must be given together"
         );
+    }
+
+    #[test]
+    fn certificates_of_clients_are_for_the_port_that_services_call() {
+        let files = |operators| TlsSettings {
+            cert: "chain.pem".into(),
+            key: "key.pem".into(),
+            operators,
+            client_ca: "services.pem".into(),
+        };
+        let check = |tls| {
+            let mut checks = Checks::default();
+            ServerSettings { tls, admin_listen: "10.0.0.1:9".into(), ..Default::default() }.check(&mut checks);
+            checks.finish().map_err(|error| error.to_string())
+        };
+        assert_eq!(check(files(true)), Ok(()));
+        let error = check(files(false)).unwrap_err();
+        assert!(error.starts_with("server.tls.client_ca needs") && error.ends_with("given services.pem"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! TLS with rustls: certificates from files, read again when they change, so that a renewed one is served without a
-//! start.
+//! start. Where `server.tls.client_ca` names authorities, clients are asked for a certificate of them, may have none, and
+//! are hung up on where they show another.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
 use super::settings::TlsSettings;
 
@@ -21,7 +24,7 @@ pub enum TlsError {
     /// A file cannot be read or has nothing of use.
     #[error("{what} {path} cannot be read: {cause}")]
     File {
-        /// `server.tls.cert` or `server.tls.key`.
+        /// `server.tls.cert`, `server.tls.key` or `server.tls.client_ca`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -57,6 +60,11 @@ impl Certificate {
         Ok(Self { settings, current: Arc::new(RwLock::new(Arc::new(config))) })
     }
 
+    /// Whether clients are asked for a certificate.
+    pub(super) fn asks(&self) -> bool {
+        self.settings.asks()
+    }
+
     /// What new connections are encrypted with.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
@@ -90,32 +98,55 @@ impl Certificate {
 }
 
 /// What shows that a file was replaced.
-fn stamps(settings: &TlsSettings) -> [Option<(SystemTime, u64)>; 2] {
-    [&settings.cert, &settings.key].map(|path| {
+fn stamps(settings: &TlsSettings) -> [Option<(SystemTime, u64)>; 3] {
+    [&settings.cert, &settings.key, &settings.client_ca].map(|path| {
         let facts = std::fs::metadata(path).ok()?;
         Some((facts.modified().ok()?, facts.len()))
     })
 }
 
 fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let TlsSettings { cert, key, .. } = settings;
-    let unreadable = |what, path: &Path, cause: String| TlsError::File { what, path: path.to_owned(), cause };
-    let bad_cert = |cause| unreadable("server.tls.cert", cert, cause);
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(cert).map_err(|error| bad_cert(error.to_string()))?.collect();
-    let chain = chain.map_err(|error| bad_cert(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(bad_cert("it has no certificate".to_owned()));
-    }
+    let TlsSettings { cert, key, client_ca, .. } = settings;
+    let chain = certificates("server.tls.cert", cert)?;
     let private = PrivateKeyDer::from_pem_file(key);
     let private = private.map_err(|error| unreadable("server.tls.key", key, error.to_string()))?;
     let pair = |cause| TlsError::Pair { cert: cert.clone(), key: key.clone(), cause };
     // The provider is named: with two in the tree there is no default.
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(pair)?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, private).map_err(pair)?;
+    let builder = if settings.asks() {
+        builder.with_client_cert_verifier(verifier(client_ca)?)
+    } else {
+        builder.with_no_client_auth()
+    };
+    let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Checks what clients show, and lets those in that show nothing: which routes they may call then is the routes' business.
+fn verifier(client_ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    const SETTING: &str = "server.tls.client_ca";
+    let bad = |cause: String| unreadable(SETTING, client_ca, cause);
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(SETTING, client_ca)? {
+        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+    verifier.build().map_err(|error| bad(error.to_string()))
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bad = |cause: String| unreadable(what, path, cause);
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))?.collect();
+    let found = found.map_err(|error| bad(error.to_string()))?;
+    if found.is_empty() { Err(bad("it has no certificate".to_owned())) } else { Ok(found) }
+}
+
+fn unreadable(what: &'static str, path: &Path, cause: String) -> TlsError {
+    TlsError::File { what, path: path.to_owned(), cause }
 }
 
 #[cfg(test)]
@@ -126,7 +157,8 @@ mod tests {
 
     /// Writes a certificate of its own making for `name` into `folder`.
     fn make(folder: &Path, name: &str) -> TlsSettings {
-        let settings = TlsSettings { cert: folder.join("cert.pem"), key: folder.join("key.pem"), operators: false };
+        let settings =
+            TlsSettings { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ..TlsSettings::default() };
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
             .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")])
@@ -175,5 +207,8 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let foreign = text(TlsSettings { key: make(other.path(), "two.example").key, ..settings });
         assert!(foreign.contains("with server.tls.key"), "{foreign}");
+        let nobodys =
+            text(TlsSettings { client_ca: make(other.path(), "two.example").key, ..make(folder.path(), "one") });
+        assert!(nobodys.contains("server.tls.client_ca") && nobodys.contains("it has no certificate"), "{nobodys}");
     }
 }

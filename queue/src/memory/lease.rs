@@ -1,6 +1,6 @@
 //! What ends a lease: settlement, expiry; what time does to jobs; and the one place where a job ends.
 
-use souk_protocol::{JobFailure, JobId, Outcome, TenantId, TokenId, Usage};
+use souk_protocol::{JobFailure, JobId, NodeId, Outcome, TenantId, TokenId, Usage};
 use tokio::time::Instant;
 
 use super::pool::{Phase, Pool, Record};
@@ -110,6 +110,7 @@ impl Pool {
             return self.end_unsaid(id, Outcome::CallerLeft, JobFailure::ShuttingDown, now);
         }
         let Some(record) = self.jobs.get_mut(id) else { return };
+        let mut failed_by = None;
         match end {
             AttemptEnd::NotBegun => record.deliveries -= 1,
             AttemptEnd::Failed { reason } if record.deliveries >= self.config.max_deliveries => {
@@ -119,12 +120,24 @@ impl Pool {
                 let failure = JobFailure::DeadLetter { attempts: deliveries, reason };
                 return self.end_unsaid(id, Outcome::Failed, failure, now);
             }
-            AttemptEnd::Failed { .. } => {}
+            AttemptEnd::Failed { .. } => {
+                if let Phase::Running { node, .. } = &record.phase {
+                    failed_by = Some(node.clone());
+                }
+            }
         }
-        // Whoever comes first takes it: the lane's own node has just failed it.
-        record.submission.lane = None;
+        // No more the lane's whose node has just let go of it: another's, where that node has failed it.
+        let lane = failed_by.and_then(|node| self.other_than(&node, now));
+        let Some(record) = self.jobs.get_mut(id) else { return };
+        record.submission.lane = lane;
         self.enqueue(id, None, now);
         self.report(id, NoticeKind::Requeued, now);
+    }
+
+    /// The next live node by name after one that has failed a job.
+    fn other_than(&self, failed: &NodeId, now: Instant) -> Option<NodeId> {
+        let live = || self.nodes.keys().filter(|node| *node != failed && self.is_live(node, now));
+        live().find(|node| *node > failed).or_else(|| live().next()).cloned()
     }
 
     /// Ends a job of which no node says how it ended.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::mailbox::Mailboxes;
 use super::orders::Orders;
+use super::popular::Popularity;
 use super::unposted::Unposted;
 use super::vtc::VirtualCounters;
 use crate::config::QueueConfig;
@@ -37,6 +38,7 @@ pub(super) struct Pool {
     pub(super) unposted: Unposted,
     pub(super) cancellations: Mailboxes<NodeId, Lease>,
     pub(super) orders: Orders,
+    pub(super) popularity: Popularity,
     pub(super) rings: Rings,
     pub(super) pace: Pace,
     pub(super) dead: VecDeque<DeadLetter>,
@@ -122,6 +124,7 @@ impl Pool {
             unposted: Unposted::default(),
             cancellations: Mailboxes::new(config.remember_over),
             orders: Orders::default(),
+            popularity: Popularity::default(),
             rings: Rings::default(),
             pace: Pace::default(),
             dead: VecDeque::new(),

@@ -107,9 +107,23 @@ local function bury(pool, job, record, reason)
     end
 end
 
+-- The lane of the next live node by name after one that has failed a job; nil if there is no other.
+local function other_than(pool, failed)
+    local first, after
+    for _, node in ipairs(call('ZRANGEBYSCORE', pool.prefix .. 'nodes', '(' .. pool.now, '+inf')) do
+        if node ~= failed then
+            if not first or node < first then first = node end
+            if node > failed and (not after or node < after) then after = node end
+        end
+    end
+    local other = after or first
+    return other and '+' .. other
+end
+
 -- Queues a job again whose attempt is over, or ends it if it was cancelled, is too late or was delivered too often. A reason
 -- means that the attempt failed; without one it had not begun, and does not count.
 local function end_attempt(pool, job, record, reason)
+    local failed_by = record[R_NODE]
     stop_running(pool, job, record)
     if record[R_CANCELLED] then return finish_unsaid(pool, job, record, 'caller_left', 'shutting_down') end
     if record[R_DEADLINE] and record[R_DEADLINE] <= pool.now then
@@ -126,8 +140,8 @@ local function end_attempt(pool, job, record, reason)
         bury(pool, job, record, reason)
         return finish_unsaid(pool, job, record, 'failed', 'dead_letter', reason)
     end
-    -- Whoever comes first takes it: the lane's own node has just failed it.
-    record[R_LANE] = '-'
+    -- No more the lane's whose node has just let go of it: another's, where that node has failed it.
+    record[R_LANE] = reason and other_than(pool, failed_by) or '-'
     enqueue(pool, job, record)
     notify(pool, record[R_GATEWAY], { job, 0 })
 end

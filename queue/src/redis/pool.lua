@@ -26,6 +26,7 @@
 --   owns:GATEWAY  requests that a gateway is to write down, by when they came to be over, or -1 where they are open
 --   owners   gateways that have any                         posts    requests that are over and not written down, by number
 --   adopted  those of them that another had before, and when they are given again
+--   popular  what gateways say of the adapters that are asked for, and until when it is believed
 --   backlog  one entry for each job that began to wait, of which the group `nodes` has read as many as wait no more
 --   bell:…   the last ring, with its number as id
 

@@ -296,8 +296,8 @@ async fn all_that_is_stored_has_an_end() {
     finish(&queue, &delivery, 3).await;
     let id = claim_one(&queue, "n2").await.lease.job;
     queue.take_back(pool(), &id, 1, tokens(3)).await.unwrap();
-    for _ in 0..2 {
-        fail(&queue, &claim_one(&queue, "n2").await).await;
+    for name in ["n1", "n2"] {
+        fail(&queue, &claim_one(&queue, name).await).await;
     }
     assert_eq!(queue.dead_letters(pool()).await.unwrap().len(), 1);
     submit(&queue, job("b", 10)).await;

@@ -67,6 +67,24 @@ pub(crate) async fn a_failed_attempt_is_tried_again_in_its_place(queue: Queue) {
     assert_eq!(order, [first, second], "it is as old as it was, and no more the lane's of the node that failed it");
 }
 
+pub(crate) async fn what_one_node_has_failed_is_another_live_nodes_first(queue: Queue) {
+    for name in ["n1", "n2", "n3"] {
+        heartbeat(&queue, name).await;
+    }
+    let id = submit(&queue, in_lane("n2", job("a", 10))).await;
+    fail(&queue, &claim_one(&queue, "n2").await).await;
+    nothing_to_claim(&queue, "n1").await;
+    nothing_to_claim(&queue, "n2").await;
+    let second = claim_one(&queue, "n3").await;
+    assert!(queue.take_back(pool(), &id, second.lease.attempt, tokens(2)).await.unwrap());
+    nothing_to_claim(&queue, "n2").await;
+    nothing_to_claim(&queue, "n3").await;
+    let third = claim_one(&queue, "n1").await;
+    // What was not begun is everybody's.
+    queue.settle(pool(), &third.lease, Settlement::GiveBack).await.unwrap();
+    assert_eq!(claim_one(&queue, "n1").await.job.resume, tokens(2));
+}
+
 pub(crate) async fn the_gateway_can_hand_in_what_it_has_before_the_next_delivery(queue: Queue) {
     let id = submit(&queue, job("a", 10)).await;
     let first = claim_one(&queue, "n1").await;

@@ -13,6 +13,7 @@ mod leases;
 mod model;
 mod orders;
 mod peeking;
+mod popular;
 mod settlements;
 mod stealing;
 mod support;
@@ -51,6 +52,7 @@ on_every_queue! {
         leases::an_expired_lease_is_delivered_again_with_the_next_attempt,
         leases::a_stale_attempt_can_do_nothing,
         leases::a_failed_attempt_is_tried_again_in_its_place,
+        leases::what_one_node_has_failed_is_another_live_nodes_first,
         leases::the_gateway_can_hand_in_what_it_has_before_the_next_delivery,
         leases::after_three_deliveries_the_job_is_a_dead_letter,
         leases::a_dead_letter_can_be_replayed,
@@ -113,6 +115,9 @@ on_every_queue! {
         orders::a_job_of_a_version_that_was_taken_down_is_not_tried_again,
         peeking::the_next_jobs_adapters_come_in_the_order_of_their_turn,
         peeking::a_node_sees_its_own_lane_and_those_that_nobody_minds,
+        popular::what_is_asked_for_most_is_what_all_gateways_say_together,
+        popular::what_a_gateway_says_no_more_is_forgotten,
+        popular::a_gateway_names_so_many_and_no_more,
         stealing::a_live_nodes_lane_is_its_own_until_it_is_behind,
         stealing::a_lost_nodes_lane_is_everyones,
         stealing::a_retired_nodes_lane_is_everyones_at_once,

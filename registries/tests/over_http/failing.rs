@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use souk_gateway::{AuthError, Catalog as _};
+use souk_testkit::proxy::Mode;
 
 use crate::field::{Field, STALE, until};
-use crate::proxy::Mode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_of_two_registries_nothing_is_refused_whichever_is_gone_and_however() {

@@ -13,11 +13,10 @@ use souk_registries::{HttpCatalog, KeySource, Settings, Withdrawn};
 use souk_registry::{ApiKey, Registry, RegistryConfig};
 use souk_testkit::base::{SMALL, base};
 use souk_testkit::peft::{Stored, Tensor, weights_file};
+use souk_testkit::proxy::Proxy;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-
-use crate::proxy::Proxy;
 
 /// How long catalogs believe what they knew while no registry answers.
 pub(crate) const STALE: Duration = Duration::from_secs(3);
@@ -77,6 +76,7 @@ impl Field {
             section: "gateway",
             addresses: self.registries.iter().map(|one| one.proxy.url.clone()).collect(),
             root_cert: None,
+            client_cert: None,
             key,
             stale: STALE,
             id_of_key: |presented| ApiKey::parse(presented).ok().map(|key| key.id()),
@@ -158,7 +158,7 @@ impl Running {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (router, _) = souk_registry::router(registry.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let proxy = Proxy::before(&url).await;
+        let proxy = Proxy::before(&url);
         Self { registry, url, proxy, _server: AbortOnDropHandle::new(server) }
     }
 }

@@ -13,9 +13,9 @@ use souk_protocol::ids::HookVersionId;
 use souk_protocol::{Digest, TenantId};
 use souk_registries::HttpHooks;
 use souk_registry::{HookIntake, HookReport, HookTerms, JudgedHook, NotJudged, OfferedLimit, SealedHook};
+use souk_testkit::proxy::Mode;
 
 use crate::field::Field;
-use crate::proxy::Mode;
 
 /// The engine that everything is compiled for here.
 const ENGINE: &str = "00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff";

@@ -5,7 +5,6 @@
 mod field;
 mod hooks;
 mod nodes;
-mod proxy;
 
 mod failing;
 mod revoking;

@@ -6,9 +6,9 @@ use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use souk_registries::{KeySource, NotANode, Registries, Settings};
+use souk_testkit::proxy::Mode;
 
 use crate::field::{Field, until};
-use crate::proxy::Mode;
 
 /// The registries as a service with this key reaches them.
 fn reached_with(field: &Field, key: &str) -> Registries {
@@ -16,6 +16,7 @@ fn reached_with(field: &Field, key: &str) -> Registries {
         section: "node",
         addresses: field.registries.iter().map(|one| one.proxy.url.clone()).collect(),
         root_cert: None,
+        client_cert: None,
         key: KeySource::Text(key.to_owned().into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,

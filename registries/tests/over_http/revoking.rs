@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 use souk_registries::Withdrawn;
+use souk_testkit::proxy::Mode;
 
 use crate::field::{Apart, Field, STALE, until};
-use crate::proxy::Mode;
 
 /// Longer than any wait that is meant to end.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -8,10 +8,10 @@ use souk_gateway::{AuthError, Catalog as _};
 use souk_protocol::limits::Policy;
 use souk_protocol::{AdapterManifest, Digest, FileEntry, Scope};
 use souk_registries::{KeySource, Registries, Settings, SettingsError};
+use souk_testkit::proxy::Mode;
 use tokio::io::AsyncReadExt as _;
 
 use crate::field::{Field, done, until};
-use crate::proxy::Mode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_apart_is_told_what_one_in_the_registrys_process_is() {
@@ -191,6 +191,7 @@ async fn settings_with_which_no_registry_can_be_reached_are_refused() {
         section: "gateway",
         addresses: addresses.iter().map(|one| (*one).to_owned()).collect(),
         root_cert: None,
+        client_cert: None,
         key: KeySource::Text(String::new().into()),
         stale: Duration::ZERO,
         id_of_key: |_| None,
@@ -203,5 +204,5 @@ async fn settings_with_which_no_registry_can_be_reached_are_refused() {
     let absent = Registries::new(&with_root()).err().unwrap().to_string();
     assert!(absent.contains("gateway.registries_root_cert") && absent.contains("root.pem"), "{absent}");
     std::fs::write(&path, "no certificate").unwrap();
-    assert!(matches!(Registries::new(&with_root()), Err(SettingsError::RootCert { .. })));
+    assert!(matches!(Registries::new(&with_root()), Err(SettingsError::Certificates { .. })));
 }

@@ -6,10 +6,10 @@ use souk_gateway::usage::{UsageStore as _, UsageStoreError};
 use souk_protocol::limits::{PeriodKey, Subject, Unit};
 use souk_protocol::{Digest, TenantId, TotalKey};
 use souk_registries::HttpUsage;
+use souk_testkit::proxy::Mode;
 use souk_testkit::usage::request;
 
 use crate::field::{Field, until};
-use crate::proxy::Mode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_over_http_is_what_a_registry_in_the_same_process_says() {

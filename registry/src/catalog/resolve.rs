@@ -101,6 +101,7 @@ fn resolved(name: &AdapterName, version: &VersionRow) -> Result<ResolvedAdapter,
         version: version.number(),
         digest: version.digest.parse()?,
         base: version.base_digest.parse()?,
+        rank: u32::try_from(version.rank).ok().filter(|rank| *rank > 0),
         hooks: None,
         grant: None,
     })

@@ -30,6 +30,8 @@ pub enum Fault {
     BreakOff(usize),
     /// Nothing more comes after so many bytes of the answer's body.
     Stall(usize),
+    /// The body comes in pieces of so many bytes, each after such a pause.
+    Slow(usize, Duration),
     /// It is answered by something that is no S3 server.
     WebPage,
 }
@@ -71,7 +73,7 @@ impl Fault {
             }
             Self::Reset => Instead::Break,
             Self::Silence => Instead::Never,
-            Self::LoseAnswer | Self::BreakOff(_) | Self::Stall(_) => Instead::GoOn,
+            Self::LoseAnswer | Self::BreakOff(_) | Self::Stall(_) | Self::Slow(..) => Instead::GoOn,
         }
     }
 
@@ -80,6 +82,10 @@ impl Fault {
             Self::LoseAnswer => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             Self::BreakOff(bytes) => (bytes, true),
             Self::Stall(bytes) => (bytes, false),
+            Self::Slow(bytes, pause) => {
+                let next = Box::pin(tokio::time::sleep(pause));
+                return Ok(answer.map(|inner| Slow { inner, ahead: Bytes::new(), bytes, pause, next }.boxed_unsync()));
+            }
             Self::Refuse(..) | Self::Reset | Self::Silence | Self::WebPage => return Ok(answer),
         };
         let flushed = Box::pin(tokio::time::sleep(Duration::from_millis(200)));
@@ -133,5 +139,38 @@ impl Body for Cut {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// A body that comes piece by piece.
+struct Slow {
+    inner: Answer,
+    /// What has come and is not passed on yet.
+    ahead: Bytes,
+    bytes: usize,
+    pause: Duration,
+    next: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        while self.ahead.is_empty() {
+            match std::task::ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                Some(Ok(frame)) => self.ahead = frame.into_data().unwrap_or_default(),
+                end => return Poll::Ready(end),
+            }
+        }
+        std::task::ready!(self.next.as_mut().poll(context));
+        let pause = self.pause;
+        self.next.as_mut().reset(tokio::time::Instant::now() + pause);
+        let num_bytes = self.bytes.clamp(1, self.ahead.len());
+        Poll::Ready(Some(Ok(Frame::data(self.ahead.split_to(num_bytes)))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
     }
 }

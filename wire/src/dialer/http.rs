@@ -1,7 +1,7 @@
 //! Streams over HTTP/2: the request's body goes up, the answer's comes down.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +23,25 @@ const TOLD_BYTES: usize = 300;
 
 /// Dials over HTTP/2, by prior knowledge or by TLS's agreement.
 pub struct HttpDial {
-    root_certs: Vec<Certificate>,
-    identity: Option<Identity>,
+    files: Files,
+    /// What the files held when they could be used last.
+    last_good: Mutex<Certificates>,
     tokens: Arc<dyn TokenSource>,
     timeout: Duration,
+}
+
+/// Where the certificates are.
+#[derive(Clone)]
+struct Files {
+    root_cert: PathBuf,
+    client_cert: PathBuf,
+}
+
+/// What a node trusts beside the system's authorities, and what it shows.
+#[derive(Clone)]
+struct Certificates {
+    roots: Vec<Certificate>,
+    identity: Option<Identity>,
 }
 
 impl HttpDial {
@@ -35,38 +50,28 @@ impl HttpDial {
     /// # Errors
     /// [`SettingsError`].
     pub fn new(settings: &WireSettings, tokens: Arc<dyn TokenSource>) -> Result<Self, SettingsError> {
-        let root_certs = read("wire.root_cert", &settings.root_cert, |pem| {
-            let found = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
-            if found.is_empty() { Err("it has no certificate".to_owned()) } else { Ok(found) }
-        })?;
-        let identity = read("wire.client_cert", &settings.client_cert, |pem| {
-            Identity::from_pem(pem).map_err(|error| error.to_string())
-        })?;
-        let root_certs = root_certs.unwrap_or_default();
-        let dial = Self { root_certs, identity, tokens, timeout: settings.dial_timeout };
+        let files = Files { root_cert: settings.root_cert.clone(), client_cert: settings.client_cert.clone() };
+        let certificates = files.read()?;
         // That it can be had is known before it is needed.
-        dial.client().build().map_err(SettingsError::Client)?;
-        Ok(dial)
+        client(&certificates, settings.dial_timeout).build().map_err(SettingsError::Client)?;
+        Ok(Self { files, last_good: Mutex::new(certificates), tokens, timeout: settings.dial_timeout })
     }
 
-    /// A client of its own for each stream: one that is kept would go on using a connection that is dead and does not say
-    /// so.
-    fn client(&self) -> ClientBuilder {
-        let mut client = Client::builder()
-            .http2_prior_knowledge()
-            .connect_timeout(self.timeout)
-            // A token goes along, which is for whom it is meant.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .tls_certs_merge(self.root_certs.clone());
-        if let Some(identity) = &self.identity {
-            client = client.identity(identity.clone());
+    /// The certificates as the files are now. Those that cannot be used, as one that is half written, leave the last.
+    async fn certificates(&self) -> Certificates {
+        let files = self.files.clone();
+        let read = tokio::task::spawn_blocking(move || files.read()).await;
+        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(Ok(certificates)) => *last_good = certificates,
+            Ok(Err(error)) => tracing::error!(%error, "New certificates cannot be used; the old ones stay"),
+            Err(error) => tracing::error!(%error, "Certificates were not read; the old ones stay"),
         }
-        client
+        last_good.clone()
     }
 
     async fn send(&self, url: &str, hello: &Bytes, token: &SecretString) -> Result<Dialled, Failure> {
-        let client = self.client().build().map_err(|error| Failure::away(&error))?;
+        let client = client(&self.certificates().await, self.timeout).build().map_err(|error| Failure::away(&error))?;
         let (up, frames) = mpsc::channel::<Bytes>(FRAMES_AHEAD);
         let frames = stream::unfold(frames, |mut frames| async { Some((frames.recv().await?, frames)) });
         let body = stream::once(std::future::ready(hello.clone())).chain(frames).map(Ok::<_, std::io::Error>);
@@ -104,6 +109,34 @@ impl Dial for HttpDial {
             }
             other => other.map_err(Failure::into_dial),
         }
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Certificates, SettingsError> {
+        let roots = read("wire.root_cert", &self.root_cert, |pem| {
+            let found = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
+            if found.is_empty() { Err("it has no certificate".to_owned()) } else { Ok(found) }
+        })?;
+        let identity = read("wire.client_cert", &self.client_cert, |pem| {
+            Identity::from_pem(pem).map_err(|error| error.to_string())
+        })?;
+        Ok(Certificates { roots: roots.unwrap_or_default(), identity })
+    }
+}
+
+/// A client of its own for each stream: one that is kept would go on using a connection that is dead and does not say so.
+fn client(certificates: &Certificates, timeout: Duration) -> ClientBuilder {
+    let client = Client::builder()
+        .http2_prior_knowledge()
+        .connect_timeout(timeout)
+        // A token goes along, which is for whom it is meant.
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .tls_certs_merge(certificates.roots.clone());
+    match &certificates.identity {
+        Some(identity) => client.identity(identity.clone()),
+        None => client,
     }
 }
 

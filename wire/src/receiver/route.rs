@@ -5,11 +5,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{Extensions, HeaderMap};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures::StreamExt as _;
-use souk_http::bearer;
 use souk_http::serve::LeastRate;
+use souk_http::{bearer, client_certificate};
 
 use super::accept::Receiver;
 use super::refused::Refused;
@@ -19,9 +20,10 @@ use crate::metrics;
 pub const PATH: &str = "/internal/v1/events";
 
 impl Receiver {
-    /// The route, for the port that nodes reach (`gateway.advertise`).
+    /// The route, for the port that nodes reach (`gateway.advertise`). Where that asks for certificates, nodes need one.
     pub fn router(&self) -> Router {
-        Router::new().route(PATH, post(take_events)).layer(DefaultBodyLimit::disable()).with_state(self.clone())
+        let route = Router::new().route(PATH, post(take_events)).layer(DefaultBodyLimit::disable());
+        route.layer(from_fn(client_certificate::require)).with_state(self.clone())
     }
 }
 

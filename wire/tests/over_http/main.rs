@@ -3,8 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it is set up")]
 
-#[path = "../../../registries/tests/over_http/proxy.rs"]
-mod proxy;
+mod certificates;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,19 +12,18 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use souk_http::serve::{Listening, Server, ServerSettings};
+use souk_http::serve::{Certificate, Listening, Server, ServerSettings, TlsSettings};
 use souk_protocol::{
     Digest, FinishReason, GatewayId, JobEvent, JobId, NodeId, PoolId, RequestId, TokenLogprobs, TokenOut, Usage,
 };
 use souk_queue::{Closed, EventHub, EventSink, EventSinks as _, Losses, ReplyTo, Subscription};
+use souk_testkit::proxy::{Mode, Proxy};
 use souk_wire::frame::{FromNode, NodeHello, VERSION};
 use souk_wire::{
     Dial as _, DialError, Dialer, HttpDial, NodeIdentity, Receiver, TokenSource, VerifyNode, WireSettings,
 };
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-
-use self::proxy::{Mode, Proxy};
 
 const GOOD: &str = "a node's token";
 const SOON: Duration = Duration::from_secs(10);
@@ -79,6 +77,11 @@ fn settings() -> WireSettings {
 
 impl Gateway {
     async fn start() -> Self {
+        Self::start_with(TlsSettings::default()).await
+    }
+
+    /// With TLS, where there is a certificate.
+    async fn start_with(tls: TlsSettings) -> Self {
         // Far less patience than by default: a stream of tokens says little, and must not fall under these.
         let server = ServerSettings {
             min_body_rate: 1 << 20,
@@ -89,8 +92,10 @@ impl Gateway {
         let (hub, id) = (EventHub::new(), GatewayId::new());
         let receiver = Receiver::new(settings(), id.clone(), vec![pool()], hub.clone(), Arc::new(Porter));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listening = server.listen(listener, receiver.router(), None).unwrap();
-        let url = format!("http://{}", listening.address);
+        let certificate = tls.is_on().then(|| Certificate::open(tls).unwrap());
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let listening = server.listen(listener, receiver.router(), certificate).unwrap();
+        let url = format!("{scheme}://{}", listening.address);
         Self { losses: hub.losses(), hub, receiver, id, url, _listening: listening }
     }
 
@@ -192,7 +197,7 @@ async fn a_reader_that_leaves_stops_its_own_job_only() {
 #[tokio::test]
 async fn a_cut_is_seen_at_once_on_both_sides_and_another_stream_is_dialled() {
     let (mut gateway, dialer) = (Gateway::start().await, dialer());
-    let proxy = Proxy::before(&gateway.url).await;
+    let proxy = Proxy::before(&gateway.url);
     let reply_to = gateway.reply_to(&proxy.url);
     let (job, mut events) = gateway.listen();
     let sink = dialer.sink(&reply_to, &job, 1);
@@ -218,7 +223,7 @@ async fn a_cut_is_seen_at_once_on_both_sides_and_another_stream_is_dialled() {
 #[tokio::test]
 async fn a_silent_stream_is_given_up_on_both_sides_after_the_limit() {
     let (mut gateway, dialer) = (Gateway::start().await, dialer());
-    let proxy = Proxy::before(&gateway.url).await;
+    let proxy = Proxy::before(&gateway.url);
     let (job, mut events) = gateway.listen();
     let sink = dialer.sink(&gateway.reply_to(&proxy.url), &job, 1);
     sink.send(tokens(0, 1)).unwrap();
@@ -349,7 +354,7 @@ async fn a_gateway_that_takes_nothing_loses_its_stream_and_no_other_gateway_noti
     let (mut gateway, other) = (Gateway::start().await, Gateway::start().await);
     let small = WireSettings { max_unsent_bytes: 1 << 20, ..settings() };
     let dialer = dialer_with(GOOD, &small, pool()).0;
-    let proxy = Proxy::before(&gateway.url).await;
+    let proxy = Proxy::before(&gateway.url);
     let ((stuck, mut stuck_events), (quick, mut quick_events)) = (gateway.listen(), other.listen());
     let stuck = dialer.sink(&gateway.reply_to(&proxy.url), &stuck, 1);
     let quick = dialer.sink(&other.reply_to(&other.url), &quick, 1);

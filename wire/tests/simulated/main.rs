@@ -27,6 +27,10 @@ const ADDRESSES: [&str; 2] = ["gateway-0", "gateway-1"];
 const NUM_NODES: usize = 3;
 const NUM_JOBS: usize = 14;
 const NUM_FAULTS: usize = 10;
+/// Longest time between two faults: all of them then happen while there are jobs.
+const PAUSE_MS: u64 = 1200;
+/// How many seeds the suite runs, in about half a minute.
+const NUM_SEEDS: u64 = 2000;
 
 /// Runs what a seed says.
 fn simulate(seed: u64) -> Figures {
@@ -61,7 +65,7 @@ impl World {
         // gone end among the dead letters.
         let config = QueueConfig { max_deliveries: 40, ..QueueConfig::default() };
         let queue = Arc::new(MemoryQueue::new(config));
-        let settings = WireSettings { idle: Duration::from_secs(20), ..WireSettings::default() };
+        let settings = WireSettings { idle: Duration::from_secs(5), ..WireSettings::default() };
         let nodes = (0..NUM_NODES).map(|_| None).collect();
         let mut world = Self { random: Random::new(seed), net, queue, settings, nodes, figures: Figures::default() };
         (0..NUM_NODES).for_each(|number| world.start_node(number));
@@ -69,7 +73,7 @@ impl World {
     }
 
     fn start_node(&mut self, number: usize) {
-        let pace = Duration::from_millis(20 + self.random.below(80));
+        let pace = Duration::from_millis(60 + self.random.below(160));
         self.nodes[number] = Some(Node::start(number, &self.net, &self.queue, &self.settings, pace));
     }
 
@@ -84,9 +88,9 @@ impl World {
         let asked: Vec<_> = (0..NUM_JOBS)
             .map(|number| {
                 let (gateway, after) = (Arc::clone(&gateways[number % 2]), self.random.below(8000));
-                let num_tokens = 1 + self.random.below(80) as u32;
+                let num_tokens = 1 + self.random.below(30) as u32;
                 let client = match self.random.below(8) {
-                    0 => Client::Leaves(1 + self.random.below(20) as usize),
+                    0 => Client::Leaves(1 + self.random.below(12) as usize),
                     1 => Client::Reads(Duration::from_millis(self.random.below(300))),
                     _ => Client::Reads(Duration::ZERO),
                 };
@@ -98,11 +102,11 @@ impl World {
             .collect();
         let theirs = Arc::clone(&doomed);
         let clients = tokio::spawn(async move {
-            join_all((0..3).map(|_| theirs.ask(200, Client::Reads(Duration::ZERO)))).await;
+            join_all((0..3).map(|_| theirs.ask(60, Client::Reads(Duration::ZERO)))).await;
         });
         let mut doomed = Some((doomed, clients));
         for _ in 0..NUM_FAULTS {
-            sleep(Duration::from_millis(self.random.below(3000))).await;
+            sleep(Duration::from_millis(self.random.below(PAUSE_MS))).await;
             self.fail(&mut doomed).await;
         }
         self.heal();
@@ -230,7 +234,7 @@ fn wanted(name: &str) -> Option<u64> {
 fn answers_are_whole_and_jobs_count_once_whatever_fails() {
     let seeds = match (wanted("SOUK_SEED"), wanted("SOUK_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(300),
+        (None, count) => 0..count.unwrap_or(NUM_SEEDS),
     };
     let mut all = Figures::default();
     for seed in seeds {

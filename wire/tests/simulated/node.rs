@@ -12,6 +12,7 @@ use souk_queue::{
     Settlement,
 };
 use souk_wire::{Dialer, NodeIdentity, WireSettings};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -21,6 +22,8 @@ use crate::net::{Net, NodeNet};
 
 /// Jobs at once.
 const PLACES: usize = 4;
+/// Longest wait for what the queue has: what comes ends it, so time passes without a look each moment.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// One process. Dropping it is killing it.
 pub(crate) struct Node {
@@ -39,8 +42,10 @@ struct State {
     cut_off: CancellationToken,
     killed: CancellationToken,
     jobs: TaskTracker,
+    /// A job has left.
+    released: Notify,
     /// Stopped by a signal: nothing is done until it goes on.
-    is_stopped: AtomicBool,
+    is_stopped: watch::Sender<bool>,
 }
 
 struct Held {
@@ -70,7 +75,8 @@ impl Node {
             cut_off: CancellationToken::new(),
             killed: CancellationToken::new(),
             jobs: TaskTracker::new(),
-            is_stopped: AtomicBool::new(false),
+            released: Notify::new(),
+            is_stopped: watch::Sender::new(false),
         });
         let tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(Arc::clone(&state).claim())),
@@ -93,7 +99,7 @@ impl Node {
 
     /// Stops it as it is, or lets it go on. Its network is the caller's business.
     pub(crate) fn stop(&self, is_stopped: bool) {
-        self.state.is_stopped.store(is_stopped, Ordering::Relaxed);
+        self.state.is_stopped.send_replace(is_stopped);
     }
 
     pub(crate) fn num_held(&self) -> usize {
@@ -113,26 +119,27 @@ impl Drop for Node {
 
 impl State {
     async fn go_on(&self) {
-        while self.is_stopped.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(20)).await;
-        }
+        let mut is_stopped = self.is_stopped.subscribe();
+        is_stopped.wait_for(|is_stopped| !is_stopped).await.expect("the sender is borrowed");
     }
 
     async fn claim(self: Arc<Self>) {
         loop {
-            self.go_on().await;
             let max_jobs = PLACES.saturating_sub(self.held.lock().unwrap().len());
-            if max_jobs == 0 {
-                sleep(Duration::from_millis(10)).await;
-                continue;
-            }
             let claim = Claim { pool: pool(), node: self.id.clone(), max_jobs, max_newcomers: 0 };
-            if !self.queue.wait(&claim, Duration::from_millis(200)).await.unwrap() {
-                continue;
+            let may_claim = async {
+                if max_jobs == 0 {
+                    self.released.notified().await;
+                    return false;
+                }
+                self.queue.wait(&claim, WAIT).await.unwrap()
+            };
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return,
+                may_claim = may_claim => if !may_claim { continue },
             }
-            if self.draining.is_cancelled() {
-                return;
-            }
+            self.go_on().await;
             for delivery in self.queue.claim(claim).await.unwrap() {
                 let held = Arc::new(Held {
                     num_generated: AtomicU32::new(delivery.job.resume.len() as u32),
@@ -172,8 +179,9 @@ impl State {
 
     async fn hear(self: Arc<Self>) {
         loop {
+            let cancelled = self.queue.next_cancelled(pool(), &self.id, WAIT).await.unwrap();
             self.go_on().await;
-            for lease in self.queue.next_cancelled(pool(), &self.id, Duration::from_millis(500)).await.unwrap() {
+            for lease in cancelled {
                 if let Some(held) = self.held.lock().unwrap().get(&lease) {
                     held.cancelled.cancel();
                 }
@@ -192,6 +200,7 @@ impl State {
         // Refused if the job went on without this node.
         let _ = self.queue.settle(pool(), &lease, settlement).await;
         self.held.lock().unwrap().remove(&lease);
+        self.released.notify_one();
     }
 
     async fn cut_off(&self, lease: &Lease, reply_to: &ReplyTo, held: &Held) {

@@ -30,7 +30,7 @@ pub struct AdapterLimits {
     pub popularity_half_life: Duration,
     /// After this time without a request an adapter leaves memory; `None`: never.
     pub idle: Option<Duration>,
-    /// Adapters on disk that are brought into memory at the start.
+    /// Adapters that are brought into memory at the start.
     pub prefetch_at_start: usize,
 }
 
@@ -71,7 +71,8 @@ pub struct AdapterSettings {
     /// After this time without a request an adapter leaves memory; zero: never.
     #[serde(rename = "idle_s", deserialize_with = "seconds::deserialize")]
     pub idle: Duration,
-    /// Adapters on disk that are brought into memory at the start, those that were used last; 0 for none.
+    /// Adapters that are brought into memory at the start, those that are asked for and those on disk that were used last; 0 for
+    /// none.
     pub prefetch_at_start: usize,
 }
 

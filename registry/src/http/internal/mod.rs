@@ -1,5 +1,6 @@
 //! What gateways and nodes that run apart ask: the routes below `/registry/v1/internal`, for services of this installation alone.
-//! They take a service's token and nothing else, and are not there on the port that everybody may reach. A node may fetch
+//! They take a service's token, and a certificate where the port asks for one (`server.tls.client_ca`), and are not there on
+//! the port that everybody may reach. A node may fetch
 //! files that it has a grant for, and nothing else. A gateway tells whom it asks for, and is believed; how many questions it asks at a time is bounded by itself, tenant by tenant.
 //!
 //! Requests and answers are those of [`souk_protocol::internal`]. Whatever an answer says is a 200, so that every other
@@ -17,6 +18,7 @@ use axum::extract::{DefaultBodyLimit, OriginalUri, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use souk_http::client_certificate;
 use souk_http::public_port::ByPublicPort;
 use souk_protocol::hooks::MAX_LINE_BYTES;
 use souk_protocol::internal::{MAX_HOOK_LINES, MAX_WRITTEN_BYTES};
@@ -78,7 +80,11 @@ pub(super) fn routes(registry: Registry) -> Router<Registry> {
         // What nodes may ask too.
         .route("/internal/files/{digest}", get(file::file))
         .route_layer(from_fn_with_state(registry, authenticate_service));
-    Router::new().route("/internal/token", post(token::exchange)).merge(guarded).route_layer(from_fn(hide))
+    Router::new()
+        .route("/internal/token", post(token::exchange))
+        .merge(guarded)
+        .route_layer(from_fn(client_certificate::require))
+        .route_layer(from_fn(hide))
 }
 
 /// Answers at the port for everybody as if there were nothing.

@@ -100,7 +100,7 @@ async fn a_start_brings_back_what_was_used_last_as_far_as_there_is_room_and_fetc
     };
     let room = limits(64 * SIZE_PER_RANK, 64 * SIZE_PER_RANK);
     let (store, source) = start(AdapterLimits { prefetch_at_start: 2, ..room });
-    assert_eq!(store.prefetch_recent().await, 2);
+    assert_eq!(store.prefetch_likely(&[]).await, 2);
     assert_eq!((resident(&store), source.num_fetches()), (vec![1, 2], 0));
     // Their requests find them there.
     drop(store.acquire(&digests[1]).await.unwrap());
@@ -109,14 +109,14 @@ async fn a_start_brings_back_what_was_used_last_as_far_as_there_is_room_and_fetc
 
     // Room for the second, of rank 2, beside the reserve, and for no other.
     let (store, _) = start(AdapterLimits { prefetch_at_start: 4, ..limits(4 * SIZE_PER_RANK, 4 * SIZE_PER_RANK) });
-    assert_eq!((store.prefetch_recent().await, resident(&store)), (1, vec![1]));
+    assert_eq!((store.prefetch_likely(&[]).await, resident(&store)), (1, vec![1]));
     drop(store);
     let (store, _) = start(AdapterLimits { prefetch_at_start: 0, ..room });
-    assert_eq!((store.prefetch_recent().await, resident(&store)), (0, vec![]));
+    assert_eq!((store.prefetch_likely(&[]).await, resident(&store)), (0, vec![]));
     // What was taken down does not come back.
     let (store, _) = start(AdapterLimits { prefetch_at_start: 2, ..room });
     store.take_down(&digests[1]);
-    store.prefetch_recent().await;
+    store.prefetch_likely(&[]).await;
     assert!(!resident(&store).contains(&1));
 }
 

@@ -50,6 +50,32 @@ async fn nothing_is_fetched_ahead_without_a_grant() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_most_comes_before_anybody_asks_here_and_others_do_not_keep_it_away() {
+    let files = (1..=4).map(|rank| adapter_files(rank, &json!({})));
+    let (source, digests) = GatedSource::that_asks_for(Some(grant("good")), files, 100);
+    let of_store: Arc<dyn AdapterSource> = Arc::<GatedSource>::clone(&source);
+    let limits = AdapterLimits { prefetch_at_start: 2, ..limits(4096, 4096) };
+    let store = AdapterStore::new(of_store, Arc::new(base()), Arc::new(weights()), limits, in_memory()).unwrap();
+    store.take_down(&digests[0]);
+    let unknown = granted(Digest::of(b"unknown"), "good");
+    let of = |index: usize, text| granted(digests[index], text);
+    let popular = [of(0, "good"), unknown.clone(), of(1, "expired"), of(2, "good"), of(3, "good")];
+    // Two of five are read: those that are gone, unknown or without a good grant take no place of others, but tries do end.
+    assert_eq!(store.prefetch_likely(&popular).await, 2);
+    let mut resident: Vec<_> = store.stats().resident.iter().map(|adapter| adapter.digest).collect();
+    resident.sort_unstable();
+    let mut expected = [digests[2], digests[3]];
+    expected.sort_unstable();
+    assert_eq!(resident, expected);
+    let before = source.num_fetches();
+    assert_eq!(store.prefetch_likely(&[of(2, "good"), of(3, "good")]).await, 0, "they are here");
+    assert_eq!(source.num_fetches(), before);
+    let nothing: Vec<_> = (0..9).map(|at| granted(Digest::of(&[at]), "good")).collect();
+    assert_eq!(store.prefetch_likely(&nothing).await, 0);
+    assert_eq!(source.num_fetches(), before + 3, "after three in vain it stops");
+}
+
+#[tokio::test]
 async fn what_is_on_disk_is_read_without_a_grant() {
     let folder = tempfile::tempdir().unwrap();
     let tiers = || {
