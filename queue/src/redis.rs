@@ -62,8 +62,8 @@ pub const LIBRARY: &str = concat!(
     include_str!("redis/jobs.lua"),
     include_str!("redis/claim.lua"),
     include_str!("redis/steps.lua"),
-    include_str!("redis/popular.lua"),
     include_str!("redis/gateways.lua"),
+    include_str!("redis/popular.lua"),
 );
 /// What the functions' names begin with.
 const PREFIX: &str = "souk_queue_1_";

@@ -17,7 +17,7 @@ use std::time::Duration;
 use souk_protocol::{GatewayId, PoolId, RequestId, wall_clock};
 use souk_queue::{JobQueue, Orphan, QueueError};
 
-use super::settle::book;
+use super::book::book;
 use crate::metrics;
 use crate::usage::Accounting;
 use crate::usage::opened::Opened;

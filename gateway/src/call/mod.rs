@@ -27,6 +27,7 @@ pub(crate) mod admit;
 pub(crate) mod alive;
 pub(crate) mod ask;
 pub(crate) mod authorise;
+mod book;
 pub(crate) mod dispatch;
 pub(crate) mod follow;
 pub(crate) mod gates;

@@ -19,10 +19,10 @@ use souk_protocol::{Digest, GenerateJob, JobFailure, JobId, JobRecord, Outcome, 
 use souk_queue::{JobQueue, Settled};
 use tokio::time::Instant;
 
+use super::book::book;
 use super::open_jobs::{Asked, Ending, Listener, News, OpenJobs};
 use super::reservation::SharedReservation;
 use crate::error::ApiError;
-use crate::metrics;
 
 /// How long after the end of its answer a job may take to be settled. Longer than a lease (15 s by default), after
 /// which the queue settles what a lost node cannot.
@@ -292,29 +292,4 @@ impl Open {
             counts_prompt: false,
         }
     }
-}
-
-/// Books one job: the one place where a job counts.
-pub(super) fn book(record: &JobRecord) {
-    metrics::settled(record);
-    let JobRecord { usage, .. } = record;
-    let charge = record.charge();
-    tracing::info!(
-        request.id = %record.job.request,
-        job.index = record.job.index,
-        tenant = %record.tenant,
-        base = %record.base.0,
-        adapters = ?record.adapters.iter().map(Digest::to_string).collect::<Vec<_>>(),
-        outcome = %record.outcome,
-        tokens.prompt = usage.prompt_tokens,
-        tokens.cached = usage.cached_tokens,
-        tokens.computed = usage.completion_tokens,
-        tokens.delivered = record.delivered_tokens,
-        charge.input = charge.input_tokens,
-        charge.output = charge.output_tokens,
-        attempts = record.attempts,
-        first_token_ms = record.first_token_after.map(|after| after.as_millis() as u64),
-        took_ms = record.took.as_millis() as u64,
-        "job settled"
-    );
 }

@@ -10,7 +10,7 @@
 //!
 //! Begin with [`Accounting`], which holds all of it. What happens when: a process that is killed finds in its journal what was
 //! settled and not written, and writes it. What was opened and never settled is for another gateway to write down, which is
-//! given it by the queue ([`call::left`](crate::call)); what the queue does not know (any more) becomes rows whose outcome is
+//! given it by the queue (`call/left.rs`); what the queue does not know (any more) becomes rows whose outcome is
 //! `failed`, which are free. Rows are written once by their primary key, so nothing counts twice however often it is sent, and by
 //! whomever.
 

@@ -30,7 +30,10 @@ fn limits() -> GatewayLimits {
 }
 
 async fn stack() -> Stack {
-    Stack::with(says("hello"), limits(), QueueConfig::default()).await
+    let stack = Stack::with(says("hello"), limits(), QueueConfig::default()).await;
+    // The gateway may have looked before the node was there, and looks again a moment later.
+    stack.until_ready().await;
+    stack
 }
 
 fn check_shape(answer: &HttpAnswer) -> Value {

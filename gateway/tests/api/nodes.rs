@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use souk_gateway::GatewayLimits;
 use souk_protocol::{Digest, KeyId, NodeId};
-use souk_queue::{AdapterTier, JobQueue as _, NodeCapacity, NodeLimits, NodeStatus, QueueConfig, ResidentAdapter};
+use souk_queue::{AdapterTier, NodeCapacity, NodeLimits, NodeStatus, QueueConfig, ResidentAdapter};
 
 use crate::stack::{HttpAnswer, KEY, OPERATORS_KEY, OTHER_KEY, Stack, pool, request, says, sst2};
 

@@ -76,7 +76,7 @@ impl Visit for Booked {
 
 impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "souk_gateway::call::settle"
+        metadata.target() == "souk_gateway::call::book"
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -108,9 +108,11 @@ impl UsageStore for Rows {
         let mut moved = BTreeSet::new();
         for record in requests {
             moved.extend(keys(record));
-            if table.requests.insert(record.request.clone(), record.clone()).is_some() {
+            if table.requests.contains_key(&record.request) {
+                // It is left as it is.
                 continue;
             }
+            table.requests.insert(record.request.clone(), record.clone());
             let (input, output) = record.charge();
             for key in keys(record) {
                 let (amount, version) = table.totals.entry(key).or_default();
