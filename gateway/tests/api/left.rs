@@ -70,9 +70,9 @@ async fn signs_of_life(stack: &Stack) -> f64 {
     line.map_or(0.0, |number| number.parse().unwrap())
 }
 
-async fn heard(texts: &mut mpsc::UnboundedReceiver<String>, wanted: &str) {
+async fn heard(texts: &mut mpsc::UnboundedReceiver<String>, wanted: &[&str]) {
     let mut text = String::new();
-    while !text.contains(wanted) {
+    while !wanted.iter().all(|wanted| text.contains(wanted)) {
         text.push_str(&texts.recv().await.expect("more comes"));
     }
 }
@@ -122,10 +122,11 @@ async fn is_written_down_by_another(queue: Arc<dyn JobQueue>) {
     let node = Arc::clone(&first.stack);
     node.add_node(one_ends()).await;
     node.until_ready().await;
-    let other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
     let mut texts = first.ask(question(2));
-    heard(&mut texts, "\"finish_reason\":\"").await;
+    heard(&mut texts, &["\"finish_reason\":\"", "\"index\":1"]).await;
     first.told().await;
+    // Only now, since figures are of a process: until here all signs of life were the first one's.
+    let other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
     let left = left_by(&around);
     first.kill();
     let rows = around.rows.wait_for(1).await;
@@ -172,7 +173,7 @@ async fn what_was_over_and_not_written_is_charged(queue: Arc<dyn JobQueue>) {
     node.add_node(says(SAYING)).await;
     node.until_ready().await;
     let _other = Stack::at_queue(Arc::clone(&queue), elsewhere(&around)).await;
-    heard(&mut first.ask(question(1)), "[DONE]").await;
+    heard(&mut first.ask(question(1)), &["[DONE]"]).await;
     while first.stack.accounting.num_unwritten() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
