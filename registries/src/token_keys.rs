@@ -10,14 +10,15 @@ use tokio::time::Instant;
 
 use crate::registries::Registries;
 
-/// Keys are asked for again for a token with an unknown one at most this often, so that made-up names cost nothing.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Keys are asked for again for tokens with an unknown one at most this often, so that made-up names cost little. Who asks
+/// sooner waits for the next answer, since the key may have been made since the last.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Verifies tokens.
 pub(crate) struct TokenKeys {
     /// What was read last. Locked for a look.
     known: RwLock<Option<Arc<Known>>>,
-    /// Held while keys are asked for; when they were last.
+    /// Held while keys are asked for; when that began last.
     reading: Mutex<Option<Instant>>,
 }
 
@@ -75,7 +76,8 @@ impl TokenKeys {
         verify: impl Fn(&Known) -> Result<C, TokenError>,
     ) -> Result<C, Doubt> {
         let mut verified = self.by_known(&verify);
-        if matches!(verified, Err(TokenError::UnknownKey)) && self.look_again(registries).await {
+        if matches!(verified, Err(TokenError::UnknownKey)) {
+            self.look_again(registries).await;
             verified = self.by_known(&verify);
         }
         verified.map_err(|error| match error {
@@ -94,23 +96,24 @@ impl TokenKeys {
         verify(&*known.ok_or(TokenError::UnknownKey)?)
     }
 
-    /// Asks for the keys unless that was done a moment ago; answers whether there are others now.
-    async fn look_again(&self, registries: &Registries) -> bool {
+    /// Returns after registries were asked for the keys when this was called or later, whatever came of it: all who ask
+    /// meanwhile share one answer.
+    async fn look_again(&self, registries: &Registries) {
+        let asked_at = Instant::now();
         let mut read_at = self.reading.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
-            return false;
+        if read_at.is_some_and(|at| at >= asked_at) {
+            return;
+        }
+        if let Some(at) = *read_at {
+            tokio::time::sleep_until(at + LOOK_AGAIN_AFTER).await;
         }
         *read_at = Some(Instant::now());
-        let Some(issuer) = registries.issuer() else { return false };
-        match registries.published::<KeySet>("/registry/v1/auth/jwks").await {
-            Ok(set) => {
-                let keys: Vec<_> = set.usable().collect();
-                let of = |audience| Verifier::new(&issuer, audience, keys.iter().cloned());
-                let known = Arc::new(Known { of_tenants: of(API), of_services: of(SERVICES) });
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-                true
-            }
-            Err(_) => false,
+        let Some(issuer) = registries.issuer() else { return };
+        if let Ok(set) = registries.published::<KeySet>("/registry/v1/auth/jwks").await {
+            let keys: Vec<_> = set.usable().collect();
+            let of = |audience| Verifier::new(&issuer, audience, keys.iter().cloned());
+            let known = Arc::new(Known { of_tenants: of(API), of_services: of(SERVICES) });
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use souk_registries::{KeySource, NotANode, Registries, Settings};
 use souk_testkit::proxy::Mode;
 
-use crate::field::{Field, until};
+use crate::field::{Field, done, until};
 
 /// The registries as a service with this key reaches them.
 fn reached_with(field: &Field, key: &str) -> Registries {
@@ -52,6 +52,25 @@ async fn a_nodes_token_counts_at_gateways_until_its_key_is_revoked_and_no_other_
     let heard = async || apart.catalog.authenticate_node(token).await == Err(NotANode::Revoked);
     let after = until("it is heard", limit, heard).await;
     println!("a node's key that was revoked counted for {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_key_that_a_registry_has_just_made_counts_at_gateways_that_ask_another() {
+    let field = Field::with(2).await;
+    let made = field.operator(Method::POST, "services", json!({ "name": "node-1", "kind": "node" })).await;
+    let apart = field.gateway();
+    apart.ready().await;
+    for _ in 0..4 {
+        // The other has read its keys a moment ago.
+        done(field.request(1, Method::GET, "auth/jwks", "")).await;
+        field.operator(Method::POST, "auth/signing-keys", json!({})).await;
+        let exchange = field.request(0, Method::POST, "internal/token", made["secret"].as_str().unwrap());
+        let token = done(exchange).await;
+        field.registries[0].proxy.set(Mode::Closed);
+        let told = apart.catalog.authenticate_node(token["access_token"].as_str().unwrap()).await;
+        assert_eq!(told.as_deref(), Ok("node-1"));
+        field.registries[0].proxy.set(Mode::Pass);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

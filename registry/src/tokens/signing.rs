@@ -23,8 +23,9 @@ use crate::db::signing_keys::{self, Model};
 use crate::error::RegistryError;
 use crate::seal::{Sealed, Seals};
 
-/// Rows are read again for a token with an unknown key at most this often, so that made-up names cost nothing.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Rows are read again for tokens with an unknown key at most this often, so that made-up names cost little. Who asks sooner
+/// waits for the next read, since another registry may have made the key since the last.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Signs and verifies.
 pub(crate) struct SigningKeys {
@@ -35,7 +36,7 @@ pub(crate) struct SigningKeys {
     rotate_after: Duration,
     /// What was read last. Locked for a look.
     known: RwLock<Arc<Known>>,
-    /// Held while rows are read or made; when they were read last.
+    /// Held while rows are read or made; when the last read began.
     reading: Mutex<Option<Instant>>,
 }
 
@@ -125,7 +126,8 @@ impl SigningKeys {
 
     async fn verified<C>(&self, verify: impl Fn(&Known) -> Result<C, TokenError>) -> Result<C, AuthError> {
         let mut verified = verify(&self.known());
-        if matches!(verified, Err(TokenError::UnknownKey)) && self.look_again().await.map_err(AuthError::unavailable)? {
+        if matches!(verified, Err(TokenError::UnknownKey)) {
+            self.look_again().await.map_err(AuthError::unavailable)?;
             verified = verify(&self.known());
         }
         verified.map_err(|error| match error {
@@ -182,14 +184,17 @@ impl SigningKeys {
         Ok(row)
     }
 
-    /// Reads the table again unless that was done a moment ago; answers whether it was.
-    async fn look_again(&self) -> Result<bool, DbErr> {
+    /// Returns after a read of the table that began when this was called or later: all who ask meanwhile share one.
+    async fn look_again(&self) -> Result<(), DbErr> {
+        let asked_at = Instant::now();
         let mut read_at = self.reading.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
-            return Ok(false);
+        if read_at.is_some_and(|at| at >= asked_at) {
+            return Ok(());
         }
-        self.read_rows(&mut read_at).await?;
-        Ok(true)
+        if let Some(at) = *read_at {
+            tokio::time::sleep_until(at + LOOK_AGAIN_AFTER).await;
+        }
+        self.read_rows(&mut read_at).await
     }
 
     async fn read(&self) -> Result<(), DbErr> {
@@ -198,10 +203,11 @@ impl SigningKeys {
     }
 
     async fn read_rows(&self, read_at: &mut Option<Instant>) -> Result<(), DbErr> {
+        let began_at = Instant::now();
         let rows = signing_keys::all(&self.db).await?;
         let known = Known::of(rows, &self.seals, &self.issuer);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
-        *read_at = Some(Instant::now());
+        *read_at = Some(began_at);
         Ok(())
     }
 

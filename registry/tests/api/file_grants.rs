@@ -1,7 +1,5 @@
 //! Files of versions for nodes: with the grant that came in a job for them, and not without.
 
-use std::time::Duration;
-
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Response, StatusCode};
@@ -113,8 +111,6 @@ async fn a_grant_that_has_expired_or_is_none_of_this_installations_opens_nothing
     claims["exp"] = json!(now - 11);
     claims["nbf"] = json!(now - 911);
     let expired = sign(&field.stack, &claims).await;
-    // A registry looks for a key that it does not know once a second.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
     let refused = field.fetch(&field.node, &field.digest, Some(&expired)).await;
     let told = problem(refused, StatusCode::FORBIDDEN, "file_grant_expired").await;
     assert!(told["detail"].as_str().unwrap().contains("900 s"), "{told}");
