@@ -15,6 +15,7 @@ mod stack;
 mod streams;
 
 mod answers;
+mod certificates;
 mod clocks;
 mod cut_networks;
 mod full_queue;
