@@ -160,6 +160,7 @@ fn a_typo_and_a_value_out_of_range_are_errors_that_name_the_key() {
     assert!(text(&[("SOUK_ENGINE__THREAD", "3")]).contains("thread"));
     assert!(text(&[("SOUK_ENGINE__MAX_SEQUENCES", "0")]).contains("engine.max_sequences must be at least 1; given 0"));
     assert!(text(&[("SOUK_ENGINE__THREADS", "many")]).contains("threads"));
+    assert!(text(&[("SOUK_SERVER__THREADS", "1025")]).contains("server.threads must be at most 1024; given 1025"));
     assert!(
         text(&[("SOUK_CONSTRAINTS__MAX_MASK_WORK", "0")])
             .contains("constraints.max_mask_work must be at least 1; given 0")

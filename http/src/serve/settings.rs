@@ -20,6 +20,8 @@ pub struct ServerSettings {
     pub admin_listen: String,
     /// Where browsers reach the installation; empty: see [`public_url`](Self::public_url).
     pub public_url: String,
+    /// Threads that read requests and write answers; 0: one for each core that the process may use.
+    pub threads: usize,
     /// How long everything has to end after a signal to stop.
     #[serde(rename = "drain_timeout_s", deserialize_with = "seconds::deserialize")]
     pub drain_timeout: Duration,
@@ -85,6 +87,7 @@ impl ServerSettings {
         time("idle_timeout_ms", self.idle_timeout, 100);
         time("stall_timeout_ms", self.stall_timeout, 100);
         time("body_rate_window_ms", self.body_rate_window, 100);
+        checks.within("server.threads", self.threads as u64, 0..=1024);
         checks.within("server.drain_timeout_s", self.drain_timeout.as_secs(), 0..=86_400);
         checks.within("server.max_connections", self.max_connections, 8..=1 << 20);
         checks.within("server.max_connections_per_address", self.max_connections_per_address, 1..=1 << 20);
