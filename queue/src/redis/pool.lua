@@ -230,18 +230,20 @@ local function open_account(pool, job, gateway, account)
     local request, index = request_of(job)
     local name = prefix .. 'p:' .. request
     local before = call('HGET', name, 'owner')
-    if call('HSETNX', name, index, '') == 0 then return end
     if not before then
-        call('HSET', name, 'owner', gateway, 'account', account)
+        call('HSET', name, 'owner', gateway, 'account', account, 'open', 1, index, '')
         call('PEXPIRE', name, TTL_MS)
-    elseif before ~= gateway then
+        return own(pool, gateway, request)
+    end
+    if call('HSETNX', name, index, '') == 0 then return end
+    if before ~= gateway then
         call('HSET', name, 'owner', gateway)
         call('ZREM', prefix .. 'owns:' .. before, request)
         call('ZREM', prefix .. 'adopted', request)
     end
     if call('HINCRBY', name, 'open', 1) == 1 then
         own(pool, gateway, request)
-        if before then call('ZREM', prefix .. 'posts', request) end
+        call('ZREM', prefix .. 'posts', request)
     end
 end
 
@@ -260,12 +262,14 @@ local function keep_unposted(pool, job, settled)
     local prefix, state = pool.prefix, pool.state
     local request, index = request_of(job)
     local name = prefix .. 'p:' .. request
-    if call('HGET', name, index) ~= '' then return end
-    call('HSET', name, index, pack(settled))
-    if call('HINCRBY', name, 'open', -1) > 0 then return end
+    local ended, owner, open = unpack(call('HMGET', name, index, 'owner', 'open'))
+    if ended ~= '' then return end
+    call('HSET', name, index, pack(settled), 'open', open - 1)
+    if open - 1 > 0 then return end
     state[S_POST] = state[S_POST] + 1
     call('ZADD', prefix .. 'posts', state[S_POST], request)
-    own(pool, call('HGET', name, 'owner'), request, pool.now)
+    -- It is there, as an open one.
+    call('ZADD', prefix .. 'owns:' .. owner, pool.now, request)
     -- Looked at now and then, so that a few more may be there for a while.
     local excess = state[S_POST] % 64 == 0 and call('ZCARD', prefix .. 'posts') - UNPOSTED_KEPT or 0
     for _, oldest in ipairs(excess > 0 and call('ZRANGE', prefix .. 'posts', 0, excess - 1) or {}) do
