@@ -1,13 +1,15 @@
-//! Replies as server-sent events.
+//! Replies as server-sent events: what is said of one step of the engine is written at once.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::interleave::Replies;
 use super::shape::Shape;
@@ -15,25 +17,37 @@ use crate::call::admit::Admission;
 use crate::error::ApiError;
 use crate::limits::GatewayLimits;
 
+/// A comment, so that proxies keep a connection on which nothing comes.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+const DONE: &[u8] = b"data: [DONE]\n\n";
+/// More than most events take.
+const EVENT_BYTES: usize = 512;
+
 struct Streaming<S> {
     /// `None` once nothing more comes.
     replies: Option<Replies>,
     shape: S,
-    ready: VecDeque<Event>,
     /// The request counts as under way until the client has everything or is gone.
     _admission: Admission,
 }
 
 /// Streams `replies`. When the client goes away the stream is dropped, and with it the jobs.
 pub(crate) fn stream<S: Shape>(replies: Replies, shape: S, admission: Admission, limits: &GatewayLimits) -> Response {
-    let streaming = Streaming { replies: Some(replies), shape, ready: VecDeque::new(), _admission: admission };
-    let events = stream::unfold(streaming, |mut streaming| async move {
-        let event = streaming.next().await?;
-        Some((Ok::<_, Infallible>(event), streaming))
+    let (streaming, keep_alive) =
+        (Streaming { replies: Some(replies), shape, _admission: admission }, limits.keep_alive);
+    let events = stream::unfold(streaming, move |mut streaming| async move {
+        let events = match timeout(keep_alive, streaming.next()).await {
+            Ok(events) => events?,
+            Err(_) => Bytes::from_static(KEEP_ALIVE),
+        };
+        Some((Ok::<_, Infallible>(events), streaming))
     });
-    let keep_alive = KeepAlive::new().interval(limits.keep_alive).text("keep-alive");
-    let headers = [("cache-control", "no-cache"), ("x-accel-buffering", "no")];
-    (headers, Sse::new(events).keep_alive(keep_alive)).into_response()
+    let headers = [
+        (CONTENT_TYPE.as_str(), "text/event-stream"),
+        (CACHE_CONTROL.as_str(), "no-cache"),
+        ("x-accel-buffering", "no"),
+    ];
+    (headers, Body::from_stream(events)).into_response()
 }
 
 /// Waits for the first piece, so that a request whose constraint cannot be compiled, or whose hook fails at once, is answered
@@ -50,40 +64,43 @@ pub(crate) async fn begun(replies: Replies, limits: &GatewayLimits) -> Result<Re
 }
 
 impl<S: Shape> Streaming<S> {
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
+    /// The events of the next piece. Nothing is lost where this is dropped before it is ready.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut events = Vec::with_capacity(EVENT_BYTES);
+        while events.is_empty() {
             match self.replies.as_mut()?.next().await {
                 Some((index, Ok(piece))) => {
-                    let chunks = self.shape.piece(index, piece);
-                    self.ready.extend(chunks.iter().map(data));
+                    for chunk in self.shape.piece(index, piece) {
+                        write(&mut events, &chunk);
+                    }
                 }
                 Some((_, Err(error))) => {
                     self.replies = None;
-                    return Some(failed(&error));
+                    failed(&mut events, &error);
                 }
                 None => {
                     self.replies = None;
-                    self.ready.extend(self.shape.end().iter().map(data));
-                    self.ready.push_back(Event::default().data("[DONE]"));
+                    if let Some(chunk) = self.shape.end() {
+                        write(&mut events, &chunk);
+                    }
+                    events.extend_from_slice(DONE);
                 }
             }
         }
+        Some(events.into())
     }
 }
 
-fn data(chunk: &impl Serialize) -> Event {
-    write(Event::default(), chunk)
-}
-
-fn write(event: Event, data: &impl Serialize) -> Event {
-    event.json_data(data).expect("chunks are structs with string keys")
+/// JSON has no line breaks of its own, so one line is all of it.
+fn write(events: &mut Vec<u8>, data: &impl Serialize) {
+    events.extend_from_slice(b"data: ");
+    serde_json::to_writer(&mut *events, data).expect("chunks are structs with string keys");
+    events.extend_from_slice(b"\n\n");
 }
 
 /// A failure in mid-stream: an error event, after which the stream closes without `[DONE]`.
-fn failed(error: &ApiError) -> Event {
+fn failed(events: &mut Vec<u8>, error: &ApiError) {
     error.log();
-    write(Event::default().event("error"), &error.body())
+    events.extend_from_slice(b"event: error\n");
+    write(events, &error.body());
 }

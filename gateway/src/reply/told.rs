@@ -9,6 +9,7 @@
 //! x-souk-limits-shadowed: "key.tokens_per_day"
 //! ```
 
+use std::fmt::{Display, Write as _, from_fn};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -32,6 +33,8 @@ const TOKEN_UNITS: &[Unit] = &[Unit::InputTokens, Unit::OutputTokens, Unit::Toke
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const SHADOWED: HeaderName = HeaderName::from_static("x-souk-limits-shadowed");
+/// About as long as what is said of one limit in a list.
+const ITEM_BYTES: usize = 64;
 
 /// What limits said of a request. Empty until they were asked, and where nothing limits its caller.
 #[derive(Debug, Default)]
@@ -87,16 +90,22 @@ impl Told {
     }
 }
 
-fn list<T>(items: &[T], item: impl Fn(&T) -> String) -> String {
-    items.iter().map(item).collect::<Vec<_>>().join(", ")
+fn list<T, D: Display>(items: &[T], item: impl Fn(&T) -> D) -> String {
+    let mut list = String::with_capacity(ITEM_BYTES * items.len());
+    for (place, one) in items.iter().enumerate() {
+        let between = if place > 0 { ", " } else { "" };
+        write!(list, "{between}{}", item(one)).expect("a text takes what is written");
+    }
+    list
 }
 
 /// A policy's name: its level's and its own.
-fn name(subject: &Subject, policy: Policy) -> String {
-    format!("\"{}.{policy}\"", subject.level())
+fn name(subject: &Subject, policy: Policy) -> impl Display + use<> {
+    let level = subject.level();
+    from_fn(move |f| write!(f, "\"{level}.{policy}\""))
 }
 
-fn policy(standing: &Standing) -> String {
+fn policy(standing: &Standing) -> impl Display + use<> {
     // Of the units that are registered, requests are the one that goes without saying.
     let unit = match standing.policy.unit() {
         Unit::Requests => "",
@@ -110,12 +119,14 @@ fn policy(standing: &Standing) -> String {
         // The longest: a month has no number of seconds.
         Period::Month => 31 * 86_400,
     };
-    format!("{};q={}{unit};w={window}", name(&standing.subject, standing.policy), standing.limit)
+    let (name, limit) = (name(&standing.subject, standing.policy), standing.limit);
+    from_fn(move |f| write!(f, "{name};q={limit}{unit};w={window}"))
 }
 
-fn state(standing: &Standing) -> String {
-    let name = name(&standing.subject, standing.policy);
-    format!("{name};r={};t={}", standing.remaining, whole_seconds(standing.resets_in))
+fn state(standing: &Standing) -> impl Display + use<> {
+    let (name, remaining) = (name(&standing.subject, standing.policy), standing.remaining);
+    let seconds = whole_seconds(standing.resets_in);
+    from_fn(move |f| write!(f, "{name};r={remaining};t={seconds}"))
 }
 
 /// Whole seconds, rounded up: who comes early is only refused again.

@@ -35,14 +35,20 @@ impl Marker {
         if controls.iter().any(|control| ends_in(control, core)) {
             out.push(self.0);
         }
-        for (at, character) in core.char_indices() {
-            out.push(character);
-            let rest = &core[at..];
-            let next = at + character.len_utf8();
-            if next < core.len() && controls.iter().any(|control| rest.starts_with(control.as_str())) {
+        // Few texts have a character that a control token begins with, so most is copied as a whole.
+        let mut first: Vec<char> = controls.iter().filter_map(|control| control.chars().next()).collect();
+        first.sort_unstable();
+        first.dedup();
+        let mut copied = 0;
+        for (at, character) in core.match_indices(&first[..]) {
+            let next = at + character.len();
+            if next < core.len() && controls.iter().any(|control| core[at..].starts_with(control.as_str())) {
+                out.push_str(&core[copied..next]);
                 out.push(self.0);
+                copied = next;
             }
         }
+        out.push_str(&core[copied..]);
         if controls.iter().any(|control| begins_in(control, core)) {
             out.push(self.0);
         }
