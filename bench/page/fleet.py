@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import beside_litellm
-from processes import Fleet, stage_quantiles
+from processes import Fleet, Pings, stage_quantiles
 from server import Server, background_load
 from sitting import QUERY_VALUE, Failed, median, run, shell, table
 
@@ -15,6 +15,8 @@ RATE = 1000
 #: Limits that bind at each level and are never reached.
 LIMITS = {f"SOUK_LIMITS__{name}": "10000000000" for name in
           ("REQUESTS_PER_MINUTE", "INPUT_TOKENS_PER_MINUTE", "OUTPUT_TOKENS_PER_MINUTE", "TOKENS_PER_DAY")}
+#: Six processes share the cores.
+ONE_THREAD = {"SOUK_SERVER__THREADS": "1"}
 #: All load comes from one address.
 ONE_ADDRESS = {"SOUK_SERVER__MAX_CONNECTIONS_PER_ADDRESS": "16000", "SOUK_GATEWAY__MAX_IN_FLIGHT": "16000",
                "SOUK_QUEUE__MAX_QUEUED_PER_TENANT": "16000", "SOUK_QUEUE__MAX_QUEUED": "16000"}
@@ -40,7 +42,7 @@ def rates(sitting):
              "--max-in-flight", "4096"]
     kinds = {"streamed": [], "whole": ["--no-stream"]}
     costs, stages, results = {}, {}, {}
-    with Fleet(sitting.souk, LIMITS | ONE_ADDRESS) as fleet:
+    with Fleet(sitting.souk, LIMITS | ONE_ADDRESS | ONE_THREAD) as fleet:
         fleet.scripted_node(sitting.executables["scripted"], STEP_MS)
         fleet.until_nodes(1)
         tenants = [fleet.tenant(f"tenant-{number}") for number in range(10)]
@@ -49,7 +51,8 @@ def rates(sitting):
         for kind, more in kinds.items():
             was = {part.name: part.cpu_seconds() for part in fleet.parts}
             before = fleet.metrics()
-            _, results[kind] = fleet.load(kind, *flags, *more, *shares)
+            with Pings(fleet.redis_url) as pings:
+                _, results[kind] = fleet.load(kind, *flags, *more, *shares)
             if results[kind]["failed"]:
                 raise Failed(f"{kind}: {results[kind]['failed']} requests failed: {results[kind]['errors']}")
             # What is behind the answers is paid for too.
@@ -57,11 +60,13 @@ def rates(sitting):
             after = fleet.metrics()
             num = count(after) - count(before)
             costs[kind] = {part.name: (part.cpu_seconds() - was[part.name]) / num * 1e3 for part in fleet.parts}
-            stages[kind] = [stage_quantiles(before, after, stage) for stage in STAGES]
+            stages[kind] = [*(stage_quantiles(before, after, stage) for stage in STAGES), pings.quantiles()]
         beside = beside_litellm.measure(sitting, fleet, shares, ANSWERS, STEP_MS)
     heads = [f"{kind}, {figure}" for kind in kinds for figure in ("p50", "p99")]
-    of_stages = [[stage, *(f"{value:.3f}" for kind in kinds for value in stages[kind][place])] for place, stage in enumerate(STAGES)]
-    sums = [f"{sum(stage[place] for stage in stages[kind]):.3f}" for kind in kinds for place in (0, 1)]
+    of_stages = [[stage, *(f"{value:.3f}" for kind in kinds for value in stages[kind][place])]
+                 for place, stage in enumerate([*STAGES, "a PING to Redis meanwhile"])]
+    sums = [f"{sum(stage[place] for stage in stages[kind][:len(STAGES)]):.3f}" for kind in kinds for place in (0, 1)]
+    of_stages.insert(len(STAGES), ["all, at most", *sums])
     of_parts = [[name, *(f"{costs[kind][name]:.3f}" for kind in kinds)] for name in costs["streamed"]]
     driver = [f"{results[kind]['driver_cpu_share'] / results[kind]['requests_per_s'] * 1e3:.3f}" for kind in kinds]
     answered = [[name, *(text(results[kind]) for kind in kinds)] for name, text in (
@@ -71,10 +76,12 @@ def rates(sitting):
     return "\n\n".join([
         f"An open loop of {RATE} requests a second (Poisson) of ten tenants with a limit on requests, tokens a minute and tokens a day, through "
         "a gateway, a registry on PostgreSQL, limits and queue in one Redis, and a node that runs no model: each answer has 8 tokens, one in "
-        f"each step of {STEP_MS} ms. The load, the scripted node and all else share the two cores.",
+        f"each step of {STEP_MS} ms. The load, the scripted node and all else share the two cores; gateway and registry have a thread each "
+        "(`server.threads`).",
         table(["", *kinds], answered),
-        table(["stage of the gateway, ms", *heads], [*of_stages, ["all, at most", *sums]]),
-        "The sum of percentiles is no less than the percentile of the sums. `reserve` and `submit` each have one round trip to Redis in them.",
+        table(["stage of the gateway, ms", *heads], of_stages),
+        "The sum of percentiles is no less than the percentile of the sums. `reserve`, `submit` and `settle` each have one round trip to Redis in them. The last line is what a round trip takes at that time that "
+        "asks for nothing.",
         table(["processor time for a request, ms", *kinds], [*of_parts, ["the load's driver", *driver]]),
         beside, shell([" ".join(["souk bench", *flags, *more, "--tenant …"]) for more in kinds.values()])])
 

@@ -5,8 +5,10 @@ import re
 import secrets
 import shutil
 import socket
+import statistics
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -165,6 +167,38 @@ class Fleet(Server):
             return super().stream(prompt, max_tokens, key, model)
         finally:
             self.url = url
+
+
+class Pings(threading.Thread):
+    """Round trips to a Redis, each a PING and nothing else, while something else goes on: what any call to it takes at that time."""
+
+    def __init__(self, redis_url):
+        super().__init__(daemon=True)
+        address, _, port = redis_url.removeprefix("redis://").rpartition(":")
+        self.connection, self.ended, self.times_ms = socket.create_connection((address, int(port))), threading.Event(), []
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def run(self):
+        # A prime, so that they are at all places between the steps of a node.
+        while not self.ended.wait(0.013):
+            began = time.perf_counter()
+            self.connection.sendall(b"PING\r\n")
+            self.connection.recv(64)
+            self.times_ms.append((time.perf_counter() - began) * 1e3)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+        self.connection.close()
+
+    def quantiles(self):
+        """Their median and 99th percentile, in milliseconds."""
+        cuts = statistics.quantiles(self.times_ms, n=100)
+        return cuts[49], cuts[98]
 
 
 LISTENING = r"^listening on (\S+)"
