@@ -37,15 +37,15 @@ fn slowly(pause: Duration) -> Script {
     })
 }
 
-/// Reads a stream until `num_chunks` of its chunks bring text, and leaves. The node has taken the job by then.
+/// Reads a stream until `num_chunks` of its events bring text, and leaves. The node has taken the job by then.
 async fn leave_after(stack: &mut Stack, num_chunks: usize) {
     let mut body = stack.open(CHAT, chat(true, &json!({}))).await;
     stack.jobs.recv().await.unwrap();
     let mut seen = 0;
     while seen < num_chunks {
         let frame = body.next().await.expect("more").unwrap();
-        let text = std::str::from_utf8(&frame).unwrap();
-        seen += usize::from(text.contains("\"content\":\"") && !text.contains("\"content\":\"\""));
+        let brings_text = |event: &&str| event.contains("\"content\":\"") && !event.contains("\"content\":\"\"");
+        seen += std::str::from_utf8(&frame).unwrap().split("\n\n").filter(brings_text).count();
     }
 }
 
