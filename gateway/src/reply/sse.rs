@@ -1,4 +1,4 @@
-//! Replies as server-sent events: what is said of one step of the engine is written at once.
+//! Replies as server-sent events: those of one piece are written at once.
 
 use std::convert::Infallible;
 
