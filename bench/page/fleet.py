@@ -80,8 +80,8 @@ def rates(sitting):
         "(`server.threads`).",
         table(["", *kinds], answered),
         table(["stage of the gateway, ms", *heads], of_stages),
-        "The sum of percentiles is no less than the percentile of the sums. `reserve`, `submit` and `settle` each have one round trip to Redis in them. The last line is what a round trip takes at that time that "
-        "asks for nothing.",
+        "The sum of percentiles is no less than the percentile of the sums. `reserve`, `submit` and `settle` each have one round trip to "
+        "Redis in them. The last line is what a round trip takes at that time that asks for nothing.",
         table(["processor time for a request, ms", *kinds], [*of_parts, ["the load's driver", *driver]]),
         beside, shell([" ".join(["souk bench", *flags, *more, "--tenant …"]) for more in kinds.values()])])
 

@@ -179,7 +179,7 @@ class Pings(threading.Thread):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self):
-        # A prime, so that they are at all places between the steps of a node.
+        # No multiple of a node's step, so that they come at all places between two of them.
         while not self.ended.wait(0.013):
             began = time.perf_counter()
             self.connection.sendall(b"PING\r\n")
