@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait as _, OnConflict};
+use sea_orm::sea_query::{ExprTrait as _, OnConflict, Query};
 use sea_orm::{QuerySelect as _, Set};
 
 use super::clock::{clock_ms, clock_ms_ago};
@@ -81,14 +81,20 @@ pub(crate) async fn delete(connection: &impl ConnectionTrait, digest: &str) -> R
 }
 
 /// Notes that the object was found without a reference to it, unless that was noted before; answers whether it was
-/// noted for the first time.
+/// noted for the first time. One statement: a registry that is killed leaves no row that says nothing, which nobody
+/// would remove when the object is gone meanwhile.
 pub(crate) async fn note_orphan(connection: &impl ConnectionTrait, digest: &str) -> Result<bool, DbErr> {
-    let row = ActiveModel { digest: Set(digest.to_owned()), released_at_ms: Set(None), orphaned_at_ms: Set(None) };
-    let is_there = OnConflict::column(Column::Digest).update_column(Column::Digest).to_owned();
-    Entity::insert(row).on_conflict(is_there).exec_without_returning(connection).await?;
-    let update = Entity::update_many().col_expr(Column::OrphanedAtMs, clock_ms(connection));
-    let first = update.filter(Column::Digest.eq(digest)).filter(Column::OrphanedAtMs.is_null());
-    Ok(first.exec(connection).await?.rows_affected > 0)
+    let first = OnConflict::column(Column::Digest)
+        .value(Column::OrphanedAtMs, clock_ms(connection))
+        .action_and_where(Expr::col((Entity, Column::OrphanedAtMs)).is_null())
+        .to_owned();
+    let insert = Query::insert()
+        .into_table(Entity)
+        .columns([Column::Digest, Column::OrphanedAtMs])
+        .values_panic([digest.into(), clock_ms(connection)])
+        .on_conflict(first)
+        .to_owned();
+    Ok(connection.execute(&insert).await?.rows_affected() > 0)
 }
 
 /// The blobs noted as orphans whose digests begin with the byte `shard`.

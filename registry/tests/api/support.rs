@@ -209,14 +209,19 @@ pub(crate) fn num_objects(data_dir: &Path) -> usize {
 }
 
 /// Waits for what must come within some seconds.
-pub(crate) async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, check: impl AsyncFnMut() -> bool) {
+    assert!(until(check).await, "after twenty seconds: {what}");
+}
+
+/// The same; answers whether it has come.
+pub(crate) async fn until(mut check: impl AsyncFnMut() -> bool) -> bool {
     for _ in 0..800 {
         if check().await {
-            return;
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("after twenty seconds: {what}");
+    false
 }
 
 fn count_files(folder: &Path) -> usize {

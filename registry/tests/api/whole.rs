@@ -7,7 +7,7 @@ use sea_orm::DatabaseConnection;
 use souk_registry::{AuditVerifier, CheckOptions, CheckReport, RegistryConfig, check_objects};
 use souk_testkit_s3::S3Server;
 
-use crate::support::{User, body, config_in, database_of, number_of, s3_at, wait_until};
+use crate::support::{User, body, config_in, database_of, number_of, s3_at, until};
 
 /// What a registry leaves that is killed, until the collector has ended it.
 const LEFT: [(&str, &str); 7] = [
@@ -116,7 +116,12 @@ pub(crate) async fn verify_chain(operator: &User, which: &str) -> i64 {
 
 async fn check(folder: &Path, config: &RegistryConfig, num_staged: impl Fn() -> usize) {
     let db = database_of(folder).await;
-    wait_until("what was begun is ended", async || !has_left(&db).await && num_staged() == 0).await;
+    let mut left = None;
+    let ended = until(async || {
+        left = what_is_left(&db).await;
+        left.is_none() && num_staged() == 0
+    });
+    assert!(ended.await, "after twenty seconds there are {}", left.unwrap_or("objects in the making"));
     for (what, query) in NEVER {
         assert_eq!(number_of(&db, query).await, 0, "{what}");
     }
@@ -128,11 +133,11 @@ async fn check(folder: &Path, config: &RegistryConfig, num_staged: impl Fn() -> 
     assert_eq!(report, clean);
 }
 
-async fn has_left(db: &DatabaseConnection) -> bool {
-    for (_, query) in LEFT {
+async fn what_is_left(db: &DatabaseConnection) -> Option<&'static str> {
+    for (what, query) in LEFT {
         if number_of(db, query).await > 0 {
-            return true;
+            return Some(what);
         }
     }
-    false
+    None
 }

@@ -110,6 +110,7 @@ mod warm;
 #[path = "../api/webhooks.rs"]
 mod webhooks;
 
+mod blob_rows;
 mod checking;
 mod connecting;
 mod outages;
