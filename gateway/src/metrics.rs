@@ -1,8 +1,11 @@
 //! Figures for operators. Labels are bounded: routes, statuses and error codes, never tenants or adapters.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use souk_protocol::hooks::Part;
 use souk_protocol::{JobRecord, Policy, Subject};
 use souk_queue::{AdapterTier, PoolStats};
@@ -44,6 +47,9 @@ const QUEUED_JOBS: &str = "souk_queue_queued_jobs";
 const RUNNING_JOBS: &str = "souk_queue_running_jobs";
 const DEAD_LETTERS: &str = "souk_queue_dead_letters";
 const OLDEST_JOB_AGE: &str = "souk_queue_oldest_job_age_seconds";
+
+/// Set once the exporter is there.
+static DESCRIBED: OnceLock<()> = OnceLock::new();
 
 /// Describes each metric. Call it after the exporter is installed.
 pub fn describe() {
@@ -98,36 +104,72 @@ pub fn describe() {
     describe_gauge!(RUNNING_JOBS, "Jobs that a node runs, by base model.");
     describe_gauge!(DEAD_LETTERS, "Jobs that were given up, by base model.");
     describe_gauge!(OLDEST_JOB_AGE, "Seconds that the oldest waiting job has waited, by base model.");
+    DESCRIBED.get_or_init(|| ());
 }
 
 pub(crate) fn refused(code: &'static str) {
     counter!(REFUSED, "code" => code).increment(1);
 }
 
+/// What every request or token counts, looked up by its name once.
+struct Known<Metric> {
+    metric: OnceLock<Metric>,
+    /// Its label's value, if it has one.
+    label: &'static str,
+    look_up: fn(&'static str) -> Metric,
+}
+
+impl<Metric> Known<Metric> {
+    const fn new(look_up: fn(&'static str) -> Metric) -> Self {
+        Self::labelled("", look_up)
+    }
+
+    const fn labelled(label: &'static str, look_up: fn(&'static str) -> Metric) -> Self {
+        Self { metric: OnceLock::new(), label, look_up }
+    }
+
+    fn with(&self, count: impl FnOnce(&Metric)) {
+        // What is looked up before there is an exporter counts for nobody, and would for ever.
+        if DESCRIBED.get().is_some() {
+            count(self.metric.get_or_init(|| (self.look_up)(self.label)));
+        } else {
+            count(&(self.look_up)(self.label));
+        }
+    }
+}
+
 pub(crate) fn first_token(after: Duration) {
-    histogram!(FIRST_TOKEN_SECONDS).record(after);
+    static METRIC: Known<Histogram> = Known::new(|_| histogram!(FIRST_TOKEN_SECONDS));
+    METRIC.with(|metric| metric.record(after));
 }
 
 pub(crate) fn next_tokens(after: Duration) {
-    histogram!(INTER_TOKEN_SECONDS).record(after);
+    static METRIC: Known<Histogram> = Known::new(|_| histogram!(INTER_TOKEN_SECONDS));
+    METRIC.with(|metric| metric.record(after));
 }
 
 pub(crate) fn prompt_tokens(num_tokens: usize) {
-    counter!(PROMPT_TOKENS).increment(num_tokens as u64);
+    static METRIC: Known<Counter> = Known::new(|_| counter!(PROMPT_TOKENS));
+    METRIC.with(|metric| metric.increment(num_tokens as u64));
 }
 
 pub(crate) fn completion_tokens(num_tokens: usize) {
-    counter!(COMPLETION_TOKENS).increment(num_tokens as u64);
+    static METRIC: Known<Counter> = Known::new(|_| counter!(COMPLETION_TOKENS));
+    METRIC.with(|metric| metric.increment(num_tokens as u64));
 }
 
 /// A job that is over, as it counts.
 pub(crate) fn settled(record: &JobRecord) {
+    const fn tokens(kind: &'static str) -> Known<Counter> {
+        Known::labelled(kind, |kind| counter!(SETTLED_TOKENS, "kind" => kind))
+    }
+    static TOKENS: [Known<Counter>; 4] = [tokens("prompt"), tokens("cached"), tokens("computed"), tokens("delivered")];
     counter!(SETTLED_JOBS, "outcome" => record.outcome.as_str()).increment(1);
-    let tokens = |kind: &'static str, num: u32| counter!(SETTLED_TOKENS, "kind" => kind).increment(u64::from(num));
-    tokens("prompt", record.usage.prompt_tokens);
-    tokens("cached", record.usage.cached_tokens);
-    tokens("computed", record.usage.completion_tokens);
-    tokens("delivered", record.delivered_tokens);
+    let usage = &record.usage;
+    let tokens = [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, record.delivered_tokens];
+    for (metric, num_tokens) in TOKENS.iter().zip(tokens) {
+        metric.with(|metric| metric.increment(u64::from(num_tokens)));
+    }
 }
 
 /// An attempt that was lost, and whether its job was taken back for it.
@@ -173,17 +215,21 @@ pub(crate) enum Stage {
 
 /// How long a stage took.
 pub(crate) fn stage(stage: Stage, took: Duration) {
-    let name = match stage {
-        Stage::Authenticate => "authenticate",
-        Stage::Authorise => "authorise",
-        Stage::Admit => "admit",
-        Stage::Hooks => "hooks",
-        Stage::Prepare => "prepare",
-        Stage::Reserve => "reserve",
-        Stage::Submit => "submit",
-        Stage::Settle => "settle",
-    };
-    histogram!(STAGE_SECONDS, "stage" => name).record(took);
+    const fn of(name: &'static str) -> Known<Histogram> {
+        Known::labelled(name, |name| histogram!(STAGE_SECONDS, "stage" => name))
+    }
+    /// In the order of the stages.
+    static STAGES: [Known<Histogram>; 8] = [
+        of("authenticate"),
+        of("authorise"),
+        of("admit"),
+        of("hooks"),
+        of("prepare"),
+        of("reserve"),
+        of("submit"),
+        of("settle"),
+    ];
+    STAGES[stage as usize].with(|metric| metric.record(took));
 }
 
 /// A hook was called.
@@ -289,18 +335,20 @@ pub(crate) fn texts((working, waiting): (u64, usize)) {
     gauge!(TEXTS, "state" => "waiting").set(waiting as f64);
 }
 
+static IN_FLIGHT_REQUESTS: Known<Gauge> = Known::new(|_| gauge!(IN_FLIGHT));
+
 /// Counts a request as under way until it is dropped.
 pub(crate) struct InFlight(());
 
 impl InFlight {
     pub(crate) fn enter() -> Self {
-        gauge!(IN_FLIGHT).increment(1.0);
+        IN_FLIGHT_REQUESTS.with(|metric| metric.increment(1.0));
         Self(())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
+        IN_FLIGHT_REQUESTS.with(|metric| metric.decrement(1.0));
     }
 }

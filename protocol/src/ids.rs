@@ -1,6 +1,7 @@
 //! Opaque identifiers. Each prints as `<prefix>_<32 hex digits>` and sorts by the time it was made (UUID v7).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -10,22 +11,24 @@ use crate::Digest;
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
+        ///
+        /// A clone is the same text: ids go along with every job, event and row.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// A new id, unlike any other.
             #[must_use]
             #[expect(clippy::new_without_default, reason = "an id that appears by default is a mistake")]
             pub fn new() -> Self {
-                Self(format!(concat!($prefix, "_{}"), Uuid::now_v7().simple()))
+                Self(format!(concat!($prefix, "_{}"), Uuid::now_v7().simple()).into())
             }
 
             /// An id that was stored or sent before. Ids are opaque, so any text is one; an unknown id finds nothing.
             #[must_use]
-            pub fn from_stored(text: impl Into<String>) -> Self {
-                Self(text.into())
+            pub fn from_stored(text: impl AsRef<str>) -> Self {
+                Self(text.as_ref().into())
             }
 
             /// The id as text.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,7 +11,7 @@ use crate::fault::Fault;
 use crate::settings::RedisSettings;
 
 /// Host and port of one server.
-pub(crate) type Address = (String, u16);
+pub(crate) type Address = (Arc<str>, u16);
 
 /// How any of the servers is reached, once its address is known.
 pub(crate) struct Place {
@@ -46,7 +47,9 @@ impl Place {
     /// The address that the URL has.
     pub(crate) fn address(&self) -> Result<Address, Fault> {
         match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Ok((host.clone(), *port)),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Ok((host.as_str().into(), *port))
+            }
             _ => Err(Fault::Setting("redis.url must have a host".to_owned())),
         }
     }
@@ -109,9 +112,10 @@ fn open(
     root: (&PathBuf, &str),
 ) -> Result<Client, Fault> {
     let Some(insecure) = is_insecure else {
-        return Ok(Client::open(info.set_addr(ConnectionAddr::Tcp(host.clone(), *port)))?);
+        return Ok(Client::open(info.set_addr(ConnectionAddr::Tcp(host.to_string(), *port)))?);
     };
-    let info = info.set_addr(ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure, tls_params: None });
+    let info =
+        info.set_addr(ConnectionAddr::TcpTls { host: host.to_string(), port: *port, insecure, tls_params: None });
     let (file, setting) = root;
     if file.as_os_str().is_empty() {
         return Ok(Client::open(info)?);

@@ -162,7 +162,11 @@ impl Servers {
     }
 
     fn server(&self, address: &Address) -> Arc<Server> {
-        Arc::clone(lock(&self.servers).entry(address.clone()).or_default())
+        let mut servers = lock(&self.servers);
+        match servers.get(address) {
+            Some(server) => Arc::clone(server),
+            None => Arc::clone(servers.entry(address.clone()).or_default()),
+        }
     }
 
     fn moved(&self, tag: &str, address: Address) {
@@ -218,7 +222,9 @@ impl Sentinels {
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let named: Option<(String, u16)> = question.query_async(&mut connection).await?;
-        named.ok_or_else(|| Fault::Unexpected(format!("that it does not know {:?}", self.master)))
+        let (host, port) =
+            named.ok_or_else(|| Fault::Unexpected(format!("that it does not know {:?}", self.master)))?;
+        Ok((host.into(), port))
     }
 }
 

@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, milliseconds};
 
+use crate::place::Address;
+
 /// Where Redis is, and what is expected of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,11 +156,11 @@ impl RedisSettings {
 }
 
 /// Host and port of `host:port` or `[IPv6]:port`.
-pub(crate) fn address_of(text: &str) -> Option<(String, u16)> {
+pub(crate) fn address_of(text: &str) -> Option<Address> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    (!host.is_empty()).then(|| (host.to_owned(), port))
+    (!host.is_empty()).then(|| (host.into(), port))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
@@ -231,8 +233,8 @@ mod tests {
 
     #[test]
     fn addresses_have_a_host_and_a_port() {
-        assert_eq!(address_of("db:6379"), Some(("db".to_owned(), 6379)));
-        assert_eq!(address_of("[::1]:7000"), Some(("::1".to_owned(), 7000)));
+        assert_eq!(address_of("db:6379"), Some(("db".into(), 6379)));
+        assert_eq!(address_of("[::1]:7000"), Some(("::1".into(), 7000)));
         for wrong in ["", "db", ":6379", "db:", "db:0", "db:70000"] {
             assert_eq!(address_of(wrong), None, "{wrong}");
         }

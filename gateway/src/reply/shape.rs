@@ -15,8 +15,8 @@ pub(crate) trait Shape: Send + 'static {
     /// The whole answer, from its replies in order of their index.
     fn whole(self, replies: Vec<WholeReply>) -> Self::Whole;
 
-    /// The chunks for one piece of one reply.
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Self::Chunk>;
+    /// Hands out the chunks for one piece of one reply, in their order.
+    fn piece(&mut self, index: usize, piece: Piece, send: impl FnMut(Self::Chunk));
 
     /// What comes after all replies are complete and before `[DONE]`.
     fn end(&mut self) -> Option<Self::Chunk>;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
@@ -20,21 +20,24 @@ use crate::limits::GatewayLimits;
 /// A comment, so that proxies keep a connection on which nothing comes.
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 const DONE: &[u8] = b"data: [DONE]\n\n";
-/// More than most events take.
-const EVENT_BYTES: usize = 512;
+/// More than the events of most pieces take.
+const EVENTS_BYTES: usize = 1024;
 
 struct Streaming<S> {
     /// `None` once nothing more comes.
     replies: Option<Replies>,
     shape: S,
+    /// Events are written here one after the other; what of it the client has been sent is used again.
+    events: BytesMut,
     /// The request counts as under way until the client has everything or is gone.
     _admission: Admission,
 }
 
 /// Streams `replies`. When the client goes away the stream is dropped, and with it the jobs.
 pub(crate) fn stream<S: Shape>(replies: Replies, shape: S, admission: Admission, limits: &GatewayLimits) -> Response {
+    let events = BytesMut::with_capacity(EVENTS_BYTES);
     let (streaming, keep_alive) =
-        (Streaming { replies: Some(replies), shape, _admission: admission }, limits.keep_alive);
+        (Streaming { replies: Some(replies), shape, events, _admission: admission }, limits.keep_alive);
     let events = stream::unfold(streaming, move |mut streaming| async move {
         let events = match timeout(keep_alive, streaming.next()).await {
             Ok(events) => events?,
@@ -66,40 +69,38 @@ pub(crate) async fn begun(replies: Replies, limits: &GatewayLimits) -> Result<Re
 impl<S: Shape> Streaming<S> {
     /// The events of the next piece. Nothing is lost where this is dropped before it is ready.
     async fn next(&mut self) -> Option<Bytes> {
-        let mut events = Vec::with_capacity(EVENT_BYTES);
+        let events = &mut self.events;
         while events.is_empty() {
             match self.replies.as_mut()?.next().await {
                 Some((index, Ok(piece))) => {
-                    for chunk in self.shape.piece(index, piece) {
-                        write(&mut events, &chunk);
-                    }
+                    self.shape.piece(index, piece, |chunk| write(events, &chunk));
                 }
                 Some((_, Err(error))) => {
                     self.replies = None;
-                    failed(&mut events, &error);
+                    failed(events, &error);
                 }
                 None => {
                     self.replies = None;
                     if let Some(chunk) = self.shape.end() {
-                        write(&mut events, &chunk);
+                        write(events, &chunk);
                     }
                     events.extend_from_slice(DONE);
                 }
             }
         }
-        Some(events.into())
+        Some(events.split().freeze())
     }
 }
 
 /// JSON has no line breaks of its own, so one line is all of it.
-fn write(events: &mut Vec<u8>, data: &impl Serialize) {
+fn write(events: &mut BytesMut, data: &impl Serialize) {
     events.extend_from_slice(b"data: ");
-    serde_json::to_writer(&mut *events, data).expect("chunks are structs with string keys");
+    serde_json::to_writer((&mut *events).writer(), data).expect("chunks are structs with string keys");
     events.extend_from_slice(b"\n\n");
 }
 
 /// A failure in mid-stream: an error event, after which the stream closes without `[DONE]`.
-fn failed(events: &mut Vec<u8>, error: &ApiError) {
+fn failed(events: &mut BytesMut, error: &ApiError) {
     error.log();
     events.extend_from_slice(b"event: error\n");
     write(events, &error.body());

@@ -16,6 +16,8 @@ pub(crate) struct ReplyText {
     eos_tokens: Vec<TokenId>,
     score_ending: bool,
     detokenizer: Detokenizer,
+    /// The characters of the token at hand.
+    decoded: String,
     stops: StopMatcher,
     /// Length of the text that was decoded and of that which is certain, in bytes.
     num_decoded: usize,
@@ -35,6 +37,7 @@ impl ReplyText {
             eos_tokens: rules.eos_tokens.to_vec(),
             score_ending: rules.score_ending,
             detokenizer: Detokenizer::default(),
+            decoded: String::new(),
             stops: StopMatcher::new(rules.stops.to_vec()),
             num_decoded: 0,
             num_certain: 0,
@@ -56,16 +59,14 @@ impl ReplyText {
         if ends || vocabulary.is_control(token.id) {
             return false;
         }
-        let mut decoded = String::new();
-        self.detokenizer.push(vocabulary.bytes(token.id), &mut decoded);
-        self.decoded(&decoded)
+        self.detokenizer.push(vocabulary.bytes(token.id), &mut self.decoded);
+        self.match_stops()
     }
 
     /// The model ended the answer.
     pub(crate) fn finish(&mut self) {
-        let mut decoded = String::new();
-        self.detokenizer.finish(&mut decoded);
-        if !self.decoded(&decoded) {
+        self.detokenizer.finish(&mut self.decoded);
+        if !self.match_stops() {
             let before = self.text.len();
             self.stops.finish(&mut self.text);
             self.num_certain += self.text.len() - before;
@@ -84,10 +85,12 @@ impl ReplyText {
         Some(Piece::Delta { text: std::mem::take(&mut self.text), tokens })
     }
 
-    fn decoded(&mut self, decoded: &str) -> bool {
-        self.num_decoded += decoded.len();
+    /// Makes of what was decoded what is certain; returns whether a stop string is complete.
+    fn match_stops(&mut self) -> bool {
+        self.num_decoded += self.decoded.len();
         let before = self.text.len();
-        let stopped = self.stops.push(decoded, &mut self.text);
+        let stopped = self.stops.push(&self.decoded, &mut self.text);
+        self.decoded.clear();
         self.num_certain += self.text.len() - before;
         stopped
     }

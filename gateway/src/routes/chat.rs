@@ -116,23 +116,26 @@ impl From<ChatRequest> for Ask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Head {
     /// Unique id of the answer.
-    pub id: String,
+    #[schema(value_type = String)]
+    pub id: Arc<str>,
     /// When the answer was begun, in seconds since the Unix epoch.
     pub created: u64,
     /// The model as it was asked for; the header `x-souk-adapter-digest` says what it meant.
-    pub model: String,
+    #[schema(value_type = String)]
+    pub model: Arc<str>,
     /// Identifies the base model's weights.
-    pub system_fingerprint: String,
+    #[schema(value_type = String)]
+    pub system_fingerprint: Arc<str>,
 }
 
 impl Head {
     fn new(request: &RequestId, model: String, base: &ServedBase) -> Self {
         let id = request.as_str().trim_start_matches("req_");
         Self {
-            id: format!("chatcmpl-{id}"),
+            id: format!("chatcmpl-{id}").into(),
             created: wall_clock::since_epoch().as_secs(),
-            model,
-            system_fingerprint: base.fingerprint(),
+            model: model.into(),
+            system_fingerprint: base.fingerprint().into(),
         }
     }
 }
@@ -265,26 +268,24 @@ impl Shape for ChatShape {
         ChatCompletion { object: "chat.completion", head: self.head, choices, usage }
     }
 
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<ChatChunk> {
-        let mut chunks = Vec::with_capacity(2);
+    fn piece(&mut self, index: usize, piece: Piece, mut send: impl FnMut(ChatChunk)) {
         if !std::mem::replace(&mut self.begun[index], true) {
             let first = Delta { role: Some("assistant"), content: Some(String::new()) };
-            chunks.push(self.choice(index, first));
+            send(self.choice(index, first));
         }
         match piece {
             // Never asked for in a chat.
             Piece::Prompt(_) => {}
-            Piece::Delta { text, tokens } => chunks.push(self.text(index, text, &tokens)),
+            Piece::Delta { text, tokens } => send(self.text(index, text, &tokens)),
             Piece::End { finish, usage } => {
                 if let Some(sum) = &mut self.usage {
                     sum.add(usage, index == 0);
                 }
                 let mut last = self.choice(index, Delta::default());
                 last.choices[0].finish_reason = Some(finish.as_str());
-                chunks.push(last);
+                send(last);
             }
         }
-        chunks
     }
 
     fn end(&mut self) -> Option<ChatChunk> {

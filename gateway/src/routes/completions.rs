@@ -136,15 +136,18 @@ struct Echo {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Completion {
     /// Unique id of the answer; the same in all parts.
-    pub id: String,
+    #[schema(value_type = String)]
+    pub id: Arc<str>,
     /// `text_completion`.
     pub object: &'static str,
     /// When the answer was begun, in seconds since the Unix epoch.
     pub created: u64,
     /// The model as it was asked for; the header `x-souk-adapter-digest` says what it meant.
-    pub model: String,
+    #[schema(value_type = String)]
+    pub model: Arc<str>,
     /// Identifies the base model's weights.
-    pub system_fingerprint: String,
+    #[schema(value_type = String)]
+    pub system_fingerprint: Arc<str>,
     /// Choice `c` of prompt `p` has the index `p * n + c`.
     pub choices: Vec<CompletionChoice>,
     /// Token counts. In a stream absent unless `include_usage` was set, and then null in all parts but the last.
@@ -201,11 +204,11 @@ impl CompletionShape {
         Self {
             base: Arc::clone(base),
             head: Completion {
-                id: format!("cmpl-{id}"),
+                id: format!("cmpl-{id}").into(),
                 object: "text_completion",
                 created: wall_clock::since_epoch().as_secs(),
-                model,
-                system_fingerprint: base.fingerprint(),
+                model: model.into(),
+                system_fingerprint: base.fingerprint().into(),
                 choices: Vec::new(),
                 usage: include_usage.then_some(None),
             },
@@ -280,25 +283,26 @@ impl Shape for CompletionShape {
         Completion { choices, usage: Some(Some(usage)), ..self.head }
     }
 
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Completion> {
+    fn piece(&mut self, index: usize, piece: Piece, mut send: impl FnMut(Completion)) {
         let scores = if let Piece::Prompt(scores) = &piece { scores.as_slice() } else { &[] };
         let echoed = self.echoed(index, scores);
-        let mut parts: Vec<Completion> = echoed.map(|choice| self.part(choice)).into_iter().collect();
+        if let Some(echoed) = echoed {
+            send(self.part(echoed));
+        }
         match piece {
             Piece::Prompt(_) => {}
             Piece::Delta { text, tokens } => {
                 let choice = self.generated(index, text, &tokens);
-                parts.push(self.part(choice));
+                send(self.part(choice));
             }
             Piece::End { finish, usage } => {
                 if let Some(sum) = &mut self.usage {
                     sum.add(usage, index.is_multiple_of(self.n));
                 }
                 let finish_reason = Some(finish.as_str());
-                parts.push(self.part(CompletionChoice { text: String::new(), index, logprobs: None, finish_reason }));
+                send(self.part(CompletionChoice { text: String::new(), index, logprobs: None, finish_reason }));
             }
         }
-        parts
     }
 
     fn end(&mut self) -> Option<Completion> {

@@ -51,8 +51,7 @@ pub(super) fn config(config: &QueueConfig) -> String {
 /// What the keys of a pool have in braces, so that all of them are in one slot.
 #[must_use]
 pub fn tag(pool: PoolId) -> String {
-    let hex: String = pool.0.as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("q{hex}")
+    format!("q{}", &pool.0.hex()[..32])
 }
 
 /// Milliseconds, of which a moment of the store can be made.
