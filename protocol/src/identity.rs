@@ -126,7 +126,7 @@ impl Principal {
 }
 
 /// Who may call an adapter no more that could before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deprived {
     /// This tenant: what was granted to it was taken back.

@@ -230,6 +230,11 @@ impl Check<'_> {
         let is_counted_on = upload_blobs::counted_on(&transaction, std::slice::from_ref(&name)).await?.contains(&name);
         let is_still_damaged = !is_counted_on && self.wrong_digest(digest).await?.is_some();
         let is_aside = is_still_damaged && self.objects.quarantine(digest).await?;
+        let one = [name];
+        if !in_use(&transaction, &one).await?.contains(&one[0]) {
+            // Its last version was deleted meanwhile, and what that had said of the row is said again.
+            blobs::release(&transaction, &one).await?;
+        }
         transaction.commit().await?;
         Ok(is_aside)
     }

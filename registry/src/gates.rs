@@ -122,7 +122,7 @@ mod tests {
 
     fn principal(tenant: &str, scope: Scope) -> Principal {
         Principal {
-            tenant: TenantId::from_stored(tenant.to_owned()),
+            tenant: TenantId::from_stored(tenant),
             tenant_name: tenant.to_owned(),
             key: KeyId::from_stored("k"),
             person: None,

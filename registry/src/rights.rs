@@ -648,7 +648,7 @@ mod tests {
 
     fn principal(scopes: impl IntoIterator<Item = Scope>) -> Principal {
         Principal {
-            tenant: TenantId::from_stored("t".to_owned()),
+            tenant: TenantId::from_stored("t"),
             tenant_name: "acme".to_owned(),
             key: KeyId::from_stored("k"),
             person: None,

@@ -4,11 +4,13 @@
 //! [`Registry::authenticate`](crate::Registry::authenticate); who serves versions in the same process ends what runs.
 //!
 //! This registry's own withdrawals are told as soon as they are committed. Those of other registries of the database
-//! are rows that are looked for twice a second, by the number after the last one seen. A listener that begins later has
-//! missed what was told, as has a process that died; neither matters, since nothing runs there that was let in before.
+//! are rows that are looked for twice a second, by the number after the last one seen. So are its own that it did not
+//! come to tell: a handler ends where its client leaves, and an answer of the database may be lost, with the commit done.
+//! A listener that begins later has missed what was told, as has a process that died; neither matters, since nothing runs
+//! there that was let in before.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseConnection;
@@ -27,6 +29,10 @@ const KEPT: usize = 1024;
 /// How often other registries' withdrawals are looked for. Their answers are to end within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
+/// How long it is remembered what this registry told of its own, until the rows come by: longer than a commit and a look
+/// take.
+const OWN_REMEMBERED: Duration = Duration::from_secs(60);
+
 /// For how long tokens are believed while other registries' revocations cannot be looked for.
 const BELIEVED: Duration = Duration::from_secs(5);
 
@@ -37,7 +43,7 @@ const READ_AT_ONCE: u64 = 256;
 pub(crate) const ROWS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Something that nothing may run on any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Withdrawn {
     /// The version with this digest was taken down.
     Version(Digest),
@@ -58,6 +64,8 @@ pub(crate) struct Withdrawals {
     sender: Arc<broadcast::Sender<Arc<[Withdrawn]>>>,
     revoked_keys: RevokedKeys,
     changes: Changes,
+    /// What this registry told of its own, when, and whose rows did not come by yet.
+    own: Arc<Mutex<HashMap<Withdrawn, VecDeque<Instant>>>>,
     /// When others' were looked for with success, last.
     looked_at: Arc<Mutex<Instant>>,
 }
@@ -104,6 +112,7 @@ impl Withdrawals {
             sender: Arc::new(broadcast::Sender::new(KEPT)),
             changes,
             revoked_keys: RevokedKeys::default(),
+            own: Arc::default(),
             looked_at: Arc::new(Mutex::new(Instant::now())),
         }
     }
@@ -122,12 +131,42 @@ impl Withdrawals {
 
     /// Whether other registries' withdrawals are known up to a moment ago.
     pub(crate) fn is_up_to_date(&self) -> bool {
-        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < BELIEVED
+        lock(&self.looked_at).elapsed() < BELIEVED
     }
 
-    /// Tells all listeners. Call it after the withdrawals are committed, so that whoever asks later is refused.
+    /// Tells all listeners of this registry's own. Call it after the withdrawals are committed, so that whoever asks later is
+    /// refused.
     pub(crate) fn tell(&self, withdrawn: impl IntoIterator<Item = Withdrawn>) {
-        let at_once: Arc<[Withdrawn]> = withdrawn.into_iter().collect();
+        let at_once: Vec<_> = withdrawn.into_iter().collect();
+        let now = Instant::now();
+        let mut own = lock(&self.own);
+        for withdrawn in &at_once {
+            own.entry(withdrawn.clone()).or_default().push_back(now);
+        }
+        drop(own);
+        self.spread(at_once.into());
+    }
+
+    /// Whether this registry has told of one of its own rows; each telling counts for one row.
+    fn was_told(&self, withdrawn: &Withdrawn) -> bool {
+        let mut own = lock(&self.own);
+        let Some(told) = own.get_mut(withdrawn) else { return false };
+        let was_told = told.pop_front().is_some();
+        if told.is_empty() {
+            own.remove(withdrawn);
+        }
+        was_told
+    }
+
+    /// Forgets what was told so long ago that its row has come by before it.
+    fn forget_old(&self) {
+        lock(&self.own).retain(|_, told| {
+            told.retain(|at| at.elapsed() < OWN_REMEMBERED);
+            !told.is_empty()
+        });
+    }
+
+    fn spread(&self, at_once: Arc<[Withdrawn]>) {
         for withdrawn in &*at_once {
             if let Withdrawn::Key(key) = withdrawn {
                 self.revoked_keys.add(key.as_str(), Instant::now());
@@ -144,7 +183,7 @@ impl Withdrawals {
         WithdrawalListener { receiver: self.sender.subscribe(), heard: VecDeque::new() }
     }
 
-    /// Tells what other registries than `owner` withdraw after the row `seen`, until it is dropped.
+    /// Tells what is withdrawn after the row `seen`, but for what `owner`, which is this registry, has told, until it is dropped.
     pub(crate) async fn watch(self, db: DatabaseConnection, owner: Arc<str>, mut seen: i64) {
         let mut is_failing = false;
         loop {
@@ -152,10 +191,15 @@ impl Withdrawals {
             match withdrawals::after(&db, seen, READ_AT_ONCE).await {
                 Ok(rows) => {
                     is_failing = false;
-                    *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    *lock(&self.looked_at) = Instant::now();
                     seen = rows.last().map_or(seen, |row| row.id);
-                    let others = rows.iter().filter(|row| row.told_by != *owner);
-                    self.tell(others.filter_map(Withdrawn::from_row));
+                    let untold = rows.iter().filter_map(|row| {
+                        let withdrawn = Withdrawn::from_row(row)?;
+                        let is_told = row.told_by == *owner && self.was_told(&withdrawn);
+                        (!is_told).then_some(withdrawn)
+                    });
+                    self.spread(untold.collect());
+                    self.forget_old();
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -165,6 +209,10 @@ impl Withdrawals {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hears of each withdrawal from its making on. See [`Registry::withdrawals`](crate::Registry::withdrawals).
@@ -195,7 +243,36 @@ impl WithdrawalListener {
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::{ConnectOptions, Database};
+    use souk_migrations::{Migrator, MigratorTrait as _};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_registry_did_not_come_to_tell_of_its_own_is_told_by_its_row_and_nothing_twice() {
+        let db = Database::connect(ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned()).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        let withdrawals = Withdrawals::new(Changes::new());
+        let mut listener = withdrawals.listen();
+        let watch = tokio::spawn(withdrawals.clone().watch(db.clone(), "this".into(), 0));
+        let key = |name: &str| Withdrawn::Key(KeyId::from_stored(name));
+        let commit = async |told_by: &str, name: &str| {
+            withdrawals::insert_all(&db, told_by, [key(name).to_row()]).await.unwrap();
+        };
+        commit("this", "told").await;
+        withdrawals.tell([key("told")]);
+        assert_eq!(listener.next().await, Some(key("told")));
+        // Its handler ended with the commit. The same key again, told before: each row counts.
+        commit("this", "untold").await;
+        commit("this", "told").await;
+        commit("another", "of another").await;
+        for name in ["untold", "told", "of another"] {
+            assert_eq!(listener.next().await, Some(key(name)));
+        }
+        assert!(withdrawals.revoked_keys().has("untold"));
+        assert!(lock(&withdrawals.own).is_empty());
+        watch.abort();
+    }
 
     #[tokio::test]
     async fn a_listener_hears_each_withdrawal_from_its_making_on() {

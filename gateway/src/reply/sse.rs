@@ -88,7 +88,12 @@ impl<S: Shape> Streaming<S> {
                 }
             }
         }
-        Some(events.split().freeze())
+        let sent = events.split().freeze();
+        if sent.len() > EVENTS_BYTES {
+            // Not kept for events that are as small as most again.
+            *events = BytesMut::with_capacity(EVENTS_BYTES);
+        }
+        Some(sent)
     }
 }
 

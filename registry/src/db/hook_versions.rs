@@ -122,6 +122,12 @@ pub(crate) async fn of_hook(connection: &impl ConnectionTrait, hook_id: &str) ->
     Entity::find().filter(Column::HookId.eq(hook_id)).filter(is_published()).all(connection).await
 }
 
+/// The versions of a hook that are being validated.
+pub(crate) async fn validating_of(connection: &impl ConnectionTrait, hook_id: &str) -> Result<Vec<Model>, DbErr> {
+    let validating = Entity::find().filter(Column::State.eq(VersionState::Validating.as_str()));
+    validating.filter(Column::HookId.eq(hook_id)).all(connection).await
+}
+
 /// All versions that a hook ever had.
 pub(crate) async fn ever_of(connection: &impl ConnectionTrait, hook_id: &str) -> Result<Vec<Model>, DbErr> {
     Entity::find().filter(Column::HookId.eq(hook_id)).all(connection).await

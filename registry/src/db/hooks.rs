@@ -142,6 +142,12 @@ pub(crate) async fn touch(connection: &impl ConnectionTrait, id: &str) -> Result
     Ok(live.exec(connection).await?.rows_affected > 0)
 }
 
+/// Locks the row of a hook; answers whether it is there and was not deleted.
+pub(crate) async fn lock(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
+    let live = Entity::find_by_id(id).filter(Column::DeletedAtMs.is_null());
+    Ok(live.lock_exclusive().one(connection).await?.is_some())
+}
+
 /// Answers whether it was still there.
 pub(crate) async fn delete(connection: &impl ConnectionTrait, id: &str) -> Result<bool, DbErr> {
     // What is kept of it is its name.

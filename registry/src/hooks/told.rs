@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Registry;
 use crate::db::hook_lines::{FAILED, Model as LineRow};
-use crate::db::{begin_row_write, hook_days, hook_lines, hook_versions};
+use crate::db::{begin_row_write, hook_days, hook_lines, hook_versions, hooks};
 use crate::error::RegistryError;
 use crate::rights::Action;
 use crate::slice::Slice;
@@ -30,7 +30,8 @@ pub(crate) struct HookDay {
 }
 
 impl Registry {
-    /// Keeps what hooks said and how they failed, the last lines of each. Lines of versions that are not known are passed over.
+    /// Keeps what hooks said and how they failed, the last lines of each. Lines of versions that are not known, and of hooks that
+    /// were deleted, are passed over.
     ///
     /// # Errors
     /// What the database says; then nothing was kept.
@@ -49,13 +50,17 @@ impl Registry {
             }
         }
         let kept = self.config.settings.hooks.lines_kept;
+        // One for all, since a gateway that hears of a failure sends all of it again. Hooks are in the order of their ids, so that
+        // two of these do not wait for each other.
+        let transaction = begin_row_write(&self.db).await?;
         for (hook_id, rows) in of_hooks {
-            let transaction = begin_row_write(&self.db).await?;
-            hook_lines::insert_all(&transaction, rows).await?;
-            hook_lines::delete_older(&transaction, &hook_id, kept).await?;
-            transaction.commit().await?;
+            // Locked, so that it is not deleted meanwhile.
+            if hooks::lock(&transaction, &hook_id).await? {
+                hook_lines::insert_all(&transaction, rows).await?;
+                hook_lines::delete_older(&transaction, &hook_id, kept).await?;
+            }
         }
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 
     /// The last lines of a hook, the newest first; only how it failed if so asked.

@@ -33,7 +33,9 @@ async fn no_commit_leaves_a_row_of_a_blob_that_says_nothing() {
         acme.publish("acme/sst2", number, seed).await;
     }
     assert!(acme.delete("/adapters/acme/sst2/versions/1.0.0").await.status().is_success());
-    assert_eq!(number_of(&db, "SELECT count(*) AS n FROM blobs").await, 3, "those of the version that is left");
+    // A sweep that had listed one that was removed meanwhile notes it, and forgets it at its next look.
+    let only_used = async || number_of(&db, "SELECT count(*) AS n FROM blobs").await == 3;
+    wait_until("there are the rows of the version that is left", only_used).await;
 
     let orphan = "0".repeat(64);
     std::fs::create_dir_all(stack.folder.path().join("objects/sha256/00")).unwrap();
@@ -42,7 +44,7 @@ async fn no_commit_leaves_a_row_of_a_blob_that_says_nothing() {
     wait_until("the orphan is noted", async || number_of(&db, noted).await == 1).await;
     // Gone by somebody else's hand, and so is its row.
     std::fs::remove_file(stack.folder.path().join("objects/sha256/00").join(&orphan)).unwrap();
-    wait_until("its row is gone", async || number_of(&db, "SELECT count(*) AS n FROM blobs").await == 3).await;
+    wait_until("its row is gone", only_used).await;
     db.close().await.unwrap();
     stack.close().await;
 }

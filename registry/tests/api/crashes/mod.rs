@@ -201,7 +201,7 @@ impl Field {
             let answer: Value = serde_json::from_str(&text).unwrap_or_default();
             let code = answer["code"].as_str();
             let is_done = status.is_success() || (code.is_some() && code == change.code_of_done());
-            let waits = matches!(code, Some("idempotency_in_flight" | "upload_in_progress"));
+            let waits = matches!(code, Some("idempotency_in_flight" | "upload_in_progress" | "lease_lost"));
             assert!(is_done || waits, "{change:?}: {status} {text}");
             is_done
         })
