@@ -1,5 +1,6 @@
 //! Publishing where chains end, every hour: rows of a table that only grows, and a line in the log with a digest over them,
-//! so that neither can be rewritten unless whoever keeps the log takes part.
+//! so that neither can be rewritten unless whoever keeps the log takes part. Who begins to publish says the last digest once
+//! more, since who published before may have ended before it had.
 
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ pub(crate) struct Publisher {
     every: Duration,
     /// `None` before it was looked for when that was done last.
     next: Option<Instant>,
+    /// When heads were published whose digest was not said yet.
+    untold_ms: Option<i64>,
 }
 
 impl Publisher {
     pub(crate) fn new(every: Duration) -> Self {
-        Self { every, next: None }
+        Self { every, next: None, untold_ms: None }
     }
 
     /// Publishes if it is time to; answers how many heads.
@@ -32,33 +35,43 @@ impl Publisher {
             Some(next) => next,
             None => {
                 // Another registry, or this one before its start, did so a while ago.
-                let ago = published_heads::newest_ms(db).await?.map(|at_ms| now_ms().saturating_sub(at_ms).max(0));
+                let newest_ms = published_heads::newest_ms(db).await?;
+                self.untold_ms = newest_ms;
+                let ago = newest_ms.map(|at_ms| now_ms().saturating_sub(at_ms).max(0));
                 let ago = ago.map_or(self.every, |ago_ms| Duration::from_millis(ago_ms.unsigned_abs()));
                 now + self.every.saturating_sub(ago)
             }
         };
         self.next = Some(next);
+        self.tell_untold(db).await?;
         if now < next {
             return Ok(0);
         }
-        let num_published = publish(db).await?;
+        let at_ms = now_ms();
+        let num_published = published_heads::publish(db, at_ms).await?;
         self.next = Some(now + self.every);
+        self.untold_ms = (num_published > 0).then_some(at_ms);
+        self.tell_untold(db).await?;
         Ok(num_published)
+    }
+
+    async fn tell_untold(&mut self, db: &DatabaseConnection) -> Result<(), DbErr> {
+        if let Some(at_ms) = self.untold_ms {
+            tell(db, at_ms).await?;
+            self.untold_ms = None;
+        }
+        Ok(())
     }
 }
 
-/// Publishes every head that has moved since it was last published.
-pub(super) async fn publish(db: &DatabaseConnection) -> Result<u64, DbErr> {
-    let at_ms = now_ms();
-    let num_published = published_heads::publish(db, at_ms).await?;
-    if num_published == 0 {
-        return Ok(0);
-    }
-    let (mut after, mut sha256) = (None, Sha256::new());
+/// Says the digest over the heads that were published as of `at_ms`.
+async fn tell(db: &DatabaseConnection, at_ms: i64) -> Result<(), DbErr> {
+    let (mut after, mut sha256, mut num_published) = (None, Sha256::new(), 0);
     loop {
         let rows = published_heads::published_at(db, at_ms, after, READ_AT_ONCE).await?;
         let Some(last) = rows.last() else { break };
         after = Some(last.tenant_id.clone());
+        num_published += rows.len();
         for row in &rows {
             sha256.update(format!("{} {} {}\n", row.tenant_id, row.number, row.hash).as_bytes());
         }
@@ -70,5 +83,5 @@ pub(super) async fn publish(db: &DatabaseConnection) -> Result<u64, DbErr> {
         audit.digest = %digest,
         "Published {num_published} heads of audit chains with the digest {digest}"
     );
-    Ok(num_published)
+    Ok(())
 }

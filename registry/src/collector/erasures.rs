@@ -35,6 +35,13 @@ impl Collector {
         while let Some(hook) = hooks::any_of(&self.db, tenant).await? {
             self.erase_hook(&hook).await?;
         }
+        // Of adapters that were deleted before, where whoever worked on them is gone.
+        while let Some(upload) = uploads::any_of(&self.db, tenant).await? {
+            let transaction = begin_write(&self.db).await?;
+            let digests = end_upload_in(&transaction, &upload.id, Vec::new()).await?;
+            transaction.commit().await?;
+            remove_released(&self.db, &*self.objects, digests).await;
+        }
         for table in TABLES {
             loop {
                 let transaction = begin_write_of(&self.db, tenant).await?;

@@ -163,13 +163,14 @@ impl Collector {
         let lapsed = hook_versions::lapsed(&self.db).await?;
         for (id, expires_at_ms) in seen.hooks.twice(lapsed.iter().map(|row| (row.id.clone(), row.lease_expires_at_ms)))
         {
-            let Some(row) = lapsed.iter().find(|row| row.id == id) else { continue };
             let transaction = begin_write(&self.db).await?;
+            // Read here, since what it was compiled to may have been noted since it was seen.
+            let found = hook_versions::by_ids(&transaction, [id.as_str()]).await?;
             if !hook_versions::delete_lapsed(&transaction, &id, expires_at_ms).await? {
                 continue;
             }
-            let digests: Vec<_> =
-                [Some(row.digest.clone()), row.artifact_digest.clone()].into_iter().flatten().collect();
+            let both = found.into_iter().flat_map(|row| [Some(row.digest), row.artifact_digest]);
+            let digests: Vec<_> = both.flatten().collect();
             blobs::release(&transaction, &digests).await?;
             transaction.commit().await?;
             remove_released(&self.db, &*self.objects, digests).await;

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait as _;
-use sea_orm::{Condition, QuerySelect as _, Set};
+use sea_orm::{Condition, QuerySelect as _, QueryTrait as _, Set};
+use souk_protocol::TenantId;
 
+use super::adapters;
 use super::clock::{clock_ms, clock_ms_in, now_ms};
 use crate::words::VersionState;
 
@@ -160,6 +162,13 @@ pub(crate) async fn of_adapter(
         query = query.filter(Column::Version.eq(number));
     }
     query.one(connection).await
+}
+
+/// Some upload for an adapter of a tenant, deleted ones included.
+pub(crate) async fn any_of(connection: &impl ConnectionTrait, tenant: &TenantId) -> Result<Option<Model>, DbErr> {
+    let of_tenant = adapters::Entity::find().filter(adapters::Column::TenantId.eq(tenant.as_str()));
+    let ids = of_tenant.select_only().column(adapters::Column::Id).into_query();
+    Entity::find().filter(Column::AdapterId.in_subquery(ids)).one(connection).await
 }
 
 /// How many uploads for an adapter are in flight.
