@@ -28,8 +28,8 @@ impl Publisher {
         Self { every, next: None, untold_ms: None }
     }
 
-    /// Publishes if it is time to; answers how many heads.
-    pub(crate) async fn look(&mut self, db: &DatabaseConnection) -> Result<u64, DbErr> {
+    /// Publishes if it is time to; answers the digest that it said last, if it said any.
+    pub(crate) async fn look(&mut self, db: &DatabaseConnection) -> Result<Option<Digest>, DbErr> {
         let now = Instant::now();
         let next = match self.next {
             Some(next) => next,
@@ -43,29 +43,27 @@ impl Publisher {
             }
         };
         self.next = Some(next);
-        self.tell_untold(db).await?;
+        let once_more = self.tell_untold(db).await?;
         if now < next {
-            return Ok(0);
+            return Ok(once_more);
         }
         let at_ms = now_ms();
         let num_published = published_heads::publish(db, at_ms).await?;
         self.next = Some(now + self.every);
         self.untold_ms = (num_published > 0).then_some(at_ms);
-        self.tell_untold(db).await?;
-        Ok(num_published)
+        Ok(self.tell_untold(db).await?.or(once_more))
     }
 
-    async fn tell_untold(&mut self, db: &DatabaseConnection) -> Result<(), DbErr> {
-        if let Some(at_ms) = self.untold_ms {
-            tell(db, at_ms).await?;
-            self.untold_ms = None;
-        }
-        Ok(())
+    async fn tell_untold(&mut self, db: &DatabaseConnection) -> Result<Option<Digest>, DbErr> {
+        let Some(at_ms) = self.untold_ms else { return Ok(None) };
+        let digest = tell(db, at_ms).await?;
+        self.untold_ms = None;
+        Ok(Some(digest))
     }
 }
 
 /// Says the digest over the heads that were published as of `at_ms`.
-async fn tell(db: &DatabaseConnection, at_ms: i64) -> Result<(), DbErr> {
+async fn tell(db: &DatabaseConnection, at_ms: i64) -> Result<Digest, DbErr> {
     let (mut after, mut sha256, mut num_published) = (None, Sha256::new(), 0);
     loop {
         let rows = published_heads::published_at(db, at_ms, after, READ_AT_ONCE).await?;
@@ -83,5 +81,30 @@ async fn tell(db: &DatabaseConnection, at_ms: i64) -> Result<(), DbErr> {
         audit.digest = %digest,
         "Published {num_published} heads of audit chains with the digest {digest}"
     );
-    Ok(())
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectOptions, ConnectionTrait as _, Database};
+    use souk_migrations::{Migrator, MigratorTrait as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_digest_is_said_when_heads_are_published_and_once_more_by_who_begins() {
+        let db = Database::connect(ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned()).await.unwrap();
+        Migrator::up(&db, None).await.unwrap();
+        let every = Duration::from_secs(3600);
+        let mut publisher = Publisher::new(every);
+        assert_eq!(publisher.look(&db).await.unwrap(), None, "nothing is there");
+        let grow = "INSERT INTO audit_heads (tenant_id, number, hash) VALUES ('ten_1', 7, 'aa'), ('ten_2', 3, 'bb')";
+        db.execute_unprepared(grow).await.unwrap();
+        let said = Publisher::new(every).look(&db).await.unwrap();
+        assert_eq!(said, Some(Digest::of(b"ten_1 7 aa\nten_2 3 bb\n")));
+        // Who said it may have ended before, with the rows committed.
+        let mut next = Publisher::new(every);
+        assert_eq!(next.look(&db).await.unwrap(), said);
+        assert_eq!(next.look(&db).await.unwrap(), None);
+    }
 }
