@@ -2,16 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::fault::Fault;
-use crate::settings::RedisSettings;
-
-/// Host and port of one server.
-pub(crate) type Address = (Arc<str>, u16);
+use crate::settings::{Address, RedisSettings};
 
 /// How any of the servers is reached, once its address is known.
 pub(crate) struct Place {

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 use crate::fault::Fault;
 use crate::library::Library;
 use crate::own::Own;
-use crate::place::{Address, Place};
+use crate::place::Place;
+use crate::settings::Address;
 
 /// For how long nobody tries again to connect after a failure: those who came meanwhile are told of it at once.
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(100);

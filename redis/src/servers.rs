@@ -12,8 +12,9 @@ use tokio_rustls::rustls;
 use crate::fault::Fault;
 use crate::library::Library;
 use crate::own::Own;
-use crate::place::{Address, Place};
+use crate::place::Place;
 use crate::server::{Live, Server, Timeouts, connect, own};
+use crate::settings::Address;
 use crate::settings::{RedisSettings, address_of};
 
 /// Most servers that one call is sent to, one after the other.

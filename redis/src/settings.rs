@@ -1,13 +1,12 @@
 //! The section `[redis]` of the settings.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use souk_protocol::settings::{self, Checks, milliseconds};
-
-use crate::place::Address;
 
 /// Where Redis is, and what is expected of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -154,6 +153,9 @@ impl RedisSettings {
         }
     }
 }
+
+/// Host and port of one server.
+pub(crate) type Address = (Arc<str>, u16);
 
 /// Host and port of `host:port` or `[IPv6]:port`.
 pub(crate) fn address_of(text: &str) -> Option<Address> {

@@ -29,9 +29,8 @@ const KEPT: usize = 1024;
 /// How often other registries' withdrawals are looked for. Their answers are to end within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-/// How long it is remembered what this registry told of its own, until the rows come by: longer than a commit and a look
-/// take.
-const OWN_REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it is remembered what this registry told of its own, until the rows come by: far longer than looks take.
+const OWN_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// For how long tokens are believed while other registries' revocations cannot be looked for.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -58,14 +57,48 @@ pub enum Withdrawn {
     },
 }
 
+/// A registry's own withdrawals that came by once of twice: from who made them, and as rows.
+#[derive(Debug, Default)]
+struct Own {
+    told: Once,
+    /// Their rows came first, or those who made them do not come to tell.
+    as_rows: Once,
+}
+
+/// When each came by.
+#[derive(Debug, Default)]
+struct Once(HashMap<Withdrawn, VecDeque<Instant>>);
+
+impl Once {
+    fn note(&mut self, withdrawn: &Withdrawn) {
+        self.0.entry(withdrawn.clone()).or_default().push_back(Instant::now());
+    }
+
+    /// Whether it came by; each time counts once.
+    fn take(&mut self, withdrawn: &Withdrawn) -> bool {
+        let Some(times) = self.0.get_mut(withdrawn) else { return false };
+        let is_there = times.pop_front().is_some();
+        if times.is_empty() {
+            self.0.remove(withdrawn);
+        }
+        is_there
+    }
+
+    fn forget_old(&mut self) {
+        self.0.retain(|_, times| {
+            times.retain(|at| at.elapsed() < OWN_REMEMBERED);
+            !times.is_empty()
+        });
+    }
+}
+
 /// Tells of withdrawals.
 #[derive(Clone, Debug)]
 pub(crate) struct Withdrawals {
     sender: Arc<broadcast::Sender<Arc<[Withdrawn]>>>,
     revoked_keys: RevokedKeys,
     changes: Changes,
-    /// What this registry told of its own, when, and whose rows did not come by yet.
-    own: Arc<Mutex<HashMap<Withdrawn, VecDeque<Instant>>>>,
+    own: Arc<Mutex<Own>>,
     /// When others' were looked for with success, last.
     looked_at: Arc<Mutex<Instant>>,
 }
@@ -137,33 +170,33 @@ impl Withdrawals {
     /// Tells all listeners of this registry's own. Call it after the withdrawals are committed, so that whoever asks later is
     /// refused.
     pub(crate) fn tell(&self, withdrawn: impl IntoIterator<Item = Withdrawn>) {
-        let at_once: Vec<_> = withdrawn.into_iter().collect();
-        let now = Instant::now();
         let mut own = lock(&self.own);
-        for withdrawn in &at_once {
-            own.entry(withdrawn.clone()).or_default().push_back(now);
-        }
+        let untold = withdrawn.into_iter().filter(|withdrawn| {
+            let came_as_row = own.as_rows.take(withdrawn);
+            if !came_as_row {
+                own.told.note(withdrawn);
+            }
+            !came_as_row
+        });
+        let untold = untold.collect();
         drop(own);
-        self.spread(at_once.into());
+        self.spread(untold);
     }
 
-    /// Whether this registry has told of one of its own rows; each telling counts for one row.
+    /// Whether who made it has told of a row of this registry's own.
     fn was_told(&self, withdrawn: &Withdrawn) -> bool {
         let mut own = lock(&self.own);
-        let Some(told) = own.get_mut(withdrawn) else { return false };
-        let was_told = told.pop_front().is_some();
-        if told.is_empty() {
-            own.remove(withdrawn);
+        let was_told = own.told.take(withdrawn);
+        if !was_told {
+            own.as_rows.note(withdrawn);
         }
         was_told
     }
 
-    /// Forgets what was told so long ago that its row has come by before it.
     fn forget_old(&self) {
-        lock(&self.own).retain(|_, told| {
-            told.retain(|at| at.elapsed() < OWN_REMEMBERED);
-            !told.is_empty()
-        });
+        let mut own = lock(&self.own);
+        own.told.forget_old();
+        own.as_rows.forget_old();
     }
 
     fn spread(&self, at_once: Arc<[Withdrawn]>) {
@@ -249,7 +282,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_registry_did_not_come_to_tell_of_its_own_is_told_by_its_row_and_nothing_twice() {
+    async fn what_a_registry_did_not_come_to_tell_of_its_own_is_told_by_its_row() {
         let db = Database::connect(ConnectOptions::new("sqlite::memory:").max_connections(1).to_owned()).await.unwrap();
         Migrator::up(&db, None).await.unwrap();
         let withdrawals = Withdrawals::new(Changes::new());
@@ -270,7 +303,10 @@ mod tests {
             assert_eq!(listener.next().await, Some(key(name)));
         }
         assert!(withdrawals.revoked_keys().has("untold"));
-        assert!(lock(&withdrawals.own).is_empty());
+        // Whoever made it comes to tell after its row was seen.
+        withdrawals.tell([key("untold"), key("later")]);
+        assert_eq!(listener.next().await, Some(key("later")));
+        assert!(lock(&withdrawals.own).told.0.contains_key(&key("later")));
         watch.abort();
     }
 

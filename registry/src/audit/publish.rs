@@ -30,6 +30,15 @@ impl Publisher {
 
     /// Publishes if it is time to; answers the digest that it said last, if it said any.
     pub(crate) async fn look(&mut self, db: &DatabaseConnection) -> Result<Option<Digest>, DbErr> {
+        let looked = self.try_look(db).await;
+        if looked.is_err() {
+            // What was not answered may have been published.
+            self.next = None;
+        }
+        looked
+    }
+
+    async fn try_look(&mut self, db: &DatabaseConnection) -> Result<Option<Digest>, DbErr> {
         let now = Instant::now();
         let next = match self.next {
             Some(next) => next,

@@ -71,6 +71,7 @@ impl Collector {
                 Ok(false) => {
                     // Another registry collects. What was seen here may have changed owners by the next time.
                     seen = Seen::new(time_between_sights(self.settings.lease));
+                    publisher = Publisher::new(self.settings.publish_heads_every);
                     continue;
                 }
                 Err(error) => {

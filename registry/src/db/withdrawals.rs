@@ -1,4 +1,5 @@
-//! Table `withdrawals`: what has just been withdrawn, for registries in other processes.
+//! Table `withdrawals`: what has just been withdrawn, for registries in other processes, and for the one that withdrew it
+//! where it did not come to tell.
 
 use std::time::Duration;
 

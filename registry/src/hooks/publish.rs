@@ -160,8 +160,8 @@ impl HookRelease<'_> {
         shape: impl FnOnce(HookVersionDetails) -> A,
     ) -> Result<HookVersionDetails, RegistryError> {
         let mut running = metrics::UploadRuns::begin("hook");
-        let validating = Validating::begin(&self).await?;
-        match self.validated(&validating, once, shape).await {
+        let mut validating = Validating::begin(&self).await?;
+        match self.validated(&mut validating, once, shape).await {
             Ok(version) => {
                 validating.published();
                 running.end("published");
@@ -176,7 +176,7 @@ impl HookRelease<'_> {
 
     async fn validated<A: Serialize>(
         &self,
-        validating: &Validating,
+        validating: &mut Validating,
         once: &Once,
         shape: impl FnOnce(HookVersionDetails) -> A,
     ) -> Result<HookVersionDetails, RegistryError> {
@@ -299,8 +299,8 @@ impl Validating {
 
     /// Makes sure that what the component was compiled to does not go away before the version is there. To be called before that
     /// is put in place.
-    async fn count_on(&self, row: &HookVersionRow) -> Result<(), RegistryError> {
-        let Held { registry, hook, .. } = self.held();
+    async fn count_on(&mut self, row: &HookVersionRow) -> Result<(), RegistryError> {
+        let Held { registry, hook, blobs, .. } = self.held.as_mut().expect("who ends it consumes it");
         let (engine, digest) =
             (row.engine.as_deref().unwrap_or_default(), row.artifact_digest.clone().unwrap_or_default());
         let transaction = begin_write_of(&registry.db, &hook.tenant()).await?;
@@ -308,6 +308,8 @@ impl Validating {
         if !hook_versions::compiled(&transaction, &row.id, &registry.owner, compiled).await? {
             return Err(RegistryError::LeaseLost);
         }
+        // Released by who undoes this, also where somebody has ended the row meanwhile, which names it.
+        blobs.push(digest.clone());
         blobs::rely_on(&transaction, &[digest]).await?;
         Ok(transaction.commit().await?)
     }

@@ -19,11 +19,9 @@ pub(crate) async fn delete_rows(
     hook_lines::delete_of_hook(transaction, &hook.id).await?;
     let versions = hook_versions::of_hook(transaction, &hook.id).await?;
     // Whoever validates them may be gone. Otherwise it finds out that they are, and does the same.
-    let mut freed = blobs_of(&hook_versions::validating_of(transaction, &hook.id).await?);
-    blobs::release(transaction, &freed).await?;
+    let validating = hook_versions::validating_of(transaction, &hook.id).await?;
     hook_versions::delete_of_hook(transaction, &hook.id).await?;
-    freed.extend(free(transaction, hook, &versions).await?);
-    Ok(Some(freed))
+    Ok(Some(free_with(transaction, hook, &versions, &validating).await?))
 }
 
 /// Ends what versions refer to that are deleted, or were taken down and are gone now. Answers the blobs to which a reference
@@ -33,21 +31,25 @@ pub(super) async fn free(
     hook: &HookRow,
     versions: &[HookVersionRow],
 ) -> Result<Vec<String>, DbErr> {
+    free_with(transaction, hook, versions, &[]).await
+}
+
+/// The same, and what versions refer to whose validation is given up. All blobs at once: they are written in one order.
+async fn free_with(
+    transaction: &DatabaseTransaction,
+    hook: &HookRow,
+    versions: &[HookVersionRow],
+    validating: &[HookVersionRow],
+) -> Result<Vec<String>, DbErr> {
     hook_versions::drop_bytes(transaction, versions.iter().map(|row| row.id.as_str())).await?;
     let size_bytes: i64 = versions.iter().map(|row| row.size_bytes).sum();
     tenants::add_stored(transaction, &hook.tenant(), -size_bytes).await?;
-    let freed = blobs_of(versions);
+    let blobs_of = |row: &HookVersionRow| [Some(row.digest.clone()), row.artifact_digest.clone()];
+    let mut freed: Vec<_> = versions.iter().chain(validating).flat_map(blobs_of).flatten().collect();
+    freed.sort_unstable();
+    freed.dedup();
     blobs::release(transaction, &freed).await?;
     Ok(freed)
-}
-
-/// Components, and what they were compiled to, each once.
-fn blobs_of(versions: &[HookVersionRow]) -> Vec<String> {
-    let both = |row: &HookVersionRow| [Some(row.digest.clone()), row.artifact_digest.clone()];
-    let mut blobs: Vec<_> = versions.iter().flat_map(both).flatten().collect();
-    blobs.sort_unstable();
-    blobs.dedup();
-    blobs
 }
 
 /// Appends to the chain of the hook's tenant.

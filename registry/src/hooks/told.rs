@@ -49,6 +49,9 @@ impl Registry {
                 of_hook.push(row_of(line, &version.hook_id, &version.version));
             }
         }
+        if of_hooks.is_empty() {
+            return Ok(());
+        }
         let kept = self.config.settings.hooks.lines_kept;
         // One for all, since a gateway that hears of a failure sends all of it again. Hooks are in the order of their ids, so that
         // two of these do not wait for each other.

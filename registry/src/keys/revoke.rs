@@ -43,7 +43,7 @@ pub(crate) enum Why {
 
 /// Who ends keys.
 pub(crate) struct Revoker<'a> {
-    /// The registry that does it, [`Registry::owner`], which need not be told.
+    /// The registry that does it, [`Registry::owner`], which hears of it at once.
     pub(crate) registry: &'a str,
     pub(crate) actor: Actor,
     /// The key or session that asks for it; `None` where none did.
