@@ -140,7 +140,9 @@ fn sizes(router: &mut Router, from: Instant, seconds: u64, load: impl Fn(u64) ->
     let mut sizes = Vec::new();
     for second in 0..seconds {
         let now = from + Duration::from_secs(second);
-        router.refresh((0..20).map(|at| lane(at, 8, load(second) / 20, &[])).collect(), now);
+        // Spread to the last job: twenty nodes of a job each are not the same load as twenty of none.
+        let of_lane = |at: usize| load(second) / 20 + u32::from(at < load(second) as usize % 20);
+        router.refresh((0..20).map(|at| lane(at, 8, of_lane(at), &[])).collect(), now);
         for _ in 0..20 {
             let choice = router.choose(Job { adapter: Some(&adapter(1)), jobs: 1 }, now).unwrap();
             router.ended(&choice.node);

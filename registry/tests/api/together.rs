@@ -11,6 +11,7 @@ use souk_protocol::Digest;
 use souk_registry::{BlobReader, FolderStore, ObjectStore, Registry, StagedBlob, StoredBlob};
 use tokio::sync::Semaphore;
 
+use crate::components::component;
 use crate::faults::num_uploads;
 use crate::support::{
     AdapterFiles, LEASE, Stack, User, bases, body, config_in, halting_form, in_haste, problem, wait_until,
@@ -249,4 +250,20 @@ async fn an_upload_that_was_ended_while_its_blobs_went_in_place_publishes_nothin
     assert_eq!(body(acme.get("/adapters/acme/sst2/versions").await, StatusCode::OK).await["data"], json!([]));
     assert_eq!((stack.num_objects(), count("blobs").await, count("idempotent_requests").await), (0, 0, 0));
     acme.publish("acme/sst2", "1.0.0", 1).await;
+}
+
+#[tokio::test]
+async fn a_hook_that_was_deleted_while_a_version_of_it_went_in_place_leaves_nothing() {
+    let commits = Arc::new(Semaphore::new(0));
+    let stack = Stack::start_on(|inner| Arc::new(SlowStore { inner, commits: commits.clone() })).await;
+    let acme = stack.tenant("acme").await;
+    acme.make_hook("mask", "private").await;
+    let sender = acme.clone();
+    let upload = tokio::spawn(async move { sender.upload_hook("acme/mask", "1.0.0", component(1)).await });
+    let compiled = "SELECT count(*) AS n FROM hook_versions WHERE artifact_digest IS NOT NULL";
+    wait_until("what it was compiled to is counted on", async || stack.number(compiled).await == 1).await;
+    assert_eq!(acme.delete("/hooks/acme/mask").await.status(), StatusCode::NO_CONTENT);
+    commits.add_permits(100);
+    problem(upload.await.unwrap(), StatusCode::NOT_FOUND, "not_found").await;
+    assert_eq!((stack.num_objects(), stack.number("SELECT count(*) AS n FROM blobs").await), (0, 0));
 }
